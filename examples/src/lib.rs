@@ -1,0 +1,1 @@
+//! Short programs: the first minute of each kind of user.

@@ -1,0 +1,1 @@
+//! The executor that composes the Strandline crates, and the reference binary.
