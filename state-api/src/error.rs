@@ -1,0 +1,153 @@
+//! The one error type of the crate family.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+/// The result of every fallible call in the crate family.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What the receiver of an [`Error`] can do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The caller broke a rule of the API or gave an unusable value: change the call.
+    Invalid,
+    /// The job and the stored state do not fit together (type, schema, missing operator): change the job or migrate.
+    Incompatible,
+    /// Stored bytes are not what was written: fall back to another checkpoint.
+    Corrupt,
+    /// A named thing does not exist.
+    NotFound,
+    /// A store or a peer did not do its work now; trying again may help.
+    Unavailable,
+    /// A newer coordinator has taken over: stop, nothing may be committed any more.
+    Fenced,
+    /// This backend or store cannot do what was asked, ever: choose another.
+    Unsupported,
+    /// Code of the user (operator, source, sink, codec) failed.
+    User,
+    /// A bug in this crate family: report it.
+    Internal,
+}
+
+impl ErrorKind {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Invalid => "invalid",
+            Self::Incompatible => "incompatible",
+            Self::Corrupt => "corrupt",
+            Self::NotFound => "not found",
+            Self::Unavailable => "unavailable",
+            Self::Fenced => "fenced",
+            Self::Unsupported => "unsupported",
+            Self::User => "user code failed",
+            Self::Internal => "internal error",
+        }
+    }
+}
+
+/// What happened, to which state, checkpoint or file, and what to do.
+///
+/// The kind is for programs, the message and the context are for people; neither text is part of the API.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    context: Vec<(&'static str, String)>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// An error of `kind`; `message` is one sentence without a full stop.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner { kind, message: message.into(), context: Vec::new(), source: None }))
+    }
+
+    /// Adds where it happened, for example `("operator", "count")`.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl fmt::Display) -> Self {
+        self.0.context.push((name, value.to_string()));
+        self
+    }
+
+    /// Sets the error that caused this one.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// The caller broke a rule: [`ErrorKind::Invalid`].
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Invalid, message)
+    }
+
+    /// Stored bytes are not what was written: [`ErrorKind::Corrupt`].
+    pub fn corrupt(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Corrupt, message)
+    }
+
+    /// What the receiver can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The sentence alone, without context and cause.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// The value given to [`with`](Self::with) under `name`, if any.
+    pub fn context(&self, name: &str) -> Option<&str> {
+        self.0.context.iter().find(|(n, _)| *n == name).map(|(_, v)| v.as_str())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0.kind.label(), self.0.message)?;
+        for (i, (name, value)) in self.0.context.iter().enumerate() {
+            write!(f, "{}{name} {value}", if i == 0 { " (" } else { ", " })?;
+        }
+        if !self.0.context.is_empty() {
+            f.write_str(")")?;
+        }
+        if let Some(source) = &self.0.source {
+            write!(f, ": {source}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|e| e as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_tells_what_where_and_why() {
+        let cause = std::io::Error::other("disk on fire");
+        let error = Error::corrupt("checksum of block 3 differs")
+            .with("segment", "0001-ab.seg")
+            .with("checkpoint", 7)
+            .caused_by(cause);
+        assert_eq!(
+            error.to_string(),
+            "corrupt: checksum of block 3 differs (segment 0001-ab.seg, checkpoint 7): disk on fire"
+        );
+        assert_eq!(error.context("checkpoint"), Some("7"));
+        assert!(StdError::source(&error).is_some());
+    }
+}

@@ -1,0 +1,26 @@
+//! The one hash of a key, taken once and carried with the record.
+
+use xxhash_rust::xxh3::xxh3_64;
+
+/// The stable 64-bit hash of an encoded key: XXH3-64 with seed 0 (part of the snapshot format).
+///
+/// Its top 15 bits are the key group, its upper bits choose the shard of an in-memory table, the rest the slot. The
+/// exchange computes it, the record carries it, the backend reuses it.
+///
+/// # Test vectors
+/// | key | encoded (hex) | hash | key group |
+/// | --- | --- | --- | --- |
+/// | `()` | | `2d06800538d394c2` | 5763 |
+/// | `0u64` | `0000000000000000` | `c77b3abb6f87acd9` | 25534 |
+/// | `1u64` | `0000000000000001` | see the test `vectors_hold` | |
+/// | `"a"` | `61` | `e6c632b61e964e1f` | 29539 |
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyHash(pub u64);
+
+impl KeyHash {
+    /// The hash of a key that is encoded already.
+    #[inline]
+    pub fn of_encoded(key: &[u8]) -> Self {
+        Self(xxh3_64(key))
+    }
+}
