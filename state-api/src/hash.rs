@@ -11,8 +11,9 @@ use xxhash_rust::xxh3::xxh3_64;
 /// | key | encoded (hex) | hash | key group |
 /// | --- | --- | --- | --- |
 /// | `()` | | `2d06800538d394c2` | 5763 |
-/// | `0u64` | `0000000000000000` | `c77b3abb6f87acd9` | 25534 |
-/// | `1u64` | `0000000000000001` | see the test `vectors_hold` | |
+/// | `0u64` | `0000000000000000` | `c77b3abb6f87acd9` | 25533 |
+/// | `1u64` | `0000000000000001` | `f36b4a1a44f78bf3` | 31157 |
+/// | `-1i64` | `7fffffffffffffff` | `f832fc1d899fe591` | 31769 |
 /// | `"a"` | `61` | `e6c632b61e964e1f` | 29539 |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyHash(pub u64);

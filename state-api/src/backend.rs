@@ -1,0 +1,317 @@
+//! The contract of a keyed state backend.
+
+use async_trait::async_trait;
+
+use crate::{
+    KeyGroupRange, KeyHash, Keyed, KeyedSnapshot, ListDescriptor, ListState, MapDescriptor, MapState,
+    OperatorId, Result, SegmentStore, SnapshotSource, StateKey, TimerDescriptor, TimerService,
+    ValueDescriptor, ValueState,
+};
+
+/// Keyed state of one subtask of one operator (Flink: `KeyedStateBackend`).
+///
+/// Reading lends, updating takes. A call never awaits and never looks a state up by its name: states are registered once,
+/// before the first restore or record, and then addressed by their handles. The key comes with its hash, which is
+/// computed once per record. Most code uses the shorter [`KeyScope`](crate::KeyScope).
+///
+/// # Errors
+/// Every access fails with [`Invalid`](crate::ErrorKind::Invalid) when the handle is of another backend, and with
+/// [`Unavailable`](crate::ErrorKind::Unavailable) when a store beneath fails. A backend in memory has neither in practice.
+pub trait KeyedBackend: Send {
+    /// The type of all keys of this operator.
+    type Key: StateKey;
+
+    /// Registers a value state. The same name with the same types gives the same handle.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::ErrorKind::Invalid) when the name is taken by a state of another kind or type, or when state of
+    /// this name was restored before it was registered.
+    fn register_value<V: Send + 'static, N: StateKey>(
+        &mut self,
+        descriptor: &ValueDescriptor<V, N>,
+    ) -> Result<ValueState<V, N>>;
+
+    /// Registers a list state; as [`register_value`](Self::register_value).
+    ///
+    /// # Errors
+    /// As there.
+    fn register_list<T: Send + 'static, N: StateKey>(
+        &mut self,
+        descriptor: &ListDescriptor<T, N>,
+    ) -> Result<ListState<T, N>>;
+
+    /// Registers a map state; as [`register_value`](Self::register_value).
+    ///
+    /// # Errors
+    /// As there.
+    fn register_map<MK: StateKey, V: Send + 'static, N: StateKey>(
+        &mut self,
+        descriptor: &MapDescriptor<MK, V, N>,
+    ) -> Result<MapState<MK, V, N>>;
+
+    /// Registers a timer service; as [`register_value`](Self::register_value).
+    ///
+    /// # Errors
+    /// As there.
+    fn register_timers<N: StateKey>(&mut self, descriptor: &TimerDescriptor<N>) -> Result<TimerService<N>>;
+
+    /// The value of (key, namespace), if there is one.
+    fn value_get<V: Send + 'static, N: StateKey>(
+        &mut self,
+        state: ValueState<V, N>,
+        key: Keyed<'_, Self::Key>,
+        namespace: &N,
+    ) -> Result<Option<&V>>;
+
+    /// Sets the value.
+    fn value_put<V: Send + 'static, N: StateKey>(
+        &mut self,
+        state: ValueState<V, N>,
+        key: Keyed<'_, Self::Key>,
+        namespace: &N,
+        value: V,
+    ) -> Result<()>;
+
+    /// Reads, changes and writes the value in one access; where there is none, `initial` makes one first.
+    fn value_modify<V: Send + 'static, N: StateKey, R>(
+        &mut self,
+        state: ValueState<V, N>,
+        key: Keyed<'_, Self::Key>,
+        namespace: &N,
+        initial: impl FnOnce() -> V,
+        change: impl FnOnce(&mut V) -> R,
+    ) -> Result<R>;
+
+    /// Removes the value; says whether there was one.
+    fn value_clear<V: Send + 'static, N: StateKey>(
+        &mut self,
+        state: ValueState<V, N>,
+        key: Keyed<'_, Self::Key>,
+        namespace: &N,
+    ) -> Result<bool>;
+
+    /// Visits every value of this subtask, in no promised order; stops at the first error.
+    fn value_for_each<V: Send + 'static, N: StateKey>(
+        &mut self,
+        state: ValueState<V, N>,
+        visit: &mut dyn FnMut(&Self::Key, &N, &V) -> Result<()>,
+    ) -> Result<()>;
+
+    /// Asks for the values of keys that will be accessed soon, so that a batch of records waits once and not record by
+    /// record. Only a hint; changes nothing that can be observed.
+    fn value_prefetch<V: Send + 'static, N: StateKey>(
+        &mut self,
+        _state: ValueState<V, N>,
+        _keys: &mut dyn Iterator<Item = (KeyHash, &Self::Key)>,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    /// The elements in the order in which they were added; empty when there are none.
+    fn list_get<T: Send + 'static, N: StateKey>(
+        &mut self,
+        state: ListState<T, N>,
+        key: Keyed<'_, Self::Key>,
+        namespace: &N,
+    ) -> Result<&[T]>;
+
+    /// Adds elements at the end, without reading what is there.
+    fn list_append<T: Send + 'static, N: StateKey>(
+        &mut self,
+        state: ListState<T, N>,
+        key: Keyed<'_, Self::Key>,
+        namespace: &N,
+        elements: impl IntoIterator<Item = T>,
+    ) -> Result<()>;
+
+    /// Replaces all elements; an empty list clears.
+    fn list_put<T: Send + 'static, N: StateKey>(
+        &mut self,
+        state: ListState<T, N>,
+        key: Keyed<'_, Self::Key>,
+        namespace: &N,
+        elements: Vec<T>,
+    ) -> Result<()>;
+
+    /// Removes all elements; says whether there were any.
+    fn list_clear<T: Send + 'static, N: StateKey>(
+        &mut self,
+        state: ListState<T, N>,
+        key: Keyed<'_, Self::Key>,
+        namespace: &N,
+    ) -> Result<bool>;
+
+    /// The value of one map entry, if there is one.
+    fn map_get<MK: StateKey, V: Send + 'static, N: StateKey>(
+        &mut self,
+        state: MapState<MK, V, N>,
+        key: Keyed<'_, Self::Key>,
+        namespace: &N,
+        map_key: &MK,
+    ) -> Result<Option<&V>>;
+
+    /// Sets one map entry.
+    fn map_put<MK: StateKey, V: Send + 'static, N: StateKey>(
+        &mut self,
+        state: MapState<MK, V, N>,
+        key: Keyed<'_, Self::Key>,
+        namespace: &N,
+        map_key: MK,
+        value: V,
+    ) -> Result<()>;
+
+    /// Removes one map entry; says whether there was one.
+    fn map_remove<MK: StateKey, V: Send + 'static, N: StateKey>(
+        &mut self,
+        state: MapState<MK, V, N>,
+        key: Keyed<'_, Self::Key>,
+        namespace: &N,
+        map_key: &MK,
+    ) -> Result<bool>;
+
+    /// Whether there is an entry of this map key.
+    fn map_contains<MK: StateKey, V: Send + 'static, N: StateKey>(
+        &mut self,
+        state: MapState<MK, V, N>,
+        key: Keyed<'_, Self::Key>,
+        namespace: &N,
+        map_key: &MK,
+    ) -> Result<bool> {
+        Ok(self.map_get(state, key, namespace, map_key)?.is_some())
+    }
+
+    /// Visits every entry of the map of (key, namespace), in no promised order; stops at the first error.
+    fn map_for_each<MK: StateKey, V: Send + 'static, N: StateKey>(
+        &mut self,
+        state: MapState<MK, V, N>,
+        key: Keyed<'_, Self::Key>,
+        namespace: &N,
+        visit: impl FnMut(&MK, &V) -> Result<()>,
+    ) -> Result<()>;
+
+    /// Whether the map has no entry.
+    fn map_is_empty<MK: StateKey, V: Send + 'static, N: StateKey>(
+        &mut self,
+        state: MapState<MK, V, N>,
+        key: Keyed<'_, Self::Key>,
+        namespace: &N,
+    ) -> Result<bool>;
+
+    /// Removes all entries; says whether there were any.
+    fn map_clear<MK: StateKey, V: Send + 'static, N: StateKey>(
+        &mut self,
+        state: MapState<MK, V, N>,
+        key: Keyed<'_, Self::Key>,
+        namespace: &N,
+    ) -> Result<bool>;
+
+    /// Registers a timer; says whether it is new (equal ones collapse into one).
+    fn timer_register<N: StateKey>(
+        &mut self,
+        service: TimerService<N>,
+        key: Keyed<'_, Self::Key>,
+        namespace: &N,
+        time: i64,
+    ) -> Result<bool>;
+
+    /// Deletes a timer; says whether there was one.
+    fn timer_delete<N: StateKey>(
+        &mut self,
+        service: TimerService<N>,
+        key: Keyed<'_, Self::Key>,
+        namespace: &N,
+        time: i64,
+    ) -> Result<bool>;
+
+    /// Takes the earliest timer that stands at `up_to` or before. Timers of one time come in no promised order.
+    fn timer_pop<N: StateKey>(
+        &mut self,
+        service: TimerService<N>,
+        up_to: i64,
+    ) -> Result<Option<FiredTimer<Self::Key, N>>>;
+
+    /// A time that no timer stands before: that of the earliest timer, if there is one.
+    fn timer_next<N: StateKey>(&mut self, service: TimerService<N>) -> Result<Option<i64>>;
+
+    /// How many entries there are (values, lists, map entries, timers), as far as the backend knows.
+    fn entries(&self) -> u64;
+}
+
+/// A timer that is due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FiredTimer<K, N> {
+    /// When it stood, in milliseconds.
+    pub time: i64,
+    /// The key that it was registered for.
+    pub key: K,
+    /// The hash of that key.
+    pub hash: KeyHash,
+    /// The namespace that it was registered for.
+    pub namespace: N,
+}
+
+/// What a restore found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// Entries that were read (deltas may replace earlier ones).
+    pub entries: u64,
+    /// Bytes that were read from the store.
+    pub bytes: u64,
+    /// States of the snapshot that no registered state claims. They are kept and written again.
+    pub unclaimed: Vec<String>,
+}
+
+/// A backend that can be filled from snapshots.
+#[async_trait]
+pub trait RestoreSnapshot {
+    /// Fills the empty backend with those entries of `snapshots` that lie in its own key groups.
+    ///
+    /// All states must be registered before. After an error the backend is unusable.
+    ///
+    /// # Errors
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) and [`NotFound`](crate::ErrorKind::NotFound) name the segment;
+    /// [`Incompatible`](crate::ErrorKind::Incompatible) names the state and both codecs or versions;
+    /// [`Invalid`](crate::ErrorKind::Invalid) when the backend is not empty.
+    async fn restore(&mut self, snapshots: &[KeyedSnapshot], store: &dyn SegmentStore) -> Result<Restored>;
+}
+
+/// A backend with everything that a checkpointed job needs.
+pub trait CheckpointedBackend: KeyedBackend + SnapshotSource + RestoreSnapshot {}
+
+impl<B: KeyedBackend + SnapshotSource + RestoreSnapshot> CheckpointedBackend for B {}
+
+/// Whose state a backend will hold.
+#[derive(Clone, Debug)]
+pub struct BackendScope {
+    /// The operator.
+    pub operator: OperatorId,
+    /// Which of its subtasks, from 0.
+    pub subtask: u32,
+    /// The key groups of that subtask. Access to a key outside of them is a bug of the caller.
+    pub key_groups: KeyGroupRange,
+}
+
+impl BackendScope {
+    /// All key groups of `operator`: for a program without parallel subtasks.
+    ///
+    /// # Errors
+    /// When `operator` is no [`OperatorId`].
+    pub fn whole(operator: &str) -> Result<Self> {
+        Ok(Self { operator: OperatorId::new(operator)?, subtask: 0, key_groups: KeyGroupRange::ALL })
+    }
+}
+
+/// Makes backends of one kind: what a job, a conformance run or a bench is generic over.
+pub trait BackendFactory: Clone + Send + Sync + 'static {
+    /// The backend for keys of type `K`.
+    type Backend<K: StateKey>: CheckpointedBackend<Key = K> + 'static;
+
+    /// The name in job files and reports, for example `memory`.
+    fn name(&self) -> &'static str;
+
+    /// Makes an empty backend.
+    ///
+    /// # Errors
+    /// When its resources cannot be had.
+    fn create<K: StateKey>(&self, scope: BackendScope) -> Result<Self::Backend<K>>;
+}

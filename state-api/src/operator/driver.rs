@@ -1,0 +1,220 @@
+//! What drives an operator: all that an engine needs to call, and no more.
+
+use super::{Context, DueTimer, Open, Operator, Output, Service};
+use crate::{
+    KeyHash, KeyScope, Keyed, KeyedBackend, OperatorStateEntry, OperatorStateStore, Result, TimeDomain,
+};
+
+/// Whether bounded work is finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Steps {
+    /// Everything is done.
+    Done,
+    /// The bound was reached; call again.
+    More,
+}
+
+/// An operator with its backend, operator state, timers and time: one subtask without threads, channels or a clock.
+///
+/// The order of calls: [`open`](Self::open), a restore of the [backend](Self::backend_mut) if there is
+/// something to restore, then records and time as they come.
+#[derive(Debug)]
+pub struct KeyedProcess<O, B, N> {
+    operator: O,
+    backend: B,
+    operator_state: OperatorStateStore,
+    services: Vec<Service<N>>,
+    watermark: i64,
+    /// Whether the operator was told of `watermark`.
+    announced: bool,
+    processing_time: i64,
+}
+
+impl<O, B> KeyedProcess<O, B, O::Namespace>
+where
+    B: KeyedBackend,
+    O: Operator<B>,
+{
+    /// Makes the operator with `open`, which registers its states. `restored` is the operator state of this subtask in the
+    /// checkpoint, empty for a new job.
+    ///
+    /// # Errors
+    /// Those of `open`.
+    pub fn open(
+        open: impl FnOnce(&mut Open<'_, B, O::Namespace>) -> Result<O>,
+        mut backend: B,
+        restored: Vec<OperatorStateEntry>,
+    ) -> Result<Self> {
+        let mut operator_state = OperatorStateStore::restored(restored);
+        let mut services = Vec::new();
+        let operator = open(&mut Open {
+            backend: &mut backend,
+            operator_state: &mut operator_state,
+            services: &mut services,
+        })?;
+        let (watermark, processing_time) = (i64::MIN, i64::MIN);
+        Ok(Self { operator, backend, operator_state, services, watermark, announced: true, processing_time })
+    }
+
+    /// Works on one record.
+    ///
+    /// # Errors
+    /// Those of [`Operator::process`].
+    #[inline]
+    pub fn process(
+        &mut self,
+        key: Keyed<'_, B::Key>,
+        record: O::In,
+        timestamp: i64,
+        output: &mut Output<O::Out>,
+    ) -> Result<()> {
+        let mut ctx = Context {
+            scope: KeyScope::new(&mut self.backend, key),
+            operator_state: &mut self.operator_state,
+            output,
+            timestamp,
+            watermark: self.watermark,
+            processing_time: self.processing_time,
+        };
+        self.operator.process(record, &mut ctx)
+    }
+
+    /// Tells the operator which keys come next.
+    ///
+    /// # Errors
+    /// Those of [`Operator::prefetch`].
+    #[inline]
+    pub fn prefetch<'k>(&mut self, mut keys: impl Iterator<Item = (KeyHash, &'k B::Key)>) -> Result<()>
+    where
+        B::Key: 'k,
+    {
+        self.operator.prefetch(&mut self.backend, &mut keys)
+    }
+
+    /// Raises the watermark: fires at most `max_timers` event timers in the order of their times, then tells the operator.
+    ///
+    /// [`Steps::More`] means that timers are left: call again with the same watermark. In between a snapshot may be
+    /// prepared. A watermark that does not rise does nothing.
+    ///
+    /// # Errors
+    /// Those of [`Operator::on_timer`] and [`Operator::on_watermark`].
+    pub fn advance_watermark(
+        &mut self,
+        watermark: i64,
+        max_timers: usize,
+        output: &mut Output<O::Out>,
+    ) -> Result<Steps> {
+        if watermark > self.watermark {
+            self.watermark = watermark;
+            self.announced = false;
+        }
+        if self.announced {
+            return Ok(Steps::Done);
+        }
+        let steps = self.fire(TimeDomain::Event, self.watermark, max_timers, output)?;
+        if steps == Steps::Done {
+            self.announced = true;
+            self.operator.on_watermark(self.watermark, output)?;
+        }
+        Ok(steps)
+    }
+
+    /// Tells the processing time: fires at most `max_timers` processing timers that are due.
+    ///
+    /// # Errors
+    /// Those of [`Operator::on_timer`].
+    pub fn advance_processing_time(
+        &mut self,
+        now: i64,
+        max_timers: usize,
+        output: &mut Output<O::Out>,
+    ) -> Result<Steps> {
+        self.processing_time = self.processing_time.max(now);
+        self.fire(TimeDomain::Processing, self.processing_time, max_timers, output)
+    }
+
+    fn fire(
+        &mut self,
+        domain: TimeDomain,
+        up_to: i64,
+        max_timers: usize,
+        output: &mut Output<O::Out>,
+    ) -> Result<Steps> {
+        let mut left = max_timers;
+        for i in 0..self.services.len() {
+            let Service { name, domain: of_service, handle } = &self.services[i];
+            if *of_service != domain {
+                continue;
+            }
+            let (name, handle) = (name.clone(), *handle);
+            loop {
+                if left == 0 {
+                    let due = self.backend.timer_next(handle)?.is_some_and(|next| next <= up_to);
+                    if due {
+                        return Ok(Steps::More);
+                    }
+                    break;
+                }
+                let Some(timer) = self.backend.timer_pop(handle, up_to)? else { break };
+                left -= 1;
+                let due = DueTimer { domain, service: name.clone(), timer };
+                let mut ctx = Context {
+                    scope: KeyScope::new(&mut self.backend, Keyed::with_hash(&due.timer.key, due.timer.hash)),
+                    operator_state: &mut self.operator_state,
+                    output,
+                    timestamp: due.timer.time,
+                    watermark: self.watermark,
+                    processing_time: self.processing_time,
+                };
+                self.operator.on_timer(&due, &mut ctx)?;
+            }
+        }
+        Ok(Steps::Done)
+    }
+
+    /// Tells the operator that its input has ended; call after the last watermark.
+    ///
+    /// # Errors
+    /// Those of [`Operator::on_end`].
+    pub fn end(&mut self, output: &mut Output<O::Out>) -> Result<()> {
+        self.operator.on_end(&mut self.backend, output)
+    }
+
+    /// When the earliest processing timer is due, if there is one.
+    ///
+    /// # Errors
+    /// Those of [`KeyedBackend::timer_next`].
+    pub fn next_processing_timer(&mut self) -> Result<Option<i64>> {
+        let mut earliest = None;
+        for service in self.services.iter().filter(|s| s.domain == TimeDomain::Processing) {
+            let next = self.backend.timer_next(service.handle)?;
+            earliest = match (earliest, next) {
+                (Some(a), Some(b)) => Some(std::cmp::min::<i64>(a, b)),
+                (a, b) => a.or(b),
+            };
+        }
+        Ok(earliest)
+    }
+
+    /// The current watermark; part of every checkpoint.
+    pub fn watermark(&self) -> i64 {
+        self.watermark
+    }
+
+    /// Sets the watermark of the checkpoint that is being restored. Timers that it passed already (after a rescale) fire with
+    /// the next call of [`advance_watermark`](Self::advance_watermark), even with this same watermark.
+    pub fn restore_watermark(&mut self, watermark: i64) {
+        self.watermark = watermark;
+        self.announced = false;
+    }
+
+    /// The backend: to restore and to snapshot it.
+    pub fn backend_mut(&mut self) -> &mut B {
+        &mut self.backend
+    }
+
+    /// The operator state: to snapshot it.
+    pub fn operator_state(&self) -> &OperatorStateStore {
+        &self.operator_state
+    }
+}
