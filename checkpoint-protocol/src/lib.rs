@@ -1,1 +1,21 @@
-//! The checkpoint protocol as pure state machines: coordinator, barrier alignment, commit and fencing, rescaling.
+#![doc = include_str!("../README.md")]
+
+mod aligner;
+mod assignment;
+mod commit_log;
+mod coordinator;
+mod task;
+mod time;
+
+pub use aligner::{Aligned, Aligner, Alignment, IgnoredBecause};
+pub use assignment::{KeyedAssignment, assign_keyed, broadcast_source, split_list, union_list};
+pub use commit_log::{
+    Applied, CompletedEntry, CreateResult, EntryKind, LogClient, LogEntry, LogOutcome, LogStep, LogView,
+    ManifestRef, Misuse, Term, Token, VoidReason, completed,
+};
+pub use coordinator::{
+    AbortReason, AckOutcome, Action, CheckpointKind, CommitParts, CommitPermit, CommitResult, CommitRight,
+    Coordinator, DeclineOutcome, DeclineReason, FailReason, Policy, Refusal, RequestId, RequestOutcome,
+};
+pub use task::TaskId;
+pub use time::Millis;

@@ -1,0 +1,241 @@
+//! The machine that claims a term and commits checkpoints, one question to the store at a time.
+
+mod answers;
+
+use strandline_state_api::CheckpointId;
+
+use super::{CompletedEntry, EntryKind, LogEntry, LogView, ManifestRef, Term, Token};
+use crate::CommitRight;
+
+/// One coordinator's access to the commit log. For one life: a coordinator that is fenced, or crashed, is followed by a
+/// new client.
+///
+/// Every call returns the next [`LogStep`]: a question to put to the store, whose answer is the next call, or the
+/// outcome. Questions are asked strictly one after the other, and each must be answered once, so a driver is a loop:
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use strandline_checkpoint_protocol::{CreateResult, LogClient, LogEntry, LogOutcome, LogStep, Term, Token};
+///
+/// fn drive(log: &mut BTreeMap<u64, LogEntry>, client: &mut LogClient, mut step: LogStep) -> LogOutcome {
+///     loop {
+///         step = match step {
+///             LogStep::Tail => client.on_tail(log.values().last()),
+///             LogStep::Read(slot) => client.on_read(slot, log.get(&slot)),
+///             LogStep::Create(entry) if log.contains_key(&entry.slot) => client.on_create(entry.slot, CreateResult::Exists),
+///             LogStep::Create(entry) => {
+///                 let slot = entry.slot;
+///                 log.insert(slot, entry);
+///                 client.on_create(slot, CreateResult::Created)
+///             }
+///             LogStep::Done(outcome) => return outcome,
+///         }
+///     }
+/// }
+///
+/// let mut log = BTreeMap::new();
+/// let mut client = LogClient::new("host-1");
+/// let step = client.claim(Token(0xfeed));
+/// let outcome = drive(&mut log, &mut client, step);
+/// assert_eq!(outcome, LogOutcome::Claimed { term: Term::FIRST, completed: vec![] });
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LogClient {
+    holder: String,
+    view: LogView,
+    phase: Phase,
+}
+
+/// What to do next.
+#[must_use = "the machine waits for the answer to this step"]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum LogStep {
+    /// Read the entry of the highest slot, and call [`LogClient::on_tail`]. It must see every create that was answered before.
+    Tail,
+    /// Read this slot, and call [`LogClient::on_read`].
+    Read(u64),
+    /// Create this entry in its slot if the slot is empty, and call [`LogClient::on_create`].
+    Create(LogEntry),
+    /// It is over.
+    Done(LogOutcome),
+}
+
+/// The answer to a create.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CreateResult {
+    /// The slot was empty and now holds the entry.
+    Created,
+    /// The slot was taken, possibly by a repetition of this very create.
+    Exists,
+    /// The answer was lost; the create may have happened, or may still happen.
+    Unknown,
+}
+
+/// How a call ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum LogOutcome {
+    /// The term is ours.
+    Claimed {
+        /// The term.
+        term: Term,
+        /// The completed checkpoints in the log, oldest first: what to resume from.
+        completed: Vec<CompletedEntry>,
+    },
+    /// The checkpoint is complete.
+    Committed(CompletedEntry),
+    /// The answer to [`LogClient::probe`]: the term was ours when the store answered.
+    Leading(Term),
+    /// A newer coordinator has taken over, in the term `by`. Nothing is committed with this client any more. If a commit was under way, whether its entry counts is for
+    /// the newer coordinator to see; nobody may be told about it from here.
+    Fenced {
+        /// The term of the newer one.
+        by: Term,
+    },
+    /// The call was not in order, and changed nothing.
+    Misuse(Misuse),
+}
+
+/// A call that was not in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Misuse {
+    /// The call before has not ended.
+    Busy,
+    /// There is no term yet: claim one first.
+    NotLeading,
+    /// A term is held already.
+    AlreadyLeading(Term),
+    /// A checkpoint with this id or a higher one is in the log.
+    NotNewer {
+        /// The last one in the log.
+        last: CheckpointId,
+    },
+    /// An answer to a question that was not asked.
+    Unexpected,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Phase {
+    Idle,
+    Leading(Term),
+    Fenced {
+        by: Term,
+    },
+    /// Claiming a term: knows where the log ends once `At` is beyond `Tail`.
+    Claiming {
+        token: Token,
+        at: At,
+    },
+    Committing {
+        term: Term,
+        at: At,
+    },
+    Probing(Term),
+}
+
+/// Which answer is awaited.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum At {
+    /// Where the log begins and ends.
+    Tail,
+    /// The next slot; the last one known to exist is `end`.
+    Reading { end: Option<u64> },
+    /// Whether the entry was created.
+    Creating(LogEntry),
+    /// Who has the slot of the entry.
+    Settling(LogEntry),
+    /// Whether the slot of our entry is still part of the log.
+    Confirming(LogEntry),
+}
+
+impl LogClient {
+    /// A client that has read nothing. `holder` stands in the log for people to read.
+    pub fn new(holder: impl Into<String>) -> Self {
+        Self { holder: holder.into(), view: LogView::default(), phase: Phase::Idle }
+    }
+
+    /// Claims a term above all that the log knows. Ends with [`LogOutcome::Claimed`].
+    ///
+    /// Do this before choosing what to resume from: only what `Claimed` lists is safe from an older coordinator that is
+    /// still committing.
+    pub fn claim(&mut self, token: Token) -> LogStep {
+        match self.phase {
+            Phase::Idle => {
+                self.phase = Phase::Claiming { token, at: At::Tail };
+                LogStep::Tail
+            }
+            Phase::Leading(term) => misuse(Misuse::AlreadyLeading(term)),
+            Phase::Fenced { by } => LogStep::Done(LogOutcome::Fenced { by }),
+            Phase::Claiming { .. } | Phase::Committing { .. } | Phase::Probing(_) => misuse(Misuse::Busy),
+        }
+    }
+
+    /// Commits a checkpoint whose manifest has been stored. Ends with [`LogOutcome::Committed`] or
+    /// [`LogOutcome::Fenced`].
+    ///
+    /// `floor` is the first slot of the log that is still needed, usually that of the oldest checkpoint to retain. Once the entry
+    /// exists, checkpoints in slots below it are out of the log: their entries and what only they use may be deleted. A
+    /// floor below an earlier one is raised to it.
+    pub fn commit(
+        &mut self,
+        right: &CommitRight,
+        token: Token,
+        manifest: ManifestRef,
+        floor: u64,
+    ) -> LogStep {
+        let term = match self.phase {
+            Phase::Leading(term) => term,
+            Phase::Idle => return misuse(Misuse::NotLeading),
+            Phase::Fenced { by } => return LogStep::Done(LogOutcome::Fenced { by }),
+            Phase::Claiming { .. } | Phase::Committing { .. } | Phase::Probing(_) => {
+                return misuse(Misuse::Busy);
+            }
+        };
+        let checkpoint = right.checkpoint();
+        if let Some(last) = self.view.last_completed().filter(|last| checkpoint <= *last) {
+            return misuse(Misuse::NotNewer { last });
+        }
+        let slot = self.view.next_slot();
+        let floor = floor.max(self.view.floor()).min(slot);
+        let entry =
+            LogEntry { slot, floor, token, kind: EntryKind::Checkpoint { term, checkpoint, manifest } };
+        self.phase = Phase::Committing { term, at: At::Creating(entry.clone()) };
+        LogStep::Create(entry)
+    }
+
+    /// Asks whether anyone has taken over. Ends with [`LogOutcome::Leading`] or [`LogOutcome::Fenced`].
+    ///
+    /// The answer may be outdated when it arrives: good for stopping early, not for deciding anything.
+    pub fn probe(&mut self) -> LogStep {
+        match self.phase {
+            Phase::Leading(term) => {
+                self.phase = Phase::Probing(term);
+                LogStep::Tail
+            }
+            Phase::Idle => misuse(Misuse::NotLeading),
+            Phase::Fenced { by } => LogStep::Done(LogOutcome::Fenced { by }),
+            Phase::Claiming { .. } | Phase::Committing { .. } | Phase::Probing(_) => misuse(Misuse::Busy),
+        }
+    }
+
+    /// The term held, as far as this client knows.
+    pub fn term(&self) -> Option<Term> {
+        match self.phase {
+            Phase::Leading(term) | Phase::Committing { term, .. } | Phase::Probing(term) => Some(term),
+            Phase::Idle | Phase::Fenced { .. } | Phase::Claiming { .. } => None,
+        }
+    }
+
+    /// What has been read of the log. A leader's own commits are in it.
+    pub fn view(&self) -> &LogView {
+        &self.view
+    }
+
+    /// The completed checkpoints that count now, oldest first: the log as of the last outcome.
+    pub fn completed(&self) -> &[CompletedEntry] {
+        self.view.completed()
+    }
+}
+
+fn misuse(misuse: Misuse) -> LogStep {
+    LogStep::Done(LogOutcome::Misuse(misuse))
+}

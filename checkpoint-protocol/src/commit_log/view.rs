@@ -1,0 +1,151 @@
+//! What a log says as a whole: entries folded, one after the other, into the list of completed checkpoints.
+
+use serde::{Deserialize, Serialize};
+use strandline_state_api::CheckpointId;
+
+use super::{EntryKind, LogEntry, ManifestRef, Term};
+
+/// A completed checkpoint, as its log entry tells of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CompletedEntry {
+    /// The slot of the entry. Pass it to [`LogClient::commit`](super::LogClient::commit) as the floor when this is the oldest
+    /// checkpoint to retain.
+    pub slot: u64,
+    /// The term of the coordinator that completed it.
+    pub term: Term,
+    /// The checkpoint.
+    pub checkpoint: CheckpointId,
+    /// Its manifest.
+    pub manifest: ManifestRef,
+}
+
+/// What has been read of a log so far. Feed it the entries in the order of their slots.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct LogView {
+    next: u64,
+    floor: u64,
+    term: Option<Term>,
+    last: Option<CheckpointId>,
+    completed: Vec<CompletedEntry>,
+}
+
+/// What an entry turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Applied {
+    /// A coordinator took over.
+    Term(Term),
+    /// A checkpoint was completed.
+    Completed(CheckpointId),
+    /// It counts for nothing.
+    Void(VoidReason),
+}
+
+/// Why an entry counts for nothing. None of these is found in a log whose writers all keep to the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum VoidReason {
+    /// A higher term stands before it: its writer had been fenced. For an entry that claims a term, also an equal one.
+    Fenced {
+        /// The highest term before it.
+        by: Term,
+    },
+    /// A checkpoint with this id or a higher one was completed before.
+    NotNewer {
+        /// The last one that was.
+        last: CheckpointId,
+    },
+    /// It lies below the beginning of the log, or was read before: entries are applied in the order of their slots.
+    OutOfOrder,
+}
+
+impl LogView {
+    /// A log of which nothing has been read; the next entry is that of slot `start`, the floor of its last entry (0 for an
+    /// empty log).
+    pub fn starting_at(start: u64) -> Self {
+        Self { next: start, floor: start, ..Self::default() }
+    }
+
+    /// Takes in the next entry.
+    pub fn apply(&mut self, entry: &LogEntry) -> Applied {
+        if entry.slot < self.next {
+            return Applied::Void(VoidReason::OutOfOrder);
+        }
+        self.next = entry.slot + 1;
+        if let Some(by) = self.term
+            && entry.term() < by
+        {
+            return Applied::Void(VoidReason::Fenced { by });
+        }
+        match &entry.kind {
+            EntryKind::Term { term, .. } => {
+                if self.term == Some(*term) {
+                    return Applied::Void(VoidReason::Fenced { by: *term });
+                }
+                self.advance(entry);
+                Applied::Term(*term)
+            }
+            EntryKind::Checkpoint { term, checkpoint, manifest } => {
+                if let Some(last) = self.last
+                    && *checkpoint <= last
+                {
+                    return Applied::Void(VoidReason::NotNewer { last });
+                }
+                self.advance(entry);
+                self.last = Some(*checkpoint);
+                let (slot, term, manifest) = (entry.slot, *term, manifest.clone());
+                self.completed.push(CompletedEntry { slot, term, checkpoint: *checkpoint, manifest });
+                Applied::Completed(*checkpoint)
+            }
+        }
+    }
+
+    fn advance(&mut self, entry: &LogEntry) {
+        self.term = Some(entry.term());
+        self.raise_floor(entry.floor.min(entry.slot));
+    }
+
+    pub(super) fn raise_floor(&mut self, floor: u64) {
+        if floor > self.floor {
+            self.floor = floor;
+            self.completed.retain(|entry| entry.slot >= floor);
+        }
+    }
+
+    /// The slot of the next entry.
+    pub fn next_slot(&self) -> u64 {
+        self.next
+    }
+
+    /// The slot at which the log begins now.
+    pub fn floor(&self) -> u64 {
+        self.floor
+    }
+
+    /// The highest term seen.
+    pub fn term(&self) -> Option<Term> {
+        self.term
+    }
+
+    /// The last completed checkpoint seen, also when it lies below the floor by now.
+    pub fn last_completed(&self) -> Option<CheckpointId> {
+        self.last
+    }
+
+    /// The completed checkpoints from the floor on, oldest first.
+    pub fn completed(&self) -> &[CompletedEntry] {
+        &self.completed
+    }
+}
+
+/// Folds a log, given as a whole in any order, into its completed checkpoints, oldest first.
+///
+/// Entries below the floor of the highest slot are passed over: they wait for deletion, or were left by a coordinator that
+/// came too late.
+pub fn completed(entries: &[LogEntry]) -> Vec<CompletedEntry> {
+    let mut entries: Vec<_> = entries.iter().collect();
+    entries.sort_by_key(|entry| entry.slot);
+    let mut view = LogView::starting_at(entries.last().map_or(0, |last| last.floor.min(last.slot)));
+    for entry in entries {
+        view.apply(entry);
+    }
+    view.completed
+}

@@ -1,0 +1,66 @@
+//! The right to commit a checkpoint, as a value.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use strandline_state_api::CheckpointId;
+
+use super::CheckpointKind;
+use crate::{Millis, TaskId};
+
+/// The right to write the manifest of a checkpoint and to claim its slot of the commit log.
+///
+/// Only a [`Coordinator`](super::Coordinator) makes one, and only when every task has acknowledged (or had finished before
+/// the barrier). It is `Clone` because every machine of this crate is plain data that a model checker may branch; a
+/// driver uses it once. [`LogClient`](crate::LogClient) refuses a second entry for the same checkpoint all the same.
+#[must_use = "a checkpoint whose permit is dropped stays pending for ever: report a commit result"]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CommitPermit<S> {
+    pub(super) checkpoint: CheckpointId,
+    pub(super) kind: CheckpointKind,
+    pub(super) triggered_at: Millis,
+    pub(super) acks: BTreeMap<TaskId, S>,
+    pub(super) finished: BTreeSet<TaskId>,
+}
+
+impl<S> CommitPermit<S> {
+    /// The checkpoint that may be committed.
+    pub fn checkpoint(&self) -> CheckpointId {
+        self.checkpoint
+    }
+
+    /// Takes it apart: the right goes to [`LogClient::commit`](crate::LogClient::commit), the parts into the manifest.
+    pub fn into_parts(self) -> (CommitRight, CommitParts<S>) {
+        let Self { checkpoint, kind, triggered_at, acks, finished } = self;
+        (CommitRight { checkpoint }, CommitParts { checkpoint, kind, triggered_at, acks, finished })
+    }
+}
+
+/// What remains of a [`CommitPermit`] once its parts are in a manifest: the right to claim the log slot.
+#[must_use = "the checkpoint does not exist before its log entry does"]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CommitRight {
+    checkpoint: CheckpointId,
+}
+
+impl CommitRight {
+    /// The checkpoint that may be committed.
+    pub fn checkpoint(&self) -> CheckpointId {
+        self.checkpoint
+    }
+}
+
+/// What a manifest is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CommitParts<S> {
+    /// The checkpoint.
+    pub checkpoint: CheckpointId,
+    /// Why it was taken.
+    pub kind: CheckpointKind,
+    /// When it was triggered.
+    pub triggered_at: Millis,
+    /// What each task acknowledged with.
+    pub acks: BTreeMap<TaskId, S>,
+    /// Tasks that had ended before the barrier and so have no state in it; everything they emitted is before the barrier. A
+    /// restore must not run them again.
+    pub finished: BTreeSet<TaskId>,
+}

@@ -1,0 +1,160 @@
+//! What kinds of checkpoints there are, and the queue of those that wait for their turn.
+
+use serde::{Deserialize, Serialize};
+
+/// Why a checkpoint is taken. The order of the variants is the order in which waiting ones are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum CheckpointKind {
+    /// For a person to keep. Never subsumed by a newer checkpoint.
+    Savepoint,
+    /// The last one of a job that stops gracefully: the sources stop at its barrier. Never subsumed, and nothing
+    /// starts behind it.
+    Final,
+    /// Asked for through the API, the command line or HTTP.
+    Api,
+    /// Asked for by an operator of the job.
+    Operator,
+    /// Because the interval is over.
+    Periodic,
+}
+
+impl CheckpointKind {
+    /// Whether it starts although [`max_concurrent`](super::Policy::max_concurrent) is reached, and is not aborted
+    /// when a newer checkpoint completes.
+    pub fn is_forced(self) -> bool {
+        matches!(self, Self::Savepoint | Self::Final)
+    }
+
+    /// Operators and people stand in one line; everything else in the order of the variants.
+    fn rank(self) -> u8 {
+        match self {
+            Self::Savepoint => 0,
+            Self::Final => 1,
+            Self::Api | Self::Operator => 2,
+            Self::Periodic => 3,
+        }
+    }
+}
+
+/// The number of a request, given by the coordinator, so that whoever asked can find the checkpoint that answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// What became of a request at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RequestOutcome {
+    /// Its checkpoint starts now: there is a [`Trigger`](super::Action::Trigger) with this id among the actions.
+    Started(RequestId),
+    /// It waits for its turn.
+    Queued(RequestId),
+    /// There will be none.
+    Refused(Refusal),
+}
+
+/// Why a request is not, or no longer, going to be served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// The job does not run: not started, suspended or failed. Ask again once it does.
+    NotRunning,
+    /// All tasks have finished, or the final checkpoint is complete: there is nothing left to take one of.
+    Ended,
+    /// A newer coordinator has taken over.
+    Fenced,
+    /// Too many requests wait already (1,000, as in Flink), none of them less urgent.
+    TooMany,
+}
+
+/// A request that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Request {
+    pub(super) id: RequestId,
+    pub(super) kind: CheckpointKind,
+}
+
+/// Waiting requests, the most urgent first and then the oldest (Flink: `CheckpointRequestDecider`).
+///
+/// Periodic checkpoints are never in it: one that is due is due, however often its time came.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Queue(Vec<Request>);
+
+/// What [`Queue::push`] did.
+pub(super) enum Pushed {
+    Queued,
+    /// In the place of this one, which was less urgent.
+    Displaced(Request),
+    Full,
+}
+
+impl Queue {
+    const CAPACITY: usize = 1_000;
+
+    pub(super) fn push(&mut self, request: Request) -> Pushed {
+        let rank = request.kind.rank();
+        let place = self.0.partition_point(|waiting| waiting.kind.rank() <= rank);
+        if self.0.len() >= Self::CAPACITY {
+            // `place` at the end means that none is less urgent.
+            if place == self.0.len() {
+                return Pushed::Full;
+            }
+            let displaced = self.0.pop();
+            self.0.insert(place, request);
+            return displaced.map_or(Pushed::Queued, Pushed::Displaced);
+        }
+        self.0.insert(place, request);
+        Pushed::Queued
+    }
+
+    pub(super) fn first(&self) -> Option<Request> {
+        self.0.first().copied()
+    }
+
+    pub(super) fn remove(&mut self, id: RequestId) {
+        self.0.retain(|request| request.id != id);
+    }
+
+    pub(super) fn contains(&self, id: RequestId) -> bool {
+        self.0.iter().any(|request| request.id == id)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn drain(&mut self) -> Vec<Request> {
+        std::mem::take(&mut self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn push(queue: &mut Queue, id: u64, kind: CheckpointKind) -> Pushed {
+        queue.push(Request { id: RequestId(id), kind })
+    }
+
+    #[test]
+    fn the_most_urgent_goes_first_then_the_oldest() {
+        use CheckpointKind::{Api, Final, Operator, Savepoint};
+        let mut queue = Queue::default();
+        for (id, kind) in [Operator, Final, Api, Savepoint, Operator, Savepoint].into_iter().enumerate() {
+            push(&mut queue, id as u64, kind);
+        }
+        let order: Vec<_> = queue.drain().into_iter().map(|request| request.id.0).collect();
+        assert_eq!(order, [3, 5, 1, 0, 2, 4]);
+    }
+
+    #[test]
+    fn a_full_queue_gives_way_only_to_the_more_urgent() {
+        let mut queue = Queue::default();
+        for id in 0..Queue::CAPACITY as u64 {
+            assert!(matches!(push(&mut queue, id, CheckpointKind::Api), Pushed::Queued));
+        }
+        assert!(matches!(push(&mut queue, 5_000, CheckpointKind::Operator), Pushed::Full));
+        let Pushed::Displaced(last) = push(&mut queue, 5_001, CheckpointKind::Savepoint) else {
+            panic!("a savepoint must displace the newest API request");
+        };
+        assert_eq!(last.id, RequestId(Queue::CAPACITY as u64 - 1));
+        assert_eq!(queue.first().map(|first| first.id), Some(RequestId(5_001)));
+    }
+}
