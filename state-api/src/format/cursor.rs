@@ -1,0 +1,178 @@
+//! Pulls the entries of some key groups out of one segment.
+
+use super::block::{Unpacker, corrupt_block};
+use super::decode::{Decoder, Span};
+use super::entry::{EntryBuf, EntryRef, FIRST_GROUP};
+use super::index::BlockInfo;
+use super::layout::check_header;
+use super::reader::{SegmentReader, fetch};
+use crate::{Error, KeyGroupRange, Result};
+
+/// The entries of a range of key groups of a segment, in order; see [`SegmentReader::cursor`].
+///
+/// It holds one decompressed block and what was read ahead, 4 MiB or a single larger block. Dropping a future of it
+/// loses nothing: the next call goes on.
+#[derive(Debug)]
+pub struct SegmentCursor<'a> {
+    reader: SegmentReader<'a>,
+    range: KeyGroupRange,
+    /// The next block to open, and the one before which to stop.
+    next: usize,
+    stop: usize,
+    block: Option<Opened>,
+    /// The last entry of the block before, which the first of the next must follow.
+    last: Option<EntryBuf>,
+    ahead: Vec<u8>,
+    ahead_offset: u64,
+    read_bytes: u64,
+    unpacker: Unpacker,
+}
+
+#[derive(Debug)]
+struct Opened {
+    number: usize,
+    info: BlockInfo,
+    raw: Vec<u8>,
+    decoder: Decoder,
+    current: Option<Span>,
+}
+
+/// What a step without I/O led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Entry,
+    NeedsBlock,
+    End,
+}
+
+impl<'a> SegmentCursor<'a> {
+    pub(super) fn new(reader: SegmentReader<'a>, range: KeyGroupRange, read_bytes: u64) -> Self {
+        let blocks = reader.index.blocks_in(range);
+        Self {
+            reader,
+            range,
+            next: blocks.start,
+            stop: blocks.end,
+            block: None,
+            last: None,
+            ahead: Vec::new(),
+            ahead_offset: 0,
+            read_bytes,
+            unpacker: Unpacker::default(),
+        }
+    }
+
+    /// The reader it came from.
+    pub fn reader(&self) -> &SegmentReader<'a> {
+        &self.reader
+    }
+
+    /// Moves to the next entry and lends it; `None` behind the last one.
+    ///
+    /// # Errors
+    /// As [`SegmentReader::read`]; the entries that came before are not to be used.
+    pub async fn next(&mut self) -> Result<Option<EntryRef<'_>>> {
+        self.advance().await?;
+        Ok(self.entry())
+    }
+
+    /// The entry that the newest call moved to.
+    #[inline]
+    pub fn entry(&self) -> Option<EntryRef<'_>> {
+        let block = self.block.as_ref()?;
+        Some(block.current?.entry(&block.raw))
+    }
+
+    /// Moves to the next entry; whether there is one.
+    #[inline]
+    pub(super) async fn advance(&mut self) -> Result<bool> {
+        loop {
+            match self.step() {
+                Ok(Step::Entry) => return Ok(true),
+                Ok(Step::End) => return Ok(false),
+                Ok(Step::NeedsBlock) => self.open_block().await?,
+                Err(error) => return Err(error.with("segment", &self.reader.segment.name)),
+            }
+        }
+    }
+
+    #[inline]
+    fn step(&mut self) -> Result<Step> {
+        let Some(block) = &mut self.block else {
+            return Ok(if self.next == self.stop { Step::End } else { Step::NeedsBlock });
+        };
+        loop {
+            let first = block.decoder.previous().is_none();
+            let span = block
+                .decoder
+                .next(&block.raw, &self.reader.index, &block.info)
+                .map_err(|fault| corrupt_block(block.number, fault))?;
+            block.current = span;
+            let Some(span) = span else {
+                return self.close_block();
+            };
+            if first
+                && self
+                    .last
+                    .as_ref()
+                    .is_some_and(|last| last.as_ref().cmp_position(&span.entry(&block.raw)).is_ge())
+            {
+                return Err(corrupt_block(block.number, "it starts before the block before it ends"));
+            }
+            // Entries around the range are decoded, too, so that the block's fingerprint can be compared.
+            if self.range.contains(span.group) {
+                return Ok(Step::Entry);
+            }
+        }
+    }
+
+    fn close_block(&mut self) -> Result<Step> {
+        if let Some(block) = self.block.take()
+            && let Some(last) = block.decoder.previous()
+        {
+            let buffer = self.last.get_or_insert_with(|| EntryBuf::new(FIRST_GROUP));
+            buffer.set_position(&last.entry(&block.raw));
+        }
+        Ok(if self.next == self.stop { Step::End } else { Step::NeedsBlock })
+    }
+
+    async fn open_block(&mut self) -> Result<()> {
+        let number = self.next;
+        let Some(&info) = self.reader.index.blocks().get(number) else {
+            return Err(Error::new(crate::ErrorKind::Internal, "a cursor ran over the last block"));
+        };
+        let ahead_end = self.ahead_offset + self.ahead.len() as u64;
+        if self.reader.whole.is_none() && (info.offset < self.ahead_offset || info.end() > ahead_end) {
+            self.read_ahead(number, &info).await?;
+        }
+        let (bytes, offset) = match &self.reader.whole {
+            Some(whole) => (&whole[..], 0),
+            None => (&self.ahead[..], self.ahead_offset),
+        };
+        let stored = &bytes[(info.offset - offset) as usize..(info.end() - offset) as usize];
+        let raw = self
+            .unpacker
+            .open(stored, &info)
+            .map_err(|fault| corrupt_block(number, fault).with("segment", &self.reader.segment.name))?;
+        self.block = Some(Opened { number, info, raw, decoder: Decoder::new(), current: None });
+        self.next = number + 1;
+        Ok(())
+    }
+
+    /// Reads block `number` and as many of those behind it as one request may hold.
+    async fn read_ahead(&mut self, number: usize, info: &BlockInfo) -> Result<()> {
+        // With the first block comes the header of the file.
+        let start = if number == 0 { 0 } else { info.offset };
+        let fits = |block: &&BlockInfo| block.end() - start <= self.read_bytes;
+        let more = self.reader.index.blocks()[number..self.stop].iter().take_while(fits).last();
+        let end = more.unwrap_or(info).end();
+        self.ahead = Vec::new(); // not two buffers at a time
+        self.ahead_offset = start;
+        let ahead = fetch(self.reader.store, &self.reader.segment, start..end).await?;
+        if start == 0 {
+            check_header(&ahead).map_err(|error| error.with("segment", &self.reader.segment.name))?;
+        }
+        self.ahead = ahead;
+        Ok(())
+    }
+}

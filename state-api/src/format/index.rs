@@ -1,0 +1,195 @@
+//! The index of a segment: its states, and where the entries of which key groups are.
+
+use std::ops::Range;
+
+use super::entry::{EntryRef, chained};
+use super::layout::{
+    BLOCK_OVERHEAD, Footer, HEADER_LEN, MAX_BLOCK_BYTES, check_header, u16_at, u32_at, u64_at,
+};
+use super::state::{SegmentKind, StateMeta};
+use super::table::StateTable;
+use crate::{Error, KeyGroup, KeyGroupRange, Result};
+
+/// The bytes of one block in the index.
+const RECORD_LEN: usize = 24;
+/// Segment kind, a zero byte, number of states, number of blocks.
+const PREFIX_LEN: usize = 8;
+
+/// What the index says about one block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockInfo {
+    /// Where it starts in the file.
+    pub offset: u64,
+    /// Its bytes in the file, with header and checksum.
+    pub stored_len: u32,
+    /// Its payload's bytes before compression.
+    pub raw_len: u32,
+    /// How many entries it holds, at least one.
+    pub entries: u32,
+    /// The group of its first entry.
+    pub first: KeyGroup,
+    /// The group of its last entry.
+    pub last: KeyGroup,
+    /// The wrapping sum of the [fingerprints](super::fingerprint) of its entries.
+    pub fingerprint: u64,
+}
+
+impl BlockInfo {
+    pub(super) const fn end(&self) -> u64 {
+        self.offset + self.stored_len as u64
+    }
+}
+
+/// The index of a segment.
+#[derive(Clone, Debug)]
+pub struct SegmentIndex {
+    kind: SegmentKind,
+    pub(super) states: StateTable,
+    blocks: Vec<BlockInfo>,
+}
+
+impl SegmentIndex {
+    /// Reads the index of a whole segment in memory.
+    ///
+    /// # Errors
+    /// [`Corrupt`](crate::ErrorKind::Corrupt), or [`Incompatible`](crate::ErrorKind::Incompatible) for a newer version.
+    pub fn parse(segment: &[u8]) -> Result<Self> {
+        let footer = Footer::parse(segment, segment.len() as u64)?;
+        check_header(segment)?;
+        Self::decode(footer.index(segment)?, footer.index_offset)
+    }
+
+    /// The number of the state with this name.
+    pub fn state(&self, name: &str) -> Option<u16> {
+        let found = self.states().binary_search_by(|meta| meta.name.as_str().cmp(name));
+        found.ok().map(|index| index as u16)
+    }
+
+    /// Its states, sorted by name; [`EntryRef::state`] is an index into them.
+    pub fn states(&self) -> &[StateMeta] {
+        self.states.metas()
+    }
+
+    /// Whether it is a base or a delta.
+    pub fn kind(&self) -> SegmentKind {
+        self.kind
+    }
+
+    /// Its blocks, in the order of the file.
+    pub fn blocks(&self) -> &[BlockInfo] {
+        &self.blocks
+    }
+
+    /// How many entries it holds.
+    pub fn entries(&self) -> u64 {
+        self.blocks.iter().map(|block| u64::from(block.entries)).sum()
+    }
+
+    /// The bytes of its entries before compression.
+    pub fn raw_bytes(&self) -> u64 {
+        self.blocks.iter().map(|block| u64::from(block.raw_len)).sum()
+    }
+
+    /// The wrapping sum of the [fingerprints](super::fingerprint) of its entries.
+    pub fn fingerprint(&self) -> u64 {
+        self.blocks.iter().fold(0, |sum, block| sum.wrapping_add(block.fingerprint))
+    }
+
+    /// The smallest range with all its entries.
+    pub fn key_groups(&self) -> KeyGroupRange {
+        match (self.blocks.first(), self.blocks.last()) {
+            (Some(first), Some(last)) => {
+                KeyGroupRange::new(u32::from(first.first.index()), u32::from(last.last.index()) + 1)
+            }
+            _ => KeyGroupRange::EMPTY,
+        }
+    }
+
+    /// The numbers of the blocks that may hold entries of `range`.
+    pub fn blocks_in(&self, range: KeyGroupRange) -> Range<usize> {
+        let from = self.blocks.partition_point(|block| u32::from(block.last.index()) < range.start());
+        let to = self.blocks.partition_point(|block| u32::from(block.first.index()) < range.end());
+        from..to.max(from)
+    }
+
+    /// The group of the first block that may hold entries of `range`, not before the range starts.
+    pub(super) fn first_group(&self, range: KeyGroupRange) -> Option<u32> {
+        let blocks = self.blocks_in(range);
+        (!blocks.is_empty()).then(|| u32::from(self.blocks[blocks.start].first.index()).max(range.start()))
+    }
+
+    /// The fingerprint of an entry of this segment; an entry of no state of it counts 0.
+    pub fn fingerprint_of(&self, entry: &EntryRef<'_>) -> u64 {
+        self.states.shape(entry.state).map_or(0, |shape| chained(shape.name_hash, entry))
+    }
+
+    pub(super) fn encode(kind: SegmentKind, states: &StateTable, blocks: &[BlockInfo], out: &mut Vec<u8>) {
+        out.extend_from_slice(&[kind.code(), 0]);
+        out.extend_from_slice(&states.len().to_le_bytes());
+        out.extend_from_slice(&(blocks.len() as u32).to_le_bytes());
+        states.encode(out);
+        for block in blocks {
+            out.extend_from_slice(&block.stored_len.to_le_bytes());
+            out.extend_from_slice(&block.raw_len.to_le_bytes());
+            out.extend_from_slice(&block.entries.to_le_bytes());
+            out.extend_from_slice(&block.first.index().to_le_bytes());
+            out.extend_from_slice(&block.last.index().to_le_bytes());
+            out.extend_from_slice(&block.fingerprint.to_le_bytes());
+        }
+    }
+
+    /// Reads an index whose checksum holds; `end` is where the last block must end.
+    pub(super) fn decode(bytes: &[u8], end: u64) -> Result<Self> {
+        Self::decode_parts(bytes, end).map_err(|why| Error::corrupt(format!("the index is wrong: {why}")))
+    }
+
+    fn decode_parts(bytes: &[u8], end: u64) -> Result<Self, String> {
+        let (prefix, mut rest) = bytes.split_at_checked(PREFIX_LEN).ok_or("too short")?;
+        let kind = SegmentKind::from_code(prefix[0]).ok_or("unknown kind of segment")?;
+        if prefix[1] != 0 {
+            return Err("a reserved byte is not zero".into());
+        }
+        let (Some(states), Some(blocks)) = (u16_at(prefix, 2), u32_at(prefix, 4)) else {
+            return Err("too short".into());
+        };
+        let states = StateTable::decode(&mut rest, states, kind)?;
+        if rest.len() as u64 != u64::from(blocks) * RECORD_LEN as u64 {
+            return Err(format!("{} bytes are not {blocks} blocks", rest.len()));
+        }
+        let mut offset = HEADER_LEN as u64;
+        let mut group = 0;
+        let mut decoded = Vec::with_capacity(rest.len() / RECORD_LEN);
+        for (number, record) in rest.chunks_exact(RECORD_LEN).enumerate() {
+            let block =
+                decode_block(record, offset, group).map_err(|why| format!("block {number}: {why}"))?;
+            (offset, group) = (block.end(), block.last.index());
+            decoded.push(block);
+        }
+        if offset != end {
+            return Err(format!("the blocks end at {offset}, the index starts at {end}"));
+        }
+        Ok(Self { kind, states, blocks: decoded })
+    }
+}
+
+fn decode_block(record: &[u8], offset: u64, group: u16) -> Result<BlockInfo, &'static str> {
+    let fields = (u32_at(record, 0), u32_at(record, 4), u32_at(record, 8), u64_at(record, 16));
+    let (Some(stored_len), Some(raw_len), Some(entries), Some(fingerprint)) = fields else {
+        return Err("cut short");
+    };
+    let groups = (u16_at(record, 12).and_then(KeyGroup::new), u16_at(record, 14).and_then(KeyGroup::new));
+    let (Some(first), Some(last)) = groups else {
+        return Err("no such key group");
+    };
+    if first.index() < group || last < first {
+        return Err("its key groups are not in order");
+    }
+    if raw_len as usize > MAX_BLOCK_BYTES || entries == 0 || entries > raw_len {
+        return Err("its length or number of entries cannot be");
+    }
+    // Compression is used only where it shrinks.
+    if (stored_len as usize) <= BLOCK_OVERHEAD || stored_len as usize - BLOCK_OVERHEAD > raw_len as usize {
+        return Err("its stored length cannot be");
+    }
+    Ok(BlockInfo { offset, stored_len, raw_len, entries, first, last, fingerprint })
+}

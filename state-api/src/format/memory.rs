@@ -1,0 +1,75 @@
+//! Segments in memory, for tests, examples and tests of embedders.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::{Error, ErrorKind, Result, SegmentName, SegmentRef, SegmentStore};
+
+/// A [`SegmentStore`] in memory. Clones share their segments; its futures are always ready at once.
+#[derive(Clone, Debug, Default)]
+pub struct MemorySegments(Arc<Mutex<BTreeMap<SegmentName, Arc<[u8]>>>>);
+
+impl MemorySegments {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn files(&self) -> MutexGuard<'_, BTreeMap<SegmentName, Arc<[u8]>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All segments, by name.
+    pub fn segments(&self) -> Vec<SegmentRef> {
+        self.files()
+            .iter()
+            .map(|(name, bytes)| SegmentRef { name: name.clone(), len: bytes.len() as u64 })
+            .collect()
+    }
+
+    /// The bytes of a segment.
+    pub fn get(&self, name: &SegmentName) -> Option<Arc<[u8]>> {
+        self.files().get(name).cloned()
+    }
+
+    /// Stores `bytes` under `name`, whatever they are: to test how damage is met.
+    pub fn replace(&self, name: SegmentName, bytes: &[u8]) -> SegmentRef {
+        self.files().insert(name.clone(), bytes.into());
+        SegmentRef { name, len: bytes.len() as u64 }
+    }
+
+    /// Deletes a segment; whether it was there.
+    pub fn remove(&self, name: &SegmentName) -> bool {
+        self.files().remove(name).is_some()
+    }
+}
+
+#[async_trait]
+impl SegmentStore for MemorySegments {
+    async fn put(&self, bytes: Vec<u8>) -> Result<SegmentRef> {
+        let name = SegmentName(format!("{:032x}.seg", xxh3_128(&bytes)));
+        Ok(self.replace(name, &bytes))
+    }
+
+    async fn read(&self, segment: &SegmentRef, range: Range<u64>) -> Result<Vec<u8>> {
+        let Some(bytes) = self.get(&segment.name) else {
+            return Err(
+                Error::new(ErrorKind::NotFound, "there is no such segment").with("segment", &segment.name)
+            );
+        };
+        if bytes.len() as u64 != segment.len {
+            let message = format!("the segment has {} bytes instead of {}", bytes.len(), segment.len);
+            return Err(Error::corrupt(message).with("segment", &segment.name));
+        }
+        let within = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
+        match within.and_then(|(start, end)| bytes.get(start..end)) {
+            Some(part) => Ok(part.to_vec()),
+            None => Err(Error::invalid(format!("bytes {range:?} are not in a segment of {}", bytes.len()))
+                .with("segment", &segment.name)),
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Merges the parts of a snapshot, oldest to newest, into one ordered stream of entries.
+
+use std::cmp::Ordering;
+
+use super::cursor::SegmentCursor;
+use super::entry::{EntryBuf, EntryRef, FIRST_GROUP, Op};
+use super::heap::Heap;
+use super::layout::MAX_ENTRY_BYTES;
+use super::reader::{READ_BYTES, SegmentReader};
+use super::state::{SegmentKind, StateMeta};
+use super::table::union;
+use crate::{Error, ErrorKind, KeyGroupRange, Result, SegmentStore, SnapshotPart};
+
+/// What all parts together may read ahead, unless single blocks are larger.
+const READ_AHEAD_BYTES: u64 = 32 << 20;
+/// The least that a part reads at once.
+const MIN_READ_BYTES: u64 = 64 << 10;
+
+/// A merge of parts: for each position the newest word, with everything older worked into it.
+///
+/// | older parts say | newer part says | result |
+/// | --- | --- | --- |
+/// | anything | `Put` | the new value |
+/// | anything | `Delete` | deleted |
+/// | `Put` or `Append` | `Append` | the same with more elements |
+/// | `Delete` | `Append` | `Put` of the new elements |
+/// | map entries | `Clear` | only map entries of the newer part or still newer ones |
+///
+/// In a [base](SegmentKind::Base) what is deleted is gone, and elements appended to nothing are a `Put`. A
+/// [delta](SegmentKind::Delta) keeps `Delete`, `Append` and `Clear` for the parts under it.
+///
+/// Memory: one decoded block and one read-ahead for each part whose key groups are being merged, one entry.
+#[derive(Debug)]
+pub struct Merge<'a> {
+    target: SegmentKind,
+    states: Vec<StateMeta>,
+    inputs: Vec<Input<'a>>,
+    /// Inputs that are not open yet: (first group, input), the smallest group last.
+    waiting: Vec<(u32, usize)>,
+    heap: Heap,
+    current: EntryBuf,
+    /// The newest clear, and the input that it is from.
+    clear: Option<(EntryBuf, usize)>,
+    /// A step did not come to its end.
+    broken: bool,
+}
+
+#[derive(Debug)]
+struct Input<'a> {
+    cursor: SegmentCursor<'a>,
+    /// From the states of the segment to those of the merge.
+    states: Vec<u16>,
+}
+
+impl Input<'_> {
+    #[inline]
+    fn head(&self) -> Option<EntryRef<'_>> {
+        let entry = self.cursor.entry()?;
+        Some(EntryRef { state: self.states[usize::from(entry.state)], ..entry })
+    }
+}
+
+/// Whether the head of input `a` comes before that of `b`; of heads at one position the older part's does.
+#[inline]
+fn before(inputs: &[Input<'_>], a: usize, b: usize) -> bool {
+    let order = match (inputs[a].head(), inputs[b].head()) {
+        (Some(x), Some(y)) => x.cmp_position(&y),
+        (x, y) => y.is_some().cmp(&x.is_some()), // never: inputs without head are not in the heap
+    };
+    order.then(a.cmp(&b)) == Ordering::Less
+}
+
+impl<'a> Merge<'a> {
+    /// Opens the parts, oldest first, for the entries of their key groups that are in `range`, too.
+    ///
+    /// # Errors
+    /// [`Incompatible`](ErrorKind::Incompatible) when two parts have states of one name and another kind, codec or
+    /// schema version; else as [`SegmentReader::open`].
+    pub async fn open(
+        store: &'a dyn SegmentStore,
+        parts: &[SnapshotPart],
+        target: SegmentKind,
+        range: KeyGroupRange,
+    ) -> Result<Self> {
+        let mut readers = Vec::new();
+        let mut states = Vec::new();
+        for part in parts {
+            let groups = part.key_groups.intersect(range);
+            if groups.is_empty() {
+                continue;
+            }
+            let reader = SegmentReader::open(store, &part.segment).await?;
+            states =
+                union(&states, reader.states()).map_err(|error| error.with("segment", &part.segment.name))?;
+            readers.push((reader, groups));
+        }
+        let read_bytes = (READ_AHEAD_BYTES / readers.len().max(1) as u64).clamp(MIN_READ_BYTES, READ_BYTES);
+        let mut inputs = Vec::with_capacity(readers.len());
+        let mut waiting = Vec::with_capacity(readers.len());
+        for (reader, groups) in readers {
+            waiting.extend(reader.index().first_group(groups).map(|first| (first, inputs.len())));
+            let index_of =
+                |meta: &StateMeta| states.binary_search_by(|s| s.name.cmp(&meta.name)).unwrap_or_default();
+            let map = reader.states().iter().map(|meta| index_of(meta) as u16).collect();
+            inputs.push(Input { cursor: SegmentCursor::new(reader, groups, read_bytes), states: map });
+        }
+        waiting.sort_unstable_by(|a, b| b.cmp(a));
+        let current = EntryBuf::new(FIRST_GROUP);
+        Ok(Self {
+            target,
+            states,
+            inputs,
+            waiting,
+            heap: Heap::default(),
+            current,
+            clear: None,
+            broken: false,
+        })
+    }
+
+    /// The states of all parts, sorted by name; [`EntryRef::state`] is an index into them.
+    pub fn states(&self) -> &[StateMeta] {
+        &self.states
+    }
+
+    /// The next entry, in [order](EntryRef::cmp_position); `None` behind the last one.
+    ///
+    /// # Errors
+    /// As [`SegmentReader::read`]; [`Unsupported`](ErrorKind::Unsupported) when a list grows over
+    /// [`MAX_ENTRY_BYTES`]. After an error, or when the future was dropped before it was ready, every call fails.
+    pub async fn next(&mut self) -> Result<Option<EntryRef<'_>>> {
+        if self.broken {
+            return Err(Error::invalid(
+                "a merge cannot go on after it failed or was cancelled: start it again",
+            ));
+        }
+        self.broken = true;
+        let any = self.resolve().await?;
+        self.broken = false;
+        Ok(any.then(|| self.current.as_ref()))
+    }
+
+    /// Moves to the next entry that is part of the result.
+    async fn resolve(&mut self) -> Result<bool> {
+        loop {
+            self.open_waiting().await?;
+            let Some(mut input) = self.heap.top() else {
+                return Ok(false);
+            };
+            let mut result = None;
+            if let Some(head) = self.inputs[input].head() {
+                self.current.set_position(&head);
+            }
+            let cleared = match &self.clear {
+                Some((at, from)) if at.same_map(&self.current.as_ref()) => Some(*from),
+                _ => None,
+            };
+            loop {
+                if cleared.is_none_or(|from| input >= from) {
+                    result = Some(self.work_in(input, result)?);
+                }
+                if self.current.op == Op::Clear {
+                    self.set_clear(input);
+                }
+                self.advance_top(input).await?;
+                match self.heap.top() {
+                    Some(top) if self.at_current(top) => input = top,
+                    _ => break,
+                }
+            }
+            if let Some(op) = result.and_then(|op| self.outcome(op, cleared.is_some())) {
+                self.current.op = op;
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Works the head of `input` into the current entry, which is a `before` so far.
+    fn work_in(&mut self, input: usize, before: Option<Op>) -> Result<Op> {
+        let Some(head) = self.inputs[input].head() else {
+            return Ok(before.unwrap_or(Op::Delete)); // never: an input without head is not in the heap
+        };
+        let appends = head.op == Op::Append && matches!(before, Some(Op::Put | Op::Append));
+        if !appends {
+            self.current.value.clear();
+        } else if self.current.as_ref().payload_len() + head.value.len() > MAX_ENTRY_BYTES {
+            let message = format!("a list grows over the {MAX_ENTRY_BYTES} bytes that an entry can have");
+            let name = self.states.get(usize::from(head.state)).map_or("?", |meta| &meta.name);
+            return Err(Error::new(ErrorKind::Unsupported, message)
+                .with("state", name)
+                .with("key group", head.group));
+        }
+        self.current.value.extend_from_slice(head.value);
+        Ok(match (head.op, before) {
+            (Op::Append, Some(Op::Put | Op::Delete)) => Op::Put,
+            (op, _) => op,
+        })
+    }
+
+    /// What an entry resolved to `op` is in the target, if anything.
+    fn outcome(&self, op: Op, cleared: bool) -> Option<Op> {
+        match (self.target, op) {
+            (_, Op::Put) => Some(Op::Put),
+            (SegmentKind::Base, Op::Append) => Some(Op::Put),
+            (SegmentKind::Base, Op::Delete | Op::Clear) => None,
+            // The clear that stands before it deletes it already.
+            (SegmentKind::Delta, Op::Delete) if cleared => None,
+            (SegmentKind::Delta, op) => Some(op),
+        }
+    }
+
+    fn set_clear(&mut self, input: usize) {
+        let (at, from) = self.clear.get_or_insert_with(|| (EntryBuf::new(FIRST_GROUP), input));
+        at.set_position(&self.current.as_ref());
+        *from = input;
+    }
+
+    /// Whether the head of `input` is at the position of the current entry.
+    #[inline]
+    fn at_current(&self, input: usize) -> bool {
+        self.inputs[input]
+            .head()
+            .is_some_and(|head| head.cmp_position(&self.current.as_ref()) == Ordering::Equal)
+    }
+
+    async fn advance_top(&mut self, top: usize) -> Result<()> {
+        let more = self.inputs[top].cursor.advance().await?;
+        let less = |a, b| before(&self.inputs, a, b);
+        if more {
+            self.heap.top_changed(less);
+        } else {
+            self.heap.pop(less);
+        }
+        Ok(())
+    }
+
+    /// Lets the inputs in whose first group is reached. Others stay closed, so that many parts with few groups each
+    /// need little memory.
+    async fn open_waiting(&mut self) -> Result<()> {
+        while let Some(&(group, input)) = self.waiting.last() {
+            let top = self.heap.top().and_then(|top| self.inputs[top].head());
+            if top.is_some_and(|head| u32::from(head.group.index()) < group) {
+                return Ok(());
+            }
+            self.waiting.pop();
+            if self.inputs[input].cursor.advance().await? {
+                self.heap.push(input, |a, b| before(&self.inputs, a, b));
+            }
+        }
+        Ok(())
+    }
+}
