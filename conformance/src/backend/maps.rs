@@ -1,0 +1,158 @@
+//! Map state (Flink: KS-03).
+
+use strandline_state_api::{
+    BackendFactory, Error, KeyScope, Keyed, KeyedBackend, MapDescriptor, MapState, StateKey,
+};
+
+use crate::Subject;
+
+/// Entries are set, read, replaced and removed one by one.
+pub fn put_get_contains_remove<F: BackendFactory>(subject: &Subject<F>) {
+    let mut backend = subject.backend::<u64>();
+    let state = backend.register_map(&MapDescriptor::<String, u64>::new("map")).unwrap();
+    let (a, b) = (String::from("a"), String::from("b"));
+    let mut scope = KeyScope::new(&mut backend, Keyed::new(&1));
+    assert!(scope.map(state).is_empty().unwrap());
+    assert_eq!(scope.map(state).get(&a).unwrap(), None);
+    assert!(!scope.map(state).contains(&a).unwrap());
+    assert!(!scope.map(state).remove(&a).unwrap());
+    scope.map(state).put(a.clone(), 1).unwrap();
+    scope.map(state).put(a.clone(), 2).unwrap();
+    scope.map(state).put(b.clone(), 3).unwrap();
+    assert_eq!(scope.map(state).get(&a).unwrap(), Some(&2));
+    assert!(scope.map(state).contains(&b).unwrap());
+    assert!(!scope.map(state).is_empty().unwrap());
+    assert!(scope.map(state).remove(&a).unwrap());
+    assert!(!scope.map(state).remove(&a).unwrap());
+    assert_eq!(scope.map(state).get(&a).unwrap(), None);
+    assert_eq!(scope.map(state).get(&b).unwrap(), Some(&3));
+    assert!(scope.map(state).remove(&b).unwrap());
+    assert!(scope.map(state).is_empty().unwrap(), "a map without entries is empty");
+    assert!(!scope.map(state).clear().unwrap(), "and cleared already");
+    if subject.capabilities().counts_entries {
+        assert_eq!(backend.entries(), 0);
+    }
+}
+
+/// Iteration shows each entry once, and an error of the visitor ends it.
+pub fn for_each_visits_each_entry_once_and_stops_at_an_error<F: BackendFactory>(subject: &Subject<F>) {
+    let mut backend = subject.backend::<u64>();
+    let state = backend.register_map(&MapDescriptor::<u32, String>::new("map")).unwrap();
+    for key in 0..3 {
+        for i in 0..50 {
+            let mut scope = KeyScope::new(&mut backend, Keyed::new(&key));
+            scope.map(state).put(i, format!("{key}-{i}")).unwrap();
+        }
+    }
+    let mut seen = Vec::new();
+    let mut scope = KeyScope::new(&mut backend, Keyed::new(&1));
+    scope
+        .map(state)
+        .for_each(|map_key, value| {
+            seen.push((*map_key, value.clone()));
+            Ok(())
+        })
+        .unwrap();
+    seen.sort();
+    assert_eq!(seen, (0..50).map(|i| (i, format!("1-{i}"))).collect::<Vec<_>>());
+    let mut visits = 0;
+    let error = scope
+        .map(state)
+        .for_each(|_, _| {
+            visits += 1;
+            Err(Error::invalid("enough"))
+        })
+        .unwrap_err();
+    assert_eq!((visits, error.message()), (1, "enough"));
+}
+
+/// Clearing takes all entries of one key and namespace, and no others.
+pub fn clear_empties_one_map_only<F: BackendFactory>(subject: &Subject<F>) {
+    let mut backend = subject.backend::<String>();
+    let state = backend.register_map(&MapDescriptor::<u32, u32>::new("map").namespaced::<String>()).unwrap();
+    let texts = ["", "\0", "a", "a\0", "b"].map(String::from);
+    for key in &texts {
+        for namespace in &texts {
+            for i in 0..4 {
+                let mut scope = KeyScope::new(&mut backend, Keyed::new(key));
+                scope.map_in(state, namespace).put(i, i * i).unwrap();
+            }
+        }
+    }
+    let mut scope = KeyScope::new(&mut backend, Keyed::new(&texts[2]));
+    assert!(scope.map_in(state, &texts[2]).clear().unwrap());
+    assert!(!scope.map_in(state, &texts[2]).clear().unwrap());
+    assert!(scope.map_in(state, &texts[2]).is_empty().unwrap());
+    for key in &texts {
+        for namespace in &texts {
+            let wanted = if (key, namespace) == (&texts[2], &texts[2]) { 0 } else { 4 };
+            assert_eq!(count(&mut backend, state, key, namespace), wanted, "{key:?} {namespace:?}");
+        }
+    }
+    let mut scope = KeyScope::new(&mut backend, Keyed::new(&texts[2]));
+    scope.map_in(state, &texts[2]).put(2, 7).unwrap();
+    assert_eq!(scope.map_in(state, &texts[2]).get(&2).unwrap(), Some(&7));
+    assert_eq!(scope.map_in(state, &texts[2]).get(&1).unwrap(), None, "cleared entries stay away");
+}
+
+fn count<B: KeyedBackend<Key = String>>(
+    backend: &mut B,
+    state: MapState<u32, u32, String>,
+    key: &String,
+    namespace: &String,
+) -> u32 {
+    let mut count = 0;
+    let mut scope = KeyScope::new(backend, Keyed::new(key));
+    let counted = scope.map_in(state, namespace).for_each(|map_key, value| {
+        assert_eq!(*value, map_key * map_key);
+        count += 1;
+        Ok(())
+    });
+    counted.unwrap();
+    count
+}
+
+/// Map keys of any type, empty ones, ones with zero bytes, and ones that start with each other.
+pub fn map_keys_of_every_kind_stay_apart<F: BackendFactory>(subject: &Subject<F>) {
+    map_keys_stay_apart(subject, &["", "\0", "\0\0", "a", "a\0", "a\0b", "ab"].map(String::from));
+    map_keys_stay_apart(subject, &[vec![], vec![0], vec![0, 0], vec![0, 1], vec![0, 255], vec![255]]);
+    map_keys_stay_apart(subject, &[i64::MIN, -1, 0, 1, i64::MAX]);
+    map_keys_stay_apart(subject, &[false, true]);
+    map_keys_stay_apart(subject, &[()]);
+    let pairs = [("", "ab"), ("a", "b"), ("ab", ""), ("", ""), ("\0", ""), ("", "\0")];
+    map_keys_stay_apart(subject, &pairs.map(|(a, b)| (String::from(a), String::from(b))));
+}
+
+fn map_keys_stay_apart<F: BackendFactory, MK: StateKey>(subject: &Subject<F>, map_keys: &[MK]) {
+    let mut backend = subject.backend::<u64>();
+    let state = backend.register_map(&MapDescriptor::<MK, usize>::new("map")).unwrap();
+    let mut scope = KeyScope::new(&mut backend, Keyed::new(&1));
+    for (i, map_key) in map_keys.iter().enumerate() {
+        scope.map(state).put(map_key.clone(), i).unwrap();
+    }
+    for (i, map_key) in map_keys.iter().enumerate() {
+        assert_eq!(scope.map(state).get(map_key).unwrap(), Some(&i), "{map_key:?}");
+        assert!(scope.map(state).remove(map_key).unwrap());
+        assert!(!scope.map(state).contains(map_key).unwrap());
+    }
+    assert!(scope.map(state).is_empty().unwrap());
+}
+
+/// 20,000 entries in one map.
+pub fn a_large_map<F: BackendFactory>(subject: &Subject<F>) {
+    let mut backend = subject.backend::<u64>();
+    let state = backend.register_map(&MapDescriptor::<u64, u64>::new("map")).unwrap();
+    let mut scope = KeyScope::new(&mut backend, Keyed::new(&1));
+    for i in 0..20_000 {
+        scope.map(state).put(i, !i).unwrap();
+    }
+    for i in (0..20_000).step_by(2) {
+        assert!(scope.map(state).remove(&i).unwrap());
+    }
+    for i in 0..20_000 {
+        let wanted = (i % 2 == 1).then_some(!i);
+        assert_eq!(scope.map(state).get(&i).unwrap().copied(), wanted);
+    }
+    assert!(scope.map(state).clear().unwrap());
+    assert_eq!(scope.map(state).get(&1).unwrap(), None);
+}

@@ -1,0 +1,68 @@
+//! A backend with its writer and store, for cases that bring states of their own.
+
+use std::sync::Arc;
+
+use strandline_state_api::{
+    BackendFactory, CheckpointId, Error, KeyGroupRange, KeyedSnapshot, Progress, RestoreSnapshot, Restored, Result,
+    SnapshotKind, SnapshotSource, SnapshotWriter, StateKey,
+};
+
+use crate::segments::FaultySegments;
+use crate::subject::Subject;
+use crate::wait::wait;
+
+pub(crate) struct Simple<F: BackendFactory, K: StateKey> {
+    pub(crate) subject: Subject<F>,
+    pub(crate) store: Arc<FaultySegments>,
+    pub(crate) backend: F::Backend<K>,
+    pub(crate) writer: <F::Backend<K> as SnapshotSource>::Writer,
+    pub(crate) restored: Restored,
+    last: CheckpointId,
+}
+
+impl<F: BackendFactory, K: StateKey> Simple<F, K> {
+    pub(crate) fn new(subject: &Subject<F>) -> Self {
+        let mut backend = subject.backend();
+        let writer = backend.take_writer().unwrap();
+        let (store, restored, last) = (Arc::default(), Restored::default(), CheckpointId(0));
+        Self { subject: subject.clone(), store, backend, writer, restored, last }
+    }
+
+    /// A snapshot from beginning to end.
+    pub(crate) fn snapshot(&mut self, kind: SnapshotKind) -> Result<KeyedSnapshot> {
+        self.last = self.last.next();
+        self.backend.prepare(self.last, kind)?;
+        let prepared = loop {
+            match self.backend.advance(1_000)? {
+                Progress::Ready(_, prepared) => break prepared,
+                Progress::More => {}
+                Progress::Idle => return Err(Error::invalid("the snapshot under way is lost")),
+            }
+        };
+        wait(self.writer.commit(prepared, self.store.as_ref()))
+    }
+
+    /// A new backend, whose states are registered by `register`, filled from `snapshots`.
+    pub(crate) fn restore<R>(
+        &self,
+        snapshots: &[KeyedSnapshot],
+        register: impl FnOnce(&mut F::Backend<K>) -> Result<R>,
+    ) -> Result<(Self, R)> {
+        self.restore_range(KeyGroupRange::ALL, snapshots, register)
+    }
+
+    /// The same for a part of the key groups.
+    pub(crate) fn restore_range<R>(
+        &self,
+        range: KeyGroupRange,
+        snapshots: &[KeyedSnapshot],
+        register: impl FnOnce(&mut F::Backend<K>) -> Result<R>,
+    ) -> Result<(Self, R)> {
+        let mut backend = self.subject.backend_of(range);
+        let registered = register(&mut backend)?;
+        let restored = wait(backend.restore(snapshots, self.store.as_ref()))?;
+        let writer = backend.take_writer()?;
+        let (subject, store) = (self.subject.clone(), Arc::clone(&self.store));
+        Ok((Self { subject, store, backend, writer, restored, last: self.last }, registered))
+    }
+}

@@ -1,0 +1,274 @@
+//! Value state, and keys and namespaces of every kind (Flink: KS-01, NS-01).
+
+use std::fmt::Debug;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use strandline_state_api::{
+    BackendFactory, Codec, Error, KeyScope, Keyed, KeyedBackend, Result, SnapshotKind, StateKey, TimeWindow,
+    ValueDescriptor,
+};
+
+use super::simple::Simple;
+use crate::Subject;
+
+/// Unset reads nothing; the last value put holds; clearing says whether there was one.
+pub fn put_get_clear<F: BackendFactory>(subject: &Subject<F>) {
+    let mut backend = subject.backend::<u64>();
+    let state = backend.register_value(&ValueDescriptor::<String>::new("v")).unwrap();
+    let mut scope = KeyScope::new(&mut backend, Keyed::new(&1));
+    assert_eq!(scope.value(state).get().unwrap(), None);
+    assert!(!scope.value(state).clear().unwrap());
+    scope.value(state).put("a".into()).unwrap();
+    scope.value(state).put("b".into()).unwrap();
+    assert_eq!(scope.value(state).get().unwrap().map(String::as_str), Some("b"));
+    assert!(scope.value(state).clear().unwrap());
+    assert!(!scope.value(state).clear().unwrap());
+    assert_eq!(scope.value(state).get().unwrap(), None);
+    scope.value(state).put(String::new()).unwrap();
+    assert_eq!(scope.value(state).get().unwrap().map(String::as_str), Some(""), "an empty value is a value");
+    if subject.capabilities().counts_entries {
+        assert_eq!(backend.entries(), 1);
+    }
+}
+
+/// `modify` asks for the initial value only where there is none, and gives back what the change gave.
+pub fn modify_starts_from_the_initial_value_only_once<F: BackendFactory>(subject: &Subject<F>) {
+    let mut backend = subject.backend::<u64>();
+    let state = backend.register_value(&ValueDescriptor::<u64>::new("v")).unwrap();
+    let mut initials = 0;
+    let mut add = |backend: &mut F::Backend<u64>, by| {
+        let mut scope = KeyScope::new(backend, Keyed::new(&1));
+        let initial = || {
+            initials += 1;
+            100
+        };
+        let change = |value: &mut u64| {
+            *value += by;
+            (*value, "changed")
+        };
+        scope.value(state).modify(initial, change).unwrap()
+    };
+    assert_eq!(add(&mut backend, 1), (101, "changed"));
+    assert_eq!(add(&mut backend, 2), (103, "changed"));
+    assert!(KeyScope::new(&mut backend, Keyed::new(&1)).value(state).clear().unwrap());
+    assert_eq!(add(&mut backend, 5), (105, "changed"));
+    assert_eq!(initials, 2);
+    assert_eq!(KeyScope::new(&mut backend, Keyed::new(&1)).value(state).get().unwrap(), Some(&105));
+}
+
+/// A value belongs to one key and one namespace, also where these are empty, hold zero bytes or start with each other.
+pub fn keys_and_namespaces_stay_apart<F: BackendFactory>(subject: &Subject<F>) {
+    let mut backend = subject.backend::<String>();
+    let state = backend.register_value(&ValueDescriptor::<String>::new("v").namespaced::<String>()).unwrap();
+    let texts = ["", "\0", "\0\0", "\0\u{1}", "\u{1}", "a", "a\0", "\0a", "a\0\u{1}", "aa"].map(String::from);
+    let put = |backend: &mut F::Backend<String>, key, namespace| {
+        let mut scope = KeyScope::new(backend, Keyed::new(key));
+        scope.value_in(state, namespace).put(format!("{key:?} in {namespace:?}")).unwrap();
+    };
+    for key in &texts {
+        for namespace in &texts {
+            put(&mut backend, key, namespace);
+        }
+    }
+    for key in &texts {
+        for namespace in &texts {
+            let mut scope = KeyScope::new(&mut backend, Keyed::new(key));
+            let wanted = format!("{key:?} in {namespace:?}");
+            assert_eq!(scope.value_in(state, namespace).get().unwrap(), Some(&wanted));
+            assert!(scope.value_in(state, namespace).clear().unwrap());
+            assert_eq!(scope.value_in(state, namespace).get().unwrap(), None);
+            put(&mut backend, key, namespace);
+        }
+    }
+}
+
+/// Every type of key and of namespace that state-api offers, through a snapshot and back.
+pub fn every_type_of_key_works<F: BackendFactory>(subject: &Subject<F>) {
+    keys_come_back(subject, &[()], &[()]);
+    keys_come_back(subject, &[false, true], &[0u8, 255]);
+    keys_come_back(subject, &[0u64, 1, u64::MAX], &[i8::MIN, -1, 0, i8::MAX]);
+    keys_come_back(subject, &[i64::MIN, -1, 0, i64::MAX], &[u16::MAX, 0]);
+    keys_come_back(subject, &[u128::MAX, 0, 1 << 64], &[i128::MIN, 0]);
+    keys_come_back(subject, &["", "\0", "a", "a\0"].map(String::from), &["\0", "", "a\0", "a"].map(String::from));
+    keys_come_back(subject, &[vec![], vec![0], vec![0, 255], vec![255, 0]], &[vec![0, 1], vec![]]);
+    let windows = [-1, 0, 7].map(|time| TimeWindow::tumbling(time, 5));
+    keys_come_back(subject, &["a", ""].map(std::sync::Arc::<str>::from), &windows);
+    let pairs = [("", "ab"), ("a", "b"), ("ab", ""), ("\0", ""), ("", "\0")];
+    let pairs = pairs.map(|(a, b)| (String::from(a), String::from(b)));
+    keys_come_back(subject, &pairs, &pairs);
+    keys_come_back(subject, &[(1u32, String::from("x"), -1i16, true)], &[(String::new(), 1u8, vec![0u8])]);
+}
+
+fn keys_come_back<F: BackendFactory, K: StateKey, N: StateKey>(subject: &Subject<F>, keys: &[K], namespaces: &[N]) {
+    let descriptor = ValueDescriptor::<String>::new("v").namespaced::<N>();
+    let wanted = |key: &K, namespace: &N| format!("{key:?} in {namespace:?}");
+    let check = |backend: &mut F::Backend<K>| {
+        let state = backend.register_value(&descriptor).unwrap();
+        for key in keys {
+            for namespace in namespaces {
+                let mut scope = KeyScope::new(backend, Keyed::new(key));
+                let got = scope.value_in(state, namespace).get().unwrap();
+                assert_eq!(got, Some(&wanted(key, namespace)));
+            }
+        }
+    };
+    let mut simple = Simple::<F, K>::new(subject);
+    let state = simple.backend.register_value(&descriptor).unwrap();
+    for key in keys {
+        for namespace in namespaces {
+            let mut scope = KeyScope::new(&mut simple.backend, Keyed::new(key));
+            scope.value_in(state, namespace).put(wanted(key, namespace)).unwrap();
+        }
+    }
+    check(&mut simple.backend);
+    let snapshot = simple.snapshot(SnapshotKind::Incremental).unwrap();
+    let mut restored = simple.restore(&[snapshot], |backend| backend.register_value(&descriptor)).unwrap().0;
+    check(&mut restored.backend);
+}
+
+/// A type without `Clone`, as a backend may not ask for it.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Account {
+    owner: String,
+    limits: Vec<(u8, Option<i64>)>,
+}
+
+/// Numbers, text, nested types, nothing at all: native on access, and the same after a restore.
+pub fn every_type_of_value_works<F: BackendFactory>(subject: &Subject<F>) {
+    value_comes_back(subject, || ());
+    value_comes_back(subject, || true);
+    value_comes_back(subject, || u8::MAX);
+    value_comes_back(subject, || i64::MIN);
+    value_comes_back(subject, || u128::MAX);
+    value_comes_back(subject, || -0.5f64);
+    value_comes_back(subject, || String::from("zero \0 byte"));
+    value_comes_back(subject, || vec![0u8; 100]);
+    value_comes_back(subject, || Some(None::<u64>));
+    value_comes_back(subject, || Account { owner: "ä".into(), limits: vec![(1, None), (2, Some(-3))] });
+}
+
+fn value_comes_back<F, V>(subject: &Subject<F>, value: impl Fn() -> V)
+where
+    F: BackendFactory,
+    V: Serialize + DeserializeOwned + PartialEq + Debug + Send + 'static,
+{
+    let descriptor = ValueDescriptor::<V>::new("v");
+    let mut simple = Simple::<F, u64>::new(subject);
+    let state = simple.backend.register_value(&descriptor).unwrap();
+    KeyScope::new(&mut simple.backend, Keyed::new(&1)).value(state).put(value()).unwrap();
+    assert_eq!(
+        KeyScope::new(&mut simple.backend, Keyed::new(&1)).value(state).get().unwrap(),
+        Some(&value())
+    );
+    let snapshot = simple.snapshot(SnapshotKind::Full).unwrap();
+    let (mut restored, state) = simple.restore(&[snapshot], |b| b.register_value(&descriptor)).unwrap();
+    let mut scope = KeyScope::new(&mut restored.backend, Keyed::new(&1));
+    assert_eq!(scope.value(state).get().unwrap(), Some(&value()));
+}
+
+/// Writes numbers as decimal digits.
+struct Digits;
+
+impl Codec<u64> for Digits {
+    fn id(&self) -> String {
+        "digits".into()
+    }
+
+    fn encode(&self, value: &u64, out: &mut Vec<u8>) -> Result<()> {
+        out.extend_from_slice(value.to_string().as_bytes());
+        Ok(())
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<u64> {
+        let text = std::str::from_utf8(bytes).map_err(|e| Error::corrupt("no digits").caused_by(e))?;
+        text.parse().map_err(|e| Error::corrupt("no digits").caused_by(e))
+    }
+}
+
+/// A codec of the user's own makes the bytes of a snapshot and reads them back.
+pub fn a_codec_of_its_own_is_used_for_snapshots<F: BackendFactory>(subject: &Subject<F>) {
+    let descriptor = ValueDescriptor::<u64>::with_codec("v", Digits);
+    let mut simple = Simple::<F, u64>::new(subject);
+    let state = simple.backend.register_value(&descriptor).unwrap();
+    for key in 0..10 {
+        KeyScope::new(&mut simple.backend, Keyed::new(&key)).value(state).put(key * 1_000).unwrap();
+    }
+    let snapshot = simple.snapshot(SnapshotKind::Incremental).unwrap();
+    let (mut restored, state) = simple.restore(&[snapshot], |b| b.register_value(&descriptor)).unwrap();
+    for key in 0..10 {
+        let mut scope = KeyScope::new(&mut restored.backend, Keyed::new(&key));
+        assert_eq!(scope.value(state).get().unwrap(), Some(&(key * 1_000)));
+    }
+}
+
+/// Values of several megabytes beside tiny ones, through a snapshot and back.
+pub fn big_values<F: BackendFactory>(subject: &Subject<F>) {
+    let descriptor = ValueDescriptor::<Vec<u8>>::new("v");
+    let mut rng = fastrand::Rng::with_seed(7);
+    let mut random = |len: usize| (0..len).map(|_| rng.u8(..)).collect::<Vec<u8>>();
+    let values = [random(3), random(5 << 20), vec![0; 3 << 20], random(70_000), vec![]];
+    let mut simple = Simple::<F, u64>::new(subject);
+    let state = simple.backend.register_value(&descriptor).unwrap();
+    for (key, value) in (0..).zip(&values) {
+        KeyScope::new(&mut simple.backend, Keyed::new(&key)).value(state).put(value.clone()).unwrap();
+    }
+    let snapshot = simple.snapshot(SnapshotKind::Incremental).unwrap();
+    let (mut restored, state) = simple.restore(&[snapshot], |b| b.register_value(&descriptor)).unwrap();
+    for (key, value) in (0..).zip(&values) {
+        let mut scope = KeyScope::new(&mut restored.backend, Keyed::new(&key));
+        assert!(scope.value(state).get().unwrap() == Some(value), "the value of {} bytes", value.len());
+    }
+}
+
+/// The walk over all values shows each once, with its key and namespace, and an error of the visitor ends it.
+pub fn for_each_visits_each_once_and_stops_at_an_error<F: BackendFactory>(subject: &Subject<F>) {
+    let mut backend = subject.backend::<u64>();
+    let state = backend.register_value(&ValueDescriptor::<u64>::new("v").namespaced::<u8>()).unwrap();
+    let other = backend.register_value(&ValueDescriptor::<u64>::new("other").namespaced::<u8>()).unwrap();
+    for key in 0..500 {
+        for namespace in 0..2 {
+            let mut scope = KeyScope::new(&mut backend, Keyed::new(&key));
+            scope.value_in(state, &namespace).put(key * 2 + u64::from(namespace)).unwrap();
+            scope.value_in(other, &namespace).put(0).unwrap();
+        }
+    }
+    for key in 0..100 {
+        KeyScope::new(&mut backend, Keyed::new(&key)).value_in(state, &1).clear().unwrap();
+    }
+    let mut seen = Vec::new();
+    backend
+        .value_for_each(state, &mut |key, namespace, value| {
+            seen.push((*key, *namespace, *value));
+            Ok(())
+        })
+        .unwrap();
+    seen.sort_unstable();
+    let all = (0..500).flat_map(|key| [(key, 0, key * 2), (key, 1, key * 2 + 1)]);
+    let wanted: Vec<(u64, u8, u64)> = all.filter(|(key, ns, _)| *ns == 0 || *key >= 100).collect();
+    assert_eq!(seen, wanted);
+    let mut visits = 0;
+    let stopped = backend.value_for_each(state, &mut |_, _, _| {
+        visits += 1;
+        if visits == 3 { Err(Error::invalid("enough")) } else { Ok(()) }
+    });
+    assert_eq!((stopped.unwrap_err().message(), visits), ("enough", 3));
+}
+
+/// A hint is only a hint: for keys that are there and keys that are not.
+pub fn prefetch_changes_nothing<F: BackendFactory>(subject: &Subject<F>) {
+    let mut backend = subject.backend::<u64>();
+    let state = backend.register_value(&ValueDescriptor::<u64>::new("v")).unwrap();
+    let keys: Vec<u64> = (0..100).collect();
+    for key in keys.iter().step_by(2) {
+        KeyScope::new(&mut backend, Keyed::new(key)).value(state).put(*key).unwrap();
+    }
+    let entries = backend.entries();
+    backend.value_prefetch(state, &mut keys.iter().map(|key| (key.key_hash(), key))).unwrap();
+    backend.value_prefetch(state, &mut std::iter::empty()).unwrap();
+    assert_eq!(backend.entries(), entries);
+    for key in &keys {
+        let wanted = (key % 2 == 0).then_some(key);
+        assert_eq!(KeyScope::new(&mut backend, Keyed::new(key)).value(state).get().unwrap(), wanted);
+    }
+}

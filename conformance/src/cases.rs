@@ -1,0 +1,113 @@
+//! The list of all cases, once: the macros and the plain lists are made from it.
+
+use crate::{BackendFactory, Subject};
+
+/// One case of the suite.
+#[derive(Debug)]
+pub struct Case<S> {
+    /// Its name, `module::case`.
+    pub name: &'static str,
+    /// Runs it; panics with what differs.
+    pub run: fn(&S),
+}
+
+/// Every case for a backend; see [`backend_tests`](crate::backend_tests) for the usual way to run them.
+pub fn backend_cases<F: BackendFactory>() -> Vec<Case<Subject<F>>> {
+    crate::__backend_cases!(__list_cases(crate::backend))
+}
+
+/// Makes one `#[test]` of every case for the backends of a factory: `backend_tests!(factory)` or
+/// `backend_tests!(factory, capabilities)`. Once in a module.
+#[macro_export]
+macro_rules! backend_tests {
+    ($factory:expr $(,)?) => {
+        $crate::backend_tests!($factory, $crate::Capabilities::default());
+    };
+    ($factory:expr, $capabilities:expr $(,)?) => {
+        fn conformance_subject() -> $crate::Subject<impl $crate::BackendFactory> {
+            $crate::Subject::new($factory).with_capabilities($capabilities)
+        }
+
+        $crate::__backend_cases!(__test_cases($crate::backend));
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __test_cases {
+    ($root:path; $($module:ident { $($case:ident)* })*) => {$(
+        mod $module {
+            $(
+                #[test]
+                fn $case() {
+                    use $root as root;
+                    root::$module::$case(&super::conformance_subject());
+                }
+            )*
+        }
+    )*};
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __list_cases {
+    ($root:path; $($module:ident { $($case:ident)* })*) => {{
+        use $root as root;
+        vec![$($(
+            $crate::Case {
+                name: concat!(stringify!($module), "::", stringify!($case)),
+                run: root::$module::$case,
+            },
+        )*)*]
+    }};
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __backend_cases {
+    ($then:ident($root:path)) => {
+        $crate::$then! { $root;
+            registration {
+                the_same_name_gives_the_same_state
+                another_kind_under_a_known_name_is_refused
+                another_type_under_a_known_name_is_refused
+                a_foreign_handle_is_an_error
+                many_states_stay_apart
+                a_state_may_be_registered_late
+            }
+            values {
+                put_get_clear
+                modify_starts_from_the_initial_value_only_once
+                keys_and_namespaces_stay_apart
+                every_type_of_key_works
+                every_type_of_value_works
+                a_codec_of_its_own_is_used_for_snapshots
+                big_values
+                for_each_visits_each_once_and_stops_at_an_error
+                prefetch_changes_nothing
+            }
+            lists {
+                elements_come_in_the_order_in_which_they_were_added
+                put_replaces_and_an_empty_list_clears
+                keys_and_namespaces_stay_apart
+                a_long_list
+            }
+            maps {
+                put_get_contains_remove
+                for_each_visits_each_entry_once_and_stops_at_an_error
+                clear_empties_one_map_only
+                map_keys_of_every_kind_stay_apart
+                a_large_map
+            }
+            timers {
+                equal_timers_collapse
+                pop_takes_what_is_due_in_order
+                times_at_both_ends
+                many_timers_of_one_time
+                a_timer_that_fired_can_be_set_again
+                timers_set_while_others_fire
+                services_and_namespaces_stay_apart
+            }
+        }
+    };
+}

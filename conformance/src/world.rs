@@ -1,0 +1,61 @@
+//! A backend beside the naive model of what it should hold, kept in step operation by operation.
+
+mod contents;
+mod live;
+mod op;
+mod states;
+
+pub(crate) use contents::Contents;
+pub(crate) use live::{Taken, World};
+pub(crate) use op::Op;
+pub(crate) use states::States;
+
+use std::fmt;
+
+use strandline_state_api::{Error, Keyed, KeyGroup, KeyGroupRange};
+
+/// Keys that are empty, hold zero bytes or start with each other, and enough plain ones to reach every subtask.
+pub(crate) const KEYS: [&str; 40] = [
+    "", "\0", "\0\0", "\0\u{1}", "\u{1}", "a", "a\0", "a\0b", "ab", "b", "ä", "\u{10FFFF}", "k12", "k13", "k14",
+    "k15", "k16", "k17", "k18", "k19", "k20", "k21", "k22", "k23", "k24", "k25", "k26", "k27", "k28", "k29", "k30",
+    "k31", "k32", "k33", "k34", "k35", "k36", "k37", "k38", "k39",
+];
+
+/// Namespaces of the same nature.
+pub(crate) const NAMESPACES: [&str; 4] = ["", "\0", "a", "a\0"];
+
+/// Map keys of the same nature.
+pub(crate) const MAP_KEYS: [&str; 6] = ["", "\0", "\u{1}", "a", "a\0", "ab"];
+
+/// The key group of a key of the world.
+pub(crate) fn group_of(key: &str) -> KeyGroup {
+    Keyed::new(&key.to_owned()).group()
+}
+
+/// Those keys of the world that lie in `range`.
+pub(crate) fn keys_in(range: KeyGroupRange) -> impl Iterator<Item = &'static str> {
+    KEYS.into_iter().filter(move |key| range.contains(group_of(key)))
+}
+
+/// Why a backend is not as it should be.
+pub(crate) struct Failure(pub(crate) String);
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self(format!("unexpected error: {error}"))
+    }
+}
+
+/// Compares what a backend answered with what the model says.
+pub(crate) fn same<T: PartialEq + fmt::Debug>(what: impl fmt::Debug, got: T, wanted: T) -> Result<(), Failure> {
+    if got == wanted {
+        return Ok(());
+    }
+    Err(Failure(format!("{what:?}\n      got: {got:?}\n   wanted: {wanted:?}")))
+}

@@ -1,0 +1,183 @@
+//! A backend at work: its writer, its store, its model.
+
+use std::sync::Arc;
+
+use strandline_state_api::{
+    BackendFactory, CheckpointId, KeyGroupRange, KeyedBackend, KeyedSnapshot, Progress, RestoreSnapshot, Restored,
+    SnapshotKind, SnapshotSource, SnapshotWriter,
+};
+
+use super::{Contents, Failure, Op, States, group_of, same};
+use crate::segments::FaultySegments;
+use crate::subject::Subject;
+use crate::wait::wait;
+
+/// What the backend hands to its writer.
+pub(crate) type Prepared<F> = <<F as BackendFactory>::Backend<String> as SnapshotSource>::Prepared;
+
+/// A snapshot with what it must hold.
+#[derive(Clone, Debug)]
+pub(crate) struct Taken {
+    pub(crate) snapshot: KeyedSnapshot,
+    pub(crate) contents: Contents,
+}
+
+/// A backend for keys of text with all [`States`], and the model of what it must hold.
+pub(crate) struct World<F: BackendFactory> {
+    pub(crate) subject: Subject<F>,
+    pub(crate) store: Arc<FaultySegments>,
+    pub(crate) range: KeyGroupRange,
+    pub(crate) backend: F::Backend<String>,
+    /// `None` while another thread has it.
+    pub(crate) writer: Option<<F::Backend<String> as SnapshotSource>::Writer>,
+    pub(crate) states: States,
+    pub(crate) contents: Contents,
+    pub(crate) last: CheckpointId,
+}
+
+impl<F: BackendFactory> World<F> {
+    /// An empty one for all key groups.
+    pub(crate) fn new(subject: &Subject<F>) -> Self {
+        Self::in_range(subject, KeyGroupRange::ALL, Arc::default())
+    }
+
+    /// An empty one for some key groups.
+    pub(crate) fn in_range(subject: &Subject<F>, range: KeyGroupRange, store: Arc<FaultySegments>) -> Self {
+        let mut backend = subject.backend_of(range);
+        let states = States::register(&mut backend).unwrap();
+        let writer = Some(backend.take_writer().unwrap());
+        let (contents, last) = (Contents::default(), CheckpointId(0));
+        Self { subject: subject.clone(), store, range, backend, writer, states, contents, last }
+    }
+
+    /// A new backend for `range`, filled from snapshots whose checkpoint was `last` or before; `contents` is what all of
+    /// them hold together.
+    pub(crate) fn restored(
+        subject: &Subject<F>,
+        range: KeyGroupRange,
+        store: Arc<FaultySegments>,
+        snapshots: &[KeyedSnapshot],
+        contents: &Contents,
+        last: CheckpointId,
+    ) -> Result<(Self, Restored), Failure> {
+        let mut backend = subject.backend_of(range);
+        let states = States::register_reversed(&mut backend)?;
+        let restored = wait(backend.restore(snapshots, store.as_ref()))?;
+        let writer = Some(backend.take_writer()?);
+        let contents = contents.clone().clip(range);
+        let mut world = Self { subject: subject.clone(), store, range, backend, writer, states, contents, last };
+        world.check()?;
+        Ok((world, restored))
+    }
+
+    /// Restores `taken` into a new backend for all key groups, which replaces this one.
+    pub(crate) fn restore_from(&mut self, taken: &Taken) -> Restored {
+        let store = Arc::clone(&self.store);
+        let snapshots = std::slice::from_ref(&taken.snapshot);
+        let (world, restored) =
+            Self::restored(&self.subject, self.range, store, snapshots, &taken.contents, self.last).unwrap();
+        *self = world;
+        restored
+    }
+
+    /// Does something to the backend and to the model; their answers must be the same.
+    pub(crate) fn apply(&mut self, op: &Op) -> Result<(), Failure> {
+        debug_assert!(op.key().is_none_or(|key| self.range.contains(group_of(key))));
+        op.apply(&mut self.backend, &self.states, &mut self.contents)
+    }
+
+    /// The same for many, each of which must work.
+    pub(crate) fn apply_all(&mut self, ops: impl IntoIterator<Item = Op>) {
+        for op in ops {
+            self.apply(&op).unwrap();
+        }
+    }
+
+    /// Applies `count` operations of a seed.
+    pub(crate) fn shake(&mut self, seed: u64, count: usize) {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        self.apply_all((0..count).map(|_| Op::any(&mut rng)));
+    }
+
+    /// Compares the backend with the model.
+    pub(crate) fn check(&mut self) -> Result<(), Failure> {
+        self.contents.check_tables(&mut self.backend, &self.states, self.range)?;
+        if self.subject.capabilities().counts_entries {
+            same("entries", self.backend.entries(), self.contents.entries())?;
+        }
+        Ok(())
+    }
+
+    /// Marks a cut; the answer is what the snapshot must hold.
+    pub(crate) fn prepare(&mut self, kind: SnapshotKind) -> Result<Contents, Failure> {
+        self.last = self.last.next();
+        self.backend.prepare(self.last, kind)?;
+        Ok(self.contents.clone())
+    }
+
+    /// Takes one bounded step; what became ready must be the snapshot of `checkpoint`.
+    pub(crate) fn advance(
+        &mut self,
+        checkpoint: CheckpointId,
+        budget: usize,
+    ) -> Result<Option<Prepared<F>>, Failure> {
+        match self.backend.advance(budget)? {
+            Progress::Idle => Err(Failure(format!("checkpoint {checkpoint} is lost: no snapshot is under way"))),
+            Progress::More => Ok(None),
+            Progress::Ready(id, prepared) => {
+                same("the oldest checkpoint comes first", id, checkpoint)?;
+                Ok(Some(prepared))
+            }
+        }
+    }
+
+    /// Advances until the snapshot of `checkpoint` is handed over.
+    pub(crate) fn hand_over(&mut self, checkpoint: CheckpointId) -> Result<Prepared<F>, Failure> {
+        for _ in 0..1_000 {
+            if let Some(prepared) = self.advance(checkpoint, 1 << 20)? {
+                return Ok(prepared);
+            }
+        }
+        Err(Failure(format!("checkpoint {checkpoint} is not handed over after 1,000 large steps")))
+    }
+
+    /// The second phase.
+    pub(crate) fn commit(&mut self, prepared: Prepared<F>) -> strandline_state_api::Result<KeyedSnapshot> {
+        let writer = self.writer.as_mut().expect("the writer is here");
+        wait(writer.commit(prepared, self.store.as_ref()))
+    }
+
+    /// A snapshot from beginning to end, without a change in between.
+    pub(crate) fn snapshot(&mut self, kind: SnapshotKind) -> Taken {
+        let contents = self.prepare(kind).unwrap();
+        let prepared = self.hand_over(self.last).unwrap();
+        let snapshot = self.commit(prepared).unwrap();
+        Taken { snapshot, contents }
+    }
+
+    /// Restores `taken` into a backend that is thrown away, and compares everything, timers too.
+    pub(crate) fn check_snapshot(&self, taken: &Taken) -> Result<(), Failure> {
+        check_restored(
+            &self.subject,
+            &self.store,
+            self.range,
+            std::slice::from_ref(&taken.snapshot),
+            &taken.contents,
+        )
+    }
+}
+
+/// Restores `snapshots` into a backend for `range` that is thrown away, and compares everything with `contents`.
+pub(crate) fn check_restored<F: BackendFactory>(
+    subject: &Subject<F>,
+    store: &Arc<FaultySegments>,
+    range: KeyGroupRange,
+    snapshots: &[KeyedSnapshot],
+    contents: &Contents,
+) -> Result<(), Failure> {
+    let store = Arc::clone(store);
+    let (mut world, restored) =
+        World::restored(subject, range, store, snapshots, contents, CheckpointId(0))?;
+    same("unclaimed states", restored.unclaimed, Vec::new())?;
+    world.contents.check_timers_by_taking_them(&mut world.backend, &world.states)
+}
