@@ -1,1 +1,17 @@
-//! Keyed state as native Rust values in memory, with incremental snapshots that do not stop the world.
+#![doc = include_str!("../README.md")]
+
+mod backend;
+mod delta;
+mod list;
+mod map;
+mod record;
+mod snapshot;
+mod state;
+mod table;
+mod timers;
+mod value;
+mod writer;
+
+pub use backend::{MemoryBackend, MemoryBackendFactory, MemoryOptions};
+pub use delta::Delta;
+pub use writer::MemorySnapshotWriter;

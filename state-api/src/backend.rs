@@ -94,7 +94,7 @@ pub trait KeyedBackend: Send {
     fn value_for_each<V: Send + 'static, N: StateKey>(
         &mut self,
         state: ValueState<V, N>,
-        visit: &mut dyn FnMut(&Self::Key, &N, &V) -> Result<()>,
+        visit: impl FnMut(&Self::Key, &N, &V) -> Result<()>,
     ) -> Result<()>;
 
     /// Asks for the values of keys that will be accessed soon, so that a batch of records waits once and not record by

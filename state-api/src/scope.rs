@@ -155,7 +155,7 @@ impl<'a, B: KeyedBackend, T: Send + 'static, N: StateKey> ListAccess<'a, B, T, N
 
     /// Adds one element at the end.
     #[inline]
-    pub fn add(self, element: T) -> Result<()> {
+    pub fn push(self, element: T) -> Result<()> {
         self.extend([element])
     }
 

@@ -1,0 +1,151 @@
+//! What the first phase hands to the second, and how it becomes segments.
+
+use std::fmt;
+
+use strandline_state_api::KeyGroup;
+use strandline_state_api::format::{EntryRef, Op, SegmentKind, SegmentWriter, StateMeta};
+
+use crate::backend::MemoryOptions;
+use crate::record::Layout;
+
+/// Changed entries, tombstones and old values of one state, as encoded records in no order.
+pub(crate) struct StateDelta {
+    pub(crate) meta: StateMeta,
+    pub(crate) layout: Layout,
+    pub(crate) chunks: Vec<Vec<u8>>,
+}
+
+impl fmt::Debug for StateDelta {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} bytes", self.meta.name, self.chunks.iter().map(Vec::len).sum::<usize>())
+    }
+}
+
+/// A prepared snapshot: what changed since the one before, encoded and owned.
+#[derive(Debug)]
+pub struct Delta {
+    pub(crate) states: Vec<StateDelta>,
+    /// Whether it holds all entries, so that it stands for itself.
+    pub(crate) full: bool,
+    /// Whether the caller asked for a snapshot that needs no older file.
+    pub(crate) fold: bool,
+}
+
+impl Delta {
+    /// Bytes of its records.
+    pub fn bytes(&self) -> usize {
+        self.states.iter().flat_map(|state| &state.chunks).map(Vec::len).sum()
+    }
+}
+
+/// Where a record is, with enough of its position to compare most records without looking at them.
+#[derive(Clone, Copy)]
+struct Place {
+    /// The key group, then the first six bytes of the key.
+    prefix: u64,
+    chunk: u32,
+    offset: u32,
+}
+
+impl Place {
+    fn group(self) -> u64 {
+        self.prefix >> 48
+    }
+}
+
+/// The records of one state in the order of the format, each position once.
+struct Sorted<'a> {
+    delta: &'a StateDelta,
+    places: Vec<Place>,
+    next: usize,
+}
+
+impl<'a> Sorted<'a> {
+    fn new(delta: &'a StateDelta) -> Self {
+        let mut places = Vec::new();
+        for (chunk, bytes) in delta.chunks.iter().enumerate() {
+            let mut offset = 0;
+            while let Some((entry, length)) = delta.layout.split(&bytes[offset..]) {
+                let mut first = [0; 8];
+                let taken = entry.key.len().min(6);
+                first[2..2 + taken].copy_from_slice(&entry.key[..taken]);
+                let prefix = u64::from(entry.group.index()) << 48 | u64::from_be_bytes(first);
+                places.push(Place { prefix, chunk: chunk as u32, offset: offset as u32 });
+                offset += length;
+            }
+            debug_assert_eq!(offset, bytes.len(), "records of {} end early", delta.meta.name);
+        }
+        let mut sorted = Self { delta, places: Vec::new(), next: 0 };
+        places.sort_unstable_by(|a, b| {
+            a.prefix.cmp(&b.prefix).then_with(|| match (sorted.at(*a), sorted.at(*b)) {
+                // An entry that was removed and came back has a put and a tombstone: the put counts.
+                (Some(x), Some(y)) => x.cmp_position(&y).then(rank(x.op).cmp(&rank(y.op))),
+                _ => std::cmp::Ordering::Equal,
+            })
+        });
+        places.dedup_by(|b, a| {
+            a.prefix == b.prefix
+                && matches!((sorted.at(*a), sorted.at(*b)), (Some(x), Some(y)) if x.cmp_position(&y).is_eq())
+        });
+        sorted.places = places;
+        sorted
+    }
+
+    #[inline]
+    fn at(&self, place: Place) -> Option<EntryRef<'a>> {
+        let bytes = self.delta.chunks.get(place.chunk as usize)?.get(place.offset as usize..)?;
+        self.delta.layout.split(bytes).map(|(entry, _)| entry)
+    }
+
+    fn group(&self) -> Option<u64> {
+        self.places.get(self.next).map(|place| place.group())
+    }
+}
+
+fn rank(op: Op) -> u8 {
+    match op {
+        Op::Put => 0,
+        Op::Append => 1,
+        Op::Delete | Op::Clear => 2,
+    }
+}
+
+/// Writes `delta` as segments and gives each to `done` as it is finished.
+///
+/// With [`SegmentKind::Base`] tombstones are left out and appends are puts: there is nothing older.
+pub(crate) fn write_segments(
+    delta: &Delta,
+    kind: SegmentKind,
+    options: &MemoryOptions,
+    done: &mut dyn FnMut(SegmentWriter) -> strandline_state_api::Result<()>,
+) -> strandline_state_api::Result<()> {
+    let mut states: Vec<_> = delta.states.iter().collect();
+    states.sort_by(|a, b| a.meta.name.cmp(&b.meta.name));
+    let metas: Vec<_> = states.iter().map(|state| state.meta.clone()).collect();
+    let mut sorted: Vec<_> = states.into_iter().map(Sorted::new).collect();
+    let start = || SegmentWriter::new(metas.clone(), kind, options.format.writer);
+    let mut writer = start()?;
+    while let Some(group) = sorted.iter().filter_map(Sorted::group).min() {
+        for (index, state) in sorted.iter_mut().enumerate() {
+            while state.group() == Some(group) {
+                let place = state.places[state.next];
+                state.next += 1;
+                let Some(mut entry) = state.at(place) else { continue };
+                if kind == SegmentKind::Base {
+                    match entry.op {
+                        Op::Put => {}
+                        Op::Append => entry.op = Op::Put,
+                        Op::Delete | Op::Clear => continue,
+                    }
+                }
+                entry.state = index as u16;
+                debug_assert_eq!(u64::from(KeyGroup::index(entry.group)), group);
+                writer.push(entry)?;
+            }
+        }
+        if writer.bytes_so_far() >= options.format.max_segment_bytes {
+            done(std::mem::replace(&mut writer, start()?))?;
+        }
+    }
+    if writer.is_empty() { Ok(()) } else { done(writer) }
+}

@@ -1,0 +1,99 @@
+//! Encoded entries on their way from the table to the writer.
+//!
+//! A record is `op`, key, namespace, map key (maps only) and, for puts and appends, the value. Parts of fixed width stand
+//! bare, others behind a length of four bytes.
+
+use strandline_state_api::format::{EntryRef, Op};
+use strandline_state_api::{KeyGroup, KeyHash, Result, StateKey};
+
+/// Which parts records of one state have, and how wide they are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layout {
+    key: Option<usize>,
+    namespace: Option<usize>,
+    /// `None` where there are no map keys.
+    sub: Option<Option<usize>>,
+    /// Bytes before the encoded key that do not count for its hash: the time of a timer.
+    key_prefix: usize,
+}
+
+impl Layout {
+    pub(crate) fn of<K: StateKey, N: StateKey>() -> Self {
+        Self { key: K::WIDTH, namespace: N::WIDTH, sub: None, key_prefix: 0 }
+    }
+
+    pub(crate) fn with_map_key<MK: StateKey>(self) -> Self {
+        Self { sub: Some(MK::WIDTH), ..self }
+    }
+
+    pub(crate) fn with_time(self) -> Self {
+        Self { key: self.key.map(|width| width + 8), key_prefix: 8, ..self }
+    }
+
+    /// Splits the first record off `bytes`. `None` at the end; also if the bytes are no records, which would be a bug.
+    #[inline]
+    pub(crate) fn split<'a>(&self, bytes: &'a [u8]) -> Option<(EntryRef<'a>, usize)> {
+        let mut rest = bytes;
+        let mut take = |width: Option<usize>| {
+            let width = match width {
+                Some(width) => width,
+                None => {
+                    let (length, tail) = rest.split_first_chunk::<4>()?;
+                    rest = tail;
+                    u32::from_le_bytes(*length) as usize
+                }
+            };
+            let (part, tail) = rest.split_at_checked(width)?;
+            rest = tail;
+            Some(part)
+        };
+        let op = op_of(take(Some(1))?[0]);
+        let key = take(self.key)?;
+        let namespace = take(self.namespace)?;
+        let sub = match self.sub {
+            Some(width) if op != Op::Clear => take(width)?,
+            _ => &[],
+        };
+        let value = if op.has_value() { take(None)? } else { &[] };
+        let group = KeyGroup::of(KeyHash::of_encoded(key.get(self.key_prefix..)?));
+        let entry = EntryRef { namespace, sub, value, ..EntryRef::new(group, 0, op, key) };
+        Some((entry, bytes.len() - rest.len()))
+    }
+}
+
+fn op_of(code: u8) -> Op {
+    [Op::Put, Op::Delete, Op::Append, Op::Clear].into_iter().find(|op| op.code() == code).unwrap_or(Op::Put)
+}
+
+/// Appends the operation, the key and the namespace of a record.
+#[inline]
+pub(crate) fn begin<K: StateKey, N: StateKey>(op: Op, key: &K, namespace: &N, out: &mut Vec<u8>) {
+    out.push(op.code());
+    push_part(key, out);
+    push_part(namespace, out);
+}
+
+/// Appends a part of a record.
+#[inline]
+pub(crate) fn push_part<T: StateKey>(part: &T, out: &mut Vec<u8>) {
+    if T::WIDTH.is_some() {
+        part.encode(out);
+    } else {
+        // The closure cannot fail.
+        let _ = push_sized(out, |out| {
+            part.encode(out);
+            Ok(())
+        });
+    }
+}
+
+/// Appends what `write` appends, behind its length.
+#[inline]
+pub(crate) fn push_sized(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Result<()> {
+    let start = out.len();
+    out.extend_from_slice(&[0; 4]);
+    let written = write(out);
+    let length = (out.len() - start - 4) as u32;
+    out[start..start + 4].copy_from_slice(&length.to_le_bytes());
+    written
+}

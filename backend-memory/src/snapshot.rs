@@ -1,0 +1,170 @@
+//! The first phase of a snapshot, and the restore: what runs on the processing thread.
+
+use async_trait::async_trait;
+use strandline_state_api::format::{Merge, SegmentKind, StateMeta};
+use strandline_state_api::{
+    CheckpointId, Error, ErrorKind, KeyedBackend, KeyedSnapshot, Progress, RestoreSnapshot, Restored, Result,
+    SegmentStore, SnapshotKind, SnapshotSource, StateKey,
+};
+
+use crate::MemoryBackend;
+use crate::delta::{Delta, StateDelta};
+use crate::writer::MemorySnapshotWriter;
+
+/// A snapshot that was prepared and is not drained.
+#[derive(Debug)]
+pub(crate) struct UnderWay {
+    checkpoint: CheckpointId,
+    /// What the caller asked for.
+    kind: SnapshotKind,
+    /// Whether the cut takes all entries.
+    full: bool,
+    /// How many states there were.
+    states: usize,
+    /// Which of them is drained next, and what came of those before.
+    drained: Vec<StateDelta>,
+    chunks: Vec<Vec<u8>>,
+}
+
+impl<K: StateKey> MemoryBackend<K> {
+    /// Whether so much changed that a snapshot of everything is cheaper than one of the changes and a fold.
+    fn takes_all(&self) -> bool {
+        let (entries, changes) =
+            self.states.iter().map(|state| state.load()).fold((0, 0), |(a, b), (c, d)| (a + c, b + d));
+        self.unclaimed.is_empty() && changes > 0 && changes as f64 >= self.options.full_share * entries as f64
+    }
+}
+
+impl<K: StateKey> SnapshotSource for MemoryBackend<K> {
+    type Prepared = Delta;
+    type Writer = MemorySnapshotWriter;
+
+    fn prepare(&mut self, checkpoint: CheckpointId, kind: SnapshotKind) -> Result<()> {
+        if let Some(last) = self.under_way.back().filter(|last| last.checkpoint >= checkpoint) {
+            return Err(Error::invalid("a snapshot of this or a later checkpoint is under way")
+                .with("operator", &self.scope.operator)
+                .with("checkpoint", checkpoint)
+                .with("under way", last.checkpoint));
+        }
+        if self.epoch == (1 << 31) - 1 {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "2,147,483,646 snapshots were taken; restart the job",
+            ));
+        }
+        let full = self.takes_all();
+        for state in &mut self.states {
+            state.cut(full);
+        }
+        self.epoch += 1;
+        let (states, drained, chunks) = (self.states.len(), Vec::new(), Vec::new());
+        self.under_way.push_back(UnderWay { checkpoint, kind, full, states, drained, chunks });
+        Ok(())
+    }
+
+    fn advance(&mut self, budget: usize) -> Result<Progress<Delta>> {
+        let Some(oldest) = self.under_way.front_mut() else { return Ok(Progress::Idle) };
+        let mut budget = budget.max(1);
+        while oldest.drained.len() < oldest.states {
+            let state = &mut self.states[oldest.drained.len()];
+            let drained = state.drain(&mut budget, &mut oldest.chunks).map_err(|e| {
+                e.with("operator", &self.scope.operator)
+                    .with("state", &state.meta().name)
+                    .with("checkpoint", oldest.checkpoint)
+            })?;
+            if !drained {
+                return Ok(Progress::More);
+            }
+            let chunks = std::mem::take(&mut oldest.chunks);
+            oldest.drained.push(StateDelta { meta: state.meta().clone(), layout: state.layout(), chunks });
+        }
+        let Some(done) = self.under_way.pop_front() else { return Ok(Progress::Idle) };
+        let delta = Delta { states: done.drained, full: done.full, fold: done.kind == SnapshotKind::Full };
+        Ok(Progress::Ready(done.checkpoint, delta))
+    }
+
+    fn take_writer(&mut self) -> Result<MemorySnapshotWriter> {
+        if std::mem::replace(&mut self.writer_taken, true) {
+            return Err(
+                Error::invalid("the snapshot writer was taken before").with("operator", &self.scope.operator)
+            );
+        }
+        let (parts, options) = (self.restored.clone(), self.options.clone());
+        Ok(MemorySnapshotWriter::new(self.scope.clone(), parts, options))
+    }
+}
+
+#[async_trait]
+impl<K: StateKey> RestoreSnapshot for MemoryBackend<K> {
+    async fn restore(&mut self, snapshots: &[KeyedSnapshot], store: &dyn SegmentStore) -> Result<Restored> {
+        if self.entries() > 0 || self.epoch > 1 || self.writer_taken || !self.restored.is_empty() {
+            return Err(Error::invalid("only an empty, unused backend can be restored")
+                .with("operator", &self.scope.operator));
+        }
+        let mut restored = Restored::default();
+        for snapshot in snapshots {
+            let snapshot = snapshot.clip(self.scope.key_groups);
+            self.restore_one(&snapshot, store, &mut restored)
+                .await
+                .map_err(|e| e.with("operator", &self.scope.operator).with("subtask", self.scope.subtask))?;
+            self.restored.extend(snapshot.parts);
+        }
+        self.unclaimed.clone_from(&restored.unclaimed);
+        Ok(restored)
+    }
+}
+
+impl<K: StateKey> MemoryBackend<K> {
+    async fn restore_one(
+        &mut self,
+        snapshot: &KeyedSnapshot,
+        store: &dyn SegmentStore,
+        restored: &mut Restored,
+    ) -> Result<()> {
+        if snapshot.parts.is_empty() {
+            return Ok(());
+        }
+        let mut merge = Merge::open(store, &snapshot.parts, SegmentKind::Base, self.scope.key_groups).await?;
+        // By index in the segments' state table: the state here that takes its entries, if any.
+        let mut targets = Vec::new();
+        for meta in merge.states() {
+            let target = self.states.iter().position(|state| state.meta().name == meta.name);
+            match target {
+                Some(target) => check_compatible(meta, self.states[target].meta())?,
+                None if !restored.unclaimed.contains(&meta.name) => {
+                    restored.unclaimed.push(meta.name.clone());
+                }
+                None => {}
+            }
+            targets.push(target);
+        }
+        while let Some(entry) = merge.next().await? {
+            restored.entries += 1;
+            if let Some(Some(target)) = targets.get(usize::from(entry.state)) {
+                let state = &mut self.states[*target];
+                state.restore(&entry).map_err(|e| e.with("state", &state.meta().name))?;
+            }
+        }
+        restored.bytes += snapshot.full_bytes();
+        Ok(())
+    }
+}
+
+/// Whether a stored state can be read as the registered one.
+fn check_compatible(stored: &StateMeta, wanted: &StateMeta) -> Result<()> {
+    let fields = [
+        ("kind", stored.kind.to_string(), wanted.kind.to_string()),
+        ("key codec", stored.key_codec.clone(), wanted.key_codec.clone()),
+        ("namespace codec", stored.namespace_codec.clone(), wanted.namespace_codec.clone()),
+        ("map key codec", stored.sub_codec.clone(), wanted.sub_codec.clone()),
+        ("value codec", stored.value_codec.clone(), wanted.value_codec.clone()),
+        ("schema version", stored.schema_version.to_string(), wanted.schema_version.to_string()),
+    ];
+    for (what, stored_as, wanted_as) in fields {
+        if stored_as != wanted_as {
+            let message = format!("the stored state has {what} {stored_as:?}, the job wants {wanted_as:?}");
+            return Err(Error::new(ErrorKind::Incompatible, message).with("state", &stored.name));
+        }
+    }
+    Ok(())
+}
