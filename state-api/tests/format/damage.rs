@@ -82,7 +82,7 @@ fn every_truncation_and_extension_is_detected() {
 
 #[test]
 fn a_block_in_the_place_of_another_is_detected() {
-    let (_, bytes) = segment(40, 100);
+    let (_, bytes) = segment(16, 100);
     let index = SegmentIndex::parse(&bytes).unwrap();
     let mut swapped = 0;
     for a in index.blocks() {

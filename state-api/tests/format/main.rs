@@ -6,6 +6,7 @@ mod common;
 mod craft;
 mod damage;
 mod fold;
+mod golden;
 mod hostile;
 mod model;
 mod requests;
