@@ -24,7 +24,8 @@
 //! Every entry says where the log begins, its *floor*. Slots below the floor of the last entry may be deleted, in any
 //! order, never others. That reopens a danger: a coordinator that slept through all this may create an entry in a
 //! slot that was filled and deleted, and believe that it won. So a create is confirmed before it counts: the tail is read
-//! once more, and if its floor lies above the slot, the entry is a ghost that no reader will look at.
+//! once more, and if its floor lies above the slot, the entry is a ghost that no reader counts; a
+//! reader that the floor overtakes begins again at the new floor.
 
 mod client;
 mod entry;

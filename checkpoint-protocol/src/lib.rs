@@ -19,3 +19,10 @@ pub use coordinator::{
 };
 pub use task::TaskId;
 pub use time::Millis;
+
+/// How many cases a random test runs: `cases`, times `STRANDLINE_CASES` where that is set.
+#[cfg(test)]
+fn test_cases(cases: u32) -> u32 {
+    let factor = std::env::var("STRANDLINE_CASES").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1);
+    cases.saturating_mul(factor)
+}

@@ -1,1 +1,134 @@
+use proptest::prelude::*;
+use strandline_state_api::{ErrorKind, SegmentName, SegmentRef, SnapshotPart};
 
+use super::*;
+
+fn part(name: impl ToString, key_groups: KeyGroupRange) -> SnapshotPart {
+    SnapshotPart { segment: SegmentRef { name: SegmentName(name.to_string()), len: 1 }, key_groups }
+}
+
+/// The state of `parallelism` subtasks, each with a base and `deltas` deltas.
+fn snapshots(parallelism: u32, deltas: usize) -> Vec<(KeyGroupRange, KeyedSnapshot)> {
+    let of = |subtask| {
+        let range = KeyGroupRange::of_subtask(subtask, parallelism);
+        let parts = (0..=deltas).map(|delta| part(format!("{subtask}-{delta}"), range)).collect();
+        (range, KeyedSnapshot { parts, written_bytes: 9 })
+    };
+    (0..parallelism).map(of).collect()
+}
+
+/// Which parts speak of `group`, in order.
+fn parts_of(snapshots: &[KeyedSnapshot], group: KeyGroup) -> Vec<String> {
+    let parts = snapshots.iter().flat_map(|snapshot| &snapshot.parts);
+    parts.filter(|part| part.key_groups.contains(group)).map(|part| part.segment.name.0.clone()).collect()
+}
+
+#[test]
+fn an_unchanged_parallelism_gives_back_the_same() {
+    let old = snapshots(3, 1);
+    for (assigned, (range, snapshot)) in assign_keyed(&old, 3).unwrap().iter().zip(&old) {
+        assert_eq!((assigned.range, &assigned.snapshots[0].parts), (*range, &snapshot.parts));
+        assert_eq!(assigned.snapshots.len(), 1);
+    }
+}
+
+#[test]
+fn more_subtasks_than_key_groups_leave_some_idle() {
+    let new = assign_keyed(&snapshots(2, 0), 40_000).unwrap();
+    let busy: Vec<_> = new.iter().filter(|assigned| !assigned.range.is_empty()).collect();
+    assert_eq!((new.len(), busy.len()), (40_000, 32_768));
+    assert!(busy.iter().all(|assigned| assigned.snapshots.len() == 1 && assigned.range.len() == 1));
+    assert!(new.iter().filter(|assigned| assigned.range.is_empty()).all(|idle| idle.snapshots.is_empty()));
+}
+
+#[test]
+fn a_new_operator_starts_empty_and_a_bad_cover_is_refused() {
+    let fresh = assign_keyed(&[], 2).unwrap();
+    assert!(fresh.iter().all(|assigned| assigned.snapshots.is_empty()) && fresh.len() == 2);
+    assert_eq!(assign_keyed(&[], 0).unwrap_err().kind(), ErrorKind::Invalid);
+
+    let refused = |old: &[_], words: &str| {
+        let error = assign_keyed(old, 2).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert!(error.message().contains(words), "{error}");
+    };
+    let mut old = snapshots(4, 0);
+    old.remove(1);
+    refused(&old, "no subtask owns the key groups [8192, 16384)");
+    refused(&old[..2], "no subtask owns the key groups [8192, 16384)");
+    refused(&snapshots(4, 0)[..3], "no subtask owns the key groups [24576, 32768)");
+    let mut old = snapshots(2, 0);
+    old[1].0 = KeyGroupRange::new(16_000, 32_768);
+    refused(&old, "two subtasks own the key groups [16000, 16384)");
+}
+
+#[test]
+fn lists_are_cut_evenly_and_kept_when_nothing_changes() {
+    let old = vec![vec![1, 2, 3, 4], vec![], vec![5, 6, 7]];
+    assert_eq!(split_list(old.clone(), 3).unwrap(), old);
+    assert_eq!(split_list(old.clone(), 2).unwrap(), [vec![1, 2, 3, 4], vec![5, 6, 7]]);
+    assert_eq!(split_list(old.clone(), 4).unwrap(), [vec![1, 2], vec![3, 4], vec![5, 6], vec![7]]);
+    assert_eq!(union_list(old.clone()), [1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(split_list(old, 0).unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!([0, 1, 2, 5].map(|subtask| broadcast_source(subtask, 3)), [0, 1, 2, 2].map(Some));
+    assert_eq!(broadcast_source(0, 0), None);
+}
+
+proptest! {
+    /// Each key group has one new owner, who gets exactly the parts that spoke of it before, in the same order; also
+    /// when the old snapshots had come through a rescale themselves.
+    #[test]
+    fn no_key_group_is_lost_doubled_or_reordered(
+        steps in proptest::collection::vec(prop_oneof![1u32..9, 100u32..140], 1..4),
+        deltas in 0usize..3,
+        probes in proptest::collection::vec(0..KeyGroup::COUNT as u16, 20),
+        rotate in 0usize..8,
+    ) {
+        let mut old = snapshots(3, deltas);
+        for parallelism in steps {
+            let shift = rotate % old.len();
+            old.rotate_left(shift);
+            let new = assign_keyed(&old, parallelism).unwrap();
+            prop_assert_eq!(new.len(), parallelism as usize);
+            let owned: u32 = new.iter().map(|assigned| assigned.range.len()).sum();
+            prop_assert_eq!(owned, KeyGroup::COUNT);
+            for probe in probes.iter().copied().chain([0, KeyGroup::COUNT as u16 - 1]) {
+                let group = KeyGroup::new(probe).unwrap();
+                let owner = |range: KeyGroupRange| range.contains(group);
+                let before = &old.iter().find(|(range, _)| owner(*range)).unwrap().1;
+                for assigned in &new {
+                    let after = parts_of(&assigned.snapshots, group);
+                    let expected = if owner(assigned.range) {
+                        parts_of(std::slice::from_ref(before), group)
+                    } else {
+                        Vec::new()
+                    };
+                    prop_assert_eq!(after, expected);
+                }
+            }
+            old = new
+                .into_iter()
+                .map(|KeyedAssignment { range, snapshots }| {
+                    let parts = snapshots.into_iter().flat_map(|snapshot| snapshot.parts).collect();
+                    (range, KeyedSnapshot { parts, written_bytes: 0 })
+                })
+                .collect();
+        }
+    }
+
+    #[test]
+    fn no_list_element_is_lost_doubled_or_reordered(
+        old in proptest::collection::vec(proptest::collection::vec(any::<u32>(), 0..9), 0..9),
+        parallelism in 1u32..12,
+    ) {
+        let new = split_list(old.clone(), parallelism).unwrap();
+        prop_assert_eq!(new.len(), parallelism as usize);
+        let joined: Vec<_> = old.iter().flatten().copied().collect();
+        prop_assert_eq!(new.iter().flatten().copied().collect::<Vec<_>>(), &joined[..]);
+        prop_assert_eq!(union_list(old.clone()), joined);
+        if new.len() != old.len() {
+            let lengths: Vec<_> = new.iter().map(Vec::len).collect();
+            prop_assert!(lengths.is_sorted_by(|a, b| a >= b) && lengths[0] - lengths[lengths.len() - 1] <= 1);
+        }
+    }
+}

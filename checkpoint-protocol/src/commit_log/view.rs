@@ -22,8 +22,12 @@ pub struct CompletedEntry {
 /// What has been read of a log so far. Feed it the entries in the order of their slots.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LogView {
+    /// The first slot that was read.
+    start: u64,
     next: u64,
     floor: u64,
+    /// The highest floor that any entry named, whether or not the entry counts.
+    named_floor: u64,
     term: Option<Term>,
     last: Option<CheckpointId>,
     completed: Vec<CompletedEntry>,
@@ -61,7 +65,7 @@ impl LogView {
     /// A log of which nothing has been read; the next entry is that of slot `start`, the floor of its last entry (0 for an
     /// empty log).
     pub fn starting_at(start: u64) -> Self {
-        Self { next: start, floor: start, ..Self::default() }
+        Self { start, next: start, floor: start, named_floor: start, ..Self::default() }
     }
 
     /// Takes in the next entry.
@@ -70,6 +74,7 @@ impl LogView {
             return Applied::Void(VoidReason::OutOfOrder);
         }
         self.next = entry.slot + 1;
+        self.named_floor = self.named_floor.max(entry.floor.min(entry.slot));
         if let Some(by) = self.term
             && entry.term() < by
         {
@@ -103,11 +108,18 @@ impl LogView {
         self.raise_floor(entry.floor.min(entry.slot));
     }
 
-    pub(super) fn raise_floor(&mut self, floor: u64) {
+    fn raise_floor(&mut self, floor: u64) {
         if floor > self.floor {
             self.floor = floor;
             self.completed.retain(|entry| entry.slot >= floor);
         }
+    }
+
+    /// Where to begin again, if the floor rose above the first slot while this was read. Some of what was read below
+    /// the new floor may then have been ghosts, in slots that had just been deleted; and a ghost with a high term makes
+    /// what follows it look void.
+    pub(super) fn restart(&self) -> Option<u64> {
+        (self.named_floor > self.start).then_some(self.named_floor)
     }
 
     /// The slot of the next entry.

@@ -117,9 +117,14 @@ impl LogClient {
         }
     }
 
-    /// Tries to claim the next slot for a term above all seen.
+    /// All is read: tries to claim the next slot for a term above all seen.
     fn create_term(&mut self) -> LogStep {
         let Phase::Claiming { token, .. } = self.phase else { return misuse(Misuse::Unexpected) };
+        if let Some(start) = self.view.restart() {
+            let end = self.view.next_slot().checked_sub(1);
+            self.view = LogView::starting_at(start);
+            return self.at(At::Reading { end }, LogStep::Read(start));
+        }
         let term = self.view.term().map_or(Term::FIRST, Term::next);
         let kind = EntryKind::Term { term, holder: self.holder.clone() };
         let entry = LogEntry { slot: self.view.next_slot(), floor: self.view.floor(), token, kind };
