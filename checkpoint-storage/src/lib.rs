@@ -1,1 +1,28 @@
-//! Where snapshots live: segments, manifests, the commit log, retention, sweeping and verification, on files or object stores.
+#![doc = include_str!("../README.md")]
+
+mod envelope;
+mod log;
+mod manifest;
+mod name;
+mod recover;
+mod segments;
+mod storage;
+mod store;
+mod sweep;
+mod uri;
+mod verify;
+
+pub use log::{
+    Claimed, CommitLog, CommitLogOptions, Committed, CompletedCheckpoint, History, UnreadableSlot,
+};
+pub use manifest::{
+    CheckpointTrace, INLINE_LIMIT, Manifest, OperatorSnapshot, SubtaskSnapshot, SubtaskTrace,
+};
+pub use name::{FileKind, FileName, LOG_DIR, slot_path};
+pub use recover::{RecoverFrom, RecoverOptions, Recovered, Recovery};
+pub use segments::Segments;
+pub use storage::Storage;
+pub use store::{BlobStore, ClaimOutcome, ClaimStore, Listed, LocalDir, ObjectStore};
+pub use strandline_checkpoint_protocol::CheckpointKind;
+pub use sweep::SweepReport;
+pub use verify::{BadFile, Depth, SegmentCheck, VerifyReport};

@@ -1,0 +1,12 @@
+//! The commit log: what makes a checkpoint exist.
+
+mod commit;
+mod drive;
+mod history;
+mod read;
+mod record;
+mod solo;
+
+pub use commit::{Claimed, CommitLog, CommitLogOptions, Committed};
+pub use history::{History, UnreadableSlot};
+pub use record::CompletedCheckpoint;

@@ -1,0 +1,100 @@
+//! Reading slots.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use strandline_state_api::{Error, ErrorKind, Result};
+
+use super::record::Record;
+use crate::Storage;
+use crate::name::{LOG_DIR, parse_slot, slot_path};
+
+/// What is in the directory of the log.
+pub(crate) struct Listing {
+    pub(crate) slots: BTreeSet<u64>,
+    /// Files that are no slots.
+    pub(crate) other: Vec<String>,
+}
+
+pub(crate) async fn list(storage: &Storage) -> Result<Listing> {
+    let mut listing = Listing { slots: BTreeSet::new(), other: Vec::new() };
+    for file in storage.claims().list(LOG_DIR).await? {
+        match parse_slot(&file.name) {
+            Some(slot) => drop(listing.slots.insert(slot)),
+            None => listing.other.push(file.name),
+        }
+    }
+    Ok(listing)
+}
+
+/// What a slot holds.
+#[derive(Debug)]
+pub(super) enum Slot {
+    Readable(Bytes, Box<Record>),
+    Unreadable(Error),
+    Missing,
+}
+
+/// Reads a slot. Damage is an answer; a newer format and a store that fails are errors.
+pub(super) async fn read_slot(storage: &Storage, slot: u64) -> Result<Slot> {
+    let path = slot_path(slot);
+    let read = match storage.claims().read(&path, Record::LIMIT).await {
+        Ok(Some(file)) => {
+            Record::decode(slot, &file, &path).map(|record| Slot::Readable(file, Box::new(record)))
+        }
+        Ok(None) => return Ok(Slot::Missing),
+        Err(e) => Err(e),
+    };
+    match read {
+        Err(e) if e.kind() == ErrorKind::Corrupt => Ok(Slot::Unreadable(e)),
+        read => read,
+    }
+}
+
+/// The highest slot, and the floor that counts: that of the highest readable slot which hangs together with it.
+pub(super) struct Tail {
+    pub(super) top: u64,
+    pub(super) floor: u64,
+    /// Whether any slot told the floor. If not, all that hangs together with the top is damaged.
+    pub(super) certain: bool,
+    pub(super) content: Slot,
+    pub(super) slots: BTreeSet<u64>,
+    pub(super) other: Vec<String>,
+}
+
+/// Finds the end of the log; an empty one has none, only files that are no slots.
+pub(super) async fn tail(storage: &Storage) -> Result<Result<Tail, Vec<String>>> {
+    const ATTEMPTS: usize = 16;
+    for _ in 0..ATTEMPTS {
+        let Listing { slots, other } = list(storage).await?;
+        let Some(&top) = slots.last() else { return Ok(Err(other)) };
+        let content = read_slot(storage, top).await?;
+        let (floor, certain) = match &content {
+            Slot::Readable(_, record) => (record.entry.floor, true),
+            Slot::Unreadable(_) => floor_below(storage, &slots, top).await?,
+            // Someone wrote above it, and cut the log, since it was listed.
+            Slot::Missing => continue,
+        };
+        if top - floor > MAX_SLOTS {
+            let message = format!("the commit log claims to have {} slots that count", top - floor);
+            return Err(Error::corrupt(message).with("file", slot_path(top)));
+        }
+        return Ok(Ok(Tail { top, floor, certain, content, slots, other }));
+    }
+    Err(Error::new(ErrorKind::Unavailable, "the commit log changes faster than it can be read; try again"))
+}
+
+/// No log that is cut as this crate does comes near it.
+const MAX_SLOTS: u64 = 1_000_000;
+
+/// The floor as the slots below a damaged one know it. Where they know none, nothing below counts.
+async fn floor_below(storage: &Storage, slots: &BTreeSet<u64>, top: u64) -> Result<(u64, bool)> {
+    let mut below = top;
+    while let Some(slot) = below.checked_sub(1).filter(|slot| slots.contains(slot)) {
+        if let Slot::Readable(_, record) = read_slot(storage, slot).await? {
+            return Ok((record.entry.floor, true));
+        }
+        below = slot;
+    }
+    Ok((below, false))
+}

@@ -1,0 +1,156 @@
+//! What a checkpoint consists of.
+
+mod stored;
+
+use serde::{Deserialize, Serialize};
+use strandline_checkpoint_protocol::CheckpointKind;
+use strandline_state_api::{
+    CheckpointId, KeyGroupRange, KeyedSnapshot, OperatorId, OperatorStateEntry, SegmentRef,
+};
+
+pub(crate) use stored::{External, StoredManifest, decode_elements, encode_elements};
+
+/// Operator state of more bytes than this goes to a file of its own, so that manifests stay small.
+pub const INLINE_LIMIT: usize = 64 * 1024;
+
+/// Everything that a checkpoint consists of; with the files that it names, enough to restore a job.
+///
+/// On disk: the frame that the crate documentation shows, with magic `STRLMANI`, around JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The checkpoint.
+    pub checkpoint: CheckpointId,
+    /// The term of the coordinator that wrote it.
+    pub term: u64,
+    /// The name of the job.
+    pub job: String,
+    /// When it was written: milliseconds since 1970, by the clock of the coordinator. For people.
+    pub created_unix_ms: u64,
+    /// Why it was taken. No sweep ever deletes a [`Savepoint`](CheckpointKind::Savepoint).
+    pub kind: CheckpointKind,
+    /// The checkpoint that the job was restored from at the start of this term, if from one.
+    #[serde(default)]
+    pub restored_from: Option<CheckpointId>,
+    /// What each operator handed in.
+    pub operators: Vec<OperatorSnapshot>,
+    /// How it went.
+    #[serde(default)]
+    pub trace: CheckpointTrace,
+}
+
+impl Manifest {
+    /// A manifest of a periodic checkpoint without operators, for struct update syntax.
+    pub fn new(checkpoint: CheckpointId, term: u64, job: impl Into<String>) -> Self {
+        Self {
+            checkpoint,
+            term,
+            job: job.into(),
+            created_unix_ms: 0,
+            kind: CheckpointKind::Periodic,
+            restored_from: None,
+            operators: Vec::new(),
+            trace: CheckpointTrace::default(),
+        }
+    }
+
+    /// Every segment that it refers to; one may come several times.
+    pub fn segments(&self) -> impl Iterator<Item = &SegmentRef> {
+        let subtasks = self.operators.iter().flat_map(|operator| &operator.subtasks);
+        subtasks.flat_map(|subtask| &subtask.keyed.parts).map(|part| &part.segment)
+    }
+
+    /// What the operator with this id handed in.
+    pub fn operator(&self, id: &OperatorId) -> Option<&OperatorSnapshot> {
+        self.operators.iter().find(|operator| operator.id == *id)
+    }
+}
+
+/// What the subtasks of one operator handed in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorSnapshot {
+    /// The operator.
+    pub id: OperatorId,
+    /// How many subtasks it had.
+    pub parallelism: u32,
+    /// What each of them handed in.
+    pub subtasks: Vec<SubtaskSnapshot>,
+}
+
+/// What one subtask handed in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubtaskSnapshot {
+    /// Its number, from 0.
+    pub subtask: u32,
+    /// The key groups that it owned.
+    pub key_groups: KeyGroupRange,
+    /// Its keyed state and timers.
+    #[serde(default)]
+    pub keyed: KeyedSnapshot,
+    /// Its operator state.
+    #[serde(default, with = "stored::entries")]
+    pub operator_state: Vec<OperatorStateEntry>,
+    /// Its watermark at the barrier: milliseconds of event time. `None` before the first.
+    #[serde(default)]
+    pub watermark: Option<i64>,
+    /// Whether it had ended before the barrier.
+    #[serde(default)]
+    pub finished: bool,
+    /// How it went.
+    #[serde(default)]
+    pub trace: SubtaskTrace,
+}
+
+impl SubtaskSnapshot {
+    /// A subtask without state, for struct update syntax.
+    pub fn new(subtask: u32, key_groups: KeyGroupRange) -> Self {
+        Self {
+            subtask,
+            key_groups,
+            keyed: KeyedSnapshot::default(),
+            operator_state: Vec::new(),
+            watermark: None,
+            finished: false,
+            trace: SubtaskTrace::default(),
+        }
+    }
+}
+
+/// What a checkpoint cost one subtask. Times in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SubtaskTrace {
+    /// From the trigger to the first barrier.
+    pub start_delay_us: u64,
+    /// From the first barrier to the last.
+    pub alignment_us: u64,
+    /// How long processing stood still for the snapshot itself.
+    pub pause_us: u64,
+    /// How long encoding and uploading took, while processing went on.
+    pub write_us: u64,
+    /// Bytes that it added to the store.
+    pub bytes_written: u64,
+    /// Bytes of all files that its state consists of.
+    pub full_bytes: u64,
+    /// Files that it added to the store.
+    pub objects: u64,
+}
+
+/// What a checkpoint cost in all. Times in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CheckpointTrace {
+    /// When it was triggered: milliseconds since 1970.
+    pub trigger_unix_ms: u64,
+    /// From the trigger to the writing of the manifest.
+    pub duration_us: u64,
+    /// From the last acknowledgement to the writing of the manifest.
+    pub commit_us: u64,
+    /// Bytes that it added to the store.
+    pub bytes: u64,
+    /// Bytes of all files that it consists of.
+    pub full_bytes: u64,
+    /// Files that it added to the store.
+    pub objects: u64,
+    /// Operations on the store that were retried meanwhile.
+    pub retries: u64,
+}

@@ -1,0 +1,270 @@
+//! The handle to a storage.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use strandline_checkpoint_protocol::ManifestRef;
+use strandline_state_api::{CheckpointId, Error, ErrorKind, Result, SegmentName, SegmentRef};
+use xxhash_rust::xxh3::{Xxh3, xxh3_128};
+
+use crate::manifest::{External, StoredManifest, decode_elements, encode_elements};
+use crate::{
+    BlobStore, ClaimStore, CompletedCheckpoint, FileKind, FileName, History, INLINE_LIMIT, LocalDir,
+    Manifest, ObjectStore, Segments, uri,
+};
+
+/// Bytes that are held at once while a file is hashed.
+const CHUNK: u64 = 8 * 1024 * 1024;
+
+/// Where the checkpoints of one job live. A cheap handle: clones are the same storage.
+///
+/// One storage belongs to one job. Nothing is created before the first write.
+#[derive(Clone)]
+pub struct Storage {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    uri: String,
+    blobs: Arc<dyn BlobStore>,
+    claims: Arc<dyn ClaimStore>,
+}
+
+impl Storage {
+    /// Opens the storage at `uri`:
+    ///
+    /// | form | what |
+    /// | --- | --- |
+    /// | `file:///abs/path`, or a path | a directory on a local disk ([`LocalDir`]) |
+    /// | `memory://` | a new store in memory that only this handle and its clones reach |
+    /// | `s3://bucket/prefix?endpoint=…&region=…` | S3, with the cargo feature `s3`; options and environment as in OpenDAL |
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] when the form is none of these, [`ErrorKind::Unsupported`] when the store cannot create
+    /// atomically or its cargo feature is off.
+    pub fn open(uri: &str) -> Result<Self> {
+        uri::open(uri)
+    }
+
+    /// A new store in memory.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] when OpenDAL refuses.
+    pub fn in_memory() -> Result<Self> {
+        let store = Arc::new(ObjectStore::in_memory()?);
+        Ok(Self::from_parts("memory://", Arc::clone(&store) as _, store))
+    }
+
+    /// The storage in a directory.
+    ///
+    /// # Errors
+    /// As [`LocalDir::new`].
+    pub fn in_dir(path: impl AsRef<std::path::Path>) -> Result<Self> {
+        let dir = LocalDir::new(path)?;
+        let uri = format!("file://{}", dir.path().display());
+        Ok(Self::from_parts(uri, Arc::new(dir.clone()), Arc::new(dir)))
+    }
+
+    /// A storage on stores of your own; `uri` is for messages.
+    pub fn from_parts(
+        uri: impl Into<String>,
+        blobs: Arc<dyn BlobStore>,
+        claims: Arc<dyn ClaimStore>,
+    ) -> Self {
+        Self { inner: Arc::new(Inner { uri: uri.into(), blobs, claims }) }
+    }
+
+    /// What it was opened with.
+    pub fn uri(&self) -> &str {
+        &self.inner.uri
+    }
+
+    /// The immutable objects.
+    pub fn blobs(&self) -> &Arc<dyn BlobStore> {
+        &self.inner.blobs
+    }
+
+    /// The slots of the commit log.
+    pub fn claims(&self) -> &Arc<dyn ClaimStore> {
+        &self.inner.claims
+    }
+
+    /// How many operations were retried since the storage was opened.
+    pub fn retries(&self) -> u64 {
+        self.inner.blobs.retries()
+    }
+
+    /// Where the subtasks of `checkpoint` write their segments, on behalf of the coordinator of `term`.
+    pub fn segments(&self, term: u64, checkpoint: CheckpointId) -> Segments {
+        Segments::new(self.clone(), Some((term, checkpoint)))
+    }
+
+    /// Where segments are read; nothing can be written.
+    pub fn reader(&self) -> Segments {
+        Segments::new(self.clone(), None)
+    }
+
+    /// Writes a manifest, and the large operator state in it as files of its own. The checkpoint does not exist by
+    /// that: [`CommitLog::commit`](crate::CommitLog::commit) writes the manifest and makes it exist.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] when it is too large, else when the store fails.
+    pub async fn write_manifest(&self, manifest: &Manifest) -> Result<ManifestRef> {
+        let mut stored = StoredManifest { manifest: manifest.clone(), external: Vec::new() };
+        for (o, operator) in manifest.operators.iter().enumerate() {
+            for (s, subtask) in operator.subtasks.iter().enumerate() {
+                for (e, entry) in subtask.operator_state.iter().enumerate() {
+                    if entry.elements.iter().map(Vec::len).sum::<usize>() <= INLINE_LIMIT {
+                        continue;
+                    }
+                    let bytes = encode_elements(&entry.elements)?;
+                    let len = bytes.len() as u64;
+                    let name =
+                        self.put(FileKind::OperatorState, manifest.term, manifest.checkpoint, bytes).await?;
+                    let file = SegmentRef { name: SegmentName(name.to_string()), len };
+                    let external = External { operator: o, subtask: s, entry: e, file };
+                    if let Some(elements) = stored.manifest.elements_mut(&external) {
+                        elements.clear();
+                    }
+                    stored.external.push(external);
+                }
+            }
+        }
+        let bytes = stored.encode()?;
+        let len = bytes.len() as u64;
+        let name = self.put(FileKind::Manifest, manifest.term, manifest.checkpoint, bytes).await?;
+        Ok(ManifestRef { name: name.to_string(), len, hash: format!("{:032x}", name.hash) })
+    }
+
+    /// Reads the manifest of a checkpoint, with all operator state.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] or [`ErrorKind::Corrupt`] with the file that is missing or damaged,
+    /// [`ErrorKind::Incompatible`] when a newer version of this crate wrote it.
+    pub async fn read_manifest(&self, checkpoint: &CompletedCheckpoint) -> Result<Manifest> {
+        let StoredManifest { mut manifest, external } = self.read_stored(checkpoint).await?;
+        for external in &external {
+            let elements = self.read_operator_state(&external.file).await?;
+            if let Some(place) = manifest.elements_mut(external) {
+                *place = elements;
+            }
+        }
+        Ok(manifest)
+    }
+
+    /// Reads all of a segment and compares its length and its hash with its reference.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when it is missing, [`ErrorKind::Corrupt`] when its bytes are not those that were written.
+    pub async fn verify_segment(&self, segment: &SegmentRef) -> Result<()> {
+        self.verify_file(FileKind::Segment, segment).await
+    }
+
+    pub(crate) async fn verify_file(&self, kind: FileKind, file: &SegmentRef) -> Result<()> {
+        let name = parse_name(kind, &file.name.0)?;
+        self.check_len(&name, file.len).await?;
+        let (path, mut hash, mut at) = (name.path(), Xxh3::new(), 0);
+        while at < file.len {
+            let end = file.len.min(at + CHUNK);
+            hash.update(&self.inner.blobs.read(&path, at..end).await?);
+            at = end;
+        }
+        if hash.digest128() == name.hash { Ok(()) } else { Err(other_bytes(&path)) }
+    }
+
+    pub(crate) async fn read_operator_state(&self, file: &SegmentRef) -> Result<Vec<Vec<u8>>> {
+        let name = parse_name(FileKind::OperatorState, &file.name.0)?;
+        self.check_len(&name, file.len).await?;
+        let bytes = self.read_whole(&name, file.len).await?;
+        decode_elements(&bytes, &name.path())
+    }
+
+    /// Reads the manifest of a checkpoint as it lies in the store.
+    pub(crate) async fn read_stored(&self, checkpoint: &CompletedCheckpoint) -> Result<StoredManifest> {
+        let name = checkpoint.manifest_name()?;
+        let path = name.path();
+        if checkpoint.manifest_len > StoredManifest::LIMIT {
+            let message = format!("{} bytes are too many for a manifest", checkpoint.manifest_len);
+            return Err(Error::corrupt(message).with("file", path));
+        }
+        self.check_len(&name, checkpoint.manifest_len).await?;
+        let stored = StoredManifest::decode(&self.read_whole(&name, checkpoint.manifest_len).await?, &path)?;
+        let manifest = &stored.manifest;
+        if (manifest.term, manifest.checkpoint) != (name.term, name.checkpoint) {
+            return Err(
+                Error::corrupt("the manifest is of another checkpoint than its name").with("file", path)
+            );
+        }
+        Ok(stored)
+    }
+
+    /// What the commit log says now: the checkpoints that exist. Claims nothing, changes nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Incompatible`] when a newer version of this crate wrote the log, else when the store fails. Damaged
+    /// slots are no errors but part of the answer.
+    pub async fn history(&self) -> Result<History> {
+        History::load(self).await
+    }
+
+    /// The checkpoints that exist, oldest first: [`history`](Self::history) without the rest.
+    ///
+    /// # Errors
+    /// As [`history`](Self::history).
+    pub async fn completed(&self) -> Result<Vec<CompletedCheckpoint>> {
+        Ok(self.history().await?.completed)
+    }
+
+    /// Compares the length of a file with what its reference says.
+    pub(crate) async fn check_len(&self, name: &FileName, len: u64) -> Result<()> {
+        let path = name.path();
+        match self.inner.blobs.len(&path).await? {
+            Some(found) if found == len => Ok(()),
+            Some(found) => {
+                Err(Error::corrupt(format!("the file has {found} bytes instead of {len}")).with("file", path))
+            }
+            None => Err(missing(&path)),
+        }
+    }
+
+    /// The bytes of a file of known and checked length, if they are those that its name promises.
+    async fn read_whole(&self, name: &FileName, len: u64) -> Result<Bytes> {
+        let path = name.path();
+        let bytes = self.inner.blobs.read(&path, 0..len).await?;
+        if xxh3_128(&bytes) == name.hash { Ok(bytes) } else { Err(other_bytes(&path)) }
+    }
+
+    pub(crate) async fn put(
+        &self,
+        kind: FileKind,
+        term: u64,
+        checkpoint: CheckpointId,
+        bytes: Bytes,
+    ) -> Result<FileName> {
+        let name = FileName::of(kind, term, checkpoint, &bytes);
+        self.inner.blobs.put(&name.path(), bytes).await?;
+        Ok(name)
+    }
+}
+
+impl fmt::Debug for Storage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Storage({})", self.inner.uri)
+    }
+}
+
+/// A name out of a manifest; one that this crate cannot have written never reaches the store.
+pub(crate) fn parse_name(kind: FileKind, name: &str) -> Result<FileName> {
+    FileName::parse(kind, name)
+        .ok_or_else(|| Error::corrupt(format!("{name:?} is no name of a file in {}", kind.dir())))
+}
+
+fn missing(path: &str) -> Error {
+    Error::new(ErrorKind::NotFound, "the file does not exist").with("file", path)
+}
+
+fn other_bytes(path: &str) -> Error {
+    Error::corrupt("the bytes of the file are not those that were written: the hash in its name differs")
+        .with("file", path)
+}

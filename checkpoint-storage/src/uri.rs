@@ -1,0 +1,75 @@
+//! Which store a URI means.
+
+use std::sync::Arc;
+
+use percent_encoding::percent_decode_str;
+use strandline_state_api::{Error, Result};
+
+#[cfg(feature = "s3")]
+use crate::store::translate;
+use crate::{ObjectStore, Storage};
+
+pub(crate) fn open(uri: &str) -> Result<Storage> {
+    match uri.split_once("://") {
+        None if uri.is_empty() => Err(unknown(uri)),
+        None => Storage::in_dir(uri),
+        Some(("file", path)) if path.starts_with('/') => {
+            let path = percent_decode_str(path).decode_utf8().map_err(|e| unknown(uri).caused_by(e))?;
+            Storage::in_dir(path.as_ref())
+        }
+        Some(("file", _)) => Err(Error::invalid(
+            "a file URI needs three slashes and an absolute path, as in file:///var/lib/job; or give the path alone",
+        )
+        .with("uri", uri)),
+        Some(("memory", _)) => {
+            let store = Arc::new(ObjectStore::in_memory()?);
+            Ok(Storage::from_parts(uri, Arc::clone(&store) as _, store))
+        }
+        Some(("s3", _)) => s3(uri),
+        Some(_) => Err(unknown(uri)),
+    }
+}
+
+#[cfg(feature = "s3")]
+fn s3(uri: &str) -> Result<Storage> {
+    opendal::install_default();
+    let operator = opendal::Operator::from_uri(uri).map_err(|e| translate(e, "open", without_query(uri)))?;
+    let store = Arc::new(ObjectStore::new(operator));
+    store.check_can_claim()?;
+    // Keys may stand in the query.
+    Ok(Storage::from_parts(without_query(uri), Arc::clone(&store) as _, store))
+}
+
+#[cfg(feature = "s3")]
+fn without_query(uri: &str) -> &str {
+    uri.split('?').next().unwrap_or(uri)
+}
+
+#[cfg(not(feature = "s3"))]
+fn s3(uri: &str) -> Result<Storage> {
+    let message = "this build has no S3: build with the cargo feature s3 of strandline-checkpoint-storage";
+    let bucket = uri.split('?').next().unwrap_or(uri);
+    Err(Error::new(strandline_state_api::ErrorKind::Unsupported, message).with("uri", bucket))
+}
+
+fn unknown(uri: &str) -> Error {
+    Error::invalid("this is no storage: give file:///abs/path, a path, memory:// or s3://bucket/prefix")
+        .with("uri", uri)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use strandline_state_api::ErrorKind;
+
+    #[test]
+    fn uris_are_told_apart() {
+        assert_eq!(open("file:///a%20b/c").unwrap().uri(), "file:///a b/c");
+        assert_eq!(open("/a/b").unwrap().uri(), "file:///a/b");
+        assert!(open("a/b").unwrap().uri().ends_with("/a/b"));
+        assert_eq!(open("memory://x").unwrap().uri(), "memory://x");
+        for bad in ["", "file://a/b", "http://a", "file:///a%ff"] {
+            assert_eq!(open(bad).unwrap_err().kind(), ErrorKind::Invalid, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Whether the files of a checkpoint are those that were written.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use strandline_state_api::{CheckpointId, Error, ErrorKind, OperatorId, Result, SegmentRef, SegmentStore};
+
+use crate::manifest::StoredManifest;
+use crate::storage::parse_name;
+use crate::{CompletedCheckpoint, FileKind, Manifest, Storage};
+
+/// Files that are verified at once.
+const CONCURRENT: usize = 8;
+
+/// How closely files are looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Depth {
+    /// Every file is there and has its length. Manifests are read in any case.
+    Lengths,
+    /// And its bytes have the hash in its name: reads everything.
+    #[default]
+    Contents,
+}
+
+/// Looks into a segment: what a hash cannot tell, for example whether its blocks decode.
+#[async_trait]
+pub trait SegmentCheck: Send + Sync {
+    /// Checks one segment, whose bytes are known to be those that were written.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`] or [`ErrorKind::Incompatible`] when it is bad; any other kind ends the verification.
+    async fn check(&self, segment: &SegmentRef, store: &dyn SegmentStore) -> Result<()>;
+}
+
+/// A file that is not what was written.
+#[derive(Debug)]
+pub struct BadFile {
+    /// Its path in the storage.
+    pub file: String,
+    /// The operator whose state is in it, if it is not the manifest.
+    pub operator: Option<OperatorId>,
+    /// The subtask whose state is in it.
+    pub subtask: Option<u32>,
+    /// What is wrong.
+    pub error: Error,
+}
+
+impl fmt::Display for BadFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if let (Some(operator), Some(subtask)) = (&self.operator, self.subtask) {
+            write!(f, " of operator {operator}, subtask {subtask}")?;
+        }
+        write!(f, ": {}", self.error)
+    }
+}
+
+/// What a verification found.
+#[derive(Debug)]
+pub struct VerifyReport {
+    /// The checkpoint.
+    pub checkpoint: CompletedCheckpoint,
+    /// Files looked at, the manifest among them.
+    pub files: u64,
+    /// Bytes of these files.
+    pub bytes: u64,
+    /// The bad ones; none when the checkpoint can be restored.
+    pub bad: Vec<BadFile>,
+}
+
+impl VerifyReport {
+    /// Whether the checkpoint can be restored.
+    pub fn is_good(&self) -> bool {
+        self.bad.is_empty()
+    }
+}
+
+impl fmt::Display for VerifyReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let id = self.checkpoint.checkpoint;
+        write!(f, "checkpoint {id}: {} files, {} bytes, {} bad", self.files, self.bytes, self.bad.len())?;
+        self.bad.iter().try_for_each(|bad| write!(f, "; {bad}"))
+    }
+}
+
+/// A file with the first subtask that refers to it.
+struct Reference {
+    kind: FileKind,
+    file: SegmentRef,
+    operator: OperatorId,
+    subtask: u32,
+}
+
+impl Storage {
+    /// Reads the manifest of a checkpoint and all its files, and compares lengths and hashes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when the log names no such checkpoint, else when the store fails. Bad files are no errors but
+    /// the answer.
+    pub async fn verify(&self, checkpoint: CheckpointId) -> Result<VerifyReport> {
+        let history = self.history().await?;
+        let completed = history.find(checkpoint).ok_or_else(|| unknown(checkpoint, self))?;
+        self.verify_with(completed, Depth::Contents, None).await
+    }
+
+    /// As [`verify`](Self::verify), as closely as wanted, and with a look into every segment that is good so far.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn verify_with(
+        &self,
+        checkpoint: &CompletedCheckpoint,
+        depth: Depth,
+        check: Option<&dyn SegmentCheck>,
+    ) -> Result<VerifyReport> {
+        Ok(self.inspect(checkpoint, depth, check).await?.0)
+    }
+
+    /// Verifies, and gives the manifest if that is good.
+    pub(crate) async fn inspect(
+        &self,
+        checkpoint: &CompletedCheckpoint,
+        depth: Depth,
+        check: Option<&dyn SegmentCheck>,
+    ) -> Result<(VerifyReport, Option<StoredManifest>)> {
+        let mut report = VerifyReport {
+            checkpoint: checkpoint.clone(),
+            files: 1,
+            bytes: checkpoint.manifest_len,
+            bad: Vec::new(),
+        };
+        let stored = match verdict(self.read_stored(checkpoint).await)? {
+            Ok(stored) => stored,
+            Err(error) => {
+                let file = format!("{}/{}", FileKind::Manifest.dir(), checkpoint.manifest);
+                report.bad.push(BadFile { file, operator: None, subtask: None, error });
+                return Ok((report, None));
+            }
+        };
+        let references = references(&stored);
+        report.files += references.len() as u64;
+        report.bytes = references.iter().fold(report.bytes, |sum, r| sum.saturating_add(r.file.len));
+        let checks = references.into_iter().map(|reference| async move {
+            let result = self.inspect_file(&reference, depth, check).await;
+            (reference, result)
+        });
+        let mut results = futures::stream::iter(checks).buffered(CONCURRENT);
+        while let Some((reference, result)) = results.next().await {
+            if let Err(error) = verdict(result)? {
+                let file = format!("{}/{}", reference.kind.dir(), reference.file.name);
+                let (operator, subtask) = (Some(reference.operator), Some(reference.subtask));
+                report.bad.push(BadFile { file, operator, subtask, error });
+            }
+        }
+        drop(results);
+        Ok((report, Some(stored)))
+    }
+
+    async fn inspect_file(
+        &self,
+        reference: &Reference,
+        depth: Depth,
+        check: Option<&dyn SegmentCheck>,
+    ) -> Result<()> {
+        let Reference { kind, file, .. } = reference;
+        match depth {
+            Depth::Lengths => self.check_len(&parse_name(*kind, &file.name.0)?, file.len).await?,
+            Depth::Contents => self.verify_file(*kind, file).await?,
+        }
+        match check {
+            Some(check) if *kind == FileKind::Segment => check.check(file, &self.reader()).await,
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Bad files are the answer, a store that fails is not: recovery must not fall back because a network is down.
+fn verdict<T>(result: Result<T>) -> Result<Result<T>> {
+    match result {
+        Ok(value) => Ok(Ok(value)),
+        Err(e) if is_verdict(&e) => Ok(Err(e)),
+        Err(e) => Err(e),
+    }
+}
+
+pub(crate) fn is_verdict(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Incompatible)
+}
+
+/// The files that a manifest refers to, each once, in the order of their first mention.
+fn references(stored: &StoredManifest) -> Vec<Reference> {
+    let StoredManifest { manifest, external } = stored;
+    let segments = owners(manifest).flat_map(|(operator, subtask)| {
+        let parts = subtask.keyed.parts.iter();
+        parts.map(move |part| (FileKind::Segment, &part.segment, operator, subtask.subtask))
+    });
+    let states = external.iter().filter_map(|external| {
+        let operator = manifest.operators.get(external.operator)?;
+        let subtask = operator.subtasks.get(external.subtask)?;
+        Some((FileKind::OperatorState, &external.file, &operator.id, subtask.subtask))
+    });
+    let mut seen: HashSet<(FileKind, &SegmentRef)> = HashSet::new();
+    let mut references = Vec::new();
+    for (kind, file, operator, subtask) in segments.chain(states) {
+        if seen.insert((kind, file)) {
+            references.push(Reference { kind, file: file.clone(), operator: operator.clone(), subtask });
+        }
+    }
+    references
+}
+
+fn owners(manifest: &Manifest) -> impl Iterator<Item = (&OperatorId, &crate::SubtaskSnapshot)> {
+    manifest.operators.iter().flat_map(|op| op.subtasks.iter().map(move |subtask| (&op.id, subtask)))
+}
+
+pub(crate) fn unknown(checkpoint: CheckpointId, storage: &Storage) -> Error {
+    Error::new(ErrorKind::NotFound, "the commit log names no such checkpoint")
+        .with("checkpoint", checkpoint)
+        .with("storage", storage.uri())
+}

@@ -1,0 +1,47 @@
+//! What the tests share.
+
+use std::num::NonZeroUsize;
+
+use strandline_checkpoint_storage::{
+    Claimed, CommitLog, CommitLogOptions, Manifest, OperatorSnapshot, Storage, SubtaskSnapshot,
+};
+use strandline_state_api::{
+    CheckpointId, KeyGroupRange, KeyedSnapshot, OperatorId, SegmentRef, SegmentStore, SnapshotPart,
+};
+use tempfile::TempDir;
+
+/// A new storage on disk and one in memory; the directory goes when it is dropped.
+pub(crate) fn open_all() -> Vec<(Option<TempDir>, Storage)> {
+    let dir = TempDir::new().unwrap();
+    let local = Storage::in_dir(dir.path().join("job")).unwrap();
+    vec![(Some(dir), local), (None, Storage::in_memory().unwrap())]
+}
+
+pub(crate) async fn claim(storage: &Storage) -> Claimed {
+    claim_keeping(storage, 1).await
+}
+
+pub(crate) async fn claim_keeping(storage: &Storage, retain: usize) -> Claimed {
+    let options = CommitLogOptions::new("test").retain(NonZeroUsize::new(retain).unwrap());
+    CommitLog::claim(storage, options, CommitLog::random_tokens()).await.unwrap()
+}
+
+/// A manifest of one operator with new segments of these contents.
+pub(crate) async fn manifest_with(storage: &Storage, term: u64, id: u64, contents: &[&[u8]]) -> Manifest {
+    let mut segments = Vec::new();
+    for content in contents {
+        segments.push(storage.segments(term, CheckpointId(id)).put(content.to_vec()).await.unwrap());
+    }
+    manifest_of(term, id, segments)
+}
+
+/// A manifest of one operator that refers to these segments.
+pub(crate) fn manifest_of(term: u64, id: u64, segments: impl IntoIterator<Item = SegmentRef>) -> Manifest {
+    let part = |segment| SnapshotPart { segment, key_groups: KeyGroupRange::ALL };
+    let mut subtask = SubtaskSnapshot::new(0, KeyGroupRange::ALL);
+    subtask.keyed = KeyedSnapshot { parts: segments.into_iter().map(part).collect(), written_bytes: 0 };
+    let mut manifest = Manifest::new(CheckpointId(id), term, "test");
+    let id = OperatorId::new("count").unwrap();
+    manifest.operators.push(OperatorSnapshot { id, parallelism: 1, subtasks: vec![subtask] });
+    manifest
+}
