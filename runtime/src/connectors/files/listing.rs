@@ -1,0 +1,74 @@
+//! What files there are.
+
+use std::fs;
+use std::path::Path;
+
+use strandline_state_api::{Error, ErrorKind, Result};
+
+use super::reader::{Framing, SplitReader};
+
+/// A file of the input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct InputFile {
+    /// Its name within its folder.
+    pub(super) name: String,
+    /// Its length in bytes.
+    pub(super) len: u64,
+}
+
+/// The file `path`, or the files in the directory `path` in the order of their names.
+pub(super) fn list(path: &Path) -> Result<Vec<InputFile>> {
+    let failed = |e: std::io::Error| unreadable(path, e);
+    let metadata = fs::metadata(path).map_err(failed)?;
+    if !metadata.is_dir() {
+        return Ok(vec![InputFile { name: name_of(path)?, len: metadata.len() }]);
+    }
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path).map_err(failed)? {
+        let entry = entry.map_err(failed)?.path();
+        let name = name_of(&entry)?;
+        if name.starts_with(['.', '_']) {
+            continue;
+        }
+        let metadata = fs::metadata(&entry).map_err(|e| unreadable(&entry, e))?;
+        if metadata.is_file() {
+            files.push(InputFile { name, len: metadata.len() });
+        }
+    }
+    if files.is_empty() {
+        return Err(Error::new(ErrorKind::NotFound, "the input directory holds no files")
+            .with("directory", path.display()));
+    }
+    files.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    Ok(files)
+}
+
+/// The first record of the first file of `path`: for a planner that wants to know the columns before the job runs.
+///
+/// # Errors
+/// When there is no file, or it cannot be read.
+pub fn first_header(path: &Path, framing: Framing) -> Result<Vec<u8>> {
+    let files = list(path)?;
+    let file = match files.first() {
+        Some(first) if path.is_dir() => path.join(&first.name),
+        _ => path.to_owned(),
+    };
+    let mut reader = SplitReader::open(&file, framing, 0, 0, u64::MAX)?;
+    Ok(reader.next()?.map(|(_, record)| record.to_vec()).unwrap_or_default())
+}
+
+fn name_of(path: &Path) -> Result<String> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.map(str::to_owned).ok_or_else(|| {
+        Error::new(ErrorKind::Unsupported, "the name of an input file must be UTF-8; rename it")
+            .with("file", path.display())
+    })
+}
+
+pub(super) fn unreadable(path: &Path, e: std::io::Error) -> Error {
+    let kind = match e.kind() {
+        std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+        _ => ErrorKind::Unavailable,
+    };
+    Error::new(kind, "the input cannot be read").with("file", path.display()).caused_by(e)
+}

@@ -1,0 +1,118 @@
+//! Splits: the byte ranges that subtasks read, and how they are dealt out.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use strandline_state_api::{Error, ErrorKind, Result};
+
+use super::listing::{InputFile, unreadable};
+
+/// A byte range of a file, and how far it was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Split {
+    /// The name of the file within its folder.
+    pub(super) file: String,
+    /// The first byte.
+    pub(super) start: u64,
+    /// The first byte behind it.
+    pub(super) end: u64,
+    /// Where the next record begins; `start` (which may lie within a record) as long as nothing was read.
+    pub(super) offset: u64,
+    /// Records of it that could not be decoded and were left out.
+    pub(super) skipped: u64,
+}
+
+impl Split {
+    pub(super) fn is_finished(&self) -> bool {
+        self.offset >= self.end
+    }
+
+    pub(super) fn encode(&self) -> Result<Vec<u8>> {
+        postcard::to_allocvec(self)
+            .map_err(|e| Error::new(ErrorKind::Internal, "a position cannot be encoded").caused_by(e))
+    }
+}
+
+/// Cuts `files` into splits of about `size` bytes.
+pub(super) fn plan(files: &[InputFile], size: u64) -> Vec<Split> {
+    files.iter().flat_map(|file| cut(&file.name, 0, file.len, size)).collect()
+}
+
+fn cut(file: &str, from: u64, to: u64, size: u64) -> impl Iterator<Item = Split> {
+    // Equal pieces: a short last one would leave a subtask idle.
+    let pieces = (to - from).div_ceil(size);
+    let border =
+        move |i: u64| from + (u128::from(to - from) * u128::from(i) / u128::from(pieces.max(1))) as u64;
+    (0..pieces).map(move |i| {
+        let start = border(i);
+        Split { file: file.to_owned(), start, end: border(i + 1), offset: start, skipped: 0 }
+    })
+}
+
+/// The splits of a checkpoint, and new ones for what came since: whole files, and what was appended.
+pub(super) fn resume(
+    folder: &Path,
+    files: &[InputFile],
+    size: u64,
+    positions: &[Vec<u8>],
+) -> Result<Vec<Split>> {
+    let mut by_file: BTreeMap<String, Vec<Split>> = BTreeMap::new();
+    for bytes in positions {
+        let split: Split = postcard::from_bytes(bytes)
+            .map_err(|e| Error::corrupt("the position of a file source cannot be read").caused_by(e))?;
+        by_file.entry(split.file.clone()).or_default().push(split);
+    }
+    for file in files {
+        let splits = by_file.entry(file.name.clone()).or_default();
+        splits.sort_unstable_by_key(|split| split.start);
+        let known = splits.last().map_or(0, |last| last.end);
+        if file.len < known {
+            let message = "an input file is shorter than when the checkpoint was taken; put the original back, or \
+                           start a new job";
+            return Err(Error::new(ErrorKind::Incompatible, message)
+                .with("file", folder.join(&file.name).display())
+                .with("bytes", file.len)
+                .with("expected", known));
+        }
+        if file.len > known {
+            let partly_read = splits.last().is_some_and(|last| last.offset == known);
+            if partly_read && !ends_line(&folder.join(&file.name), known)? {
+                let message = "an input file grew within a line that was already read; append whole lines only, or \
+                               start a new job";
+                return Err(Error::new(ErrorKind::Incompatible, message)
+                    .with("file", folder.join(&file.name).display())
+                    .with("byte", known));
+            }
+            splits.extend(cut(&file.name, known, file.len, size));
+        }
+    }
+    if let Some(gone) = by_file.keys().find(|name| !files.iter().any(|file| file.name == **name)) {
+        let message = "an input file that the checkpoint knows is gone; put it back, or start a new job";
+        return Err(Error::new(ErrorKind::NotFound, message).with("file", folder.join(gone).display()));
+    }
+    Ok(by_file.into_values().flatten().collect())
+}
+
+/// Whether the byte before `offset` ends a line.
+fn ends_line(path: &Path, offset: u64) -> Result<bool> {
+    let mut byte = [0];
+    let read = File::open(path).and_then(|mut file| {
+        file.seek(SeekFrom::Start(offset.saturating_sub(1)))?;
+        file.read_exact(&mut byte)
+    });
+    read.map_err(|e| unreadable(path, e))?;
+    Ok(offset == 0 || byte == *b"\n")
+}
+
+/// The share of one subtask: the unfinished splits are dealt out one by one, and so are the finished ones, which are only
+/// kept to be known.
+pub(super) fn share(splits: Vec<Split>, subtask: u32, parallelism: u32) -> Vec<Split> {
+    let (finished, unfinished): (Vec<_>, Vec<_>) = splits.into_iter().partition(Split::is_finished);
+    let deal = |splits: Vec<Split>| {
+        splits.into_iter().enumerate().filter(move |(i, _)| *i as u32 % parallelism.max(1) == subtask)
+    };
+    deal(finished).chain(deal(unfinished)).map(|(_, split)| split).collect()
+}

@@ -1,0 +1,40 @@
+//! Lines of text.
+
+use compact_str::CompactString;
+use strandline_state_api::{NO_TIMESTAMP, Output, Result};
+
+use super::{Decode, FileFormat, Framing};
+use crate::connectors::{Row, Value};
+
+/// Text files: each line is a row with one text column.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TextLines;
+
+impl FileFormat for TextLines {
+    type Record = Row;
+    type Decoder = Self;
+
+    fn framing(&self) -> Framing {
+        Framing::Lines
+    }
+
+    fn decoder(&self, _: &[u8]) -> Result<Self, String> {
+        Ok(Self)
+    }
+}
+
+impl Decode<Row> for TextLines {
+    #[inline]
+    fn decode(&mut self, record: &[u8], output: &mut Output<Row>) -> Result<(), String> {
+        let line = CompactString::from_utf8(record).map_err(|e| not_utf8(&e, record))?;
+        output.push([Value::Text(line)].into_iter().collect(), NO_TIMESTAMP);
+        Ok(())
+    }
+}
+
+/// What to say of text that is not UTF-8.
+pub(super) fn not_utf8(error: &std::str::Utf8Error, text: &[u8]) -> String {
+    let at = error.valid_up_to();
+    let byte = text.get(at).copied().unwrap_or_default();
+    format!("expected UTF-8 text, found the byte 0x{byte:02x} after {at} bytes of it")
+}
