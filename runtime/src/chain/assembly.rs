@@ -1,0 +1,133 @@
+//! What a chain is put together from, once for each subtask and attempt.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use strandline_state_api::{CheckpointId, Error, ErrorKind, OperatorId, Result, SegmentStore};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use super::Collector;
+use crate::JobConfig;
+use crate::run::{Metrics, OperatorRestore, RestorePlan, SubtaskRestore};
+use crate::task::Wiring;
+
+/// Builds a chain from here to its end.
+pub(crate) type Builder<T> = Arc<dyn Fn(&mut Assembly) -> Result<Collector<T>> + Send + Sync>;
+
+/// An exchange between two vertices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct EdgeId(pub(crate) u32);
+
+/// Gives the store that the files of one checkpoint are written to.
+pub(crate) trait StoreAt: Send + Sync {
+    fn at(&self, checkpoint: CheckpointId) -> Arc<dyn SegmentStore>;
+}
+
+/// What all tasks of one attempt share.
+pub(crate) struct Attempt {
+    pub(crate) config: JobConfig,
+    /// Unique for each start of the job.
+    pub(crate) label: String,
+    pub(crate) wiring: Wiring,
+    /// What the attempt starts from; `None` for a new job.
+    pub(crate) restored: Option<RestorePlan>,
+    /// `None` without checkpoints.
+    pub(crate) store: Option<Arc<dyn StoreAt>>,
+    pub(crate) runtime: Handle,
+    /// Becomes true when the attempt has failed.
+    pub(crate) cancelled: watch::Receiver<bool>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Edges that are no channels.
+    pub(crate) chained: HashSet<EdgeId>,
+    /// Whether keyed operators, and not sinks, say how much is done.
+    pub(crate) is_keyed: bool,
+}
+
+impl Attempt {
+    /// Whether all tasks have to give up.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        *self.cancelled.borrow()
+    }
+}
+
+impl fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Attempt({})", self.label)
+    }
+}
+
+/// One subtask of a vertex while it is built.
+#[derive(Debug)]
+pub(crate) struct Assembly {
+    pub(crate) attempt: Arc<Attempt>,
+    pub(crate) subtask: u32,
+    /// The stateful operator behind which the chain is being built.
+    head: OperatorId,
+    assigners: u32,
+}
+
+impl Assembly {
+    pub(crate) fn new(attempt: Arc<Attempt>, head: OperatorId, subtask: u32) -> Self {
+        Self { attempt, subtask, head, assigners: 0 }
+    }
+
+    pub(crate) fn parallelism(&self) -> u32 {
+        self.attempt.config.parallelism
+    }
+
+    pub(crate) fn is_chained(&self, edge: EdgeId) -> bool {
+        self.attempt.chained.contains(&edge)
+    }
+
+    pub(crate) fn head(&self) -> &OperatorId {
+        &self.head
+    }
+
+    /// The number of one more assigner of timestamps behind the current head.
+    pub(crate) fn next_assigner(&mut self) -> u32 {
+        self.assigners += 1;
+        self.assigners - 1
+    }
+
+    /// Builds what lies behind another head.
+    pub(crate) fn behind<R>(&mut self, head: &OperatorId, build: impl FnOnce(&mut Self) -> R) -> R {
+        let before = (std::mem::replace(&mut self.head, head.clone()), std::mem::take(&mut self.assigners));
+        let built = build(self);
+        (self.head, self.assigners) = before;
+        built
+    }
+
+    /// What all subtasks of `operator` had in the checkpoint; `None` when it is new.
+    pub(crate) fn restored(&self, operator: &OperatorId) -> Option<&OperatorRestore> {
+        self.attempt.restored.as_ref()?.operator(operator)
+    }
+
+    /// What this subtask of `operator` gets of it.
+    pub(crate) fn restored_here(&self, operator: &OperatorId) -> Option<&SubtaskRestore> {
+        self.restored(operator)?.subtasks.get(self.subtask as usize)
+    }
+}
+
+/// Marks the error of a task that gave up because another one failed.
+#[derive(Debug)]
+struct Cancelled;
+
+impl fmt::Display for Cancelled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("another task failed, or the job was cancelled")
+    }
+}
+
+impl std::error::Error for Cancelled {}
+
+/// The error of a task that has to give up.
+pub(crate) fn cancelled() -> Error {
+    Error::new(ErrorKind::Unavailable, "the task was cancelled").caused_by(Cancelled)
+}
+
+/// Whether `error` only says that something else failed before.
+pub(crate) fn is_cancelled(error: &Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.is::<Cancelled>())
+}

@@ -1,0 +1,75 @@
+//! Event time: where records get their timestamps and watermarks begin.
+
+use strandline_state_api::{OperatorId, Output, Result};
+
+use super::{Assembly, Collector, Flush, Node, Signal, Work};
+
+/// Assigns timestamps and announces watermarks, `delay` behind the greatest timestamp.
+pub(crate) struct TimestampAssigner<T, TF> {
+    /// The head of its chain, in whose state it keeps how far it came.
+    owner: OperatorId,
+    /// Which assigner behind that head it is.
+    place: u32,
+    delay: i64,
+    time: TF,
+    greatest: i64,
+    announced: i64,
+    next: Collector<T>,
+}
+
+impl<T, TF> TimestampAssigner<T, TF> {
+    pub(crate) fn new(assembly: &Assembly, place: u32, delay: i64, time: TF, next: Collector<T>) -> Self {
+        let owner = assembly.head().clone();
+        let greatest = assembly
+            .restored_here(&owner)
+            .and_then(|restored| restored.assigners.get(place as usize).copied())
+            .unwrap_or(i64::MIN);
+        Self { owner, place, delay: delay.max(0), time, greatest, announced: i64::MIN, next }
+    }
+}
+
+impl<T: Send, TF: Fn(&T) -> i64 + Send> Node<Output<T>> for TimestampAssigner<T, TF> {
+    fn collect(&mut self, batch: &mut Output<T>) -> Result<()> {
+        for (record, timestamp) in batch.records.iter().zip(&mut batch.timestamps) {
+            *timestamp = (self.time)(record);
+            self.greatest = self.greatest.max(*timestamp);
+        }
+        self.next.collect(batch)?;
+        let watermark = self.greatest.saturating_sub(self.delay).saturating_sub(1);
+        if watermark > self.announced {
+            self.announced = watermark;
+            self.next.signal(&mut Signal::Watermark(watermark))?;
+        }
+        Ok(())
+    }
+
+    fn signal(&mut self, signal: &mut Signal<'_>) -> Result<()> {
+        match signal {
+            // Time is what the records say; only its end comes from elsewhere.
+            Signal::Watermark(watermark) if *watermark < i64::MAX => return Ok(()),
+            Signal::Barrier(cut) => cut.assigner(&self.owner, self.place, self.greatest),
+            _ => {}
+        }
+        self.next.signal(signal)
+    }
+
+    fn work(&mut self, flush: Flush) -> Result<Work> {
+        self.next.work(flush)
+    }
+}
+
+/// The name of the operator state that holds what assigners of a chain saw.
+pub(crate) const ASSIGNERS: &str = "strandline.timestamps";
+
+/// One assigner's element of it.
+pub(crate) fn encode_assigner(place: u32, greatest: i64) -> Vec<u8> {
+    let mut bytes = place.to_le_bytes().to_vec();
+    bytes.extend_from_slice(&greatest.to_le_bytes());
+    bytes
+}
+
+/// The inverse of [`encode_assigner`].
+pub(crate) fn decode_assigner(bytes: &[u8]) -> Option<(u32, i64)> {
+    let (place, greatest) = bytes.split_first_chunk::<4>()?;
+    Some((u32::from_le_bytes(*place), i64::from_le_bytes(greatest.try_into().ok()?)))
+}

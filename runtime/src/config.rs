@@ -1,0 +1,174 @@
+//! How a job runs, as opposed to what it computes.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use strandline_checkpoint_storage::Storage;
+use strandline_state_api::{CheckpointId, SnapshotKind};
+
+use crate::Observer;
+
+/// How to run a [`Pipeline`](crate::Pipeline). The default is one subtask, no checkpoints, no restarts.
+#[derive(Clone)]
+pub struct JobConfig {
+    /// Into how many subtasks every source, operator and sink is split.
+    pub parallelism: u32,
+    /// How many records a source reads at once, and a batch between threads holds at most.
+    pub batch_size: usize,
+    /// How many batches a channel between two subtasks holds before its writer waits.
+    pub channel_capacity: usize,
+    /// With parallelism 1: run keyed operators in the thread of what feeds them, without a channel.
+    pub chain_keyed: bool,
+    /// When and where checkpoints are taken; `None` for a job that starts over whenever it starts.
+    pub checkpointing: Option<CheckpointConfig>,
+    /// What happens after a failure. `None`: [`RestartStrategy::default`] with checkpoints, no restart without.
+    pub restart: Option<RestartStrategy>,
+    /// Where the first attempt starts.
+    pub start: StartFrom,
+    /// Start although the checkpoint has state of operators that the job no longer has; that state is lost with the
+    /// next checkpoint. (Flink: `allowNonRestoredState`.)
+    pub allow_dropped_state: bool,
+    /// Who is told what happens.
+    pub observer: Option<Arc<dyn Observer>>,
+    /// The processing time of timers.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for JobConfig {
+    fn default() -> Self {
+        Self {
+            parallelism: 1,
+            batch_size: 1024,
+            channel_capacity: 8,
+            chain_keyed: false,
+            checkpointing: None,
+            restart: None,
+            start: StartFrom::default(),
+            allow_dropped_state: false,
+            observer: None,
+            clock: Arc::new(SystemClock),
+        }
+    }
+}
+
+impl fmt::Debug for JobConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobConfig")
+            .field("parallelism", &self.parallelism)
+            .field("batch_size", &self.batch_size)
+            .field("channel_capacity", &self.channel_capacity)
+            .field("chain_keyed", &self.chain_keyed)
+            .field("checkpointing", &self.checkpointing)
+            .field("restart", &self.restart)
+            .field("start", &self.start)
+            .field("allow_dropped_state", &self.allow_dropped_state)
+            .finish_non_exhaustive()
+    }
+}
+
+/// When and where checkpoints are taken.
+#[derive(Clone, Debug)]
+pub struct CheckpointConfig {
+    /// The storage of this job, see [`Storage::open`]. One job for each storage.
+    pub storage: Storage,
+    /// Time from one periodic checkpoint to the next; `None` for checkpoints on demand (and at the end) only.
+    pub interval: Option<Duration>,
+    /// The least time between the end of one checkpoint and the start of a periodic one.
+    pub min_pause: Duration,
+    /// How long a checkpoint may take until its last acknowledgement.
+    pub timeout: Duration,
+    /// How many may be under way at once.
+    pub max_concurrent: u32,
+    /// How many may fail in a row before the job restarts; `u32::MAX` for any number.
+    pub tolerable_failures: u32,
+    /// How many completed checkpoints are kept, savepoints not counted.
+    pub retained: NonZeroUsize,
+    /// Whether each checkpoint writes only what changed.
+    pub kind: SnapshotKind,
+}
+
+impl CheckpointConfig {
+    /// Incremental checkpoints in `storage` every `interval`, two of them kept.
+    pub fn new(storage: Storage, interval: Duration) -> Self {
+        Self {
+            storage,
+            interval: Some(interval),
+            min_pause: Duration::ZERO,
+            timeout: Duration::from_secs(600),
+            max_concurrent: 1,
+            tolerable_failures: 3,
+            retained: NonZeroUsize::MIN.saturating_add(1),
+            kind: SnapshotKind::Incremental,
+        }
+    }
+}
+
+/// Where the first attempt of a job starts. Later ones always start from the newest checkpoint that verifies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StartFrom {
+    /// The newest checkpoint that verifies; a new job when there is none.
+    #[default]
+    Resume,
+    /// The newest checkpoint that verifies; an error when there is none.
+    Latest,
+    /// This checkpoint and no other.
+    Checkpoint(CheckpointId),
+    /// Nothing: a new job, whatever the store holds.
+    Fresh,
+}
+
+/// What happens after a failure (Flink: `restart-strategy`). Every delay is the caller's, so tests hand in zero.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum RestartStrategy {
+    /// The first failure ends the job.
+    None,
+    /// At most `attempts` restarts, each after `delay`.
+    FixedDelay {
+        /// How many restarts there may be.
+        attempts: u32,
+        /// The wait before each.
+        delay: Duration,
+    },
+    /// Restarts without end, after delays that grow.
+    ExponentialDelay {
+        /// The first wait.
+        initial: Duration,
+        /// The longest wait.
+        max: Duration,
+        /// How much longer each wait is than the one before; below 1 counts as 1.
+        multiplier: f64,
+        /// A run of this length without a failure brings the wait back to `initial`.
+        reset_after: Duration,
+    },
+}
+
+impl Default for RestartStrategy {
+    /// Exponential: 100 ms, growing by half to 30 s, reset after a minute.
+    fn default() -> Self {
+        Self::ExponentialDelay {
+            initial: Duration::from_millis(100),
+            max: Duration::from_secs(30),
+            multiplier: 1.5,
+            reset_after: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Tells the processing time.
+pub trait Clock: Send + Sync {
+    /// Milliseconds since the epoch.
+    fn now_ms(&self) -> i64;
+}
+
+/// The clock of the system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now_ms(&self) -> i64 {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    }
+}

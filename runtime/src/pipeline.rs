@@ -1,0 +1,83 @@
+//! What a job computes: the builder.
+
+mod graph;
+mod keyed_stream;
+mod stream;
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use strandline_state_api::BackendFactory;
+
+pub(crate) use graph::{Graph, Vertex, VertexKind, lock};
+pub use keyed_stream::KeyedStream;
+pub(crate) use stream::Slot;
+pub use stream::{Emitter, Stream};
+
+use crate::source::{Source, SourceFactory};
+use crate::task::SourceTask;
+
+/// A job under construction: sources, steps, keyed operators and sinks, wired into a graph without loops.
+///
+/// Whatever has state gets an id that you write ([`OperatorId`](strandline_state_api::OperatorId)); its state is found again
+/// by it. Mistakes, such as an id that is used twice, are reported by [`run`](crate::run).
+///
+/// ```no_run
+/// # use strandline_runtime::{JobConfig, JobControl, Pipeline, run, sink::SinkFactory, source::{Source, SourceFactory}};
+/// # use strandline_state_api::*;
+/// # struct Count { counts: ValueState<u64> }
+/// # impl Count { fn open<B: KeyedBackend>(ctx: &mut Open<'_, B>) -> Result<Self> {
+/// #     Ok(Self { counts: ctx.value(&ValueDescriptor::new("counts"))? }) } }
+/// # impl<B: KeyedBackend<Key = String>> Operator<B> for Count {
+/// #     type In = (); type Out = (String, u64); type Namespace = ();
+/// #     fn process(&mut self, _: (), ctx: &mut Context<'_, B, (String, u64)>) -> Result<()> {
+/// #         let n = ctx.state().value(self.counts).modify(|| 0, |n| { *n += 1; *n })?;
+/// #         ctx.emit((ctx.key().clone(), n)); Ok(()) } }
+/// # fn job<L, S, F: BackendFactory>(lines: L, counts: S, backend: F) -> Result<()>
+/// # where L: SourceFactory, L::Source: Source<Out = String>,
+/// #       S: SinkFactory, S::Sink: strandline_runtime::sink::Sink<In = (String, u64)> {
+/// let pipeline = Pipeline::new("word-count", backend);
+/// pipeline
+///     .source("lines", lines)
+///     .flat_map(|line: String, out| line.split_whitespace().for_each(|word| out.emit(word.to_owned())))
+///     .key_by(|word| (word, ()))
+///     .process("count", Count::open)
+///     .sink("counts", counts);
+/// let report = run(&pipeline, JobConfig::default(), &JobControl::new())?;
+/// # drop(report); Ok(()) }
+/// ```
+pub struct Pipeline<F> {
+    pub(crate) factory: F,
+    pub(crate) graph: Arc<Mutex<Graph>>,
+}
+
+impl<F: BackendFactory> Pipeline<F> {
+    /// An empty job. `backend` makes the keyed state of all its operators.
+    pub fn new(name: impl Into<String>, backend: F) -> Self {
+        Self { factory: backend, graph: Arc::new(Mutex::new(Graph::new(name.into()))) }
+    }
+
+    /// Adds a source.
+    pub fn source<S>(&self, id: &str, factory: S) -> Stream<F, <S::Source as Source>::Out>
+    where
+        S: SourceFactory,
+        S::Source: 'static,
+    {
+        let next = Slot::new();
+        let mut graph = lock(&self.graph);
+        if let Some(id) = graph.take_id(id) {
+            let (operator, next) = (id.clone(), next.clone());
+            graph.add(id, VertexKind::Source, move |assembly| {
+                SourceTask::build(assembly, &operator, &factory, &next)
+            });
+        }
+        drop(graph);
+        Stream::new(self.factory.clone(), Arc::clone(&self.graph), vec![next], 0)
+    }
+}
+
+impl<F> fmt::Debug for Pipeline<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pipeline").field(&*lock(&self.graph)).finish()
+    }
+}

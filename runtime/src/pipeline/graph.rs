@@ -1,0 +1,139 @@
+//! The job as a graph of vertices: each one a stateful head and the chain behind it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use strandline_state_api::{CheckpointId, Error, OperatorId, Result};
+
+use crate::chain::{Assembly, EdgeId};
+use crate::task::Task;
+
+/// The graph; types of records are hidden in the functions that build the tasks.
+#[derive(Debug)]
+pub(crate) struct Graph {
+    pub(crate) name: String,
+    pub(crate) vertices: Vec<Vertex>,
+    /// In the order in which they were added.
+    pub(crate) sinks: Vec<SinkEntry>,
+    ids: BTreeSet<OperatorId>,
+    edges: u32,
+    /// The first mistake of whoever builds it.
+    mistake: Option<String>,
+}
+
+/// What starts a vertex.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum VertexKind {
+    /// A source.
+    Source,
+    /// A keyed operator and the exchanges that feed it.
+    Keyed { inputs: Vec<EdgeId> },
+    /// A sink that several chains feed.
+    Forward,
+}
+
+type BuildTask = dyn Fn(&mut Assembly) -> Result<Box<dyn Task>> + Send + Sync;
+
+/// A head and its chain, to be built once for each subtask and attempt.
+pub(crate) struct Vertex {
+    pub(crate) id: OperatorId,
+    pub(crate) kind: VertexKind,
+    pub(crate) build: Box<BuildTask>,
+}
+
+impl fmt::Debug for Vertex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}", self.id, self.kind)
+    }
+}
+
+/// A sink as its job sees it.
+pub(crate) struct SinkEntry {
+    pub(crate) id: OperatorId,
+    pub(crate) recovery: Box<dyn SinkRecovery>,
+}
+
+impl fmt::Debug for SinkEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.id)
+    }
+}
+
+/// The part of a sink factory that does not depend on the type of its records.
+pub(crate) trait SinkRecovery: Send + Sync {
+    fn recover(&self, checkpoint: Option<CheckpointId>, elements: &[Vec<u8>]) -> Result<()>;
+
+    fn summarize(&self, summaries: &[BTreeMap<String, String>]) -> BTreeMap<String, String>;
+}
+
+impl Graph {
+    pub(crate) fn new(name: String) -> Self {
+        Self { name, vertices: Vec::new(), sinks: Vec::new(), ids: BTreeSet::new(), edges: 0, mistake: None }
+    }
+
+    /// Checks the id of an operator; a bad one is reported by [`check`](Self::check).
+    pub(crate) fn take_id(&mut self, id: &str) -> Option<OperatorId> {
+        let taken = OperatorId::new(id).and_then(|id| {
+            if self.ids.insert(id.clone()) {
+                return Ok(id);
+            }
+            Err(Error::invalid(format!("two operators have the id \"{id}\": every id must be unique")))
+        });
+        match taken {
+            Ok(id) => Some(id),
+            Err(error) => {
+                self.mistake.get_or_insert_with(|| error.message().to_owned());
+                None
+            }
+        }
+    }
+
+    pub(crate) fn add(
+        &mut self,
+        id: OperatorId,
+        kind: VertexKind,
+        build: impl Fn(&mut Assembly) -> Result<Box<dyn Task>> + Send + Sync + 'static,
+    ) {
+        self.vertices.push(Vertex { id, kind, build: Box::new(build) });
+    }
+
+    pub(crate) fn add_sink(&mut self, id: OperatorId, recovery: impl SinkRecovery + 'static) {
+        self.sinks.push(SinkEntry { id, recovery: Box::new(recovery) });
+    }
+
+    pub(crate) fn edge(&mut self) -> EdgeId {
+        self.edges += 1;
+        EdgeId(self.edges - 1)
+    }
+
+    /// The ids of all operators with state.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &OperatorId> {
+        self.ids.iter()
+    }
+
+    /// Whether it has a keyed operator.
+    pub(crate) fn is_keyed(&self) -> bool {
+        self.vertices.iter().any(|vertex| matches!(vertex.kind, VertexKind::Keyed { .. }))
+    }
+
+    /// Whether it can run.
+    ///
+    /// # Errors
+    /// `Invalid` says which mistake was made.
+    pub(crate) fn check(&self) -> Result<()> {
+        if let Some(mistake) = &self.mistake {
+            return Err(Error::invalid(mistake).with("job", &self.name));
+        }
+        if !self.vertices.iter().any(|vertex| vertex.kind == VertexKind::Source) {
+            let message = "the job has no source: add one with Pipeline::source";
+            return Err(Error::invalid(message).with("job", &self.name));
+        }
+        Ok(())
+    }
+}
+
+/// Locks plain data, which no panic leaves half changed.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,130 @@
+//! What a job did, told at its end.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use strandline_state_api::CheckpointId;
+
+/// How a job ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All input was read and all results are committed.
+    Finished,
+    /// It was stopped gracefully; a later start resumes.
+    Stopped,
+    /// It was cancelled; a later start resumes from the last checkpoint.
+    Cancelled,
+    /// An earlier run had finished it: nothing was left to do.
+    AlreadyFinished,
+}
+
+/// What a job did. Counts are of all attempts of this run, what was done twice counted twice.
+#[derive(Clone, Debug)]
+pub struct JobReport {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The checkpoint that the first attempt started from.
+    pub resumed_from: Option<CheckpointId>,
+    /// How long it ran.
+    pub elapsed: Duration,
+    /// Records read, by source.
+    pub read: BTreeMap<String, u64>,
+    /// Records taken, by sink.
+    pub emitted: BTreeMap<String, u64>,
+    /// Records that the first keyed operators took, or the sinks in a job without: what `samples` counts.
+    pub done: u64,
+    /// Records that came to a keyed operator behind its watermark.
+    pub late: u64,
+    /// Entries of keyed state at the end, as far as backends know.
+    pub state_entries: u64,
+    /// How often it restarted.
+    pub restarts: u32,
+    /// The completed checkpoints, oldest first; of very long jobs the newest 10,000.
+    pub checkpoints: Vec<CheckpointReport>,
+    /// How many checkpoints were aborted.
+    pub aborted_checkpoints: u64,
+    /// From the start to the first record that was done.
+    pub first_done: Duration,
+    /// From the start to the last record that was done.
+    pub last_done: Duration,
+    /// The longest time from one batch that was done to the next.
+    pub longest_stall: Duration,
+    /// How `done` grew, first in steps of about 100 ms; of long jobs in longer ones.
+    pub samples: Vec<Sample>,
+    /// What the sinks have to say, by sink; of the last attempt.
+    pub sinks: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+/// How far a job was at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// Since the job started.
+    pub at: Duration,
+    /// Records that were done by then.
+    pub done: u64,
+}
+
+/// One completed checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckpointReport {
+    /// Its number.
+    pub checkpoint: CheckpointId,
+    /// Why it was taken: `periodic`, `api`, `final` and so on.
+    pub kind: &'static str,
+    /// The longest time that a subtask did not work on records because of it.
+    pub pause: Duration,
+    /// The longest time between the first and the last barrier at one subtask.
+    pub alignment: Duration,
+    /// The longest time from its trigger to the (first) barrier at a subtask.
+    pub start_delay: Duration,
+    /// From its trigger to its commit.
+    pub duration: Duration,
+    /// Of that: writing the manifest and claiming the slot of the commit log.
+    pub commit: Duration,
+    /// Bytes of state that it added to the store.
+    pub written_bytes: u64,
+    /// Bytes of all files that it needs, shared ones included.
+    pub full_bytes: u64,
+}
+
+impl JobReport {
+    /// Records done per second, from the first to the last one.
+    pub fn rate(&self) -> f64 {
+        per_second(self.done, self.last_done.saturating_sub(self.first_done))
+    }
+
+    /// As [`rate`](Self::rate), without the first third of the records.
+    pub fn warm_rate(&self) -> f64 {
+        let warm = self.warm();
+        match (warm.first(), warm.last()) {
+            (Some(first), Some(last)) => per_second(last.done - first.done, last.at - first.at),
+            _ => self.rate(),
+        }
+    }
+
+    /// Quantiles (`0.0..=1.0`) of the rate in the windows between samples, without the first third of the records.
+    pub fn rate_quantiles(&self, quantiles: &[f64]) -> Vec<f64> {
+        let mut rates: Vec<f64> =
+            self.warm().windows(2).map(|w| per_second(w[1].done - w[0].done, w[1].at - w[0].at)).collect();
+        if rates.is_empty() {
+            rates.push(self.rate());
+        }
+        rates.sort_by(f64::total_cmp);
+        let last = rates.len() - 1;
+        quantiles
+            .iter()
+            .map(|q| rates[((q.clamp(0.0, 1.0) * last as f64).round() as usize).min(last)])
+            .collect()
+    }
+
+    /// The samples behind the first third of the records, up to the last record.
+    fn warm(&self) -> &[Sample] {
+        let from = self.samples.partition_point(|s| s.done < self.done / 3);
+        let to = self.samples.partition_point(|s| s.done < self.done);
+        self.samples.get(from..(to + 1).min(self.samples.len())).unwrap_or_default()
+    }
+}
+
+fn per_second(records: u64, time: Duration) -> f64 {
+    if time.is_zero() { 0.0 } else { records as f64 / time.as_secs_f64() }
+}
