@@ -50,6 +50,8 @@ struct Input<'a> {
     cursor: SegmentCursor<'a>,
     /// From the states of the segment to those of the merge.
     states: Vec<u16>,
+    /// Of the head, so that most comparisons touch no entry.
+    rank: (u32, u64),
 }
 
 impl Input<'_> {
@@ -58,16 +60,24 @@ impl Input<'_> {
         let entry = self.cursor.entry()?;
         Some(EntryRef { state: self.states[usize::from(entry.state)], ..entry })
     }
+
+    #[inline]
+    async fn advance(&mut self) -> Result<bool> {
+        self.cursor.advance().await?;
+        let rank = self.head().map(|head| head.rank());
+        self.rank = rank.unwrap_or_default();
+        Ok(rank.is_some())
+    }
 }
 
 /// Whether the head of input `a` comes before that of `b`; of heads at one position the older part's does.
 #[inline]
 fn before(inputs: &[Input<'_>], a: usize, b: usize) -> bool {
-    let order = match (inputs[a].head(), inputs[b].head()) {
+    let exact = || match (inputs[a].head(), inputs[b].head()) {
         (Some(x), Some(y)) => x.cmp_position(&y),
-        (x, y) => y.is_some().cmp(&x.is_some()), // never: inputs without head are not in the heap
+        _ => Ordering::Equal, // never: inputs without head are not in the heap
     };
-    order.then(a.cmp(&b)) == Ordering::Less
+    inputs[a].rank.cmp(&inputs[b].rank).then_with(exact).then(a.cmp(&b)) == Ordering::Less
 }
 
 impl<'a> Merge<'a> {
@@ -102,7 +112,11 @@ impl<'a> Merge<'a> {
             let index_of =
                 |meta: &StateMeta| states.binary_search_by(|s| s.name.cmp(&meta.name)).unwrap_or_default();
             let map = reader.states().iter().map(|meta| index_of(meta) as u16).collect();
-            inputs.push(Input { cursor: SegmentCursor::new(reader, groups, read_bytes), states: map });
+            inputs.push(Input {
+                cursor: SegmentCursor::new(reader, groups, read_bytes),
+                states: map,
+                rank: (0, 0),
+            });
         }
         waiting.sort_unstable_by(|a, b| b.cmp(a));
         let current = EntryBuf::new(FIRST_GROUP);
@@ -148,6 +162,7 @@ impl<'a> Merge<'a> {
                 return Ok(false);
             };
             let mut result = None;
+            let rank = self.inputs[input].rank;
             if let Some(head) = self.inputs[input].head() {
                 self.current.set_position(&head);
             }
@@ -164,7 +179,7 @@ impl<'a> Merge<'a> {
                 }
                 self.advance_top(input).await?;
                 match self.heap.top() {
-                    Some(top) if self.at_current(top) => input = top,
+                    Some(top) if self.inputs[top].rank == rank && self.at_current(top) => input = top,
                     _ => break,
                 }
             }
@@ -224,7 +239,7 @@ impl<'a> Merge<'a> {
     }
 
     async fn advance_top(&mut self, top: usize) -> Result<()> {
-        let more = self.inputs[top].cursor.advance().await?;
+        let more = self.inputs[top].advance().await?;
         let less = |a, b| before(&self.inputs, a, b);
         if more {
             self.heap.top_changed(less);
@@ -243,7 +258,7 @@ impl<'a> Merge<'a> {
                 return Ok(());
             }
             self.waiting.pop();
-            if self.inputs[input].cursor.advance().await? {
+            if self.inputs[input].advance().await? {
                 self.heap.push(input, |a, b| before(&self.inputs, a, b));
             }
         }
