@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod envelope;
+pub mod faults;
 mod log;
 mod manifest;
 mod name;

@@ -45,3 +45,8 @@ pub(crate) fn manifest_of(term: u64, id: u64, segments: impl IntoIterator<Item =
     manifest.operators.push(OperatorSnapshot { id, parallelism: 1, subtasks: vec![subtask] });
     manifest
 }
+
+/// How many rounds of a randomised test: `default`, times `STRANDLINE_CASES` if that is set.
+pub(crate) fn cases(default: u64) -> u64 {
+    default * std::env::var("STRANDLINE_CASES").map_or(1, |times| times.parse().unwrap())
+}
