@@ -3,7 +3,7 @@ use strandline_state_api::{ErrorKind, SegmentName, SegmentRef, SnapshotPart};
 
 use super::*;
 
-fn part(name: impl ToString, key_groups: KeyGroupRange) -> SnapshotPart {
+fn part(name: &str, key_groups: KeyGroupRange) -> SnapshotPart {
     SnapshotPart { segment: SegmentRef { name: SegmentName(name.to_string()), len: 1 }, key_groups }
 }
 
@@ -11,7 +11,7 @@ fn part(name: impl ToString, key_groups: KeyGroupRange) -> SnapshotPart {
 fn snapshots(parallelism: u32, deltas: usize) -> Vec<(KeyGroupRange, KeyedSnapshot)> {
     let of = |subtask| {
         let range = KeyGroupRange::of_subtask(subtask, parallelism);
-        let parts = (0..=deltas).map(|delta| part(format!("{subtask}-{delta}"), range)).collect();
+        let parts = (0..=deltas).map(|delta| part(&format!("{subtask}-{delta}"), range)).collect();
         (range, KeyedSnapshot { parts, written_bytes: 9 })
     };
     (0..parallelism).map(of).collect()

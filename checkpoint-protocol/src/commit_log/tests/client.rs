@@ -123,7 +123,7 @@ fn a_lost_answer_is_settled_by_the_token() {
     assert_eq!(store.answer(&mut late, step), LogStep::Create(entry.clone()));
     // Now the first create arrives late; the second is refused; the slot is ours all the same.
     store.create(entry.clone());
-    assert_eq!(committed(&store.drive(&mut late, LogStep::Create(entry.clone()))), (1, 1));
+    assert_eq!(committed(&store.drive(&mut late, LogStep::Create(entry))), (1, 1));
 
     // It did happen.
     let step = client.on_create(1, CreateResult::Unknown);

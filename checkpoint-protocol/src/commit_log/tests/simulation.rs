@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// What the scheduler does next; numbers choose among what there is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Event {
     /// A client's question is answered.
     Answer(usize),

@@ -1,0 +1,98 @@
+//! What must hold, and how it is found out.
+
+use strandline_checkpoint_protocol::{Applied, CompletedEntry, EntryKind, LogEntry, LogView, Term};
+use strandline_state_api::CheckpointId;
+
+use crate::step::Step;
+use crate::world::{Budget, Node, SOURCES, Tasks, World};
+use crate::{Limits, enabled};
+
+/// Whether the log says that `checkpoint` was completed in `term`.
+pub(crate) fn is_completed(world: &World, term: Term, checkpoint: CheckpointId) -> bool {
+    world.truth.values().any(|entry| {
+        matches!(entry.kind, EntryKind::Checkpoint { term: t, checkpoint: c, .. } if (t, c) == (term, checkpoint))
+    })
+}
+
+/// The completed checkpoints that the log held when `term` was claimed.
+pub(crate) fn completed_before(world: &World, term: Term) -> Vec<CompletedEntry> {
+    let is_claim =
+        |entry: &&LogEntry| matches!(entry.kind, EntryKind::Term { term: claimed, .. } if claimed == term);
+    let Some(claim) = world.truth.values().find(is_claim) else { return Vec::new() };
+    let before: Vec<_> = world.truth.range(..claim.slot).map(|(_, entry)| entry.clone()).collect();
+    strandline_checkpoint_protocol::completed(&before)
+}
+
+/// The log has no gaps, terms never fall, ids rise: no checkpoint has two entries, and no coordinator committed after a
+/// higher term.
+pub(crate) fn log_is_in_order(world: &World) -> bool {
+    let mut view = LogView::default();
+    (0..)
+        .zip(world.truth.values())
+        .all(|(slot, entry)| entry.slot == slot && !matches!(view.apply(entry), Applied::Void(_)))
+}
+
+/// In every completed checkpoint, the sink has received on each channel exactly what the source had emitted.
+pub(crate) fn cuts_are_consistent(world: &World, limits: &Limits) -> bool {
+    world.truth.values().all(|entry| {
+        let EntryKind::Checkpoint { manifest, .. } = &entry.kind else { return true };
+        let Some(cut) = world.manifests.get(&manifest.name) else { return false };
+        let emitted = cut.emitted.map(|emitted| emitted.unwrap_or(limits.records));
+        emitted == cut.received.unwrap_or([limits.records; SOURCES])
+    })
+}
+
+/// No two coordinators that run hold the same term.
+pub(crate) fn terms_are_unique(world: &World) -> bool {
+    match &world.nodes {
+        [Node::Running(one), Node::Running(other)] => one.term != other.term,
+        _ => true,
+    }
+}
+
+/// Whether progress is possible again: left without further faults, the world completes another checkpoint, or the
+/// tasks come to the end of their input.
+pub(crate) fn recovers(world: &World, limits: &Limits) -> bool {
+    let mut world = world.clone();
+    // What a calm world needs and has: coordinators that start, requests, timeouts.
+    world.left = Budget { starts: 2, requests: 200, expiries: 200, ..Budget::default() };
+    let before = world.truth.len();
+    for _ in 0..1_000 {
+        let newest = world.truth.values().next_back();
+        let completed = newest.is_some_and(|entry| matches!(entry.kind, EntryKind::Checkpoint { .. }));
+        if (completed && world.truth.len() > before) || has_ended(&world) {
+            return true;
+        }
+        let mut steps = Vec::new();
+        enabled(&world, limits, &mut steps);
+        steps.sort_by_key(|step| urgency(step));
+        let next = steps.into_iter().find_map(|step| {
+            let mut next = world.clone();
+            next.step(step, limits).then_some(next)
+        });
+        match next {
+            Some(next) => world = next,
+            None => return false,
+        }
+    }
+    false
+}
+
+fn has_ended(world: &World) -> bool {
+    let ended = |tasks: &Tasks| tasks.running().is_empty();
+    world.nodes.iter().any(|node| matches!(node, Node::Running(job) if job.tasks.as_ref().is_some_and(ended)))
+}
+
+/// The order in which a calm world does things: what is under way first; then new work; when nothing else is left, time
+/// passes.
+fn urgency(step: &Step) -> u8 {
+    match step {
+        Step::Answer(_) | Step::Commit(_) | Step::Arrive(_) | Step::Redeploy(_) => 0,
+        Step::Deliver { .. } => 1,
+        Step::Read(..) => 2,
+        Step::Request(_) => 3,
+        Step::Start(_) => 4,
+        Step::Expire(_) => 5,
+        _ => 6,
+    }
+}

@@ -1,0 +1,292 @@
+//! A model of the protocol, explored by Stateright: every order of events, up to the limits below.
+//!
+//! The coordinator, the aligner and the log client in the model's state are the real ones. Around them stand two places
+//! where a coordinator can run (both at once: a stale one and its successor), each with two sources and a sink with
+//! two inputs; a store; and messages that arrive in any order, late, twice or never. Coordinators and tasks
+//! crash; answers of the store get lost while the create has happened, will happen, or never does; slots below the floor
+//! of the log are deleted. A message may stay under way for ever in every state explored, so each run covers losses, whether
+//! or not it has a budget for the explicit kind.
+//!
+//! `STRANDLINE_MODEL=large` raises the limits.
+
+mod check;
+mod step;
+mod tasks;
+mod world;
+
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::time::Instant;
+
+use stateright::{Checker, Expectation, Model, Property};
+
+use crate::step::{Fate, Step};
+use crate::world::{Budget, Mail, Node, SOURCES, World};
+
+/// How far a run goes.
+#[derive(Clone, Debug)]
+struct Limits {
+    budget: Budget,
+    /// Checkpoints under way at once.
+    concurrent: u32,
+    /// Records that each source emits.
+    records: u8,
+    /// Whether all that tasks do after a request happens at once.
+    calm_tasks: bool,
+    /// Whether the store answers at once.
+    calm_log: bool,
+    /// Whether sources end once they have emitted all.
+    finishing: bool,
+    /// Of so many states one is tested for recovery.
+    recovery_sample: u64,
+    /// What the run must come across, or it proves less than it seems to.
+    must_see: &'static [&'static str],
+}
+
+/// Everything that can happen in `world`, faults included as far as the budget goes.
+fn enabled(world: &World, limits: &Limits, steps: &mut Vec<Step>) {
+    let left = &world.left;
+    for (place, node) in world.nodes.iter().enumerate() {
+        let question = match node {
+            Node::Off => {
+                // A place is as good as another: the second is used only while the first is taken.
+                if left.starts > 0 && (place == 0 || world.nodes[0] != Node::Off) {
+                    steps.push(Step::Start(place));
+                }
+                continue;
+            }
+            Node::Starting { question, .. } => Some(question),
+            Node::Running(job) => {
+                running(place, job, left, limits, steps);
+                job.question.as_ref()
+            }
+        };
+        if let Some(question) = question {
+            steps.push(Step::Answer(place));
+            if left.lost_answers > 0 && matches!(question, strandline_checkpoint_protocol::LogStep::Create(_))
+            {
+                steps.extend(
+                    [Fate::Happened, Fate::Delayed, Fate::Dropped].map(|fate| Step::Lost(place, fate)),
+                );
+            }
+        }
+        if left.crashes > 0 {
+            steps.push(Step::Crash(place));
+        }
+    }
+    steps.extend((0..world.delayed.len()).map(Step::Arrive));
+    if left.deletions > 0 {
+        let floor = world.store.values().next_back().map_or(0, |tail| tail.floor);
+        steps.extend(world.store.range(..floor).map(|(slot, _)| Step::Delete(*slot)));
+    }
+    for mail in &world.mail {
+        deliveries(world, *mail, steps);
+    }
+}
+
+fn running(place: usize, job: &world::Job, left: &Budget, limits: &Limits, steps: &mut Vec<Step>) {
+    let pending = job.coordinator.pending().count();
+    if job.permit.is_some() {
+        steps.push(Step::Commit(place));
+        if left.failed_manifests > 0 {
+            steps.push(Step::FailManifest(place));
+        }
+    }
+    let Some(tasks) = &job.tasks else {
+        if job.coordinator.commit_in_flight().is_none() {
+            steps.push(Step::Redeploy(place));
+        }
+        return;
+    };
+    if left.requests > 0 && pending < limits.concurrent as usize && !tasks.running().is_empty() {
+        steps.push(Step::Request(place));
+    }
+    if left.expiries > 0 && job.coordinator.next_deadline().is_some() {
+        steps.push(Step::Expire(place));
+    }
+    if left.task_failures > 0 {
+        steps.push(Step::FailTask(place));
+    }
+    for source in 0..SOURCES {
+        let state = &tasks.sources[source];
+        if !state.ended && state.emitted < limits.records && !limits.calm_tasks {
+            steps.push(Step::Emit(place, source));
+        }
+        if !state.ended && state.emitted == limits.records && limits.finishing {
+            steps.push(Step::End(place, source));
+        }
+        if tasks.can_read(source) {
+            steps.push(Step::Read(place, source));
+        }
+    }
+}
+
+/// A trigger goes to the tasks it was meant for. What comes from tasks may reach any coordinator, also one that never
+/// deployed them.
+fn deliveries(world: &World, mail: Mail, steps: &mut Vec<Step>) {
+    for (node, place) in world.nodes.iter().enumerate() {
+        let Node::Running(job) = place else { continue };
+        let own = job.attempt == mail.task().attempt;
+        if own || !matches!(mail, Mail::Trigger(..)) {
+            // One for another attempt changes nothing, so it need not be taken from the mail.
+            let again = !own;
+            if own || world.left.duplicates > 0 {
+                steps.push(Step::Deliver { node, mail, again });
+            }
+            if own && world.left.duplicates > 0 {
+                steps.push(Step::Deliver { node, mail, again: true });
+            }
+        }
+    }
+    if world.left.losses > 0 {
+        steps.push(Step::Lose(mail));
+    }
+}
+
+impl Model for Limits {
+    type State = World;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<World> {
+        vec![World { left: self.budget, ..World::default() }]
+    }
+
+    fn actions(&self, world: &World, steps: &mut Vec<Step>) {
+        enabled(world, self, steps);
+    }
+
+    fn next_state(&self, last: &World, step: Step) -> Option<World> {
+        let mut next = last.clone();
+        next.step(step, self).then_some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always("no rule is broken on the way", |_, world: &World| world.broken.is_none()),
+            Property::always(
+                "the log is in order: one commit a checkpoint, none by a stale coordinator",
+                |_, world| check::log_is_in_order(world),
+            ),
+            Property::always("every completed checkpoint is a consistent cut", |limits, world| {
+                check::cuts_are_consistent(world, limits)
+            }),
+            Property::always("a term has one holder", |_, world| check::terms_are_unique(world)),
+            Property::always("progress is possible again after faults", |limits: &Limits, world: &World| {
+                let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(world);
+                !hash.is_multiple_of(limits.recovery_sample) || check::recovers(world, limits)
+            }),
+            Property::sometimes("a stale coordinator is fenced", |_, world: &World| world.seen.fenced),
+            Property::sometimes("a checkpoint is aborted", |_, world: &World| world.seen.aborted),
+            Property::sometimes("a checkpoint completes after an aborted one", |_, world: &World| {
+                world.seen.completed_after_abort
+            }),
+            Property::sometimes("a checkpoint completes after a restart", |_, world: &World| {
+                world.seen.completed_after_restart
+            }),
+            Property::sometimes("a lost answer is settled", |_, world: &World| world.seen.settled_as_ours),
+            Property::sometimes("an acknowledgement is late", |_, world: &World| world.seen.late_ack),
+            Property::sometimes("a checkpoint completes with finished tasks", |_, world: &World| {
+                world.seen.completed_with_finished
+            }),
+            Property::sometimes("an entry is created where one was deleted", |_, world: &World| {
+                world.seen.ghost
+            }),
+        ]
+    }
+}
+
+/// What a run found out.
+fn report(name: &str, limits: &Limits, began: Instant, all: bool, checker: &impl Checker<Limits>) {
+    println!(
+        "{name}: {} {} states, {} transitions, depth {}, {:.1} s",
+        if all { "all" } else { "some" },
+        checker.unique_state_count(),
+        checker.state_count(),
+        checker.max_depth(),
+        began.elapsed().as_secs_f64()
+    );
+    for property in checker.model().properties() {
+        let found = checker.discovery(property.name);
+        match (property.expectation, found) {
+            (Expectation::Always, Some(path)) => {
+                let steps = path.clone().into_actions();
+                panic!("{name}: violated: {}\n{steps:#?}\n{:#?}", property.name, path.last_state());
+            }
+            (Expectation::Sometimes, None) if limits.must_see.contains(&property.name) => {
+                panic!("{name}: never seen: {}", property.name);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Visits every state there is.
+fn explore(name: &str, limits: &Limits) {
+    let began = Instant::now();
+    let checker = limits.clone().checker().threads(2).spawn_bfs().join();
+    report(name, limits, began, true, &checker);
+}
+
+fn large() -> bool {
+    std::env::var("STRANDLINE_MODEL").is_ok_and(|size| size == "large")
+}
+
+/// One coordinator, checkpoints that overlap, tasks that end; messages lost, repeated and reordered.
+#[test]
+fn alignment_and_acknowledgement() {
+    let more = u8::from(large());
+    let budget = Budget {
+        starts: 1,
+        requests: 2 + more,
+        expiries: 1,
+        losses: 1,
+        duplicates: more,
+        ..Budget::default()
+    };
+    let limits = Limits {
+        budget,
+        concurrent: 2,
+        records: 1,
+        calm_tasks: false,
+        calm_log: true,
+        finishing: true,
+        recovery_sample: 200,
+        must_see: &[
+            "a checkpoint is aborted",
+            "a checkpoint completes with finished tasks",
+            "an acknowledgement is late",
+        ],
+    };
+    explore("alignment and acknowledgement", &limits);
+}
+
+/// Stale coordinators and their successors, crashes, lost answers, deletions: the log.
+#[test]
+fn takeover() {
+    let more = u8::from(large());
+    let budget = Budget {
+        starts: 2 + more,
+        crashes: 1,
+        task_failures: more,
+        requests: 3,
+        lost_answers: 1,
+        failed_manifests: more,
+        deletions: 1 + more,
+        ..Budget::default()
+    };
+    let limits = Limits {
+        budget,
+        concurrent: 1,
+        records: 8,
+        calm_tasks: true,
+        calm_log: false,
+        finishing: false,
+        recovery_sample: 200,
+        must_see: &[
+            "a stale coordinator is fenced",
+            "a checkpoint completes after a restart",
+            "a lost answer is settled",
+            "an entry is created where one was deleted",
+        ],
+    };
+    explore("takeover", &limits);
+}

@@ -1,0 +1,200 @@
+//! The state of the modelled world: real machines, and around them the plainest stand-ins for what they run among.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use strandline_checkpoint_protocol::{
+    Aligner, CommitPermit, Coordinator, LogClient, LogEntry, LogStep, TaskId, Term,
+};
+use strandline_state_api::CheckpointId;
+
+/// How many sources there are; each feeds one channel of the one sink.
+pub(crate) const SOURCES: usize = 2;
+
+/// What may happen how often. What is left is part of the state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Budget {
+    /// Lives of coordinators.
+    pub(crate) starts: u8,
+    /// Crashes of a coordinator together with its tasks.
+    pub(crate) crashes: u8,
+    /// Failures of a task, which restart the job under the same coordinator.
+    pub(crate) task_failures: u8,
+    /// Checkpoints asked for.
+    pub(crate) requests: u8,
+    /// Timeouts.
+    pub(crate) expiries: u8,
+    /// Messages that never arrive.
+    pub(crate) losses: u8,
+    /// Messages that arrive again.
+    pub(crate) duplicates: u8,
+    /// Creates whose answer is lost; they happen before, after, or never.
+    pub(crate) lost_answers: u8,
+    /// Manifests that cannot be written.
+    pub(crate) failed_manifests: u8,
+    /// Slots deleted below the floor.
+    pub(crate) deletions: u8,
+}
+
+/// Everything there is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct World {
+    /// Two places where a coordinator can run; both at once is what the log must cope with.
+    pub(crate) nodes: [Node; 2],
+    /// What the store holds.
+    pub(crate) store: BTreeMap<u64, LogEntry>,
+    /// Per slot, the first entry that was ever created there: the log as it would be without deletions.
+    pub(crate) truth: BTreeMap<u64, LogEntry>,
+    /// Creates that are still on their way to the store.
+    pub(crate) delayed: Vec<LogEntry>,
+    /// Manifests that were written, by name.
+    pub(crate) manifests: BTreeMap<String, Cut>,
+    /// Messages under way between tasks and coordinators, in no order.
+    pub(crate) mail: BTreeSet<Mail>,
+    pub(crate) left: Budget,
+    pub(crate) seen: Seen,
+    /// A rule that was broken on the way.
+    pub(crate) broken: Option<&'static str>,
+    pub(crate) lives: u8,
+}
+
+/// What happened at least once on the way here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Seen {
+    pub(crate) fenced: bool,
+    pub(crate) aborted: bool,
+    pub(crate) ghost: bool,
+    pub(crate) settled_as_ours: bool,
+    pub(crate) late_ack: bool,
+    /// A checkpoint completed in a second life of the job, as coordinator or as tasks.
+    pub(crate) completed_after_restart: bool,
+    pub(crate) completed_after_abort: bool,
+    pub(crate) completed_with_finished: bool,
+}
+
+/// A place for a coordinator.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) enum Node {
+    #[default]
+    Off,
+    /// Claiming its term.
+    Starting {
+        client: LogClient,
+        question: LogStep,
+    },
+    Running(Box<Job>),
+}
+
+/// A coordinator that has its term, and the tasks that it has deployed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Job {
+    pub(crate) term: Term,
+    pub(crate) coordinator: Coordinator<Snap>,
+    pub(crate) client: LogClient,
+    pub(crate) question: Option<LogStep>,
+    /// The permit whose manifest is being written.
+    pub(crate) permit: Option<CommitPermit<Snap>>,
+    /// None between the failure of a task and the restart.
+    pub(crate) tasks: Option<Tasks>,
+    pub(crate) attempt: u64,
+}
+
+/// The tasks of one attempt and the channels between them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Tasks {
+    pub(crate) attempt: u64,
+    pub(crate) sources: [Source; SOURCES],
+    pub(crate) channels: [VecDeque<Item>; SOURCES],
+    pub(crate) sink: Sink,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Source {
+    pub(crate) emitted: u8,
+    pub(crate) last_barrier: Option<CheckpointId>,
+    pub(crate) ended: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Sink {
+    pub(crate) received: [u8; SOURCES],
+    pub(crate) aligner: Aligner,
+    pub(crate) last_barrier: Option<CheckpointId>,
+    pub(crate) ended: bool,
+}
+
+/// What a channel carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Item {
+    Record,
+    Barrier(CheckpointId),
+    End,
+}
+
+/// What a task's state is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Snap {
+    Emitted(u8),
+    Received([u8; SOURCES]),
+}
+
+/// What a manifest says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Cut {
+    /// Per source, what it had emitted; None when it had ended.
+    pub(crate) emitted: [Option<u8>; SOURCES],
+    /// What the sink had received per channel; None when it had ended.
+    pub(crate) received: Option<[u8; SOURCES]>,
+}
+
+/// A message that may be late, lost or repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Mail {
+    Trigger(TaskId, CheckpointId),
+    Ack(TaskId, CheckpointId, Snap),
+    Finished(TaskId, Option<CheckpointId>),
+}
+
+impl Mail {
+    /// Whom it is for or from.
+    pub(crate) fn task(self) -> TaskId {
+        let (Self::Trigger(task, _) | Self::Ack(task, ..) | Self::Finished(task, _)) = self;
+        task
+    }
+}
+
+pub(crate) fn source_id(source: usize, attempt: u64) -> TaskId {
+    TaskId::new(0, source as u32).attempt(attempt)
+}
+
+pub(crate) fn sink_id(attempt: u64) -> TaskId {
+    TaskId::new(1, 0).attempt(attempt)
+}
+
+impl Tasks {
+    /// The tasks as they were at `cut`.
+    pub(crate) fn restore(cut: Option<&Cut>, attempt: u64) -> Self {
+        let fresh = Cut { emitted: [Some(0); SOURCES], received: Some([0; SOURCES]) };
+        let cut = cut.unwrap_or(&fresh);
+        let source = |emitted: Option<u8>| Source {
+            emitted: emitted.unwrap_or(0),
+            last_barrier: None,
+            ended: emitted.is_none(),
+        };
+        let sink = Sink {
+            received: cut.received.unwrap_or_default(),
+            aligner: Aligner::new(SOURCES),
+            last_barrier: None,
+            ended: cut.received.is_none(),
+        };
+        // A source that had ended is not run again; its channel has nothing but its end.
+        let channel = |emitted: Option<u8>| emitted.is_none().then_some(Item::End).into_iter().collect();
+        Self { attempt, sources: cut.emitted.map(source), channels: cut.emitted.map(channel), sink }
+    }
+
+    /// Those that run.
+    pub(crate) fn running(&self) -> Vec<TaskId> {
+        let sources = (0..SOURCES).filter(|source| !self.sources[*source].ended);
+        let sources = sources.map(|source| source_id(source, self.attempt));
+        sources.chain((!self.sink.ended).then(|| sink_id(self.attempt))).collect()
+    }
+}
