@@ -1,7 +1,7 @@
 //! Pulls the entries of some key groups out of one segment.
 
 use super::block::{Unpacker, corrupt_block};
-use super::decode::{Decoder, Span};
+use super::decode::{Decoder, Fault, Span};
 use super::entry::{EntryBuf, EntryRef, FIRST_GROUP};
 use super::index::BlockInfo;
 use super::layout::check_header;
@@ -10,8 +10,8 @@ use crate::{Error, KeyGroupRange, Result};
 
 /// The entries of a range of key groups of a segment, in order; see [`SegmentReader::cursor`].
 ///
-/// It holds one decompressed block and what was read ahead, 4 MiB or a single larger block. Dropping a future of it
-/// loses nothing: the next call goes on.
+/// It holds one decompressed block and what was read ahead, 4 MiB or a single larger block. When the store fails, or a
+/// future of it is dropped, nothing is lost: the next call goes on. When the segment is corrupt, it stays so.
 #[derive(Debug)]
 pub struct SegmentCursor<'a> {
     reader: SegmentReader<'a>,
@@ -26,6 +26,8 @@ pub struct SegmentCursor<'a> {
     ahead_offset: u64,
     read_bytes: u64,
     unpacker: Unpacker,
+    /// What was wrong with a block: nothing behind it is believed.
+    damaged: Option<(usize, Fault)>,
 }
 
 #[derive(Debug)]
@@ -59,6 +61,7 @@ impl<'a> SegmentCursor<'a> {
             ahead_offset: 0,
             read_bytes,
             unpacker: Unpacker::default(),
+            damaged: None,
         }
     }
 
@@ -91,33 +94,38 @@ impl<'a> SegmentCursor<'a> {
                 Ok(Step::Entry) => return Ok(true),
                 Ok(Step::End) => return Ok(false),
                 Ok(Step::NeedsBlock) => self.open_block().await?,
-                Err(error) => return Err(error.with("segment", &self.reader.segment.name)),
+                Err(fault) => return Err(self.found(fault)),
             }
         }
     }
 
+    #[cold]
+    fn found(&mut self, fault: Fault) -> Error {
+        let number = self.block.take().map_or(self.next, |block| block.number);
+        let (number, fault) = *self.damaged.get_or_insert((number, fault));
+        corrupt_block(number, fault).with("segment", &self.reader.segment.name)
+    }
+
     #[inline]
-    fn step(&mut self) -> Result<Step> {
+    fn step(&mut self) -> Result<Step, Fault> {
         let Some(block) = &mut self.block else {
-            return Ok(if self.next == self.stop { Step::End } else { Step::NeedsBlock });
+            return match self.damaged {
+                Some((_, fault)) => Err(fault),
+                None if self.next == self.stop => Ok(Step::End),
+                None => Ok(Step::NeedsBlock),
+            };
         };
         loop {
             let first = block.decoder.previous().is_none();
-            let span = block
-                .decoder
-                .next(&block.raw, &self.reader.index, &block.info)
-                .map_err(|fault| corrupt_block(block.number, fault))?;
-            block.current = span;
-            let Some(span) = span else {
-                return self.close_block();
+            block.current = block.decoder.next(&block.raw, &self.reader.index, &block.info)?;
+            let Some(span) = block.current else {
+                return Ok(self.close_block());
             };
             if first
-                && self
-                    .last
-                    .as_ref()
-                    .is_some_and(|last| last.as_ref().cmp_position(&span.entry(&block.raw)).is_ge())
+                && let Some(last) = &self.last
+                && last.as_ref().cmp_position(&span.entry(&block.raw)).is_ge()
             {
-                return Err(corrupt_block(block.number, "it starts before the block before it ends"));
+                return Err("it starts before the block before it ends");
             }
             // Entries around the range are decoded, too, so that the block's fingerprint can be compared.
             if self.range.contains(span.group) {
@@ -126,14 +134,14 @@ impl<'a> SegmentCursor<'a> {
         }
     }
 
-    fn close_block(&mut self) -> Result<Step> {
+    fn close_block(&mut self) -> Step {
         if let Some(block) = self.block.take()
             && let Some(last) = block.decoder.previous()
         {
             let buffer = self.last.get_or_insert_with(|| EntryBuf::new(FIRST_GROUP));
             buffer.set_position(&last.entry(&block.raw));
         }
-        Ok(if self.next == self.stop { Step::End } else { Step::NeedsBlock })
+        if self.next == self.stop { Step::End } else { Step::NeedsBlock }
     }
 
     async fn open_block(&mut self) -> Result<()> {
@@ -150,10 +158,10 @@ impl<'a> SegmentCursor<'a> {
             None => (&self.ahead[..], self.ahead_offset),
         };
         let stored = &bytes[(info.offset - offset) as usize..(info.end() - offset) as usize];
-        let raw = self
-            .unpacker
-            .open(stored, &info)
-            .map_err(|fault| corrupt_block(number, fault).with("segment", &self.reader.segment.name))?;
+        let raw = match self.unpacker.open(stored, &info) {
+            Ok(raw) => raw,
+            Err(fault) => return Err(self.found(fault)),
+        };
         self.block = Some(Opened { number, info, raw, decoder: Decoder::new(), current: None });
         self.next = number + 1;
         Ok(())

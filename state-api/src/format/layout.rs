@@ -91,11 +91,19 @@ pub(super) struct Footer {
 }
 
 impl Footer {
+    /// Refuses a file that is too short for header and footer.
+    pub(super) fn check_len(file_len: u64) -> Result<()> {
+        if file_len < (HEADER_LEN + FOOTER_LEN) as u64 {
+            return Err(Error::corrupt(format!("{file_len} bytes are too few for a segment")));
+        }
+        Ok(())
+    }
+
     /// Reads the footer at the end of `tail`, the last bytes of a file of `file_len` bytes.
     pub(super) fn parse(tail: &[u8], file_len: u64) -> Result<Self> {
-        let smallest = (HEADER_LEN + FOOTER_LEN) as u64;
-        if file_len < smallest || tail.len() < FOOTER_LEN {
-            return Err(Error::corrupt(format!("{file_len} bytes are too few for a segment")));
+        Self::check_len(file_len)?;
+        if tail.len() < FOOTER_LEN {
+            return Err(Error::corrupt("the footer is cut short"));
         }
         let footer = &tail[tail.len() - FOOTER_LEN..];
         if !footer.ends_with(&FOOTER_MAGIC) {

@@ -39,8 +39,9 @@ impl<'a> SegmentReader<'a> {
     /// [module](super), and what the store fails with.
     pub async fn open(store: &'a dyn SegmentStore, segment: &SegmentRef) -> Result<Self> {
         let len = segment.len;
-        let mut tail = fetch(store, segment, len.saturating_sub(TAIL_BYTES)..len).await?;
         let named = |error: Error| error.with("segment", &segment.name);
+        Footer::check_len(len).map_err(named)?;
+        let mut tail = fetch(store, segment, len.saturating_sub(TAIL_BYTES)..len).await?;
         let footer = Footer::parse(&tail[tail.len().saturating_sub(FOOTER_LEN)..], len).map_err(named)?;
         if footer.tail_len() > tail.len() {
             tail = fetch(store, segment, footer.index_offset..len).await?;

@@ -8,8 +8,8 @@ use std::task::{Context, Poll, Waker};
 use async_trait::async_trait;
 use proptest::prelude::*;
 use strandline_state_api::format::{
-    Compression, EntryRef, MemorySegments, Merge, Op, SegmentKind, SegmentReader, SegmentWriter, StateKind,
-    StateMeta, WriterOptions,
+    Compression, EntryRef, FoldOptions, MemorySegments, Merge, Op, SegmentKind, SegmentReader, SegmentWriter,
+    StateKind, StateMeta, WriterOptions, fold,
 };
 use strandline_state_api::{
     Error, ErrorKind, KeyGroup, KeyGroupRange, Result, SegmentRef, SegmentStore, SnapshotPart,
@@ -224,4 +224,44 @@ fn a_merge_opens_parts_when_their_groups_come() {
         assert!(store.reads().len() <= 1);
     }
     assert!(now(merge.next()).unwrap().is_none());
+}
+
+#[test]
+fn a_cursor_over_damage_stays_damaged() {
+    let store = Watched::new();
+    let segment = stored(&store, 2_000, 1_000);
+    let mut bytes = store.inner.get(&segment.name).unwrap().to_vec();
+    bytes[100_000] ^= 1;
+    store.inner.replace(segment.name.clone(), &bytes);
+    let reader = now(SegmentReader::open(&store, &segment)).unwrap();
+    let mut cursor = reader.cursor(KeyGroupRange::ALL);
+    let first = loop {
+        match now(cursor.next()) {
+            Ok(entry) => assert!(entry.is_some(), "the damage was not met"),
+            Err(error) => break error.to_string(),
+        }
+    };
+    assert!(cursor.entry().is_none());
+    let again = now(cursor.next()).unwrap_err();
+    assert_eq!((again.kind(), again.to_string()), (ErrorKind::Corrupt, first));
+}
+
+/// Snapshots are committed on other threads than the one that processes.
+#[test]
+fn everything_can_be_sent_to_another_thread() {
+    fn send<T: Send>(value: T) -> T {
+        value
+    }
+    let store = Watched::new();
+    let segment = stored(&store, 10, 1_000);
+    let reader = send(now(send(SegmentReader::open(&store, &segment))).unwrap());
+    now(send(reader.read(KeyGroupRange::ALL, |_| Ok(())))).unwrap();
+    let parts = [SnapshotPart { segment: segment.clone(), key_groups: KeyGroupRange::ALL }];
+    let mut merge =
+        send(now(send(Merge::open(&store, &parts, SegmentKind::Base, KeyGroupRange::ALL))).unwrap());
+    assert!(now(send(merge.next())).unwrap().is_some());
+    let options = FoldOptions::default();
+    let folded = now(send(fold(&parts, &store, SegmentKind::Base, KeyGroupRange::ALL, &options))).unwrap();
+    assert_eq!(folded.entries, 10);
+    send(SegmentWriter::new(Vec::new(), SegmentKind::Base, WriterOptions::default()).unwrap());
 }
