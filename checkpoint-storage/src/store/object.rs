@@ -136,7 +136,12 @@ impl ObjectStore {
     }
 
     pub(super) async fn remove(&self, path: &str) -> Result<()> {
-        self.retrying.delete(path).await.map_err(|e| translate(e, "delete", path))
+        match self.retrying.delete(path).await {
+            Ok(()) => Ok(()),
+            // On a local disk it is looked up first, and may be gone before it is deleted.
+            Err(e) if e.kind() == opendal::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(translate(e, "delete", path)),
+        }
     }
 }
 
