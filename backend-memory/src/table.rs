@@ -1,8 +1,8 @@
-//! The state table: a sharded open-addressing hash table that knows what changed since when.
+//! The state table: a hash table in small shards that knows what changed since when.
 //!
-//! *Shards.* The upper bits of the key hash choose a small shard through a directory, the lower bits the slot in it (linear
-//! probing). A full shard splits in two; so the table grows in steps of a few thousand entries, never all at once, and a
-//! shard holds consecutive key groups.
+//! *Shards.* The upper bits of the key hash choose a small hash table through a directory, the lower bits the slot in it.
+//! A full shard splits in two; so the table grows in steps of a few thousand entries, never all at once, and a shard holds
+//! consecutive key groups.
 //!
 //! *Epochs.* A snapshot ends an epoch. Each entry carries the epoch of its last change; the first change of an entry in an
 //! epoch also puts its slot on the shard's list of changes. A snapshot's cut is thus one increment. Its entries are drained
@@ -32,26 +32,21 @@ pub(crate) trait Payload: Send + 'static {
     }
 }
 
-/// The hash of the key, and the bits that choose a slot within the shard (which depend on the namespace too).
+/// The hash of the key, which chooses the shard, and the hash within the shard, which depends on the namespace too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Address {
     pub(crate) hash: KeyHash,
-    pub(crate) local: u32,
+    pub(crate) local: u64,
 }
 
 impl Address {
     #[inline]
     pub(crate) fn new<N: StateKey>(hash: KeyHash, namespace: &N) -> Self {
-        if N::WIDTH == Some(0) {
-            return Self { hash, local: hash.0 as u32 };
-        }
-        let mixed = hash.0 ^ namespace.key_hash().0.rotate_left(23);
-        Self { hash, local: (mixed ^ (mixed >> 32)) as u32 }
-    }
-
-    #[inline]
-    fn tag(self) -> u16 {
-        (self.local >> 16) as u16
+        // A table reads the place from the lowest and the tag from the highest bits; the highest of the key hash are
+        // alike in a shard, so its halves change places.
+        let own = hash.0.rotate_left(32);
+        let local = if N::WIDTH == Some(0) { own } else { own ^ namespace.key_hash().0 };
+        Self { hash, local }
     }
 }
 
@@ -129,7 +124,7 @@ pub(crate) struct Table<P> {
     /// First changes in this epoch.
     changes: usize,
     /// Takes what [`touch`](Self::touch) read, so that the reads are not optimised away.
-    touched: u64,
+    touched: u32,
 }
 
 impl<P: Payload> Table<P> {
@@ -176,8 +171,7 @@ impl<P: Payload> Table<P> {
 
     #[inline]
     pub(crate) fn get(&self, at: Address, is: impl Fn(&P) -> bool) -> Option<&P> {
-        let shard = &self.shards[self.shard_of(at.hash)?];
-        shard.payload(shard.find(at, is)?)
+        self.shards[self.shard_of(at.hash)?].find(at, is)
     }
 
     /// Reads what stands where `at` points, only to have it in the cache. Independent reads overlap, so a batch of keys
@@ -200,11 +194,10 @@ impl<P: Payload> Table<P> {
     ) -> Option<Touched<'_, P>> {
         let shard = self.shard_of(at.hash)?;
         let shard = &mut self.shards[shard];
-        let index = shard.find(at, is)?;
         if shard.epoch != self.epoch {
             shard.roll(self.epoch, &self.cuts);
         }
-        shard.touch(index, save, &mut self.changes)
+        shard.touch(at, is, save, &mut self.changes)
     }
 
     /// Adds an entry that [`modify`](Self::modify) did not find.
@@ -216,7 +209,7 @@ impl<P: Payload> Table<P> {
         }
         self.len += 1;
         self.changes += 1;
-        shard.insert(at, self.epoch | BORN, payload).ok_or_else(vanished)
+        Ok(shard.insert(at, payload))
     }
 
     /// Adds an entry that is part of a restored snapshot, or gives the one that is there.
@@ -227,25 +220,24 @@ impl<P: Payload> Table<P> {
         payload: impl FnOnce() -> P,
     ) -> Result<&mut P> {
         let shard = self.shard_or_foreign(at.hash)?;
-        if let Some(index) = self.shards[shard].find(at, is) {
-            return self.shards[shard].payload_mut(index).ok_or_else(vanished);
+        if self.shards[shard].find(at, &is).is_none() {
+            let shard = self.reserve(at)?;
+            self.len += 1;
+            return Ok(self.shards[shard].place(at, 0, payload()));
         }
-        let shard = self.reserve(at)?;
-        self.len += 1;
-        let index = self.shards[shard].place(at, 0, payload());
-        self.shards[shard].payload_mut(index).ok_or_else(vanished)
+        self.shards[shard].find_mut(at, is).ok_or_else(vanished)
     }
 
     #[inline]
     pub(crate) fn remove(&mut self, at: Address, is: impl Fn(&P) -> bool) -> Option<Removed<'_, P>> {
         let shard = self.shard_of(at.hash)?;
         let shard = &mut self.shards[shard];
-        let index = shard.find(at, is)?;
         if shard.epoch != self.epoch {
             shard.roll(self.epoch, &self.cuts);
         }
+        let removed = shard.remove(at, is)?;
         self.len -= 1;
-        shard.remove(index)
+        Some(removed)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &P> {

@@ -20,8 +20,7 @@ struct Entry<K, N> {
 
 fn address<N: StateKey>(hash: KeyHash, namespace: &N, time: i64) -> Address {
     let at = Address::new(hash, namespace);
-    let mixed = (u64::from(at.local) ^ time as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    Address { hash, local: (mixed >> 32) as u32 }
+    Address { hash, local: at.local ^ (time as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) }
 }
 
 impl<K: StateKey, N: StateKey> Payload for Entry<K, N> {

@@ -115,7 +115,7 @@ impl<K: StateKey, N: StateKey, V: Send + 'static> ValueTable<K, N, V> {
 
     #[inline]
     pub(crate) fn touch(&mut self, hash: KeyHash) {
-        self.table.touch(Address { hash, local: hash.0 as u32 });
+        self.table.touch(Address::new(hash, &()));
     }
 }
 

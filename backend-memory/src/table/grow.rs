@@ -2,7 +2,7 @@
 
 use strandline_state_api::Result;
 
-use super::shard::MAX_SLOTS;
+use super::shard::Growth;
 use super::{Address, Payload, Table};
 
 impl<P: Payload> Table<P> {
@@ -10,18 +10,14 @@ impl<P: Payload> Table<P> {
     pub(super) fn reserve(&mut self, at: Address) -> Result<usize> {
         loop {
             let index = self.shard_or_foreign(at.hash)?;
-            let shard = &mut self.shards[index];
-            if !shard.is_crowded() {
-                return Ok(index);
-            }
-            let slots = shard.slots();
-            if shard.live() * 2 < slots {
-                // Crowded by deleted slots only.
-                shard.resize(slots);
-            } else if slots < MAX_SLOTS {
-                shard.resize(slots * 2);
-            } else if !self.split(index, at) {
-                self.shards[index].resize(slots * 2);
+            match self.shards[index].growth() {
+                Growth::None => return Ok(index),
+                Growth::Resize(capacity) => self.shards[index].resize(capacity),
+                Growth::Split(capacity) => {
+                    if !self.split(index, at) {
+                        self.shards[index].resize(capacity);
+                    }
+                }
             }
         }
     }
