@@ -1,8 +1,16 @@
 //! Cases for keyed state backends; each takes the [`Subject`](crate::Subject) and panics with what differs.
 
+pub mod compatibility;
+pub mod cuts;
+pub mod faults;
+pub mod increments;
 pub mod lists;
 pub mod maps;
+pub mod model;
 pub mod registration;
-mod simple;
+pub mod rescales;
+pub mod restores;
 pub mod timers;
 pub mod values;
+
+mod simple;

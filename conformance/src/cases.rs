@@ -108,6 +108,57 @@ macro_rules! __backend_cases {
                 timers_set_while_others_fire
                 services_and_namespaces_stay_apart
             }
+            cuts {
+                an_empty_backend
+                a_backend_without_states
+                later_changes_are_invisible
+                each_kind_of_change_is_invisible
+                several_snapshots_in_flight
+                several_snapshots_wait_to_be_written
+                a_writer_on_another_thread
+                checkpoint_ids_rise
+                the_writer_is_taken_once
+                a_snapshot_describes_itself
+            }
+            increments {
+                bytes_are_proportional_to_the_change
+                tombstones_survive
+                a_cleared_map_is_filled_again
+                list_deltas_add_up
+                a_long_chain
+                a_full_snapshot_needs_no_older_file
+            }
+            faults {
+                a_failed_commit_loses_nothing
+                many_failed_commits_in_a_row
+                a_failed_commit_before_others_that_are_prepared
+                an_aborted_snapshot_breaks_no_later_one
+                a_value_that_cannot_be_encoded_fails_one_snapshot
+            }
+            restores {
+                nothing
+                many_lives
+                increments_go_on_after_a_restore
+                timers_keep_their_order
+                a_backend_that_is_not_empty_is_not_filled
+                a_missing_segment_is_named
+                a_changed_byte_is_detected
+                a_reference_with_another_length_is_refused
+            }
+            rescales {
+                any_range_of_a_snapshot
+                up_and_down
+                a_full_snapshot_after_a_rescale_stands_alone
+            }
+            compatibility {
+                another_type_than_was_stored_is_refused
+                another_type_of_key_is_refused
+                a_restored_state_is_registered_before_and_not_after
+                unclaimed_state_is_kept_and_written_again
+            }
+            model {
+                random_programs
+            }
         }
     };
 }

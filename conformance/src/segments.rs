@@ -1,11 +1,11 @@
 //! Segments in memory, with faults on demand.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use strandline_state_api::{Error, ErrorKind, KeyHash, Result, SegmentName, SegmentRef, SegmentStore};
+use strandline_state_api::format::MemorySegments;
+use strandline_state_api::{Error, ErrorKind, Result, SegmentName, SegmentRef, SegmentStore};
 
 /// How a [`put`](SegmentStore::put) fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,17 +16,20 @@ pub enum PutFault {
     AnswerLost,
 }
 
-/// A [`SegmentStore`] in memory that fails, forgets and damages when it is told to.
+/// A [`SegmentStore`] in memory that fails when it is told to, and whose segments can be damaged.
 #[derive(Debug, Default)]
 pub struct FaultySegments {
-    inner: Mutex<Inner>,
+    segments: MemorySegments,
+    plan: Mutex<Option<Plan>>,
 }
 
-#[derive(Debug, Default)]
-struct Inner {
-    segments: BTreeMap<String, Vec<u8>>,
-    /// Puts that still succeed, then how many fail, and how.
-    fault: Option<(usize, usize, PutFault)>,
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    /// Puts that still succeed.
+    after: usize,
+    /// Puts that then fail.
+    count: usize,
+    fault: PutFault,
 }
 
 impl FaultySegments {
@@ -37,97 +40,65 @@ impl FaultySegments {
 
     /// Lets `after` puts succeed, then fails `count` of them.
     pub fn fail_puts(&self, after: usize, count: usize, fault: PutFault) {
-        self.lock().fault = Some((after, count, fault));
+        *self.plan() = Some(Plan { after, count, fault });
     }
 
     /// No put fails any more.
     pub fn heal(&self) {
-        self.lock().fault = None;
+        *self.plan() = None;
     }
 
-    /// The names of all segments.
-    pub fn names(&self) -> Vec<SegmentName> {
-        self.lock().segments.keys().cloned().map(SegmentName).collect()
+    /// The segments beneath: to look at, to damage and to delete.
+    pub fn segments(&self) -> &MemorySegments {
+        &self.segments
     }
 
     /// The bytes of all segments together.
     pub fn total_bytes(&self) -> u64 {
-        self.lock().segments.values().map(|bytes| bytes.len() as u64).sum()
+        self.segments.segments().iter().map(|segment| segment.len).sum()
     }
 
-    /// The bytes of one segment.
-    pub fn bytes(&self, name: &SegmentName) -> Option<Vec<u8>> {
-        self.lock().segments.get(&name.0).cloned()
+    /// Deletes every segment that is not in `kept`.
+    pub fn keep_only<'a>(&self, kept: impl IntoIterator<Item = &'a SegmentName> + Clone) {
+        for segment in self.segments.segments() {
+            if !kept.clone().into_iter().any(|name| *name == segment.name) {
+                self.segments.remove(&segment.name);
+            }
+        }
     }
 
-    /// Forgets a segment; says whether there was one.
-    pub fn remove(&self, name: &SegmentName) -> bool {
-        self.lock().segments.remove(&name.0).is_some()
+    fn plan(&self) -> MutexGuard<'_, Option<Plan>> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets every segment that is not in `kept`.
-    pub fn keep_only(&self, kept: &[SegmentName]) {
-        self.lock().segments.retain(|name, _| kept.iter().any(|k| &k.0 == name));
-    }
-
-    /// Puts other bytes under a name that exists: what a broken disk does.
-    pub fn overwrite(&self, name: &SegmentName, bytes: Vec<u8>) {
-        self.lock().segments.insert(name.0.clone(), bytes);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-}
-
-impl Inner {
     /// The fault that the next put suffers.
-    fn next_fault(&mut self) -> Option<PutFault> {
-        let (after, count, fault) = self.fault.as_mut()?;
-        if *after > 0 {
-            *after -= 1;
+    fn next_fault(&self) -> Option<PutFault> {
+        let mut slot = self.plan();
+        let plan = slot.as_mut()?;
+        if plan.after > 0 {
+            plan.after -= 1;
             return None;
         }
-        let fault = *fault;
-        *count = count.saturating_sub(1);
-        if *count == 0 {
-            self.fault = None;
-        }
-        Some(fault)
+        let fault = (plan.count > 0).then_some(plan.fault);
+        plan.count = plan.count.saturating_sub(1);
+        fault
     }
 }
 
 #[async_trait]
 impl SegmentStore for FaultySegments {
     async fn put(&self, bytes: Vec<u8>) -> Result<SegmentRef> {
-        let name = format!("{:016x}-{}", KeyHash::of_encoded(&bytes).0, bytes.len());
-        let len = bytes.len() as u64;
-        let mut inner = self.lock();
-        let fault = inner.next_fault();
+        let fault = self.next_fault();
         if fault != Some(PutFault::Refused) {
-            inner.segments.insert(name.clone(), bytes);
+            let segment = self.segments.put(bytes).await?;
+            if fault.is_none() {
+                return Ok(segment);
+            }
         }
-        if fault.is_some() {
-            return Err(Error::new(ErrorKind::Unavailable, "the store was told to fail").with("segment", name));
-        }
-        Ok(SegmentRef { name: SegmentName(name), len })
+        Err(Error::new(ErrorKind::Unavailable, "the store was told to fail"))
     }
 
     async fn read(&self, segment: &SegmentRef, range: Range<u64>) -> Result<Vec<u8>> {
-        let inner = self.lock();
-        let Some(bytes) = inner.segments.get(&segment.name.0) else {
-            return Err(
-                Error::new(ErrorKind::NotFound, "the segment is missing").with("segment", &segment.name)
-            );
-        };
-        if bytes.len() as u64 != segment.len {
-            let message = format!("{} bytes, where {} were written", bytes.len(), segment.len);
-            return Err(Error::corrupt(message).with("segment", &segment.name));
-        }
-        let wanted = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
-        let part = wanted.and_then(|(start, end)| bytes.get(start..end));
-        part.map(<[u8]>::to_vec).ok_or_else(|| {
-            Error::invalid(format!("bytes {range:?} are outside of the segment")).with("segment", &segment.name)
-        })
+        self.segments.read(segment, range).await
     }
 }

@@ -6,19 +6,56 @@ mod op;
 mod states;
 
 pub(crate) use contents::Contents;
-pub(crate) use live::{Taken, World};
+pub(crate) use live::{Prepared, Taken, World, check_restored};
 pub(crate) use op::Op;
-pub(crate) use states::States;
+pub(crate) use states::{States, total};
 
 use std::fmt;
 
-use strandline_state_api::{Error, Keyed, KeyGroup, KeyGroupRange};
+use strandline_state_api::{Error, KeyGroup, KeyGroupRange, Keyed};
 
 /// Keys that are empty, hold zero bytes or start with each other, and enough plain ones to reach every subtask.
 pub(crate) const KEYS: [&str; 40] = [
-    "", "\0", "\0\0", "\0\u{1}", "\u{1}", "a", "a\0", "a\0b", "ab", "b", "ä", "\u{10FFFF}", "k12", "k13", "k14",
-    "k15", "k16", "k17", "k18", "k19", "k20", "k21", "k22", "k23", "k24", "k25", "k26", "k27", "k28", "k29", "k30",
-    "k31", "k32", "k33", "k34", "k35", "k36", "k37", "k38", "k39",
+    "",
+    "\0",
+    "\0\0",
+    "\0\u{1}",
+    "\u{1}",
+    "a",
+    "a\0",
+    "a\0b",
+    "ab",
+    "b",
+    "ä",
+    "\u{10FFFF}",
+    "k12",
+    "k13",
+    "k14",
+    "k15",
+    "k16",
+    "k17",
+    "k18",
+    "k19",
+    "k20",
+    "k21",
+    "k22",
+    "k23",
+    "k24",
+    "k25",
+    "k26",
+    "k27",
+    "k28",
+    "k29",
+    "k30",
+    "k31",
+    "k32",
+    "k33",
+    "k34",
+    "k35",
+    "k36",
+    "k37",
+    "k38",
+    "k39",
 ];
 
 /// Namespaces of the same nature.
@@ -53,7 +90,11 @@ impl From<Error> for Failure {
 }
 
 /// Compares what a backend answered with what the model says.
-pub(crate) fn same<T: PartialEq + fmt::Debug>(what: impl fmt::Debug, got: T, wanted: T) -> Result<(), Failure> {
+pub(crate) fn same<T: PartialEq + fmt::Debug>(
+    what: impl fmt::Debug,
+    got: T,
+    wanted: T,
+) -> Result<(), Failure> {
     if got == wanted {
         return Ok(());
     }

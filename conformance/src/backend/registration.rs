@@ -1,8 +1,8 @@
 //! States are known by their names (Flink: KS-05).
 
 use strandline_state_api::{
-    BackendFactory, ErrorKind, KeyScope, Keyed, KeyedBackend, ListDescriptor, ListState, MapDescriptor, MapState,
-    Result, TimerDescriptor, TimerService, ValueDescriptor, ValueState,
+    BackendFactory, ErrorKind, KeyScope, Keyed, KeyedBackend, ListDescriptor, ListState, MapDescriptor,
+    MapState, Result, TimerDescriptor, TimerService, ValueDescriptor, ValueState,
 };
 
 use crate::Subject;
@@ -23,7 +23,7 @@ pub fn the_same_name_gives_the_same_state<F: BackendFactory>(subject: &Subject<F
     let timers = [(); 2].map(|()| backend.register_timers(&TimerDescriptor::<()>::event_time("t")).unwrap());
     let mut scope = KeyScope::new(&mut backend, Keyed::new(&key));
     scope.value(values[0]).put(7).unwrap();
-    scope.list(lists[0]).add(8).unwrap();
+    scope.list(lists[0]).push(8).unwrap();
     scope.map(maps[0]).put(1, 9).unwrap();
     assert!(scope.timers(timers[0]).register(5).unwrap());
     assert_eq!(scope.value(values[1]).get().unwrap(), Some(&7));
@@ -90,7 +90,7 @@ fn every_operation_is_refused<B: KeyedBackend<Key = u64>>(backend: &mut B, index
         refused(&format!("{what} with foreign handle #{index}"), ErrorKind::Invalid, "", result);
     }
     let value = ValueState::<String>::from_index(index);
-    check("value_for_each", index, backend.value_for_each(value, &mut |_, (), _| Ok(())));
+    check("value_for_each", index, backend.value_for_each(value, |_, (), _| Ok(())));
     let timers = TimerService::<()>::from_index(index);
     check("timer_pop", index, backend.timer_pop(timers, 9));
     check("timer_next", index, backend.timer_next(timers));
@@ -101,7 +101,7 @@ fn every_operation_is_refused<B: KeyedBackend<Key = u64>>(backend: &mut B, index
     check("value_clear", index, scope.value(value).clear());
     let list = ListState::<String>::from_index(index);
     check("list_get", index, scope.list(list).get().map(drop));
-    check("list_append", index, scope.list(list).add(String::new()));
+    check("list_append", index, scope.list(list).push(String::new()));
     check("list_put", index, scope.list(list).put(vec![String::new()]));
     check("list_clear", index, scope.list(list).clear());
     let map = MapState::<String, String>::from_index(index);

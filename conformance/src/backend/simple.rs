@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use strandline_state_api::{
-    BackendFactory, CheckpointId, Error, KeyGroupRange, KeyedSnapshot, Progress, RestoreSnapshot, Restored, Result,
+    BackendFactory, CheckpointId, KeyGroupRange, KeyedSnapshot, Progress, RestoreSnapshot, Restored, Result,
     SnapshotKind, SnapshotSource, SnapshotWriter, StateKey,
 };
 
@@ -17,7 +17,7 @@ pub(crate) struct Simple<F: BackendFactory, K: StateKey> {
     pub(crate) backend: F::Backend<K>,
     pub(crate) writer: <F::Backend<K> as SnapshotSource>::Writer,
     pub(crate) restored: Restored,
-    last: CheckpointId,
+    pub(crate) last: CheckpointId,
 }
 
 impl<F: BackendFactory, K: StateKey> Simple<F, K> {
@@ -32,12 +32,17 @@ impl<F: BackendFactory, K: StateKey> Simple<F, K> {
     pub(crate) fn snapshot(&mut self, kind: SnapshotKind) -> Result<KeyedSnapshot> {
         self.last = self.last.next();
         self.backend.prepare(self.last, kind)?;
+        let mut steps = 0;
         let prepared = loop {
             match self.backend.advance(1_000)? {
-                Progress::Ready(_, prepared) => break prepared,
-                Progress::More => {}
-                Progress::Idle => return Err(Error::invalid("the snapshot under way is lost")),
+                Progress::Ready(id, prepared) => {
+                    assert_eq!(id, self.last, "another snapshot is handed over than the one under way");
+                    break prepared;
+                }
+                Progress::More => steps += 1,
+                Progress::Idle => panic!("checkpoint {} is lost: no snapshot is under way", self.last),
             }
+            assert!(steps < 10_000, "checkpoint {} is not handed over after 10,000 steps", self.last);
         };
         wait(self.writer.commit(prepared, self.store.as_ref()))
     }

@@ -90,7 +90,11 @@ pub fn every_type_of_key_works<F: BackendFactory>(subject: &Subject<F>) {
     keys_come_back(subject, &[0u64, 1, u64::MAX], &[i8::MIN, -1, 0, i8::MAX]);
     keys_come_back(subject, &[i64::MIN, -1, 0, i64::MAX], &[u16::MAX, 0]);
     keys_come_back(subject, &[u128::MAX, 0, 1 << 64], &[i128::MIN, 0]);
-    keys_come_back(subject, &["", "\0", "a", "a\0"].map(String::from), &["\0", "", "a\0", "a"].map(String::from));
+    keys_come_back(
+        subject,
+        &["", "\0", "a", "a\0"].map(String::from),
+        &["\0", "", "a\0", "a"].map(String::from),
+    );
     keys_come_back(subject, &[vec![], vec![0], vec![0, 255], vec![255, 0]], &[vec![0, 1], vec![]]);
     let windows = [-1, 0, 7].map(|time| TimeWindow::tumbling(time, 5));
     keys_come_back(subject, &["a", ""].map(std::sync::Arc::<str>::from), &windows);
@@ -100,7 +104,11 @@ pub fn every_type_of_key_works<F: BackendFactory>(subject: &Subject<F>) {
     keys_come_back(subject, &[(1u32, String::from("x"), -1i16, true)], &[(String::new(), 1u8, vec![0u8])]);
 }
 
-fn keys_come_back<F: BackendFactory, K: StateKey, N: StateKey>(subject: &Subject<F>, keys: &[K], namespaces: &[N]) {
+fn keys_come_back<F: BackendFactory, K: StateKey, N: StateKey>(
+    subject: &Subject<F>,
+    keys: &[K],
+    namespaces: &[N],
+) {
     let descriptor = ValueDescriptor::<String>::new("v").namespaced::<N>();
     let wanted = |key: &K, namespace: &N| format!("{key:?} in {namespace:?}");
     let check = |backend: &mut F::Backend<K>| {
@@ -238,7 +246,7 @@ pub fn for_each_visits_each_once_and_stops_at_an_error<F: BackendFactory>(subjec
     }
     let mut seen = Vec::new();
     backend
-        .value_for_each(state, &mut |key, namespace, value| {
+        .value_for_each(state, |key, namespace, value| {
             seen.push((*key, *namespace, *value));
             Ok(())
         })
@@ -248,7 +256,7 @@ pub fn for_each_visits_each_once_and_stops_at_an_error<F: BackendFactory>(subjec
     let wanted: Vec<(u64, u8, u64)> = all.filter(|(key, ns, _)| *ns == 0 || *key >= 100).collect();
     assert_eq!(seen, wanted);
     let mut visits = 0;
-    let stopped = backend.value_for_each(state, &mut |_, _, _| {
+    let stopped = backend.value_for_each(state, |_, _, _| {
         visits += 1;
         if visits == 3 { Err(Error::invalid("enough")) } else { Ok(()) }
     });

@@ -66,13 +66,13 @@ impl Contents {
     ) -> Result<(), Failure> {
         let mut totals = BTreeMap::new();
         let mut twice = Vec::new();
-        backend.value_for_each(states.total, &mut |key, (), value| {
+        backend.value_for_each(states.total, |key, (), value| {
             twice.extend(totals.insert(key.clone(), *value).map(|_| key.clone()));
             Ok(())
         })?;
         same("all values of `total`", &totals, &self.totals)?;
         let mut labels = BTreeMap::new();
-        backend.value_for_each(states.label, &mut |key, namespace, value| {
+        backend.value_for_each(states.label, |key, namespace, value| {
             let address = (key.clone(), namespace.clone());
             twice.extend(labels.insert(address, value.clone()).map(|_| key.clone()));
             Ok(())

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use strandline_state_api::{
-    BackendFactory, CheckpointId, KeyGroupRange, KeyedBackend, KeyedSnapshot, Progress, RestoreSnapshot, Restored,
-    SnapshotKind, SnapshotSource, SnapshotWriter,
+    BackendFactory, CheckpointId, KeyGroupRange, KeyedBackend, KeyedSnapshot, Progress, RestoreSnapshot,
+    Restored, SnapshotKind, SnapshotSource, SnapshotWriter,
 };
 
 use super::{Contents, Failure, Op, States, group_of, same};
@@ -65,7 +65,8 @@ impl<F: BackendFactory> World<F> {
         let restored = wait(backend.restore(snapshots, store.as_ref()))?;
         let writer = Some(backend.take_writer()?);
         let contents = contents.clone().clip(range);
-        let mut world = Self { subject: subject.clone(), store, range, backend, writer, states, contents, last };
+        let mut world =
+            Self { subject: subject.clone(), store, range, backend, writer, states, contents, last };
         world.check()?;
         Ok((world, restored))
     }
@@ -122,7 +123,9 @@ impl<F: BackendFactory> World<F> {
         budget: usize,
     ) -> Result<Option<Prepared<F>>, Failure> {
         match self.backend.advance(budget)? {
-            Progress::Idle => Err(Failure(format!("checkpoint {checkpoint} is lost: no snapshot is under way"))),
+            Progress::Idle => {
+                Err(Failure(format!("checkpoint {checkpoint} is lost: no snapshot is under way")))
+            }
             Progress::More => Ok(None),
             Progress::Ready(id, prepared) => {
                 same("the oldest checkpoint comes first", id, checkpoint)?;
@@ -176,8 +179,7 @@ pub(crate) fn check_restored<F: BackendFactory>(
     contents: &Contents,
 ) -> Result<(), Failure> {
     let store = Arc::clone(store);
-    let (mut world, restored) =
-        World::restored(subject, range, store, snapshots, contents, CheckpointId(0))?;
+    let (mut world, restored) = World::restored(subject, range, store, snapshots, contents, CheckpointId(0))?;
     same("unclaimed states", restored.unclaimed, Vec::new())?;
     world.contents.check_timers_by_taking_them(&mut world.backend, &world.states)
 }

@@ -1,0 +1,160 @@
+//! A store that fails, snapshots that nobody completes, values that cannot be written: nothing is lost.
+
+use strandline_state_api::{
+    BackendFactory, Codec, Error, ErrorKind, KeyScope, Keyed, KeyedBackend, Result, SnapshotKind,
+    ValueDescriptor,
+};
+
+use super::simple::Simple;
+use crate::Subject;
+use crate::segments::PutFault;
+use crate::world::{Taken, World};
+
+/// The store refuses a put, or stores and does not say so: the next snapshot has everything.
+pub fn a_failed_commit_loses_nothing<F: BackendFactory>(subject: &Subject<F>) {
+    for fault in [PutFault::Refused, PutFault::AnswerLost] {
+        for (first, second) in [
+            (SnapshotKind::Incremental, SnapshotKind::Incremental),
+            (SnapshotKind::Full, SnapshotKind::Incremental),
+            (SnapshotKind::Incremental, SnapshotKind::Full),
+        ] {
+            for warm in [false, true] {
+                let mut world = World::new(subject);
+                world.shake(400, 200);
+                if warm {
+                    world.snapshot(SnapshotKind::Incremental);
+                    world.shake(401, 60);
+                }
+                world.prepare(first).unwrap();
+                let prepared = world.hand_over(world.last).unwrap();
+                world.store.fail_puts(0, usize::MAX, fault);
+                let error = world.commit(prepared).expect_err("the store fails, so the commit fails");
+                assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+                world.store.heal();
+                world.check().unwrap();
+                // A small change only: what the failed one should have stored is much more.
+                world.shake(402, 5);
+                let taken = world.snapshot(second);
+                let context =
+                    format!("{fault:?}, {first:?} failed, then {second:?}, snapshot before: {warm}");
+                world.check_snapshot(&taken).unwrap_or_else(|e| panic!("{context}: {e:?}"));
+            }
+        }
+    }
+}
+
+/// Many commits fail in a row, at different puts, with changes and removals in between.
+pub fn many_failed_commits_in_a_row<F: BackendFactory>(subject: &Subject<F>) {
+    let mut world = World::new(subject);
+    world.shake(410, 200);
+    let mut last_good = world.snapshot(SnapshotKind::Incremental);
+    for round in 0..12 {
+        world.shake(420 + round, 60);
+        let fails = round % 4 != 3;
+        if fails {
+            world.store.fail_puts((round % 2) as usize, usize::MAX, PutFault::Refused);
+        }
+        let contents = world.prepare(SnapshotKind::Incremental).unwrap();
+        let prepared = world.hand_over(world.last).unwrap();
+        // With one put allowed the commit may work; it must say which.
+        if let Ok(snapshot) = world.commit(prepared) {
+            last_good = Taken { snapshot, contents };
+        } else {
+            assert!(fails, "a healthy store");
+        }
+        world.store.heal();
+        world.check_snapshot(&last_good).unwrap_or_else(|e| panic!("round {round}: {e:?}"));
+    }
+}
+
+/// The first of several snapshots in flight fails when the others are prepared already.
+pub fn a_failed_commit_before_others_that_are_prepared<F: BackendFactory>(subject: &Subject<F>) {
+    let mut world = World::new(subject);
+    world.shake(440, 200);
+    let base = world.snapshot(SnapshotKind::Incremental);
+    let mut waiting = Vec::new();
+    for seed in 441..445 {
+        world.shake(seed, 60);
+        let contents = world.prepare(SnapshotKind::Incremental).unwrap();
+        waiting.push((world.hand_over(world.last).unwrap(), contents));
+    }
+    for (i, (prepared, contents)) in waiting.into_iter().enumerate() {
+        if i % 2 == 0 {
+            world.store.fail_puts(0, usize::MAX, PutFault::Refused);
+            world.commit(prepared).expect_err("the store fails, so the commit fails");
+            world.store.heal();
+        } else {
+            let snapshot = world.commit(prepared).unwrap();
+            world
+                .check_snapshot(&Taken { snapshot, contents })
+                .unwrap_or_else(|e| panic!("number {i}: {e:?}"));
+        }
+    }
+    world.check_snapshot(&base).unwrap();
+}
+
+/// Snapshots that were written but whose checkpoints were never completed: others of the job may be dropped too, later ones
+/// stand.
+pub fn an_aborted_snapshot_breaks_no_later_one<F: BackendFactory>(subject: &Subject<F>) {
+    let mut world = World::new(subject);
+    world.shake(450, 300);
+    let completed = world.snapshot(SnapshotKind::Incremental);
+    for seed in 451..456 {
+        world.shake(seed, 40);
+        drop(world.snapshot(SnapshotKind::Incremental));
+    }
+    world.shake(456, 40);
+    let next = world.snapshot(SnapshotKind::Incremental);
+    world.check_snapshot(&completed).unwrap();
+    world.check_snapshot(&next).unwrap();
+    world.restore_from(&completed);
+    world.shake(457, 40);
+    let after = world.snapshot(SnapshotKind::Incremental);
+    world.check_snapshot(&after).unwrap();
+}
+
+/// Refuses one number.
+struct NoThirteen;
+
+impl Codec<u64> for NoThirteen {
+    fn id(&self) -> String {
+        "no-thirteen".into()
+    }
+
+    fn encode(&self, value: &u64, out: &mut Vec<u8>) -> Result<()> {
+        if *value == 13 {
+            return Err(Error::new(ErrorKind::User, "thirteen has no byte form"));
+        }
+        out.extend_from_slice(&value.to_le_bytes());
+        Ok(())
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<u64> {
+        bytes.try_into().map(u64::from_le_bytes).map_err(|_| Error::corrupt("no eight bytes"))
+    }
+}
+
+/// A value that cannot be encoded fails its snapshot (or is refused when it is put); the state is unharmed, and once the
+/// value is gone, snapshots work again and hold everything.
+pub fn a_value_that_cannot_be_encoded_fails_one_snapshot<F: BackendFactory>(subject: &Subject<F>) {
+    let descriptor = ValueDescriptor::<u64>::with_codec("numbers", NoThirteen);
+    let mut simple = Simple::<F, u64>::new(subject);
+    let state = simple.backend.register_value(&descriptor).unwrap();
+    for key in 0..100 {
+        KeyScope::new(&mut simple.backend, Keyed::new(&key)).value(state).put(key * 100).unwrap();
+    }
+    let put = KeyScope::new(&mut simple.backend, Keyed::new(&50)).value(state).put(13);
+    let error = put.err().or_else(|| simple.snapshot(SnapshotKind::Incremental).err());
+    let error = error.expect("thirteen cannot be written");
+    assert_eq!(error.kind(), ErrorKind::User, "{error}");
+    let mut scope = KeyScope::new(&mut simple.backend, Keyed::new(&51));
+    assert_eq!(scope.value(state).get().unwrap(), Some(&5_100), "the state is unharmed");
+    KeyScope::new(&mut simple.backend, Keyed::new(&50)).value(state).put(14).unwrap();
+    let snapshot = simple.snapshot(SnapshotKind::Incremental).unwrap();
+    let (mut restored, state) = simple.restore(&[snapshot], |b| b.register_value(&descriptor)).unwrap();
+    for key in 0..100 {
+        let wanted = if key == 50 { 14 } else { key * 100 };
+        let mut scope = KeyScope::new(&mut restored.backend, Keyed::new(&key));
+        assert_eq!(scope.value(state).get().unwrap(), Some(&wanted), "key {key}");
+    }
+}

@@ -1,0 +1,41 @@
+//! Random programs against a naive model: operations, snapshots in flight, failures, restores, rescales.
+//!
+//! A program is a list of steps made from a seed. When one fails, steps are left out for as long as it still fails, and
+//! what remains is printed: usually a handful of lines.
+
+mod cluster;
+mod shrink;
+mod step;
+
+use fastrand::Rng;
+use strandline_state_api::BackendFactory;
+
+use crate::Subject;
+use crate::effort::{first_seed, programs};
+
+use cluster::Cluster;
+use step::Step;
+
+/// Steps of one program.
+const LENGTH: usize = 500;
+
+/// 40 programs of 500 steps; `STRANDLINE_CASES` multiplies the programs, `STRANDLINE_SEED` is the seed of the first.
+pub fn random_programs<F: BackendFactory>(subject: &Subject<F>) {
+    let first = first_seed();
+    for seed in first..first + programs(40) {
+        let program = program(seed);
+        let Err(failure) = Cluster::run(subject, &program) else { continue };
+        let (shortest, its_failure) = shrink::shrink(program, failure, |p| Cluster::run(subject, p).err());
+        let steps: Vec<String> = shortest.iter().map(|step| format!("    {step:?}")).collect();
+        panic!(
+            "the program of seed {seed} fails; repeat it with STRANDLINE_SEED={seed}. The shortest that fails:\n{}\n{:?}",
+            steps.join("\n"),
+            its_failure
+        );
+    }
+}
+
+fn program(seed: u64) -> Vec<Step> {
+    let mut rng = Rng::with_seed(seed);
+    (0..LENGTH).map(|_| Step::any(&mut rng)).collect()
+}

@@ -1,0 +1,259 @@
+//! All subtasks of one operator, their checkpoints, and what each must hold.
+
+use std::any::Any;
+use std::collections::{BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use strandline_state_api::{
+    BackendFactory, CheckpointId, KeyGroupRange, KeyedSnapshot, SegmentName, SnapshotKind,
+};
+
+use super::step::Step;
+use crate::Subject;
+use crate::segments::{FaultySegments, PutFault};
+use crate::world::{Contents, Failure, Op, Prepared, World, check_restored, group_of};
+
+/// Complete checkpoints that are kept.
+const RETAINED: usize = 3;
+
+/// Snapshots under way at most.
+const IN_FLIGHT: usize = 3;
+
+pub(super) struct Cluster<F: BackendFactory> {
+    subject: Subject<F>,
+    store: Arc<FaultySegments>,
+    subtasks: Vec<Subtask<F>>,
+    /// Newest last.
+    complete: Vec<Complete>,
+    /// Checkpoints that wait for subtasks, oldest first, with the parts that are there.
+    pending: VecDeque<Pending>,
+    last: CheckpointId,
+    /// Files that were part of a snapshot at some time.
+    named: BTreeSet<SegmentName>,
+}
+
+struct Subtask<F: BackendFactory> {
+    world: World<F>,
+    /// Cuts that are not handed over, oldest first.
+    cuts: VecDeque<CheckpointId>,
+    handed_over: VecDeque<(CheckpointId, Prepared<F>)>,
+    /// What the writer committed last: what it may build on.
+    newest: Option<KeyedSnapshot>,
+}
+
+struct Pending {
+    checkpoint: CheckpointId,
+    contents: Contents,
+    snapshots: Vec<Option<KeyedSnapshot>>,
+}
+
+struct Complete {
+    contents: Contents,
+    snapshots: Vec<KeyedSnapshot>,
+}
+
+impl<F: BackendFactory> Cluster<F> {
+    /// Runs a program; a panic of the backend is a failure like others.
+    pub(super) fn run(subject: &Subject<F>, program: &[Step]) -> Result<(), Failure> {
+        let all = AssertUnwindSafe(|| {
+            let mut cluster = Self::start(subject)?;
+            for step in program {
+                cluster.step(step).map_err(|Failure(why)| Failure(format!("at {step:?}:\n   {why}")))?;
+            }
+            cluster.finish()
+        });
+        catch_unwind(all).unwrap_or_else(|panic| Err(Failure(format!("a panic: {}", message(&*panic)))))
+    }
+
+    fn start(subject: &Subject<F>) -> Result<Self, Failure> {
+        let (store, complete, pending) = (Arc::default(), Vec::new(), VecDeque::new());
+        let (subject, subtasks, last) = (subject.clone(), Vec::new(), CheckpointId(0));
+        let named = BTreeSet::new();
+        let mut cluster = Self { subject, store, subtasks, complete, pending, last, named };
+        cluster.restore(&[], &Contents::default(), 1, false)?;
+        Ok(cluster)
+    }
+
+    fn step(&mut self, step: &Step) -> Result<(), Failure> {
+        match step {
+            Step::Do(subtask, op) => self.apply(*subtask, op),
+            Step::Prepare(kind) => self.prepare(*kind),
+            Step::Advance(subtask, budget) => self.advance(*subtask, *budget),
+            Step::Commit(subtask) => self.commit(*subtask),
+            Step::CommitFails(subtask, after, fault) => self.commit_fails(*subtask, *after, *fault),
+            Step::Abort => {
+                self.pending.pop_front();
+                Ok(())
+            }
+            Step::Check => self.subtasks.iter_mut().try_for_each(|subtask| subtask.world.check()),
+            Step::Verify { which, parallelism } => self.verify(*which, *parallelism),
+            Step::Restore { which, parallelism, clipped } => {
+                // Without a complete checkpoint the job would start anew; that is no step of its own.
+                let Some(from) = self.complete.len().checked_sub(1 + which % RETAINED) else { return Ok(()) };
+                self.complete.truncate(from + 1);
+                let Complete { contents, snapshots } = self.complete.remove(from);
+                self.restore(&snapshots, &contents, *parallelism, *clipped)?;
+                self.complete.push(Complete { contents, snapshots });
+                Ok(())
+            }
+            Step::Sweep => {
+                self.sweep();
+                Ok(())
+            }
+        }
+    }
+
+    fn apply(&mut self, subtask: usize, op: &Op) -> Result<(), Failure> {
+        let owner = match op.key() {
+            Some(key) => self.subtasks.iter().position(|s| s.world.range.contains(group_of(key))),
+            None => Some(subtask % self.subtasks.len()),
+        };
+        let owner = owner.ok_or_else(|| Failure(format!("no subtask owns {op:?}")))?;
+        self.subtasks[owner].world.apply(op)
+    }
+
+    fn prepare(&mut self, kind: SnapshotKind) -> Result<(), Failure> {
+        let limit = if self.subject.capabilities().several_in_flight { IN_FLIGHT } else { 1 };
+        if self.subtasks.iter().any(|s| s.cuts.len() + s.handed_over.len() >= limit) {
+            return Ok(());
+        }
+        self.last = self.last.next();
+        let mut contents = Contents::default();
+        for subtask in &mut self.subtasks {
+            contents = contents.union(subtask.world.prepare(kind)?);
+            subtask.cuts.push_back(self.last);
+        }
+        let snapshots = vec![None; self.subtasks.len()];
+        self.pending.push_back(Pending { checkpoint: self.last, contents, snapshots });
+        Ok(())
+    }
+
+    fn advance(&mut self, subtask: usize, budget: usize) -> Result<(), Failure> {
+        let subtask = subtask % self.subtasks.len();
+        let Subtask { world, cuts, handed_over, .. } = &mut self.subtasks[subtask];
+        let Some(oldest) = cuts.front().copied() else { return Ok(()) };
+        if let Some(prepared) = world.advance(oldest, budget)? {
+            cuts.pop_front();
+            handed_over.push_back((oldest, prepared));
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, subtask: usize) -> Result<(), Failure> {
+        let number = subtask % self.subtasks.len();
+        let subtask = &mut self.subtasks[number];
+        let Some((checkpoint, prepared)) = subtask.handed_over.pop_front() else { return Ok(()) };
+        let snapshot = subtask.world.commit(prepared)?;
+        self.named.extend(names(&snapshot));
+        subtask.newest = Some(snapshot.clone());
+        if let Some(pending) = self.pending.iter_mut().find(|p| p.checkpoint == checkpoint) {
+            pending.snapshots[number] = Some(snapshot);
+        }
+        self.complete_what_is();
+        Ok(())
+    }
+
+    fn commit_fails(&mut self, subtask: usize, after: usize, fault: PutFault) -> Result<(), Failure> {
+        let number = subtask % self.subtasks.len();
+        let subtask = &mut self.subtasks[number];
+        let Some((checkpoint, prepared)) = subtask.handed_over.pop_front() else { return Ok(()) };
+        self.store.fail_puts(after, usize::MAX, fault);
+        let committed = subtask.world.commit(prepared);
+        self.store.heal();
+        // With puts to spare, or nothing to put, it may have worked.
+        match committed {
+            Ok(snapshot) => {
+                self.named.extend(names(&snapshot));
+                subtask.newest = Some(snapshot);
+            }
+            Err(error) if error.kind() == strandline_state_api::ErrorKind::Unavailable => {}
+            Err(error) => return Err(error.into()),
+        }
+        // Either way the checkpoint is given up: the answer of a commit may be lost on its way too.
+        self.pending.retain(|pending| pending.checkpoint != checkpoint);
+        Ok(())
+    }
+
+    /// A checkpoint to which every subtask has given its part is complete, and older ones are given up.
+    fn complete_what_is(&mut self) {
+        let Some(done) = self.pending.iter().rposition(|p| p.snapshots.iter().all(Option::is_some)) else {
+            return;
+        };
+        if let Some(Pending { contents, snapshots, .. }) = self.pending.drain(..=done).next_back() {
+            self.complete.push(Complete { contents, snapshots: snapshots.into_iter().flatten().collect() });
+        }
+        if self.complete.len() > RETAINED {
+            self.complete.remove(0);
+        }
+    }
+
+    fn verify(&mut self, which: usize, parallelism: u32) -> Result<(), Failure> {
+        let Some(index) = self.complete.len().checked_sub(1 + which % RETAINED) else { return Ok(()) };
+        let Complete { contents, snapshots } = &self.complete[index];
+        for subtask in 0..parallelism {
+            let range = KeyGroupRange::of_subtask(subtask, parallelism);
+            check_restored(&self.subject, &self.store, range, snapshots, contents)?;
+        }
+        Ok(())
+    }
+
+    fn restore(
+        &mut self,
+        snapshots: &[KeyedSnapshot],
+        contents: &Contents,
+        parallelism: u32,
+        clipped: bool,
+    ) -> Result<(), Failure> {
+        self.subtasks.clear();
+        self.pending.clear();
+        for number in 0..parallelism {
+            let range = KeyGroupRange::of_subtask(number, parallelism);
+            let clip =
+                |snapshot: &KeyedSnapshot| if clipped { snapshot.clip(range) } else { snapshot.clone() };
+            let given: Vec<_> = snapshots.iter().map(clip).collect();
+            let store = Arc::clone(&self.store);
+            let (world, _) = World::restored(&self.subject, range, store, &given, contents, self.last)?;
+            let (cuts, handed_over) = (VecDeque::new(), VecDeque::new());
+            self.subtasks.push(Subtask { world, cuts, handed_over, newest: None });
+        }
+        Ok(())
+    }
+
+    /// Deletes what neither a complete checkpoint nor the newest commit of a subtask needs. A file that was never part of a
+    /// snapshot stays: a commit that failed may have written it for the next one.
+    fn sweep(&mut self) {
+        let of_tasks = self.subtasks.iter().filter_map(|subtask| subtask.newest.as_ref());
+        let of_pending = self.pending.iter().flat_map(|p| p.snapshots.iter().flatten());
+        let of_complete = self.complete.iter().flat_map(|complete| &complete.snapshots);
+        let of_all = of_complete.chain(of_tasks).chain(of_pending);
+        let kept: BTreeSet<SegmentName> = of_all.flat_map(names).collect();
+        for dead in self.named.extract_if(.., |name| !kept.contains(name)) {
+            self.store.segments().remove(&dead);
+        }
+    }
+
+    /// At the end of a program everything comes to its end, and the last checkpoint is looked at closely.
+    fn finish(&mut self) -> Result<(), Failure> {
+        for number in 0..self.subtasks.len() {
+            while !self.subtasks[number].cuts.is_empty() {
+                self.advance(number, usize::MAX)?;
+            }
+            while !self.subtasks[number].handed_over.is_empty() {
+                self.commit(number)?;
+            }
+            self.subtasks[number].world.check()?;
+        }
+        self.verify(0, 1)?;
+        self.verify(0, 3)
+    }
+}
+
+fn names(snapshot: &KeyedSnapshot) -> impl Iterator<Item = SegmentName> {
+    snapshot.parts.iter().map(|part| part.segment.name.clone())
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".into())
+}

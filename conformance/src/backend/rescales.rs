@@ -1,0 +1,98 @@
+//! Rescaling: any backend takes its own key groups out of any set of snapshots (Flink: KG-07, TM-05).
+
+use std::sync::Arc;
+
+use strandline_state_api::{BackendFactory, CheckpointId, KeyGroupRange, KeyedSnapshot, SnapshotKind};
+
+use crate::Subject;
+use crate::segments::FaultySegments;
+use crate::world::{Contents, KEYS, Taken, World, check_restored, group_of};
+
+/// Every part of a snapshot can be restored alone: halves, thirds, single key groups, ranges without any entry.
+pub fn any_range_of_a_snapshot<F: BackendFactory>(subject: &Subject<F>) {
+    let mut world = World::new(subject);
+    for seed in 700..703 {
+        world.shake(seed, 300);
+        world.snapshot(SnapshotKind::Incremental);
+    }
+    let Taken { snapshot, contents } = world.snapshot(SnapshotKind::Incremental);
+    let mut ranges: Vec<KeyGroupRange> = (1..=4)
+        .flat_map(|parallelism| (0..parallelism).map(move |s| KeyGroupRange::of_subtask(s, parallelism)))
+        .collect();
+    for key in &KEYS[..16] {
+        let group = u32::from(group_of(key).index());
+        ranges.push(KeyGroupRange::new(group, group + 1));
+        ranges.push(KeyGroupRange::new(0, group));
+        ranges.push(KeyGroupRange::new(group + 1, u32::MAX));
+    }
+    for range in ranges {
+        // The whole snapshot, of which the backend takes its part, and the part alone: the same.
+        for given in [snapshot.clone(), snapshot.clip(range)] {
+            check_restored(subject, &world.store, range, &[given], &contents)
+                .unwrap_or_else(|e| panic!("key groups {range}: {e:?}"));
+        }
+    }
+}
+
+/// From one subtask to two, to three, to one, to four and back, with changes, increments and unfinished chains in between.
+pub fn up_and_down<F: BackendFactory>(subject: &Subject<F>) {
+    let store = Arc::new(FaultySegments::new());
+    let mut snapshots: Vec<KeyedSnapshot> = Vec::new();
+    let mut contents = Contents::default();
+    let mut last = CheckpointId(0);
+    for (round, parallelism) in (0u64..).zip([1, 2, 3, 1, 4, 2, 1]) {
+        let mut next = Vec::new();
+        let mut merged = Contents::default();
+        for subtask in 0..parallelism {
+            let range = KeyGroupRange::of_subtask(subtask, parallelism);
+            let given: Vec<_> = snapshots.iter().map(|s| s.clip(range)).collect();
+            let given = if round % 2 == 0 { &given } else { &snapshots };
+            let restored = World::restored(subject, range, Arc::clone(&store), given, &contents, last);
+            let (mut world, _) = restored
+                .unwrap_or_else(|e| panic!("subtask {subtask} of {parallelism}, round {round}: {e:?}"));
+            for increment in 0..3 {
+                shake_range(&mut world, 720 + round * 10 + increment, 120);
+                let taken = world.snapshot(SnapshotKind::Incremental);
+                if increment == 2 {
+                    world.check_snapshot(&taken).unwrap();
+                    merged = merged.union(taken.contents);
+                    next.push(taken.snapshot);
+                }
+            }
+        }
+        (snapshots, contents, last) = (next, merged, CheckpointId(last.0 + 3));
+    }
+    check_restored(subject, &store, KeyGroupRange::ALL, &snapshots, &contents).unwrap();
+}
+
+/// After a rescale, files of the old subtasks are shared by several new ones; a full snapshot lets go of them.
+pub fn a_full_snapshot_after_a_rescale_stands_alone<F: BackendFactory>(subject: &Subject<F>) {
+    let mut old = World::new(subject);
+    old.shake(790, 500);
+    let Taken { snapshot, contents } = old.snapshot(SnapshotKind::Incremental);
+    let snapshots = [snapshot];
+    let mut alone = Vec::new();
+    let mut merged = Contents::default();
+    for subtask in 0..3 {
+        let range = KeyGroupRange::of_subtask(subtask, 3);
+        let store = Arc::clone(&old.store);
+        let (mut world, _) = World::restored(subject, range, store, &snapshots, &contents, old.last).unwrap();
+        shake_range(&mut world, 791, 20);
+        let taken = world.snapshot(SnapshotKind::Full);
+        merged = merged.union(taken.contents);
+        alone.push(taken.snapshot);
+    }
+    old.store.keep_only(alone.iter().flat_map(|s| &s.parts).map(|part| &part.segment.name));
+    check_restored(subject, &old.store, KeyGroupRange::ALL, &alone, &merged).unwrap();
+}
+
+/// [`World::shake`] with only those operations that belong to the subtask.
+fn shake_range<F: BackendFactory>(world: &mut World<F>, seed: u64, count: usize) {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    for _ in 0..count {
+        let op = crate::world::Op::any(&mut rng);
+        if op.key().is_none_or(|key| world.range.contains(group_of(key))) {
+            world.apply_all([op]);
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! test
+strandline_conformance::backend_tests!(strandline_backend_memory::MemoryBackendFactory::default());
