@@ -113,6 +113,19 @@ fn an_error_names_the_block() {
     }
 }
 
+/// It is not read together with the index, as that of a small segment is.
+#[test]
+fn every_flip_in_the_header_of_a_large_segment_is_detected() {
+    let (_, bytes) = segment(1_500, 500);
+    for at in 0..12 {
+        for flip in [1, 2, 128, 0xff] {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= flip;
+            assert_detected(&damaged, format_args!("byte {at} ^ {flip:#x}"));
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(cases(150)))]
 

@@ -114,6 +114,45 @@ proptest! {
     }
 }
 
+/// The table in the documentation of `Merge`, row by row.
+#[test]
+fn what_parts_say_of_one_list_is_merged_by_the_rules() {
+    use Op::{Append, Delete, Put};
+    let meta = StateMeta::new("items", StateKind::List);
+    let values: [&[u8]; 3] = [b"\x01a", b"\x01b", b"\x01c"];
+    let cases: &[(&[Op], Option<Op>, &[u8])] = &[
+        (&[Put, Put], Some(Put), b"\x01b"),
+        (&[Put, Delete], Some(Delete), b""),
+        (&[Put, Append], Some(Put), b"\x01a\x01b"),
+        (&[Append, Append], Some(Append), b"\x01a\x01b"),
+        (&[Append, Put], Some(Put), b"\x01b"),
+        (&[Append, Delete], Some(Delete), b""),
+        (&[Delete, Append], Some(Put), b"\x01b"),
+        (&[Delete, Append, Append], Some(Put), b"\x01b\x01c"),
+        (&[Append, Delete, Append], Some(Put), b"\x01c"),
+        (&[Delete, Delete], Some(Delete), b""),
+        (&[Delete, Put], Some(Put), b"\x01b"),
+    ];
+    for (ops, in_delta, value) in cases {
+        let store = MemorySegments::new();
+        let parts: Vec<_> = (ops.iter().zip(values))
+            .map(|(op, value)| {
+                let value = if op.has_value() { value } else { &[] };
+                let entry = EntryRef { value, ..EntryRef::new(KeyGroup::new(3).unwrap(), 0, *op, b"k") };
+                stored(&store, single(&meta, SegmentKind::Delta, &[entry]))
+            })
+            .collect();
+        let merged = |target| {
+            let entries = merge(&store, &parts, target, KeyGroupRange::ALL).unwrap();
+            assert!(entries.len() <= 1);
+            entries.into_iter().next().map(|entry| (entry.op(), entry.value))
+        };
+        assert_eq!(merged(SegmentKind::Delta), in_delta.map(|op| (op, value.to_vec())), "{ops:?}");
+        let in_base = in_delta.filter(|op| *op != Delete).map(|_| (Put, value.to_vec()));
+        assert_eq!(merged(SegmentKind::Base), in_base, "{ops:?}");
+    }
+}
+
 fn single(meta: &StateMeta, kind: SegmentKind, entries: &[EntryRef<'_>]) -> Vec<u8> {
     let mut writer = SegmentWriter::new(vec![meta.clone()], kind, WriterOptions::default()).unwrap();
     entries.iter().for_each(|entry| writer.push(*entry).unwrap());

@@ -132,6 +132,9 @@ fn blocks_that_are_not_those_of_the_index_are_refused() {
     // Both blocks are right, but the second does not come after the first.
     let again = with(|c| c.blocks[1] = c.blocks[0].clone());
     refused(&again, "starts before the block before it ends");
+    let last = [5 << 2, 1 << 3, b'b', 1, b'y'];
+    let last = with(|c| c.blocks[1] = CraftBlock::plain(&last, 1, [5, 5], put(5, b"b", b"y")));
+    refused(&last, "starts before the block before it ends");
 }
 
 #[test]

@@ -15,7 +15,7 @@ pub(crate) type Model = BTreeMap<Place, BTreeMap<Vec<u8>, Vec<u8>>>;
 
 /// Entries from few groups, keys, namespaces and map keys, so that parts meet often; half of the groups far apart.
 pub(crate) fn part(kind: SegmentKind) -> impl Strategy<Value = Vec<Entry>> {
-    let one = (0u16..6, 0..states().len(), 0u8..4, 0u8..3, 0u8..2, 0u8..3, vec(any::<u8>(), 0..6));
+    let one = (0u16..4, 0..states().len(), 0u8..4, 0u8..2, 0u8..2, 0usize..3, vec(any::<u8>(), 0..6));
     vec(one, 0..60).prop_map(move |drawn| {
         let states = states();
         let mut unique = BTreeMap::new();
@@ -24,12 +24,12 @@ pub(crate) fn part(kind: SegmentKind) -> impl Strategy<Value = Vec<Entry>> {
             let op = [Op::Put, Op::Delete, Op::Append, Op::Clear][usize::from(op)];
             let op = if kind == SegmentKind::Delta && meta.kind.allows(op) { op } else { Op::Put };
             let entry = Entry {
-                group: if group < 3 { group } else { 10_000 * (group - 2) },
+                group: if group < 2 { group } else { 10_000 * (group - 1) },
                 state: meta.name.clone(),
                 key: if meta.kind.is_timers() { vec![key; 9] } else { vec![key] },
                 namespace: if meta.has_namespace() { vec![namespace] } else { Vec::new() },
                 rank: op != Op::Clear,
-                sub: if meta.has_sub() && op != Op::Clear { vec![sub] } else { Vec::new() },
+                sub: if meta.has_sub() && op != Op::Clear { vec![7; sub] } else { Vec::new() },
                 op: 0,
                 value: Vec::new(),
             };
