@@ -17,7 +17,7 @@ mod world;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::time::Instant;
 
-use stateright::{Checker, Expectation, Model, Property};
+use stateright::{Checker, Expectation, Model, Property, UniformChooser};
 
 use crate::step::{Fate, Step};
 use crate::world::{Budget, Mail, Node, SOURCES, World};
@@ -214,6 +214,7 @@ fn report(name: &str, limits: &Limits, began: Instant, all: bool, checker: &impl
             (Expectation::Sometimes, None) if limits.must_see.contains(&property.name) => {
                 panic!("{name}: never seen: {}", property.name);
             }
+            (Expectation::Sometimes, Some(_)) => println!("    seen: {}", property.name),
             _ => {}
         }
     }
@@ -230,33 +231,90 @@ fn large() -> bool {
     std::env::var("STRANDLINE_MODEL").is_ok_and(|size| size == "large")
 }
 
-/// One coordinator, checkpoints that overlap, tasks that end; messages lost, repeated and reordered.
+/// Walks at random, deeper than all states can be visited.
+fn walk(name: &str, limits: &Limits, states: usize) {
+    let factor = std::env::var("STRANDLINE_CASES").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1);
+    let (began, states) = (Instant::now(), states * factor * if large() { 20 } else { 1 });
+    let checker = limits
+        .clone()
+        .checker()
+        .threads(2)
+        .target_state_count(states)
+        .spawn_simulation(1, UniformChooser)
+        .join();
+    report(name, limits, began, false, &checker);
+}
+
+/// One coordinator and two checkpoints that overlap: triggers and acknowledgements in every order, one timeout.
 #[test]
-fn alignment_and_acknowledgement() {
-    let more = u8::from(large());
-    let budget = Budget {
-        starts: 1,
-        requests: 2 + more,
-        expiries: 1,
-        losses: 1,
-        duplicates: more,
-        ..Budget::default()
-    };
+fn overlapping_checkpoints() {
     let limits = Limits {
-        budget,
+        budget: Budget {
+            starts: 1,
+            requests: 2,
+            expiries: 1,
+            losses: u8::from(large()),
+            ..Budget::default()
+        },
+        concurrent: 2,
+        records: 1,
+        calm_tasks: false,
+        calm_log: true,
+        finishing: false,
+        recovery_sample: 100,
+        must_see: &["a checkpoint is aborted", "an acknowledgement is late"],
+    };
+    explore("overlapping checkpoints", &limits);
+}
+
+/// Tasks that end before, while and after a checkpoint passes them; a message lost, a message repeated.
+#[test]
+fn tasks_that_end() {
+    let limits = Limits {
+        budget: Budget {
+            starts: 1,
+            requests: 1 + u8::from(large()),
+            expiries: u8::from(large()),
+            losses: 1,
+            duplicates: 1,
+            ..Budget::default()
+        },
         concurrent: 2,
         records: 1,
         calm_tasks: false,
         calm_log: true,
         finishing: true,
-        recovery_sample: 200,
-        must_see: &[
-            "a checkpoint is aborted",
-            "a checkpoint completes with finished tasks",
-            "an acknowledgement is late",
-        ],
+        recovery_sample: 100,
+        must_see: &["a checkpoint completes with finished tasks"],
     };
-    explore("alignment and acknowledgement", &limits);
+    explore("tasks that end", &limits);
+}
+
+/// Every fault there is, in one world.
+#[test]
+fn everything_at_once() {
+    let limits = Limits {
+        budget: Budget {
+            starts: 5,
+            crashes: 2,
+            task_failures: 2,
+            requests: 8,
+            expiries: 3,
+            losses: 2,
+            duplicates: 2,
+            lost_answers: 3,
+            failed_manifests: 1,
+            deletions: 4,
+        },
+        concurrent: 2,
+        records: 4,
+        calm_tasks: false,
+        calm_log: false,
+        finishing: true,
+        recovery_sample: 20,
+        must_see: &["a checkpoint is aborted", "an acknowledgement is late", "a lost answer is settled"],
+    };
+    walk("everything at once", &limits, 60_000);
 }
 
 /// Stale coordinators and their successors, crashes, lost answers, deletions: the log.
