@@ -1,0 +1,125 @@
+//! `strandline checkpoints`: a window into a checkpoint storage.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use indicatif::{HumanBytes, HumanCount};
+use strandline_checkpoint_storage::{CompletedCheckpoint, Storage};
+use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
+
+use crate::Failure;
+use crate::cli::{CheckpointsArgs, CheckpointsCommand};
+
+pub(crate) fn checkpoints(args: &CheckpointsArgs) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime =
+        runtime.map_err(|e| Error::new(ErrorKind::Unavailable, "no threads to be had").caused_by(e))?;
+    match &args.command {
+        CheckpointsCommand::List(storage) => runtime.block_on(list(&open(&storage.uri)?)),
+        CheckpointsCommand::Verify { storage, id } => {
+            runtime.block_on(verify(&open(&storage.uri)?, id.map(CheckpointId)))
+        }
+        CheckpointsCommand::Sweep { storage, dry_run } => {
+            runtime.block_on(sweep(&open(&storage.uri)?, *dry_run))
+        }
+    }
+}
+
+/// Opens a storage; a path may be relative.
+fn open(uri: &str) -> Result<Storage> {
+    if uri.contains("://") {
+        return Storage::open(uri);
+    }
+    let path = std::path::absolute(uri).map_err(|e| {
+        Error::invalid("the path of the storage cannot be used").with("path", uri).caused_by(e)
+    })?;
+    if !path.is_dir() {
+        return Err(
+            Error::new(ErrorKind::NotFound, "there is no such directory").with("path", path.display())
+        );
+    }
+    Storage::in_dir(path)
+}
+
+async fn list(storage: &Storage) -> Result<(), Failure> {
+    let history = storage.history().await?;
+    if history.completed.is_empty() {
+        println!("no checkpoints in {}", storage.uri());
+    } else {
+        println!(
+            "{:>8}  {:<10}  {:<20}  {:>10}  {:>10}  {:>9}  operators",
+            "id", "kind", "time (UTC)", "written", "full", "took"
+        );
+    }
+    let mut good = true;
+    for completed in &history.completed {
+        match line(storage, completed).await {
+            Ok(line) => println!("{line}"),
+            Err(error) => {
+                good = false;
+                println!("{:>8}  {error}", completed.checkpoint.0);
+            }
+        }
+    }
+    for slot in &history.unreadable {
+        good = false;
+        println!("slot {} of the commit log: {}", slot.slot, slot.error);
+    }
+    if good { Ok(()) } else { Err(Failure::Shown) }
+}
+
+async fn line(storage: &Storage, completed: &CompletedCheckpoint) -> Result<String> {
+    let manifest = storage.read_manifest(completed).await?;
+    let time = UNIX_EPOCH + Duration::from_millis(manifest.created_unix_ms);
+    let operators: Vec<_> =
+        manifest.operators.iter().map(|o| format!("{}×{}", o.id, o.parallelism)).collect();
+    Ok(format!(
+        "{:>8}  {:<10}  {:<20}  {:>10}  {:>10}  {:>6} ms  {}",
+        completed.checkpoint.0,
+        format!("{:?}", completed.kind).to_lowercase(),
+        humantime::format_rfc3339_seconds(time).to_string(),
+        HumanBytes(manifest.trace.bytes).to_string(),
+        HumanBytes(manifest.trace.full_bytes).to_string(),
+        manifest.trace.duration_us / 1_000,
+        operators.join(" "),
+    ))
+}
+
+async fn verify(storage: &Storage, id: Option<CheckpointId>) -> Result<(), Failure> {
+    let ids = match id {
+        Some(id) => vec![id],
+        None => storage.completed().await?.iter().map(|completed| completed.checkpoint).collect(),
+    };
+    let mut good = true;
+    for id in ids {
+        let report = storage.verify(id).await?;
+        let (files, bytes) = (HumanCount(report.files), HumanBytes(report.bytes));
+        if report.is_good() {
+            println!("checkpoint {id}: good, {files} files, {bytes}");
+        }
+        good &= report.is_good();
+        for bad in &report.bad {
+            println!("checkpoint {id}: bad: {bad}");
+        }
+    }
+    if good { Ok(()) } else { Err(Failure::Shown) }
+}
+
+async fn sweep(storage: &Storage, dry_run: bool) -> Result<(), Failure> {
+    let report = if dry_run { storage.plan_sweep().await? } else { storage.sweep().await? };
+    let verb = if dry_run { "would delete" } else { "deleted" };
+    for file in &report.deleted {
+        println!("{verb} {file}");
+    }
+    for file in &report.foreign {
+        println!("left alone, not ours: {file}");
+    }
+    for slot in &report.unreadable_slots {
+        println!("nothing is deleted while slot {} of the log cannot be read: {}", slot.slot, slot.error);
+    }
+    for error in &report.unreadable_manifests {
+        println!("files are kept for a checkpoint that cannot be read: {error}");
+    }
+    let (files, freed) = (HumanCount(report.deleted.len() as u64), HumanBytes(report.freed_bytes));
+    println!("{verb} {files} files ({freed}); {} checkpoints stay", report.retained.len());
+    Ok(())
+}

@@ -1,0 +1,153 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use strandline_runtime::StartFrom;
+use strandline_state_api::CheckpointId;
+
+/// Streaming jobs that survive.
+///
+/// Exit codes: 0 finished or stopped gracefully, 1 failed, 2 a mistake in the command line or the job file, 130 cut off by
+/// a second Ctrl-C.
+#[derive(Debug, Parser)]
+#[command(name = "strandline", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Runs a job; resumes it from its newest checkpoint if there is one.
+    Run(RunArgs),
+    /// Kills a job hard in mid-stream a few times, and shows that its results are still exact.
+    Demo(DemoArgs),
+    /// Looks into the checkpoints of a job.
+    Checkpoints(CheckpointsArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RunArgs {
+    /// The job file.
+    #[arg(value_name = "JOB.toml")]
+    pub(crate) job: PathBuf,
+    /// Where to start: `latest` (an error when there is no checkpoint), the number of a checkpoint, or `none` for a new job.
+    /// Without this: the newest checkpoint that verifies, or a new job when there is none.
+    #[arg(long, value_name = "latest|ID|none")]
+    pub(crate) from: Option<From>,
+    /// Overrides the parallelism of the job file; any number restores any checkpoint.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) parallelism: Option<u32>,
+    /// Prints one JSON object about the run to the standard output at its end.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Overrides a value of the job file, for example `--set checkpoint.interval=1s`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<String>,
+    /// How progress is shown on the standard error.
+    #[arg(long, value_enum, default_value_t = ProgressMode::Auto)]
+    pub(crate) progress: ProgressMode,
+}
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProgressMode {
+    /// A line that changes on a terminal, plain lines elsewhere.
+    Auto,
+    /// A plain line every few seconds.
+    Plain,
+    /// Each event as a JSON object on a line of its own.
+    Json,
+    /// Only what goes wrong.
+    None,
+}
+
+/// Where a run starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct From(pub(crate) StartFrom);
+
+impl FromStr for From {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "latest" => Ok(Self(StartFrom::Latest)),
+            "none" => Ok(Self(StartFrom::Fresh)),
+            id => match id.parse() {
+                Ok(id) => Ok(Self(StartFrom::Checkpoint(CheckpointId(id)))),
+                Err(_) => Err("expected `latest`, the number of a checkpoint, or `none`".into()),
+            },
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DemoArgs {
+    /// How many records to make.
+    #[arg(long, value_name = "N", default_value_t = 3_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
+    pub(crate) records: u64,
+    /// How often to kill the job.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) kills: u32,
+    /// Works in this directory (which must be new or empty) and keeps it. Without this: in a temporary one.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Keeps the temporary directory.
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CheckpointsArgs {
+    #[command(subcommand)]
+    pub(crate) command: CheckpointsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CheckpointsCommand {
+    /// Lists the checkpoints that exist, oldest first.
+    List(StorageArgs),
+    /// Reads a checkpoint whole and compares every file with its hash.
+    Verify {
+        #[command(flatten)]
+        storage: StorageArgs,
+        /// Which checkpoint; all of them unless given.
+        id: Option<u64>,
+    },
+    /// Deletes what no retained checkpoint needs.
+    Sweep {
+        #[command(flatten)]
+        storage: StorageArgs,
+        /// Only tells what would be deleted.
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StorageArgs {
+    /// Where the checkpoints are: a path or `file:///…`.
+    #[arg(value_name = "STORAGE")]
+    pub(crate) uri: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn starting_points_are_understood() {
+        let parse = |text: &str| text.parse::<From>().map(|from| from.0);
+        assert_eq!(parse("latest"), Ok(StartFrom::Latest));
+        assert_eq!(parse("17"), Ok(StartFrom::Checkpoint(CheckpointId(17))));
+        assert_eq!(parse("none"), Ok(StartFrom::Fresh));
+        assert!(parse("newest").is_err());
+    }
+}

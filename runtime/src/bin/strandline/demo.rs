@@ -1,0 +1,209 @@
+//! `strandline demo`: the main promise, shown in a few seconds.
+//!
+//! It makes a day of orders, lets a job sum them up undisturbed, then runs the same job again, kills it hard in
+//! mid-stream, resumes it, kills it again, changes its parallelism, and compares the results record by record.
+
+mod child;
+mod compare;
+mod orders;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanBytes, HumanCount};
+use strandline_state_api::{Error, ErrorKind, Result};
+
+use crate::Failure;
+use crate::cli::DemoArgs;
+use child::{Child, End};
+
+/// The job: sums for each user and minute. `{rate}` slows the disturbed runs down, so that there is time to kill them.
+const JOB: &str = r#"# The job of `strandline demo`: what each user ordered in each minute.
+name = "orders"
+parallelism = 2
+
+[checkpoint]
+storage = "checkpoints"
+interval = "100ms"
+retained = 3
+
+[source]
+type = "csv"
+path = "orders"
+columns = ["time:int", "user", "amount:int"]
+event_time = "time"
+watermark_delay = "5s"   # orders come up to 5 s late
+
+[[step]]
+filter = "amount > 0"
+
+[[step]]
+key_by = "user"
+window = "1m"
+aggregate = ["count as orders", "sum(amount) as total", "max(amount) as largest"]
+
+[sink]
+type = "csv"
+path = "results"
+"#;
+
+/// The parallelism of each run in turn.
+const PARALLELISM: [u32; 4] = [2, 2, 3, 1];
+
+pub(crate) fn demo(args: &DemoArgs) -> Result<(), Failure> {
+    let place = Place::new(args)?;
+    let folder = place.path();
+    println!(
+        "strandline demo: {} orders, summed for each user and minute of event time",
+        HumanCount(args.records)
+    );
+    println!("in {}\n", folder.display());
+    let equal = show(args, folder)?;
+    println!();
+    if place.is_kept() {
+        println!("Kept: {}/job.toml with its input, results and checkpoints.", folder.display());
+    } else {
+        println!("Removed its files; `--dir DIR` keeps them to look around, `--keep` leaves them in place.");
+    }
+    if equal { Ok(()) } else { Err(Failure::Shown) }
+}
+
+/// Does everything; says whether the results are equal.
+fn show(args: &DemoArgs, folder: &Path) -> Result<bool> {
+    let started = Instant::now();
+    let input = orders::write(&folder.join("orders"), args.records)?;
+    let (files, bytes) = (input.files, HumanBytes(input.bytes));
+    step("input", &format!("{files} CSV files, {bytes}, orders up to 5 s out of order"), started);
+
+    fs::write(folder.join("job.toml"), JOB).map_err(|e| failed("the job file cannot be written", e))?;
+    let started = Instant::now();
+    let overrides = ["sink.path=expected", "checkpoint.enabled=false"].map(String::from);
+    let reference = Child::start(folder, PARALLELISM[0], &overrides)?;
+    let rate = match reference.watch(|_| false)? {
+        End::Ended(run) => run.rate(),
+        End::Killed(_) => 0.0,
+    };
+    let rate = HumanCount(rate as u64);
+    step("undisturbed", &format!("parallelism {}, {rate} orders/s", PARALLELISM[0]), started);
+
+    println!();
+    let attempts = disturbed(args, folder)?;
+    println!();
+
+    let started = Instant::now();
+    let found = compare::compare(&folder.join("expected"), &folder.join("results"))?;
+    let results = HumanCount(found.expected);
+    if found.is_equal() {
+        step("compared", &format!("{results} results, the same in both, each exactly once"), started);
+        let again = HumanCount(attempts.orders_read.saturating_sub(args.records));
+        println!(
+            "\nThe killed job gave the result of the undisturbed one: {} kills, {} changes of parallelism, \
+             {} checkpoints;\n{again} orders were read again after the kills and counted once.",
+            attempts.kills, attempts.rescales, attempts.checkpoints
+        );
+    } else {
+        step("compared", &format!("NOT EQUAL: {found}"), started);
+    }
+    Ok(found.is_equal())
+}
+
+/// What happened in the runs that were killed.
+#[derive(Debug, Default)]
+struct Attempts {
+    kills: u32,
+    rescales: u32,
+    checkpoints: u64,
+    orders_read: u64,
+}
+
+/// Runs the job, kills it `args.kills` times, and lets the last run finish.
+fn disturbed(args: &DemoArgs, folder: &Path) -> Result<Attempts> {
+    let mut random = fastrand::Rng::with_seed(args.records);
+    // Undisturbed this would take five seconds, whatever the machine: time for a few checkpoints and kills.
+    let rate = (args.records / 5).max(1);
+    let overrides = [format!("source.rate={rate}")];
+    let mut attempts = Attempts::default();
+    let mut before = PARALLELISM[0];
+    for run in 1u32.. {
+        let last = attempts.kills == args.kills;
+        let parallelism = PARALLELISM[(run as usize - 1) % PARALLELISM.len()];
+        attempts.rescales += u32::from(parallelism != before);
+        before = parallelism;
+        let started = Instant::now();
+        let child = Child::start(folder, parallelism, if last { &[] } else { &overrides })?;
+        // At least one checkpoint of its own, so that each run gets somewhere; then somewhere before the next.
+        let wanted = 1 + random.u64(0..3);
+        let end = child.watch(|seen| !last && seen.checkpoints >= wanted && seen.read > 0)?;
+        let (seen, finished) = match end {
+            End::Ended(seen) => (seen, true),
+            End::Killed(seen) => (seen, false),
+        };
+        attempts.checkpoints += seen.checkpoints;
+        attempts.orders_read += seen.read;
+        let from = match seen.from {
+            Some(id) => format!("from checkpoint {id}"),
+            None => "from the beginning".to_owned(),
+        };
+        let read = HumanCount(seen.read);
+        let end = match (finished, seen.last_checkpoint) {
+            (true, _) => format!("read {read} more orders and finished"),
+            (false, Some(id)) => format!("killed after {read} orders and checkpoint {id}"),
+            (false, None) => format!("killed after {read} orders"),
+        };
+        step(&format!("run {run}"), &format!("parallelism {parallelism}, {from}: {end}"), started);
+        if finished {
+            break;
+        }
+        attempts.kills += 1;
+    }
+    Ok(attempts)
+}
+
+/// One line: what, how it went, and how long it took.
+fn step(what: &str, how: &str, started: Instant) {
+    println!("  {what:<12} {how:<78} {:>6}", crate::report::seconds(started.elapsed()));
+}
+
+/// Where the demo works.
+#[derive(Debug)]
+enum Place {
+    Kept(PathBuf),
+    Temporary(tempfile::TempDir),
+}
+
+impl Place {
+    fn new(args: &DemoArgs) -> Result<Self, Failure> {
+        let Some(path) = &args.dir else {
+            let folder = tempfile::Builder::new().prefix("strandline-demo-").tempdir();
+            let folder = folder.map_err(|e| failed("no temporary directory can be made", e))?;
+            return Ok(if args.keep { Self::Kept(folder.keep()) } else { Self::Temporary(folder) });
+        };
+        fs::create_dir_all(path).map_err(|e| failed("the directory cannot be made", e))?;
+        let mut entries = fs::read_dir(path).map_err(|e| failed("the directory cannot be read", e))?;
+        if entries.next().is_some() {
+            let text = format!("error: {} is not empty; choose a new directory\n", path.display());
+            return Err(Failure::Usage(text));
+        }
+        let path = path.canonicalize().map_err(|e| failed("the directory cannot be read", e))?;
+        Ok(Self::Kept(path))
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Kept(path) => path,
+            Self::Temporary(folder) => folder.path(),
+        }
+    }
+
+    fn is_kept(&self) -> bool {
+        matches!(self, Self::Kept(_))
+    }
+}
+
+/// How long a child may show no sign of life.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn failed(message: &str, e: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::new(ErrorKind::Unavailable, message).caused_by(e)
+}

@@ -1,0 +1,113 @@
+//! Whether two directories hold the same results, whatever their files and order.
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use strandline_state_api::Result;
+
+use super::failed;
+
+/// What is different.
+#[derive(Debug)]
+pub(super) struct Difference {
+    pub(super) expected: u64,
+    pub(super) found: u64,
+    /// Results that are missing, or there too rarely.
+    pub(super) missing: Vec<String>,
+    /// Results that should not be there, or not so often.
+    pub(super) surplus: Vec<String>,
+    /// Files that are no finished results.
+    pub(super) unfinished: u64,
+}
+
+impl Difference {
+    pub(super) fn is_equal(&self) -> bool {
+        self.missing.is_empty() && self.surplus.is_empty() && self.unfinished == 0
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} results expected, {} found", self.expected, self.found)?;
+        for (what, lines) in [("missing", &self.missing), ("surplus", &self.surplus)] {
+            if let Some(first) = lines.first() {
+                write!(f, "; {} {what}, the first is {first}", lines.len())?;
+            }
+        }
+        if self.unfinished > 0 {
+            write!(f, "; {} files are not finished", self.unfinished)?;
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn compare(expected: &Path, found: &Path) -> Result<Difference> {
+    let (expected, _) = lines(expected)?;
+    let (found, unfinished) = lines(found)?;
+    let (mut missing, mut surplus) = (Vec::new(), Vec::new());
+    let (mut a, mut b) = (expected.iter().peekable(), found.iter().peekable());
+    loop {
+        match (a.peek(), b.peek()) {
+            (Some(x), Some(y)) if x == y => {
+                a.next();
+                b.next();
+            }
+            (Some(x), Some(y)) if x > y => surplus.extend(b.next().cloned()),
+            (None, Some(_)) => surplus.extend(b.next().cloned()),
+            (Some(_), _) => missing.extend(a.next().cloned()),
+            (None, None) => break,
+        }
+    }
+    let (expected, found) = (expected.len() as u64, found.len() as u64);
+    Ok(Difference { expected, found, missing, surplus, unfinished })
+}
+
+/// All lines of the finished files in `folder`, sorted, and how many files are not finished.
+fn lines(folder: &Path) -> Result<(Vec<String>, u64)> {
+    let (mut lines, mut unfinished) = (Vec::new(), 0);
+    let mut read = || -> std::io::Result<()> {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+            if hidden {
+                unfinished += 1;
+            } else {
+                lines.extend(fs::read_to_string(path)?.lines().map(str::to_owned));
+            }
+        }
+        Ok(())
+    };
+    read().map_err(|e| failed("the results cannot be read", e))?;
+    lines.sort_unstable();
+    Ok((lines, unfinished))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_doubled_and_unfinished_results_are_seen() {
+        let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let write = |folder: usize, name: &str, text: &str| {
+            fs::write(folders[folder].path().join(name), text).unwrap()
+        };
+        let compare = || compare(folders[0].path(), folders[1].path()).unwrap();
+        write(0, "a", "1\n2\n");
+        write(0, "b", "3\n");
+        write(1, "x", "3\n2\n1\n");
+        assert!(compare().is_equal());
+        write(1, "y", "2\n");
+        assert_eq!(compare().surplus, ["2"]);
+        write(1, "x", "2\n1\n");
+        write(1, "y", "0\n");
+        let difference = compare();
+        assert_eq!(
+            (&*difference.surplus, &*difference.missing),
+            (&["0".to_owned()][..], &["3".to_owned()][..])
+        );
+        write(1, ".z", "");
+        assert_eq!(compare().unfinished, 1);
+    }
+}

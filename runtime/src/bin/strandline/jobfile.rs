@@ -1,0 +1,81 @@
+//! The job file: what it may say, checked before anything runs.
+//!
+//! A job file is TOML. It is read into a tree that knows where each key and value stands, so that every mistake is shown
+//! at its place, with what was expected there. Columns and their types are followed through all steps.
+
+mod aggregate;
+mod expression;
+mod problem;
+mod section;
+mod settings;
+mod sink;
+mod source;
+mod step;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use strandline_runtime::connectors::Column;
+
+pub(crate) use aggregate::{Aggregate, Function};
+pub(crate) use expression::{Expression, compare};
+pub(crate) use settings::{Backend, Settings};
+pub(crate) use sink::{SinkFormat, SinkSpec};
+pub(crate) use source::{SourceKind, SourceSpec};
+pub(crate) use step::{Emit, Group, Step};
+
+use problem::{Documents, Problem};
+use section::Section;
+use tree::Tree;
+
+/// A job as its file describes it, checked.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) settings: Settings,
+    pub(crate) source: SourceSpec,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) sink: SinkSpec,
+    /// The columns of the rows that reach the sink.
+    pub(crate) output: Vec<Column>,
+}
+
+impl Job {
+    /// Reads the file at `path`; each of `overrides` is a `key=value` that replaces what the file says.
+    ///
+    /// # Errors
+    /// The text to show: where the mistake is, what was expected, and often what was meant.
+    pub(crate) fn load(path: &Path, overrides: &[String], color: bool) -> Result<Self, String> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| format!("error: the job file {} cannot be read: {e}\n", path.display()))?;
+        let mut documents = Documents::new(path.display().to_string(), text, overrides);
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+        Self::parse(&mut documents, &folder).map_err(|problem| documents.render(&problem, color))
+    }
+
+    fn parse(documents: &mut Documents, folder: &Path) -> Result<Self, Problem> {
+        let tree = Tree::parse(documents)?;
+        let keys = &[
+            "name",
+            "parallelism",
+            "batch_size",
+            "chain",
+            "checkpoint",
+            "restart",
+            "state",
+            "source",
+            "step",
+            "sink",
+        ];
+        let job = Section::new(tree.root(), "a job", keys)?;
+        let settings = Settings::parse(&job, folder)?;
+        let mut source = SourceSpec::parse(job.required("source")?, folder)?;
+        let (steps, output) = step::parse_all(job.optional("step"), &mut source)?;
+        let sink = SinkSpec::parse(job.required("sink")?, folder, &output)?;
+        sink.check_against(&source, job.required("sink")?)?;
+        Ok(Self { settings, source, steps, sink, output })
+    }
+}

@@ -1,0 +1,143 @@
+//! Typed access to the tables of a job file.
+
+use std::time::Duration;
+
+use super::problem::{Place, Problem};
+use super::tree::{Entry, Node, TreeValue};
+
+/// A table whose keys are known.
+#[derive(Debug)]
+pub(super) struct Section<'a> {
+    node: &'a Node,
+    entries: &'a [Entry],
+    what: &'static str,
+}
+
+impl<'a> Section<'a> {
+    /// Takes `node` for a table that has no other keys than `keys`.
+    pub(super) fn new(node: &'a Node, what: &'static str, keys: &[&str]) -> Result<Self, Problem> {
+        let section = Self::open(node, what)?;
+        match section.entries.iter().find(|entry| !keys.contains(&entry.key.as_str())) {
+            Some(entry) => Err(Problem::unknown(&entry.place, &format!("key of {what}"), &entry.key, keys)),
+            None => Ok(section),
+        }
+    }
+
+    /// Takes `node` for a table whose keys depend on one of them.
+    pub(super) fn open(node: &'a Node, what: &'static str) -> Result<Self, Problem> {
+        match &node.value {
+            TreeValue::Table(entries) => Ok(Self { node, entries, what }),
+            _ => Err(node.unexpected(&format!("a table that describes {what}"))),
+        }
+    }
+
+    pub(super) fn place(&self) -> &'a Place {
+        &self.node.place
+    }
+
+    pub(super) fn entries(&self) -> &'a [Entry] {
+        self.entries
+    }
+
+    pub(super) fn optional(&self, key: &str) -> Option<&'a Node> {
+        self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node)
+    }
+
+    pub(super) fn required(&self, key: &str) -> Result<&'a Node, Problem> {
+        self.optional(key).ok_or_else(|| {
+            let label = format!("expected a key `{key}` here");
+            Problem::new(&self.node.place, format!("{} has no `{key}`", self.what), label)
+        })
+    }
+
+    pub(super) fn text(&self, key: &str) -> Result<Option<&'a str>, Problem> {
+        self.optional(key).map(text).transpose()
+    }
+
+    pub(super) fn bool(&self, key: &str) -> Result<Option<bool>, Problem> {
+        let read = |node: &Node| match node.value {
+            TreeValue::Bool(value) => Ok(value),
+            _ => Err(node.unexpected("`true` or `false`")),
+        };
+        self.optional(key).map(read).transpose()
+    }
+
+    /// An integer of at least `least`.
+    pub(super) fn integer(&self, key: &str, least: i64) -> Result<Option<u64>, Problem> {
+        let read = |node: &Node| match node.value {
+            TreeValue::Integer(value) if value >= least.max(0) => Ok(value as u64),
+            TreeValue::Integer(_) => {
+                let message = format!("`{key}` is at least {least}");
+                Err(Problem::new(&node.place, message, "this is less"))
+            }
+            _ => Err(node.unexpected("an integer")),
+        };
+        self.optional(key).map(read).transpose()
+    }
+
+    /// As [`integer`](Self::integer), for what fits into 32 bits.
+    pub(super) fn small_integer(&self, key: &str, least: u32) -> Result<Option<u32>, Problem> {
+        let Some(value) = self.integer(key, i64::from(least))? else { return Ok(None) };
+        let too_large = |_| {
+            let place = self.optional(key).map_or(&self.node.place, |node| &node.place);
+            Problem::new(place, format!("`{key}` is at most {}", u32::MAX), "this is more")
+        };
+        u32::try_from(value).map(Some).map_err(too_large)
+    }
+
+    pub(super) fn duration(&self, key: &str) -> Result<Option<Duration>, Problem> {
+        self.optional(key).map(duration).transpose()
+    }
+
+    /// A size in bytes: an integer, or text like "16 MiB".
+    pub(super) fn size(&self, key: &str) -> Result<Option<u64>, Problem> {
+        let Some(node) = self.optional(key) else { return Ok(None) };
+        let size = match &node.value {
+            TreeValue::Integer(bytes) => u64::try_from(*bytes).ok(),
+            TreeValue::Text(text) => bytes(text),
+            _ => None,
+        };
+        let expected = "a size of at least 1 byte, for example \"16 MiB\"";
+        size.filter(|&size| size > 0).map(Some).ok_or_else(|| node.unexpected(expected))
+    }
+}
+
+/// The text of a node.
+pub(super) fn text(node: &Node) -> Result<&str, Problem> {
+    match &node.value {
+        TreeValue::Text(text) => Ok(text),
+        _ => Err(node.unexpected("a string")),
+    }
+}
+
+/// The duration that a node says, for example "250ms".
+pub(super) fn duration(node: &Node) -> Result<Duration, Problem> {
+    let example = "expected a duration, for example \"250ms\", \"10s\" or \"1h 30m\"";
+    let TreeValue::Text(text) = &node.value else {
+        return Err(Problem::new(&node.place, example, format!("this is {}", node.kind())));
+    };
+    humantime::parse_duration(text).map_err(|e| Problem::new(&node.place, example, e.to_string()))
+}
+
+/// The text of a node, or of each element of an array.
+pub(super) fn texts(node: &Node) -> Result<Vec<(&str, &Node)>, Problem> {
+    match &node.value {
+        TreeValue::Text(text) => Ok(vec![(text, node)]),
+        TreeValue::Array(items) => items.iter().map(|item| Ok((text(item)?, item))).collect(),
+        _ => Err(node.unexpected("a string or an array of strings")),
+    }
+}
+
+fn bytes(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at_checked(digits)?;
+    let shift = match unit.trim() {
+        "" | "B" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(1 << shift)
+}

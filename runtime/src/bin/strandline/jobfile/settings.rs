@@ -1,0 +1,139 @@
+//! How the job runs: everything but what it computes.
+
+use std::path::Path;
+use std::time::Duration;
+
+use strandline_runtime::{CheckpointConfig, RestartStrategy};
+use strandline_state_api::{OperatorId, SnapshotKind};
+
+use super::problem::Problem;
+use super::section::{self, Section};
+
+/// What keeps keyed state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Backend {
+    /// Native values in memory.
+    Memory,
+}
+
+/// How the job runs.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) name: String,
+    pub(crate) parallelism: u32,
+    pub(crate) batch_size: Option<usize>,
+    pub(crate) chain: bool,
+    pub(crate) checkpoint: Option<CheckpointConfig>,
+    pub(crate) restart: RestartStrategy,
+    pub(crate) backend: Backend,
+}
+
+const BACKENDS: [(&str, Backend); 1] = [("memory", Backend::Memory)];
+
+impl Settings {
+    pub(super) fn parse(job: &Section<'_>, folder: &Path) -> Result<Self, Problem> {
+        let name = match job.optional("name") {
+            None => "job".to_owned(),
+            Some(node) => {
+                let text = section::text(node)?;
+                OperatorId::new(text).map_err(|_| {
+                    let label = "expected 1 to 120 letters, digits, `-`, `_` or `.`";
+                    Problem::new(&node.place, format!("{text:?} cannot be the name of a job"), label)
+                })?;
+                text.to_owned()
+            }
+        };
+        Ok(Self {
+            name,
+            parallelism: job.small_integer("parallelism", 1)?.unwrap_or(1),
+            batch_size: job.small_integer("batch_size", 1)?.map(|size| size as usize),
+            chain: job.bool("chain")?.unwrap_or(false),
+            checkpoint: checkpoint(job, folder)?,
+            restart: restart(job)?,
+            backend: backend(job)?,
+        })
+    }
+}
+
+fn checkpoint(job: &Section<'_>, folder: &Path) -> Result<Option<CheckpointConfig>, Problem> {
+    let Some(node) = job.optional("checkpoint") else { return Ok(None) };
+    let keys = &[
+        "enabled",
+        "storage",
+        "interval",
+        "min_pause",
+        "timeout",
+        "max_concurrent",
+        "tolerable_failures",
+        "retained",
+        "incremental",
+    ];
+    let section = Section::new(node, "checkpoints", keys)?;
+    let storage = storage(section.required("storage")?, folder)?;
+    let mut config = CheckpointConfig::new(storage, Duration::from_secs(10));
+    if let Some(node) = section.optional("interval") {
+        config.interval = match section::text(node) {
+            Ok("off") => None,
+            _ => Some(section::duration(node)?),
+        };
+        if config.interval == Some(Duration::ZERO) {
+            let label = "expected more than nothing, or \"off\" for checkpoints at the end only";
+            return Err(Problem::new(&node.place, "the interval of checkpoints is zero", label));
+        }
+    }
+    config.min_pause = section.duration("min_pause")?.unwrap_or(config.min_pause);
+    config.timeout = section.duration("timeout")?.unwrap_or(config.timeout);
+    config.max_concurrent = section.small_integer("max_concurrent", 1)?.unwrap_or(config.max_concurrent);
+    config.tolerable_failures =
+        section.small_integer("tolerable_failures", 0)?.unwrap_or(config.tolerable_failures);
+    config.retained = section.small_integer("retained", 1)?.unwrap_or(config.retained);
+    if section.bool("incremental")? == Some(false) {
+        config.kind = SnapshotKind::Full;
+    }
+    Ok((section.bool("enabled")? != Some(false)).then_some(config))
+}
+
+/// A store: a URL, or a path, which is one of the file system.
+fn storage(node: &super::tree::Node, folder: &Path) -> Result<String, Problem> {
+    let text = section::text(node)?;
+    match text.split_once("://") {
+        None if text.is_empty() => {
+            Err(node.unexpected("a path or a URL, for example \"file:///var/checkpoints\""))
+        }
+        None => Ok(format!("file://{}", folder.join(text).display())),
+        Some(("file", path)) if !path.starts_with('/') => {
+            let label =
+                "expected an absolute path after file://; a path alone is taken from the job file's folder";
+            Err(Problem::new(&node.place, "the path of the checkpoint storage is relative", label))
+        }
+        Some(("file" | "memory", _)) => Ok(text.to_owned()),
+        Some((scheme, _)) => {
+            let label = "expected `file://` or `memory://`";
+            Err(Problem::new(&node.place, format!("checkpoints cannot be stored in `{scheme}://`"), label))
+        }
+    }
+}
+
+fn restart(job: &Section<'_>) -> Result<RestartStrategy, Problem> {
+    let (mut attempts, mut delay) = (3, Duration::from_secs(1));
+    if let Some(node) = job.optional("restart") {
+        let section = Section::new(node, "restarts", &["attempts", "delay"])?;
+        attempts = section.small_integer("attempts", 0)?.unwrap_or(attempts);
+        delay = section.duration("delay")?.unwrap_or(delay);
+    }
+    Ok(match attempts {
+        0 => RestartStrategy::None,
+        attempts => RestartStrategy::FixedDelay { attempts, delay },
+    })
+}
+
+fn backend(job: &Section<'_>) -> Result<Backend, Problem> {
+    let Some(node) = job.optional("state") else { return Ok(Backend::Memory) };
+    let section = Section::new(node, "state", &["backend"])?;
+    let Some(node) = section.optional("backend") else { return Ok(Backend::Memory) };
+    let name = section::text(node)?;
+    let found = BACKENDS.iter().find(|(known, _)| *known == name);
+    found.map(|(_, backend)| *backend).ok_or_else(|| {
+        Problem::unknown(&node.place, "state backend", name, &BACKENDS.map(|(known, _)| known))
+    })
+}

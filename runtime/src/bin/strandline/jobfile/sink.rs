@@ -1,0 +1,101 @@
+//! Where the results go.
+
+use std::path::{Path, PathBuf};
+
+use strandline_runtime::connectors::{Column, ColumnType};
+
+use super::problem::Problem;
+use super::section::{self, Section};
+use super::source::SourceSpec;
+use super::tree::Node;
+
+/// How rows are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SinkFormat {
+    Csv { header: bool },
+    Json,
+}
+
+/// The sink of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum SinkSpec {
+    Files {
+        directory: PathBuf,
+        format: SinkFormat,
+    },
+    Stdout(SinkFormat),
+    /// Forgets everything; `checksum` adds up what proves that each key was counted once.
+    Discard {
+        checksum: bool,
+    },
+}
+
+const TYPES: [&str; 4] = ["csv", "json", "stdout", "discard"];
+
+impl SinkSpec {
+    pub(super) fn parse(node: &Node, folder: &Path, columns: &[Column]) -> Result<Self, Problem> {
+        let any = Section::open(node, "a sink")?;
+        let kind = any.required("type")?;
+        let path = |section: &Section<'_>| -> Result<PathBuf, Problem> {
+            let node = section.required("path")?;
+            match section::text(node)? {
+                "" => Err(node.unexpected("the path of a directory")),
+                path => Ok(folder.join(path)),
+            }
+        };
+        match section::text(kind)? {
+            "csv" => {
+                let section = Section::new(node, "a CSV sink", &["type", "path", "header"])?;
+                let format = SinkFormat::Csv { header: section.bool("header")?.unwrap_or(false) };
+                Ok(Self::Files { directory: path(&section)?, format })
+            }
+            "json" => {
+                let section = Section::new(node, "a JSON sink", &["type", "path"])?;
+                Ok(Self::Files { directory: path(&section)?, format: SinkFormat::Json })
+            }
+            "stdout" => {
+                let section = Section::new(node, "a sink to standard output", &["type", "format"])?;
+                match section.text("format")? {
+                    None | Some("csv") => Ok(Self::Stdout(SinkFormat::Csv { header: false })),
+                    Some("json") => Ok(Self::Stdout(SinkFormat::Json)),
+                    Some(other) => {
+                        let place = &section.required("format")?.place;
+                        Err(Problem::unknown(place, "format", other, &["csv", "json"]))
+                    }
+                }
+            }
+            "discard" => {
+                let section = Section::new(node, "a discarding sink", &["type", "checksum"])?;
+                let checksum = section.bool("checksum")?.unwrap_or(false);
+                let wanted = [ColumnType::UInt, ColumnType::UInt];
+                if checksum && !columns.iter().map(|column| column.kind).eq(wanted) {
+                    let found: Vec<_> = columns.iter().map(|c| format!("{}:{}", c.name, c.kind)).collect();
+                    let label = format!("the columns are {}", found.join(", "));
+                    let place = &section.required("checksum")?.place;
+                    let message = "the checksum is of a key and its count: two uint columns";
+                    return Err(Problem::new(place, message, label));
+                }
+                Ok(Self::Discard { checksum })
+            }
+            other => Err(Problem::unknown(&kind.place, "sink type", other, &TYPES)),
+        }
+    }
+
+    /// A job must not read what it writes.
+    pub(super) fn check_against(&self, source: &SourceSpec, node: &Node) -> Result<(), Problem> {
+        let Self::Files { directory, .. } = self else { return Ok(()) };
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        match source.files() {
+            Some(files) if real(&files.path) == real(directory) => {
+                let section = Section::open(node, "a sink")?;
+                let label = "expected a directory that is not the path of the source";
+                Err(Problem::new(
+                    &section.required("path")?.place,
+                    "the job would read its own results",
+                    label,
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Where the rows come from.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use strandline_runtime::connectors::{
+    Column, ColumnType, CsvFiles, Distribution, FileSource, Framing, KeyStreamConfig, OnBadRecord, TextLines,
+    first_header,
+};
+
+use super::problem::{Problem, one_of};
+use super::section::{self, Section};
+use super::tree::Node;
+
+/// The source of a job.
+#[derive(Clone, Debug)]
+pub(crate) struct SourceSpec {
+    pub(crate) kind: SourceKind,
+    /// The columns of its rows.
+    pub(crate) columns: Vec<Column>,
+    /// The column that holds the event time, in milliseconds.
+    pub(crate) event_time: Option<usize>,
+    /// How far behind the newest event time the watermark stays.
+    pub(crate) watermark_delay: Duration,
+    /// At most this many records each second.
+    pub(crate) rate: Option<u64>,
+}
+
+/// What kinds of sources there are.
+#[derive(Clone, Debug)]
+pub(crate) enum SourceKind {
+    Text(Files),
+    Csv { files: Files, delimiter: u8, header: bool, quoted_newlines: bool },
+    Json(Files),
+    Keys(KeyStreamConfig),
+}
+
+/// Files to read.
+#[derive(Clone, Debug)]
+pub(crate) struct Files {
+    pub(crate) path: PathBuf,
+    pub(crate) split_size: u64,
+    pub(crate) on_bad_record: OnBadRecord,
+}
+
+const TYPES: [&str; 4] = ["text", "csv", "json", "keys"];
+const COMMON: [&str; 2] = ["type", "rate"];
+const FILES: [&str; 3] = ["path", "split_size", "on_bad_record"];
+const TIMES: [&str; 2] = ["event_time", "watermark_delay"];
+
+impl SourceSpec {
+    pub(super) fn parse(node: &Node, folder: &Path) -> Result<Self, Problem> {
+        let any = Section::open(node, "a source")?;
+        let kind = any.required("type")?;
+        let keys = |more: &[&[&'static str]]| [&COMMON[..], &more.concat()].concat();
+        let open = |what, keys: &[&str]| Section::new(node, what, keys);
+        let (section, kind, columns) = match section::text(kind)? {
+            "text" => {
+                let section = open("a text source", &keys(&[&FILES]))?;
+                let columns = vec![Column::new("line", ColumnType::Text)];
+                let kind = SourceKind::Text(files(&section, folder)?);
+                (section, kind, columns)
+            }
+            "csv" => {
+                let own = ["columns", "delimiter", "header", "quoted_newlines"];
+                let section = open("a CSV source", &keys(&[&FILES, &TIMES, &own]))?;
+                let (kind, columns) = csv(&section, files(&section, folder)?)?;
+                (section, kind, columns)
+            }
+            "json" => {
+                let section = open("a JSON source", &keys(&[&FILES, &TIMES, &["columns"]]))?;
+                let columns = columns(section.required("columns")?)?;
+                let kind = SourceKind::Json(files(&section, folder)?);
+                (section, kind, columns)
+            }
+            "keys" => {
+                let section = open("a key stream", &keys(&[&["records", "keys", "seed", "distribution"]]))?;
+                let kind = SourceKind::Keys(key_stream(&section)?);
+                (section, kind, vec![Column::new("key", ColumnType::UInt)])
+            }
+            other => return Err(Problem::unknown(&kind.place, "source type", other, &TYPES)),
+        };
+        let event_time = section.optional("event_time").map(|node| event_time(node, &columns)).transpose()?;
+        let delay = section.duration("watermark_delay")?;
+        if let (None, Some(_), Some(node)) = (event_time, delay, section.optional("watermark_delay")) {
+            let label = "expected `event_time = \"column\"` beside it";
+            return Err(Problem::new(&node.place, "a watermark delay needs event times", label));
+        }
+        let rate = section.integer("rate", 1)?;
+        Ok(Self { kind, columns, event_time, watermark_delay: delay.unwrap_or_default(), rate })
+    }
+
+    /// Drops all columns that are neither among `needed` nor the event time, where the format allows it.
+    pub(super) fn keep(&mut self, needed: &[usize]) {
+        let named = matches!(self.kind, SourceKind::Csv { header: true, .. } | SourceKind::Json(_));
+        if !named {
+            return;
+        }
+        let event_time = self.event_time;
+        let kept = |i: &usize| needed.contains(i) || Some(*i) == event_time;
+        let kept: Vec<usize> = (0..self.columns.len()).filter(kept).collect();
+        self.event_time = event_time.and_then(|old| kept.iter().position(|&i| i == old));
+        self.columns = kept.iter().filter_map(|&i| self.columns.get(i).cloned()).collect();
+    }
+
+    /// The files that it reads, if it reads files.
+    pub(crate) fn files(&self) -> Option<&Files> {
+        match &self.kind {
+            SourceKind::Text(files) | SourceKind::Csv { files, .. } | SourceKind::Json(files) => Some(files),
+            SourceKind::Keys(_) => None,
+        }
+    }
+}
+
+fn files(section: &Section<'_>, folder: &Path) -> Result<Files, Problem> {
+    let node = section.required("path")?;
+    let path = section::text(node)?;
+    if path.is_empty() {
+        return Err(node.unexpected("the path of a file or a directory"));
+    }
+    let on_bad_record = match section.text("on_bad_record")? {
+        None | Some("fail") => OnBadRecord::Fail,
+        Some("skip") => OnBadRecord::Skip,
+        Some(other) => {
+            let place = &section.required("on_bad_record")?.place;
+            return Err(Problem::unknown(place, "way to treat bad records", other, &["fail", "skip"]));
+        }
+    };
+    let split_size = section.size("split_size")?.unwrap_or(FileSource::<TextLines>::DEFAULT_SPLIT_SIZE);
+    Ok(Files { path: folder.join(path), split_size, on_bad_record })
+}
+
+fn csv(section: &Section<'_>, files: Files) -> Result<(SourceKind, Vec<Column>), Problem> {
+    let header = section.bool("header")?.unwrap_or(true);
+    let quoted_newlines = section.bool("quoted_newlines")?.unwrap_or(false);
+    let delimiter = match section.text("delimiter")? {
+        None => b',',
+        Some(text) => match text.as_bytes() {
+            [byte] if byte.is_ascii() && !matches!(byte, b'"' | b'\n' | b'\r') => *byte,
+            _ => return Err(section.required("delimiter")?.unexpected("one ASCII character between fields")),
+        },
+    };
+    let columns = match section.optional("columns") {
+        Some(node) => columns(node)?,
+        None if header => header_columns(section, &files.path, delimiter, quoted_newlines)?,
+        None => section.required("columns").and_then(columns)?,
+    };
+    Ok((SourceKind::Csv { files, delimiter, header, quoted_newlines }, columns))
+}
+
+/// All columns of the first file, as text.
+fn header_columns(
+    section: &Section<'_>,
+    path: &Path,
+    delimiter: u8,
+    quoted: bool,
+) -> Result<Vec<Column>, Problem> {
+    let framing = if quoted { Framing::Quoted { delimiter } } else { Framing::Lines };
+    let place = &section.required("path")?.place;
+    let header = first_header(path, framing).map_err(|e| {
+        Problem::new(place, e.to_string(), "without `columns` the header of the first file is needed")
+    })?;
+    let names = CsvFiles::new(Vec::new()).delimiter(delimiter).split(&header);
+    let mut columns: Vec<Column> = Vec::new();
+    for name in names {
+        if columns.iter().any(|column| column.name == name) {
+            let message = format!("the header of the first file has two columns `{name}`");
+            return Err(Problem::new(place, message, "expected `columns` that names those to read"));
+        }
+        columns.push(Column::new(name, ColumnType::Text));
+    }
+    Ok(columns)
+}
+
+/// Columns as `name`, `name:type` or `name:type?`.
+fn columns(node: &Node) -> Result<Vec<Column>, Problem> {
+    let names = ColumnType::NAMES.map(|(name, _)| name);
+    let mut columns: Vec<Column> = Vec::new();
+    for (text, item) in section::texts(node)? {
+        let (name, kind) = text.rsplit_once(':').unwrap_or((text, "text"));
+        let (kind, nullable) = kind.strip_suffix('?').map_or((kind, false), |kind| (kind, true));
+        let Some((_, kind)) = ColumnType::NAMES.into_iter().find(|(known, _)| *known == kind.trim()) else {
+            let start = name.len() + 1;
+            return Err(Problem::unknown(&item.part(start..start + kind.len()), "type", kind, &names)
+                .help("write columns as \"name:type\", with \"?\" behind it where values may be missing"));
+        };
+        let name = name.trim();
+        if name.is_empty() {
+            return Err(item.unexpected("the name of a column"));
+        }
+        if columns.iter().any(|column| column.name == name) {
+            return Err(Problem::new(
+                &item.place,
+                format!("two columns are named `{name}`"),
+                "this is the second",
+            ));
+        }
+        columns.push(Column { name: name.to_owned(), kind, nullable });
+    }
+    if columns.is_empty() {
+        return Err(Problem::new(&node.place, "the source has no columns", "expected at least one"));
+    }
+    Ok(columns)
+}
+
+fn event_time(node: &Node, columns: &[Column]) -> Result<usize, Problem> {
+    let name = section::text(node)?;
+    let known: Vec<_> = columns.iter().map(|column| column.name.as_str()).collect();
+    let found = columns.iter().enumerate().find(|(_, column)| column.name == name);
+    let (index, column) = found.ok_or_else(|| Problem::unknown(&node.place, "column", name, &known))?;
+    if !matches!(column.kind, ColumnType::Int | ColumnType::UInt) || column.nullable {
+        let optional = if column.nullable { "?" } else { "" };
+        let label = format!("this column is {}{optional}", column.kind);
+        let message = "an event time is a column of milliseconds that is never missing: int or uint";
+        return Err(Problem::new(&node.place, message, label));
+    }
+    Ok(index)
+}
+
+fn key_stream(section: &Section<'_>) -> Result<KeyStreamConfig, Problem> {
+    section.required("records")?;
+    let distribution = match section.text("distribution")? {
+        None | Some("uniform") => Distribution::Uniform,
+        Some("zipf") => Distribution::Zipf,
+        Some(other) => {
+            let place = &section.required("distribution")?.place;
+            return Err(Problem::unknown(place, "distribution", other, &["uniform", "zipf"]));
+        }
+    };
+    let config = KeyStreamConfig {
+        records: section.integer("records", 0)?.unwrap_or(0),
+        keys: section.integer("keys", 1)?.unwrap_or(1_000_000),
+        seed: section.integer("seed", 0)?.unwrap_or(42),
+        distribution,
+    };
+    let limit = strandline_runtime::connectors::KeyStream::MAX_ZIPF_KEYS;
+    match section.optional("keys") {
+        Some(node) if distribution == Distribution::Zipf && config.keys > limit => {
+            let expected = one_of(&["uniform"]);
+            let label = format!("expected at most {limit}, or the distribution {expected}");
+            Err(Problem::new(&node.place, "too many keys for Zipf's law", label))
+        }
+        _ => Ok(config),
+    }
+}

@@ -1,0 +1,296 @@
+//! The steps between source and sink, and the columns that each of them leaves.
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+use strandline_runtime::connectors::{Column, ColumnType};
+use strandline_state_api::OperatorId;
+
+use super::aggregate::{self, Aggregate};
+use super::expression::{self, Expression, Tokens, parse_alias};
+use super::problem::{Place, Problem};
+use super::section::{self, Section};
+use super::source::SourceSpec;
+use super::tree::{Node, TreeValue};
+
+/// One step, on columns by their index.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    /// Keeps the rows for which it holds.
+    Filter(Expression),
+    /// Keeps these columns, in this order.
+    Project(Vec<usize>),
+    /// Each word of this text column becomes a row.
+    Words(usize),
+    /// Groups rows by key and aggregates them.
+    Group(Group),
+}
+
+/// Rows grouped by key, and perhaps by windows of time.
+#[derive(Clone, Debug)]
+pub(crate) struct Group {
+    /// Under which its state is found again.
+    pub(crate) id: String,
+    /// The key columns.
+    pub(crate) keys: Vec<(usize, Column)>,
+    /// The size of tumbling windows in milliseconds.
+    pub(crate) window_ms: Option<i64>,
+    pub(crate) aggregates: Vec<Aggregate>,
+    pub(crate) emit: Emit,
+}
+
+/// When a group emits what it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Emit {
+    /// After each change.
+    Changes,
+    /// When the input ends, or the window closes.
+    End,
+}
+
+/// The columns that a step sees; remembers which of them were used.
+#[derive(Debug)]
+pub(super) struct Scope<'a> {
+    columns: &'a [Column],
+    used: RefCell<Vec<usize>>,
+}
+
+impl<'a> Scope<'a> {
+    fn new(columns: &'a [Column]) -> Self {
+        Self { columns, used: RefCell::default() }
+    }
+
+    pub(super) fn column(&self, index: usize) -> Option<&'a Column> {
+        self.columns.get(index)
+    }
+
+    /// The index of a column.
+    pub(super) fn find(&self, name: &str, place: &Place) -> Result<usize, Problem> {
+        let Some(index) = self.columns.iter().position(|column| column.name == name) else {
+            let known: Vec<_> = self.columns.iter().map(|column| column.name.as_str()).collect();
+            return Err(Problem::unknown(place, "column", name, &known));
+        };
+        self.used.borrow_mut().push(index);
+        Ok(index)
+    }
+
+    fn find_column(&self, name: &str, place: &Place) -> Result<(usize, Column), Problem> {
+        let index = self.find(name, place)?;
+        let column = self.columns.get(index).cloned();
+        Ok((index, column.unwrap_or_else(|| Column::new(name, ColumnType::Text))))
+    }
+}
+
+/// Reads all steps, and narrows `source` to the columns that they need.
+pub(super) fn parse_all(
+    node: Option<&Node>,
+    source: &mut SourceSpec,
+) -> Result<(Vec<Step>, Vec<Column>), Problem> {
+    let items = match node.map(|node| (&node.value, node)) {
+        None => &[],
+        Some((TreeValue::Array(items), _)) => items.as_slice(),
+        Some((_, node)) => return Err(node.unexpected("steps as `[[step]]` tables")),
+    };
+    // The first pass finds every mistake, and which columns of the source are needed; the second counts them anew.
+    let (_, _, needed) = pass(items, source)?;
+    if let Some(needed) = needed {
+        source.keep(&needed);
+    }
+    let (steps, columns, _) = pass(items, source)?;
+    Ok((steps, columns))
+}
+
+type Pass = (Vec<Step>, Vec<Column>, Option<Vec<usize>>);
+
+fn pass(items: &[Node], source: &SourceSpec) -> Result<Pass, Problem> {
+    let mut columns = source.columns.clone();
+    let (mut needed, mut replaced) = (Vec::new(), false);
+    let mut steps = Vec::new();
+    let (mut groups, mut timed) = (0, source.event_time.is_some());
+    for item in items {
+        let scope = Scope::new(&columns);
+        let mut parser = StepParser { scope: &scope, timed, groups: &mut groups };
+        let (step, after) = parser.step(item)?;
+        if !replaced {
+            needed.extend(scope.used.into_inner());
+        }
+        replaced |= after.is_some();
+        // What is emitted at the end of the input has no time.
+        timed &= !matches!(&step, Step::Group(Group { window_ms: None, emit: Emit::End, .. }));
+        columns = after.unwrap_or(columns);
+        steps.push(step);
+    }
+    Ok((steps, columns, replaced.then_some(needed)))
+}
+
+struct StepParser<'a> {
+    scope: &'a Scope<'a>,
+    /// Whether the rows have event times.
+    timed: bool,
+    groups: &'a mut usize,
+}
+
+const STEPS: [&str; 4] = ["filter", "project", "words", "key_by"];
+
+impl StepParser<'_> {
+    /// The step, and the columns after it where they are others.
+    fn step(&mut self, node: &Node) -> Result<(Step, Option<Vec<Column>>), Problem> {
+        let any = Section::open(node, "a step")?;
+        let kind = any.entries().iter().find(|entry| STEPS.contains(&entry.key.as_str()));
+        match kind.map(|entry| (entry.key.as_str(), &entry.node)) {
+            Some(("filter", value)) => {
+                Section::new(node, "a filter", &["filter"])?;
+                Ok((Step::Filter(expression::parse(value, section::text(value)?, self.scope)?), None))
+            }
+            Some(("project", value)) => {
+                Section::new(node, "a projection", &["project"])?;
+                self.project(value)
+            }
+            Some(("words", value)) => {
+                Section::new(node, "a step that splits words", &["words"])?;
+                self.words(value)
+            }
+            Some((_, keys)) => self.group(node, keys),
+            None => Err(match any.entries().first() {
+                Some(entry) => Problem::unknown(&entry.place, "step", &entry.key, &STEPS),
+                None => Problem::new(
+                    any.place(),
+                    "this step does nothing",
+                    format!("expected {}", super::problem::one_of(&STEPS)),
+                ),
+            }),
+        }
+    }
+
+    /// `column` or `column as name`.
+    fn column(&self, node: &Node, text: &str) -> Result<(usize, Column), Problem> {
+        let mut tokens = Tokens::new(node, text)?;
+        let (name, span) = tokens.name("a column")?;
+        let (index, column) = self.scope.find_column(&name, &tokens.place(span))?;
+        let alias = parse_alias(&mut tokens)?;
+        Ok((index, Column { name: alias.unwrap_or(name), ..column }))
+    }
+
+    fn project(&self, node: &Node) -> Result<(Step, Option<Vec<Column>>), Problem> {
+        let (mut indexes, mut columns) = (Vec::new(), Vec::new());
+        for (text, item) in section::texts(node)? {
+            let (index, column) = self.column(item, text)?;
+            push_unique(&mut columns, column, item)?;
+            indexes.push(index);
+        }
+        if columns.is_empty() {
+            return Err(Problem::new(
+                &node.place,
+                "this projection keeps nothing",
+                "expected at least one column",
+            ));
+        }
+        Ok((Step::Project(indexes), Some(columns)))
+    }
+
+    fn words(&self, node: &Node) -> Result<(Step, Option<Vec<Column>>), Problem> {
+        let text = section::text(node)?;
+        let (index, column) = self.column(node, text)?;
+        if column.kind != ColumnType::Text {
+            let label = format!("this column is {}", column.kind);
+            return Err(Problem::new(&node.place, "words are in text only", label));
+        }
+        let renamed = self.scope.column(index).is_some_and(|before| before.name != column.name);
+        let name = if renamed { column.name } else { "word".to_owned() };
+        Ok((Step::Words(index), Some(vec![Column::new(name, ColumnType::Text)])))
+    }
+
+    fn group(&mut self, node: &Node, keys: &Node) -> Result<(Step, Option<Vec<Column>>), Problem> {
+        let known = &["key_by", "aggregate", "window", "emit", "id"];
+        let section = Section::new(node, "a group", known)?;
+        *self.groups += 1;
+        let id = match section.optional("id") {
+            None => format!("group-{}", self.groups),
+            Some(node) => operator_id(node)?,
+        };
+        let mut columns = Vec::new();
+        let mut key_columns = Vec::new();
+        for (text, item) in section::texts(keys)? {
+            let (index, column) = self.column(item, text)?;
+            push_unique(&mut columns, column.clone(), item)?;
+            key_columns.push((index, column));
+        }
+        if key_columns.is_empty() {
+            return Err(Problem::new(&keys.place, "this group has no key", "expected at least one column"));
+        }
+        let window_ms = section.optional("window").map(|node| self.window(node)).transpose()?;
+        if window_ms.is_some() {
+            for name in ["window_start", "window_end"] {
+                push_unique(&mut columns, Column::new(name, ColumnType::Int), keys)?;
+            }
+        }
+        let mut aggregates = Vec::new();
+        for (text, item) in section::texts(section.required("aggregate")?)? {
+            let (aggregate, column) = aggregate::parse(item, text, self.scope)?;
+            push_unique(&mut columns, column, item)?;
+            aggregates.push(aggregate);
+        }
+        if aggregates.is_empty() {
+            let label = "expected at least one, for example \"count\"";
+            return Err(Problem::new(
+                &section.required("aggregate")?.place,
+                "this group has no aggregate",
+                label,
+            ));
+        }
+        let emit = emit(&section, window_ms.is_some())?;
+        Ok((Step::Group(Group { id, keys: key_columns, window_ms, aggregates, emit }), Some(columns)))
+    }
+
+    fn window(&self, node: &Node) -> Result<i64, Problem> {
+        let size = section::duration(node)?;
+        let wrong = |message: &str, label: &str| Err(Problem::new(&node.place, message, label));
+        match i64::try_from(size.as_millis()) {
+            Ok(0) => wrong("a window is at least 1 ms long", "this is less"),
+            Err(_) => wrong("this window is longer than time", "expected a shorter one"),
+            Ok(_) if Duration::from_millis(size.as_millis() as u64) != size => {
+                wrong("a window is a whole number of milliseconds long", "this is not")
+            }
+            Ok(_) if !self.timed => wrong(
+                "a window needs event times",
+                "expected `event_time = \"column\"` in [source], and no group before it that emits at the end",
+            ),
+            Ok(ms) => Ok(ms),
+        }
+    }
+}
+
+fn emit(section: &Section<'_>, windowed: bool) -> Result<Emit, Problem> {
+    let Some(node) = section.optional("emit") else { return Ok(Emit::End) };
+    let emit = match section::text(node)? {
+        "changes" => Emit::Changes,
+        "end" => Emit::End,
+        other => return Err(Problem::unknown(&node.place, "time to emit", other, &["changes", "end"])),
+    };
+    if windowed {
+        let label = "a window emits when it closes; leave this out";
+        return Err(Problem::new(&node.place, "`emit` is for groups without a window", label));
+    }
+    Ok(emit)
+}
+
+fn operator_id(node: &Node) -> Result<String, Problem> {
+    let text = section::text(node)?;
+    let label = "expected 1 to 120 letters, digits, `-`, `_` or `.`";
+    match OperatorId::new(text) {
+        Ok(_) if ["source", "sink"].contains(&text) => {
+            Err(Problem::new(&node.place, format!("the id {text:?} is taken"), "expected another one"))
+        }
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err(Problem::new(&node.place, format!("{text:?} is no operator id"), label)),
+    }
+}
+
+fn push_unique(columns: &mut Vec<Column>, column: Column, node: &Node) -> Result<(), Problem> {
+    if columns.iter().any(|other| other.name == column.name) {
+        let message = format!("two columns would be named `{}`", column.name);
+        return Err(Problem::new(&node.place, message, "expected another name, with `as`"));
+    }
+    columns.push(column);
+    Ok(())
+}

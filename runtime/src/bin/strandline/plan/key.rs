@@ -1,0 +1,51 @@
+//! Keys of groups: one integer where the key is one, rows of values otherwise.
+
+use strandline_runtime::connectors::{Column, ColumnType, Row, RowKey, Value};
+use strandline_state_api::StateKey;
+
+/// A key that comes from columns of a row and becomes columns again.
+pub(super) trait GroupKey: StateKey + Sync {
+    /// The key of a row.
+    fn of(row: &Row, columns: &[(usize, Column)]) -> Self;
+
+    /// Appends the key's columns to a result.
+    fn append_to(&self, columns: &[(usize, Column)], row: &mut Row);
+}
+
+/// The bits of a signed or an unsigned integer; which one, its column knows.
+impl GroupKey for u64 {
+    #[inline]
+    fn of(row: &Row, columns: &[(usize, Column)]) -> Self {
+        match columns.first().map(|(index, _)| row.get(*index)) {
+            Some(Value::UInt(key)) => *key,
+            Some(Value::Int(key)) => *key as u64,
+            _ => 0,
+        }
+    }
+
+    #[inline]
+    fn append_to(&self, columns: &[(usize, Column)], row: &mut Row) {
+        row.push(match columns.first().map(|(_, column)| column.kind) {
+            Some(ColumnType::Int) => Value::Int(*self as i64),
+            _ => Value::UInt(*self),
+        });
+    }
+}
+
+impl GroupKey for RowKey {
+    #[inline]
+    fn of(row: &Row, columns: &[(usize, Column)]) -> Self {
+        Self(columns.iter().map(|(index, _)| row.get(*index).clone()).collect())
+    }
+
+    #[inline]
+    fn append_to(&self, _: &[(usize, Column)], row: &mut Row) {
+        row.0.extend(self.0.iter().cloned());
+    }
+}
+
+/// Whether [`u64`] can be the key: one integer column that is never null.
+pub(super) fn is_integer(columns: &[(usize, Column)]) -> bool {
+    let [(_, column)] = columns else { return false };
+    matches!(column.kind, ColumnType::Int | ColumnType::UInt) && !column.nullable
+}

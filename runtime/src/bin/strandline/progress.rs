@@ -1,0 +1,197 @@
+//! Shows on the standard error how a job comes along.
+
+use std::io::IsTerminal;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+use strandline_runtime::{CheckpointReport, JobEvent, Observer, Progress as Counts};
+
+use crate::cli::ProgressMode;
+use crate::report;
+
+/// How often a plain line is written.
+const PLAIN_EVERY: Duration = Duration::from_secs(3);
+
+/// Tells people, or programs, what a job does.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    job: String,
+    style: Style,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+enum Style {
+    Bar(ProgressBar),
+    Plain,
+    Json,
+    Quiet,
+}
+
+#[derive(Debug)]
+struct State {
+    last: Counts,
+    /// Records per second, smoothed.
+    rate: f64,
+    line_at: Instant,
+    checkpoint: Option<CheckpointReport>,
+}
+
+impl Progress {
+    pub(crate) fn new(mode: ProgressMode, job: &str) -> Self {
+        let style = match mode {
+            ProgressMode::Auto if std::io::stderr().is_terminal() => Style::Bar(bar()),
+            ProgressMode::Auto | ProgressMode::Plain => Style::Plain,
+            ProgressMode::Json => Style::Json,
+            ProgressMode::None => Style::Quiet,
+        };
+        let state = State { last: Counts::default(), rate: 0.0, line_at: Instant::now(), checkpoint: None };
+        Self { job: job.to_owned(), style, state: Mutex::new(state) }
+    }
+
+    /// Takes the changing line away.
+    pub(crate) fn finish(&self) {
+        if let Style::Bar(bar) = &self.style {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// Says something worth a line; programs have their own report.
+    pub(crate) fn say(&self, text: &str) {
+        match &self.style {
+            Style::Bar(bar) => bar.suspend(|| eprintln!("{}: {text}", self.job)),
+            Style::Plain => eprintln!("{}: {text}", self.job),
+            Style::Json | Style::Quiet => {}
+        }
+    }
+
+    /// As [`say`](Self::say), for what is said even to those who want quiet.
+    fn warn(&self, text: &str) {
+        match self.style {
+            Style::Quiet => eprintln!("{}: {text}", self.job),
+            _ => self.say(text),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, now: Counts) {
+        let mut state = self.state();
+        let seconds = now.elapsed.saturating_sub(state.last.elapsed).as_secs_f64();
+        if seconds > 0.0 {
+            let current = now.read.saturating_sub(state.last.read) as f64 / seconds;
+            state.rate = if state.last.read == 0 { current } else { 0.7 * state.rate + 0.3 * current };
+        }
+        state.last = now;
+        match &self.style {
+            Style::Bar(bar) => bar.set_message(format!("{}: {}", self.job, state.line())),
+            Style::Plain if state.line_at.elapsed() >= PLAIN_EVERY => {
+                state.line_at = Instant::now();
+                eprintln!("{}: {}", self.job, state.line());
+            }
+            Style::Plain | Style::Json | Style::Quiet => {}
+        }
+    }
+
+    fn tell(&self, event: &JobEvent) {
+        match event {
+            JobEvent::Started { from, attempt } => {
+                let from = from.map_or("from the beginning".into(), |id| format!("from checkpoint {id}"));
+                let again = if *attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
+                self.say(&format!("started {from}{again}"));
+            }
+            JobEvent::Skipped { checkpoint, reason } => {
+                self.warn(&format!("checkpoint {checkpoint} cannot be used: {reason}"));
+            }
+            JobEvent::Progress(counts) => self.count(*counts),
+            JobEvent::CheckpointCompleted(report) => self.state().checkpoint = Some(report.clone()),
+            JobEvent::CheckpointAborted { checkpoint, reason } => {
+                self.warn(&format!("checkpoint {checkpoint} was aborted: {reason}"));
+            }
+            JobEvent::Restarting { error, restart, delay } => {
+                let delay = report::seconds(*delay);
+                self.warn(&format!("failed: {error}"));
+                self.warn(&format!("restart {restart} in {delay}"));
+            }
+            JobEvent::Cleaned { error: Some(error), .. } => {
+                self.warn(&format!("old checkpoints could not be removed: {error}"));
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Observer for Progress {
+    fn event(&self, event: &JobEvent) {
+        match self.style {
+            Style::Json => {
+                if let Some(value) = json_event(event) {
+                    eprintln!("{value}");
+                }
+            }
+            _ => self.tell(event),
+        }
+    }
+}
+
+impl State {
+    fn line(&self) -> String {
+        let Counts { read, state_entries, .. } = self.last;
+        let mut line = format!("{} records, {}/s", HumanCount(read), HumanCount(self.rate as u64));
+        if state_entries > 0 {
+            line += &format!(", state {} entries", HumanCount(state_entries));
+        }
+        if let Some(CheckpointReport { checkpoint, duration, written_bytes, .. }) = &self.checkpoint {
+            let written = HumanBytes(*written_bytes);
+            line += &format!(", checkpoint {checkpoint} ({} ms, {written})", duration.as_millis());
+        }
+        line
+    }
+}
+
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(120));
+    bar
+}
+
+/// An event for programs; those that they have no use for are none.
+fn json_event(event: &JobEvent) -> Option<Value> {
+    Some(match event {
+        JobEvent::Started { attempt, from } => {
+            json!({ "event": "started", "attempt": attempt, "from": from.map(|id| id.0) })
+        }
+        JobEvent::Skipped { checkpoint, reason } => {
+            json!({ "event": "skipped", "id": checkpoint.0, "reason": reason })
+        }
+        JobEvent::Progress(Counts { elapsed, read, done, emitted, state_entries }) => json!({
+            "event": "progress", "seconds": elapsed.as_secs_f64(), "read": read, "done": done,
+            "emitted": emitted, "state_entries": state_entries,
+        }),
+        JobEvent::CheckpointCompleted(report) => {
+            let mut value = report::checkpoint(report);
+            if let Some(members) = value.as_object_mut() {
+                members.insert("event".into(), "checkpoint".into());
+            }
+            value
+        }
+        JobEvent::CheckpointAborted { checkpoint, reason } => {
+            json!({ "event": "aborted", "id": checkpoint.0, "reason": reason })
+        }
+        JobEvent::Restarting { error, restart, delay } => {
+            let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+            json!({ "event": "restarting", "error": error, "restart": restart, "delay_ms": delay_ms })
+        }
+        JobEvent::Cleaned { removed, error } => {
+            json!({ "event": "cleaned", "removed": removed, "error": error })
+        }
+        _ => return None,
+    })
+}

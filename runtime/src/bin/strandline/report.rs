@@ -1,0 +1,100 @@
+//! What a run tells at its end.
+
+use std::time::Duration;
+
+use indicatif::{HumanBytes, HumanCount};
+use serde_json::{Value, json};
+use strandline_runtime::{CheckpointReport, JobReport, Outcome};
+use strandline_state_api::Error;
+
+use crate::plan::Counters;
+
+/// One line for people.
+pub(crate) fn summary(report: &JobReport, counters: &Counters) -> String {
+    let outcome = match report.outcome {
+        Outcome::Finished => "finished",
+        Outcome::Stopped => "stopped; run it again to resume",
+        Outcome::Cancelled => "cancelled; run it again to resume from the last checkpoint",
+        Outcome::AlreadyFinished => return "an earlier run finished this job: nothing to do".into(),
+    };
+    let read: u64 = report.read.values().sum();
+    let rate = HumanCount(report.rate() as u64);
+    let mut parts = vec![format!("{} records in {} ({rate}/s)", HumanCount(read), seconds(report.elapsed))];
+    if !report.checkpoints.is_empty() {
+        let written = report.checkpoints.iter().map(|checkpoint| checkpoint.written_bytes).sum();
+        parts.push(format!("{} checkpoints ({})", report.checkpoints.len(), HumanBytes(written)));
+    }
+    for (name, count) in [("restarts", u64::from(report.restarts)), ("late records dropped", counters.late())]
+    {
+        if count > 0 {
+            parts.push(format!("{} {name}", HumanCount(count)));
+        }
+    }
+    if counters.skipped() > 0 {
+        parts.push(format!("{} bad records skipped", HumanCount(counters.skipped())));
+    }
+    for summary in report.sinks.values() {
+        parts.extend(summary.iter().map(|(name, value)| format!("{name} {value}")));
+    }
+    format!("{outcome}: {}", parts.join(", "))
+}
+
+pub(crate) fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}
+
+/// All of it for programs.
+pub(crate) fn json(job: &str, report: &JobReport, counters: &Counters) -> Value {
+    let quantiles = report.rate_quantiles(&[0.05, 0.5, 0.95]);
+    let quantile = |i: usize| quantiles.get(i).copied().unwrap_or(0.0);
+    json!({
+        "job": job,
+        "outcome": match report.outcome {
+            Outcome::Finished => "finished",
+            Outcome::Stopped => "stopped",
+            Outcome::Cancelled => "cancelled",
+            Outcome::AlreadyFinished => "already-finished",
+        },
+        "resumed_from": report.resumed_from.map(|checkpoint| checkpoint.0),
+        "records": report.done,
+        "read": report.read,
+        "emitted": report.emitted,
+        "late_dropped": counters.late(),
+        "behind_watermark": report.late,
+        "bad_records_skipped": counters.skipped(),
+        "state_entries": report.state_entries,
+        "seconds": report.elapsed.as_secs_f64(),
+        "rate": report.rate(),
+        "rate_warm": report.warm_rate(),
+        "rate_quantiles": { "p5": quantile(0), "p50": quantile(1), "p95": quantile(2) },
+        "longest_stall_us": micros(report.longest_stall),
+        "restarts": report.restarts,
+        "checkpoints": report.checkpoints.iter().map(checkpoint).collect::<Vec<_>>(),
+        "checkpoints_aborted": report.aborted_checkpoints,
+        "sinks": report.sinks,
+    })
+}
+
+/// A checkpoint for programs.
+pub(crate) fn checkpoint(report: &CheckpointReport) -> Value {
+    json!({
+        "id": report.checkpoint.0,
+        "kind": report.kind,
+        "pause_us": micros(report.pause),
+        "alignment_us": micros(report.alignment),
+        "start_delay_us": micros(report.start_delay),
+        "duration_us": micros(report.duration),
+        "commit_us": micros(report.commit),
+        "bytes_written": report.written_bytes,
+        "full_bytes": report.full_bytes,
+    })
+}
+
+/// A run that failed, for programs.
+pub(crate) fn failure(job: &str, error: &Error) -> Value {
+    json!({ "job": job, "outcome": "failed", "error": error.to_string() })
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,93 @@
+//! `strandline run`.
+
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use strandline_backend_memory::MemoryBackendFactory;
+use strandline_runtime::{JobConfig, JobControl, JobReport, Outcome, StartFrom, run as run_pipeline};
+use strandline_state_api::{BackendFactory, Error, Result};
+
+use crate::Failure;
+use crate::cli::RunArgs;
+use crate::jobfile::{Backend, Job};
+use crate::plan::{Counters, plan};
+use crate::progress::Progress;
+use crate::report;
+
+/// Runs the job of `args` until it ends.
+pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
+    let color = std::io::stderr().is_terminal();
+    let job = Job::load(&args.job, &args.overrides, color).map_err(Failure::Usage)?;
+    let start = args.from.map_or(StartFrom::Resume, |from| from.0);
+    if job.settings.checkpoint.is_none() && matches!(start, StartFrom::Latest | StartFrom::Checkpoint(_)) {
+        let text = "error: --from needs checkpoints, and the job file has no enabled [checkpoint]\n";
+        return Err(Failure::Usage(text.into()));
+    }
+    let control = JobControl::new();
+    stop_on_signal(&control).map_err(Failure::Failed)?;
+    let progress = Arc::new(Progress::new(args.progress, &job.settings.name));
+    let config = JobConfig {
+        parallelism: args.parallelism.unwrap_or(job.settings.parallelism),
+        batch_size: job.settings.batch_size.unwrap_or(JobConfig::default().batch_size),
+        chain_keyed: job.settings.chain,
+        checkpointing: job.settings.checkpoint.clone(),
+        restart: Some(job.settings.restart),
+        start,
+        observer: Some(Arc::clone(&progress) as _),
+        ..JobConfig::default()
+    };
+    let ran = match job.settings.backend {
+        Backend::Memory => execute(&job, MemoryBackendFactory::default(), config, &control),
+    };
+    progress.finish();
+    match ran {
+        Ok((ended, counters)) => {
+            progress.say(&report::summary(&ended, &counters));
+            if args.json {
+                print_line(&report::json(&job.settings.name, &ended, &counters));
+            }
+            match ended.outcome {
+                Outcome::Cancelled => Err(Failure::Cancelled),
+                Outcome::Finished | Outcome::Stopped | Outcome::AlreadyFinished => Ok(()),
+            }
+        }
+        Err(error) => {
+            if args.json {
+                print_line(&report::failure(&job.settings.name, &error));
+            }
+            Err(error.into())
+        }
+    }
+}
+
+fn execute<F: BackendFactory>(
+    job: &Job,
+    backend: F,
+    config: JobConfig,
+    control: &JobControl,
+) -> Result<(JobReport, Counters)> {
+    let plan = plan(job, backend)?;
+    let report = run_pipeline(&plan.pipeline, config, control)?;
+    Ok((report, plan.counters))
+}
+
+/// The first signal stops gracefully, the second at once, the third does not even wait for that.
+fn stop_on_signal(control: &JobControl) -> Result<()> {
+    let (control, signals) = (control.clone(), AtomicU32::new(0));
+    let handler = move || match signals.fetch_add(1, Ordering::Relaxed) {
+        0 => {
+            eprintln!("stopping after a last checkpoint; press Ctrl-C again to stop at once");
+            control.stop();
+        }
+        1 => control.cancel(),
+        _ => std::process::exit(130),
+    };
+    ctrlc::set_handler(handler).map_err(|e| Error::invalid("signals cannot be handled").caused_by(e))
+}
+
+/// Prints to the standard output; nobody is there to be told when that fails.
+pub(crate) fn print_line(value: &serde_json::Value) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{value}").and_then(|()| out.flush());
+}
