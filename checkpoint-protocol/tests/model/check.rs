@@ -65,7 +65,7 @@ pub(crate) fn recovers(world: &World, limits: &Limits) -> bool {
         }
         let mut steps = Vec::new();
         enabled(&world, limits, &mut steps);
-        steps.sort_by_key(|step| urgency(step));
+        steps.sort_by_key(urgency);
         let next = steps.into_iter().find_map(|step| {
             let mut next = world.clone();
             next.step(step, limits).then_some(next)

@@ -17,7 +17,7 @@ mod world;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::time::Instant;
 
-use stateright::{Checker, Expectation, Model, Property, UniformChooser};
+use stateright::{Checker, Expectation, HasDiscoveries, Model, Property, UniformChooser};
 
 use crate::step::{Fate, Step};
 use crate::world::{Budget, Mail, Node, SOURCES, World};
@@ -54,7 +54,7 @@ fn enabled(world: &World, limits: &Limits, steps: &mut Vec<Step>) {
                 }
                 continue;
             }
-            Node::Starting { question, .. } => Some(question),
+            Node::Starting(claim) => Some(&claim.question),
             Node::Running(job) => {
                 running(place, job, left, limits, steps);
                 job.question.as_ref()
@@ -223,7 +223,8 @@ fn report(name: &str, limits: &Limits, began: Instant, all: bool, checker: &impl
 /// Visits every state there is.
 fn explore(name: &str, limits: &Limits) {
     let began = Instant::now();
-    let checker = limits.clone().checker().threads(2).spawn_bfs().join();
+    let checker =
+        limits.clone().checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
     report(name, limits, began, true, &checker);
 }
 

@@ -7,7 +7,7 @@ use strandline_checkpoint_protocol::{
 use strandline_state_api::CheckpointId;
 
 use crate::check;
-use crate::world::{Cut, Job, Mail, Node, SOURCES, Snap, Tasks, World, sink_id, source_id};
+use crate::world::{Claim, Cut, Job, Mail, Node, SOURCES, Snap, Tasks, World, sink_id, source_id};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -59,8 +59,15 @@ impl World {
             if limits.calm_tasks {
                 self.run_tasks(node);
             }
-            while limits.calm_log && self.has_question(node) {
+            for round in 0.. {
+                if !limits.calm_log || !self.has_question(node) {
+                    break;
+                }
                 self.answer(node, None, limits);
+                if round == 100 {
+                    self.broken = Some("questions to the log without end");
+                    break;
+                }
             }
         }
         true
@@ -73,7 +80,7 @@ impl World {
                 self.lives += 1;
                 let mut client = LogClient::new(format!("life {}", self.lives));
                 let question = client.claim(Token(self.lives.into()));
-                self.nodes[node] = Node::Starting { client, question };
+                self.nodes[node] = Node::Starting(Box::new(Claim { client, question }));
             }
             Step::Crash(node) => {
                 self.left.crashes -= 1;
@@ -143,7 +150,7 @@ impl World {
     fn has_question(&self, node: usize) -> bool {
         match &self.nodes[node] {
             Node::Off => false,
-            Node::Starting { .. } => true,
+            Node::Starting(_) => true,
             Node::Running(job) => job.question.is_some(),
         }
     }
@@ -248,7 +255,7 @@ impl World {
     /// The store answers the open question of a node, or does not.
     fn answer(&mut self, node: usize, lost: Option<Fate>, limits: &crate::Limits) {
         let (mut client, question) = match std::mem::take(&mut self.nodes[node]) {
-            Node::Starting { client, question } => (client, question),
+            Node::Starting(claim) => (claim.client, claim.question),
             Node::Running(mut job) => {
                 let Some(question) = job.question.take() else { return };
                 let client = job.client.clone();
@@ -290,8 +297,8 @@ impl World {
                     job.client = client;
                     job.question = Some(next);
                 }
-                place @ (Node::Off | Node::Starting { .. }) => {
-                    *place = Node::Starting { client, question: next }
+                place @ (Node::Off | Node::Starting(_)) => {
+                    *place = Node::Starting(Box::new(Claim { client, question: next }));
                 }
             }
             return;
@@ -315,7 +322,7 @@ impl World {
                 self.redeploy(node);
             }
             LogOutcome::Committed(done) => {
-                self.commit_result(node, client, done.checkpoint, CommitResult::Committed)
+                self.commit_result(node, client, done.checkpoint, CommitResult::Committed);
             }
             LogOutcome::Fenced { .. } => {
                 let Node::Running(job) = &self.nodes[node] else { return };
@@ -323,7 +330,7 @@ impl World {
                 self.commit_result(node, client, checkpoint, CommitResult::Fenced);
             }
             LogOutcome::Leading(_) | LogOutcome::Misuse(_) => {
-                self.broken = Some("the log client was misused")
+                self.broken = Some("the log client was misused");
             }
         }
     }
@@ -360,7 +367,7 @@ impl World {
                 self.seen.late_ack |= late;
             }
             Mail::Finished(task, last) => {
-                self.with(node, |job| job.coordinator.task_finished(NOW, task, last))
+                self.with(node, |job| job.coordinator.task_finished(NOW, task, last));
             }
         }
         if again && self.nodes[node] != before {

@@ -77,11 +77,15 @@ pub(crate) enum Node {
     #[default]
     Off,
     /// Claiming its term.
-    Starting {
-        client: LogClient,
-        question: LogStep,
-    },
+    Starting(Box<Claim>),
     Running(Box<Job>),
+}
+
+/// A coordinator on the way to its term.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Claim {
+    pub(crate) client: LogClient,
+    pub(crate) question: LogStep,
 }
 
 /// A coordinator that has its term, and the tasks that it has deployed.
