@@ -1,11 +1,14 @@
 //! Segments in memory, with faults on demand.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use strandline_state_api::format::MemorySegments;
-use strandline_state_api::{Error, ErrorKind, Result, SegmentName, SegmentRef, SegmentStore};
+use strandline_state_api::{
+    CheckpointId, Error, ErrorKind, KeyHash, Result, SegmentName, SegmentRef, SegmentStore,
+};
 
 /// How a [`put`](SegmentStore::put) fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,10 +20,15 @@ pub enum PutFault {
 }
 
 /// A [`SegmentStore`] in memory that fails when it is told to, and whose segments can be damaged.
+///
+/// A name holds the term and the checkpoint that the segment was written for, then the hash of its bytes, as in a real
+/// storage.
 #[derive(Debug, Default)]
 pub struct FaultySegments {
     segments: MemorySegments,
     plan: Mutex<Option<Plan>>,
+    /// The term and the checkpoint that segments are written for.
+    target: Mutex<(u64, u64)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +54,24 @@ impl FaultySegments {
     /// No put fails any more.
     pub fn heal(&self) {
         *self.plan() = None;
+    }
+
+    /// Segments are written for this checkpoint from now on.
+    pub fn write_for(&self, term: u64, checkpoint: CheckpointId) {
+        *self.target.lock().unwrap_or_else(PoisonError::into_inner) = (term, checkpoint.0);
+    }
+
+    /// Deletes what no complete checkpoint needs and no running one can need, by the rule of the storage crate: a segment that is
+    /// not in `marked` goes if its term is over, or if it was written for `completed` or a checkpoint before.
+    pub fn sweep(&self, term: u64, completed: CheckpointId, marked: &BTreeSet<SegmentName>) {
+        for SegmentRef { name, .. } in self.segments.segments() {
+            let mut numbers = name.0.split('-').map(|number| number.parse().unwrap_or(u64::MAX));
+            let (of_term, of_checkpoint) = (numbers.next(), numbers.next());
+            let over = of_term < Some(term) || of_checkpoint <= Some(completed.0);
+            if over && !marked.contains(&name) {
+                self.segments.remove(&name);
+            }
+        }
     }
 
     /// The segments beneath: to look at, to damage and to delete.
@@ -90,7 +116,10 @@ impl SegmentStore for FaultySegments {
     async fn put(&self, bytes: Vec<u8>) -> Result<SegmentRef> {
         let fault = self.next_fault();
         if fault != Some(PutFault::Refused) {
-            let segment = self.segments.put(bytes).await?;
+            let (term, checkpoint) = *self.target.lock().unwrap_or_else(PoisonError::into_inner);
+            let hash = KeyHash::of_encoded(&bytes).0;
+            let name = SegmentName(format!("{term:04}-{checkpoint:06}-{hash:016x}.seg"));
+            let segment = self.segments.replace(name, &bytes);
             if fault.is_none() {
                 return Ok(segment);
             }

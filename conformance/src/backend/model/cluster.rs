@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use strandline_state_api::{
-    BackendFactory, CheckpointId, KeyGroupRange, KeyedSnapshot, SegmentName, SnapshotKind,
+    BackendFactory, CheckpointId, ErrorKind, KeyGroupRange, KeyedSnapshot, SegmentName, SnapshotKind,
 };
 
 use super::step::Step;
@@ -29,8 +29,10 @@ pub(super) struct Cluster<F: BackendFactory> {
     /// Checkpoints that wait for subtasks, oldest first, with the parts that are there.
     pending: VecDeque<Pending>,
     last: CheckpointId,
-    /// Files that were part of a snapshot at some time.
-    named: BTreeSet<SegmentName>,
+    /// Grows with each restore, as that of a coordinator does.
+    term: u64,
+    /// The newest checkpoint that was completed in this term.
+    completed: CheckpointId,
 }
 
 struct Subtask<F: BackendFactory> {
@@ -38,8 +40,6 @@ struct Subtask<F: BackendFactory> {
     /// Cuts that are not handed over, oldest first.
     cuts: VecDeque<CheckpointId>,
     handed_over: VecDeque<(CheckpointId, Prepared<F>)>,
-    /// What the writer committed last: what it may build on.
-    newest: Option<KeyedSnapshot>,
 }
 
 struct Pending {
@@ -69,8 +69,8 @@ impl<F: BackendFactory> Cluster<F> {
     fn start(subject: &Subject<F>) -> Result<Self, Failure> {
         let (store, complete, pending) = (Arc::default(), Vec::new(), VecDeque::new());
         let (subject, subtasks, last) = (subject.clone(), Vec::new(), CheckpointId(0));
-        let named = BTreeSet::new();
-        let mut cluster = Self { subject, store, subtasks, complete, pending, last, named };
+        let (term, completed) = (0, last);
+        let mut cluster = Self { subject, store, subtasks, complete, pending, last, term, completed };
         cluster.restore(&[], &Contents::default(), 1, false)?;
         Ok(cluster)
     }
@@ -144,9 +144,8 @@ impl<F: BackendFactory> Cluster<F> {
         let number = subtask % self.subtasks.len();
         let subtask = &mut self.subtasks[number];
         let Some((checkpoint, prepared)) = subtask.handed_over.pop_front() else { return Ok(()) };
+        self.store.write_for(self.term, checkpoint);
         let snapshot = subtask.world.commit(prepared)?;
-        self.named.extend(names(&snapshot));
-        subtask.newest = Some(snapshot.clone());
         if let Some(pending) = self.pending.iter_mut().find(|p| p.checkpoint == checkpoint) {
             pending.snapshots[number] = Some(snapshot);
         }
@@ -158,17 +157,14 @@ impl<F: BackendFactory> Cluster<F> {
         let number = subtask % self.subtasks.len();
         let subtask = &mut self.subtasks[number];
         let Some((checkpoint, prepared)) = subtask.handed_over.pop_front() else { return Ok(()) };
+        self.store.write_for(self.term, checkpoint);
         self.store.fail_puts(after, usize::MAX, fault);
         let committed = subtask.world.commit(prepared);
         self.store.heal();
         // With puts to spare, or nothing to put, it may have worked.
         match committed {
-            Ok(snapshot) => {
-                self.named.extend(names(&snapshot));
-                subtask.newest = Some(snapshot);
-            }
-            Err(error) if error.kind() == strandline_state_api::ErrorKind::Unavailable => {}
-            Err(error) => return Err(error.into()),
+            Err(error) if error.kind() != ErrorKind::Unavailable => return Err(error.into()),
+            _ => {}
         }
         // Either way the checkpoint is given up: the answer of a commit may be lost on its way too.
         self.pending.retain(|pending| pending.checkpoint != checkpoint);
@@ -180,7 +176,8 @@ impl<F: BackendFactory> Cluster<F> {
         let Some(done) = self.pending.iter().rposition(|p| p.snapshots.iter().all(Option::is_some)) else {
             return;
         };
-        if let Some(Pending { contents, snapshots, .. }) = self.pending.drain(..=done).next_back() {
+        if let Some(Pending { checkpoint, contents, snapshots }) = self.pending.drain(..=done).next_back() {
+            self.completed = checkpoint;
             self.complete.push(Complete { contents, snapshots: snapshots.into_iter().flatten().collect() });
         }
         if self.complete.len() > RETAINED {
@@ -207,6 +204,8 @@ impl<F: BackendFactory> Cluster<F> {
     ) -> Result<(), Failure> {
         self.subtasks.clear();
         self.pending.clear();
+        self.term += 1;
+        self.completed = CheckpointId(0);
         for number in 0..parallelism {
             let range = KeyGroupRange::of_subtask(number, parallelism);
             let clip =
@@ -215,22 +214,18 @@ impl<F: BackendFactory> Cluster<F> {
             let store = Arc::clone(&self.store);
             let (world, _) = World::restored(&self.subject, range, store, &given, contents, self.last)?;
             let (cuts, handed_over) = (VecDeque::new(), VecDeque::new());
-            self.subtasks.push(Subtask { world, cuts, handed_over, newest: None });
+            self.subtasks.push(Subtask { world, cuts, handed_over });
         }
         Ok(())
     }
 
-    /// Deletes what neither a complete checkpoint nor the newest commit of a subtask needs. A file that was never part of a
-    /// snapshot stays: a commit that failed may have written it for the next one.
+    /// Deletes what a sweep of a storage would. A backend may rely on this: until one of its snapshots is part of a complete
+    /// checkpoint, nothing is deleted that was written after the one before; then what that snapshot does not name may be gone.
     fn sweep(&mut self) {
-        let of_tasks = self.subtasks.iter().filter_map(|subtask| subtask.newest.as_ref());
-        let of_pending = self.pending.iter().flat_map(|p| p.snapshots.iter().flatten());
-        let of_complete = self.complete.iter().flat_map(|complete| &complete.snapshots);
-        let of_all = of_complete.chain(of_tasks).chain(of_pending);
-        let kept: BTreeSet<SegmentName> = of_all.flat_map(names).collect();
-        for dead in self.named.extract_if(.., |name| !kept.contains(name)) {
-            self.store.segments().remove(&dead);
-        }
+        let snapshots = self.complete.iter().flat_map(|complete| &complete.snapshots);
+        let parts = snapshots.flat_map(|snapshot| &snapshot.parts);
+        let marked: BTreeSet<SegmentName> = parts.map(|part| part.segment.name.clone()).collect();
+        self.store.sweep(self.term, self.completed, &marked);
     }
 
     /// At the end of a program everything comes to its end, and the last checkpoint is looked at closely.
@@ -247,10 +242,6 @@ impl<F: BackendFactory> Cluster<F> {
         self.verify(0, 1)?;
         self.verify(0, 3)
     }
-}
-
-fn names(snapshot: &KeyedSnapshot) -> impl Iterator<Item = SegmentName> {
-    snapshot.parts.iter().map(|part| part.segment.name.clone())
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {
