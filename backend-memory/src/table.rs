@@ -42,11 +42,16 @@ pub(crate) struct Address {
 impl Address {
     #[inline]
     pub(crate) fn new<N: StateKey>(hash: KeyHash, namespace: &N) -> Self {
-        // A table reads the place from the lowest and the tag from the highest bits; the highest of the key hash are
-        // alike in a shard, so its halves change places.
+        // The slot is read from the lowest and the tag from the highest bits; the highest of the key hash are alike in a
+        // shard, so its halves change places.
         let own = hash.0.rotate_left(32);
         let local = if N::WIDTH == Some(0) { own } else { own ^ namespace.key_hash().0 };
         Self { hash, local }
+    }
+
+    #[inline]
+    fn tag(self) -> u16 {
+        (self.local >> 48) as u16
     }
 }
 
@@ -209,7 +214,7 @@ impl<P: Payload> Table<P> {
         }
         self.len += 1;
         self.changes += 1;
-        Ok(shard.insert(at, payload))
+        shard.insert(at, payload).ok_or_else(vanished)
     }
 
     /// Adds an entry that is part of a restored snapshot, or gives the one that is there.
@@ -223,7 +228,7 @@ impl<P: Payload> Table<P> {
         if self.shards[shard].find(at, &is).is_none() {
             let shard = self.reserve(at)?;
             self.len += 1;
-            return Ok(self.shards[shard].place(at, 0, payload()));
+            return self.shards[shard].restore(at, payload()).ok_or_else(vanished);
         }
         self.shards[shard].find_mut(at, is).ok_or_else(vanished)
     }

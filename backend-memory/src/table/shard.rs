@@ -1,22 +1,30 @@
-//! A few thousand entries: a small hash table, the list of changes, and what is frozen for cuts that are not drained.
+//! A few thousand slots: probing, the list of changes, and what is frozen for cuts that are not drained.
+//!
+//! Linear probing over whole entries: a search mostly reads one cache line, where tables with separate control bytes read two.
 
 use std::collections::VecDeque;
 
-use hashbrown::HashTable;
 use strandline_state_api::Result;
 
 use super::{Address, BORN, Cut, Debts, Payload, Removed, Touched};
 
-/// Buckets of a shard that may still split. Small enough that a split takes some ten microseconds.
-const MAX_BUCKETS: usize = 4096;
+/// Slots of a shard that may still split. Small enough that a split takes some ten microseconds.
+const MAX_SLOTS: usize = 4096;
+const MIN_SLOTS: usize = 8;
 /// A buffer of records is handed over when it reaches this size, so that none is ever grown by copying megabytes.
 const CHUNK: usize = 1 << 20;
 
-/// An entry in its place. The place, a bucket of the table, stays until the shard grows: the list of changes names buckets.
-struct Slot<P> {
-    /// Of the last change; with [`BORN`] when the entry came into being then.
-    epoch: u32,
-    payload: P,
+// One enum and no nested struct, so that tag and epoch stand in the padding of the discriminant: 24 bytes for u64 to u64.
+enum Slot<P> {
+    Empty,
+    /// Was full once: probing goes on behind it.
+    Deleted,
+    Full {
+        tag: u16,
+        /// Of the last change; with [`BORN`] when the entry came into being then.
+        epoch: u32,
+        payload: P,
+    },
 }
 
 /// What a shard holds for one cut until it is drained.
@@ -31,9 +39,12 @@ pub(super) struct Frozen {
 // What an access needs stands in one cache line: with thousands of shards these lines are what the cache must hold.
 #[repr(C, align(64))]
 pub(super) struct Shard<P> {
-    table: HashTable<Slot<P>>,
+    slots: Box<[Slot<P>]>,
     /// The epoch of `changed` and `removed`.
     pub(super) epoch: u32,
+    /// Slots that are not empty: full or deleted.
+    used: u32,
+    live: u32,
     changed: Vec<u32>,
     removed: Vec<u8>,
     frozen: Vec<Frozen>,
@@ -43,53 +54,80 @@ pub(super) struct Shard<P> {
 pub(super) enum Growth {
     /// There is room.
     None,
-    /// By a new table of this capacity.
+    /// By this many slots.
     Resize(usize),
-    /// By a split, if that helps, else by a new table of this capacity.
+    /// By a split, if that helps, else by this many slots.
     Split(usize),
 }
 
 impl<P: Payload> Shard<P> {
     pub(super) fn new(epoch: u32) -> Self {
-        Self::with_capacity(0, epoch)
+        Self::with_slots(MIN_SLOTS, epoch)
     }
 
-    fn with_capacity(capacity: usize, epoch: u32) -> Self {
-        let table = HashTable::with_capacity(capacity);
-        Self { table, epoch, changed: Vec::new(), removed: Vec::new(), frozen: Vec::new() }
+    fn with_slots(slots: usize, epoch: u32) -> Self {
+        let slots = (0..slots).map(|_| Slot::Empty).collect();
+        Self { slots, epoch, used: 0, live: 0, changed: Vec::new(), removed: Vec::new(), frozen: Vec::new() }
     }
 
-    /// What is needed before one more entry. The table itself must never grow: that would move entries unseen.
+    /// What is needed before one more entry, so that probes stay short.
     pub(super) fn growth(&self) -> Growth {
-        let (len, buckets) = (self.table.len(), self.table.num_buckets());
-        if len < self.table.capacity() {
+        let (slots, used, live) = (self.slots.len(), self.used as usize, self.live as usize);
+        if (used + 1) * 3 <= slots * 2 {
             Growth::None
-        } else if len * 2 < buckets || buckets < MAX_BUCKETS {
-            // A small shard, or one whose room is taken by deleted entries.
-            Growth::Resize((len * 2).max(4))
+        } else if live * 3 < slots {
+            // Deleted slots take the room.
+            Growth::Resize(slots)
+        } else if slots < MAX_SLOTS {
+            Growth::Resize(slots * 2)
         } else {
-            Growth::Split(len * 2)
+            Growth::Split(slots * 2)
+        }
+    }
+
+    #[inline]
+    fn position(&self, at: Address, is: impl Fn(&P) -> bool) -> Option<usize> {
+        let (mask, tag) = (self.slots.len() - 1, at.tag());
+        let mut index = at.local as usize & mask;
+        loop {
+            match &self.slots[index] {
+                Slot::Full { tag: found, payload, .. } if *found == tag && is(payload) => return Some(index),
+                Slot::Empty => return None,
+                _ => index = (index + 1) & mask,
+            }
         }
     }
 
     #[inline]
     pub(super) fn find(&self, at: Address, is: impl Fn(&P) -> bool) -> Option<&P> {
-        self.table.find(at.local, |slot| is(&slot.payload)).map(|slot| &slot.payload)
+        match &self.slots[self.position(at, is)?] {
+            Slot::Full { payload, .. } => Some(payload),
+            _ => None,
+        }
     }
 
-    #[inline]
     pub(super) fn find_mut(&mut self, at: Address, is: impl Fn(&P) -> bool) -> Option<&mut P> {
-        self.table.find_mut(at.local, |slot| is(&slot.payload)).map(|slot| &mut slot.payload)
+        let index = self.position(at, is)?;
+        match &mut self.slots[index] {
+            Slot::Full { payload, .. } => Some(payload),
+            _ => None,
+        }
     }
 
-    /// A few bits of the entry where a search for `at` starts.
+    /// A few bits of the slot where a search for `at` starts.
     #[inline]
     pub(super) fn peek(&self, at: Address) -> u32 {
-        self.table.find(at.local, |_| true).map_or(0, |slot| slot.epoch)
+        match &self.slots[at.local as usize & (self.slots.len() - 1)] {
+            Slot::Full { epoch, .. } => *epoch,
+            _ => 0,
+        }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &P> {
-        self.table.iter().map(|slot| &slot.payload)
+        self.slots.iter().filter_map(|slot| match slot {
+            Slot::Full { payload, .. } => Some(payload),
+            _ => None,
+        })
     }
 
     /// Brings the shard to the current epoch: changes of an older one are frozen for the cut that ended it.
@@ -116,8 +154,8 @@ impl<P: Payload> Shard<P> {
         mut save: impl FnMut(&P, Cut, &mut Vec<u8>),
         changes: &mut usize,
     ) -> Option<Touched<'_, P>> {
-        let index = self.table.find_bucket_index(at.local, |slot| is(&slot.payload))?;
-        let Slot { epoch, payload } = self.table.get_bucket_mut(index)?;
+        let index = self.position(at, is)?;
+        let Slot::Full { epoch, payload, .. } = &mut self.slots[index] else { return None };
         let before = *epoch & !BORN;
         if before != self.epoch {
             for frozen in &mut self.frozen {
@@ -133,29 +171,56 @@ impl<P: Payload> Shard<P> {
         Some(Touched { payload, before, debts, removed: &mut self.removed })
     }
 
-    /// Adds an entry that is known not to be there; [`growth`](Self::growth) was heeded.
-    pub(super) fn place(&mut self, at: Address, epoch: u32, payload: P) -> &mut P {
-        let slot = Slot { epoch, payload };
-        &mut self.table.insert_unique(at.local, slot, |slot| slot.payload.address().local).into_mut().payload
+    /// Adds an entry that is known not to be there, and says where; [`growth`](Self::growth) was heeded.
+    fn put(&mut self, at: Address, epoch: u32, payload: P) -> usize {
+        let mask = self.slots.len() - 1;
+        let mut index = at.local as usize & mask;
+        while matches!(self.slots[index], Slot::Full { .. }) {
+            index = (index + 1) & mask;
+        }
+        if matches!(self.slots[index], Slot::Empty) {
+            self.used += 1;
+        }
+        self.live += 1;
+        self.slots[index] = Slot::Full { tag: at.tag(), epoch, payload };
+        index
     }
 
-    /// As [`place`](Self::place), for an entry of this epoch.
-    pub(super) fn insert(&mut self, at: Address, payload: P) -> Touched<'_, P> {
-        let slot = Slot { epoch: self.epoch | BORN, payload };
-        let place = self.table.insert_unique(at.local, slot, |slot| slot.payload.address().local);
-        self.changed.push(place.bucket_index() as u32);
-        let debts = Debts { frozen: &mut self.frozen, epoch: self.epoch };
-        Touched {
-            payload: &mut place.into_mut().payload,
-            before: self.epoch,
-            debts,
-            removed: &mut self.removed,
+    /// Adds an entry of a restored snapshot that is known not to be there.
+    pub(super) fn restore(&mut self, at: Address, payload: P) -> Option<&mut P> {
+        let index = self.put(at, 0, payload);
+        match &mut self.slots[index] {
+            Slot::Full { payload, .. } => Some(payload),
+            _ => None,
         }
     }
 
+    /// Adds an entry of this epoch that is known not to be there.
+    pub(super) fn insert(&mut self, at: Address, payload: P) -> Option<Touched<'_, P>> {
+        let index = self.put(at, self.epoch | BORN, payload);
+        self.changed.push(index as u32);
+        let Slot::Full { payload, .. } = &mut self.slots[index] else { return None };
+        let debts = Debts { frozen: &mut self.frozen, epoch: self.epoch };
+        Some(Touched { payload, before: self.epoch, debts, removed: &mut self.removed })
+    }
+
     pub(super) fn remove(&mut self, at: Address, is: impl Fn(&P) -> bool) -> Option<Removed<'_, P>> {
-        let found = self.table.find_entry(at.local, |slot| is(&slot.payload)).ok()?;
-        let Slot { epoch, payload } = found.remove().0;
+        let index = self.position(at, is)?;
+        let mask = self.slots.len() - 1;
+        // With nothing behind it, no probe has to go on: the slot, and deleted ones before it, can be empty again.
+        let last = matches!(self.slots[(index + 1) & mask], Slot::Empty);
+        let slot = std::mem::replace(&mut self.slots[index], if last { Slot::Empty } else { Slot::Deleted });
+        let Slot::Full { epoch, payload, .. } = slot else { return None };
+        self.live -= 1;
+        if last {
+            self.used -= 1;
+            let mut before = index.wrapping_sub(1) & mask;
+            while matches!(self.slots[before], Slot::Deleted) {
+                self.slots[before] = Slot::Empty;
+                self.used -= 1;
+                before = before.wrapping_sub(1) & mask;
+            }
+        }
         let known = epoch != (self.epoch | BORN);
         let debts = Debts { frozen: &mut self.frozen, epoch: self.epoch };
         Some(Removed { payload, before: epoch & !BORN, known, debts, removed: &mut self.removed })
@@ -180,15 +245,18 @@ impl<P: Payload> Shard<P> {
             }
             None => Vec::new(),
         };
-        let mut visit = |slot: &mut Slot<P>| emit(&mut slot.payload, slot.epoch & !BORN, cut, &mut buffer);
+        let mut visit = |slot: &mut Slot<P>| match slot {
+            Slot::Full { epoch, payload, .. } => emit(payload, *epoch & !BORN, cut, &mut buffer),
+            _ => Ok(()),
+        };
         let mut result = Ok(true);
         if cut.full {
             // In one go: entries move when the shard grows, so a place to go on from would not last.
-            result = self.table.iter_mut().try_for_each(visit).map(|()| true);
-            *budget = budget.saturating_sub(self.table.len() + 1);
+            result = self.slots.iter_mut().try_for_each(visit).map(|()| true);
+            *budget = budget.saturating_sub(self.live as usize);
         } else {
             while let Some(index) = frozen.changed.pop() {
-                if let Some(Err(error)) = self.table.get_bucket_mut(index as usize).map(&mut visit) {
+                if let Err(error) = visit(&mut self.slots[index as usize]) {
                     result = Err(error);
                     break;
                 }
@@ -209,18 +277,17 @@ impl<P: Payload> Shard<P> {
         result
     }
 
-    /// Moves everything into a table of this capacity.
-    pub(super) fn resize(&mut self, capacity: usize) {
-        let mut grown = Self::with_capacity(capacity, self.epoch);
+    /// Moves everything into this many slots.
+    pub(super) fn resize(&mut self, slots: usize) {
+        let mut grown = Self::with_slots(slots, self.epoch);
         self.move_to(|_| 0, &mut [&mut grown]);
         *self = grown;
     }
 
     /// Keeps the entries that are not `upper`, and gives a shard with the others.
     pub(super) fn split_off(&mut self, upper: impl Fn(Address) -> bool) -> Self {
-        let capacity = self.table.capacity();
-        let mut low = Self::with_capacity(capacity, self.epoch);
-        let mut high = Self::with_capacity(capacity, self.epoch);
+        let mut low = Self::with_slots(self.slots.len(), self.epoch);
+        let mut high = Self::with_slots(self.slots.len(), self.epoch);
         self.move_to(|at| usize::from(upper(at)), &mut [&mut low, &mut high]);
         *self = low;
         high
@@ -238,20 +305,20 @@ impl<P: Payload> Shard<P> {
             target.frozen = halves.collect();
         }
         targets[0].removed = std::mem::take(&mut self.removed);
-        for Slot { epoch, payload } in std::mem::take(&mut self.table) {
+        for slot in std::mem::take(&mut self.slots) {
+            let Slot::Full { epoch, payload, .. } = slot else { continue };
             let at = payload.address();
             let target = &mut *targets[choose(at)];
-            let slot = Slot { epoch, payload };
-            let place = target.table.insert_unique(at.local, slot, |slot| slot.payload.address().local);
-            let index = place.bucket_index() as u32;
-            let (epoch, payload) = (epoch & !BORN, &place.get().payload);
+            let index = target.put(at, epoch, payload);
+            let Slot::Full { payload, .. } = &target.slots[index] else { continue };
+            let epoch = epoch & !BORN;
             for frozen in &mut target.frozen {
                 if payload.changed_in(epoch, frozen.cut.epoch) {
-                    frozen.changed.push(index);
+                    frozen.changed.push(index as u32);
                 }
             }
             if payload.changed_in(epoch, target.epoch) {
-                target.changed.push(index);
+                target.changed.push(index as u32);
             }
         }
     }
