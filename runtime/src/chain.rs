@@ -26,8 +26,8 @@ pub(crate) trait Node<P>: Send {
     /// Takes something that stands between two batches, and passes it on behind everything that came before.
     fn signal(&mut self, signal: &mut Signal<'_>) -> Result<()>;
 
-    /// Does a bounded piece of what is left to do beside records.
-    fn work(&mut self, flush: Flush) -> Result<Work>;
+    /// Lets half-filled batches leave, and does a bounded piece of what is left to do beside records.
+    fn work(&mut self) -> Result<Work>;
 }
 
 /// A [`Node`] for records without keys.
@@ -55,15 +55,6 @@ pub(crate) enum Signal<'a> {
 pub(crate) struct Closing {
     /// By sink.
     pub(crate) summaries: Vec<(String, std::collections::BTreeMap<String, String>)>,
-}
-
-/// Whether half-filled batches have to leave now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Flush {
-    /// They may wait for more.
-    No,
-    /// They may not.
-    Yes,
 }
 
 /// What a chain still has to do.

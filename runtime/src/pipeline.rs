@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use strandline_state_api::BackendFactory;
 
-pub(crate) use graph::{Graph, Vertex, VertexKind, lock};
+pub(crate) use graph::{Graph, Job, Vertex, VertexKind, lock};
 pub use keyed_stream::KeyedStream;
 pub(crate) use stream::Slot;
 pub use stream::{Emitter, Stream};

@@ -2,7 +2,7 @@
 
 use strandline_state_api::{KeyGroup, Output, Result, StateKey, subtask_of};
 
-use super::{Assembly, EdgeId, Flush, KeyedBatch, Node, Signal, Work};
+use super::{Assembly, EdgeId, KeyedBatch, Node, Signal, Work};
 use crate::task::{ChannelWriter, Message, Pattern};
 
 /// Sends records to the subtask that owns their key. The hash is taken here, once, and travels with the record.
@@ -96,10 +96,8 @@ where
         Ok(())
     }
 
-    fn work(&mut self, flush: Flush) -> Result<Work> {
-        if flush == Flush::Yes {
-            self.targets.iter_mut().try_for_each(Target::flush)?;
-        }
+    fn work(&mut self) -> Result<Work> {
+        self.targets.iter_mut().try_for_each(Target::flush)?;
         Ok(Work::default())
     }
 }
@@ -134,8 +132,8 @@ where
         self.next.signal(signal)
     }
 
-    fn work(&mut self, flush: Flush) -> Result<Work> {
-        self.next.work(flush)
+    fn work(&mut self) -> Result<Work> {
+        self.next.work()
     }
 }
 
@@ -172,7 +170,7 @@ impl<T: Send + 'static> Node<Output<T>> for ForwardWriter<T> {
         }
     }
 
-    fn work(&mut self, _: Flush) -> Result<Work> {
+    fn work(&mut self) -> Result<Work> {
         Ok(Work::default())
     }
 }

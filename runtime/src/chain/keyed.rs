@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use strandline_state_api::{
     BackendFactory, BackendScope, CheckpointedBackend, KeyGroupRange, KeyedProcess, NO_TIMESTAMP, Open,
-    Operator, OperatorId, Output, RestoreSnapshot, Result, SnapshotSource, StateKey, Steps,
+    Operator, OperatorId, Output, Result, SnapshotSource, Steps,
 };
 
 pub(crate) use batch::KeyedBatch;
@@ -17,7 +17,7 @@ use snapshots::Snapshots;
 pub(crate) use snapshots::micros;
 
 use super::assembly::{Attempt, cancelled};
-use super::{Assembly, Collector, Flush, Node, Signal, Work};
+use super::{Assembly, Collector, Node, Signal, Work};
 use crate::pipeline::Slot;
 use crate::run::{Metrics, add, set};
 
@@ -235,10 +235,10 @@ where
         self.next.signal(signal)
     }
 
-    fn work(&mut self, flush: Flush) -> Result<Work> {
+    fn work(&mut self) -> Result<Work> {
         let more = self.snapshot_step()?;
         let wake_at = self.process.next_processing_timer();
         let wake_at = self.locate(wake_at)?;
-        Ok(Work { more, wake_at }.and(self.next.work(flush)?))
+        Ok(Work { more, wake_at }.and(self.next.work()?))
     }
 }

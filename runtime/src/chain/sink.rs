@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use strandline_state_api::{KeyGroupRange, OperatorId, OperatorStateEntry, Output, Redistribution, Result};
 
-use super::{Assembly, Flush, Node, Signal, Work};
+use super::{Assembly, Node, Signal, Work};
 use crate::run::{Metrics, add};
 use crate::sink::{Sink, SinkContext, SinkFactory};
 
@@ -94,7 +94,7 @@ impl<T, S: Sink<In = T>> Node<Output<T>> for SinkNode<S> {
         Ok(())
     }
 
-    fn work(&mut self, _: Flush) -> Result<Work> {
+    fn work(&mut self) -> Result<Work> {
         Ok(Work::default())
     }
 }

@@ -2,7 +2,7 @@
 
 use strandline_state_api::{Output, Result};
 
-use super::{Collector, Flush, Node, Signal, Work};
+use super::{Collector, Node, Signal, Work};
 
 /// What a stateless step does with a batch: takes all of the first, adds to the second.
 pub(crate) trait Step<A, B>: Send {
@@ -43,8 +43,8 @@ impl<A, B: Send, S: Step<A, B>> Node<Output<A>> for Stateless<S, B> {
         self.next.signal(signal)
     }
 
-    fn work(&mut self, flush: Flush) -> Result<Work> {
-        self.next.work(flush)
+    fn work(&mut self) -> Result<Work> {
+        self.next.work()
     }
 }
 
@@ -75,8 +75,8 @@ impl<T: Clone + Send> Node<Output<T>> for Tee<T> {
         self.second.signal(signal)
     }
 
-    fn work(&mut self, flush: Flush) -> Result<Work> {
-        Ok(self.first.work(flush)?.and(self.second.work(flush)?))
+    fn work(&mut self) -> Result<Work> {
+        Ok(self.first.work()?.and(self.second.work()?))
     }
 }
 
@@ -93,7 +93,7 @@ impl<T> Node<Output<T>> for Discard {
         Ok(())
     }
 
-    fn work(&mut self, _: Flush) -> Result<Work> {
+    fn work(&mut self) -> Result<Work> {
         Ok(Work::default())
     }
 }

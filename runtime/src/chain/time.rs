@@ -2,7 +2,7 @@
 
 use strandline_state_api::{OperatorId, Output, Result};
 
-use super::{Assembly, Collector, Flush, Node, Signal, Work};
+use super::{Assembly, Collector, Node, Signal, Work};
 
 /// Assigns timestamps and announces watermarks, `delay` behind the greatest timestamp.
 pub(crate) struct TimestampAssigner<T, TF> {
@@ -53,8 +53,8 @@ impl<T: Send, TF: Fn(&T) -> i64 + Send> Node<Output<T>> for TimestampAssigner<T,
         self.next.signal(signal)
     }
 
-    fn work(&mut self, flush: Flush) -> Result<Work> {
-        self.next.work(flush)
+    fn work(&mut self) -> Result<Work> {
+        self.next.work()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use strandline_state_api::{CheckpointId, Error, OperatorId, Result};
 
@@ -12,10 +12,10 @@ use crate::task::Task;
 /// The graph; types of records are hidden in the functions that build the tasks.
 #[derive(Debug)]
 pub(crate) struct Graph {
-    pub(crate) name: String,
-    pub(crate) vertices: Vec<Vertex>,
+    name: String,
+    vertices: Vec<Arc<Vertex>>,
     /// In the order in which they were added.
-    pub(crate) sinks: Vec<SinkEntry>,
+    sinks: Vec<Arc<SinkEntry>>,
     ids: BTreeSet<OperatorId>,
     edges: u32,
     /// The first mistake of whoever builds it.
@@ -95,11 +95,11 @@ impl Graph {
         kind: VertexKind,
         build: impl Fn(&mut Assembly) -> Result<Box<dyn Task>> + Send + Sync + 'static,
     ) {
-        self.vertices.push(Vertex { id, kind, build: Box::new(build) });
+        self.vertices.push(Arc::new(Vertex { id, kind, build: Box::new(build) }));
     }
 
     pub(crate) fn add_sink(&mut self, id: OperatorId, recovery: impl SinkRecovery + 'static) {
-        self.sinks.push(SinkEntry { id, recovery: Box::new(recovery) });
+        self.sinks.push(Arc::new(SinkEntry { id, recovery: Box::new(recovery) }));
     }
 
     pub(crate) fn edge(&mut self) -> EdgeId {
@@ -107,21 +107,11 @@ impl Graph {
         EdgeId(self.edges - 1)
     }
 
-    /// The ids of all operators with state.
-    pub(crate) fn ids(&self) -> impl Iterator<Item = &OperatorId> {
-        self.ids.iter()
-    }
-
-    /// Whether it has a keyed operator.
-    pub(crate) fn is_keyed(&self) -> bool {
-        self.vertices.iter().any(|vertex| matches!(vertex.kind, VertexKind::Keyed { .. }))
-    }
-
-    /// Whether it can run.
+    /// The job as it stands.
     ///
     /// # Errors
     /// `Invalid` says which mistake was made.
-    pub(crate) fn check(&self) -> Result<()> {
+    pub(crate) fn job(&self) -> Result<Job> {
         if let Some(mistake) = &self.mistake {
             return Err(Error::invalid(mistake).with("job", &self.name));
         }
@@ -129,7 +119,33 @@ impl Graph {
             let message = "the job has no source: add one with Pipeline::source";
             return Err(Error::invalid(message).with("job", &self.name));
         }
-        Ok(())
+        let (vertices, sinks) = (self.vertices.clone(), self.sinks.clone());
+        Ok(Job { name: self.name.clone(), vertices, sinks, ids: self.ids.clone() })
+    }
+}
+
+/// A graph that is complete.
+#[derive(Clone, Debug)]
+pub(crate) struct Job {
+    pub(crate) name: String,
+    pub(crate) vertices: Vec<Arc<Vertex>>,
+    pub(crate) sinks: Vec<Arc<SinkEntry>>,
+    /// The ids of all operators with state.
+    pub(crate) ids: BTreeSet<OperatorId>,
+}
+
+impl Job {
+    /// Whether it has a keyed operator.
+    pub(crate) fn is_keyed(&self) -> bool {
+        self.vertices.iter().any(|vertex| matches!(vertex.kind, VertexKind::Keyed { .. }))
+    }
+
+    /// The edges that need no channel when keyed operators are chained: those that are the only input.
+    pub(crate) fn chainable(&self) -> impl Iterator<Item = EdgeId> {
+        self.vertices.iter().filter_map(|vertex| match &vertex.kind {
+            VertexKind::Keyed { inputs } if inputs.len() == 1 => inputs.first().copied(),
+            _ => None,
+        })
     }
 }
 

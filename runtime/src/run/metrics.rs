@@ -94,6 +94,10 @@ impl Metrics {
         values(&self.emitted)
     }
 
+    pub(crate) fn late(&self) -> u64 {
+        self.late.load(Relaxed)
+    }
+
     pub(crate) fn first_done(&self) -> Duration {
         Duration::from_nanos(self.first_done.load(Relaxed))
     }

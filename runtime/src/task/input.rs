@@ -9,7 +9,7 @@ use strandline_state_api::{CheckpointId, Output, Result};
 
 use super::source::{FLUSH_AFTER, until};
 use super::{Barrier, ChannelReader, Control, Cut, Mailbox, Message, Pattern, Task, TaskEvent};
-use crate::chain::{Assembly, Attempt, Closing, EdgeId, Flush, KeyedBatch, Node, Signal, Work, cancelled};
+use crate::chain::{Assembly, Attempt, Closing, EdgeId, KeyedBatch, Node, Signal, Work, cancelled};
 
 /// A batch that can travel between tasks.
 pub(crate) trait Payload: Default + Send + 'static {
@@ -224,12 +224,12 @@ impl<P: Payload> Task for InputTask<P> {
             if let Some((at, message)) = self.next_message() {
                 self.take(at, message, mailbox)?;
                 if flushed.elapsed() >= FLUSH_AFTER {
-                    self.node.work(Flush::Yes)?;
+                    self.node.work()?;
                     flushed = Instant::now();
                 }
                 continue;
             }
-            let work = self.node.work(Flush::Yes)?;
+            let work = self.node.work()?;
             flushed = Instant::now();
             if !work.more {
                 self.wait(work, mailbox)?;

@@ -25,7 +25,7 @@ pub(crate) enum Control {
 #[derive(Debug)]
 pub(crate) enum TaskEvent {
     /// It has restored its state and begins.
-    Opened(TaskId),
+    Opened,
     /// Its part of a checkpoint is stored.
     Ack { task: TaskId, checkpoint: CheckpointId, parts: Vec<(OperatorId, SubtaskSnapshot)> },
     /// It cannot take part in a checkpoint.

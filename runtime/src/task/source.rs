@@ -8,7 +8,7 @@ use crossbeam_channel::{RecvTimeoutError, TryRecvError};
 use strandline_state_api::{KeyGroupRange, OperatorId, OperatorStateEntry, Output, Redistribution, Result};
 
 use super::{Barrier, Control, Cut, Mailbox, Task, TaskEvent};
-use crate::chain::{Assembly, Attempt, Closing, Collector, Flush, Signal, Work, cancelled};
+use crate::chain::{Assembly, Attempt, Closing, Collector, Signal, Work, cancelled};
 use crate::pipeline::Slot;
 use crate::run::add;
 use crate::source::{Source, SourceContext, SourceFactory, SourceStatus};
@@ -160,7 +160,7 @@ impl<S: Source + 'static> Task for SourceTask<S> {
                     SourceStatus::More => {
                         idle = IDLE_MIN;
                         if flushed.elapsed() >= FLUSH_AFTER {
-                            self.next.work(Flush::Yes)?;
+                            self.next.work()?;
                             flushed = Instant::now();
                         }
                         continue;
@@ -169,7 +169,7 @@ impl<S: Source + 'static> Task for SourceTask<S> {
                     SourceStatus::End => {}
                 }
             }
-            let work = self.next.work(Flush::Yes)?;
+            let work = self.next.work()?;
             flushed = Instant::now();
             if work.more {
                 continue;

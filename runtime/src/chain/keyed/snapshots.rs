@@ -97,8 +97,11 @@ impl<P: Send + 'static> Snapshots<P> {
             Ok(Progress::Ready(checkpoint, prepared)) => {
                 let open = self.open.pop_front().filter(|open| open.checkpoint == checkpoint);
                 let open = open.ok_or_else(|| out_of_order(checkpoint))?;
-                let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(Job { prepared, open }).is_ok());
-                if sent { Ok(!self.open.is_empty()) } else { Err(cancelled()) }
+                let sent = self.jobs.as_ref().map(|jobs| jobs.send(Job { prepared, open }));
+                match sent {
+                    Some(Ok(())) => Ok(!self.open.is_empty()),
+                    _ => Err(Error::new(ErrorKind::Internal, "the thread that writes snapshots has died")),
+                }
             }
             Ok(Progress::Idle) => {
                 let error =

@@ -1,0 +1,220 @@
+//! One attempt: everything from the claim of the storage to the last thread's end.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::{self, Scope};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use strandline_checkpoint_protocol::TaskId;
+use strandline_state_api::{Error, ErrorKind, Result};
+use tokio::sync::watch;
+
+use super::commit::Committer;
+use super::driver::{Driver, TaskHandle};
+use super::recovery::TermStore;
+use super::{Ended, Run};
+use crate::chain::{Assembly, Attempt, Closing, PENDING, StoreAt};
+use crate::pipeline::{Vertex, VertexKind};
+use crate::task::{Mailbox, TaskEvent, Wiring};
+use crate::{JobEvent, Outcome};
+
+impl Run<'_> {
+    /// Runs the job once, until it is over or fails. All threads have ended when it returns.
+    pub(super) fn attempt(&mut self) -> Ended {
+        match self.prepare() {
+            Ok(Prepared::Finished) if self.attempts == 1 => Ended::Over(Outcome::AlreadyFinished),
+            // The final checkpoint was complete, and only what follows it had failed.
+            Ok(Prepared::Finished) => Ended::Over(Outcome::Finished),
+            Ok(Prepared::Attempt(attempt, committer, cancel)) => {
+                self.drive(&Arc::new(*attempt), *committer, &cancel)
+            }
+            Err(error) => Ended::Failed { error, opening: true },
+        }
+    }
+
+    fn prepare(&mut self) -> Result<Prepared> {
+        let claim = self.claim()?;
+        let restored = match &claim {
+            Some(claim) => self.plan(claim)?,
+            None => None,
+        };
+        let from = restored.as_ref().map(|plan| plan.checkpoint);
+        if self.attempts == 1 {
+            self.resumed_from = from;
+        }
+        for sink in &self.job.sinks {
+            let of_sink = restored.as_ref().and_then(|plan| plan.operator(&sink.id));
+            let elements = of_sink.map(|restored| restored.elements(PENDING)).unwrap_or_default();
+            let recovered = sink.recovery.recover(from, &elements);
+            recovered.map_err(|error| match from {
+                Some(checkpoint) => error.with("operator", &sink.id).with("checkpoint", checkpoint),
+                None => error.with("operator", &sink.id),
+            })?;
+        }
+        if restored.as_ref().is_some_and(|plan| plan.is_finished) {
+            return Ok(Prepared::Finished);
+        }
+        let (cancel, cancelled) = watch::channel(false);
+        let term = claim.as_ref().map(|claim| claim.term);
+        let store = claim.as_ref().map(|claim| {
+            let (storage, term) = (claim.storage.clone(), claim.term);
+            Arc::new(TermStore { storage, term }) as Arc<dyn StoreAt>
+        });
+        self.metrics.forget_entries();
+        let chained = self.config.chain_keyed && self.config.parallelism == 1;
+        let attempt = Attempt {
+            config: self.config.clone(),
+            label: format!("{}-{}", self.label, self.attempts),
+            wiring: Wiring::new(self.config.parallelism, self.config.channel_capacity),
+            restored,
+            store,
+            runtime: self.runtime.handle().clone(),
+            cancelled,
+            metrics: Arc::clone(&self.metrics),
+            chained: if chained { self.job.chainable().collect() } else { Default::default() },
+            is_keyed: self.job.is_keyed(),
+        };
+        let committer = Committer::new(&self.job, self.config.parallelism, term.unwrap_or(0), from, claim);
+        Ok(Prepared::Attempt(Box::new(attempt), Box::new(committer), cancel))
+    }
+
+    fn drive(&mut self, attempt: &Arc<Attempt>, committer: Committer, cancel: &watch::Sender<bool>) -> Ended {
+        let job = self.job.clone();
+        let (events, inbox) = unbounded();
+        thread::scope(|scope| {
+            let mut tasks = Vec::new();
+            // The term tells this life of a task from all others, also of other processes.
+            let life = committer.term().max(u64::from(self.attempts));
+            for (number, vertex) in (0..).zip(&job.vertices) {
+                if is_chained(attempt, vertex) {
+                    continue;
+                }
+                for subtask in 0..self.config.parallelism {
+                    let task = TaskId { vertex: number, subtask, attempt: life };
+                    match spawn(scope, attempt, vertex, task, &events) {
+                        Ok(control) => tasks.push(TaskHandle::new(task, vertex, control)),
+                        Err(error) => {
+                            attempt.wiring.close();
+                            let _ = cancel.send(true);
+                            return Ended::Failed { error, opening: true };
+                        }
+                    }
+                }
+            }
+            drop(events);
+            self.coordinate(attempt, committer, cancel, tasks, inbox)
+        })
+    }
+
+    fn coordinate(
+        &mut self,
+        attempt: &Attempt,
+        committer: Committer,
+        cancel: &watch::Sender<bool>,
+        tasks: Vec<TaskHandle>,
+        inbox: Receiver<TaskEvent>,
+    ) -> Ended {
+        let mut driver = Driver::new(self, committer, tasks, inbox);
+        let ended = driver.run();
+        if let Ended::Failed { .. } | Ended::Over(Outcome::Cancelled) = &ended {
+            // Closed channels and the flag reach every task wherever it waits.
+            let _ = cancel.send(true);
+            attempt.wiring.close();
+        }
+        driver.settle();
+        let summaries = driver.summaries();
+        drop(driver);
+        if let Ended::Over(outcome) = &ended {
+            self.summarize(&summaries);
+            tracing::debug!(?outcome, "the attempt is over");
+        }
+        ended
+    }
+
+    fn summarize(&mut self, closings: &[Closing]) {
+        for sink in &self.job.sinks {
+            let id = sink.id.to_string();
+            let of_sink = closings.iter().flat_map(|closing| &closing.summaries).filter(|(of, _)| *of == id);
+            let summaries: Vec<BTreeMap<_, _>> = of_sink.map(|(_, summary)| summary.clone()).collect();
+            self.sinks.insert(id, sink.recovery.summarize(&summaries));
+        }
+    }
+
+    pub(super) fn started(&self, from: Option<strandline_state_api::CheckpointId>) {
+        self.tell(&JobEvent::Started { attempt: self.attempts, from });
+    }
+}
+
+/// What an attempt needs before its tasks start.
+enum Prepared {
+    /// Nothing is left to do.
+    Finished,
+    Attempt(Box<Attempt>, Box<Committer>, watch::Sender<bool>),
+}
+
+/// Whether the vertex runs in the thread of what feeds it.
+fn is_chained(attempt: &Attempt, vertex: &Vertex) -> bool {
+    match &vertex.kind {
+        VertexKind::Keyed { inputs } => inputs.iter().any(|edge| attempt.chained.contains(edge)),
+        VertexKind::Source | VertexKind::Forward => false,
+    }
+}
+
+fn spawn<'scope, 'env: 'scope>(
+    scope: &'scope Scope<'scope, 'env>,
+    attempt: &Arc<Attempt>,
+    vertex: &'env Arc<Vertex>,
+    task: TaskId,
+    events: &Sender<TaskEvent>,
+) -> Result<Sender<crate::task::Control>> {
+    let (control, of_task) = unbounded();
+    let mailbox = Mailbox { task, control: of_task, events: events.clone() };
+    let attempt = Arc::clone(attempt);
+    let name = format!("{}-{}", vertex.id, task.subtask);
+    thread::Builder::new()
+        .name(name)
+        .spawn_scoped(scope, move || run_task(attempt, vertex, &mailbox))
+        .map_err(|error| {
+            Error::new(ErrorKind::Unavailable, "no thread for a task")
+                .with("operator", &vertex.id)
+                .with("subtask", task.subtask)
+                .caused_by(error)
+        })?;
+    Ok(control)
+}
+
+/// The body of a task's thread.
+fn run_task(attempt: Arc<Attempt>, vertex: &Vertex, mailbox: &Mailbox) {
+    let subtask = mailbox.task.subtask;
+    let located = |error: Error| match error.context("operator") {
+        Some(_) => error,
+        None => error.with("operator", &vertex.id).with("subtask", subtask),
+    };
+    let built = guarded(|| {
+        let mut assembly = Assembly::new(attempt, vertex.id.clone(), subtask);
+        (vertex.build)(&mut assembly)
+    });
+    match built {
+        Ok(mut task) => {
+            mailbox.tell(TaskEvent::Opened);
+            let ended = guarded(|| task.run(mailbox)).map_err(located);
+            // Said before the task is taken down, which may take a while when a snapshot is being written.
+            mailbox.tell(TaskEvent::Exited(mailbox.task, ended));
+        }
+        Err(error) => mailbox.tell(TaskEvent::Exited(mailbox.task, Err(located(error)))),
+    }
+}
+
+/// Turns a panic into an error.
+fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Error {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    let text = text.unwrap_or_else(|| "no message".to_owned());
+    Error::new(ErrorKind::User, format!("a task panicked: {text}"))
+}

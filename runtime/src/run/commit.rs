@@ -1,0 +1,234 @@
+//! From a permit to a manifest in the commit log.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use strandline_checkpoint_protocol::{CheckpointKind, CommitParts, CommitPermit, CommitResult, CommitRight};
+use strandline_checkpoint_storage::{
+    CheckpointTrace, CommitLog, FileKind, FileName, Manifest, OperatorSnapshot, Storage, SubtaskSnapshot,
+};
+use strandline_state_api::{CheckpointId, Error, ErrorKind, KeyedSnapshot, OperatorId};
+use tokio::runtime::Handle;
+
+use super::recovery::Claim;
+use crate::CheckpointReport;
+use crate::chain::micros;
+use crate::pipeline::{Job, lock};
+
+/// What a task acknowledges a checkpoint with.
+pub(super) type Parts = Vec<(OperatorId, SubtaskSnapshot)>;
+
+/// The side of the coordinator that writes. Its answers come over a channel.
+pub(super) struct Committer {
+    job: String,
+    /// The operators in the order of the manifest.
+    operators: Vec<OperatorId>,
+    parallelism: u32,
+    term: u64,
+    pub(super) restored_from: Option<CheckpointId>,
+    /// `None` without checkpoints: then a commit is nothing more than the permit.
+    log: Option<Arc<Mutex<CommitLog>>>,
+    pub(super) storage: Option<Storage>,
+    done: Sender<CommitDone>,
+    pub(super) results: Receiver<CommitDone>,
+}
+
+/// How a commit went.
+#[derive(Debug)]
+pub(super) struct CommitDone {
+    pub(super) checkpoint: CheckpointId,
+    pub(super) result: CommitResult,
+    pub(super) error: Option<Error>,
+    pub(super) report: CheckpointReport,
+    /// Every subtask of every operator had ended.
+    pub(super) all_finished: bool,
+}
+
+/// When a checkpoint was triggered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Triggered {
+    pub(super) at: Instant,
+    pub(super) wall: SystemTime,
+    pub(super) kind: CheckpointKind,
+    /// What [`Committer::retries`] was then.
+    pub(super) retries: u64,
+}
+
+impl Committer {
+    pub(super) fn new(
+        job: &Job,
+        parallelism: u32,
+        term: u64,
+        restored_from: Option<CheckpointId>,
+        claim: Option<Claim>,
+    ) -> Self {
+        let (done, results) = unbounded();
+        let (log, storage) = match claim {
+            Some(claim) => (Some(Arc::new(Mutex::new(claim.log))), Some(claim.storage)),
+            None => (None, None),
+        };
+        let operators = job.ids.iter().cloned().collect();
+        Self {
+            job: job.name.clone(),
+            operators,
+            parallelism,
+            term,
+            restored_from,
+            log,
+            storage,
+            done,
+            results,
+        }
+    }
+
+    pub(super) fn term(&self) -> u64 {
+        self.term
+    }
+
+    /// How many operations on the storage were retried.
+    pub(super) fn retries(&self) -> u64 {
+        self.storage.as_ref().map_or(0, Storage::retries)
+    }
+
+    /// Writes the manifest and claims the slot of the log, elsewhere. Exactly one [`CommitDone`] follows.
+    pub(super) fn commit(&self, permit: CommitPermit<Parts>, triggered: Triggered, runtime: &Handle) {
+        let start = Instant::now();
+        let (right, parts) = permit.into_parts();
+        let pause_of = |parts: &Parts| parts.iter().map(|(_, subtask)| subtask.trace.pause_us).sum();
+        let pause = parts.acks.values().map(pause_of).max().unwrap_or(0);
+        let manifest = self.manifest(parts, triggered, start);
+        let report = report(&manifest, triggered, pause);
+        let mut subtasks = manifest.operators.iter().flat_map(|operator| &operator.subtasks);
+        let all_finished = subtasks.all(|subtask| subtask.finished);
+        let log = self.log.clone();
+        let storage = self.storage.clone();
+        let sender = self.done.clone();
+        let handle = runtime.clone();
+        // One at a time, as the coordinator hands out one permit at a time: the lock is never waited for.
+        runtime.spawn_blocking(move || {
+            let (result, error) = match log {
+                None => (CommitResult::Committed, None),
+                Some(log) => handle.block_on(write(&mut lock(&log), &right, manifest, storage.as_ref())),
+            };
+            let mut report = report;
+            report.commit = start.elapsed();
+            report.duration = triggered.at.elapsed();
+            let checkpoint = report.checkpoint;
+            // Whoever waits for it waits until it comes.
+            let _ = sender.send(CommitDone { checkpoint, result, error, report, all_finished });
+        });
+    }
+
+    fn manifest(&self, parts: CommitParts<Parts>, triggered: Triggered, start: Instant) -> Manifest {
+        let checkpoint = parts.checkpoint;
+        let mut by_operator: BTreeMap<OperatorId, Vec<SubtaskSnapshot>> = BTreeMap::new();
+        for (operator, mut subtask) in parts.acks.into_values().flatten() {
+            subtask.trace.objects = written_objects(&subtask.keyed, self.term, checkpoint);
+            by_operator.entry(operator).or_default().push(subtask);
+        }
+        let operators: Vec<_> = self
+            .operators
+            .iter()
+            .filter_map(|id| {
+                let mut subtasks = by_operator.remove(id)?;
+                subtasks.sort_by_key(|subtask| subtask.subtask);
+                Some(OperatorSnapshot { id: id.clone(), parallelism: self.parallelism, subtasks })
+            })
+            .collect();
+        let traces =
+            || operators.iter().flat_map(|operator| &operator.subtasks).map(|subtask| &subtask.trace);
+        let trace = CheckpointTrace {
+            trigger_unix_ms: unix_ms(triggered.wall),
+            duration_us: micros(triggered.at.elapsed()),
+            commit_us: micros(start.elapsed()),
+            bytes: traces().map(|trace| trace.bytes_written).sum(),
+            full_bytes: traces().map(|trace| trace.full_bytes).sum(),
+            objects: traces().map(|trace| trace.objects).sum(),
+            retries: self.retries().saturating_sub(triggered.retries),
+        };
+        let created_unix_ms = unix_ms(SystemTime::now());
+        let restored_from = self.restored_from;
+        Manifest {
+            kind: parts.kind,
+            created_unix_ms,
+            restored_from,
+            operators,
+            trace,
+            ..Manifest::new(checkpoint, self.term, self.job.clone())
+        }
+    }
+}
+
+/// Commits, and finds out what became of it when the answer is no clear one.
+async fn write(
+    log: &mut CommitLog,
+    right: &CommitRight,
+    manifest: Manifest,
+    storage: Option<&Storage>,
+) -> (CommitResult, Option<Error>) {
+    let error = match log.commit(right, &manifest).await {
+        Ok(_) => return (CommitResult::Committed, None),
+        Err(error) => error,
+    };
+    if error.kind() == ErrorKind::Fenced {
+        return (CommitResult::Fenced, Some(error));
+    }
+    // The check settles what was left open; then the log says whether the checkpoint exists, and nothing is under way.
+    let result = match log.check().await {
+        Ok(()) if log.retained().iter().any(|known| known.checkpoint == manifest.checkpoint) => {
+            CommitResult::Committed
+        }
+        Ok(()) => CommitResult::Failed,
+        Err(check) if check.kind() == ErrorKind::Fenced => return (CommitResult::Fenced, Some(check)),
+        Err(_) => CommitResult::Unknown,
+    };
+    let error = error.with("checkpoint", manifest.checkpoint);
+    let error = match storage {
+        Some(storage) => error.with("storage", storage.uri()),
+        None => error,
+    };
+    (result, Some(error))
+}
+
+fn report(manifest: &Manifest, triggered: Triggered, pause_us: u64) -> CheckpointReport {
+    let subtasks = || manifest.operators.iter().flat_map(|operator| &operator.subtasks);
+    let alignment_us = subtasks().map(|subtask| subtask.trace.alignment_us).max();
+    let start_delay_us = subtasks().map(|subtask| subtask.trace.start_delay_us).max();
+    CheckpointReport {
+        checkpoint: manifest.checkpoint,
+        kind: kind_name(triggered.kind),
+        pause: Duration::from_micros(pause_us),
+        alignment: Duration::from_micros(alignment_us.unwrap_or(0)),
+        start_delay: Duration::from_micros(start_delay_us.unwrap_or(0)),
+        duration: Duration::ZERO,
+        commit: Duration::ZERO,
+        written_bytes: manifest.trace.bytes,
+        full_bytes: manifest.trace.full_bytes,
+    }
+}
+
+fn kind_name(kind: CheckpointKind) -> &'static str {
+    match kind {
+        CheckpointKind::Savepoint => "savepoint",
+        CheckpointKind::Final => "final",
+        CheckpointKind::Api => "api",
+        CheckpointKind::Operator => "operator",
+        CheckpointKind::Periodic => "periodic",
+    }
+}
+
+/// How many of the files of a snapshot were written for this checkpoint.
+fn written_objects(keyed: &KeyedSnapshot, term: u64, checkpoint: CheckpointId) -> u64 {
+    let is_new = |name: &str| {
+        FileName::parse(FileKind::Segment, name)
+            .is_some_and(|name| name.term == term && name.checkpoint == checkpoint)
+    };
+    keyed.parts.iter().filter(|part| is_new(&part.segment.name.0)).count() as u64
+}
+
+fn unix_ms(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,302 @@
+//! The coordinator at work: the pure machine of the protocol crate, with real time, real tasks and a real log.
+
+mod actions;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, after, never, select, unbounded};
+use strandline_checkpoint_protocol::{CheckpointKind, Coordinator, Millis, Policy, RequestOutcome, TaskId};
+use strandline_checkpoint_storage::SweepReport;
+use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
+
+use super::commit::{CommitDone, Committer, Parts, Triggered};
+use super::{Ended, Run};
+use crate::chain::{Closing, is_cancelled};
+use crate::pipeline::{Vertex, VertexKind};
+use crate::task::{Control, TaskEvent};
+use crate::{JobEvent, Outcome};
+
+/// The coordinator's side of a task.
+pub(super) struct TaskHandle {
+    id: TaskId,
+    vertex: Arc<Vertex>,
+    /// `None` once the attempt has failed: that tells the task to give up.
+    control: Option<Sender<Control>>,
+    drained: bool,
+    exited: Option<Closing>,
+}
+
+impl TaskHandle {
+    pub(super) fn new(id: TaskId, vertex: &Arc<Vertex>, control: Sender<Control>) -> Self {
+        let (vertex, control) = (Arc::clone(vertex), Some(control));
+        Self { id, vertex, control, drained: false, exited: None }
+    }
+
+    fn name(&self) -> String {
+        format!("{} (subtask {})", self.vertex.id, self.id.subtask)
+    }
+
+    fn send(&self, control: Control) {
+        // A task that is gone says why with its last event.
+        let _ = self.control.as_ref().map(|channel| channel.send(control));
+    }
+}
+
+/// How far the attempt is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Waiting for this many tasks to restore their state.
+    Opening(usize),
+    Running,
+    /// The final checkpoint is complete; waiting for the tasks to end.
+    Finishing(Outcome),
+}
+
+/// Drives one attempt.
+pub(super) struct Driver<'r, 'a> {
+    run: &'r mut Run<'a>,
+    committer: Committer,
+    coordinator: Coordinator<Parts>,
+    tasks: Vec<TaskHandle>,
+    inbox: Receiver<TaskEvent>,
+    phase: Phase,
+    epoch: Instant,
+    triggered: BTreeMap<CheckpointId, Triggered>,
+    /// What tasks said when they declined.
+    declined: BTreeMap<CheckpointId, Error>,
+    /// What is told of the commit under way, should it succeed.
+    committing: Option<CommitDone>,
+    final_requested: bool,
+    failure: Option<Error>,
+    sweeper: Sweeper,
+}
+
+/// Deletes in the background what no checkpoint needs any more, one sweep at a time.
+struct Sweeper {
+    done: Sender<Result<SweepReport>>,
+    results: Receiver<Result<SweepReport>>,
+    running: bool,
+    last: Option<Instant>,
+}
+
+/// The least time between two sweeps.
+const SWEEP_PAUSE: Duration = Duration::from_secs(1);
+
+impl<'r, 'a> Driver<'r, 'a> {
+    pub(super) fn new(
+        run: &'r mut Run<'a>,
+        committer: Committer,
+        tasks: Vec<TaskHandle>,
+        inbox: Receiver<TaskEvent>,
+    ) -> Self {
+        let policy = match &run.config.checkpointing {
+            Some(config) => Policy {
+                interval: config.interval,
+                initial_delay: None,
+                min_pause: config.min_pause,
+                timeout: config.timeout,
+                max_concurrent: config.max_concurrent,
+                tolerable_failures: config.tolerable_failures,
+            },
+            // Only the barrier at the end of the job, which takes as long as it takes.
+            None => Policy { timeout: Duration::MAX, ..Policy::default() },
+        };
+        let coordinator = Coordinator::new(policy, run.next_checkpoint);
+        let (done, results) = unbounded();
+        Self {
+            run,
+            committer,
+            coordinator,
+            phase: Phase::Opening(tasks.len()),
+            tasks,
+            inbox,
+            epoch: Instant::now(),
+            triggered: BTreeMap::new(),
+            declined: BTreeMap::new(),
+            committing: None,
+            final_requested: false,
+            failure: None,
+            sweeper: Sweeper { done, results, running: false, last: None },
+        }
+    }
+
+    /// Runs until the job is over or the attempt has failed.
+    pub(super) fn run(&mut self) -> Ended {
+        loop {
+            if let Some(error) = self.failure.take() {
+                return Ended::Failed { error, opening: matches!(self.phase, Phase::Opening(_)) };
+            }
+            if self.run.control.cancel_requested() {
+                return Ended::Over(Outcome::Cancelled);
+            }
+            if let Phase::Finishing(outcome) = self.phase
+                && self.tasks.iter().all(|task| task.exited.is_some())
+            {
+                return Ended::Over(outcome);
+            }
+            self.obey_control();
+            self.step();
+        }
+    }
+
+    /// Waits for the next thing to happen, and deals with it.
+    fn step(&mut self) {
+        let timer = self.wait_time().map_or_else(never, after);
+        let woken = self.run.control.woken().clone();
+        let (inbox, commits, sweeps) =
+            (self.inbox.clone(), self.committer.results.clone(), self.sweeper.results.clone());
+        select! {
+            recv(inbox) -> event => match event {
+                Ok(event) => self.task_event(event),
+                Err(_) => self.fail(Error::new(ErrorKind::Internal, "all tasks are gone without a word")),
+            },
+            recv(commits) -> done => if let Ok(done) = done { self.commit_done(done) },
+            recv(sweeps) -> swept => if let Ok(swept) = swept { self.swept(swept) },
+            recv(woken) -> _ => {}
+            recv(timer) -> _ => {}
+        }
+        let elapsed = self.run.metrics.elapsed();
+        if elapsed >= self.run.samples.next_due() {
+            let progress = self.run.metrics.progress();
+            self.run.samples.add(elapsed, progress.done);
+            self.run.tell(&JobEvent::Progress(progress));
+        }
+        self.tick();
+    }
+
+    fn wait_time(&self) -> Option<Duration> {
+        let sample = self.run.samples.next_due().saturating_sub(self.run.metrics.elapsed());
+        let deadline = self.coordinator.next_deadline().map(|deadline| deadline.since(self.now()));
+        Some(deadline.map_or(sample, |deadline| deadline.min(sample)))
+    }
+
+    fn tick(&mut self) {
+        let now = self.now();
+        if self.coordinator.next_deadline().is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        self.note_missing();
+        let actions = self.coordinator.tick(now);
+        self.act(actions);
+    }
+
+    /// Ends the job when it is time, and does what the holder of the [`JobControl`](crate::JobControl) asked for.
+    fn obey_control(&mut self) {
+        if self.phase != Phase::Running {
+            return;
+        }
+        if self.run.control.stop_requested() || self.tasks.iter().all(|task| task.drained) {
+            self.request_final();
+        }
+        for _ in 0..self.run.control.take_triggers() {
+            if self.committer.storage.is_some() {
+                let (_, actions) = self.coordinator.request(self.now(), CheckpointKind::Api);
+                self.act(actions);
+            }
+        }
+    }
+
+    /// Asks for the checkpoint that ends the job.
+    fn request_final(&mut self) {
+        if self.final_requested {
+            return;
+        }
+        self.final_requested = true;
+        let (outcome, actions) = self.coordinator.request(self.now(), CheckpointKind::Final);
+        if let RequestOutcome::Refused(refusal) = outcome {
+            self.fail(Error::new(
+                ErrorKind::Internal,
+                format!("no final checkpoint can be taken: {refusal:?}"),
+            ));
+        }
+        self.act(actions);
+    }
+
+    fn task_event(&mut self, event: TaskEvent) {
+        let now = self.now();
+        match event {
+            TaskEvent::Opened => {
+                if let Phase::Opening(left) = &mut self.phase {
+                    *left -= 1;
+                    if *left == 0 {
+                        self.opened();
+                    }
+                }
+            }
+            TaskEvent::Ack { task, checkpoint, parts } => {
+                let (outcome, actions) = self.coordinator.ack(now, task, checkpoint, parts);
+                tracing::trace!(?task, %checkpoint, ?outcome, "acknowledged");
+                self.act(actions);
+            }
+            TaskEvent::Decline { task, checkpoint, reason, error } => {
+                if let Some(error) = error {
+                    tracing::warn!(%checkpoint, %error, "a snapshot failed");
+                    self.declined.entry(checkpoint).or_insert(error);
+                }
+                let (_, actions) = self.coordinator.decline(now, task, checkpoint, reason);
+                self.act(actions);
+            }
+            TaskEvent::Drained(task) => {
+                if let Some(handle) = self.tasks.iter_mut().find(|handle| handle.id == task) {
+                    handle.drained = true;
+                }
+            }
+            TaskEvent::Exited(task, result) => self.exited(task, result),
+        }
+    }
+
+    /// All tasks have restored their state: checkpoints may begin.
+    fn opened(&mut self) {
+        self.phase = Phase::Running;
+        self.run.started(self.committer.restored_from);
+        let tasks: Vec<_> = self.tasks.iter().map(|task| task.id).collect();
+        let actions = self.coordinator.start(self.now(), tasks);
+        self.act(actions);
+    }
+
+    fn exited(&mut self, task: TaskId, result: Result<Closing>) {
+        let Some(handle) = self.tasks.iter_mut().find(|handle| handle.id == task) else { return };
+        match result {
+            Ok(closing) => handle.exited = Some(closing),
+            // A task that lost its partner: the partner will say why.
+            Err(error) if is_cancelled(&error) => {}
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// The attempt cannot go on.
+    fn fail(&mut self, error: Error) {
+        self.failure.get_or_insert(error);
+    }
+
+    /// Lets go of all tasks, and waits for what must not be under way when the next attempt claims the log.
+    pub(super) fn settle(&mut self) {
+        for task in &mut self.tasks {
+            task.control = None;
+        }
+        let actions = self.coordinator.suspend(self.now());
+        self.act(actions);
+        while self.coordinator.commit_in_flight().is_some() {
+            match self.committer.results.recv() {
+                Ok(done) => self.commit_done(done),
+                Err(_) => break,
+            }
+        }
+        self.run.next_checkpoint = self.run.next_checkpoint.max(self.coordinator.next_id());
+    }
+
+    /// What the tasks had to say at their end.
+    pub(super) fn summaries(&mut self) -> Vec<Closing> {
+        self.tasks.iter_mut().filter_map(|task| task.exited.take()).collect()
+    }
+
+    fn now(&self) -> Millis {
+        Millis(u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn sources(&self) -> impl Iterator<Item = &TaskHandle> {
+        self.tasks.iter().filter(|task| task.vertex.kind == VertexKind::Source)
+    }
+}

@@ -1,0 +1,203 @@
+//! What the coordinator machine wants done.
+
+use std::time::{Instant, SystemTime};
+
+use strandline_checkpoint_protocol::{
+    AbortReason, Action, CheckpointKind, CommitResult, DeclineReason, FailReason, TaskId,
+};
+use strandline_checkpoint_storage::SweepReport;
+use strandline_state_api::{CheckpointId, Error, ErrorKind, Result, SnapshotKind};
+
+use super::{Driver, Phase, SWEEP_PAUSE};
+use crate::run::commit::{CommitDone, Parts, Triggered};
+use crate::task::{Barrier, Control};
+use crate::{JobEvent, Outcome};
+
+impl Driver<'_, '_> {
+    pub(super) fn act(&mut self, actions: Vec<Action<Parts>>) {
+        for action in actions {
+            match action {
+                Action::Trigger { checkpoint, kind, .. } => self.trigger(checkpoint, kind),
+                Action::Commit(permit) => {
+                    let checkpoint = permit.checkpoint();
+                    if let Some(triggered) = self.triggered.get(&checkpoint) {
+                        self.committer.commit(permit, *triggered, self.run.runtime.handle());
+                    }
+                }
+                Action::NotifyComplete { checkpoint, kind } => self.complete(checkpoint, kind),
+                Action::NotifyAborted { checkpoint, reason, .. } => self.aborted(checkpoint, reason),
+                Action::DropRequest { .. } => {}
+                Action::FailJob { reason } => {
+                    let error = self.job_failed(reason);
+                    self.fail(error);
+                }
+                Action::Fenced => {
+                    let done = self.committing.take().and_then(|done| done.error);
+                    self.fail(done.unwrap_or_else(|| {
+                        Error::new(ErrorKind::Fenced, "a newer coordinator has taken over this storage")
+                    }));
+                }
+            }
+        }
+    }
+
+    fn trigger(&mut self, checkpoint: CheckpointId, kind: CheckpointKind) {
+        let (at, wall, retries) = (Instant::now(), SystemTime::now(), self.committer.retries());
+        self.triggered.insert(checkpoint, Triggered { at, wall, kind, retries });
+        let configured = self.run.config.checkpointing.as_ref().map(|config| config.kind);
+        let snapshot = match kind {
+            CheckpointKind::Savepoint => SnapshotKind::Full,
+            _ => configured.unwrap_or(SnapshotKind::Incremental),
+        };
+        let stop = kind == CheckpointKind::Final;
+        let barrier = Barrier { checkpoint, kind: snapshot, stop, triggered: at };
+        self.sources().for_each(|source| source.send(Control::Trigger(barrier)));
+    }
+
+    pub(super) fn commit_done(&mut self, mut done: CommitDone) {
+        let (checkpoint, result) = (done.checkpoint, done.result);
+        if let Some(error) = &done.error {
+            tracing::warn!(%checkpoint, ?result, %error, "the commit did not go through at once");
+            if result == CommitResult::Failed {
+                self.declined.entry(checkpoint).or_insert_with(|| copy(error));
+            }
+        }
+        if matches!(result, CommitResult::Unknown) {
+            done.error = done.error.map(|error| {
+                Error::new(ErrorKind::Unavailable, "it cannot be learned whether a checkpoint was committed")
+                    .with("checkpoint", checkpoint)
+                    .caused_by(error)
+            });
+        }
+        self.committing = Some(done);
+        let actions = self.coordinator.commit_result(self.now(), checkpoint, result);
+        self.act(actions);
+        self.committing = None;
+    }
+
+    fn complete(&mut self, checkpoint: CheckpointId, kind: CheckpointKind) {
+        self.tasks.iter().for_each(|task| task.send(Control::Complete(checkpoint)));
+        self.triggered.retain(|id, _| *id > checkpoint);
+        self.declined.retain(|id, _| *id > checkpoint);
+        let done = self.committing.take();
+        let all_finished = done.as_ref().is_some_and(|done| done.all_finished);
+        if let Some(done) = done
+            && self.committer.storage.is_some()
+        {
+            self.run.completed(done.report);
+        }
+        if kind == CheckpointKind::Final && self.phase == Phase::Running {
+            self.phase = Phase::Finishing(if all_finished { Outcome::Finished } else { Outcome::Stopped });
+            self.tasks.iter().for_each(|task| task.send(Control::Finish));
+        }
+        self.sweep();
+    }
+
+    fn aborted(&mut self, checkpoint: CheckpointId, reason: AbortReason) {
+        self.tasks.iter().for_each(|task| task.send(Control::Aborted(checkpoint)));
+        let kind = self.triggered.remove(&checkpoint).map(|triggered| triggered.kind);
+        let why = self.declined.remove(&checkpoint);
+        let (task, told) = match reason {
+            AbortReason::Expired => (None, "it took longer than the timeout".to_owned()),
+            AbortReason::Declined(task, reason) => (Some(task), declined(reason).to_owned()),
+            AbortReason::Subsumed(by) => (None, format!("checkpoint {by} completed first")),
+            AbortReason::CommitFailed => (None, "it could not be committed".to_owned()),
+            AbortReason::Suspended => (None, "the job stopped or restarts".to_owned()),
+            AbortReason::Ended => (None, "the job ended".to_owned()),
+        };
+        let mut told = told;
+        if let Some(task) = task {
+            told = format!("{}: {told}", self.task_name(task));
+        }
+        if let Some(error) = why {
+            told = format!("{told}: {error}");
+        }
+        self.run.aborted_checkpoints += 1;
+        self.run.tell(&JobEvent::CheckpointAborted { checkpoint, reason: told });
+        if kind == Some(CheckpointKind::Final) && self.phase == Phase::Running && self.failure.is_none() {
+            // The sources have stopped: there is no way but to try again.
+            self.final_requested = false;
+        }
+    }
+
+    /// Remembers whom checkpoints wait for, in case they are about to expire.
+    pub(super) fn note_missing(&mut self) {
+        let pending: Vec<_> = self.coordinator.pending().collect();
+        for checkpoint in pending {
+            let missing: Vec<_> =
+                self.coordinator.missing(checkpoint).take(5).map(|task| self.task_name(task)).collect();
+            if !missing.is_empty() {
+                let message = format!("no word of {}", missing.join(", "));
+                self.declined.insert(checkpoint, Error::new(ErrorKind::Unavailable, message));
+            }
+        }
+    }
+
+    fn job_failed(&mut self, reason: FailReason) -> Error {
+        match reason {
+            FailReason::TooManyFailures { failures, last, .. } => {
+                let message = format!("{failures} checkpoints in a row failed");
+                Error::new(ErrorKind::Unavailable, message).with("checkpoint", last)
+            }
+            FailReason::FinalDeclined(checkpoint) => {
+                let message = "the final checkpoint could not be taken, so the job cannot end";
+                Error::new(ErrorKind::Unavailable, message).with("checkpoint", checkpoint)
+            }
+            FailReason::CommitUnknown(checkpoint) => {
+                let known = self.committing.take().and_then(|done| done.error);
+                known.unwrap_or_else(|| {
+                    let message = "it cannot be learned whether a checkpoint was committed";
+                    Error::new(ErrorKind::Unavailable, message).with("checkpoint", checkpoint)
+                })
+            }
+        }
+    }
+
+    fn task_name(&self, task: TaskId) -> String {
+        let known = self.tasks.iter().find(|handle| handle.id == task);
+        known.map_or_else(|| format!("{task:?}"), super::TaskHandle::name)
+    }
+
+    /// Starts a sweep, unless one is under way or was just now.
+    fn sweep(&mut self) {
+        let due = self.sweeper.last.is_none_or(|last| last.elapsed() >= SWEEP_PAUSE);
+        let Some(storage) = self.committer.storage.clone() else { return };
+        if self.sweeper.running || !due {
+            return;
+        }
+        self.sweeper.running = true;
+        let done = self.sweeper.done.clone();
+        let handle = self.run.runtime.handle().clone();
+        self.run.runtime.spawn_blocking(move || {
+            // Nobody listens any more when the job has ended meanwhile.
+            let _ = done.send(handle.block_on(storage.sweep()));
+        });
+    }
+
+    pub(super) fn swept(&mut self, swept: Result<SweepReport>) {
+        self.sweeper.running = false;
+        self.sweeper.last = Some(Instant::now());
+        let (removed, error) = match swept {
+            Ok(report) => (report.deleted.len() as u64, None),
+            Err(error) => (0, Some(error.to_string())),
+        };
+        if removed > 0 || error.is_some() {
+            self.run.tell(&JobEvent::Cleaned { removed, error });
+        }
+    }
+}
+
+fn declined(reason: DeclineReason) -> &'static str {
+    match reason {
+        DeclineReason::SnapshotFailed => "the snapshot failed",
+        DeclineReason::NotReady => "not ready",
+        DeclineReason::Closing => "closing",
+        DeclineReason::Superseded => "a newer checkpoint overtook it",
+        DeclineReason::Cancelled => "it was cancelled upstream",
+    }
+}
+
+/// Errors are not `Clone`: this one is for people.
+fn copy(error: &Error) -> Error {
+    Error::new(error.kind(), error.to_string())
+}

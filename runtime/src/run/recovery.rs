@@ -1,0 +1,99 @@
+//! Where an attempt starts: claiming the storage, choosing the checkpoint.
+
+use std::sync::Arc;
+
+use strandline_checkpoint_storage::{
+    CommitLog, CommitLogOptions, RecoverFrom, RecoverOptions, Recovered, Storage,
+};
+use strandline_state_api::{CheckpointId, Error, ErrorKind, Result, SegmentStore};
+
+use super::{RestorePlan, Run};
+use crate::chain::StoreAt;
+use crate::{JobEvent, StartFrom};
+
+/// The storage in the hands of one attempt.
+pub(super) struct Claim {
+    pub(super) log: CommitLog,
+    pub(super) storage: Storage,
+    pub(super) term: u64,
+}
+
+/// Gives the segments of one term.
+pub(super) struct TermStore {
+    pub(super) storage: Storage,
+    pub(super) term: u64,
+}
+
+impl StoreAt for TermStore {
+    fn at(&self, checkpoint: CheckpointId) -> Arc<dyn SegmentStore> {
+        Arc::new(self.storage.segments(self.term, checkpoint))
+    }
+}
+
+impl Run<'_> {
+    /// Claims a new term; only then what the log says can be relied on.
+    pub(super) fn claim(&mut self) -> Result<Option<Claim>> {
+        let Some(checkpointing) = &self.config.checkpointing else { return Ok(None) };
+        let storage = checkpointing.storage.clone();
+        let holder = format!("{} (process {}, run {})", self.job.name, std::process::id(), self.label);
+        let options = CommitLogOptions::new(holder).retain(checkpointing.retained);
+        let claim = CommitLog::claim(&storage, options, CommitLog::random_tokens());
+        let claimed = self.runtime.block_on(claim)?;
+        let term = claimed.log.term();
+        self.first_term.get_or_insert(term);
+        self.next_checkpoint = self.next_checkpoint.max(claimed.next_checkpoint());
+        Ok(Some(Claim { log: claimed.log, storage, term }))
+    }
+
+    /// Chooses the checkpoint that this attempt starts from, and distributes it.
+    pub(super) fn plan(&mut self, claim: &Claim) -> Result<Option<RestorePlan>> {
+        let Some(recovered) = self.recover(claim)? else { return Ok(None) };
+        let ids = self.job.ids.iter();
+        let plan = RestorePlan::new(
+            &recovered.manifest,
+            ids,
+            self.config.parallelism,
+            self.config.allow_dropped_state,
+        )?;
+        Ok(Some(plan))
+    }
+
+    fn recover(&mut self, claim: &Claim) -> Result<Option<Recovered>> {
+        let start = self.config.start;
+        if self.attempts > 1 {
+            // Whatever this run has completed goes before where it started.
+            let own = |recovered: &Recovered| Some(recovered.completed.term) >= self.first_term;
+            let newest = self.newest(&claim.storage, RecoverFrom::Latest);
+            match (start, newest) {
+                (_, Ok(Some(recovered))) if own(&recovered) => return Ok(Some(recovered)),
+                (StartFrom::Resume | StartFrom::Latest, newest) => return newest,
+                (StartFrom::Fresh | StartFrom::Checkpoint(_), _) => {}
+            }
+        }
+        match start {
+            StartFrom::Fresh => Ok(None),
+            StartFrom::Resume => self.newest(&claim.storage, RecoverFrom::Latest),
+            StartFrom::Latest => {
+                let newest = self.newest(&claim.storage, RecoverFrom::Latest)?;
+                newest.map(Some).ok_or_else(|| {
+                    Error::new(ErrorKind::NotFound, "there is no checkpoint to resume from")
+                        .with("storage", claim.storage.uri())
+                })
+            }
+            StartFrom::Checkpoint(id) => self.newest(&claim.storage, RecoverFrom::Checkpoint(id)),
+        }
+    }
+
+    fn newest(&self, storage: &Storage, from: RecoverFrom) -> Result<Option<Recovered>> {
+        let options = RecoverOptions { from, ..RecoverOptions::default() };
+        let recovery = self.runtime.block_on(storage.recover(options))?;
+        for report in &recovery.skipped {
+            let (checkpoint, reason) = (report.checkpoint.checkpoint, report.to_string());
+            self.tell(&JobEvent::Skipped { checkpoint, reason });
+        }
+        for slot in &recovery.unreadable {
+            tracing::warn!(slot = slot.slot, error = %slot.error, "a slot of the commit log cannot be read");
+        }
+        Ok(recovery.restored)
+    }
+}

@@ -1,0 +1,435 @@
+//! Small sources, sinks and operators that the tests of the executor share.
+
+#![allow(dead_code, missing_docs, unreachable_pub)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex};
+
+use strandline_runtime::sink::{Sink, SinkContext, SinkFactory};
+use strandline_runtime::source::{Source, SourceContext, SourceFactory, SourceStatus};
+use strandline_runtime::{JobEvent, Observer};
+use strandline_state_api::*;
+
+/// Fails once a countdown of records has run out; then never again until it is set anew.
+#[derive(Clone, Debug)]
+pub struct Fuse(Arc<AtomicI64>);
+
+impl Default for Fuse {
+    fn default() -> Self {
+        Self(Arc::new(AtomicI64::new(i64::MAX)))
+    }
+}
+
+impl Fuse {
+    /// Fails when so many records from now have come by.
+    pub fn set(&self, records: i64) {
+        self.0.store(records, SeqCst);
+    }
+
+    pub fn burn(&self, records: usize) -> Result<()> {
+        let before = self.0.fetch_sub(records as i64, SeqCst);
+        if before > 0 && before <= records as i64 {
+            self.0.store(i64::MAX, SeqCst);
+            return Err(Error::new(ErrorKind::User, "injected failure"));
+        }
+        Ok(())
+    }
+}
+
+/// Records in splits that subtasks share out by number; rewinds exactly.
+#[derive(Clone, Debug)]
+pub struct VecSource<T> {
+    pub splits: Arc<Vec<Vec<T>>>,
+    /// How far every split may be read: beyond, the source idles.
+    pub gate: Arc<AtomicU64>,
+    pub fuse: Fuse,
+    /// At most so many records a poll.
+    pub step: usize,
+}
+
+impl<T: Clone> VecSource<T> {
+    pub fn new(records: &[T], splits: usize) -> Self {
+        let mut parts = vec![Vec::new(); splits];
+        for (i, record) in records.iter().enumerate() {
+            parts[i % splits].push(record.clone());
+        }
+        let gate = Arc::new(AtomicU64::new(u64::MAX));
+        Self { splits: Arc::new(parts), gate, fuse: Fuse::default(), step: usize::MAX }
+    }
+
+    /// Lets every split be read up to `position`.
+    pub fn gated(self, position: u64) -> Self {
+        self.gate.store(position, SeqCst);
+        self
+    }
+
+    pub fn open_gate(&self) {
+        self.gate.store(u64::MAX, SeqCst);
+    }
+}
+
+pub struct VecReader<T> {
+    of: VecSource<T>,
+    mine: Vec<(usize, usize)>,
+    turn: usize,
+}
+
+impl<T: Clone + Send + Sync + 'static> SourceFactory for VecSource<T> {
+    type Source = VecReader<T>;
+
+    fn open(&self, context: SourceContext) -> Result<VecReader<T>> {
+        let mut positions = vec![0; self.splits.len()];
+        if let Some(restored) = context.restored {
+            assert_eq!(restored.len(), self.splits.len(), "every split has one position");
+            for element in restored {
+                let (split, position) = <(u64, u64)>::decode(&element)?;
+                positions[split as usize] = position as usize;
+            }
+        }
+        let (p, s) = (context.parallelism as usize, context.subtask as usize);
+        let mine = positions.into_iter().enumerate().filter(|(split, _)| split % p == s).collect();
+        Ok(VecReader { of: self.clone(), mine, turn: 0 })
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> Source for VecReader<T> {
+    type Out = T;
+
+    fn poll(&mut self, max: usize, output: &mut Output<T>) -> Result<SourceStatus> {
+        let max = max.min(self.of.step);
+        let gate = self.of.gate.load(SeqCst) as usize;
+        let mut ended = true;
+        for _ in 0..self.mine.len() {
+            let turn = self.turn % self.mine.len();
+            self.turn += 1;
+            let (split, position) = &mut self.mine[turn];
+            let records = &self.of.splits[*split];
+            let end = records.len().min(gate).min(*position + max);
+            if *position < end {
+                for record in &records[*position..end] {
+                    output.push(record.clone(), NO_TIMESTAMP);
+                }
+                self.of.fuse.burn(end - *position)?;
+                *position = end;
+                return Ok(SourceStatus::More);
+            }
+            ended &= *position == records.len();
+        }
+        Ok(if ended { SourceStatus::End } else { SourceStatus::Idle })
+    }
+
+    fn positions(&self) -> Result<Vec<Vec<u8>>> {
+        let encode = |(split, position): &(usize, usize)| {
+            let mut bytes = Vec::new();
+            (*split as u64, *position as u64).encode(&mut bytes);
+            bytes
+        };
+        Ok(self.mine.iter().map(encode).collect())
+    }
+}
+
+/// A store of transactions: what is committed is visible, the rest is not.
+#[derive(Debug)]
+pub struct VecSink<T> {
+    pub shared: Arc<Mutex<Transactions<T>>>,
+    pub fuse: Fuse,
+    /// `commit` fails when this one does.
+    pub commit_fuse: Fuse,
+    /// `write` waits while this is locked.
+    pub hold: Arc<Mutex<()>>,
+}
+
+impl<T> Clone for VecSink<T> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: self.shared.clone(),
+            fuse: self.fuse.clone(),
+            commit_fuse: self.commit_fuse.clone(),
+            hold: self.hold.clone(),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Transactions<T> {
+    staged: BTreeMap<String, Vec<T>>,
+    committed: BTreeMap<String, Vec<T>>,
+    pub written: u64,
+    pub recoveries: u32,
+}
+
+impl<T> Default for VecSink<T> {
+    fn default() -> Self {
+        let transactions =
+            Transactions { staged: BTreeMap::new(), committed: BTreeMap::new(), written: 0, recoveries: 0 };
+        let (fuse, commit_fuse) = Default::default();
+        Self { shared: Arc::new(Mutex::new(transactions)), fuse, commit_fuse, hold: Arc::default() }
+    }
+}
+
+impl<T: Clone + Ord> VecSink<T> {
+    /// What a reader of the output sees, sorted.
+    pub fn visible(&self) -> Vec<T> {
+        let shared = self.shared.lock().unwrap();
+        let mut all: Vec<T> = shared.committed.values().flatten().cloned().collect();
+        all.sort();
+        all
+    }
+
+    /// Transactions that are neither visible nor gone.
+    pub fn staged(&self) -> usize {
+        self.shared.lock().unwrap().staged.len()
+    }
+}
+
+pub struct VecWriter<T> {
+    of: VecSink<T>,
+    context: SinkContext,
+    open: Vec<T>,
+    pending: BTreeMap<CheckpointId, String>,
+}
+
+impl<T: Clone + Send + 'static> SinkFactory for VecSink<T> {
+    type Sink = VecWriter<T>;
+
+    fn open(&self, context: SinkContext) -> Result<VecWriter<T>> {
+        Ok(VecWriter { of: self.clone(), context, open: Vec::new(), pending: BTreeMap::new() })
+    }
+
+    fn recover(&self, checkpoint: Option<CheckpointId>, elements: &[Vec<u8>]) -> Result<()> {
+        let mut shared = self.shared.lock().unwrap();
+        shared.recoveries += 1;
+        if checkpoint.is_none() {
+            shared.committed.clear();
+        }
+        let named: BTreeSet<String> =
+            elements.iter().map(|element| String::from_utf8(element.clone()).unwrap()).collect();
+        for (name, records) in std::mem::take(&mut shared.staged) {
+            if named.contains(&name) {
+                shared.committed.insert(name, records);
+            }
+        }
+        for name in named {
+            assert!(shared.committed.contains_key(&name), "{name} was pre-committed and is lost");
+        }
+        Ok(())
+    }
+
+    fn summarize(&self, summaries: &[BTreeMap<String, String>]) -> BTreeMap<String, String> {
+        let total: u64 = summaries.iter().map(|s| s["records"].parse::<u64>().unwrap()).sum();
+        BTreeMap::from([("records".to_owned(), total.to_string())])
+    }
+}
+
+impl<T: Clone + Send + 'static> Sink for VecWriter<T> {
+    type In = T;
+
+    fn write(&mut self, batch: &mut Output<T>) -> Result<()> {
+        drop(self.of.hold.lock().unwrap());
+        self.of.fuse.burn(batch.len())?;
+        self.of.shared.lock().unwrap().written += batch.len() as u64;
+        self.open.append(&mut batch.records);
+        Ok(())
+    }
+
+    fn pre_commit(&mut self, checkpoint: CheckpointId) -> Result<Vec<Vec<u8>>> {
+        if !self.open.is_empty() {
+            let name = format!("{}-{}-{checkpoint}", self.context.attempt, self.context.subtask);
+            let mut shared = self.of.shared.lock().unwrap();
+            let before = shared.staged.insert(name.clone(), std::mem::take(&mut self.open));
+            assert!(before.is_none(), "{name} was used before");
+            self.pending.insert(checkpoint, name);
+        }
+        Ok(self.pending.values().map(|name| name.clone().into_bytes()).collect())
+    }
+
+    fn commit(&mut self, checkpoint: CheckpointId) -> Result<()> {
+        self.of.commit_fuse.burn(1)?;
+        let later = self.pending.split_off(&checkpoint.next());
+        for name in std::mem::replace(&mut self.pending, later).into_values() {
+            let mut shared = self.of.shared.lock().unwrap();
+            if let Some(records) = shared.staged.remove(&name) {
+                shared.committed.insert(name, records);
+            }
+        }
+        Ok(())
+    }
+
+    fn summary(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([("records".to_owned(), self.of.shared.lock().unwrap().written.to_string())])
+    }
+}
+
+/// Counts, and emits each key with its count after every record.
+#[derive(Debug)]
+pub struct Count {
+    counts: ValueState<u64>,
+}
+
+impl Count {
+    pub fn open<B: KeyedBackend>(ctx: &mut Open<'_, B>) -> Result<Self> {
+        Ok(Self { counts: ctx.value(&ValueDescriptor::new("counts"))? })
+    }
+}
+
+impl<B: KeyedBackend> Operator<B> for Count {
+    type In = ();
+    type Out = (B::Key, u64);
+    type Namespace = ();
+
+    fn process(&mut self, _: (), ctx: &mut Context<'_, B, (B::Key, u64)>) -> Result<()> {
+        let n = ctx.state().value(self.counts).modify(
+            || 0,
+            |n| {
+                *n += 1;
+                *n
+            },
+        )?;
+        ctx.emit((ctx.key().clone(), n));
+        Ok(())
+    }
+
+    fn prefetch(
+        &mut self,
+        backend: &mut B,
+        keys: &mut dyn Iterator<Item = (KeyHash, &B::Key)>,
+    ) -> Result<()> {
+        backend.value_prefetch(self.counts, keys)
+    }
+}
+
+/// Counts, and emits the totals at the end.
+#[derive(Debug)]
+pub struct Totals {
+    counts: ValueState<u64>,
+}
+
+impl Totals {
+    pub fn open<B: KeyedBackend>(ctx: &mut Open<'_, B>) -> Result<Self> {
+        Ok(Self { counts: ctx.value(&ValueDescriptor::new("totals"))? })
+    }
+}
+
+impl<B: KeyedBackend> Operator<B> for Totals {
+    type In = ();
+    type Out = (B::Key, u64);
+    type Namespace = ();
+
+    fn process(&mut self, _: (), ctx: &mut Context<'_, B, (B::Key, u64)>) -> Result<()> {
+        ctx.state().value(self.counts).modify(|| 0, |n| *n += 1)
+    }
+
+    fn on_end(&mut self, backend: &mut B, output: &mut Output<(B::Key, u64)>) -> Result<()> {
+        backend.value_for_each(self.counts, &mut |key: &B::Key, _: &(), n: &u64| {
+            output.push((key.clone(), *n), NO_TIMESTAMP);
+            Ok(())
+        })
+    }
+}
+
+/// Sums in tumbling windows of event time; what comes after its window has fired is dropped.
+#[derive(Debug)]
+pub struct WindowSum {
+    sums: ValueState<i64, TimeWindow>,
+    timers: TimerService<TimeWindow>,
+    size: i64,
+}
+
+impl WindowSum {
+    pub fn open<B: KeyedBackend>(size: i64, ctx: &mut Open<'_, B, TimeWindow>) -> Result<Self> {
+        Ok(Self {
+            sums: ctx.value(&ValueDescriptor::new("sums").namespaced())?,
+            timers: ctx.timers(&TimerDescriptor::event_time("windows"))?,
+            size,
+        })
+    }
+}
+
+impl<B: KeyedBackend> Operator<B> for WindowSum {
+    type In = i64;
+    type Out = (B::Key, i64, i64);
+    type Namespace = TimeWindow;
+
+    fn process(&mut self, value: i64, ctx: &mut Context<'_, B, Self::Out>) -> Result<()> {
+        let window = TimeWindow::tumbling(ctx.timestamp(), self.size);
+        if window.max_timestamp() <= ctx.watermark() {
+            return Ok(());
+        }
+        ctx.state().value_in(self.sums, &window).modify(|| 0, |sum| *sum += value)?;
+        ctx.state().timers_in(self.timers, &window).register(window.max_timestamp())?;
+        Ok(())
+    }
+
+    fn on_timer(
+        &mut self,
+        timer: &DueTimer<B::Key, TimeWindow>,
+        ctx: &mut Context<'_, B, Self::Out>,
+    ) -> Result<()> {
+        let window = timer.timer.namespace;
+        let sum = ctx.state().value_in(self.sums, &window).get()?.copied();
+        ctx.state().value_in(self.sums, &window).clear()?;
+        let key = ctx.key().clone();
+        ctx.emit((key, window.start, sum.expect("a window that fires has a sum")));
+        Ok(())
+    }
+}
+
+/// Remembers events and lets a test wait for one.
+#[derive(Debug, Default)]
+pub struct Events {
+    events: Mutex<Vec<JobEvent>>,
+    more: Condvar,
+}
+
+impl Observer for Events {
+    fn event(&self, event: &JobEvent) {
+        self.events.lock().unwrap().push(event.clone());
+        self.more.notify_all();
+    }
+}
+
+impl Events {
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Waits until `wanted` says yes to the events so far.
+    pub fn wait(&self, wanted: impl Fn(&[JobEvent]) -> bool) {
+        let events = self.events.lock().unwrap();
+        drop(self.more.wait_while(events, |events| !wanted(events)).unwrap());
+    }
+
+    pub fn all(&self) -> Vec<JobEvent> {
+        self.events.lock().unwrap().clone()
+    }
+
+    /// Waits for the `n`th completed checkpoint.
+    pub fn wait_completed(&self, n: usize) {
+        self.wait(|events| completed(events) >= n);
+    }
+}
+
+pub fn completed(events: &[JobEvent]) -> usize {
+    events.iter().filter(|event| matches!(event, JobEvent::CheckpointCompleted(_))).count()
+}
+
+/// What [`Count`] emits over `records`, sorted.
+pub fn counted<K: Ord + Clone>(records: &[K]) -> Vec<(K, u64)> {
+    let mut totals = BTreeMap::new();
+    let mut all: Vec<_> = records
+        .iter()
+        .map(|key| {
+            let n = totals.entry(key.clone()).or_insert(0);
+            *n += 1;
+            (key.clone(), *n)
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+/// `STRANDLINE_CASES` times `cases`.
+pub fn cases(cases: u64) -> u64 {
+    cases * std::env::var("STRANDLINE_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(1)
+}
