@@ -26,4 +26,4 @@ pub use storage::Storage;
 pub use store::{BlobStore, ClaimOutcome, ClaimStore, Listed, LocalDir, ObjectStore};
 pub use strandline_checkpoint_protocol::CheckpointKind;
 pub use sweep::SweepReport;
-pub use verify::{BadFile, Depth, SegmentCheck, VerifyReport};
+pub use verify::{BadFile, Depth, PortableFormat, SegmentCheck, VerifyReport};

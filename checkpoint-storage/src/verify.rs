@@ -5,7 +5,10 @@ use std::fmt;
 
 use async_trait::async_trait;
 use futures::StreamExt;
-use strandline_state_api::{CheckpointId, Error, ErrorKind, OperatorId, Result, SegmentRef, SegmentStore};
+use strandline_state_api::format::SegmentReader;
+use strandline_state_api::{
+    CheckpointId, Error, ErrorKind, KeyGroupRange, OperatorId, Result, SegmentRef, SegmentStore,
+};
 
 use crate::manifest::StoredManifest;
 use crate::storage::parse_name;
@@ -32,6 +35,17 @@ pub trait SegmentCheck: Send + Sync {
     /// # Errors
     /// [`ErrorKind::Corrupt`] or [`ErrorKind::Incompatible`] when it is bad; any other kind ends the verification.
     async fn check(&self, segment: &SegmentRef, store: &dyn SegmentStore) -> Result<()>;
+}
+
+/// Decodes every block of a segment in the portable format, and compares its fingerprints.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PortableFormat;
+
+#[async_trait]
+impl SegmentCheck for PortableFormat {
+    async fn check(&self, segment: &SegmentRef, store: &dyn SegmentStore) -> Result<()> {
+        SegmentReader::open(store, segment).await?.read(KeyGroupRange::ALL, |_| Ok(())).await
+    }
 }
 
 /// A file that is not what was written.

@@ -1,7 +1,7 @@
 //! The life of a storage without faults.
 
 use crate::common::{claim, claim_keeping, manifest_with, open_all};
-use strandline_checkpoint_storage::{CheckpointKind, RecoverFrom, RecoverOptions};
+use strandline_checkpoint_storage::{CheckpointKind, Depth, PortableFormat, RecoverFrom, RecoverOptions};
 use strandline_state_api::{CheckpointId, ErrorKind, OperatorStateEntry, Redistribution};
 
 #[tokio::test]
@@ -18,7 +18,7 @@ async fn what_is_committed_is_recovered() {
         };
         manifest.operators[0].subtasks[0].operator_state = vec![state("small", 10), state("large", 100_000)];
         let committed = claimed.log.commit_alone(&manifest).await.unwrap();
-        assert_eq!(committed.retained, [committed.completed.clone()]);
+        assert_eq!(committed.retained, std::slice::from_ref(&committed.completed));
 
         let recovery = storage.recover(RecoverOptions::default()).await.unwrap();
         assert!(recovery.is_clean() && recovery.uncommitted.is_empty());
@@ -98,5 +98,28 @@ async fn numbers_and_rights_are_checked() {
         assert_eq!(log.commit_alone(&other_term).await.unwrap_err().kind(), ErrorKind::Invalid);
         let missing = RecoverOptions { from: RecoverFrom::Checkpoint(CheckpointId(9)), ..Default::default() };
         assert_eq!(storage.recover(missing).await.unwrap_err().kind(), ErrorKind::NotFound);
+    }
+}
+
+#[tokio::test]
+async fn a_look_into_segments_finds_what_hashes_cannot() {
+    use strandline_state_api::format::{SegmentKind, SegmentWriter, WriterOptions};
+    for (_dir, storage) in open_all() {
+        let mut log = claim_keeping(&storage, 2).await.log;
+        let writer = SegmentWriter::new(Vec::new(), SegmentKind::Base, WriterOptions::default()).unwrap();
+        let good = writer.finish().unwrap().bytes;
+        log.commit_alone(&manifest_with(&storage, 1, 1, &[&good]).await).await.unwrap();
+        // As stored as the good one, but by a writer gone wrong.
+        let bad = &good[..good.len() - 1];
+        log.commit_alone(&manifest_with(&storage, 1, 2, &[&good, bad]).await).await.unwrap();
+        let completed = storage.completed().await.unwrap();
+        let mut bad_files = Vec::new();
+        for completed in &completed {
+            assert!(storage.verify(completed.checkpoint).await.unwrap().is_good());
+            let report =
+                storage.verify_with(completed, Depth::Contents, Some(&PortableFormat)).await.unwrap();
+            bad_files.push(report.bad.len());
+        }
+        assert_eq!(bad_files, [0, 1]);
     }
 }

@@ -10,11 +10,17 @@ use strandline_state_api::{
 };
 use tempfile::TempDir;
 
-/// A new storage on disk and one in memory; the directory goes when it is dropped.
+/// A new storage on disk and one in memory; the directory goes when it is dropped. And one on S3, when
+/// `STRANDLINE_TEST_S3` holds a URI in which `{}` is to be replaced by a new prefix.
 pub(crate) fn open_all() -> Vec<(Option<TempDir>, Storage)> {
     let dir = TempDir::new().unwrap();
     let local = Storage::in_dir(dir.path().join("job")).unwrap();
-    vec![(Some(dir), local), (None, Storage::in_memory().unwrap())]
+    let mut all = vec![(Some(dir), local), (None, Storage::in_memory().unwrap())];
+    if let Ok(uri) = std::env::var("STRANDLINE_TEST_S3") {
+        let prefix = format!("{:032x}", fastrand::u128(..));
+        all.push((None, Storage::open(&uri.replace("{}", &prefix)).unwrap()));
+    }
+    all
 }
 
 pub(crate) async fn claim(storage: &Storage) -> Claimed {

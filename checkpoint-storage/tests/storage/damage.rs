@@ -270,3 +270,42 @@ async fn a_store_that_fails_is_no_reason_to_fall_back() {
         assert_eq!(error.kind(), ErrorKind::Unavailable, "operation {operation}");
     }
 }
+
+#[tokio::test]
+async fn an_entry_of_another_log_is_not_taken_for_one_of_this() {
+    let [storage, other] = [Storage::in_memory().unwrap(), Storage::in_memory().unwrap()];
+    two_checkpoints(&storage).await;
+    two_checkpoints(&other).await;
+    // Whole, of the right slot, and naming a manifest that both storages hold: only the entry after it knows better.
+    let path = slot_path(1);
+    let foreign = files(&other).await[&path].clone();
+    replace(&storage, &path, Some(foreign)).await;
+    let history = storage.history().await.unwrap();
+    assert_eq!(history.unreadable.iter().map(|slot| slot.slot).collect::<Vec<_>>(), [1]);
+    assert_eq!(history.completed.len(), 1);
+    // Under another name it is not even of the right slot.
+    let foreign = files(&other).await[&slot_path(2)].clone();
+    replace(&storage, &path, Some(foreign)).await;
+    assert_eq!(storage.history().await.unwrap().unreadable.len(), 1);
+}
+
+#[tokio::test]
+async fn what_a_job_fell_back_to_is_not_pushed_out_by_what_was_damaged() {
+    for (_dir, storage) in open_all() {
+        two_checkpoints(&storage).await;
+        let newest = storage.history().await.unwrap().latest().unwrap().manifest_name().unwrap().path();
+        replace(&storage, &newest, None).await;
+        let mut log = claim_keeping(&storage, 2).await.log;
+        let restored = recover(&storage).await.unwrap().restored.unwrap();
+        assert_eq!(restored.completed.checkpoint, CheckpointId(1));
+        let mut manifest = manifest_with(&storage, 2, 3, &[b"three"]).await;
+        manifest.restored_from = Some(CheckpointId(1));
+        let committed = log.commit_alone(&manifest).await.unwrap();
+        storage.sweep().await.unwrap();
+        // Two are to be kept that can be restored: 3, and 1 and not 2.
+        replace(&storage, &committed.completed.manifest_name().unwrap().path(), None).await;
+        let recovery = recover(&storage).await.unwrap();
+        assert_eq!(recovery.restored.unwrap().completed.checkpoint, CheckpointId(1));
+        assert_eq!(recovery.skipped.len(), 2);
+    }
+}

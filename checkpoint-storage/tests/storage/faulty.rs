@@ -238,3 +238,50 @@ async fn a_stale_coordinator_does_not_believe_in_a_slot_that_was_deleted() {
         new.commit_alone(&manifest_with(&storage, 2, 20, &[]).await).await.unwrap();
     }
 }
+
+#[test]
+fn coordinators_that_race_never_complete_a_checkpoint_twice() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let coordinate = |rounds: u64| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let storage = Storage::in_dir(dir.path()).unwrap();
+        runtime.block_on(async {
+            let mut told = Vec::new();
+            for _ in 0..rounds {
+                let mut claimed = claim_keeping(&storage, 2).await;
+                for id in claimed.next_checkpoint().0.. {
+                    let term = claimed.log.term();
+                    match claimed
+                        .log
+                        .commit_alone(&manifest_with(&storage, term, id, &[&term.to_le_bytes()]).await)
+                        .await
+                    {
+                        Ok(committed) => told.push(committed.completed),
+                        Err(e) => {
+                            assert_eq!(e.kind(), ErrorKind::Fenced, "{e}");
+                            break;
+                        }
+                    }
+                    storage.sweep().await.unwrap();
+                    if id % 7 == 0 {
+                        break;
+                    }
+                }
+            }
+            told
+        })
+    };
+    let mut told: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| coordinate(cases(25)))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    told.sort_by_key(|completed| completed.slot);
+    assert!(told.len() > 20, "{}", told.len());
+    for pair in told.windows(2) {
+        assert!(pair[0].slot < pair[1].slot && pair[0].checkpoint < pair[1].checkpoint, "{pair:?}");
+        assert!(pair[0].term <= pair[1].term, "{pair:?}");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let latest = runtime.block_on(existing(&Storage::in_dir(dir.path()).unwrap())).pop();
+    assert_eq!(latest, told.last().map(|completed| completed.checkpoint.0));
+}

@@ -1,8 +1,11 @@
 //! The behaviour of a storage, on a local disk and in memory.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may")]
+
 mod basics;
 mod claims;
 mod common;
 mod damage;
 mod faulty;
+mod golden;
 mod sweeping;

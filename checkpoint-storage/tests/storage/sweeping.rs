@@ -14,7 +14,7 @@ use strandline_state_api::{
     SegmentStore, SnapshotPart,
 };
 
-use crate::common::{cases, claim, claim_keeping, manifest_of, manifest_with};
+use crate::common::{cases, claim, claim_keeping, manifest_of, manifest_with, open_all};
 
 const SUBTASKS: usize = 2;
 
@@ -97,7 +97,7 @@ impl Job {
         let parts = if savepoint {
             vec![new]
         } else {
-            if choice % 5 == 0 {
+            if choice.is_multiple_of(5) {
                 self.chains[subtask].clear();
             }
             self.chains[subtask].push(new);
@@ -123,7 +123,7 @@ impl Job {
                 .subtasks
                 .push(strandline_checkpoint_storage::SubtaskSnapshot { keyed, ..subtask.clone() });
         }
-        if choice % 4 == 0 {
+        if choice.is_multiple_of(4) {
             manifest.operators[0].subtasks[1].operator_state.push(OperatorStateEntry {
                 name: "large".into(),
                 redistribution: Redistribution::Split,
@@ -333,4 +333,23 @@ async fn nothing_is_created_by_looking() {
     assert!(storage.recover(RecoverOptions::default()).await.unwrap().restored.is_none());
     assert!(storage.sweep().await.unwrap().deleted.is_empty());
     assert!(!dir.path().join("not").exists());
+}
+
+#[tokio::test]
+async fn what_a_damaged_manifest_may_need_stays_until_it_is_mended() {
+    for (_dir, storage) in open_all() {
+        let mut log = claim_keeping(&storage, 2).await.log;
+        for id in 1..=2 {
+            log.commit_alone(&manifest_with(&storage, 1, id, &[&id.to_le_bytes()]).await).await.unwrap();
+        }
+        let path = storage.completed().await.unwrap()[0].manifest_name().unwrap().path();
+        let len = storage.blobs().len(&path).await.unwrap().unwrap();
+        let manifest = storage.blobs().read(&path, 0..len).await.unwrap();
+        storage.blobs().put(&path, manifest.slice(1..)).await.unwrap();
+        let report = storage.sweep().await.unwrap();
+        assert_eq!(report.unreadable_manifests.len(), 1);
+        assert_eq!(report.deleted, [slot_path(0)]);
+        storage.blobs().put(&path, manifest).await.unwrap();
+        assert!(storage.verify(CheckpointId(1)).await.unwrap().is_good());
+    }
 }
