@@ -21,7 +21,7 @@ use std::path::Path;
 use strandline_runtime::connectors::Column;
 
 pub(crate) use aggregate::{Aggregate, Function};
-pub(crate) use expression::{Expression, compare};
+pub(crate) use expression::compare;
 pub(crate) use settings::{Backend, Settings};
 pub(crate) use sink::{SinkFormat, SinkSpec};
 pub(crate) use source::{SourceKind, SourceSpec};

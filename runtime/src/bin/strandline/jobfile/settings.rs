@@ -1,13 +1,16 @@
 //! How the job runs: everything but what it computes.
 
+use std::num::NonZero;
 use std::path::Path;
 use std::time::Duration;
 
+use strandline_checkpoint_storage::Storage;
 use strandline_runtime::{CheckpointConfig, RestartStrategy};
 use strandline_state_api::{OperatorId, SnapshotKind};
 
 use super::problem::Problem;
 use super::section::{self, Section};
+use super::tree::Node;
 
 /// What keeps keyed state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +89,8 @@ fn checkpoint(job: &Section<'_>, folder: &Path) -> Result<Option<CheckpointConfi
     config.max_concurrent = section.small_integer("max_concurrent", 1)?.unwrap_or(config.max_concurrent);
     config.tolerable_failures =
         section.small_integer("tolerable_failures", 0)?.unwrap_or(config.tolerable_failures);
-    config.retained = section.small_integer("retained", 1)?.unwrap_or(config.retained);
+    let retained = section.small_integer("retained", 1)?.and_then(|retained| NonZero::new(retained as usize));
+    config.retained = retained.unwrap_or(config.retained);
     if section.bool("incremental")? == Some(false) {
         config.kind = SnapshotKind::Full;
     }
@@ -94,24 +98,19 @@ fn checkpoint(job: &Section<'_>, folder: &Path) -> Result<Option<CheckpointConfi
 }
 
 /// A store: a URL, or a path, which is one of the file system.
-fn storage(node: &super::tree::Node, folder: &Path) -> Result<String, Problem> {
+fn storage(node: &Node, folder: &Path) -> Result<Storage, Problem> {
     let text = section::text(node)?;
-    match text.split_once("://") {
-        None if text.is_empty() => {
-            Err(node.unexpected("a path or a URL, for example \"file:///var/checkpoints\""))
-        }
-        None => Ok(format!("file://{}", folder.join(text).display())),
+    let opened = match text.split_once("://") {
+        None if text.is_empty() => return Err(node.unexpected("a path or a URL, for example \"file:///var/checkpoints\"")),
+        None => Storage::in_dir(folder.join(text)),
         Some(("file", path)) if !path.starts_with('/') => {
-            let label =
-                "expected an absolute path after file://; a path alone is taken from the job file's folder";
-            Err(Problem::new(&node.place, "the path of the checkpoint storage is relative", label))
+            let label = "expected an absolute path after file://; a path alone is taken from the job file's folder";
+            return Err(Problem::new(&node.place, "the path of the checkpoint storage is relative", label));
         }
-        Some(("file" | "memory", _)) => Ok(text.to_owned()),
-        Some((scheme, _)) => {
-            let label = "expected `file://` or `memory://`";
-            Err(Problem::new(&node.place, format!("checkpoints cannot be stored in `{scheme}://`"), label))
-        }
-    }
+        Some(_) => Storage::open(text),
+    };
+    let example = "expected a path, \"file:///absolute/path\" or \"memory://\"";
+    opened.map_err(|e| Problem::new(&node.place, e.to_string(), example))
 }
 
 fn restart(job: &Section<'_>) -> Result<RestartStrategy, Problem> {

@@ -89,7 +89,7 @@ impl<K: GroupKey, B: KeyedBackend<Key = K>> Operator<B> for Counting {
         if self.shape.changes {
             return Ok(());
         }
-        backend.value_for_each(self.counts, &mut |key, (), count| {
+        backend.value_for_each(self.counts, |key: &K, &(), count| {
             output.push(self.shape.count(key, *count), NO_TIMESTAMP);
             Ok(())
         })
@@ -138,7 +138,7 @@ impl<K: GroupKey, B: KeyedBackend<Key = K>> Operator<B> for Running {
         if self.shape.changes {
             return Ok(());
         }
-        backend.value_for_each(self.state, &mut |key, (), accumulators| {
+        backend.value_for_each(self.state, |key: &K, &(), accumulators| {
             output.push(self.shape.row(key, accumulators), NO_TIMESTAMP);
             Ok(())
         })
