@@ -1,0 +1,100 @@
+//! A storage whose operations fail at random.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use strandline_checkpoint_storage::{BlobStore, ClaimOutcome, ClaimStore, Listed, Storage};
+use strandline_state_api::{Error, ErrorKind, Result};
+
+/// How often what fails, in parts of 1,000.
+#[derive(Debug, Default)]
+pub struct Faults {
+    pub puts: AtomicU32,
+    /// Before or after they took effect.
+    pub claims: AtomicU32,
+    /// Only puts whose path starts so, if set.
+    pub only: Mutex<Option<&'static str>>,
+    pub injected: AtomicU64,
+    random: Mutex<fastrand::Rng>,
+}
+
+impl Faults {
+    fn hit(&self, chance: &AtomicU32) -> bool {
+        let hit = self.random.lock().unwrap().u32(0..1000) < chance.load(SeqCst);
+        if hit {
+            self.injected.fetch_add(1, SeqCst);
+        }
+        hit
+    }
+}
+
+#[derive(Debug)]
+struct Faulty<S: ?Sized> {
+    faults: Arc<Faults>,
+    inner: Arc<S>,
+}
+
+/// `storage` with faults; both reach the same bytes.
+pub fn faulty(storage: &Storage, seed: u64) -> (Storage, Arc<Faults>) {
+    let faults = Arc::new(Faults { random: Mutex::new(fastrand::Rng::with_seed(seed)), ..Faults::default() });
+    let blobs = Faulty { faults: faults.clone(), inner: storage.blobs().clone() };
+    let claims = Faulty { faults: faults.clone(), inner: storage.claims().clone() };
+    (Storage::from_parts("faulty", Arc::new(blobs), Arc::new(claims)), faults)
+}
+
+fn injected() -> Error {
+    Error::new(ErrorKind::Unavailable, "injected fault of the store")
+}
+
+#[async_trait]
+impl BlobStore for Faulty<dyn BlobStore> {
+    async fn put(&self, path: &str, bytes: Bytes) -> Result<()> {
+        let meant = self.faults.only.lock().unwrap().is_none_or(|only| path.starts_with(only));
+        if meant && self.faults.hit(&self.faults.puts) {
+            return Err(injected().with("file", path));
+        }
+        self.inner.put(path, bytes).await
+    }
+
+    async fn len(&self, path: &str) -> Result<Option<u64>> {
+        self.inner.len(path).await
+    }
+
+    async fn read(&self, path: &str, range: Range<u64>) -> Result<Bytes> {
+        self.inner.read(path, range).await
+    }
+
+    async fn list(&self, dir: &str) -> Result<Vec<Listed>> {
+        self.inner.list(dir).await
+    }
+
+    async fn delete(&self, path: &str) -> Result<()> {
+        self.inner.delete(path).await
+    }
+}
+
+#[async_trait]
+impl ClaimStore for Faulty<dyn ClaimStore> {
+    async fn claim(&self, path: &str, bytes: Bytes) -> Result<ClaimOutcome> {
+        if self.faults.hit(&self.faults.claims) {
+            return Err(injected().with("file", path));
+        }
+        let outcome = self.inner.claim(path, bytes).await?;
+        if self.faults.hit(&self.faults.claims) { Err(injected().with("file", path)) } else { Ok(outcome) }
+    }
+
+    async fn read(&self, path: &str, limit: u64) -> Result<Option<Bytes>> {
+        self.inner.read(path, limit).await
+    }
+
+    async fn list(&self, dir: &str) -> Result<Vec<Listed>> {
+        self.inner.list(dir).await
+    }
+
+    async fn delete(&self, path: &str) -> Result<()> {
+        self.inner.delete(path).await
+    }
+}
