@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 
 use strandline_state_api::format::{FoldOptions, StateMeta};
 use strandline_state_api::{
-    BackendFactory, BackendScope, Error, FiredTimer, KeyHash, Keyed, KeyedBackend, ListDescriptor, ListState,
-    MapDescriptor, MapState, Result, SnapshotPart, StateKey, TimerDescriptor, TimerService, ValueDescriptor,
-    ValueState,
+    BackendFactory, BackendScope, CheckpointId, Error, FiredTimer, KeyHash, Keyed, KeyedBackend,
+    ListDescriptor, ListState, MapDescriptor, MapState, Result, SnapshotPart, StateKey, TimerDescriptor,
+    TimerService, ValueDescriptor, ValueState,
 };
 
 use crate::list::ListTable;
@@ -47,6 +47,10 @@ pub struct MemoryBackend<K> {
     /// The epoch that changes belong to now; equal in all tables.
     pub(crate) epoch: u32,
     pub(crate) under_way: VecDeque<UnderWay>,
+    /// The newest checkpoint that was prepared.
+    pub(crate) newest: Option<CheckpointId>,
+    /// Whether a snapshot failed on this side, so that the next must take all entries.
+    pub(crate) broken: bool,
     /// The parts that the state was restored from.
     pub(crate) restored: Vec<SnapshotPart>,
     /// States of the restored snapshot that were not registered. They live on in the parts.
@@ -64,6 +68,8 @@ impl<K: StateKey> MemoryBackend<K> {
             states: Vec::new(),
             epoch: 1,
             under_way: VecDeque::new(),
+            newest: None,
+            broken: false,
             restored: Vec::new(),
             unclaimed: Vec::new(),
             writer_taken: false,

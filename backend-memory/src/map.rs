@@ -183,6 +183,11 @@ impl<K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static> AnyState for Map
         self.table.cut(full);
     }
 
+    fn abandon(&mut self) {
+        self.table.abandon();
+        self.failure = Failure::default();
+    }
+
     fn drain(&mut self, budget: &mut usize, out: &mut Vec<Vec<u8>>) -> Result<bool> {
         let Self { table, codec, failure, .. } = self;
         failure.check()?;

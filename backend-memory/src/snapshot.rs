@@ -21,12 +21,22 @@ pub(crate) struct UnderWay {
     full: bool,
     /// How many states there were.
     states: usize,
+    /// Whether it cannot be finished, because one before it failed.
+    failed: bool,
     /// Which of them is drained next, and what came of those before.
     drained: Vec<StateDelta>,
     chunks: Vec<Vec<u8>>,
 }
 
 impl<K: StateKey> MemoryBackend<K> {
+    /// After a failure of the oldest snapshot: the others under way build upon it, so none can be finished.
+    fn give_up(&mut self) {
+        self.under_way.pop_front();
+        self.under_way.iter_mut().for_each(|under_way| under_way.failed = true);
+        self.states.iter_mut().for_each(|state| state.abandon());
+        self.broken = true;
+    }
+
     /// Whether so much changed that a snapshot of everything is cheaper than one of the changes and a fold.
     fn takes_all(&self) -> bool {
         let (entries, changes) =
@@ -40,11 +50,11 @@ impl<K: StateKey> SnapshotSource for MemoryBackend<K> {
     type Writer = MemorySnapshotWriter;
 
     fn prepare(&mut self, checkpoint: CheckpointId, kind: SnapshotKind) -> Result<()> {
-        if let Some(last) = self.under_way.back().filter(|last| last.checkpoint >= checkpoint) {
-            return Err(Error::invalid("a snapshot of this or a later checkpoint is under way")
+        if let Some(newest) = self.newest.filter(|newest| *newest >= checkpoint) {
+            return Err(Error::invalid("a snapshot of this or a later checkpoint was prepared before")
                 .with("operator", &self.scope.operator)
                 .with("checkpoint", checkpoint)
-                .with("under way", last.checkpoint));
+                .with("newest", newest));
         }
         if self.epoch == (1 << 31) - 1 {
             return Err(Error::new(
@@ -52,31 +62,47 @@ impl<K: StateKey> SnapshotSource for MemoryBackend<K> {
                 "2,147,483,646 snapshots were taken; restart the job",
             ));
         }
-        let full = self.takes_all();
+        if self.broken && !self.unclaimed.is_empty() {
+            let message =
+                "a snapshot failed, and a new base would lose states that the job does not claim; restart it";
+            return Err(Error::new(ErrorKind::Unsupported, message).with("operator", &self.scope.operator));
+        }
+        let full = std::mem::take(&mut self.broken) || self.takes_all();
         for state in &mut self.states {
             state.cut(full);
         }
         self.epoch += 1;
+        self.newest = Some(checkpoint);
         let (states, drained, chunks) = (self.states.len(), Vec::new(), Vec::new());
-        self.under_way.push_back(UnderWay { checkpoint, kind, full, states, drained, chunks });
+        self.under_way.push_back(UnderWay { checkpoint, kind, full, states, failed: false, drained, chunks });
         Ok(())
     }
 
     fn advance(&mut self, budget: usize) -> Result<Progress<Delta>> {
         let Some(oldest) = self.under_way.front_mut() else { return Ok(Progress::Idle) };
         let mut budget = budget.max(1);
-        while oldest.drained.len() < oldest.states {
+        let mut failure = oldest
+            .failed
+            .then(|| Error::new(ErrorKind::User, "the snapshot before it, which it builds upon, failed"));
+        while failure.is_none() && oldest.drained.len() < oldest.states {
             let state = &mut self.states[oldest.drained.len()];
-            let drained = state.drain(&mut budget, &mut oldest.chunks).map_err(|e| {
-                e.with("operator", &self.scope.operator)
-                    .with("state", &state.meta().name)
-                    .with("checkpoint", oldest.checkpoint)
-            })?;
-            if !drained {
-                return Ok(Progress::More);
+            match state.drain(&mut budget, &mut oldest.chunks) {
+                Ok(false) => return Ok(Progress::More),
+                Ok(true) => {
+                    let chunks = std::mem::take(&mut oldest.chunks);
+                    oldest.drained.push(StateDelta {
+                        meta: state.meta().clone(),
+                        layout: state.layout(),
+                        chunks,
+                    });
+                }
+                Err(error) => failure = Some(error.with("state", &state.meta().name)),
             }
-            let chunks = std::mem::take(&mut oldest.chunks);
-            oldest.drained.push(StateDelta { meta: state.meta().clone(), layout: state.layout(), chunks });
+        }
+        if let Some(error) = failure {
+            let error = error.with("operator", &self.scope.operator).with("checkpoint", oldest.checkpoint);
+            self.give_up();
+            return Err(error);
         }
         let Some(done) = self.under_way.pop_front() else { return Ok(Progress::Idle) };
         let delta = Delta { states: done.drained, full: done.full, fold: done.kind == SnapshotKind::Full };

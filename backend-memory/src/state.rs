@@ -23,6 +23,9 @@ pub(crate) trait AnyState: Any + Debug + Send {
     /// Ends the epoch.
     fn cut(&mut self, full: bool);
 
+    /// Forgets all cuts that are not drained.
+    fn abandon(&mut self);
+
     /// Moves entries of the oldest cut to `out`; true when it is drained.
     fn drain(&mut self, budget: &mut usize, out: &mut Vec<Vec<u8>>) -> Result<bool>;
 

@@ -256,6 +256,13 @@ impl<P: Payload> Table<P> {
         self.changes = 0;
     }
 
+    /// Forgets all cuts that are not drained. Only a full cut can follow: what changed is not known any more.
+    pub(crate) fn abandon(&mut self) {
+        self.shards.iter_mut().for_each(Shard::abandon);
+        self.cuts.clear();
+        self.next_shard = 0;
+    }
+
     /// Moves entries of the oldest cut to `out` by calls of `emit(payload, its epoch, the cut, out, budget)`, until about
     /// `budget` are moved. True when the cut is drained.
     pub(crate) fn drain(

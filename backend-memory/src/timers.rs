@@ -153,6 +153,10 @@ impl<K: StateKey, N: StateKey> AnyState for TimerTable<K, N> {
         self.table.cut(full);
     }
 
+    fn abandon(&mut self) {
+        self.table.abandon();
+    }
+
     fn drain(&mut self, budget: &mut usize, out: &mut Vec<Vec<u8>>) -> Result<bool> {
         let emit = |entry: &mut Entry<K, N>, epoch, cut: Cut, out: &mut Vec<u8>| {
             if cut.wants(epoch) {

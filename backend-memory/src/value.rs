@@ -140,13 +140,18 @@ impl<K: StateKey, N: StateKey, V: Send + 'static> AnyState for ValueTable<K, N, 
         self.table.cut(full);
     }
 
+    fn abandon(&mut self) {
+        self.table.abandon();
+        self.failure = Failure::default();
+    }
+
     fn drain(&mut self, budget: &mut usize, out: &mut Vec<Vec<u8>>) -> Result<bool> {
-        let Self { table, codec, failure, meta } = self;
-        failure.check().map_err(|e| e.with("state", &meta.name))?;
+        let Self { table, codec, failure, .. } = self;
+        failure.check()?;
         let emit = |entry: &mut Entry<K, N, V>, epoch, cut: Cut, out: &mut Vec<u8>| {
             if cut.wants(epoch) { entry.write(&**codec, out) } else { Ok(()) }
         };
-        table.drain(budget, out, emit).map_err(|e| e.with("state", &meta.name))
+        table.drain(budget, out, emit)
     }
 
     fn restore(&mut self, entry: &EntryRef<'_>) -> Result<()> {

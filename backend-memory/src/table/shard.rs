@@ -146,6 +146,11 @@ impl<P: Payload> Shard<P> {
         self.epoch = epoch;
     }
 
+    /// Forgets what it holds for cuts.
+    pub(super) fn abandon(&mut self) {
+        self.frozen.clear();
+    }
+
     #[inline]
     pub(super) fn touch(
         &mut self,
