@@ -124,6 +124,18 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_another_kind_or_with_a_lying_header_is_refused() {
+        let other = Envelope { magic: *b"STRLELSE", ..KIND }.seal(b"hello").unwrap();
+        assert_eq!(KIND.open(&other, "f").unwrap_err().kind(), ErrorKind::Corrupt);
+        for len in [0, 4, 6, u64::MAX] {
+            let mut lying = KIND.seal(b"hello").unwrap()[..25].to_vec();
+            lying[12..20].copy_from_slice(&len.to_le_bytes());
+            lying.extend_from_slice(&xxh3_64(&lying).to_le_bytes());
+            assert_eq!(KIND.open(&lying, "f").unwrap_err().kind(), ErrorKind::Corrupt, "length {len}");
+        }
+    }
+
+    #[test]
     fn what_could_not_be_read_back_is_not_written() {
         assert!(KIND.seal(&[0; 72]).is_ok());
         assert_eq!(KIND.seal(&[0; 73]).unwrap_err().kind(), ErrorKind::Invalid);

@@ -7,6 +7,7 @@ mod manifest;
 mod name;
 mod recover;
 mod segments;
+mod solo;
 mod storage;
 mod store;
 mod sweep;
@@ -22,6 +23,7 @@ pub use manifest::{
 pub use name::{FileKind, FileName, LOG_DIR, slot_path};
 pub use recover::{RecoverFrom, RecoverOptions, Recovered, Recovery};
 pub use segments::Segments;
+pub use solo::SoloJob;
 pub use storage::Storage;
 pub use store::{BlobStore, ClaimOutcome, ClaimStore, Listed, LocalDir, ObjectStore};
 pub use strandline_checkpoint_protocol::CheckpointKind;

@@ -283,10 +283,37 @@ async fn an_entry_of_another_log_is_not_taken_for_one_of_this() {
     let history = storage.history().await.unwrap();
     assert_eq!(history.unreadable.iter().map(|slot| slot.slot).collect::<Vec<_>>(), [1]);
     assert_eq!(history.completed.len(), 1);
-    // Under another name it is not even of the right slot.
-    let foreign = files(&other).await[&slot_path(2)].clone();
-    replace(&storage, &path, Some(foreign)).await;
-    assert_eq!(storage.history().await.unwrap().unreadable.len(), 1);
+}
+
+#[tokio::test]
+async fn an_entry_under_the_name_of_another_is_noticed() {
+    let storage = Storage::in_memory().unwrap();
+    two_checkpoints(&storage).await;
+    let first = files(&storage).await[&slot_path(1)].clone();
+    replace(&storage, &slot_path(2), Some(first)).await;
+    let history = storage.history().await.unwrap();
+    assert_eq!(history.unreadable.iter().map(|slot| slot.slot).collect::<Vec<_>>(), [2]);
+    let mut completed = history.latest().unwrap().clone();
+    assert!(completed.manifest_name().is_ok());
+    completed.checkpoint = CheckpointId(2);
+    assert_eq!(completed.manifest_name().unwrap_err().kind(), ErrorKind::Corrupt);
+}
+
+#[tokio::test]
+async fn when_nothing_of_the_log_can_be_read_no_term_is_claimed() {
+    for (_dir, storage) in open_all() {
+        let mut log = claim(&storage).await.log;
+        log.commit_alone(&manifest_with(&storage, 1, 1, &[b"one"]).await).await.unwrap();
+        storage.sweep().await.unwrap();
+        replace(&storage, &slot_path(1), Some(Bytes::from_static(b"junk"))).await;
+        let claimed =
+            CommitLog::claim(&storage, CommitLogOptions::new("next"), CommitLog::random_tokens()).await;
+        let error = claimed.unwrap_err();
+        assert!(error.kind() == ErrorKind::Corrupt && error.to_string().contains(&slot_path(1)), "{error}");
+        assert_eq!(recover(&storage).await.unwrap_err().kind(), ErrorKind::Corrupt);
+        // Nothing was added.
+        assert_eq!(storage.claims().list("log").await.unwrap().len(), 1);
+    }
 }
 
 #[tokio::test]
