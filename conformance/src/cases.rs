@@ -16,6 +16,26 @@ pub fn backend_cases<F: BackendFactory>() -> Vec<Case<Subject<F>>> {
     crate::__backend_cases!(__list_cases(crate::backend))
 }
 
+/// Every case for a storage; see [`storage_tests`](crate::storage_tests) for the usual way to run them.
+#[cfg(feature = "storage")]
+pub fn storage_cases() -> Vec<Case<crate::StorageSubject>> {
+    crate::__storage_cases!(__list_cases(crate::storage))
+}
+
+/// Makes one `#[test]` of every case for a storage: `storage_tests!(create)`, where `create` is what
+/// [`StorageSubject::new`](crate::StorageSubject::new) takes. Once in a module. With the cargo feature `storage`.
+#[cfg(feature = "storage")]
+#[macro_export]
+macro_rules! storage_tests {
+    ($create:expr $(,)?) => {
+        fn conformance_subject() -> $crate::StorageSubject {
+            $crate::StorageSubject::new($create)
+        }
+
+        $crate::__storage_cases!(__test_cases($crate::storage));
+    };
+}
+
 /// Makes one `#[test]` of every case for the backends of a factory: `backend_tests!(factory)` or
 /// `backend_tests!(factory, capabilities)`. Once in a module.
 #[macro_export]
@@ -158,6 +178,53 @@ macro_rules! __backend_cases {
             }
             model {
                 random_programs
+            }
+        }
+    };
+}
+
+#[doc(hidden)]
+#[cfg(feature = "storage")]
+#[macro_export]
+macro_rules! __storage_cases {
+    ($then:ident($root:path)) => {
+        $crate::$then! { $root;
+            objects {
+                an_empty_storage
+                read_after_write
+                ranged_reads
+                put_and_delete_can_be_repeated
+                readers_never_see_half_an_object
+                segments_are_checked
+            }
+            claims {
+                a_slot_is_created_once
+                a_slot_has_a_limit
+                of_eight_threads_one_wins
+                readers_never_see_half_a_slot
+            }
+            coordinators {
+                a_checkpoint_is_recovered
+                a_stale_coordinator_is_fenced
+                coordinators_that_claim_at_once
+                coordinators_that_race
+            }
+            crashes {
+                a_crash_at_any_operation
+                a_torn_write_at_any_operation
+                a_lost_answer_at_any_operation
+                many_faults_at_random
+            }
+            damage {
+                recovery_falls_back
+                an_empty_start_is_never_silent
+                a_damaged_slot_is_passed_over
+            }
+            retention {
+                the_retained_count_is_kept
+                savepoints_stay
+                files_of_running_checkpoints_stay
+                random_histories
             }
         }
     };

@@ -54,8 +54,14 @@ mod wait;
 mod world;
 
 pub mod backend;
+#[cfg(feature = "storage")]
+pub mod storage;
 
+#[cfg(feature = "storage")]
+pub use cases::storage_cases;
 pub use cases::{Case, backend_cases};
 pub use segments::{FaultySegments, PutFault};
+#[cfg(feature = "storage")]
+pub use storage::StorageSubject;
 pub use strandline_state_api::BackendFactory;
 pub use subject::{Capabilities, Subject};

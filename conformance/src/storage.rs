@@ -1,0 +1,18 @@
+//! Cases for checkpoint storages; each takes the [`StorageSubject`](crate::StorageSubject) and panics with what differs.
+//!
+//! A storage is a [`BlobStore`](strandline_checkpoint_storage::BlobStore) for immutable objects and a
+//! [`ClaimStore`](strandline_checkpoint_storage::ClaimStore) for the slots of the commit log. [`objects`] and [`claims`] hold
+//! these two to their laws; the other modules let whole coordinators work on them, with lost answers, torn writes and
+//! crashes at every single operation.
+
+pub mod claims;
+pub mod coordinators;
+pub mod crashes;
+pub mod damage;
+pub mod objects;
+pub mod retention;
+
+mod place;
+mod subject;
+
+pub use subject::StorageSubject;

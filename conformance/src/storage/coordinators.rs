@@ -1,0 +1,138 @@
+//! Several coordinators on one storage: at most one completes checkpoints, and a stale one learns of it.
+
+use std::collections::BTreeMap;
+
+use strandline_checkpoint_storage::Storage;
+use strandline_state_api::ErrorKind;
+
+use super::StorageSubject;
+use super::place::{claim, commit, existing, recover};
+use crate::effort::programs;
+use crate::wait::wait;
+
+/// What one coordinator completed, the next one resumes from, with its own handle.
+pub fn a_checkpoint_is_recovered(subject: &StorageSubject) {
+    let open = subject.place();
+    wait(async {
+        let storage = open();
+        let mut claimed = claim(&storage, 1).await.unwrap();
+        assert!(recover(&storage).await.unwrap().restored.is_none(), "an empty storage is an empty start");
+        let id = claimed.next_checkpoint().0;
+        let segments = commit(&storage, &mut claimed.log, id, &[]).await.unwrap();
+        let later = open();
+        let next = claim(&later, 1).await.unwrap();
+        assert!(next.log.term() > claimed.log.term());
+        assert!(next.next_checkpoint().0 > id);
+        let recovery = recover(&later).await.unwrap();
+        assert!(recovery.is_clean(), "{recovery:?}");
+        let restored = recovery.restored.expect("there is a checkpoint");
+        assert_eq!((restored.completed.checkpoint.0, restored.manifest.term), (id, claimed.log.term()));
+        assert!(restored.manifest.segments().eq(&segments));
+        let entry = &restored.manifest.operators[0].subtasks[0].operator_state[0];
+        assert_eq!(entry.elements, [vec![id as u8; 100_000]]);
+    });
+}
+
+/// Once a higher term is claimed, the older coordinator completes nothing, whatever it had written already.
+pub fn a_stale_coordinator_is_fenced(subject: &StorageSubject) {
+    let open = subject.place();
+    wait(async {
+        let (old_storage, new_storage) = (open(), open());
+        let mut old = claim(&old_storage, 2).await.unwrap().log;
+        let segments = commit(&old_storage, &mut old, 1, &[]).await.unwrap();
+        let mut new = claim(&new_storage, 2).await.unwrap().log;
+        let error = commit(&old_storage, &mut old, 2, &segments).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Fenced, "{error}");
+        let error = old.check().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Fenced, "{error}");
+        assert_eq!(existing(&new_storage).await.unwrap(), [1]);
+        // The same number is free for the new one, and the old one stays fenced for ever.
+        commit(&new_storage, &mut new, 2, &segments).await.unwrap();
+        let error = commit(&old_storage, &mut old, 3, &segments).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Fenced, "{error}");
+        old_storage.sweep().await.unwrap();
+        assert_eq!(existing(&open()).await.unwrap(), [1, 2]);
+        let newest = recover(&open()).await.unwrap().restored.expect("two checkpoints");
+        assert_eq!(newest.manifest.term, new.term());
+    });
+}
+
+/// Eight coordinators claim at once: eight different terms, and only the holder of the highest can commit.
+pub fn coordinators_that_claim_at_once(subject: &StorageSubject) {
+    for _ in 0..programs(3) {
+        let open = subject.place();
+        wait(async {
+            let claims: Vec<_> = (0..8)
+                .map(|_| {
+                    let storage = open();
+                    tokio::spawn(
+                        async move { (claim(&storage, 1).await.map(|claimed| claimed.log), storage) },
+                    )
+                })
+                .collect();
+            let mut logs = BTreeMap::new();
+            for task in claims {
+                let (log, storage) = task.await.unwrap();
+                let log = log.unwrap();
+                let twice = logs.insert(log.term(), (log, storage));
+                assert!(twice.is_none(), "a term was claimed twice");
+            }
+            let highest = *logs.last_key_value().expect("eight terms").0;
+            for (term, (log, storage)) in &mut logs {
+                let committed = commit(storage, log, 1, &[]).await;
+                if *term == highest {
+                    committed.unwrap();
+                } else {
+                    assert_eq!(committed.unwrap_err().kind(), ErrorKind::Fenced, "term {term} of {highest}");
+                }
+            }
+            assert_eq!(existing(&open()).await.unwrap(), [1]);
+        });
+    }
+}
+
+/// Coordinators take over from each other while the others go on committing: no checkpoint is completed twice, none that
+/// was reported is lost or replaced.
+pub fn coordinators_that_race(subject: &StorageSubject) {
+    for _ in 0..programs(3) {
+        let open = subject.place();
+        wait(async {
+            let tasks: Vec<_> = (0..4).map(|_| tokio::spawn(takes_over_and_commits(open()))).collect();
+            let mut reported: BTreeMap<u64, u64> = BTreeMap::new();
+            for task in tasks {
+                for (checkpoint, term) in task.await.unwrap() {
+                    let other = reported.insert(checkpoint, term);
+                    assert!(
+                        other.is_none(),
+                        "checkpoint {checkpoint}: terms {term} and {other:?} completed it"
+                    );
+                }
+            }
+            let terms: Vec<u64> = reported.values().copied().collect();
+            assert!(terms.is_sorted(), "a lower term completed a later checkpoint: {reported:?}");
+            let newest =
+                recover(&open()).await.unwrap().restored.map(|r| (r.completed.checkpoint.0, r.manifest.term));
+            assert_eq!(newest, reported.last_key_value().map(|(id, term)| (*id, *term)));
+        });
+    }
+}
+
+/// Claims, commits until it is fenced, and again; tells which checkpoints it completed.
+async fn takes_over_and_commits(storage: Storage) -> Vec<(u64, u64)> {
+    let mut reported = Vec::new();
+    for _ in 0..3 {
+        let mut claimed = claim(&storage, 3).await.unwrap();
+        let first = claimed.next_checkpoint().0;
+        for id in first..first + 3 {
+            match commit(&storage, &mut claimed.log, id, &[]).await {
+                Ok(_) => reported.push((id, claimed.log.term())),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Fenced, "{error}");
+                    break;
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+    reported
+}
