@@ -42,6 +42,11 @@ pub(crate) fn cuts_are_consistent(world: &World, limits: &Limits) -> bool {
     })
 }
 
+/// What was said to be aborted stays out of the log: a sink may have rolled back what it held for it.
+pub(crate) fn aborted_stay_aborted(world: &World) -> bool {
+    world.told_aborted.iter().all(|(term, checkpoint)| !is_completed(world, *term, *checkpoint))
+}
+
 /// No two coordinators that run hold the same term.
 pub(crate) fn terms_are_unique(world: &World) -> bool {
     match &world.nodes {

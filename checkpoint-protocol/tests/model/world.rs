@@ -50,6 +50,8 @@ pub(crate) struct World {
     pub(crate) manifests: BTreeMap<String, Cut>,
     /// Messages under way between tasks and coordinators, in no order.
     pub(crate) mail: BTreeSet<Mail>,
+    /// Checkpoints that tasks were told will never complete.
+    pub(crate) told_aborted: BTreeSet<(Term, CheckpointId)>,
     pub(crate) left: Budget,
     pub(crate) seen: Seen,
     /// A rule that was broken on the way.
