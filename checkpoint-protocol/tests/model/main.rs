@@ -7,7 +7,7 @@
 //! of the log are deleted. A message may stay under way for ever in every state explored, so each run covers losses, whether
 //! or not it has a budget for the explicit kind.
 //!
-//! `STRANDLINE_MODEL=large` raises the limits.
+//! `STRANDLINE_MODEL=large` raises the limits (use `--release`); `STRANDLINE_CASES` multiplies the random walks.
 
 mod check;
 mod step;

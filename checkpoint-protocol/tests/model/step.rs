@@ -224,7 +224,10 @@ impl World {
         self.manifests.insert(name.clone(), cut(&parts, job.attempt));
         let manifest = ManifestRef { name, len: 0, hash: String::new() };
         let floor = job.client.completed().last().map_or(0, |last| last.slot);
-        job.question = Some(job.client.commit(&right, token, manifest, floor));
+        match job.client.commit(&right, token, manifest, floor) {
+            LogStep::Done(_) => self.broken = Some("the log client was misused"),
+            question => job.question = Some(question),
+        }
     }
 
     fn redeploy(&mut self, node: usize) {
