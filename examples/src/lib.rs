@@ -1,1 +1,0 @@
-//! Short programs: the first minute of each kind of user.
