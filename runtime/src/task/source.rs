@@ -186,8 +186,11 @@ impl<S: Source + 'static> Task for SourceTask<S> {
     }
 }
 
-/// The time until the earliest processing timer is due.
+/// How long a task may sleep while a processing timer is pending: the clock may jump, and only it knows.
+const DOZE: Duration = Duration::from_millis(100);
+
+/// How long to wait for the earliest processing timer.
 pub(crate) fn until(work: Work, attempt: &Attempt) -> Option<Duration> {
     let ahead = work.wake_at?.saturating_sub(attempt.config.clock.now_ms());
-    Some(Duration::from_millis(u64::try_from(ahead).unwrap_or(0)))
+    Some(Duration::from_millis(u64::try_from(ahead).unwrap_or(0)).min(DOZE))
 }

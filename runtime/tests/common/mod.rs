@@ -179,6 +179,13 @@ impl<T: Clone + Ord> VecSink<T> {
         all
     }
 
+    /// Forgets everything.
+    pub fn reset(&self) {
+        let mut shared = self.shared.lock().unwrap();
+        shared.staged.clear();
+        shared.committed.clear();
+    }
+
     /// Transactions that are neither visible nor gone.
     pub fn staged(&self) -> usize {
         self.shared.lock().unwrap().staged.len()
@@ -434,4 +441,34 @@ pub fn counted<K: Ord + Clone>(records: &[K]) -> Vec<(K, u64)> {
 /// `STRANDLINE_CASES` times `cases`.
 pub fn cases(cases: u64) -> u64 {
     cases * std::env::var("STRANDLINE_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(1)
+}
+
+/// What [`Totals`] emits over `records`, sorted.
+pub fn totals<K: Ord + Clone>(records: &[K]) -> Vec<(K, u64)> {
+    let mut totals = BTreeMap::new();
+    for key in records {
+        *totals.entry(key.clone()).or_insert(0) += 1;
+    }
+    totals.into_iter().collect()
+}
+
+/// Key, time, value.
+pub type Event = (u64, i64, i64);
+
+/// How far the events of [`disordered`] are out of order, in milliseconds.
+pub const DISORDER: i64 = 50;
+
+/// Events about a millisecond apart, out of order by less than [`DISORDER`].
+pub fn disordered(n: i64) -> Vec<Event> {
+    let mut random = fastrand::Rng::with_seed(7);
+    (0..n).map(|i| (random.u64(0..20), i + random.i64(0..DISORDER), random.i64(-9..10))).collect()
+}
+
+/// What [`WindowSum`] emits over `records` when none is late, sorted.
+pub fn window_sums(records: &[Event], size: i64) -> Vec<(u64, i64, i64)> {
+    let mut sums = BTreeMap::new();
+    for (key, time, value) in records {
+        *sums.entry((*key, TimeWindow::tumbling(*time, size).start)).or_insert(0) += value;
+    }
+    sums.into_iter().map(|((key, start), sum)| (key, start, sum)).collect()
 }

@@ -1,0 +1,343 @@
+//! Checkpoints as a job sees them: aborted ones, the final one, stops, starts from here or there, fencing.
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use common::faulty::faulty;
+use common::*;
+use strandline_backend_memory::MemoryBackendFactory;
+use strandline_checkpoint_storage::{CheckpointKind, CommitLog, CommitLogOptions, Storage};
+use strandline_runtime::*;
+use strandline_state_api::{CheckpointId, ErrorKind};
+
+/// Long enough that no periodic checkpoint comes in a test.
+const NEVER: Duration = Duration::from_secs(100_000);
+
+struct Job {
+    source: VecSource<u64>,
+    sink: VecSink<(u64, u64)>,
+    storage: Storage,
+    events: Arc<Events>,
+    control: JobControl,
+    records: Vec<u64>,
+}
+
+impl Job {
+    /// Ten thousand records, of which the source gives half before its gate is opened.
+    fn new() -> Self {
+        let records: Vec<u64> = (0..10_000).map(|i| i * 7 % 300).collect();
+        Self {
+            source: VecSource { step: 50, ..VecSource::new(&records, 4) }.gated(1_250),
+            sink: VecSink::default(),
+            storage: Storage::in_memory().unwrap(),
+            events: Events::new(),
+            control: JobControl::new(),
+            records,
+        }
+    }
+
+    fn config(&self) -> JobConfig {
+        let checkpointing = CheckpointConfig {
+            tolerable_failures: u32::MAX,
+            ..CheckpointConfig::new(self.storage.clone(), NEVER)
+        };
+        JobConfig {
+            parallelism: 2,
+            checkpointing: Some(checkpointing),
+            restart: Some(RestartStrategy::None),
+            observer: Some(self.events.clone()),
+            ..JobConfig::default()
+        }
+    }
+
+    fn pipeline(&self) -> Pipeline<MemoryBackendFactory> {
+        let pipeline = Pipeline::new("job", MemoryBackendFactory::default());
+        pipeline
+            .source("numbers", self.source.clone())
+            .key_by(|n| (n, ()))
+            .process("count", Count::open)
+            .sink("results", self.sink.clone());
+        pipeline
+    }
+
+    fn run(&self, config: JobConfig) -> strandline_state_api::Result<JobReport> {
+        run(&self.pipeline(), config, &self.control)
+    }
+
+    /// Runs the job in another thread while `meanwhile` watches and steers it.
+    fn run_while(
+        &self,
+        config: JobConfig,
+        meanwhile: impl FnOnce(),
+    ) -> strandline_state_api::Result<JobReport> {
+        std::thread::scope(|scope| {
+            let job = scope.spawn(|| self.run(config));
+            meanwhile();
+            job.join().unwrap()
+        })
+    }
+
+    fn wait_done(&self, records: u64) {
+        self.events.wait(|events| {
+            events
+                .iter()
+                .any(|event| matches!(event, JobEvent::Progress(progress) if progress.done >= records))
+        });
+    }
+
+    fn wait_aborted(&self) -> String {
+        self.events
+            .wait(|events| events.iter().any(|event| matches!(event, JobEvent::CheckpointAborted { .. })));
+        let events = self.events.all();
+        let reason = |event: &JobEvent| match event {
+            JobEvent::CheckpointAborted { reason, .. } => Some(reason.clone()),
+            _ => None,
+        };
+        events.iter().find_map(reason).unwrap()
+    }
+}
+
+#[test]
+fn a_checkpoint_on_demand_makes_results_visible_while_the_job_goes_on() {
+    let job = Job::new();
+    let report = job
+        .run_while(job.config(), || {
+            job.wait_done(5_000);
+            assert!(job.sink.visible().is_empty(), "nothing is committed before a checkpoint");
+            job.control.trigger_checkpoint();
+            job.events.wait_completed(1);
+            job.source.open_gate();
+        })
+        .unwrap();
+    assert_eq!(job.sink.visible(), counted(&job.records));
+    let kinds: Vec<_> = report.checkpoints.iter().map(|checkpoint| checkpoint.kind).collect();
+    assert_eq!(kinds, ["api", "final"], "the job ends with a checkpoint of its own");
+    let (first, last) = (&report.checkpoints[0], &report.checkpoints[1]);
+    assert!(
+        first.written_bytes > 0 && first.full_bytes >= first.written_bytes && first.duration >= first.commit
+    );
+    assert_eq!((first.checkpoint, last.checkpoint), (CheckpointId(1), CheckpointId(2)));
+    assert_eq!(report.state_entries, 300);
+}
+
+#[test]
+fn an_aborted_checkpoint_is_told_and_does_not_break_the_next() {
+    let mut job = Job::new();
+    let (storage, faults) = faulty(&job.storage, 1);
+    job.storage = storage;
+    *faults.only.lock().unwrap() = Some("segments");
+    faults.puts.store(1000, SeqCst);
+    let report = job
+        .run_while(job.config(), || {
+            job.wait_done(5_000);
+            job.control.trigger_checkpoint();
+            let reason = job.wait_aborted();
+            for part in ["count", "injected fault", "segments/"] {
+                assert!(reason.contains(part), "{part} is not in: {reason}");
+            }
+            faults.puts.store(0, SeqCst);
+            job.control.trigger_checkpoint();
+            job.events.wait_completed(1);
+            job.source.open_gate();
+        })
+        .unwrap();
+    assert_eq!((report.restarts, report.aborted_checkpoints, report.checkpoints.len()), (0, 1, 2));
+    assert_eq!(job.sink.visible(), counted(&job.records));
+}
+
+#[test]
+fn too_many_failed_checkpoints_restart_the_job() {
+    let mut job = Job::new();
+    let (storage, faults) = faulty(&job.storage, 1);
+    job.storage = storage;
+    *faults.only.lock().unwrap() = Some("segments");
+    faults.puts.store(1000, SeqCst);
+    let mut config = job.config();
+    config.restart = Some(RestartStrategy::FixedDelay { attempts: 1, delay: Duration::ZERO });
+    if let Some(checkpointing) = &mut config.checkpointing {
+        checkpointing.tolerable_failures = 0;
+    }
+    let report = job
+        .run_while(config, || {
+            job.wait_done(5_000);
+            job.control.trigger_checkpoint();
+            job.events.wait(|events| events.iter().any(|event| matches!(event, JobEvent::Restarting { .. })));
+            faults.puts.store(0, SeqCst);
+            job.source.open_gate();
+        })
+        .unwrap();
+    assert_eq!(report.restarts, 1);
+    assert_eq!(job.sink.visible(), counted(&job.records));
+}
+
+#[test]
+fn a_checkpoint_that_takes_too_long_is_aborted_with_the_names_of_those_it_waits_for() {
+    let job = Job::new();
+    let mut config = job.config();
+    if let Some(checkpointing) = &mut config.checkpointing {
+        checkpointing.timeout = Duration::from_millis(20);
+    }
+    let hold = job.sink.hold.clone();
+    let held = hold.lock().unwrap();
+    let report = job
+        .run_while(config.clone(), || {
+            job.events.wait(|events| events.iter().any(|event| matches!(event, JobEvent::Started { .. })));
+            job.control.trigger_checkpoint();
+            let reason = job.wait_aborted();
+            assert!(reason.contains("timeout") && reason.contains("count"), "{reason}");
+            drop(held);
+            job.source.open_gate();
+        })
+        .unwrap();
+    assert!(report.aborted_checkpoints >= 1);
+    assert_eq!(job.sink.visible(), counted(&job.records));
+}
+
+#[test]
+fn a_stop_takes_a_last_checkpoint_and_a_start_goes_on_from_it() {
+    let job = Job::new();
+    let first = job
+        .run_while(job.config(), || {
+            job.wait_done(5_000);
+            job.control.stop();
+        })
+        .unwrap();
+    assert_eq!((first.outcome, first.checkpoints.len()), (Outcome::Stopped, 1));
+    assert_eq!(job.sink.visible().len(), 5_000, "what was read is visible");
+
+    let job = Job { control: JobControl::new(), ..job };
+    job.source.open_gate();
+    let second = job.run(job.config()).unwrap();
+    assert_eq!((second.outcome, second.resumed_from), (Outcome::Finished, Some(CheckpointId(1))));
+    assert_eq!(second.read["numbers"], 5_000, "nothing is read twice");
+    assert_eq!(job.sink.visible(), counted(&job.records));
+
+    let third = job.run(job.config()).unwrap();
+    assert_eq!((third.outcome, third.read.len()), (Outcome::AlreadyFinished, 0));
+    assert!(
+        job.sink.shared.lock().unwrap().recoveries >= 3,
+        "what was left to commit is committed even then"
+    );
+}
+
+#[test]
+fn a_stop_without_checkpoints_commits_what_was_read() {
+    let job = Job::new();
+    let config = JobConfig { checkpointing: None, ..job.config() };
+    let report = job
+        .run_while(config, || {
+            job.wait_done(5_000);
+            job.control.stop();
+        })
+        .unwrap();
+    assert_eq!((report.outcome, report.checkpoints.len()), (Outcome::Stopped, 0));
+    assert_eq!(job.sink.visible().len(), 5_000);
+}
+
+#[test]
+fn a_job_starts_where_it_is_told_to() {
+    let job = Job::new();
+    let latest = JobConfig { start: StartFrom::Latest, ..job.config() };
+    let error = job.run(latest).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "there is nothing to resume from");
+    let report = job
+        .run_while(job.config(), || {
+            job.wait_done(5_000);
+            job.control.trigger_checkpoint();
+            job.events.wait_completed(1);
+            job.control.trigger_checkpoint();
+            job.events.wait_completed(2);
+            job.control.cancel();
+        })
+        .unwrap();
+    assert_eq!(report.outcome, Outcome::Cancelled);
+
+    let job = Job { control: JobControl::new(), ..job };
+    let unknown = JobConfig { start: StartFrom::Checkpoint(CheckpointId(77)), ..job.config() };
+    assert_eq!(job.run(unknown).unwrap_err().kind(), ErrorKind::NotFound);
+    job.source.open_gate();
+    let first = JobConfig { start: StartFrom::Checkpoint(CheckpointId(1)), ..job.config() };
+    let report = job.run(first).unwrap();
+    assert_eq!((report.resumed_from, report.outcome), (Some(CheckpointId(1)), Outcome::Finished));
+    assert!(report.checkpoints[0].checkpoint > CheckpointId(2), "numbers are never used again");
+
+    let fresh = JobConfig { start: StartFrom::Fresh, ..job.config() };
+    let report = job.run(fresh).unwrap();
+    assert_eq!((report.resumed_from, report.read["numbers"]), (None, 10_000));
+    assert_eq!(job.sink.visible(), counted(&job.records));
+}
+
+#[test]
+fn a_job_whose_storage_was_taken_over_stops() {
+    let job = Job::new();
+    let ended = job.run_while(job.config(), || {
+        job.wait_done(5_000);
+        job.control.trigger_checkpoint();
+        job.events.wait_completed(1);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let options = CommitLogOptions::new("somebody else");
+        let claim = CommitLog::claim(&job.storage, options, CommitLog::random_tokens());
+        runtime.block_on(claim).unwrap();
+        job.source.open_gate();
+    });
+    let error = ended.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Fenced, "{error}");
+    assert_eq!(job.sink.visible().len(), 5_000, "what came after the takeover is not committed");
+}
+
+#[test]
+fn a_damaged_checkpoint_is_passed_over_and_told() {
+    let job = Job::new();
+    let report = job
+        .run_while(job.config(), || {
+            job.wait_done(5_000);
+            job.control.trigger_checkpoint();
+            job.events.wait_completed(1);
+            job.control.stop();
+        })
+        .unwrap();
+    assert_eq!(report.checkpoints.len(), 2);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(async {
+        let newest = job.storage.completed().await.unwrap().pop().unwrap();
+        assert_eq!((newest.checkpoint, newest.kind), (CheckpointId(2), CheckpointKind::Final));
+        job.storage.blobs().delete(&format!("manifest/{}", newest.manifest)).await.unwrap();
+    });
+    let job = Job { control: JobControl::new(), events: Events::new(), ..job };
+    job.source.open_gate();
+    let report = job.run(job.config()).unwrap();
+    assert_eq!(report.resumed_from, Some(CheckpointId(1)));
+    let skipped = |event: &JobEvent| matches!(event, JobEvent::Skipped { checkpoint: CheckpointId(2), .. });
+    assert!(job.events.all().iter().any(skipped));
+    assert_eq!(job.sink.visible(), counted(&job.records));
+}
+
+#[test]
+fn state_of_an_operator_that_is_gone_is_not_dropped_silently() {
+    let job = Job::new();
+    job.run_while(job.config(), || {
+        job.wait_done(5_000);
+        job.control.stop();
+    })
+    .unwrap();
+    let renamed = || {
+        let pipeline = Pipeline::new("job", MemoryBackendFactory::default());
+        pipeline
+            .source("numbers", job.source.clone())
+            .key_by(|n| (n, ()))
+            .process("renamed", Count::open)
+            .sink("results", job.sink.clone());
+        pipeline
+    };
+    job.source.open_gate();
+    let error = run(&renamed(), job.config(), &JobControl::new()).unwrap_err();
+    assert_eq!((error.kind(), error.context("operator")), (ErrorKind::Incompatible, Some("count")));
+
+    let allowed = JobConfig { allow_dropped_state: true, ..job.config() };
+    let report = run(&renamed(), allowed, &JobControl::new()).unwrap();
+    assert_eq!(report.read["numbers"], 5_000, "the source goes on, the renamed operator starts empty");
+    assert_eq!(report.state_entries, 300);
+}

@@ -1,0 +1,82 @@
+//! Hard kills at random moments: each result is there once, whatever died when.
+
+use crate::support::{Folder, ORDERS_JOB, Orders, assert_same, cases};
+
+/// Reads events up to a random one and kills; later kills fall into starts, snapshots, commits and recoveries.
+#[test]
+fn results_are_exact_after_many_kills_and_rescales() {
+    let orders = Orders::new(60_000, 11);
+    let folder = Folder::new(ORDERS_JOB);
+    folder.write("orders.csv", &orders.csv);
+    let mut random = fastrand::Rng::with_seed(11);
+    let mut kills = 0;
+    while kills < cases(6) {
+        let parallelism = format!("--parallelism={}", random.u32(1..4));
+        let mut running =
+            folder.start(&[&parallelism, "--set=source.rate=40000", "--set=checkpoint.interval=20ms"]);
+        // Sometimes at least one checkpoint, so that the job comes along; sometimes anything.
+        if random.bool() {
+            running.wait_for_checkpoints(1);
+        }
+        let mut ended = false;
+        for _ in 0..random.u32(0..12) {
+            ended |= running.event().is_none();
+        }
+        std::thread::yield_now();
+        if ended {
+            let (code, report) = running.end();
+            assert_eq!(code, 0, "{report}");
+            break;
+        }
+        running.kill();
+        kills += 1;
+    }
+    let report = folder.run(&["--parallelism=2"]);
+    assert!(["finished", "already-finished"].contains(&report["outcome"].as_str().unwrap()));
+    assert_same(&folder.results("results"), &orders.sums, &format!("after {kills} kills"));
+    assert!(kills >= 3, "the job ended too early to be killed: {kills}");
+
+    let swept = folder.strandline(&["checkpoints", "sweep", "checkpoints"]);
+    assert_eq!(swept.code(), 0, "{}", swept.stderr());
+    let left = folder.strandline(&["checkpoints", "sweep", "checkpoints", "--dry-run"]);
+    assert!(left.stdout().contains("would delete 0 files"), "{}", left.stdout());
+    assert!(!left.stdout().contains("not ours"), "{}", left.stdout());
+    let verified = folder.strandline(&["checkpoints", "verify", "checkpoints"]);
+    assert_eq!(verified.code(), 0, "{}", verified.stdout());
+}
+
+/// The count of each key in the discarded stream is state of the sink: its sum shows that each record counted once.
+#[test]
+fn the_checksum_survives_kills() {
+    let folder = Folder::new(
+        r#"
+        parallelism = 2
+        checkpoint = { storage = "checkpoints", interval = "20ms" }
+        source = { type = "keys", records = 100_000, keys = 5_000, distribution = "zipf" }
+        step = [{ key_by = "key", aggregate = "count", emit = "changes" }]
+        sink = { type = "discard", checksum = true }
+        "#,
+    );
+    let undisturbed = folder.run(&["--set=checkpoint.enabled=false"]);
+    for kill in 0..3u64 {
+        let parallelism = format!("--parallelism={}", 1 + kill);
+        let mut running = folder.start(&[&parallelism, "--set=source.rate=60000"]);
+        running.wait_for_checkpoints(1 + kill as usize);
+        running.kill();
+    }
+    let report = folder.run(&[]);
+    assert!(report["resumed_from"].as_u64().is_some());
+    assert_eq!(report["sinks"], undisturbed["sinks"]);
+}
+
+#[test]
+fn the_demo_proves_its_promise() {
+    let folder = Folder::new("");
+    let ended = folder.strandline(&["demo", "--records=40000", "--kills=2", "--dir=demo"]);
+    assert_eq!(ended.code(), 0, "{}{}", ended.stdout(), ended.stderr());
+    assert!(ended.stdout().contains("the same in both, each exactly once"), "{}", ended.stdout());
+    assert!(ended.stdout().contains("2 kills"), "{}", ended.stdout());
+    assert!(folder.path("demo/job.toml").exists());
+    let again = folder.strandline(&["demo", "--records=40000", "--dir=demo"]);
+    assert_eq!(again.code(), 2, "the directory is not empty");
+}

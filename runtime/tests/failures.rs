@@ -1,0 +1,299 @@
+//! What a failure looks like from outside, and what time looks like after one.
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering::SeqCst};
+use std::time::Duration;
+
+use common::faulty::faulty;
+use common::*;
+use strandline_backend_memory::MemoryBackendFactory;
+use strandline_checkpoint_storage::Storage;
+use strandline_runtime::*;
+use strandline_state_api::*;
+
+fn restarting() -> Option<RestartStrategy> {
+    Some(RestartStrategy::FixedDelay { attempts: 1000, delay: Duration::ZERO })
+}
+
+fn often(storage: &Storage) -> CheckpointConfig {
+    CheckpointConfig {
+        tolerable_failures: u32::MAX,
+        ..CheckpointConfig::new(storage.clone(), Duration::from_millis(1))
+    }
+}
+
+/// Fails, one way or the other, at the number 13.
+struct Superstitious {
+    panics: bool,
+}
+
+impl<B: KeyedBackend<Key = u64>> Operator<B> for Superstitious {
+    type In = ();
+    type Out = u64;
+    type Namespace = ();
+
+    fn process(&mut self, _: (), ctx: &mut Context<'_, B, u64>) -> Result<()> {
+        match *ctx.key() {
+            13 if self.panics => panic!("thirteen!"),
+            13 => Err(Error::new(ErrorKind::User, "thirteen!")),
+            n => {
+                ctx.emit(n);
+                Ok(())
+            }
+        }
+    }
+}
+
+#[test]
+fn an_error_of_an_operator_reaches_the_caller_with_names() {
+    for (panics, parallelism) in [(false, 1), (true, 1), (false, 3), (true, 3)] {
+        let pipeline = Pipeline::new("job", MemoryBackendFactory::default());
+        let records: Vec<u64> = (0..100_000).map(|i| i % 50).collect();
+        pipeline
+            .source("numbers", VecSource::new(&records, 3))
+            .key_by(|n| (n, ()))
+            .process("superstitious", move |_| Ok(Superstitious { panics }))
+            .sink("results", VecSink::default());
+        let config = JobConfig { parallelism, batch_size: 16, channel_capacity: 1, ..JobConfig::default() };
+        let error = run(&pipeline, config, &JobControl::new()).unwrap_err();
+        let subtask = subtask_of(KeyGroup::of(13_u64.key_hash()), parallelism).to_string();
+        assert_eq!(error.kind(), ErrorKind::User);
+        assert_eq!(error.context("operator"), Some("superstitious"), "{error}");
+        assert_eq!(error.context("subtask"), Some(subtask.as_str()), "{error}");
+        assert_eq!(error.context("job"), Some("job"));
+        assert!(error.to_string().contains("thirteen!"), "{error}");
+    }
+}
+
+#[test]
+fn a_restart_strategy_gives_up_with_the_last_error() {
+    let source = VecSource::new(&[1, 2, 13], 1);
+    let pipeline = Pipeline::new("job", MemoryBackendFactory::default());
+    pipeline
+        .source("numbers", source)
+        .key_by(|n| (n, ()))
+        .process("superstitious", |_| Ok(Superstitious { panics: false }))
+        .sink("results", VecSink::default());
+    let restarts = Arc::new(AtomicU32::new(0));
+    let seen = restarts.clone();
+    let observer = move |event: &JobEvent| {
+        if let JobEvent::Restarting { error, restart, .. } = event {
+            assert!(error.contains("thirteen!"));
+            seen.store(*restart, SeqCst);
+        }
+    };
+    let config = JobConfig {
+        restart: Some(RestartStrategy::FixedDelay { attempts: 3, delay: Duration::ZERO }),
+        observer: Some(Arc::new(observer)),
+        ..JobConfig::default()
+    };
+    let error = run(&pipeline, config, &JobControl::new()).unwrap_err();
+    assert!(error.to_string().contains("thirteen!"));
+    assert_eq!(restarts.load(SeqCst), 3);
+}
+
+/// Lights `fuse` at each of the first `failures` starts.
+fn relight(fuse: Fuse, failures: u32, records: i64, seed: u64) -> impl Fn(&JobEvent) + Send + Sync {
+    let left = AtomicU32::new(failures);
+    let random = std::sync::Mutex::new(fastrand::Rng::with_seed(seed));
+    move |event| {
+        if matches!(event, JobEvent::Started { .. }) && left.load(SeqCst) > 0 {
+            left.fetch_sub(1, SeqCst);
+            fuse.set(random.lock().unwrap().i64(1..records));
+        }
+    }
+}
+
+#[test]
+fn windows_and_their_timers_survive_failures_and_rescaling() {
+    let records = disordered(20_000);
+    for seed in 0..cases(6) {
+        let source = VecSource { step: 20, ..VecSource::new(&records, 1) };
+        let sink = VecSink::default();
+        let storage = Storage::in_memory().unwrap();
+        let job = || {
+            let pipeline = Pipeline::new("windows", MemoryBackendFactory::default());
+            pipeline
+                .source("events", source.clone())
+                .timestamps(DISORDER, |event: &Event| event.1)
+                .key_by(|(key, _, value)| (key, value))
+                .process("sums", |ctx| WindowSum::open(100, ctx))
+                .sink("results", sink.clone());
+            pipeline
+        };
+        let config = |parallelism, observer: Arc<dyn Observer>| JobConfig {
+            parallelism,
+            batch_size: 64,
+            checkpointing: Some(often(&storage)),
+            restart: restarting(),
+            observer: Some(observer),
+            ..JobConfig::default()
+        };
+        for parallelism in [1, 3] {
+            let control = JobControl::new();
+            let (stop, left) = (control.clone(), AtomicU32::new(3));
+            let observer = move |event: &JobEvent| {
+                if let JobEvent::CheckpointCompleted(_) = event
+                    && left.fetch_sub(1, SeqCst) <= 1
+                {
+                    stop.stop();
+                }
+            };
+            run(&job(), config(parallelism, Arc::new(observer)), &control).unwrap();
+        }
+        let observer = relight(source.fuse.clone(), 3, 6_000, seed);
+        let report = run(&job(), config(2, Arc::new(observer)), &JobControl::new()).unwrap();
+        assert_eq!(report.late, 0, "seed {seed}: no record is late in any life of the job");
+        assert!(sink.visible() == window_sums(&records, 100), "seed {seed}: windows differ");
+    }
+}
+
+#[test]
+fn what_was_late_once_is_late_after_a_restart() {
+    // The second half is far behind the first, so all of it is late; a restart in between must not forget that.
+    let early = (0..1_000).map(|i| (1, 100_000 + i, 1));
+    let records: Vec<Event> = early.chain((0..1_000).map(|i| (1, i, 1))).collect();
+    let source = VecSource { step: 10, ..VecSource::new(&records, 1) }.gated(1_000);
+    let sink = VecSink::default();
+    let storage = Storage::in_memory().unwrap();
+    let events = Events::new();
+    let pipeline = Pipeline::new("late", MemoryBackendFactory::default());
+    pipeline
+        .source("events", source.clone())
+        .timestamps(10, |event: &Event| event.1)
+        .key_by(|(key, _, value)| (key, value))
+        .process("sums", |ctx| WindowSum::open(100, ctx))
+        .sink("results", sink.clone());
+    let config = JobConfig {
+        checkpointing: Some(often(&storage)),
+        observer: Some(events.clone()),
+        ..JobConfig::default()
+    };
+    let control = JobControl::new();
+    std::thread::scope(|scope| {
+        let job = scope.spawn(|| run(&pipeline, config.clone(), &control).unwrap());
+        events.wait(|events| {
+            events.iter().any(|event| matches!(event, JobEvent::Progress(progress) if progress.done == 1_000))
+        });
+        control.stop();
+        assert_eq!(job.join().unwrap().outcome, Outcome::Stopped);
+    });
+    source.open_gate();
+    let report = run(&pipeline, config, &JobControl::new()).unwrap();
+    assert_eq!(report.late, 1_000);
+    let first: Vec<_> = records[..1_000].to_vec();
+    assert_eq!(sink.visible(), window_sums(&first, 100));
+}
+
+#[test]
+fn what_an_operator_says_at_the_end_is_said_once_whatever_fails_after_it() {
+    let records: Vec<u64> = (0..3_000).map(|i| i * 7 % 300).collect();
+    let mut failed = 0;
+    for seed in 0..cases(15) {
+        let source = VecSource { step: 50, ..VecSource::new(&records, 2) };
+        let sink = VecSink::default();
+        let (storage, faults) = faulty(&Storage::in_memory().unwrap(), seed);
+        faults.puts.store(200, SeqCst);
+        faults.claims.store(200, SeqCst);
+        let pipeline = Pipeline::new("totals", MemoryBackendFactory::default());
+        pipeline
+            .source("numbers", source.clone())
+            .key_by(|n| (n, ()))
+            .process("totals", Totals::open)
+            .sink("results", sink.clone());
+        let observer = relight(sink.commit_fuse.clone(), 2, 4, seed);
+        let config = JobConfig {
+            parallelism: 1 + seed as u32 % 2,
+            batch_size: 64,
+            checkpointing: Some(often(&storage)),
+            restart: restarting(),
+            observer: Some(Arc::new(observer)),
+            ..JobConfig::default()
+        };
+        let report = run(&pipeline, config, &JobControl::new()).unwrap();
+        assert_eq!(report.outcome, Outcome::Finished);
+        assert_eq!(sink.visible(), totals(&records), "seed {seed}");
+        failed += u64::from(report.restarts) + report.aborted_checkpoints;
+    }
+    assert!(failed > 0, "nothing ever failed: the test tests nothing");
+}
+
+/// The time is what the test says.
+struct ManualClock(AtomicI64);
+
+impl Clock for ManualClock {
+    fn now_ms(&self) -> i64 {
+        self.0.load(SeqCst)
+    }
+}
+
+/// Emits each key a minute of processing time after it came.
+struct Later {
+    timers: TimerService,
+}
+
+impl<B: KeyedBackend<Key = u64>> Operator<B> for Later {
+    type In = ();
+    type Out = u64;
+    type Namespace = ();
+
+    fn process(&mut self, _: (), ctx: &mut Context<'_, B, u64>) -> Result<()> {
+        let at = ctx.processing_time() + 60_000;
+        ctx.state().timers(self.timers).register(at).map(drop)
+    }
+
+    fn on_timer(&mut self, timer: &DueTimer<u64, ()>, ctx: &mut Context<'_, B, u64>) -> Result<()> {
+        assert_eq!(timer.domain, TimeDomain::Processing);
+        ctx.emit(timer.timer.key);
+        Ok(())
+    }
+}
+
+#[test]
+fn processing_timers_fire_without_input_and_after_a_restart() {
+    let source = VecSource::new(&[1_u64, 2, 3, 4], 1).gated(2);
+    let sink = VecSink::default();
+    let storage = Storage::in_memory().unwrap();
+    let clock = Arc::new(ManualClock(AtomicI64::new(1_000_000)));
+    let run_until = |emitted: u64, done: u64, chain_keyed: bool, advance: i64| {
+        let pipeline = Pipeline::new("later", MemoryBackendFactory::default());
+        pipeline
+            .source("numbers", source.clone())
+            .key_by(|n| (n, ()))
+            .process("later", |ctx| {
+                Ok(Later { timers: ctx.timers(&TimerDescriptor::processing_time("later"))? })
+            })
+            .sink("results", sink.clone());
+        let control = JobControl::new();
+        let (stop, time) = (control.clone(), clock.clone());
+        let observer = move |event: &JobEvent| {
+            let JobEvent::Progress(progress) = event else { return };
+            if progress.done == done {
+                time.0.fetch_add(advance, SeqCst);
+            }
+            if progress.done == done && progress.emitted == emitted {
+                stop.stop();
+            }
+        };
+        let config = JobConfig {
+            chain_keyed,
+            checkpointing: Some(CheckpointConfig::new(storage.clone(), Duration::from_secs(100_000))),
+            clock: clock.clone(),
+            observer: Some(Arc::new(observer)),
+            ..JobConfig::default()
+        };
+        run(&pipeline, config, &control).unwrap()
+    };
+    // Read two; their timers are not due when the job stops.
+    run_until(0, 2, false, 0);
+    assert!(sink.visible().is_empty());
+    // A minute passes: they fire although nothing comes in.
+    run_until(2, 0, false, 30_000);
+    assert_eq!(sink.visible(), [1, 2]);
+    // The same for an operator in the thread of its source.
+    source.gate.store(4 - 1, SeqCst);
+    run_until(1, 1, true, 30_000);
+    assert_eq!(sink.visible(), [1, 2, 3]);
+}
