@@ -209,6 +209,8 @@ where
 
     fn signal(&mut self, signal: &mut Signal<'_>) -> Result<()> {
         match signal {
+            // What ended before the checkpoint that was restored has been told everything.
+            Signal::Watermark(_) | Signal::ProcessingTime(_) if self.ended => {}
             Signal::Watermark(watermark) => {
                 let watermark = *watermark;
                 self.fire(|process, output| process.advance_watermark(watermark, TIMERS, output))?;

@@ -208,7 +208,7 @@ fn run_task(attempt: Arc<Attempt>, vertex: &Vertex, mailbox: &Mailbox) {
 }
 
 /// Turns a panic into an error.
-fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
 }
 
@@ -216,5 +216,5 @@ fn panicked(panic: &(dyn Any + Send)) -> Error {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     let text = text.unwrap_or_else(|| "no message".to_owned());
-    Error::new(ErrorKind::User, format!("a task panicked: {text}"))
+    Error::new(ErrorKind::User, format!("a thread panicked: {text}"))
 }

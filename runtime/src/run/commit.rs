@@ -12,6 +12,7 @@ use strandline_checkpoint_storage::{
 use strandline_state_api::{CheckpointId, Error, ErrorKind, KeyedSnapshot, OperatorId};
 use tokio::runtime::Handle;
 
+use super::attempt::guarded;
 use super::recovery::Claim;
 use crate::CheckpointReport;
 use crate::chain::micros;
@@ -108,9 +109,13 @@ impl Committer {
         let handle = runtime.clone();
         // One at a time, as the coordinator hands out one permit at a time: the lock is never waited for.
         runtime.spawn_blocking(move || {
-            let (result, error) = match log {
+            let written = log.map(|log| {
+                guarded(|| Ok(handle.block_on(write(&mut lock(&log), &right, manifest, storage.as_ref()))))
+            });
+            let (result, error) = match written {
                 None => (CommitResult::Committed, None),
-                Some(log) => handle.block_on(write(&mut lock(&log), &right, manifest, storage.as_ref())),
+                Some(Ok(written)) => written,
+                Some(Err(panicked)) => (CommitResult::Unknown, Some(panicked)),
             };
             let mut report = report;
             report.commit = start.elapsed();
@@ -168,10 +173,7 @@ async fn write(
     manifest: Manifest,
     storage: Option<&Storage>,
 ) -> (CommitResult, Option<Error>) {
-    let error = match log.commit(right, &manifest).await {
-        Ok(_) => return (CommitResult::Committed, None),
-        Err(error) => error,
-    };
+    let Err(error) = log.commit(right, &manifest).await else { return (CommitResult::Committed, None) };
     if error.kind() == ErrorKind::Fenced {
         return (CommitResult::Fenced, Some(error));
     }

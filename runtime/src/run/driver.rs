@@ -78,11 +78,14 @@ struct Sweeper {
     done: Sender<Result<SweepReport>>,
     results: Receiver<Result<SweepReport>>,
     running: bool,
-    last: Option<Instant>,
+    /// When the last one did.
+    ended: Option<Instant>,
 }
 
 /// The least time between two sweeps.
 const SWEEP_PAUSE: Duration = Duration::from_secs(1);
+/// How long the end of an attempt waits for a sweep. It may be interrupted anywhere, but it is better done.
+const SWEEP_WAIT: Duration = Duration::from_secs(5);
 
 impl<'r, 'a> Driver<'r, 'a> {
     pub(super) fn new(
@@ -118,7 +121,7 @@ impl<'r, 'a> Driver<'r, 'a> {
             committing: None,
             final_requested: false,
             failure: None,
-            sweeper: Sweeper { done, results, running: false, last: None },
+            sweeper: Sweeper { done, results, running: false, ended: None },
         }
     }
 
@@ -283,6 +286,11 @@ impl<'r, 'a> Driver<'r, 'a> {
                 Ok(done) => self.commit_done(done),
                 Err(_) => break,
             }
+        }
+        if self.sweeper.running
+            && let Ok(swept) = self.sweeper.results.recv_timeout(SWEEP_WAIT)
+        {
+            self.swept(swept);
         }
         self.run.next_checkpoint = self.run.next_checkpoint.max(self.coordinator.next_id());
     }

@@ -16,6 +16,8 @@ pub(super) struct Claim {
     pub(super) log: CommitLog,
     pub(super) storage: Storage,
     pub(super) term: u64,
+    /// The log names a checkpoint that an earlier attempt of this run completed.
+    is_own: bool,
 }
 
 /// Gives the segments of one term.
@@ -42,7 +44,8 @@ impl Run<'_> {
         let term = claimed.log.term();
         self.first_term.get_or_insert(term);
         self.next_checkpoint = self.next_checkpoint.max(claimed.next_checkpoint());
-        Ok(Some(Claim { log: claimed.log, storage, term }))
+        let is_own = claimed.history.completed.iter().any(|known| Some(known.term) >= self.first_term);
+        Ok(Some(Claim { log: claimed.log, storage, term, is_own }))
     }
 
     /// Chooses the checkpoint that this attempt starts from, and distributes it.
@@ -58,28 +61,25 @@ impl Run<'_> {
         Ok(Some(plan))
     }
 
-    fn recover(&mut self, claim: &Claim) -> Result<Option<Recovered>> {
-        let start = self.config.start;
-        if self.attempts > 1 {
-            // Whatever this run has completed goes before where it started.
-            let own = |recovered: &Recovered| Some(recovered.completed.term) >= self.first_term;
-            let newest = self.newest(&claim.storage, RecoverFrom::Latest);
-            match (start, newest) {
-                (_, Ok(Some(recovered))) if own(&recovered) => return Ok(Some(recovered)),
-                (StartFrom::Resume | StartFrom::Latest, newest) => return newest,
-                (StartFrom::Fresh | StartFrom::Checkpoint(_), _) => {}
+    fn recover(&self, claim: &Claim) -> Result<Option<Recovered>> {
+        let newest = || self.newest(&claim.storage, RecoverFrom::Latest);
+        match self.config.start {
+            StartFrom::Resume => newest(),
+            StartFrom::Latest => newest()?.map(Some).ok_or_else(|| {
+                Error::new(ErrorKind::NotFound, "there is no checkpoint to resume from")
+                    .with("storage", claim.storage.uri())
+            }),
+            // Whatever this run has completed goes before where it started: its results are visible.
+            StartFrom::Fresh | StartFrom::Checkpoint(_) if claim.is_own => {
+                let recovered = newest()?;
+                if recovered.as_ref().map(|recovered| recovered.completed.term) < self.first_term {
+                    let message = "the checkpoints that this run completed are damaged; a start from where it began would \
+                                   repeat results that are visible already";
+                    return Err(Error::corrupt(message).with("storage", claim.storage.uri()));
+                }
+                Ok(recovered)
             }
-        }
-        match start {
             StartFrom::Fresh => Ok(None),
-            StartFrom::Resume => self.newest(&claim.storage, RecoverFrom::Latest),
-            StartFrom::Latest => {
-                let newest = self.newest(&claim.storage, RecoverFrom::Latest)?;
-                newest.map(Some).ok_or_else(|| {
-                    Error::new(ErrorKind::NotFound, "there is no checkpoint to resume from")
-                        .with("storage", claim.storage.uri())
-                })
-            }
             StartFrom::Checkpoint(id) => self.newest(&claim.storage, RecoverFrom::Checkpoint(id)),
         }
     }

@@ -35,6 +35,9 @@ impl<T: Send + 'static> Payload for Output<T> {
     }
 }
 
+/// Builds what takes the batches.
+pub(crate) type BuildNode<P> = dyn Fn(&mut Assembly) -> Result<Box<dyn Node<P>>>;
+
 /// One subtask with inputs.
 pub(crate) struct InputTask<P> {
     channels: Vec<Channel<P>>,
@@ -62,7 +65,7 @@ impl<P: Payload> InputTask<P> {
     pub(crate) fn build(
         assembly: &mut Assembly,
         inputs: &[EdgeId],
-        node: &dyn Fn(&mut Assembly) -> Result<Box<dyn Node<P>>>,
+        node: &BuildNode<P>,
     ) -> Result<Box<dyn Task>> {
         let mut channels = Vec::new();
         for edge in inputs {

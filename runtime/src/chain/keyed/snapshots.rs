@@ -97,11 +97,9 @@ impl<P: Send + 'static> Snapshots<P> {
             Ok(Progress::Ready(checkpoint, prepared)) => {
                 let open = self.open.pop_front().filter(|open| open.checkpoint == checkpoint);
                 let open = open.ok_or_else(|| out_of_order(checkpoint))?;
-                let sent = self.jobs.as_ref().map(|jobs| jobs.send(Job { prepared, open }));
-                match sent {
-                    Some(Ok(())) => Ok(!self.open.is_empty()),
-                    _ => Err(Error::new(ErrorKind::Internal, "the thread that writes snapshots has died")),
-                }
+                let Some(jobs) = &self.jobs else { return Err(writer_gone()) };
+                jobs.send(Job { prepared, open }).map_err(|_| writer_gone())?;
+                Ok(!self.open.is_empty())
             }
             Ok(Progress::Idle) => {
                 let error =
@@ -161,6 +159,10 @@ fn write<W: SnapshotWriter>(attempt: &Attempt, mut writer: W, queue: &Receiver<J
             }
         }
     }
+}
+
+fn writer_gone() -> Error {
+    Error::new(ErrorKind::Internal, "the thread that writes snapshots has died")
 }
 
 fn out_of_order(checkpoint: CheckpointId) -> Error {

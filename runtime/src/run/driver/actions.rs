@@ -90,7 +90,7 @@ impl Driver<'_, '_> {
             self.phase = Phase::Finishing(if all_finished { Outcome::Finished } else { Outcome::Stopped });
             self.tasks.iter().for_each(|task| task.send(Control::Finish));
         }
-        self.sweep();
+        self.sweep(kind == CheckpointKind::Final);
     }
 
     fn aborted(&mut self, checkpoint: CheckpointId, reason: AbortReason) {
@@ -158,9 +158,9 @@ impl Driver<'_, '_> {
         known.map_or_else(|| format!("{task:?}"), super::TaskHandle::name)
     }
 
-    /// Starts a sweep, unless one is under way or was just now.
-    fn sweep(&mut self) {
-        let due = self.sweeper.last.is_none_or(|last| last.elapsed() >= SWEEP_PAUSE);
+    /// Starts a sweep, unless one is under way or, if it is not the `last`, was just now.
+    fn sweep(&mut self, last: bool) {
+        let due = last || self.sweeper.ended.is_none_or(|ended| ended.elapsed() >= SWEEP_PAUSE);
         let Some(storage) = self.committer.storage.clone() else { return };
         if self.sweeper.running || !due {
             return;
@@ -176,7 +176,7 @@ impl Driver<'_, '_> {
 
     pub(super) fn swept(&mut self, swept: Result<SweepReport>) {
         self.sweeper.running = false;
-        self.sweeper.last = Some(Instant::now());
+        self.sweeper.ended = Some(Instant::now());
         let (removed, error) = match swept {
             Ok(report) => (report.deleted.len() as u64, None),
             Err(error) => (0, Some(error.to_string())),
