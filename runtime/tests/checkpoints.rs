@@ -1,5 +1,7 @@
 //! Checkpoints as a job sees them: aborted ones, the final one, stops, starts from here or there, fencing.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod common;
 
 use std::sync::Arc;
@@ -183,7 +185,7 @@ fn a_checkpoint_that_takes_too_long_is_aborted_with_the_names_of_those_it_waits_
     let hold = job.sink.hold.clone();
     let held = hold.lock().unwrap();
     let report = job
-        .run_while(config.clone(), || {
+        .run_while(config, || {
             job.events.wait(|events| events.iter().any(|event| matches!(event, JobEvent::Started { .. })));
             job.control.trigger_checkpoint();
             let reason = job.wait_aborted();

@@ -1,6 +1,8 @@
 //! Each record counts once, whatever fails: sources, operators, sinks, commits, the store. A mismatch here means that a
 //! record was lost or counted twice.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod common;
 
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};

@@ -1,5 +1,7 @@
 //! What a failure looks like from outside, and what time looks like after one.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod common;
 
 use std::sync::Arc;

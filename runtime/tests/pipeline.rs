@@ -1,5 +1,7 @@
 //! Jobs without faults: what comes out is what a plain loop computes.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod common;
 
 use common::*;

@@ -1,6 +1,6 @@
 //! Small sources, sinks and operators that the tests of the executor share.
 
-#![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 pub mod faulty;
 
