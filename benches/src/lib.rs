@@ -1,1 +1,24 @@
-//! Criterion benches that compare the backends with each other and with the raw stores under them.
+//! What the benches measure: workloads, and the plain maps and files that they are laid beside.
+//!
+//! Every workload is a [`Subject`]: something that works in slices. A state backend is one, the plain `hashbrown` map with the same
+//! hash that does the same operations is another, and [`compare()`] lets the two take turns. Both must come to the same results,
+//! so a comparison is a test too. The same subjects run under criterion (`cargo bench`) and in the table of ratios
+//! (`strandline-bench table`, which is what `make bench` prints).
+//!
+//! Everything is generic over [`BackendFactory`](strandline_state_api::BackendFactory): a new backend plugs in with its factory. How
+//! to read the figures, and how to add a backend, is told in `docs/benchmarks.md`.
+
+pub mod commit;
+pub mod compare;
+pub mod criterion_support;
+pub mod keys;
+pub mod plain;
+pub mod scratch;
+pub mod snapshots;
+pub mod table;
+pub mod w1;
+pub mod w2;
+pub mod w3;
+pub mod w5;
+
+pub use compare::{Comparison, Effort, Spread, Subject, compare, timed};

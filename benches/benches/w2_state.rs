@@ -1,0 +1,65 @@
+//! W2: the operations of each kind of state, each beside the same on a plain map.
+//!
+//! Sizes: `STRANDLINE_BENCH_KEYS`, for lists and maps `STRANDLINE_BENCH_COLLECTIONS`, separated by commas.
+
+use std::sync::Arc;
+
+use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime};
+use strandline_backend_memory::MemoryBackendFactory;
+use strandline_benches::Subject;
+use strandline_benches::criterion_support::{bench, or_panic, sizes};
+use strandline_benches::keys::shuffled;
+use strandline_benches::table::thousands;
+use strandline_benches::w2::list::{ListOp, Lists, PlainLists};
+use strandline_benches::w2::map::{MapOp, Maps, PlainMaps};
+use strandline_benches::w2::value::{PlainValues, ValueOp, Values};
+use strandline_state_api::BackendFactory;
+
+fn both<Op: Copy>(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    (name, backend, op): (&str, &str, Op),
+    ours: &mut impl Subject<Op>,
+    plain: &mut impl Subject<Op>,
+) {
+    bench(group, format!("{name}/{backend}"), op, ours);
+    bench(group, format!("{name}/plain map"), op, plain);
+}
+
+fn w2(criterion: &mut Criterion) {
+    of(criterion, &MemoryBackendFactory::default());
+}
+
+fn of<F: BackendFactory>(criterion: &mut Criterion, factory: &F) {
+    let backend = factory.name();
+    for count in sizes("STRANDLINE_BENCH_KEYS", &[500_000, 10_000_000]) {
+        let mut group = criterion.benchmark_group(format!("W2, {} keys", thousands(count as u64)));
+        let keys = shuffled(count);
+        let mut ours = or_panic(Values::new(factory.clone(), Arc::clone(&keys)));
+        let mut plain = PlainValues::new(keys);
+        for op in ValueOp::ALL {
+            both(&mut group, (op.name(), backend, op), &mut ours, &mut plain);
+        }
+        group.finish();
+    }
+    for count in sizes("STRANDLINE_BENCH_COLLECTIONS", &[500_000]) {
+        let mut group = criterion.benchmark_group(format!("W2, {} keys", thousands(count as u64)));
+        let keys = shuffled(count);
+        let (mut ours, mut plain) = (or_panic(Lists::new(factory, &keys)), PlainLists::new(&keys));
+        for op in ListOp::ALL {
+            both(&mut group, (op.name(), backend, op), &mut ours, &mut plain);
+        }
+        drop((ours, plain));
+        let (mut ours, mut plain) = (or_panic(Maps::new(factory.clone(), &keys)), PlainMaps::new(&keys));
+        for op in MapOp::ALL {
+            both(&mut group, (op.name(), backend, op), &mut ours, &mut plain);
+        }
+        group.finish();
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().sample_size(20);
+    targets = w2
+}
+criterion_main!(benches);

@@ -1,0 +1,101 @@
+//! The rows of W2.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use strandline_benches::keys::shuffled;
+use strandline_benches::table::{Budget, Row, thousands};
+use strandline_benches::w2::list::{ListOp, Lists, PlainLists};
+use strandline_benches::w2::map::{MapOp, Maps, PlainMaps};
+use strandline_benches::w2::value::{PlainValues, ValueOp, Values};
+use strandline_benches::{Subject, compare};
+use strandline_state_api::{BackendFactory, Result};
+
+use crate::{Plan, progress};
+
+/// What a key takes in both tables together, about: lists of one with each tenth of 100, maps of ten.
+const LIST_BYTES: u64 = 400;
+const MAP_BYTES: u64 = 1_000;
+
+pub(crate) fn measure<F: BackendFactory>(plan: &Plan, factory: &F, rows: &mut Vec<Row>) -> Result<()> {
+    let largest = plan.keys.iter().max().copied();
+    for (turn, &count) in plan.keys.iter().enumerate() {
+        progress(format_args!("W2, values, {} keys", thousands(count as u64)));
+        let keys = shuffled(count);
+        if turn == 0 {
+            noise(plan, &keys, rows)?;
+        }
+        let promised = Some(count) == largest;
+        let mut ours = Values::new(factory.clone(), Arc::clone(&keys))?;
+        let mut plain = PlainValues::new(keys);
+        for op in ValueOp::ALL {
+            let budget = match op {
+                ValueOp::Get if promised => Some(Budget::AtMost(1.3)),
+                ValueOp::Update if promised => Some(Budget::AtMost(2.0)),
+                _ => None,
+            };
+            rows.push(row(plan, op, op.name(), count, &mut ours, &mut plain)?.budget(budget));
+        }
+    }
+    for &count in plan.collections.iter().filter(|count| fits(**count, LIST_BYTES, "lists")) {
+        progress(format_args!("W2, lists, {} keys", thousands(count as u64)));
+        let keys = shuffled(count);
+        let (mut ours, mut plain) = (Lists::new(factory, &keys)?, PlainLists::new(&keys));
+        for op in ListOp::ALL {
+            rows.push(row(plan, op, op.name(), count, &mut ours, &mut plain)?);
+        }
+    }
+    for &count in plan.collections.iter().filter(|count| fits(**count, MAP_BYTES, "maps")) {
+        progress(format_args!("W2, maps, {} keys", thousands(count as u64)));
+        let keys = shuffled(count);
+        let (mut ours, mut plain) = (Maps::new(factory.clone(), &keys)?, PlainMaps::new(&keys));
+        for op in MapOp::ALL {
+            rows.push(row(plan, op, op.name(), count, &mut ours, &mut plain)?);
+        }
+    }
+    Ok(())
+}
+
+/// The plain map beside itself: how far from 1 a ratio is by chance.
+fn noise(plan: &Plan, keys: &Arc<[u64]>, rows: &mut Vec<Row>) -> Result<()> {
+    let (mut one, mut other) = (PlainValues::new(Arc::clone(keys)), PlainValues::new(Arc::clone(keys)));
+    let name = "(noise: the plain map's get beside itself)";
+    rows.push(row(plan, ValueOp::Get, name, keys.len(), &mut one, &mut other)?);
+    Ok(())
+}
+
+fn row<Op: Copy + Debug>(
+    plan: &Plan,
+    op: Op,
+    name: &str,
+    keys: usize,
+    ours: &mut impl Subject<Op>,
+    plain: &mut impl Subject<Op>,
+) -> Result<Row> {
+    let compared = compare(op, ours, plain, plan.effort)?;
+    let name = format!("{name}, {} keys", thousands(keys as u64));
+    Ok(Row::compared("W2", name, &compared, "the plain map"))
+}
+
+/// Whether this many keys fit into the memory that is free, with a quarter to spare.
+fn fits(keys: usize, bytes_per_key: u64, what: &str) -> bool {
+    let (needed, Some(free)) = (keys as u64 * bytes_per_key, available_memory()) else { return true };
+    let fits = needed <= free / 4 * 3;
+    if !fits {
+        progress(format_args!(
+            "W2, {what}: left out {} keys, which need about {} MB of the {} MB that are free",
+            thousands(keys as u64),
+            needed >> 20,
+            free >> 20
+        ));
+    }
+    fits
+}
+
+/// In bytes, where the system tells.
+fn available_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}

@@ -1,0 +1,57 @@
+//! What the criterion benches share: sizes, and subjects as routines.
+
+use std::time::Duration;
+
+use criterion::{BenchmarkGroup, Throughput, measurement::WallTime};
+use strandline_state_api::{Error, Result};
+
+use crate::compare::{Subject, timed};
+
+/// The sizes that the environment variable `name` holds, separated by commas, else `usual`. Just one small size when the bench runs as
+/// a test, that is, without `--bench` on the command line.
+///
+/// # Panics
+/// When the variable holds something else.
+pub fn sizes(name: &str, usual: &[usize]) -> Vec<usize> {
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return vec![1_000];
+    }
+    let Ok(text) = std::env::var(name) else { return usual.to_vec() };
+    let parse = |part: &str| match part.trim().replace('_', "").parse() {
+        Ok(size) => size,
+        Err(_) => panic!("{name}={text}: expected numbers, separated by commas"),
+    };
+    text.split(',').map(parse).collect()
+}
+
+/// Adds a benchmark of `op` to `group`; what it reports is the time of one operation.
+pub fn bench<Op: Copy>(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    name: impl Into<String>,
+    op: Op,
+    subject: &mut impl Subject<Op>,
+) {
+    group.throughput(Throughput::Elements(1));
+    group.bench_function(name, |bencher| {
+        bencher.iter_custom(|iterations| or_panic(timed(op, subject, iterations)));
+    });
+}
+
+/// Adds a benchmark that measures itself.
+pub fn bench_timed(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    name: impl Into<String>,
+    mut measure: impl FnMut() -> Result<Duration>,
+) {
+    group.bench_function(name, |bencher| {
+        bencher.iter_custom(|iterations| (0..iterations).map(|_| or_panic(measure())).sum());
+    });
+}
+
+/// A bench has nobody to return an error to.
+///
+/// # Panics
+/// With the error.
+pub fn or_panic<T>(result: Result<T>) -> T {
+    result.unwrap_or_else(|error: Error| panic!("{error}"))
+}

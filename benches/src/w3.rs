@@ -1,0 +1,263 @@
+//! W3: snapshot and restore of one backend with many counters, on a local disk, every file synced.
+
+use std::time::{Duration, Instant};
+
+use strandline_checkpoint_storage::Storage;
+use strandline_runtime::connectors::mix;
+use strandline_state_api::format::SegmentReader;
+use strandline_state_api::{
+    BackendFactory, BackendScope, Error, ErrorKind, KeyGroup, KeyGroupRange, KeyScope, Keyed, KeyedBackend,
+    KeyedSnapshot, OperatorId, RestoreSnapshot, Result, SegmentStore, SnapshotPart, SnapshotSource,
+    SnapshotWriter, StateKey, ValueDescriptor, ValueState,
+};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use crate::scratch;
+use crate::snapshots::{Cuts, Drained};
+
+/// The counters: key `mix(i)`, and a value that starts at `i`.
+pub struct Counters<F: BackendFactory> {
+    factory: F,
+    backend: F::Backend<u64>,
+    state: ValueState<u64>,
+    writer: <F::Backend<u64> as SnapshotSource>::Writer,
+    cuts: Cuts,
+    count: u64,
+    /// The strides of all updates since the start: each added `count` to every so many-th value.
+    updates: Vec<u64>,
+    latest: KeyedSnapshot,
+    storage: Storage,
+    runtime: Runtime,
+    _dir: TempDir,
+}
+
+impl<F: BackendFactory> std::fmt::Debug for Counters<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Counters").field("count", &self.count).field("updates", &self.updates).finish()
+    }
+}
+
+/// What one snapshot cost.
+#[derive(Clone, Debug)]
+pub struct SnapshotCost {
+    /// The cut: how long the processing thread stood still.
+    pub pause: Duration,
+    /// The steps on the processing thread that came after.
+    pub drained: Drained,
+    /// The second phase, elsewhere: sorting, compressing, writing, syncing.
+    pub commit: Duration,
+    /// Bytes added to the store.
+    pub written: u64,
+    /// Bytes of the entries in the added files before compression.
+    pub raw: u64,
+    /// Bytes of all files of the snapshot.
+    pub full: u64,
+}
+
+impl SnapshotCost {
+    /// Everything but the pause.
+    pub fn rest(&self) -> Duration {
+        self.drained.total + self.commit
+    }
+}
+
+/// What a restore cost. Every value was checked.
+#[derive(Clone, Copy, Debug)]
+pub struct RestoreCost {
+    /// The restore itself.
+    pub restore: Duration,
+    /// Reading every key of the range once, afterwards.
+    pub check: Duration,
+    /// How many entries there are.
+    pub entries: u64,
+}
+
+impl<F: BackendFactory> Counters<F> {
+    /// A backend and its store, without a counter.
+    ///
+    /// # Errors
+    /// What the factory or the file system fails with.
+    pub fn new(factory: F, count: u64) -> Result<Self> {
+        let dir = scratch::directory()?;
+        let storage = Storage::in_dir(dir.path().join("w3"))?;
+        let runtime = runtime()?;
+        let (mut backend, state) = open(&factory, KeyGroupRange::ALL)?;
+        let writer = backend.take_writer()?;
+        Ok(Self {
+            factory,
+            backend,
+            state,
+            writer,
+            cuts: Cuts::default(),
+            count,
+            updates: Vec::new(),
+            latest: KeyedSnapshot::default(),
+            storage,
+            runtime,
+            _dir: dir,
+        })
+    }
+
+    /// Writes all counters; says how long that took.
+    ///
+    /// # Errors
+    /// What the backend fails with.
+    pub fn fill(&mut self) -> Result<Duration> {
+        let start = Instant::now();
+        for i in 0..self.count {
+            KeyScope::new(&mut self.backend, Keyed::new(&mix(i))).value(self.state).put(i)?;
+        }
+        Ok(start.elapsed())
+    }
+
+    /// Changes every `stride`-th counter; says how long that took.
+    ///
+    /// # Errors
+    /// What the backend fails with.
+    pub fn update(&mut self, stride: u64) -> Result<Duration> {
+        let start = Instant::now();
+        let count = self.count;
+        for i in (0..count).step_by(stride.max(1) as usize) {
+            let key = mix(i);
+            let scope = &mut KeyScope::new(&mut self.backend, Keyed::new(&key));
+            scope.value(self.state).modify(|| 0, |n| *n += count)?;
+        }
+        self.updates.push(stride.max(1));
+        Ok(start.elapsed())
+    }
+
+    fn value(&self, i: u64) -> u64 {
+        let changes = self.updates.iter().filter(|stride| i.is_multiple_of(**stride)).count();
+        i + self.count * changes as u64
+    }
+
+    /// The bytes of key and value, encoded, of every `stride`-th counter: what an update of them changes.
+    ///
+    /// # Errors
+    /// What the codec fails with.
+    pub fn changed_bytes(&self, stride: u64) -> Result<u64> {
+        let (descriptor, mut encoded, mut bytes) = (descriptor(), Vec::new(), 0);
+        for i in (0..self.count).step_by(stride.max(1) as usize) {
+            encoded.clear();
+            mix(i).encode(&mut encoded);
+            descriptor.codec().encode(&self.value(i), &mut encoded)?;
+            bytes += encoded.len() as u64;
+        }
+        Ok(bytes)
+    }
+
+    /// Takes a snapshot, both phases.
+    ///
+    /// # Errors
+    /// What the backend or the store fails with.
+    pub fn snapshot(&mut self) -> Result<SnapshotCost> {
+        let (checkpoint, pause) = self.cuts.cut(&mut self.backend)?;
+        let drained = self.cuts.drain(&mut self.backend)?;
+        let (prepared, drained) =
+            drained.ok_or_else(|| Error::new(ErrorKind::Internal, "the backend forgot its snapshot"))?;
+        let store = self.storage.segments(1, checkpoint);
+        let start = Instant::now();
+        let snapshot = self.runtime.block_on(self.writer.commit(prepared, &store))?;
+        let commit = start.elapsed();
+        let added = snapshot.parts.iter().filter(|part| !self.latest.parts.contains(part));
+        let raw = self.runtime.block_on(raw_bytes(added, &store))?;
+        let (written, full) = (snapshot.written_bytes, snapshot.full_bytes());
+        self.latest = snapshot;
+        Ok(SnapshotCost { pause, drained, commit, written, raw, full })
+    }
+
+    /// Restores the newest snapshot into a new backend for `range`, and checks every value in it and their number.
+    /// Nothing may have changed since the snapshot.
+    ///
+    /// # Errors
+    /// What the backend or the store fails with, and an error when a value is not the one that was written.
+    pub fn restore(&self, range: KeyGroupRange) -> Result<RestoreCost> {
+        let (mut backend, state) = open(&self.factory, range)?;
+        let store = self.storage.reader();
+        let start = Instant::now();
+        self.runtime.block_on(backend.restore(std::slice::from_ref(&self.latest), &store))?;
+        let restore = start.elapsed();
+        let (start, mut entries) = (Instant::now(), 0);
+        for i in 0..self.count {
+            let key = mix(i);
+            let keyed = Keyed::new(&key);
+            if !range.contains(KeyGroup::of(keyed.hash())) {
+                continue;
+            }
+            entries += 1;
+            let found = KeyScope::new(&mut backend, keyed).value(state).get()?.copied();
+            if found != Some(self.value(i)) {
+                return Err(wrong(&format!("counter {i} is {found:?} instead of {}", self.value(i))));
+            }
+        }
+        let check = start.elapsed();
+        if backend.entries() != entries {
+            return Err(wrong(&format!("there are {} entries instead of {entries}", backend.entries())));
+        }
+        Ok(RestoreCost { restore, check, entries })
+    }
+
+    /// As [`restore`](Self::restore), in two halves of the key groups.
+    ///
+    /// # Errors
+    /// As there, and an error when the halves do not make up the whole.
+    pub fn restore_halves(&self) -> Result<[RestoreCost; 2]> {
+        let [first, second] = [0, 1].map(|half| self.restore(KeyGroupRange::of_subtask(half, 2)));
+        let halves = [first?, second?];
+        let entries: u64 = halves.iter().map(|half| half.entries).sum();
+        if entries == self.count {
+            Ok(halves)
+        } else {
+            Err(wrong(&format!("the halves hold {entries} entries instead of {}", self.count)))
+        }
+    }
+
+    /// Deletes the segments that the newest snapshot does not need, so that long benches do not fill the disk.
+    ///
+    /// # Errors
+    /// What the store fails with.
+    pub fn tidy(&self) -> Result<()> {
+        let alive = |name: &str| self.latest.parts.iter().any(|part| part.segment.name.0 == name);
+        self.runtime.block_on(async {
+            for file in self.storage.blobs().list("segments").await? {
+                if !alive(&file.name) {
+                    self.storage.blobs().delete(&format!("segments/{}", file.name)).await?;
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+fn descriptor() -> ValueDescriptor<u64> {
+    ValueDescriptor::new("counters")
+}
+
+fn open<F: BackendFactory>(
+    factory: &F,
+    key_groups: KeyGroupRange,
+) -> Result<(F::Backend<u64>, ValueState<u64>)> {
+    let scope = BackendScope { operator: OperatorId::new("counters")?, subtask: 0, key_groups };
+    let mut backend = factory.create(scope)?;
+    let state = backend.register_value(&descriptor())?;
+    Ok((backend, state))
+}
+
+async fn raw_bytes(parts: impl Iterator<Item = &SnapshotPart>, store: &dyn SegmentStore) -> Result<u64> {
+    let mut bytes = 0;
+    for part in parts {
+        bytes += SegmentReader::open(store, &part.segment).await?.index().raw_bytes();
+    }
+    Ok(bytes)
+}
+
+/// A runtime for one thread.
+pub(crate) fn runtime() -> Result<Runtime> {
+    let built = tokio::runtime::Builder::new_current_thread().build();
+    built.map_err(|e| Error::new(ErrorKind::Unavailable, "no runtime can be started").caused_by(e))
+}
+
+fn wrong(what: &str) -> Error {
+    Error::corrupt(format!("the restored state is not the one that was written: {what}"))
+}

@@ -1,0 +1,272 @@
+//! W5: what the embedding API and the executor cost. The work is W1's count: read a key, add one to its counter, add to the checksum.
+
+use std::time::{Duration, Instant};
+
+use strandline_runtime::connectors::{DiscardSink, Distribution, GAMMA, KeyStream, KeyStreamConfig, mix};
+use strandline_runtime::{JobConfig, JobControl, Pipeline, run};
+use strandline_state_api::{
+    BackendFactory, BackendScope, Context, Error, ErrorKind, KeyHash, KeyScope, Keyed, KeyedBackend,
+    KeyedProcess, NO_TIMESTAMP, Open, Operator, Output, Result, StateKey, ValueDescriptor, ValueState,
+};
+
+use crate::compare::Subject;
+use crate::plain::PlainMap;
+use crate::w2::value::BATCH;
+
+/// How many records a slice has.
+const SLICE: u64 = 100_000;
+/// How many records the driver takes at a time, as the executor does.
+const CHUNK: usize = 1024;
+
+/// Ways to count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Embedding {
+    /// State of one key at a time, as in a plain loop of one's own.
+    Scope,
+    /// In batches, with a prefetch.
+    Batches,
+    /// An operator, driven by [`KeyedProcess`] in batches.
+    Driver,
+}
+
+impl Embedding {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Scope, Self::Batches, Self::Driver];
+
+    /// For the table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Scope => "embedding API, record by record",
+            Self::Batches => "embedding API, batches",
+            Self::Driver => "operator and driver, batches",
+        }
+    }
+}
+
+/// The stream of W1.
+///
+/// # Errors
+/// When there are no keys.
+pub fn stream(records: u64, keys: u64, distribution: Distribution) -> Result<KeyStream> {
+    KeyStream::new(KeyStreamConfig { records, keys, seed: 42, distribution })
+}
+
+/// What a record adds to the checksum.
+#[inline]
+pub fn checksum_of(key: u64, count: u64) -> u64 {
+    mix(key.wrapping_mul(GAMMA).wrapping_add(count))
+}
+
+#[inline]
+fn add_one(n: &mut u64) -> u64 {
+    *n += 1;
+    *n
+}
+
+/// The floor: a loop over a plain map.
+#[derive(Debug)]
+pub struct Floor {
+    stream: KeyStream,
+    warm_up: u64,
+    next: u64,
+    counts: PlainMap<u64>,
+}
+
+impl Floor {
+    /// Counts `stream`, from its start; the first `warm_up` records before anything is timed.
+    pub fn new(stream: KeyStream, warm_up: u64) -> Self {
+        Self { stream, warm_up, next: 0, counts: PlainMap::default() }
+    }
+
+    /// Counts the next records; gives their checksum.
+    pub fn count(&mut self, records: u64) -> u64 {
+        let (from, mut sum) = (self.next, 0u64);
+        self.next += records;
+        for sequence in from..self.next {
+            let key = self.stream.key(sequence);
+            sum = sum.wrapping_add(checksum_of(key, add_one(self.counts.entry(key).or_insert(0))));
+        }
+        sum
+    }
+
+    /// Counts the first `records` of a new stream. Gives the checksum, and the time for each record behind the first third.
+    pub fn whole(stream: KeyStream, records: u64) -> (u64, Duration) {
+        let mut floor = Self::new(stream, 0);
+        let cold = floor.count(records / 3);
+        let start = Instant::now();
+        let warm = floor.count(records - records / 3);
+        (cold.wrapping_add(warm), start.elapsed().div_f64((records - records / 3).max(1) as f64))
+    }
+}
+
+impl Subject<Embedding> for Floor {
+    fn slice(&self, _: Embedding) -> usize {
+        SLICE as usize
+    }
+
+    fn ready(&mut self, _: Embedding) -> Result<()> {
+        let left = self.warm_up.saturating_sub(self.next);
+        self.count(left);
+        Ok(())
+    }
+
+    fn work(&mut self, _: Embedding) -> Result<u64> {
+        Ok(self.count(SLICE))
+    }
+}
+
+/// The same with a backend: two instances of it, one in a loop of its own and one behind an operator.
+#[derive(Debug)]
+pub struct Counting<F: BackendFactory> {
+    way: Embedding,
+    stream: KeyStream,
+    warm_up: u64,
+    next: u64,
+    backend: F::Backend<u64>,
+    counts: ValueState<u64>,
+    process: KeyedProcess<Count, F::Backend<u64>, ()>,
+    keys: Vec<u64>,
+    hashes: Vec<KeyHash>,
+    output: Output<(u64, u64)>,
+}
+
+impl<F: BackendFactory> Counting<F> {
+    /// Counts `stream` in one `way`; the first `warm_up` records before anything is timed.
+    ///
+    /// # Errors
+    /// What the factory fails with.
+    pub fn new(factory: &F, way: Embedding, stream: KeyStream, warm_up: u64) -> Result<Self> {
+        let mut backend = factory.create(BackendScope::whole("count")?)?;
+        let counts = backend.register_value(&ValueDescriptor::new("counts"))?;
+        let driven = factory.create(BackendScope::whole("count")?)?;
+        let process = KeyedProcess::open(Count::open, driven, Vec::new())?;
+        let (keys, hashes, output) = (Vec::new(), Vec::new(), Output::new());
+        Ok(Self { way, stream, warm_up, next: 0, backend, counts, process, keys, hashes, output })
+    }
+
+    /// Reads at most `max` of the records before `end`.
+    fn read(&mut self, end: u64, max: usize) {
+        let until = end.min(self.next + max as u64);
+        self.keys.clear();
+        self.keys.extend((self.next..until).map(|sequence| self.stream.key(sequence)));
+        self.hashes.clear();
+        self.hashes.extend(self.keys.iter().map(StateKey::key_hash));
+        self.next = until;
+    }
+
+    /// Counts the next records; gives their checksum.
+    ///
+    /// # Errors
+    /// What the backend fails with.
+    pub fn count(&mut self, records: u64) -> Result<u64> {
+        let (end, mut sum) = (self.next + records, 0u64);
+        while self.next < end {
+            match self.way {
+                Embedding::Scope => {
+                    let key = self.stream.key(self.next);
+                    self.next += 1;
+                    let scope = &mut KeyScope::new(&mut self.backend, Keyed::new(&key));
+                    sum = sum.wrapping_add(checksum_of(key, scope.value(self.counts).modify(|| 0, add_one)?));
+                }
+                Embedding::Batches => {
+                    self.read(end, BATCH);
+                    let mut hashed = self.hashes.iter().copied().zip(&self.keys);
+                    self.backend.value_prefetch(self.counts, &mut hashed)?;
+                    for (key, hash) in self.keys.iter().zip(&self.hashes) {
+                        let scope = &mut KeyScope::new(&mut self.backend, Keyed::with_hash(key, *hash));
+                        let count = scope.value(self.counts).modify(|| 0, add_one)?;
+                        sum = sum.wrapping_add(checksum_of(*key, count));
+                    }
+                }
+                Embedding::Driver => {
+                    self.read(end, CHUNK);
+                    for start in (0..self.keys.len()).step_by(BATCH) {
+                        let until = self.keys.len().min(start + BATCH);
+                        let hashed =
+                            || self.hashes[start..until].iter().copied().zip(&self.keys[start..until]);
+                        self.process.prefetch(hashed())?;
+                        for (hash, key) in hashed() {
+                            let keyed = Keyed::with_hash(key, hash);
+                            self.process.process(keyed, (), NO_TIMESTAMP, &mut self.output)?;
+                        }
+                    }
+                    for (key, count) in &self.output.records {
+                        sum = sum.wrapping_add(checksum_of(*key, *count));
+                    }
+                    self.output.clear();
+                }
+            }
+        }
+        Ok(sum)
+    }
+}
+
+impl<F: BackendFactory> Subject<Embedding> for Counting<F> {
+    fn slice(&self, _: Embedding) -> usize {
+        SLICE as usize
+    }
+
+    fn ready(&mut self, _: Embedding) -> Result<()> {
+        let left = self.warm_up.saturating_sub(self.next);
+        self.count(left).map(drop)
+    }
+
+    fn work(&mut self, _: Embedding) -> Result<u64> {
+        self.count(SLICE)
+    }
+}
+
+/// W1's operator.
+#[derive(Debug)]
+pub struct Count {
+    counts: ValueState<u64>,
+}
+
+impl Count {
+    fn open<B: KeyedBackend>(ctx: &mut Open<'_, B>) -> Result<Self> {
+        Ok(Self { counts: ctx.value(&ValueDescriptor::new("counts"))? })
+    }
+}
+
+impl<B: KeyedBackend<Key = u64>> Operator<B> for Count {
+    type In = ();
+    type Out = (u64, u64);
+    type Namespace = ();
+
+    #[inline]
+    fn process(&mut self, (): (), ctx: &mut Context<'_, B, (u64, u64)>) -> Result<()> {
+        let count = ctx.state().value(self.counts).modify(|| 0, add_one)?;
+        ctx.emit((*ctx.key(), count));
+        Ok(())
+    }
+
+    fn prefetch(&mut self, backend: &mut B, keys: &mut dyn Iterator<Item = (KeyHash, &u64)>) -> Result<()> {
+        backend.value_prefetch(self.counts, keys)
+    }
+}
+
+/// Counts all of `stream` with the executor: chained in one thread, or with an exchange between two. Gives the checksum, and the time
+/// for each record behind the first third.
+///
+/// # Errors
+/// What the job fails with.
+pub fn executor<F: BackendFactory>(factory: F, stream: KeyStream, chained: bool) -> Result<(u64, Duration)> {
+    let pipeline = Pipeline::new("w5", factory);
+    let sink = DiscardSink::with_checksum(|(key, count): &(u64, u64)| checksum_of(*key, *count));
+    pipeline
+        .source("source", stream)
+        .key_by(|key| (key, ()))
+        .process("count", Count::open)
+        .sink("sink", sink);
+    let config = JobConfig { chain_keyed: chained, ..JobConfig::default() };
+    let report = run(&pipeline, config, &JobControl::new())?;
+    let said = report.sinks.get("sink").and_then(|sink| sink.get("checksum"));
+    let checksum = said.and_then(|text| parse_checksum(text));
+    let checksum = checksum.ok_or_else(|| Error::new(ErrorKind::Internal, "the sink told no checksum"))?;
+    Ok((checksum, Duration::from_secs_f64(1.0 / report.warm_rate().max(1e-9))))
+}
+
+/// Reads a checksum as the sink writes it.
+pub(crate) fn parse_checksum(text: &str) -> Option<u64> {
+    u64::from_str_radix(text.trim_start_matches("0x"), 16).ok()
+}
