@@ -1,4 +1,5 @@
-//! What stream state is.
+#![doc = include_str!("../README.md")]
+
 mod backend;
 mod codec;
 mod descriptor;
