@@ -3,7 +3,7 @@
 //! The input is cut into *splits*, byte ranges of files, that subtasks read independently. A line belongs to the split in
 //! which its first byte lies (Hadoop's rule), so every line is read once wherever the cuts fall. The position of a split is
 //! the offset of its next line. After a rescale the unfinished splits, in the order of file names and offsets, are dealt
-//! out again one by one.
+//! out again one by one; each subtask reads its splits in that order, so event times rise for it as they do in the files.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -21,6 +21,8 @@ use std::path::Path;
 use strandline_runtime::connectors::Column;
 
 pub(crate) use aggregate::{Aggregate, Function};
+#[cfg(test)]
+use expression::Expression;
 pub(crate) use expression::compare;
 pub(crate) use settings::{Backend, Settings};
 pub(crate) use sink::{SinkFormat, SinkSpec};

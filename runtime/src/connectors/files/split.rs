@@ -23,6 +23,8 @@ pub(super) struct Split {
     pub(super) offset: u64,
     /// Records of it that could not be decoded and were left out.
     pub(super) skipped: u64,
+    /// Which subtask of how many read it; `None` as long as nobody does.
+    pub(super) owner: Option<(u32, u32)>,
 }
 
 impl Split {
@@ -48,7 +50,7 @@ fn cut(file: &str, from: u64, to: u64, size: u64) -> impl Iterator<Item = Split>
         move |i: u64| from + (u128::from(to - from) * u128::from(i) / u128::from(pieces.max(1))) as u64;
     (0..pieces).map(move |i| {
         let start = border(i);
-        Split { file: file.to_owned(), start, end: border(i + 1), offset: start, skipped: 0 }
+        Split { file: file.to_owned(), start, end: border(i + 1), offset: start, skipped: 0, owner: None }
     })
 }
 
@@ -68,7 +70,7 @@ pub(super) fn resume(
     for file in files {
         let splits = by_file.entry(file.name.clone()).or_default();
         splits.sort_unstable_by_key(|split| split.start);
-        let known = splits.last().map_or(0, |last| last.end);
+        let known = check_tiling(splits)?;
         if file.len < known {
             let message = "an input file is shorter than when the checkpoint was taken; put the original back, or \
                            start a new job";
@@ -96,6 +98,21 @@ pub(super) fn resume(
     Ok(by_file.into_values().flatten().collect())
 }
 
+/// The end of splits that cover a file from its beginning; that they do is checked.
+fn check_tiling(splits: &[Split]) -> Result<u64> {
+    let mut end = 0;
+    for split in splits {
+        if split.start != end || split.end < end {
+            return Err(Error::corrupt("the positions of a file source have a gap or overlap")
+                .with("file", &split.file)
+                .with("byte", split.start)
+                .with("expected", end));
+        }
+        end = split.end;
+    }
+    Ok(end)
+}
+
 /// Whether the byte before `offset` ends a line.
 fn ends_line(path: &Path, offset: u64) -> Result<bool> {
     let mut byte = [0];
@@ -107,12 +124,23 @@ fn ends_line(path: &Path, offset: u64) -> Result<bool> {
     Ok(offset == 0 || byte == *b"\n")
 }
 
-/// The share of one subtask: the unfinished splits are dealt out one by one, and so are the finished ones, which are only
-/// kept to be known.
-pub(super) fn share(splits: Vec<Split>, subtask: u32, parallelism: u32) -> Vec<Split> {
-    let (finished, unfinished): (Vec<_>, Vec<_>) = splits.into_iter().partition(Split::is_finished);
-    let deal = |splits: Vec<Split>| {
-        splits.into_iter().enumerate().filter(move |(i, _)| *i as u32 % parallelism.max(1) == subtask)
-    };
-    deal(finished).chain(deal(unfinished)).map(|(_, split)| split).collect()
+/// The share of one subtask. With an unchanged parallelism each keeps what it had, so that time goes on for each where it
+/// was. Otherwise the unfinished splits are dealt out anew in order, one by one, and so are the finished ones, which are
+/// only kept to be known.
+pub(super) fn share(mut splits: Vec<Split>, subtask: u32, parallelism: u32) -> Vec<Split> {
+    let parallelism = parallelism.max(1);
+    let kept = |split: &Split| split.owner.map(|(_, of)| of) == Some(parallelism);
+    let unchanged = splits.iter().all(|split| split.owner.is_none() || kept(split));
+    let mut next = [0, 0];
+    for split in &mut splits {
+        if unchanged && split.owner.is_some() {
+            continue;
+        }
+        if let Some(next) = next.get_mut(usize::from(split.is_finished())) {
+            split.owner = Some((*next % parallelism, parallelism));
+            *next += 1;
+        }
+    }
+    splits.retain(|split| split.owner == Some((subtask, parallelism)));
+    splits
 }

@@ -228,3 +228,36 @@ fn lines_longer_than_the_buffer_and_missing_input() {
     let error = all(&FileSource::new(empty.path(), TextLines)).unwrap_err();
     assert!(error.message().contains("holds no files"), "{error}");
 }
+
+/// Watermarks are kept by subtask: one that got the older splits of another would take their records for late.
+#[test]
+fn an_unchanged_parallelism_leaves_each_subtask_its_splits() {
+    let text: String = (10..60).map(|n| format!("{n}\n")).collect();
+    let folder = folder(&[("a.txt", &text)]);
+    let source = FileSource::new(folder.path(), TextLines).split_size(15);
+    let open = |restored: &Option<Vec<Vec<u8>>>, subtask| {
+        source.open(SourceContext { subtask, parallelism: 2, restored: restored.clone() }).unwrap()
+    };
+    let mut output = Output::new();
+    let mut fast = open(&None, 1);
+    fast.poll(20, &mut output).unwrap();
+    let mut positions = open(&None, 0).positions().unwrap();
+    positions.extend(fast.positions().unwrap());
+    let restored = Some(positions);
+    output.clear();
+    for _ in 0..20 {
+        fast.poll(3, &mut output).unwrap();
+    }
+    let wanted = texts(&output.records);
+    output.clear();
+    let mut again = open(&restored, 1);
+    for _ in 0..20 {
+        again.poll(3, &mut output).unwrap();
+    }
+    assert_eq!(texts(&output.records), wanted);
+
+    let mut gap = restored.clone().unwrap();
+    gap.remove(3);
+    let error = source.open(SourceContext { subtask: 0, parallelism: 2, restored: Some(gap) }).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+}

@@ -31,6 +31,13 @@ impl Problem {
         self
     }
 
+    /// Says what it is a problem of.
+    pub(super) fn of(mut self, what: &str) -> Self {
+        self.message += " of ";
+        self.message += what;
+        self
+    }
+
     /// `word` is none of `known`: says which one was probably meant, or which ones there are.
     pub(super) fn unknown(place: &Place, what: &str, word: &str, known: &[&str]) -> Self {
         let label = match nearest(word, known) {

@@ -18,7 +18,7 @@ impl<'a> Section<'a> {
     pub(super) fn new(node: &'a Node, what: &'static str, keys: &[&str]) -> Result<Self, Problem> {
         let section = Self::open(node, what)?;
         match section.entries.iter().find(|entry| !keys.contains(&entry.key.as_str())) {
-            Some(entry) => Err(Problem::unknown(&entry.place, &format!("key of {what}"), &entry.key, keys)),
+            Some(entry) => Err(Problem::unknown(&entry.place, "key", &entry.key, keys).of(what)),
             None => Ok(section),
         }
     }

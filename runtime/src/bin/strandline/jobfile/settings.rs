@@ -71,7 +71,7 @@ fn checkpoint(job: &Section<'_>, folder: &Path) -> Result<Option<CheckpointConfi
         "retained",
         "incremental",
     ];
-    let section = Section::new(node, "checkpoints", keys)?;
+    let section = Section::new(node, "[checkpoint]", keys)?;
     let storage = storage(section.required("storage")?, folder)?;
     let mut config = CheckpointConfig::new(storage, Duration::from_secs(10));
     if let Some(node) = section.optional("interval") {
@@ -101,10 +101,13 @@ fn checkpoint(job: &Section<'_>, folder: &Path) -> Result<Option<CheckpointConfi
 fn storage(node: &Node, folder: &Path) -> Result<Storage, Problem> {
     let text = section::text(node)?;
     let opened = match text.split_once("://") {
-        None if text.is_empty() => return Err(node.unexpected("a path or a URL, for example \"file:///var/checkpoints\"")),
+        None if text.is_empty() => {
+            return Err(node.unexpected("a path or a URL, for example \"file:///var/checkpoints\""));
+        }
         None => Storage::in_dir(folder.join(text)),
         Some(("file", path)) if !path.starts_with('/') => {
-            let label = "expected an absolute path after file://; a path alone is taken from the job file's folder";
+            let label =
+                "expected an absolute path after file://; a path alone is taken from the job file's folder";
             return Err(Problem::new(&node.place, "the path of the checkpoint storage is relative", label));
         }
         Some(_) => Storage::open(text),
@@ -116,7 +119,7 @@ fn storage(node: &Node, folder: &Path) -> Result<Storage, Problem> {
 fn restart(job: &Section<'_>) -> Result<RestartStrategy, Problem> {
     let (mut attempts, mut delay) = (3, Duration::from_secs(1));
     if let Some(node) = job.optional("restart") {
-        let section = Section::new(node, "restarts", &["attempts", "delay"])?;
+        let section = Section::new(node, "[restart]", &["attempts", "delay"])?;
         attempts = section.small_integer("attempts", 0)?.unwrap_or(attempts);
         delay = section.duration("delay")?.unwrap_or(delay);
     }
@@ -128,7 +131,7 @@ fn restart(job: &Section<'_>) -> Result<RestartStrategy, Problem> {
 
 fn backend(job: &Section<'_>) -> Result<Backend, Problem> {
     let Some(node) = job.optional("state") else { return Ok(Backend::Memory) };
-    let section = Section::new(node, "state", &["backend"])?;
+    let section = Section::new(node, "[state]", &["backend"])?;
     let Some(node) = section.optional("backend") else { return Ok(Backend::Memory) };
     let name = section::text(node)?;
     let found = BACKENDS.iter().find(|(known, _)| *known == name);

@@ -1,1 +1,268 @@
+use std::path::Path;
+use std::time::Duration;
 
+use strandline_runtime::RestartStrategy;
+use strandline_runtime::connectors::{ColumnType, Row, Value};
+
+use super::*;
+
+const JOB: &str = r#"name = "orders"
+parallelism = 2
+
+[checkpoint]
+storage = "checkpoints"
+interval = "250ms"
+
+[source]
+type = "csv"
+path = "in"
+columns = ["time:int", "user", "amount:int?", "note"]
+event_time = "time"
+watermark_delay = "5s"
+
+[[step]]
+filter = "amount > 0"
+
+[[step]]
+key_by = "user"
+window = "1m"
+aggregate = ["count", "sum(amount) as total"]
+
+[sink]
+type = "csv"
+path = "out"
+"#;
+
+fn parse(text: &str, overrides: &[&str]) -> Result<Job, String> {
+    let overrides: Vec<_> = overrides.iter().map(|&text| text.to_owned()).collect();
+    let mut documents = Documents::new("job.toml".into(), text.into(), &overrides);
+    Job::parse(&mut documents, Path::new("/jobs")).map_err(|problem| documents.render(&problem, false))
+}
+
+/// What is said of the job with `from` replaced.
+fn refused(from: &str, to: &str) -> String {
+    assert!(JOB.contains(from), "{from:?} is not in the job");
+    parse(&JOB.replacen(from, to, 1), &[]).expect_err(to)
+}
+
+fn columns(columns: &[Column]) -> String {
+    let name = |column: &Column| {
+        format!("{}:{}{}", column.name, column.kind, if column.nullable { "?" } else { "" })
+    };
+    columns.iter().map(name).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_job_is_understood() {
+    let job = parse(JOB, &[]).unwrap();
+    assert_eq!((job.settings.name.as_str(), job.settings.parallelism), ("orders", 2));
+    let checkpoint = job.settings.checkpoint.unwrap();
+    assert_eq!(checkpoint.interval, Some(Duration::from_millis(250)));
+    assert!(checkpoint.storage.uri().starts_with("file:///"), "{}", checkpoint.storage.uri());
+    assert!(checkpoint.storage.uri().ends_with("/jobs/checkpoints"), "{}", checkpoint.storage.uri());
+    assert_eq!(columns(&job.source.columns), "time:int user:text amount:int?", "unused columns are not read");
+    assert_eq!((job.source.event_time, job.source.watermark_delay), (Some(0), Duration::from_secs(5)));
+    assert_eq!(columns(&job.output), "user:text window_start:int window_end:int count:uint total:int?");
+    let wanted = SinkSpec::Files { directory: "/jobs/out".into(), format: SinkFormat::Csv { header: false } };
+    assert_eq!(job.sink, wanted);
+}
+
+#[test]
+fn defaults_and_overrides() {
+    let text =
+        "source = { type = 'text', path = '/in' }\nstep = [{ words = 'line' }]\nsink = { type = 'stdout' }";
+    let job = parse(text, &[]).unwrap();
+    assert!(job.settings.checkpoint.is_none());
+    assert_eq!(
+        job.settings.restart,
+        RestartStrategy::FixedDelay { attempts: 3, delay: Duration::from_secs(1) }
+    );
+    assert_eq!(columns(&job.output), "word:text");
+
+    let job = parse(
+        JOB,
+        &["checkpoint.interval=1s", "restart.attempts=0", "step.1.key_by=note", "sink.header=true"],
+    );
+    let job = job.unwrap();
+    assert_eq!(job.settings.checkpoint.unwrap().interval, Some(Duration::from_secs(1)));
+    assert_eq!(job.settings.restart, RestartStrategy::None);
+    assert!(columns(&job.output).starts_with("note:text "), "{}", columns(&job.output));
+    let job = parse(JOB, &["checkpoint.enabled=false", "checkpoint.interval=off"]).unwrap();
+    assert!(job.settings.checkpoint.is_none());
+}
+
+#[test]
+fn a_mistake_is_shown_at_its_place() {
+    assert_eq!(
+        refused("path = \"in\"", "pth = \"in\""),
+        "\
+error: unknown key `pth` of a CSV source
+  --> job.toml:10:1
+   |
+10 | pth = \"in\"
+   | ^^^ did you mean `path`?
+   |
+   = help: known: type, rate, path, split_size, on_bad_record, event_time, watermark_delay, columns, delimiter, \
+header, quoted_newlines
+"
+    );
+    assert_eq!(
+        refused("amount > 0", "amount > 0 and usr = 'x'"),
+        "\
+error: unknown column `usr`
+  --> job.toml:16:26
+   |
+16 | filter = \"amount > 0 and usr = 'x'\"
+   |                          ^^^ did you mean `user`?
+   |
+   = help: known: time, user, amount, note
+"
+    );
+    assert_eq!(
+        refused("storage = \"checkpoints\"\n", ""),
+        "\
+error: [checkpoint] has no `storage`
+ --> job.toml:4:1
+  |
+4 | [checkpoint]
+  | ^^^^^^^^^^^^ expected a key `storage` here
+"
+    );
+}
+
+#[test]
+fn every_mistake_says_what_was_expected() {
+    let cases = [
+        ("name = \"orders\"", "name = \"a b\"", "cannot be the name of a job", "job.toml:1:8"),
+        ("name = \"orders\"", "name = \"orders", "not valid TOML", "job.toml:1:"),
+        ("parallelism = 2", "parallelism = 0", "`parallelism` is at least 1", "job.toml:2:15"),
+        ("parallelism = 2", "parallelism = \"2\"", "expected an integer", "this is a string"),
+        (
+            "parallelism = 2",
+            "paralelism = 2",
+            "unknown key `paralelism` of a job",
+            "did you mean `parallelism`?",
+        ),
+        ("\"250ms\"", "\"250 parsec\"", "expected a duration", "unknown time unit \"parsec\""),
+        ("\"250ms\"", "\"0s\"", "interval of checkpoints is zero", "job.toml:6:12"),
+        ("\"checkpoints\"", "\"file://rel\"", "storage is relative", "expected an absolute path"),
+        ("\"checkpoints\"", "\"ftp://x\"", "ftp", "expected a path"),
+        ("type = \"csv\"\npath = \"in\"", "path = \"in\"", "a source has no `type`", "job.toml:8:1"),
+        (
+            "type = \"csv\"\npath = \"in\"",
+            "type = \"cvs\"",
+            "unknown source type `cvs`",
+            "did you mean `csv`?",
+        ),
+        ("time:int", "time:itn", "unknown type `itn`", "did you mean `int`?"),
+        ("\"time:int\"", "\"time:int?\"", "an event time is", "this column is int?"),
+        ("event_time = \"time\"", "event_time = \"user\"", "an event time is", "this column is text"),
+        ("event_time = \"time\"\n", "", "a watermark delay needs event times", "expected `event_time"),
+        ("event_time = \"time\"\nwatermark_delay = \"5s\"", "", "a window needs event times", "job.toml:"),
+        ("amount > 0", "amount > 'x'", "int and text cannot be compared", "16:18"),
+        ("amount > 0", "amount >", "expected a column, a number or 'text'", "found the end"),
+        ("amount > 0", "amount = null", "nothing compares with null", "`is null`"),
+        ("amount > 0", "(amount > 0", "expected `and`, `or` or `)`", "found the end"),
+        ("amount > 0", "amount > 0 user", "expected `and`, `or` or the end", "found `user`"),
+        ("amount > 0", "amount ~ 0", "unexpected character '~'", "16:18"),
+        ("amount > 0", "user = 'x", "a quote is not closed", "16:18"),
+        ("amount > 0", "amount", "expected a comparison", "found the end"),
+        ("filter = \"amount > 0\"", "fliter = \"x\"", "unknown step `fliter`", "did you mean `filter`?"),
+        (
+            "filter = \"amount > 0\"",
+            "project = [\"user\", \"note as user\"]",
+            "two columns would be named",
+            "`as`",
+        ),
+        ("filter = \"amount > 0\"", "words = \"amount\"", "words are in text only", "this column is int"),
+        ("filter = \"amount > 0\"", "", "this step does nothing", "`filter`, `project`, `words` or `key_by`"),
+        ("key_by = \"user\"", "key_by = []", "this group has no key", "at least one"),
+        ("window = \"1m\"", "window = \"0s\"", "a window is at least 1 ms long", "job.toml:20:10"),
+        ("window = \"1m\"", "window = \"1m\"\nemit = \"end\"", "`emit` is for groups without", "21:8"),
+        ("\"count\"", "\"cuont\"", "unknown aggregate `cuont`", "did you mean `count`?"),
+        ("sum(amount)", "sum(user)", "there is no sum of text values", "21:28"),
+        ("sum(amount)", "sum", "expected `(` and the column", "found `as`"),
+        ("\"count\"", "\"count as total\"", "two columns would be named `total`", "21:32"),
+        ("window = \"1m\"", "window = \"1m\"\nid = \"sink\"", "the id \"sink\" is taken", "21:6"),
+        ("path = \"out\"", "path = \"in\"", "the job would read its own results", "job.toml:25:8"),
+        (
+            "type = \"csv\"\npath = \"out\"",
+            "type = \"discard\"\nchecksum = true",
+            "two uint columns",
+            "user:text",
+        ),
+        ("[sink]", "[snik]", "unknown key `snik` of a job", "did you mean `sink`?"),
+    ];
+    for (from, to, message, place) in cases {
+        let said = refused(from, to);
+        assert!(said.contains(message) && said.contains(place), "{to}\n{said}");
+    }
+}
+
+#[test]
+fn a_mistake_in_an_override_is_shown_there() {
+    let said = parse(JOB, &["step.1.aggregate=cuont"]).unwrap_err();
+    assert!(said.contains("--> --set:1:18") && said.contains("did you mean `count`?"), "{said}");
+    let said = parse(JOB, &["nonsense"]).unwrap_err();
+    assert!(said.contains("expected `key=value`"), "{said}");
+    let said = parse(JOB, &["name.first=x"]).unwrap_err();
+    assert!(said.contains("nothing of this name"), "{said}");
+}
+
+#[test]
+fn an_end_without_time_feeds_no_window() {
+    let step =
+        "[[step]]\nkey_by = [\"user\", \"time\"]\naggregate = \"count\"\n[[step]]\nkey_by = \"user\"\n";
+    let said = refused("[[step]]\nkey_by = \"user\"\n", step);
+    assert!(said.contains("a window needs event times"), "{said}");
+}
+
+fn condition(text: &str) -> Expression {
+    let job = parse(&JOB.replacen("amount > 0", text, 1), &[]).unwrap();
+    match job.steps.into_iter().next() {
+        Some(Step::Filter(condition)) => condition,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn conditions_bind_as_they_read() {
+    let row = |time: i64, user: &str, amount: Option<i64>| -> Row {
+        [Value::Int(time), Value::text(user), amount.map_or(Value::Null, Value::Int)].into_iter().collect()
+    };
+    let cases = [
+        ("time = 1 or time = 2 and user = 'x'", row(1, "y", None), true),
+        ("(time = 1 or time = 2) and user = 'x'", row(1, "y", None), false),
+        ("not time = 1 and user = 'y'", row(1, "y", None), false),
+        ("not (time = 1 and user = 'x')", row(1, "y", None), true),
+        ("amount is null", row(1, "y", None), true),
+        ("amount IS NOT NULL", row(1, "y", None), false),
+        ("amount > 0", row(1, "y", None), false),
+        ("not amount > 0", row(1, "y", None), true),
+        ("amount >= 1.5", row(1, "y", Some(2)), true),
+        ("1.5 < amount", row(1, "y", Some(1)), false),
+        ("amount < time", row(3, "y", Some(2)), true),
+        ("amount <> -2", row(3, "y", Some(-2)), false),
+        ("\\\"user\\\" == 'it''s'", row(3, "it's", None), true),
+        ("time <= 9_223_372_036_854_775_808", row(i64::MAX, "", None), true),
+    ];
+    for (text, row, wanted) in cases {
+        assert_eq!(condition(text).holds(&row), wanted, "{text}");
+    }
+}
+
+#[test]
+fn columns_can_be_taken_from_the_header() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.csv"), "time,user\n1,x\n").unwrap();
+    let path = folder.path().display();
+    let text = format!("source = {{ type = 'csv', path = '{path}' }}\nsink = {{ type = 'discard' }}");
+    let job = parse(&text, &[]).unwrap();
+    assert!(job.output.iter().all(|column| column.kind == ColumnType::Text));
+    assert_eq!(columns(&job.output), "time:text user:text");
+    let said = parse(&text.replace("csv'", "csv', header = false"), &[]).unwrap_err();
+    assert!(said.contains("a CSV source has no `columns`"), "{said}");
+    let said = parse(&text.replace("sink", "name = 'x'\nsink").replace(&path.to_string(), "/none"), &[])
+        .unwrap_err();
+    assert!(said.contains("the header of the first file is needed"), "{said}");
+}
