@@ -114,13 +114,10 @@ impl<P: Payload> Shard<P> {
         }
     }
 
-    /// A few bits of the slot where a search for `at` starts.
+    /// A bit of the slot where a search for `at` starts. Without a branch on it, so that reads of many slots overlap.
     #[inline]
     pub(super) fn peek(&self, at: Address) -> u32 {
-        match &self.slots[at.local as usize & (self.slots.len() - 1)] {
-            Slot::Full { epoch, .. } => *epoch,
-            _ => 0,
-        }
+        u32::from(matches!(self.slots[at.local as usize & (self.slots.len() - 1)], Slot::Empty))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &P> {
