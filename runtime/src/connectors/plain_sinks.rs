@@ -210,3 +210,34 @@ impl<T> fmt::Debug for DiscardSink<T> {
         f.debug_struct("DiscardSink").field("checksum", &self.checksum.is_some()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(sink: &DiscardSink<u64>, subtask: u32, restored: &[Vec<u8>]) -> DiscardSubtask<u64> {
+        let context =
+            SinkContext { subtask, parallelism: 2, attempt: "t".into(), restored: restored.to_vec() };
+        sink.open(context).unwrap()
+    }
+
+    #[test]
+    fn what_a_discarding_sink_saw_survives_a_rescale() {
+        let sink = DiscardSink::with_checksum(|n: &u64| n.wrapping_mul(3));
+        let write = |subtask: &mut DiscardSubtask<u64>, numbers: &[u64]| {
+            let mut output = Output::new();
+            numbers.iter().for_each(|&number| output.push(number, 0));
+            subtask.write(&mut output).unwrap();
+        };
+        let mut before = [open(&sink, 0, &[]), open(&sink, 1, &[])];
+        write(&mut before[0], &[1, 2]);
+        write(&mut before[1], &[u64::MAX]);
+        let elements: Vec<_> =
+            before.iter_mut().flat_map(|subtask| subtask.pre_commit(CheckpointId(1)).unwrap()).collect();
+        let mut after = [open(&sink, 0, &elements), open(&sink, 1, &elements), open(&sink, 2, &elements)];
+        write(&mut after[2], &[10]);
+        let summary = sink.summarize(&after.map(|subtask| subtask.summary()));
+        assert_eq!(summary["records"], "4");
+        assert_eq!(summary["checksum"], format!("{:#018x}", 3 + 6 - 3 + 30));
+    }
+}

@@ -60,3 +60,33 @@ impl<S: Source> Source for ThrottledSubtask<S> {
         self.source.positions()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connectors::{Distribution, KeyStream, KeyStreamConfig};
+
+    /// Never more than the bucket holds, whatever the clock does, and nothing is lost on the way.
+    #[test]
+    fn a_poll_gives_no_more_than_is_allowed_and_in_the_end_everything() {
+        let config = KeyStreamConfig { records: 200, keys: 10, seed: 1, distribution: Distribution::Uniform };
+        let stream = KeyStream::new(config).unwrap();
+        let all = |per_second: u64, most: usize| {
+            let context = SourceContext { subtask: 0, parallelism: 1, restored: None };
+            let mut source = Throttled::new(stream.clone(), per_second).open(context).unwrap();
+            let mut output = Output::new();
+            loop {
+                let before = output.len();
+                let status = source.poll(1_000, &mut output).unwrap();
+                assert!(output.len() - before <= most, "{per_second}");
+                match status {
+                    SourceStatus::End => return output.records,
+                    SourceStatus::Idle => assert_eq!(output.len(), before),
+                    SourceStatus::More => {}
+                }
+            }
+        };
+        assert_eq!(all(20_000, 2_000), all(5_000, 500));
+        assert_eq!(all(1_000_000, 1_000).len(), 200);
+    }
+}

@@ -43,26 +43,31 @@ fn open(uri: &str) -> Result<Storage> {
 async fn list(storage: &Storage) -> Result<(), Failure> {
     let history = storage.history().await?;
     if history.completed.is_empty() {
-        println!("no checkpoints in {}", storage.uri());
+        say!("no checkpoints in {}", storage.uri());
     } else {
-        println!(
+        say!(
             "{:>8}  {:<10}  {:<20}  {:>10}  {:>10}  {:>9}  operators",
-            "id", "kind", "time (UTC)", "written", "full", "took"
+            "id",
+            "kind",
+            "time (UTC)",
+            "written",
+            "full",
+            "took"
         );
     }
     let mut good = true;
     for completed in &history.completed {
         match line(storage, completed).await {
-            Ok(line) => println!("{line}"),
+            Ok(line) => say!("{line}"),
             Err(error) => {
                 good = false;
-                println!("{:>8}  {error}", completed.checkpoint.0);
+                say!("{:>8}  {error}", completed.checkpoint.0);
             }
         }
     }
     for slot in &history.unreadable {
         good = false;
-        println!("slot {} of the commit log: {}", slot.slot, slot.error);
+        say!("slot {} of the commit log: {}", slot.slot, slot.error);
     }
     if good { Ok(()) } else { Err(Failure::Shown) }
 }
@@ -94,11 +99,11 @@ async fn verify(storage: &Storage, id: Option<CheckpointId>) -> Result<(), Failu
         let report = storage.verify(id).await?;
         let (files, bytes) = (HumanCount(report.files), HumanBytes(report.bytes));
         if report.is_good() {
-            println!("checkpoint {id}: good, {files} files, {bytes}");
+            say!("checkpoint {id}: good, {files} files, {bytes}");
         }
         good &= report.is_good();
         for bad in &report.bad {
-            println!("checkpoint {id}: bad: {bad}");
+            say!("checkpoint {id}: bad: {bad}");
         }
     }
     if good { Ok(()) } else { Err(Failure::Shown) }
@@ -108,18 +113,18 @@ async fn sweep(storage: &Storage, dry_run: bool) -> Result<(), Failure> {
     let report = if dry_run { storage.plan_sweep().await? } else { storage.sweep().await? };
     let verb = if dry_run { "would delete" } else { "deleted" };
     for file in &report.deleted {
-        println!("{verb} {file}");
+        say!("{verb} {file}");
     }
     for file in &report.foreign {
-        println!("left alone, not ours: {file}");
+        say!("left alone, not ours: {file}");
     }
     for slot in &report.unreadable_slots {
-        println!("nothing is deleted while slot {} of the log cannot be read: {}", slot.slot, slot.error);
+        say!("nothing is deleted while slot {} of the log cannot be read: {}", slot.slot, slot.error);
     }
     for error in &report.unreadable_manifests {
-        println!("files are kept for a checkpoint that cannot be read: {error}");
+        say!("files are kept for a checkpoint that cannot be read: {error}");
     }
     let (files, freed) = (HumanCount(report.deleted.len() as u64), HumanBytes(report.freed_bytes));
-    println!("{verb} {files} files ({freed}); {} checkpoints stay", report.retained.len());
+    say!("{verb} {files} files ({freed}); {} checkpoints stay", report.retained.len());
     Ok(())
 }

@@ -54,17 +54,17 @@ const PARALLELISM: [u32; 4] = [2, 2, 3, 1];
 pub(crate) fn demo(args: &DemoArgs) -> Result<(), Failure> {
     let place = Place::new(args)?;
     let folder = place.path();
-    println!(
+    say!(
         "strandline demo: {} orders, summed for each user and minute of event time",
         HumanCount(args.records)
     );
-    println!("in {}\n", folder.display());
+    say!("in {}\n", folder.display());
     let equal = show(args, folder)?;
-    println!();
+    say!("");
     if place.is_kept() {
-        println!("Kept: {}/job.toml with its input, results and checkpoints.", folder.display());
+        say!("Kept: {}/job.toml with its input, results and checkpoints.", folder.display());
     } else {
-        println!("Removed its files; `--dir DIR` keeps them to look around, `--keep` leaves them in place.");
+        say!("Removed its files; `--dir DIR` keeps them to look around, `--keep` leaves them in place.");
     }
     if equal { Ok(()) } else { Err(Failure::Shown) }
 }
@@ -87,9 +87,9 @@ fn show(args: &DemoArgs, folder: &Path) -> Result<bool> {
     let rate = HumanCount(rate as u64);
     step("undisturbed", &format!("parallelism {}, {rate} orders/s", PARALLELISM[0]), started);
 
-    println!();
+    say!("");
     let attempts = disturbed(args, folder)?;
-    println!();
+    say!("");
 
     let started = Instant::now();
     let found = compare::compare(&folder.join("expected"), &folder.join("results"))?;
@@ -97,10 +97,12 @@ fn show(args: &DemoArgs, folder: &Path) -> Result<bool> {
     if found.is_equal() {
         step("compared", &format!("{results} results, the same in both, each exactly once"), started);
         let again = HumanCount(attempts.orders_read.saturating_sub(args.records));
-        println!(
+        say!(
             "\nThe killed job gave the result of the undisturbed one: {} kills, {} changes of parallelism, \
              {} checkpoints;\n{again} orders were read again after the kills and counted once.",
-            attempts.kills, attempts.rescales, attempts.checkpoints
+            attempts.kills,
+            attempts.rescales,
+            attempts.checkpoints
         );
     } else {
         step("compared", &format!("NOT EQUAL: {found}"), started);
@@ -162,7 +164,7 @@ fn disturbed(args: &DemoArgs, folder: &Path) -> Result<Attempts> {
 
 /// One line: what, how it went, and how long it took.
 fn step(what: &str, how: &str, started: Instant) {
-    println!("  {what:<12} {how:<78} {:>6}", crate::report::seconds(started.elapsed()));
+    say!("  {what:<12} {how:<82} {:>6}", crate::report::seconds(started.elapsed()));
 }
 
 /// Where the demo works.

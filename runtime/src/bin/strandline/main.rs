@@ -3,6 +3,13 @@
 //! Exit codes: 0 when the job finished or was stopped gracefully, 1 when it failed, 2 for a mistake in the command line or
 //! the job file, 130 when a second Ctrl-C cut it off.
 
+/// Prints a line to the standard output, as `println!` does, but does not panic when nobody listens any more.
+macro_rules! say {
+    ($($arguments:tt)*) => {
+        $crate::print(format_args!($($arguments)*))
+    };
+}
+
 mod checkpoints;
 mod cli;
 mod demo;
@@ -12,6 +19,8 @@ mod progress;
 mod report;
 mod run;
 
+use std::fmt::Display;
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -38,6 +47,17 @@ impl From<Error> for Failure {
     }
 }
 
+/// Prints a line; when nobody listens any more, nobody needs to be told.
+pub(crate) fn print(line: impl Display) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// As [`print`], to the standard error.
+pub(crate) fn print_error(line: impl Display) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_env("STRANDLINE_LOG");
@@ -53,11 +73,11 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Usage(text)) => {
-            eprint!("{text}");
+            print_error(text.trim_end());
             ExitCode::from(2)
         }
         Err(Failure::Failed(error)) => {
-            eprintln!("error: {error}");
+            print_error(format_args!("error: {error}"));
             ExitCode::FAILURE
         }
         Err(Failure::Shown) => ExitCode::FAILURE,

@@ -16,7 +16,8 @@ use strandline_runtime::source::{Source, SourceFactory};
 use strandline_runtime::{Pipeline, Stream};
 use strandline_state_api::{BackendFactory, NO_TIMESTAMP, Result};
 
-use crate::jobfile::{Emit, Job, SinkFormat, SinkSpec, SourceKind, SourceSpec, Step};
+use crate::jobfile::{Emit, Function, Group, Job, SinkFormat, SinkSpec, SourceKind, SourceSpec, Step};
+use operators::Shape;
 
 /// A pipeline, and what it counts that the report of the runtime does not.
 #[derive(Debug)]
@@ -50,10 +51,13 @@ impl std::fmt::Debug for Counters {
     }
 }
 
-/// Rows on their way; keys of a key stream as long as nothing wants them as rows.
+/// Rows on their way; or, as long as nothing wants them as rows, something smaller.
 enum Flow<F> {
     Rows(Stream<F, Row>),
+    /// The keys of a key stream.
     Keys(Stream<F, u64>),
+    /// Integer keys with their counts.
+    Counts(Stream<F, (u64, u64)>, Arc<Shape>),
 }
 
 impl<F: BackendFactory> Flow<F> {
@@ -61,6 +65,7 @@ impl<F: BackendFactory> Flow<F> {
         match self {
             Self::Rows(rows) => rows,
             Self::Keys(keys) => keys.map(|key| [Value::UInt(key)].into_iter().collect()),
+            Self::Counts(counts, shape) => counts.map(move |(key, count)| shape.count(&key, count)),
         }
     }
 }
@@ -84,10 +89,10 @@ pub(crate) fn plan<F: BackendFactory>(job: &Job, backend: F) -> Result<Plan<F>> 
                 Flow::Rows(flow.rows().map(move |row| columns.iter().map(|&i| row.get(i).clone()).collect()))
             }
             Step::Words(column) => Flow::Rows(words(flow.rows(), *column)),
-            Step::Group(group) => Flow::Rows(group::group(flow, group, &counters.late)),
+            Step::Group(group) => group::group(flow, group, &counters.late),
         };
     }
-    sink(flow.rows(), job)?;
+    sink(flow, job)?;
     Ok(Plan { pipeline, counters })
 }
 
@@ -157,29 +162,34 @@ fn words<F: BackendFactory>(rows: Stream<F, Row>, column: usize) -> Stream<F, Ro
     })
 }
 
-fn sink<F: BackendFactory>(rows: Stream<F, Row>, job: &Job) -> Result<()> {
+fn sink<F: BackendFactory>(flow: Flow<F>, job: &Job) -> Result<()> {
     let names = || job.output.iter().map(|column| column.name.as_str());
     match &job.sink {
         SinkSpec::Files { directory, format } => match format {
-            SinkFormat::Csv { header: false } => file_sink(rows, directory, CsvRows::new()),
-            SinkFormat::Csv { header: true } => file_sink(rows, directory, CsvRows::with_header(names())),
-            SinkFormat::Json => file_sink(rows, directory, JsonRows::new(names())),
-        },
-        SinkSpec::Stdout(format) => {
-            match format {
-                SinkFormat::Csv { .. } => rows.sink("sink", StdoutSink::new(CsvRows::new())),
-                SinkFormat::Json => rows.sink("sink", StdoutSink::new(JsonRows::new(names()))),
+            SinkFormat::Csv { header: false } => file_sink(flow.rows(), directory, CsvRows::new())?,
+            SinkFormat::Csv { header: true } => {
+                file_sink(flow.rows(), directory, CsvRows::with_header(names()))?;
             }
-            Ok(())
+            SinkFormat::Json => file_sink(flow.rows(), directory, JsonRows::new(names()))?,
+        },
+        SinkSpec::Stdout(SinkFormat::Csv { .. }) => {
+            flow.rows().sink("sink", StdoutSink::new(CsvRows::new()));
         }
-        SinkSpec::Discard { checksum } => {
-            rows.sink(
-                "sink",
-                if *checksum { DiscardSink::with_checksum(checksum_of) } else { DiscardSink::new() },
-            );
-            Ok(())
+        SinkSpec::Stdout(SinkFormat::Json) => {
+            flow.rows().sink("sink", StdoutSink::new(JsonRows::new(names())));
         }
+        SinkSpec::Discard { checksum } => match flow {
+            Flow::Counts(counts, _) => {
+                counts.sink("sink", discard(*checksum, |&(key, count)| checksum_of(key, count)));
+            }
+            flow => flow.rows().sink("sink", discard(*checksum, checksum_of_row)),
+        },
     }
+    Ok(())
+}
+
+fn discard<T>(checksum: bool, of: fn(&T) -> u64) -> DiscardSink<T> {
+    if checksum { DiscardSink::with_checksum(of) } else { DiscardSink::new() }
 }
 
 fn file_sink<F: BackendFactory>(
@@ -191,20 +201,23 @@ fn file_sink<F: BackendFactory>(
     Ok(())
 }
 
-/// What a key and its count add to the checksum of the shared workload.
-fn checksum_of(row: &Row) -> u64 {
-    let [key, count] = [0, 1].map(|column| row.get(column).as_uint().unwrap_or(0));
+/// What a key and its count add to the checksum of a key stream.
+fn checksum_of(key: u64, count: u64) -> u64 {
     mix(key.wrapping_mul(GAMMA).wrapping_add(count))
 }
 
+fn checksum_of_row(row: &Row) -> u64 {
+    let [key, count] = [0, 1].map(|column| row.get(column).as_uint().unwrap_or(0));
+    checksum_of(key, count)
+}
+
 /// Whether a group counts rows and nothing else.
-fn counts_only(group: &crate::jobfile::Group) -> bool {
-    use crate::jobfile::Function;
+fn counts_only(group: &Group) -> bool {
     let [only] = group.aggregates.as_slice() else { return false };
     group.window_ms.is_none() && only.function == Function::Count && only.column.is_none()
 }
 
 /// Whether a group tells each change.
-fn tells_changes(group: &crate::jobfile::Group) -> bool {
+fn tells_changes(group: &Group) -> bool {
     group.window_ms.is_none() && group.emit == Emit::Changes
 }

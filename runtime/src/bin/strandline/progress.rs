@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use strandline_runtime::{CheckpointReport, JobEvent, Observer, Progress as Counts};
 
 use crate::cli::ProgressMode;
-use crate::report;
+use crate::{print_error, report};
 
 /// How often a plain line is written.
 const PLAIN_EVERY: Duration = Duration::from_secs(3);
@@ -61,8 +61,8 @@ impl Progress {
     /// Says something worth a line; programs have their own report.
     pub(crate) fn say(&self, text: &str) {
         match &self.style {
-            Style::Bar(bar) => bar.suspend(|| eprintln!("{}: {text}", self.job)),
-            Style::Plain => eprintln!("{}: {text}", self.job),
+            Style::Bar(bar) => bar.suspend(|| print_error(format_args!("{}: {text}", self.job))),
+            Style::Plain => print_error(format_args!("{}: {text}", self.job)),
             Style::Json | Style::Quiet => {}
         }
     }
@@ -70,7 +70,7 @@ impl Progress {
     /// As [`say`](Self::say), for what is said even to those who want quiet.
     fn warn(&self, text: &str) {
         match self.style {
-            Style::Quiet => eprintln!("{}: {text}", self.job),
+            Style::Quiet => print_error(format_args!("{}: {text}", self.job)),
             _ => self.say(text),
         }
     }
@@ -91,7 +91,7 @@ impl Progress {
             Style::Bar(bar) => bar.set_message(format!("{}: {}", self.job, state.line())),
             Style::Plain if state.line_at.elapsed() >= PLAIN_EVERY => {
                 state.line_at = Instant::now();
-                eprintln!("{}: {}", self.job, state.line());
+                print_error(format_args!("{}: {}", self.job, state.line()));
             }
             Style::Plain | Style::Json | Style::Quiet => {}
         }
@@ -130,7 +130,7 @@ impl Observer for Progress {
         match self.style {
             Style::Json => {
                 if let Some(value) = json_event(event) {
-                    eprintln!("{value}");
+                    print_error(value);
                 }
             }
             _ => self.tell(event),

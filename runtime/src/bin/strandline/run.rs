@@ -1,6 +1,6 @@
 //! `strandline run`.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -8,12 +8,12 @@ use strandline_backend_memory::MemoryBackendFactory;
 use strandline_runtime::{JobConfig, JobControl, JobReport, Outcome, StartFrom, run as run_pipeline};
 use strandline_state_api::{BackendFactory, Error, Result};
 
-use crate::Failure;
 use crate::cli::RunArgs;
 use crate::jobfile::{Backend, Job};
 use crate::plan::{Counters, plan};
 use crate::progress::Progress;
 use crate::report;
+use crate::{Failure, print, print_error};
 
 /// Runs the job of `args` until it ends.
 pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
@@ -45,7 +45,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         Ok((ended, counters)) => {
             progress.say(&report::summary(&ended, &counters));
             if args.json {
-                print_line(&report::json(&job.settings.name, &ended, &counters));
+                print(report::json(&job.settings.name, &ended, &counters));
             }
             match ended.outcome {
                 Outcome::Cancelled => Err(Failure::Cancelled),
@@ -54,7 +54,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         }
         Err(error) => {
             if args.json {
-                print_line(&report::failure(&job.settings.name, &error));
+                print(report::failure(&job.settings.name, &error));
             }
             Err(error.into())
         }
@@ -77,17 +77,11 @@ fn stop_on_signal(control: &JobControl) -> Result<()> {
     let (control, signals) = (control.clone(), AtomicU32::new(0));
     let handler = move || match signals.fetch_add(1, Ordering::Relaxed) {
         0 => {
-            eprintln!("stopping after a last checkpoint; press Ctrl-C again to stop at once");
+            print_error("stopping after a last checkpoint; press Ctrl-C again to stop at once");
             control.stop();
         }
         1 => control.cancel(),
         _ => std::process::exit(130),
     };
     ctrlc::set_handler(handler).map_err(|e| Error::invalid("signals cannot be handled").caused_by(e))
-}
-
-/// Prints to the standard output; nobody is there to be told when that fails.
-pub(crate) fn print_line(value: &serde_json::Value) {
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{value}").and_then(|()| out.flush());
 }

@@ -243,7 +243,7 @@ fn an_unchanged_parallelism_leaves_each_subtask_its_splits() {
     fast.poll(20, &mut output).unwrap();
     let mut positions = open(&None, 0).positions().unwrap();
     positions.extend(fast.positions().unwrap());
-    let restored = Some(positions);
+    let restored = Some(positions.clone());
     output.clear();
     for _ in 0..20 {
         fast.poll(3, &mut output).unwrap();
@@ -256,7 +256,7 @@ fn an_unchanged_parallelism_leaves_each_subtask_its_splits() {
     }
     assert_eq!(texts(&output.records), wanted);
 
-    let mut gap = restored.clone().unwrap();
+    let mut gap = positions;
     gap.remove(3);
     let error = source.open(SourceContext { subtask: 0, parallelism: 2, restored: Some(gap) }).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);

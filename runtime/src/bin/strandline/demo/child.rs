@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{self, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 
+use indicatif::{HumanCount, ProgressBar};
 use serde_json::Value;
 use strandline_state_api::{Error, ErrorKind, Result};
 
@@ -88,6 +89,7 @@ impl Child {
 
     /// Follows the job to its end, or kills it hard as soon as `enough` says so.
     pub(super) fn watch(mut self, enough: impl Fn(&Seen) -> bool) -> Result<End> {
+        let line = Line(ProgressBar::new_spinner());
         let mut seen = Seen::default();
         let mut said = Vec::new();
         loop {
@@ -102,6 +104,7 @@ impl Child {
                     return Err(Error::new(ErrorKind::Unavailable, message));
                 }
             }
+            line.show(&seen);
             if enough(&seen) {
                 self.process.kill().map_err(|e| failed("the job cannot be killed", e))?;
                 let status = self.process.wait().map_err(|e| failed("the job cannot be awaited", e))?;
@@ -124,6 +127,23 @@ impl Child {
             seen.seconds = report.get("seconds").and_then(Value::as_f64).unwrap_or(seen.seconds);
         }
         Ok(End::Ended(seen))
+    }
+}
+
+/// Shows on a terminal how a run comes along, and goes when it ends.
+struct Line(ProgressBar);
+
+impl Line {
+    fn show(&self, seen: &Seen) {
+        let checkpoint = seen.last_checkpoint.map_or(String::new(), |id| format!(", checkpoint {id}"));
+        self.0.set_message(format!("{} orders{checkpoint}", HumanCount(seen.read)));
+        self.0.tick();
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
     }
 }
 

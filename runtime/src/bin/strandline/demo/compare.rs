@@ -91,7 +91,7 @@ mod tests {
     fn missing_doubled_and_unfinished_results_are_seen() {
         let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         let write = |folder: usize, name: &str, text: &str| {
-            fs::write(folders[folder].path().join(name), text).unwrap()
+            fs::write(folders[folder].path().join(name), text).unwrap();
         };
         let compare = || compare(folders[0].path(), folders[1].path()).unwrap();
         write(0, "a", "1\n2\n");

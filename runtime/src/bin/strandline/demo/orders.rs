@@ -62,7 +62,7 @@ fn order(sequence: u64, line: &mut Vec<u8>) {
     line.extend_from_slice(b",user-");
     line.extend_from_slice(digits.format((random >> 8) % users).as_bytes());
     line.push(b',');
-    let amount = if (random >> 1) % 20 == 0 { 0 } else { 100 + (random >> 20) % 90_000 };
+    let amount = if (random >> 1).is_multiple_of(20) { 0 } else { 100 + (random >> 20) % 90_000 };
     line.extend_from_slice(digits.format(amount).as_bytes());
     line.push(b'\n');
 }

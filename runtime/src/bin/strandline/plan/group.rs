@@ -13,42 +13,51 @@ use super::{Flow, counts_only};
 use crate::jobfile::Group;
 
 /// Adds the operator of `group` behind `flow`.
-pub(super) fn group<F: BackendFactory>(
-    flow: Flow<F>,
-    group: &Group,
-    late: &Arc<AtomicU64>,
-) -> Stream<F, Row> {
+pub(super) fn group<F: BackendFactory>(flow: Flow<F>, group: &Group, late: &Arc<AtomicU64>) -> Flow<F> {
     let shape = Arc::new(Shape::new(group, late));
-    let id = group.id.as_str();
-    match (flow, is_integer(&group.keys)) {
-        (Flow::Keys(keys), true) if counts_only(group) => count(keys.key_by(|key| (key, ())), id, &shape),
-        (flow, true) => by_key::<F, u64>(flow.rows(), group, &shape),
-        (flow, false) => by_key::<F, RowKey>(flow.rows(), group, &shape),
+    let (integer, counts) = (is_integer(&group.keys), counts_only(group));
+    match flow {
+        Flow::Keys(keys) if integer && counts => {
+            let counts = count(keys.key_by(|key| (key, ())), &group.id, &shape);
+            Flow::Counts(counts, shape)
+        }
+        flow if integer && counts => Flow::Counts(count_rows(flow.rows(), &group.id, &shape), shape),
+        flow if integer => Flow::Rows(aggregate::<F, u64>(flow.rows(), group, shape)),
+        flow if counts => {
+            let counts = count_rows::<F, RowKey>(flow.rows(), &group.id, &shape);
+            Flow::Rows(counts.map(move |(key, count)| shape.count(&key, count)))
+        }
+        flow => Flow::Rows(aggregate::<F, RowKey>(flow.rows(), group, shape)),
     }
 }
 
-fn by_key<F: BackendFactory, K: GroupKey>(
+fn aggregate<F: BackendFactory, K: GroupKey>(
     rows: Stream<F, Row>,
     group: &Group,
-    shape: &Arc<Shape>,
+    shape: Arc<Shape>,
 ) -> Stream<F, Row> {
-    let (id, of) = (group.id.as_str(), Arc::clone(shape));
-    if counts_only(group) {
-        return count(rows.key_by(move |row| (K::of(&row, &of.keys), ())), id, shape);
-    }
+    let of = Arc::clone(&shape);
     let keyed = rows.key_by(move |row| (K::of(&row, &of.keys), of.aggregates.arguments(&row)));
-    let shape = Arc::clone(shape);
     match group.window_ms {
-        None => keyed.process(id, move |ctx| Running::open(&shape, ctx)),
-        Some(_) => keyed.process(id, move |ctx| Windowed::open(&shape, ctx)),
+        None => keyed.process(&group.id, move |ctx| Running::open(&shape, ctx)),
+        Some(_) => keyed.process(&group.id, move |ctx| Windowed::open(&shape, ctx)),
     }
+}
+
+fn count_rows<F: BackendFactory, K: GroupKey>(
+    rows: Stream<F, Row>,
+    id: &str,
+    shape: &Arc<Shape>,
+) -> Stream<F, (K, u64)> {
+    let of = Arc::clone(shape);
+    count(rows.key_by(move |row| (K::of(&row, &of.keys), ())), id, shape)
 }
 
 fn count<F: BackendFactory, K: GroupKey>(
     keyed: KeyedStream<F, K, ()>,
     id: &str,
     shape: &Arc<Shape>,
-) -> Stream<F, Row> {
+) -> Stream<F, (K, u64)> {
     let shape = Arc::clone(shape);
     keyed.process(id, move |ctx| Counting::open(&shape, ctx))
 }

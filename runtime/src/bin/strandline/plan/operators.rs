@@ -43,7 +43,8 @@ impl Shape {
         row
     }
 
-    fn count<K: GroupKey>(&self, key: &K, count: u64) -> Row {
+    /// The result of a group that only counts.
+    pub(super) fn count<K: GroupKey>(&self, key: &K, count: u64) -> Row {
         let mut row = Row::with_capacity(self.keys.len() + 1);
         key.append_to(&self.keys, &mut row);
         row.push(Value::UInt(count));
@@ -51,7 +52,8 @@ impl Shape {
     }
 }
 
-/// Counts the rows of each key: the most common group, with the smallest state.
+/// Counts the rows of each key: the most common group, with the smallest state. It emits keys and counts, which become
+/// rows only where something wants rows.
 #[derive(Debug)]
 pub(super) struct Counting {
     shape: Arc<Shape>,
@@ -67,11 +69,11 @@ impl Counting {
 
 impl<K: GroupKey, B: KeyedBackend<Key = K>> Operator<B> for Counting {
     type In = ();
-    type Out = Row;
+    type Out = (K, u64);
     type Namespace = ();
 
     #[inline]
-    fn process(&mut self, (): (), ctx: &mut Context<'_, B, Row>) -> Result<()> {
+    fn process(&mut self, (): (), ctx: &mut Context<'_, B, (K, u64)>) -> Result<()> {
         let count = ctx.state().value(self.counts).modify(
             || 0,
             |count| {
@@ -80,17 +82,17 @@ impl<K: GroupKey, B: KeyedBackend<Key = K>> Operator<B> for Counting {
             },
         )?;
         if self.shape.changes {
-            ctx.emit(self.shape.count(ctx.key(), count));
+            ctx.emit((ctx.key().clone(), count));
         }
         Ok(())
     }
 
-    fn on_end(&mut self, backend: &mut B, output: &mut Output<Row>) -> Result<()> {
+    fn on_end(&mut self, backend: &mut B, output: &mut Output<(K, u64)>) -> Result<()> {
         if self.shape.changes {
             return Ok(());
         }
         backend.value_for_each(self.counts, |key: &K, &(), count| {
-            output.push(self.shape.count(key, *count), NO_TIMESTAMP);
+            output.push((key.clone(), *count), NO_TIMESTAMP);
             Ok(())
         })
     }
