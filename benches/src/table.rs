@@ -145,10 +145,10 @@ pub fn thousands(number: u64) -> String {
 
 /// The table as Markdown, columns aligned: budgets first, otherwise in the order of `rows`.
 pub fn render(rows: &[Row]) -> String {
-    let header = ["", "what", "median", "p5", "p95", "budget", "holds", ""].map(str::to_owned);
+    let header = ["", "what", "median", "p5", "p95", "budget", "holds", "made of"].map(str::to_owned);
     let (promised, rest): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.budget.is_some());
     let lines: Vec<_> = promised.into_iter().chain(rest).map(Row::cells).collect();
-    let mut widths = [0; 8];
+    let mut widths = [1; 8];
     for cells in lines.iter().chain([&header]) {
         for (width, cell) in widths.iter_mut().zip(cells) {
             *width = (*width).max(cell.chars().count());
@@ -167,7 +167,7 @@ pub fn render(rows: &[Row]) -> String {
         text.push_str("|\n");
     };
     line(&header);
-    line(&widths.map(|width| "-".repeat(width.max(1))));
+    line(&widths.map(|width| "-".repeat(width)));
     lines.iter().for_each(line);
     text
 }

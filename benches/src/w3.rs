@@ -254,7 +254,7 @@ async fn raw_bytes(parts: impl Iterator<Item = &SnapshotPart>, store: &dyn Segme
 
 /// A runtime for one thread.
 pub(crate) fn runtime() -> Result<Runtime> {
-    let built = tokio::runtime::Builder::new_current_thread().build();
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
     built.map_err(|e| Error::new(ErrorKind::Unavailable, "no runtime can be started").caused_by(e))
 }
 

@@ -129,6 +129,15 @@ impl<F: BackendFactory> Values<F> {
         Ok(())
     }
 
+    /// Marks entries as changed since the last cut, and leaves their values alone.
+    fn touch(&mut self, keys: &[u64]) -> Result<()> {
+        for key in keys {
+            let scope = &mut KeyScope::new(&mut self.backend, Keyed::new(key));
+            scope.value(self.state).modify(|| 0, |_| ())?;
+        }
+        Ok(())
+    }
+
     fn batches(
         &mut self,
         keys: &[u64],
@@ -187,18 +196,18 @@ impl<F: BackendFactory> Subject<ValueOp> for Values<F> {
         match op {
             ValueOp::Add | ValueOp::Get | ValueOp::GetBatch => {}
             ValueOp::Update | ValueOp::UpdateBatch | ValueOp::Modify | ValueOp::ModifyBatch => {
-                self.clean()?
+                self.clean()?;
             }
             ValueOp::UpdateAgain if self.changed => {}
             ValueOp::UpdateAgain => {
-                self.put(&self.plan.visit.all(), self.plan.round)?;
+                self.touch(&self.plan.visit.all())?;
                 self.changed = true;
             }
             ValueOp::UpdateUndrained => {
                 while self.cuts.drain(&mut self.backend)?.is_some() {}
                 self.clean()?;
                 let slice = self.plan.visit.peek(self.plan.slice);
-                self.put(&self.plan.visit.all()[slice], self.plan.round)?;
+                self.touch(&self.plan.visit.all()[slice])?;
                 self.cuts.cut(&mut self.backend)?;
             }
         }
