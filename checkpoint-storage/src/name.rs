@@ -95,6 +95,9 @@ pub fn slot_path(slot: u64) -> String {
     format!("{LOG_DIR}/{slot:020}")
 }
 
+/// Exists once the first slot of the log may have been deleted.
+pub(crate) const CUT_MARK: &str = "log.cut";
+
 /// The slot that a file in the directory of the log is, if it is one.
 pub(crate) fn parse_slot(name: &str) -> Option<u64> {
     let slot: u64 = name.parse().ok()?;

@@ -113,7 +113,8 @@ pub trait ClaimStore: Send + Sync + fmt::Debug {
     /// tell.
     async fn read(&self, path: &str, limit: u64) -> Result<Option<Bytes>>;
 
-    /// The files directly in `dir`, in no order; holds every slot whose claim ended before the call.
+    /// The files directly in `dir`, in no order; holds every slot that exists during the whole call. Slots that are created or
+    /// deleted meanwhile may be in it or not; nothing that decides about a commit relies on them.
     ///
     /// # Errors
     /// When the store cannot tell: a list is complete or an error.

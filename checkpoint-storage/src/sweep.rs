@@ -16,16 +16,21 @@
 //! higher term in its name, and refers back only to what was marked. So anyone may sweep at any time, also a fenced
 //! coordinator or a person's command beside a running job.
 //!
+//! Slots of the log below the floor are deleted in ascending order, but never the two highest: by that a coordinator knows
+//! whether a slot that it created had been deleted before.
+//!
 //! The sweep deletes nothing that it does not understand: files with foreign names are reported and left alone. While a slot
 //! of the log or a retained manifest cannot be read, what it may refer to stays.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use strandline_state_api::{CheckpointId, Error, Result};
 
 use crate::log::{CompletedCheckpoint, History};
-use crate::name::{LOG_DIR, parse_slot, slot_path};
+use crate::name::{CUT_MARK, LOG_DIR, parse_slot, slot_path};
 use crate::verify::is_verdict;
 use crate::{FileKind, FileName, Storage, UnreadableSlot};
 
@@ -79,21 +84,29 @@ impl Storage {
     /// When the store fails; the next sweep goes on.
     pub async fn sweep(&self) -> Result<SweepReport> {
         let report = self.plan_sweep().await?;
-        // In this order: manifests first, so that one that is there has its files.
-        for file in &report.deleted {
-            if !file.starts_with(FileKind::Manifest.dir()) {
-                break;
+        let (mut manifests, mut files, mut slots) = (Vec::new(), Vec::new(), Vec::new());
+        for file in report.deleted.iter().cloned() {
+            match file.split_once('/').map(|(dir, _)| dir) {
+                Some(LOG_DIR) => slots.push(file),
+                Some(dir) if dir == FileKind::Manifest.dir() => manifests.push(file),
+                _ => files.push(file),
             }
-            self.blobs().delete(file).await?;
         }
-        let deletes = report.deleted.iter().map(|file| async move {
-            if file.starts_with(LOG_DIR) {
-                self.claims().delete(file).await
-            } else {
-                self.blobs().delete(file).await
+        // Manifests first, so that one that is there has its files.
+        for files in [manifests, files] {
+            let deletes = files.into_iter().map(|file| {
+                let blobs = Arc::clone(self.blobs());
+                async move { blobs.delete(&file).await }
+            });
+            futures::stream::iter(deletes).buffer_unordered(CONCURRENT).try_collect::<()>().await?;
+        }
+        // Slots in ascending order, one after the other: commits rely on it.
+        for file in slots {
+            if file == slot_path(0) {
+                self.claims().claim(CUT_MARK, Bytes::new()).await?;
             }
-        });
-        futures::stream::iter(deletes).buffer_unordered(CONCURRENT).try_collect::<()>().await?;
+            self.claims().delete(&file).await?;
+        }
         Ok(report)
     }
 

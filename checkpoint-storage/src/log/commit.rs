@@ -4,7 +4,7 @@ use std::fmt;
 use std::num::NonZeroUsize;
 
 use strandline_checkpoint_protocol::{
-    CheckpointKind, CommitRight, LogClient, LogOutcome, LogStep, Misuse, Token,
+    CheckpointKind, CommitRight, LogClient, LogEntry, LogOutcome, LogStep, Misuse, Token,
 };
 use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
 
@@ -46,8 +46,10 @@ pub struct CommitLog {
     pub(super) pending: Option<LogStep>,
     /// The token of a create without an answer.
     pub(super) unsettled: Option<Token>,
-    /// The slot read or written last, and its checksum.
-    pub(super) chained: Option<(u64, u64)>,
+    /// The slot read or written last, and its checksum if it has one.
+    pub(super) last: Option<(u64, Option<u64>)>,
+    /// The entry that was created by this coordinator and is not confirmed, with what was in the slot before.
+    pub(super) created: Option<(LogEntry, Option<u64>)>,
     /// The checkpoints that the log names, in any order.
     pub(super) known: Vec<CompletedCheckpoint>,
     /// Why the checkpoint under way was taken.
@@ -97,7 +99,8 @@ impl CommitLog {
             client: LogClient::new(options.holder),
             pending: None,
             unsettled: None,
-            chained: None,
+            last: None,
+            created: None,
             known: Vec::new(),
             kind: None,
             term: 0,

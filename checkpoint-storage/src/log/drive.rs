@@ -1,4 +1,11 @@
 //! What the protocol's [`LogClient`] asks of the store, done.
+//!
+//! # Whether a created slot counts
+//! Slots are [deleted](crate::Storage::sweep) in ascending order, and never the two highest. So whoever creates slot *s*, and
+//! afterwards still finds in slot *s* - 1 what was there before, has not filled a slot anew that had been filled and deleted: for then
+//! *s* - 1 would have been deleted before it, and what anyone may have created there since has another token. Before slot 0 is deleted a
+//! mark is set, which whoever creates slot 0 looks for. Only single objects are read for this: a listing may be torn by what goes on while
+//! it is made.
 
 use std::time::Duration;
 
@@ -9,12 +16,14 @@ use super::commit::CommitLog;
 use super::history::worst_case;
 use super::read::{Slot, read_slot, tail};
 use super::record::{Record, chain};
-use crate::ClaimOutcome;
-use crate::name::{FileKind, FileName, slot_path};
+use crate::name::{CUT_MARK, FileKind, FileName, slot_path};
+use crate::{ClaimOutcome, Storage};
 
 /// How many creates of unknown outcome in one call are settled before the call gives up.
 const UNKNOWN_CREATES: u32 = 6;
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
+/// How often the end of the log is looked for that must be there.
+const LOOKS: u32 = 8;
 
 impl CommitLog {
     /// Answers the machine's questions until it is done.
@@ -32,7 +41,11 @@ impl CommitLog {
                     return Ok(outcome);
                 }
                 Some(LogStep::Tail) => {
-                    let entry = self.tail_entry().await?;
+                    let entry = match self.created.clone() {
+                        Some((entry, before)) => Some(self.confirm(entry, before).await?),
+                        None => self.tail_entry().await?,
+                    };
+                    self.created = None;
                     self.client.on_tail(entry.as_ref())
                 }
                 Some(LogStep::Read(slot)) => {
@@ -48,16 +61,40 @@ impl CommitLog {
         }
     }
 
+    /// The entry that the machine may take for the end of the log once `entry` was created: `entry` itself if it counts, else the real
+    /// one.
+    async fn confirm(&mut self, entry: LogEntry, before: Option<u64>) -> Result<LogEntry> {
+        let counts = match entry.slot.checked_sub(1) {
+            None => self.storage.claims().read(CUT_MARK, 0).await?.is_none(),
+            Some(slot) => match read_slot(&self.storage, slot).await? {
+                Slot::Readable(file, _) => before == Some(chain(&file)),
+                Slot::Unreadable(chain, _) => before == chain,
+                Slot::Missing => false,
+            },
+        };
+        if counts {
+            return Ok(entry);
+        }
+        for _ in 0..LOOKS {
+            match self.tail_entry().await? {
+                Some(tail) if tail.slot > entry.slot && tail.floor > entry.slot => return Ok(tail),
+                _ => tokio::task::yield_now().await,
+            }
+        }
+        // Somebody took over long ago, whom the listing does not show.
+        Ok(worst_case(entry.slot + 1, entry.slot + 1, self.client.view().term()))
+    }
+
     async fn tail_entry(&mut self) -> Result<Option<LogEntry>> {
         let Ok(tail) = tail(&self.storage).await? else {
-            return self.check_new().await.map(|()| None);
+            return check_new(&self.storage).await.map(|()| None);
         };
         match tail.content {
-            Slot::Readable(file, record) => {
-                self.note(&file, &record);
+            Slot::Readable(_, record) => {
+                self.note(&record);
                 Ok(Some(record.entry))
             }
-            Slot::Unreadable(error) if !tail.certain && self.client.term().is_none() => Err(Error::corrupt(
+            Slot::Unreadable(_, error) if !tail.certain && self.client.term().is_none() => Err(Error::corrupt(
                 "the end of the commit log cannot be read, nor anything before it, so it is unknown which checkpoints \
                  exist; restore the file from a copy, or start with another storage",
             )
@@ -68,34 +105,23 @@ impl CommitLog {
         }
     }
 
-    /// An empty log is that of a new storage, or it was lost.
-    async fn check_new(&self) -> Result<()> {
-        let manifests = self.storage.blobs().list(FileKind::Manifest.dir()).await?;
-        let Some(manifest) =
-            manifests.iter().find_map(|file| FileName::parse(FileKind::Manifest, &file.name))
-        else {
-            return Ok(());
-        };
-        Err(Error::corrupt(
-            "the commit log is gone although manifests are there, so it is unknown which checkpoints exist; restore the \
-             files in log/ from a copy, or start with another storage",
-        )
-        .with("storage", self.storage.uri())
-        .with("file", manifest.path()))
-    }
-
     async fn read_entry(&mut self, slot: u64) -> Result<Option<LogEntry>> {
         let lost = match read_slot(&self.storage, slot).await? {
             Slot::Readable(file, record) => {
                 if self.unsettled == Some(record.entry.token) {
                     // It is ours, but the call that created it failed: have it made durable before it counts.
                     self.storage.claims().claim(&slot_path(slot), file.clone()).await?;
+                    self.created = Some((record.entry.clone(), record.previous));
                     self.unsettled = None;
                 }
-                self.note(&file, &record);
+                self.last = Some((slot, Some(chain(&file))));
+                self.note(&record);
                 return Ok(Some(record.entry));
             }
-            Slot::Unreadable(_) => true,
+            Slot::Unreadable(chain, _) => {
+                self.last = Some((slot, chain));
+                true
+            }
             Slot::Missing => match tail(&self.storage).await? {
                 Ok(tail) => tail.floor <= slot && slot < tail.top,
                 Err(_) => false,
@@ -107,10 +133,11 @@ impl CommitLog {
     async fn create(&mut self, entry: &LogEntry, unknown: &mut u32) -> Result<CreateResult> {
         let is_checkpoint = matches!(entry.kind, EntryKind::Checkpoint { .. });
         let before = entry.slot.checked_sub(1);
+        let previous = self.last.filter(|&(slot, _)| Some(slot) == before).and_then(|(_, chain)| chain);
         let record = Record {
             entry: entry.clone(),
             kind: self.kind.filter(|_| is_checkpoint),
-            previous: self.chained.filter(|&(slot, _)| Some(slot) == before).map(|(_, chain)| chain),
+            previous,
             carried: self
                 .known
                 .iter()
@@ -124,14 +151,14 @@ impl CommitLog {
         }
         self.unsettled = Some(entry.token);
         match self.storage.claims().claim(&slot_path(entry.slot), file.clone()).await {
-            Ok(outcome) => {
-                if outcome == ClaimOutcome::Created {
-                    self.note(&file, &record);
-                    self.unsettled = None;
-                    return Ok(CreateResult::Created);
-                }
-                Ok(CreateResult::Exists)
+            Ok(ClaimOutcome::Created) => {
+                self.last = Some((entry.slot, Some(chain(&file))));
+                self.note(&record);
+                self.created = Some((entry.clone(), previous));
+                self.unsettled = None;
+                Ok(CreateResult::Created)
             }
+            Ok(ClaimOutcome::Exists) => Ok(CreateResult::Exists),
             Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::Invalid) => Err(e),
             Err(e) => {
                 *unknown += 1;
@@ -145,12 +172,27 @@ impl CommitLog {
     }
 
     /// Remembers what the log says beyond what the machine knows of it.
-    fn note(&mut self, file: &[u8], record: &Record) {
-        self.chained = Some((record.entry.slot, chain(file)));
+    fn note(&mut self, record: &Record) {
         for completed in record.carried.iter().cloned().chain(record.completed()) {
             if !self.known.iter().any(|known| known.slot == completed.slot) {
                 self.known.push(completed);
             }
         }
     }
+}
+
+/// An empty log is that of a new storage, or it was lost.
+async fn check_new(storage: &Storage) -> Result<()> {
+    let manifests = storage.blobs().list(FileKind::Manifest.dir()).await?;
+    let manifest = manifests.iter().find_map(|file| FileName::parse(FileKind::Manifest, &file.name));
+    let cut = storage.claims().read(CUT_MARK, 0).await?;
+    let Some(file) = manifest.map(|name| name.path()).or(cut.map(|_| CUT_MARK.into())) else {
+        return Ok(());
+    };
+    Err(Error::corrupt(
+        "the commit log is gone although there was one, so it is unknown which checkpoints exist; restore the \
+         files in log/ from a copy, or start with another storage",
+    )
+    .with("storage", storage.uri())
+    .with("file", file))
 }

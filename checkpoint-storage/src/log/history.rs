@@ -34,7 +34,7 @@ pub struct History {
     /// The highest slot that is there.
     pub(crate) top: Option<u64>,
     pub(crate) last_checkpoint: Option<CheckpointId>,
-    /// Slots that are there and do not count.
+    /// Slots that are there, do not count, and may be deleted, in ascending order.
     pub(crate) dead: Vec<u64>,
     /// Files in the directory of the log that are no slots.
     pub(crate) other: Vec<String>,
@@ -84,7 +84,8 @@ impl History {
         let Tail { top, floor, content, slots: listed, other, .. } = tail;
         slots.insert(top, content);
         let mut history = Self { top: Some(top), other, ..Self::default() };
-        history.dead = listed.range(..floor).copied().collect();
+        // The two highest stay: whether the highest counts is seen by the one before it.
+        history.dead = listed.range(..floor.min(top.saturating_sub(1))).copied().collect();
         let expected = remembered(&slots);
         let (mut view, mut newest) = (LogView::starting_at(floor), None);
         let mut kinds = BTreeMap::new();
@@ -99,7 +100,7 @@ impl History {
                     }
                     replaced(slot)
                 }
-                Slot::Unreadable(error) => error,
+                Slot::Unreadable(_, error) => error,
                 Slot::Missing => gone(slot),
             };
             history.unreadable.push(UnreadableSlot { slot, error });
@@ -133,7 +134,7 @@ async fn read_down(storage: &Storage, tail: &Tail) -> Result<BTreeMap<u64, Slot>
 fn remembered(slots: &BTreeMap<u64, Slot>) -> BTreeMap<u64, u64> {
     let of = |(&slot, content): (&u64, &Slot)| match content {
         Slot::Readable(_, record) => Some((slot.checked_sub(1)?, record.previous?)),
-        Slot::Unreadable(_) | Slot::Missing => None,
+        Slot::Unreadable(..) | Slot::Missing => None,
     };
     slots.iter().filter_map(of).collect()
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use strandline_state_api::{Error, ErrorKind, Result};
 
-use super::record::Record;
+use super::record::{Record, chain};
 use crate::Storage;
 use crate::name::{LOG_DIR, parse_slot, slot_path};
 
@@ -31,23 +31,24 @@ pub(crate) async fn list(storage: &Storage) -> Result<Listing> {
 #[derive(Debug)]
 pub(super) enum Slot {
     Readable(Bytes, Box<Record>),
-    Unreadable(Error),
+    /// With its [checksum](chain), unless it is too long to be read.
+    Unreadable(Option<u64>, Error),
     Missing,
 }
 
 /// Reads a slot. Damage is an answer; a newer format and a store that fails are errors.
 pub(super) async fn read_slot(storage: &Storage, slot: u64) -> Result<Slot> {
     let path = slot_path(slot);
-    let read = match storage.claims().read(&path, Record::LIMIT).await {
-        Ok(Some(file)) => {
-            Record::decode(slot, &file, &path).map(|record| Slot::Readable(file, Box::new(record)))
-        }
+    let file = match storage.claims().read(&path, Record::LIMIT).await {
+        Ok(Some(file)) => file,
         Ok(None) => return Ok(Slot::Missing),
-        Err(e) => Err(e),
+        Err(e) if e.kind() == ErrorKind::Corrupt => return Ok(Slot::Unreadable(None, e)),
+        Err(e) => return Err(e),
     };
-    match read {
-        Err(e) if e.kind() == ErrorKind::Corrupt => Ok(Slot::Unreadable(e)),
-        read => read,
+    match Record::decode(slot, &file, &path) {
+        Ok(record) => Ok(Slot::Readable(file, Box::new(record))),
+        Err(e) if e.kind() == ErrorKind::Corrupt => Ok(Slot::Unreadable(Some(chain(&file)), e)),
+        Err(e) => Err(e),
     }
 }
 
@@ -71,7 +72,7 @@ pub(super) async fn tail(storage: &Storage) -> Result<Result<Tail, Vec<String>>>
         let content = read_slot(storage, top).await?;
         let (floor, certain) = match &content {
             Slot::Readable(_, record) => (record.entry.floor, true),
-            Slot::Unreadable(_) => floor_below(storage, &slots, top).await?,
+            Slot::Unreadable(..) => floor_below(storage, &slots, top).await?,
             // Someone wrote above it, and cut the log, since it was listed.
             Slot::Missing => continue,
         };

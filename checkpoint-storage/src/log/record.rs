@@ -67,7 +67,7 @@ pub(crate) struct Record {
     pub(crate) entry: LogEntry,
     /// Why the checkpoint was taken, if it is the entry of one.
     pub(crate) kind: Option<CheckpointKind>,
-    /// The checksum of the slot before, as the writer read it; `None` when there was none or it was damaged.
+    /// The checksum of the slot before, as the writer read it; `None` when there was none.
     pub(crate) previous: Option<u64>,
     /// The savepoints whose slots lie below the floor, oldest first: so the log can be cut and still name them.
     pub(crate) carried: Vec<CompletedCheckpoint>,

@@ -123,3 +123,18 @@ async fn a_look_into_segments_finds_what_hashes_cannot() {
         assert_eq!(bad_files, [0, 1]);
     }
 }
+
+/// Calls go into tasks of a runtime with threads.
+#[test]
+fn futures_can_be_sent_to_other_threads() {
+    fn sent<T: Send>(_: T) {}
+    let storage = strandline_checkpoint_storage::Storage::in_memory().unwrap();
+    sent(storage.recover(RecoverOptions::default()));
+    sent(storage.sweep());
+    sent(async move {
+        let mut log = claim(&storage).await.log;
+        let manifest = manifest_with(&storage, 1, 1, &[]).await;
+        log.commit_alone(&manifest).await.unwrap();
+        log.check().await.unwrap();
+    });
+}

@@ -1,5 +1,7 @@
 //! Lost answers and crashes at every single operation, and coordinators that race.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use strandline_checkpoint_storage::faults::{Fault, Faults};
 use strandline_checkpoint_storage::{CommitLog, CommitLogOptions, RecoverOptions, Storage};
 use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
@@ -66,12 +68,12 @@ async fn a_crash_at_any_operation_leaves_the_old_checkpoint_or_the_new_one() {
                 next.log.commit_alone(&manifest).await.unwrap();
                 plain.sweep().await.unwrap();
                 assert_eq!(existing(&plain).await, [id], "{what}");
-                // A manifest, its segment, its slot, and nothing else.
+                // A manifest, its segment, its slot and the one before, and nothing else.
                 let mut left = 0;
                 for dir in ["segments", "manifest", "log"] {
                     left += plain.blobs().list(dir).await.unwrap().len();
                 }
-                assert_eq!(left, 3, "{what}");
+                assert_eq!(left, 4, "{what}");
             }
         }
     }
@@ -226,11 +228,11 @@ async fn a_stale_coordinator_does_not_believe_in_a_slot_that_was_deleted() {
         }
         // The slot that it takes for the next is free again.
         let slots = storage.claims().list("log").await.unwrap();
-        assert_eq!(slots.len(), 1, "{slots:?}");
+        assert_eq!(slots.len(), 2, "{slots:?}");
         let manifest = manifest_with(&storage, 1, 2, &[b"stale"]).await;
         assert_eq!(stale.commit_alone(&manifest).await.unwrap_err().kind(), ErrorKind::Fenced);
         // It did create it. Nobody looks there, and the sweep takes it, with its manifest and segment.
-        assert_eq!(storage.claims().list("log").await.unwrap().len(), 2);
+        assert_eq!(storage.claims().list("log").await.unwrap().len(), 3);
         let history = storage.history().await.unwrap();
         assert_eq!(history.completed.len(), 1);
         assert_eq!((history.latest().unwrap().checkpoint, history.unreadable.len()), (CheckpointId(19), 0));
@@ -242,13 +244,16 @@ async fn a_stale_coordinator_does_not_believe_in_a_slot_that_was_deleted() {
 #[test]
 fn coordinators_that_race_never_complete_a_checkpoint_twice() {
     let dir = tempfile::TempDir::new().unwrap();
-    let coordinate = |rounds: u64| {
+    let (goal, completed) = (cases(20) as usize, std::sync::atomic::AtomicUsize::new(0));
+    let coordinate = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let storage = Storage::in_dir(dir.path()).unwrap();
         runtime.block_on(async {
             let mut told = Vec::new();
-            for _ in 0..rounds {
+            while completed.load(Relaxed) < goal {
                 let mut claimed = claim_keeping(&storage, 2).await;
+                // Others cut the log all the time: that must not look like damage.
+                assert!(claimed.history.unreadable.is_empty(), "{:?}", claimed.history);
                 for id in claimed.next_checkpoint().0.. {
                     let term = claimed.log.term();
                     match claimed
@@ -256,7 +261,10 @@ fn coordinators_that_race_never_complete_a_checkpoint_twice() {
                         .commit_alone(&manifest_with(&storage, term, id, &[&term.to_le_bytes()]).await)
                         .await
                     {
-                        Ok(committed) => told.push(committed.completed),
+                        Ok(committed) => {
+                            completed.fetch_add(1, Relaxed);
+                            told.push(committed.completed);
+                        }
                         Err(e) => {
                             assert_eq!(e.kind(), ErrorKind::Fenced, "{e}");
                             break;
@@ -272,11 +280,10 @@ fn coordinators_that_race_never_complete_a_checkpoint_twice() {
         })
     };
     let mut told: Vec<_> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| coordinate(cases(25)))).collect();
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(coordinate)).collect();
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
     told.sort_by_key(|completed| completed.slot);
-    assert!(told.len() > 20, "{}", told.len());
     for pair in told.windows(2) {
         assert!(pair[0].slot < pair[1].slot && pair[0].checkpoint < pair[1].checkpoint, "{pair:?}");
         assert!(pair[0].term <= pair[1].term, "{pair:?}");
@@ -284,4 +291,32 @@ fn coordinators_that_race_never_complete_a_checkpoint_twice() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let latest = runtime.block_on(existing(&Storage::in_dir(dir.path()).unwrap())).pop();
     assert_eq!(latest, told.last().map(|completed| completed.checkpoint.0));
+}
+
+#[tokio::test]
+async fn sleepers_in_the_deleted_part_of_the_log_do_not_believe_each_other() {
+    for (_dir, storage) in open_all() {
+        // Each falls asleep before another slot.
+        let mut sleepers = Vec::new();
+        for id in 1..6 {
+            let mut log = claim(&storage).await.log;
+            let term = log.term();
+            log.commit_alone(&manifest_with(&storage, term, id, &[]).await).await.unwrap();
+            sleepers.push(log);
+        }
+        let mut last = claim(&storage).await.log;
+        for id in 6..9 {
+            last.commit_alone(&manifest_with(&storage, last.term(), id, &[]).await).await.unwrap();
+        }
+        storage.sweep().await.unwrap();
+        // In the order of their slots, so that each finds what the one before it created.
+        for log in &mut sleepers {
+            let manifest = manifest_with(&storage, log.term(), 9, &[]).await;
+            assert_eq!(log.commit_alone(&manifest).await.unwrap_err().kind(), ErrorKind::Fenced);
+        }
+        let history = storage.history().await.unwrap();
+        assert_eq!((history.completed.len(), history.unreadable.len()), (1, 0));
+        assert_eq!(history.latest().unwrap().checkpoint, CheckpointId(8));
+        last.commit_alone(&manifest_with(&storage, last.term(), 9, &[]).await).await.unwrap();
+    }
 }

@@ -19,8 +19,10 @@ fn golden() -> PathBuf {
 
 fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
-    for dir in std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()) {
-        for file in std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()) {
+    for path in std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()) {
+        let within = |dir| std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let found: Vec<PathBuf> = if path.is_dir() { within(&path) } else { vec![path] };
+        for file in found {
             let name = file.strip_prefix(root).unwrap().to_string_lossy().into_owned();
             files.insert(name, std::fs::read(&file).unwrap());
         }

@@ -8,4 +8,5 @@ mod common;
 mod damage;
 mod faulty;
 mod golden;
+mod sleeper;
 mod sweeping;

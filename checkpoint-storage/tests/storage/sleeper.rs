@@ -1,0 +1,62 @@
+//! A coordinator that falls asleep at the worst instant: after it has looked, before it creates.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use strandline_checkpoint_storage::{ClaimOutcome, ClaimStore, Listed, Storage};
+use strandline_state_api::{CheckpointId, Result};
+
+use crate::common::{claim, manifest_with, open_all};
+
+/// Another coordinator lives its whole life before the first claim is done.
+#[derive(Debug)]
+struct Sleepy {
+    storage: Storage,
+    meanwhile: Mutex<Option<u64>>,
+}
+
+#[async_trait]
+impl ClaimStore for Sleepy {
+    async fn claim(&self, path: &str, bytes: Bytes) -> Result<ClaimOutcome> {
+        let checkpoints = self.meanwhile.lock().unwrap().take();
+        if let Some(checkpoints) = checkpoints {
+            let mut other = claim(&self.storage).await.log;
+            for id in 1..=checkpoints {
+                other.commit_alone(&manifest_with(&self.storage, 1, id, &[b"other"]).await).await?;
+                self.storage.sweep().await?;
+            }
+        }
+        self.storage.claims().claim(path, bytes).await
+    }
+
+    async fn read(&self, path: &str, limit: u64) -> Result<Option<Bytes>> {
+        self.storage.claims().read(path, limit).await
+    }
+
+    async fn list(&self, dir: &str) -> Result<Vec<Listed>> {
+        self.storage.claims().list(dir).await
+    }
+
+    async fn delete(&self, path: &str) -> Result<()> {
+        self.storage.claims().delete(path).await
+    }
+}
+
+#[tokio::test]
+async fn who_sleeps_before_the_first_slot_does_not_begin_a_second_log() {
+    for checkpoints in [0, 1, 2, 9] {
+        for (_dir, storage) in open_all() {
+            let sleepy = Sleepy { storage: storage.clone(), meanwhile: Mutex::new(Some(checkpoints)) };
+            let asleep = Storage::from_parts("sleepy", Arc::clone(storage.blobs()), Arc::new(sleepy));
+            let mut claimed = claim(&asleep).await;
+            assert_eq!((claimed.log.term(), claimed.next_checkpoint().0), (2, checkpoints + 1));
+            assert_eq!(claimed.history.latest().map_or(0, |latest| latest.checkpoint.0), checkpoints);
+            let manifest = manifest_with(&storage, 2, checkpoints + 1, &[]).await;
+            claimed.log.commit_alone(&manifest).await.unwrap();
+            let history = storage.history().await.unwrap();
+            assert!(history.unreadable.is_empty(), "{history:?}");
+            assert_eq!(history.latest().unwrap().checkpoint, CheckpointId(checkpoints + 1));
+        }
+    }
+}
