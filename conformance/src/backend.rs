@@ -7,6 +7,7 @@ pub mod increments;
 pub mod lists;
 pub mod maps;
 pub mod model;
+pub mod portability;
 pub mod registration;
 pub mod rescales;
 pub mod restores;

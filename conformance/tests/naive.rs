@@ -4,7 +4,10 @@
 
 #[path = "naive/mod.rs"]
 mod naive;
+#[path = "naive/written.rs"]
+mod written;
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use naive::{Broken, Flaw, NaiveFactory};
@@ -63,4 +66,11 @@ fn the_model_notices_every_flaw_in_random_programs() {
     for (flaw, _) in FLAWS.into_iter().filter(|(flaw, _)| *flaw != Flaw::UnclaimedDropped) {
         assert!(fails(flaw, "model::random_programs"), "the model does not notice {flaw:?}");
     }
+}
+
+#[test]
+fn every_case_is_in_the_list() {
+    let listed: BTreeSet<_> =
+        backend_cases::<NaiveFactory>().iter().map(|case| case.name.to_owned()).collect();
+    assert_eq!(listed, written::written("backend", "(subject: &Subject<F>) {"));
 }

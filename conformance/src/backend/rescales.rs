@@ -51,7 +51,7 @@ pub fn up_and_down<F: BackendFactory>(subject: &Subject<F>) {
             let (mut world, _) = restored
                 .unwrap_or_else(|e| panic!("subtask {subtask} of {parallelism}, round {round}: {e:?}"));
             for increment in 0..3 {
-                shake_range(&mut world, 720 + round * 10 + increment, 120);
+                world.shake_own(720 + round * 10 + increment, 120);
                 let taken = world.snapshot(SnapshotKind::Incremental);
                 if increment == 2 {
                     world.check_snapshot(&taken).unwrap();
@@ -77,22 +77,11 @@ pub fn a_full_snapshot_after_a_rescale_stands_alone<F: BackendFactory>(subject: 
         let range = KeyGroupRange::of_subtask(subtask, 3);
         let store = Arc::clone(&old.store);
         let (mut world, _) = World::restored(subject, range, store, &snapshots, &contents, old.last).unwrap();
-        shake_range(&mut world, 791, 20);
+        world.shake_own(791, 20);
         let taken = world.snapshot(SnapshotKind::Full);
         merged = merged.union(taken.contents);
         alone.push(taken.snapshot);
     }
     old.store.keep_only(alone.iter().flat_map(|s| &s.parts).map(|part| &part.segment.name));
     check_restored(subject, &old.store, KeyGroupRange::ALL, &alone, &merged).unwrap();
-}
-
-/// [`World::shake`] with only those operations that belong to the subtask.
-fn shake_range<F: BackendFactory>(world: &mut World<F>, seed: u64, count: usize) {
-    let mut rng = fastrand::Rng::with_seed(seed);
-    for _ in 0..count {
-        let op = crate::world::Op::any(&mut rng);
-        if op.key().is_none_or(|key| world.range.contains(group_of(key))) {
-            world.apply_all([op]);
-        }
-    }
 }

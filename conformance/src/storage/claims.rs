@@ -3,7 +3,7 @@
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use strandline_checkpoint_storage::{ClaimOutcome, LOG_DIR, slot_path};
+use strandline_checkpoint_storage::{ClaimOutcome, LOG_DIR, Storage, slot_path};
 use strandline_state_api::ErrorKind;
 
 use super::StorageSubject;
@@ -64,30 +64,45 @@ pub fn of_eight_threads_one_wins(subject: &StorageSubject) {
     let open = subject.place();
     let rounds = programs(60);
     let barrier = Barrier::new(THREADS.into());
-    let wins = |who: u8| {
+    // What goes wrong is told at the end: a thread that panics would leave the others waiting for it.
+    let wins = |who: u8| -> Vec<Result<u64, String>> {
         let storage = open();
-        let mut won = Vec::new();
-        for round in 0..rounds {
-            let path = slot_path(round);
-            barrier.wait();
-            let outcome = wait(storage.claims().claim(&path, content(who).into())).unwrap();
-            let found = wait(storage.claims().read(&path, LEN as u64)).unwrap();
-            let found = found.expect("whoever lost finds what the winner wrote");
-            assert_eq!(found.len(), LEN, "slot {round} shows before it is whole");
-            assert!(found.iter().all(|byte| *byte == found[0]), "slot {round} has two contents");
-            assert_eq!(outcome == ClaimOutcome::Created, found[0] == who, "slot {round}");
-            won.extend((outcome == ClaimOutcome::Created).then_some(round));
-        }
-        won
+        (0..rounds)
+            .filter_map(|round| {
+                barrier.wait();
+                claim_and_look(&storage, round, who).map_err(|e| format!("slot {round}: {e}")).transpose()
+            })
+            .collect()
     };
-    let mut won: Vec<u64> = std::thread::scope(|scope| {
+    let won: Vec<_> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS).map(|who| scope.spawn(move || wins(who))).collect();
         threads.into_iter().flat_map(|thread| thread.join().expect("no thread fails")).collect()
     });
+    let mut won: Vec<u64> = won.into_iter().map(|round| round.unwrap_or_else(|e| panic!("{e}"))).collect();
     won.sort_unstable();
     assert_eq!(won, (0..rounds).collect::<Vec<_>>(), "every slot has exactly one winner");
     let listed = wait(open().claims().list(LOG_DIR)).unwrap();
     assert_eq!(listed.len() as u64, rounds, "the losers left something behind: {listed:?}");
+}
+
+/// Claims a slot and looks at it: the round, if it was won.
+fn claim_and_look(storage: &Storage, round: u64, who: u8) -> Result<Option<u64>, String> {
+    let path = slot_path(round);
+    let outcome = wait(storage.claims().claim(&path, content(who).into())).map_err(|e| e.to_string())?;
+    let found = wait(storage.claims().read(&path, LEN as u64)).map_err(|e| e.to_string())?;
+    let found = found.ok_or("whoever lost must find what the winner wrote")?;
+    let created = outcome == ClaimOutcome::Created;
+    match found.first() {
+        Some(winner) if found.len() == LEN && found.iter().all(|byte| byte == winner) => {
+            let fits = created == (*winner == who);
+            if fits {
+                Ok(created.then_some(round))
+            } else {
+                Err(format!("{who} is told {outcome:?}, {winner} is in it"))
+            }
+        }
+        _ => Err(format!("it shows {} bytes of {LEN}, or two contents", found.len())),
+    }
 }
 
 /// While a slot is created, a reader sees nothing or all of it; a list holds what was created before it was asked for.
@@ -99,9 +114,10 @@ pub fn readers_never_see_half_a_slot(subject: &StorageSubject) {
         scope.spawn(|| {
             let storage = open();
             let mut next = 0;
-            while !done.load(Ordering::Acquire) || next < rounds {
+            while next < rounds {
+                let all_are_there = done.load(Ordering::Acquire);
                 match wait(storage.claims().read(&slot_path(next), 1 << 20)).unwrap() {
-                    None => std::thread::yield_now(),
+                    None => assert!(!all_are_there, "slot {next} was created and cannot be read"),
                     Some(found) => {
                         assert!(found == content(next as u8), "slot {next} shows {} bytes", found.len());
                         let listed = wait(storage.claims().list(LOG_DIR)).unwrap();
@@ -110,13 +126,16 @@ pub fn readers_never_see_half_a_slot(subject: &StorageSubject) {
                         next += 1;
                     }
                 }
+                std::thread::yield_now();
             }
         });
         let storage = open();
         for round in 0..rounds {
-            let created =
-                wait(storage.claims().claim(&slot_path(round), content(round as u8).into())).unwrap();
-            assert_eq!(created, ClaimOutcome::Created);
+            let created = wait(storage.claims().claim(&slot_path(round), content(round as u8).into()));
+            if !matches!(created, Ok(ClaimOutcome::Created)) {
+                done.store(true, Ordering::Release);
+                panic!("slot {round} is free, and its claim is told {created:?}");
+            }
         }
         done.store(true, Ordering::Release);
     });

@@ -61,22 +61,20 @@ pub fn a_stale_coordinator_is_fenced(subject: &StorageSubject) {
 pub fn coordinators_that_claim_at_once(subject: &StorageSubject) {
     for _ in 0..programs(3) {
         let open = subject.place();
-        wait(async {
-            let claims: Vec<_> = (0..8)
-                .map(|_| {
-                    let storage = open();
-                    tokio::spawn(
-                        async move { (claim(&storage, 1).await.map(|claimed| claimed.log), storage) },
-                    )
-                })
-                .collect();
-            let mut logs = BTreeMap::new();
-            for task in claims {
-                let (log, storage) = task.await.unwrap();
-                let log = log.unwrap();
+        let claim_one = || {
+            let storage = open();
+            (wait(claim(&storage, 1)).unwrap().log, storage)
+        };
+        let mut logs = BTreeMap::new();
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(claim_one)).collect();
+            for thread in threads {
+                let (log, storage) = thread.join().expect("no thread fails");
                 let twice = logs.insert(log.term(), (log, storage));
                 assert!(twice.is_none(), "a term was claimed twice");
             }
+        });
+        wait(async {
             let highest = *logs.last_key_value().expect("eight terms").0;
             for (term, (log, storage)) in &mut logs {
                 let committed = commit(storage, log, 1, &[]).await;
@@ -96,11 +94,12 @@ pub fn coordinators_that_claim_at_once(subject: &StorageSubject) {
 pub fn coordinators_that_race(subject: &StorageSubject) {
     for _ in 0..programs(3) {
         let open = subject.place();
-        wait(async {
-            let tasks: Vec<_> = (0..4).map(|_| tokio::spawn(takes_over_and_commits(open()))).collect();
-            let mut reported: BTreeMap<u64, u64> = BTreeMap::new();
-            for task in tasks {
-                for (checkpoint, term) in task.await.unwrap() {
+        let mut reported: BTreeMap<u64, u64> = BTreeMap::new();
+        std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..4).map(|_| scope.spawn(|| wait(takes_over_and_commits(open())))).collect();
+            for thread in threads {
+                for (checkpoint, term) in thread.join().expect("no thread fails") {
                     let other = reported.insert(checkpoint, term);
                     assert!(
                         other.is_none(),
@@ -108,6 +107,8 @@ pub fn coordinators_that_race(subject: &StorageSubject) {
                     );
                 }
             }
+        });
+        wait(async {
             let terms: Vec<u64> = reported.values().copied().collect();
             assert!(terms.is_sorted(), "a lower term completed a later checkpoint: {reported:?}");
             let newest =

@@ -88,10 +88,10 @@ async fn goes_on(storage: &Storage, told: &[u64], what: &str) {
     let segments = commit(storage, &mut next.log, id, &older).await.unwrap_or_else(|e| panic!("{what}: {e}"));
     storage.sweep().await.unwrap_or_else(|e| panic!("{what}: {e}"));
     assert_eq!(existing(storage).await.unwrap(), [id], "{what}");
-    // The segments, one manifest, one file of operator state, one slot.
+    // The segments, one manifest, one file of operator state; of the log its end: the newest slot and at most the one before.
     let (files, slots) = (files(storage).await.unwrap(), storage.claims().list(LOG_DIR).await.unwrap());
     assert_eq!(files.len(), segments.len() + 2, "{what}: the sweep left {files:?}");
-    assert_eq!(slots.len(), 1, "{what}: the sweep left {slots:?}");
+    assert!(slots.len() <= 2, "{what}: the sweep left {slots:?}");
 }
 
 /// One operation fails, done or not done, and the process lives: asking again settles it, and each checkpoint completes

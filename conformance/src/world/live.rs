@@ -100,6 +100,14 @@ impl<F: BackendFactory> World<F> {
         self.apply_all((0..count).map(|_| Op::any(&mut rng)));
     }
 
+    /// The same without those that belong to other subtasks.
+    pub(crate) fn shake_own(&mut self, seed: u64, count: usize) {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let range = self.range;
+        let own = |op: &Op| op.key().is_none_or(|key| range.contains(group_of(key)));
+        self.apply_all((0..count).map(|_| Op::any(&mut rng)).filter(own));
+    }
+
     /// Compares the backend with the model.
     pub(crate) fn check(&mut self) -> Result<(), Failure> {
         self.contents.check_tables(&mut self.backend, &self.states, self.range)?;

@@ -1,0 +1,51 @@
+//! The behaviour suite of `strandline-conformance`, with the usual options and with extreme ones.
+
+#[path = "../../conformance/tests/naive/mod.rs"]
+#[allow(missing_docs, unreachable_pub)]
+mod naive;
+
+use strandline_backend_memory::{MemoryBackendFactory, MemoryOptions};
+use strandline_conformance::Subject;
+use strandline_conformance::backend::portability::from_one_backend_to_another;
+
+strandline_conformance::backend_tests!(MemoryBackendFactory::default());
+
+fn with(change: impl FnOnce(&mut MemoryOptions)) -> MemoryBackendFactory {
+    let mut factory = MemoryBackendFactory::default();
+    change(&mut factory.options);
+    factory
+}
+
+/// Deltas pile up, and are never folded unless a full snapshot is asked for.
+mod never_folds {
+    use super::with;
+
+    strandline_conformance::backend_tests!(with(|options| {
+        options.fold_ratio = f64::INFINITY;
+        options.max_deltas = usize::MAX;
+        options.full_share = 2.0;
+    }));
+}
+
+/// Every delta is folded at once.
+mod always_folds {
+    use super::with;
+    use strandline_conformance::Capabilities;
+
+    strandline_conformance::backend_tests!(
+        with(|options| {
+            options.max_deltas = 0;
+            options.full_share = 2.0;
+        }),
+        // Folding writes the whole base again.
+        Capabilities { incremental: false, ..Capabilities::default() }
+    );
+}
+
+#[test]
+fn snapshots_move_to_another_backend_and_back() {
+    let memory = Subject::new(MemoryBackendFactory::default());
+    let naive = Subject::new(naive::NaiveFactory).with_capabilities(naive::NaiveFactory::CAPABILITIES);
+    from_one_backend_to_another(&memory, &naive);
+    from_one_backend_to_another(&naive, &memory);
+}
