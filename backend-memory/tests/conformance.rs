@@ -1,5 +1,7 @@
 //! The behaviour suite of `strandline-conformance`, with the usual options and with extreme ones.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "../../conformance/tests/naive/mod.rs"]
 #[allow(missing_docs, unreachable_pub)]
 mod naive;

@@ -1,5 +1,7 @@
 //! The behaviour suite of `strandline-conformance`, on a local disk and in memory.
 
+#![allow(clippy::unwrap_used)]
+
 use strandline_checkpoint_storage::Storage;
 
 mod memory {

@@ -136,6 +136,7 @@ macro_rules! __backend_cases {
                 several_snapshots_in_flight
                 several_snapshots_wait_to_be_written
                 a_writer_on_another_thread
+                a_state_registered_under_way
                 checkpoint_ids_rise
                 the_writer_is_taken_once
                 a_snapshot_describes_itself
@@ -150,6 +151,7 @@ macro_rules! __backend_cases {
             }
             faults {
                 a_failed_commit_loses_nothing
+                a_failed_read_loses_nothing
                 many_failed_commits_in_a_row
                 a_failed_commit_before_others_that_are_prepared
                 an_aborted_snapshot_breaks_no_later_one

@@ -7,16 +7,18 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use strandline_state_api::format::MemorySegments;
 use strandline_state_api::{
-    CheckpointId, Error, ErrorKind, KeyHash, Result, SegmentName, SegmentRef, SegmentStore,
+    CheckpointId, Error, ErrorKind, KeyHash, KeyedSnapshot, Result, SegmentName, SegmentRef, SegmentStore,
 };
 
-/// How a [`put`](SegmentStore::put) fails.
+/// How a store fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PutFault {
-    /// Nothing is stored.
-    Refused,
-    /// The bytes are stored, but the caller is told that they are not: the answer was lost.
-    AnswerLost,
+pub enum StoreFault {
+    /// A put stores nothing.
+    PutRefused,
+    /// A put stores the bytes, but the caller is told that it did not: the answer was lost.
+    PutAnswerLost,
+    /// A read finds the store away.
+    ReadRefused,
 }
 
 /// A [`SegmentStore`] in memory that fails when it is told to, and whose segments can be damaged.
@@ -33,11 +35,11 @@ pub struct FaultySegments {
 
 #[derive(Clone, Copy, Debug)]
 struct Plan {
-    /// Puts that still succeed.
+    /// Operations that still succeed.
     after: usize,
-    /// Puts that then fail.
+    /// Operations that then fail.
     count: usize,
-    fault: PutFault,
+    fault: StoreFault,
 }
 
 impl FaultySegments {
@@ -46,12 +48,12 @@ impl FaultySegments {
         Self::default()
     }
 
-    /// Lets `after` puts succeed, then fails `count` of them.
-    pub fn fail_puts(&self, after: usize, count: usize, fault: PutFault) {
+    /// Of the operations that `fault` is about, lets `after` succeed, then fails `count`.
+    pub fn fail(&self, after: usize, count: usize, fault: StoreFault) {
         *self.plan() = Some(Plan { after, count, fault });
     }
 
-    /// No put fails any more.
+    /// Nothing fails any more.
     pub fn heal(&self) {
         *self.plan() = None;
     }
@@ -84,10 +86,12 @@ impl FaultySegments {
         self.segments.segments().iter().map(|segment| segment.len).sum()
     }
 
-    /// Deletes every segment that is not in `kept`.
-    pub fn keep_only<'a>(&self, kept: impl IntoIterator<Item = &'a SegmentName> + Clone) {
+    /// Deletes every segment that none of these snapshots needs.
+    pub fn keep_only<'a>(&self, snapshots: impl IntoIterator<Item = &'a KeyedSnapshot>) {
+        let parts = snapshots.into_iter().flat_map(|snapshot| &snapshot.parts);
+        let kept: BTreeSet<&SegmentName> = parts.map(|part| &part.segment.name).collect();
         for segment in self.segments.segments() {
-            if !kept.clone().into_iter().any(|name| *name == segment.name) {
+            if !kept.contains(&segment.name) {
                 self.segments.remove(&segment.name);
             }
         }
@@ -97,10 +101,10 @@ impl FaultySegments {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The fault that the next put suffers.
-    fn next_fault(&self) -> Option<PutFault> {
+    /// The fault that the next operation, a read or a put, suffers.
+    fn next_fault(&self, read: bool) -> Option<StoreFault> {
         let mut slot = self.plan();
-        let plan = slot.as_mut()?;
+        let plan = slot.as_mut().filter(|plan| read == (plan.fault == StoreFault::ReadRefused))?;
         if plan.after > 0 {
             plan.after -= 1;
             return None;
@@ -114,8 +118,8 @@ impl FaultySegments {
 #[async_trait]
 impl SegmentStore for FaultySegments {
     async fn put(&self, bytes: Vec<u8>) -> Result<SegmentRef> {
-        let fault = self.next_fault();
-        if fault != Some(PutFault::Refused) {
+        let fault = self.next_fault(false);
+        if fault != Some(StoreFault::PutRefused) {
             let (term, checkpoint) = *self.target.lock().unwrap_or_else(PoisonError::into_inner);
             let hash = KeyHash::of_encoded(&bytes).0;
             let name = SegmentName(format!("{term:04}-{checkpoint:06}-{hash:016x}.seg"));
@@ -124,10 +128,17 @@ impl SegmentStore for FaultySegments {
                 return Ok(segment);
             }
         }
-        Err(Error::new(ErrorKind::Unavailable, "the store was told to fail"))
+        Err(told_to_fail())
     }
 
     async fn read(&self, segment: &SegmentRef, range: Range<u64>) -> Result<Vec<u8>> {
+        if self.next_fault(true).is_some() {
+            return Err(told_to_fail().with("segment", &segment.name));
+        }
         self.segments.read(segment, range).await
     }
+}
+
+fn told_to_fail() -> Error {
+    Error::new(ErrorKind::Unavailable, "the store was told to fail")
 }

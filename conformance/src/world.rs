@@ -90,6 +90,7 @@ impl From<Error> for Failure {
 }
 
 /// Compares what a backend answered with what the model says.
+#[allow(clippy::needless_pass_by_value, reason = "the callers read better")]
 pub(crate) fn same<T: PartialEq + fmt::Debug>(
     what: impl fmt::Debug,
     got: T,

@@ -49,8 +49,9 @@ fn stored<F: BackendFactory>(subject: &Subject<F>) -> (Simple<F, u64>, strandlin
 /// Another kind, codec, namespace, map key or schema version than was stored: refused, with the name of the state.
 pub fn another_type_than_was_stored_is_refused<F: BackendFactory>(subject: &Subject<F>) {
     type Register<B> = Box<dyn FnOnce(&mut B) -> Result<()>>;
+    type Case<'a, B> = (&'a str, &'a str, Register<B>);
     let (simple, snapshot) = stored(subject);
-    let cases: Vec<(&str, &str, Register<F::Backend<u64>>)> = vec![
+    let cases: Vec<Case<'_, F::Backend<u64>>> = vec![
         (
             "value",
             "codec",

@@ -1,9 +1,11 @@
 //! A snapshot holds the state at its cut: not a change before it less, not a change after it more.
 
 use strandline_state_api::{
-    BackendFactory, CheckpointId, ErrorKind, Progress, SnapshotKind, SnapshotSource, SnapshotWriter,
+    BackendFactory, CheckpointId, ErrorKind, KeyScope, Keyed, KeyedBackend, Progress, SnapshotKind,
+    SnapshotSource, SnapshotWriter, ValueDescriptor,
 };
 
+use super::simple::Simple;
 use crate::Subject;
 use crate::wait::wait;
 use crate::world::{KEYS, Op, Taken, World, same};
@@ -24,7 +26,7 @@ pub fn an_empty_backend<F: BackendFactory>(subject: &Subject<F>) {
 
 /// A backend in which nothing was registered.
 pub fn a_backend_without_states<F: BackendFactory>(subject: &Subject<F>) {
-    let mut simple = super::simple::Simple::<F, u64>::new(subject);
+    let mut simple = Simple::<F, u64>::new(subject);
     for kind in KINDS {
         let snapshot = simple.snapshot(kind).unwrap();
         let (restored, ()) = simple.restore(&[snapshot], |_| Ok(())).unwrap();
@@ -211,6 +213,35 @@ pub fn a_writer_on_another_thread<F: BackendFactory>(subject: &Subject<F>) {
             world.check_snapshot(taken).unwrap();
         }
     });
+}
+
+/// A state that is registered while a snapshot is under way is in the next one, and not in this.
+pub fn a_state_registered_under_way<F: BackendFactory>(subject: &Subject<F>) {
+    let early = ValueDescriptor::<u64>::new("early");
+    let late = ValueDescriptor::<u64>::new("a-late-one");
+    let mut simple = Simple::<F, u64>::new(subject);
+    let early_state = simple.backend.register_value(&early).unwrap();
+    for key in 0..20 {
+        KeyScope::new(&mut simple.backend, Keyed::new(&key)).value(early_state).put(key).unwrap();
+    }
+    simple.prepare(SnapshotKind::Incremental).unwrap();
+    let late_state = simple.backend.register_value(&late).unwrap();
+    for key in 0..20 {
+        let mut scope = KeyScope::new(&mut simple.backend, Keyed::new(&key));
+        scope.value(early_state).put(99).unwrap();
+        scope.value(late_state).put(key * 2).unwrap();
+    }
+    let first = simple.finish().unwrap();
+    let second = simple.snapshot(SnapshotKind::Incremental).unwrap();
+    for (snapshot, early_is, late_is) in [(first, None, None), (second, Some(99), Some(2))] {
+        let register = |b: &mut F::Backend<u64>| Ok((b.register_value(&early)?, b.register_value(&late)?));
+        let (mut restored, states) = simple.restore(&[snapshot], register).unwrap();
+        for key in 0..20 {
+            let mut scope = KeyScope::new(&mut restored.backend, Keyed::new(&key));
+            assert_eq!(scope.value(states.0).get().unwrap(), Some(&early_is.unwrap_or(key)));
+            assert_eq!(scope.value(states.1).get().unwrap().copied(), late_is.map(|times| key * times));
+        }
+    }
 }
 
 /// Ids rise; one that does not is refused and harms nothing. Without a snapshot under way there is nothing to advance.

@@ -7,12 +7,12 @@ use strandline_state_api::{
 
 use super::simple::Simple;
 use crate::Subject;
-use crate::segments::PutFault;
+use crate::segments::StoreFault;
 use crate::world::{Taken, World};
 
 /// The store refuses a put, or stores and does not say so: the next snapshot has everything.
 pub fn a_failed_commit_loses_nothing<F: BackendFactory>(subject: &Subject<F>) {
-    for fault in [PutFault::Refused, PutFault::AnswerLost] {
+    for fault in [StoreFault::PutRefused, StoreFault::PutAnswerLost] {
         for (first, second) in [
             (SnapshotKind::Incremental, SnapshotKind::Incremental),
             (SnapshotKind::Full, SnapshotKind::Incremental),
@@ -27,7 +27,7 @@ pub fn a_failed_commit_loses_nothing<F: BackendFactory>(subject: &Subject<F>) {
                 }
                 world.prepare(first).unwrap();
                 let prepared = world.hand_over(world.last).unwrap();
-                world.store.fail_puts(0, usize::MAX, fault);
+                world.store.fail(0, usize::MAX, fault);
                 let error = world.commit(prepared).expect_err("the store fails, so the commit fails");
                 assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
                 world.store.heal();
@@ -43,6 +43,33 @@ pub fn a_failed_commit_loses_nothing<F: BackendFactory>(subject: &Subject<F>) {
     }
 }
 
+/// A writer that reads older files back, to fold them into new ones, finds the store away: that fails the commit, or is put
+/// off, but loses nothing.
+pub fn a_failed_read_loses_nothing<F: BackendFactory>(subject: &Subject<F>) {
+    for after in 0..3 {
+        let mut world = World::new(subject);
+        for round in 0..6 {
+            world.shake(480 + round, 60);
+            world.snapshot(SnapshotKind::Incremental);
+        }
+        world.shake(490, 20);
+        let contents = world.prepare(SnapshotKind::Full).unwrap();
+        let prepared = world.hand_over(world.last).unwrap();
+        world.store.fail(after, usize::MAX, StoreFault::ReadRefused);
+        let committed = world.commit(prepared);
+        world.store.heal();
+        match committed {
+            Ok(snapshot) => world.check_snapshot(&Taken { snapshot, contents }).unwrap(),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}"),
+        }
+        world.shake(491, 20);
+        for kind in [SnapshotKind::Incremental, SnapshotKind::Full] {
+            let taken = world.snapshot(kind);
+            world.check_snapshot(&taken).unwrap_or_else(|e| panic!("after {after} reads, {kind:?}: {e:?}"));
+        }
+    }
+}
+
 /// Many commits fail in a row, at different puts, with changes and removals in between.
 pub fn many_failed_commits_in_a_row<F: BackendFactory>(subject: &Subject<F>) {
     let mut world = World::new(subject);
@@ -52,7 +79,7 @@ pub fn many_failed_commits_in_a_row<F: BackendFactory>(subject: &Subject<F>) {
         world.shake(420 + round, 60);
         let fails = round % 4 != 3;
         if fails {
-            world.store.fail_puts((round % 2) as usize, usize::MAX, PutFault::Refused);
+            world.store.fail((round % 2) as usize, usize::MAX, StoreFault::PutRefused);
         }
         let contents = world.prepare(SnapshotKind::Incremental).unwrap();
         let prepared = world.hand_over(world.last).unwrap();
@@ -80,7 +107,7 @@ pub fn a_failed_commit_before_others_that_are_prepared<F: BackendFactory>(subjec
     }
     for (i, (prepared, contents)) in waiting.into_iter().enumerate() {
         if i % 2 == 0 {
-            world.store.fail_puts(0, usize::MAX, PutFault::Refused);
+            world.store.fail(0, usize::MAX, StoreFault::PutRefused);
             world.commit(prepared).expect_err("the store fails, so the commit fails");
             world.store.heal();
         } else {

@@ -173,7 +173,7 @@ pub fn a_long_chain<F: BackendFactory>(subject: &Subject<F>) {
         all.push(world.snapshot(SnapshotKind::Incremental));
         // Keep the last three, as a job would.
         let kept = &all[all.len().saturating_sub(3)..];
-        world.store.keep_only(kept.iter().flat_map(|t| &t.snapshot.parts).map(|part| &part.segment.name));
+        world.store.keep_only(kept.iter().map(|taken| &taken.snapshot));
         world.check_snapshot(&kept[0]).unwrap_or_else(|e| panic!("round {seed}: {e:?}"));
     }
     world.check_snapshot(all.last().expect("60 rounds")).unwrap();

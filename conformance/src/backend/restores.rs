@@ -137,7 +137,7 @@ pub fn a_changed_byte_is_detected<F: BackendFactory>(subject: &Subject<F>) {
 /// One segment in the place of another: its own checksums are right, and the answer is not silently another state.
 pub fn a_reference_with_another_length_is_refused<F: BackendFactory>(subject: &Subject<F>) {
     let (world, taken) = chain(subject);
-    let mut wrong = taken.snapshot.clone();
+    let mut wrong = taken.snapshot;
     let SnapshotPart { segment, .. } = &mut wrong.parts[0];
     segment.len += 1;
     let segment = segment.clone();

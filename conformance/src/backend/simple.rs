@@ -30,8 +30,18 @@ impl<F: BackendFactory, K: StateKey> Simple<F, K> {
 
     /// A snapshot from beginning to end.
     pub(crate) fn snapshot(&mut self, kind: SnapshotKind) -> Result<KeyedSnapshot> {
+        self.prepare(kind)?;
+        self.finish()
+    }
+
+    /// Marks a cut.
+    pub(crate) fn prepare(&mut self, kind: SnapshotKind) -> Result<()> {
         self.last = self.last.next();
-        self.backend.prepare(self.last, kind)?;
+        self.backend.prepare(self.last, kind)
+    }
+
+    /// The rest of a snapshot whose cut is made.
+    pub(crate) fn finish(&mut self) -> Result<KeyedSnapshot> {
         let mut steps = 0;
         let prepared = loop {
             match self.backend.advance(1_000)? {

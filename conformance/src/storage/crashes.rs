@@ -140,7 +140,7 @@ pub fn many_faults_at_random(subject: &StorageSubject) {
                     match commit(&storage, &mut claimed.log, id, &segments).await {
                         Ok(segments) => break segments,
                         Err(error) => {
-                            assert_eq!(error.kind(), ErrorKind::Unavailable, "seed {seed}: {error}")
+                            assert_eq!(error.kind(), ErrorKind::Unavailable, "seed {seed}: {error}");
                         }
                     }
                 };

@@ -111,7 +111,7 @@ pub fn random_histories(subject: &StorageSubject) {
                     }
                     // Aborted: written, part of the chain of the backend, never completed.
                     1 | 2 => {
-                        chain.push(segment(&storage, term, id, &rng.u64(..).to_le_bytes()).await.unwrap())
+                        chain.push(segment(&storage, term, id, &rng.u64(..).to_le_bytes()).await.unwrap());
                     }
                     // Folded: the chain is one new file.
                     3 => chain = vec![segment(&storage, term, id, &rng.u64(..).to_le_bytes()).await.unwrap()],

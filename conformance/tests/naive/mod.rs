@@ -4,7 +4,7 @@
 //! at the barrier, and its writer makes one segment of it. Nothing is fast, nothing is incremental: it declares so.
 
 // Shared by several test programs, of which not each uses all.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 mod backend;
 mod broken;

@@ -11,7 +11,7 @@ use strandline_state_api::{
 
 use super::step::Step;
 use crate::Subject;
-use crate::segments::{FaultySegments, PutFault};
+use crate::segments::{FaultySegments, StoreFault};
 use crate::world::{Contents, Failure, Op, Prepared, World, check_restored, group_of};
 
 /// Complete checkpoints that are kept.
@@ -153,12 +153,12 @@ impl<F: BackendFactory> Cluster<F> {
         Ok(())
     }
 
-    fn commit_fails(&mut self, subtask: usize, after: usize, fault: PutFault) -> Result<(), Failure> {
+    fn commit_fails(&mut self, subtask: usize, after: usize, fault: StoreFault) -> Result<(), Failure> {
         let number = subtask % self.subtasks.len();
         let subtask = &mut self.subtasks[number];
         let Some((checkpoint, prepared)) = subtask.handed_over.pop_front() else { return Ok(()) };
         self.store.write_for(self.term, checkpoint);
-        self.store.fail_puts(after, usize::MAX, fault);
+        self.store.fail(after, usize::MAX, fault);
         let committed = subtask.world.commit(prepared);
         self.store.heal();
         // With puts to spare, or nothing to put, it may have worked.

@@ -3,7 +3,7 @@
 use fastrand::Rng;
 use strandline_state_api::SnapshotKind;
 
-use crate::segments::PutFault;
+use crate::segments::StoreFault;
 use crate::world::Op;
 
 #[derive(Clone, Debug)]
@@ -17,7 +17,7 @@ pub(super) enum Step {
     /// A subtask writes the oldest snapshot that is handed over.
     Commit(usize),
     /// The same, but the store fails from some put on.
-    CommitFails(usize, usize, PutFault),
+    CommitFails(usize, usize, StoreFault),
     /// The oldest checkpoint that is not complete is given up.
     Abort,
     /// Everything is compared with the model.
@@ -43,7 +43,8 @@ impl Step {
             }
             11..=17 => Self::Commit(subtask),
             18 => {
-                let fault = if rng.bool() { PutFault::Refused } else { PutFault::AnswerLost };
+                let faults = [StoreFault::PutRefused, StoreFault::PutAnswerLost, StoreFault::ReadRefused];
+                let fault = faults[rng.usize(..3)];
                 Self::CommitFails(subtask, rng.usize(..2), fault)
             }
             19 if rng.bool() => Self::Abort,
