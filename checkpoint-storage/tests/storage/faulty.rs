@@ -296,13 +296,10 @@ fn coordinators_that_race_never_complete_a_checkpoint_twice() {
 #[tokio::test]
 async fn sleepers_in_the_deleted_part_of_the_log_do_not_believe_each_other() {
     for (_dir, storage) in open_all() {
-        // Each falls asleep before another slot.
+        // Each claims a slot and falls asleep before the next one.
         let mut sleepers = Vec::new();
-        for id in 1..6 {
-            let mut log = claim(&storage).await.log;
-            let term = log.term();
-            log.commit_alone(&manifest_with(&storage, term, id, &[]).await).await.unwrap();
-            sleepers.push(log);
+        for _ in 0..6 {
+            sleepers.push(claim(&storage).await.log);
         }
         let mut last = claim(&storage).await.log;
         for id in 6..9 {
@@ -318,5 +315,34 @@ async fn sleepers_in_the_deleted_part_of_the_log_do_not_believe_each_other() {
         assert_eq!((history.completed.len(), history.unreadable.len()), (1, 0));
         assert_eq!(history.latest().unwrap().checkpoint, CheckpointId(8));
         last.commit_alone(&manifest_with(&storage, last.term(), 9, &[]).await).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_sweep_that_dies_leaves_the_log_in_one_piece() {
+    for fault in [Fault::NotDone, Fault::AnswerLost] {
+        for operation in 0.. {
+            let storage = Storage::in_memory().unwrap();
+            let mut log = claim(&storage).await.log;
+            for id in 1..8 {
+                log.commit_alone(&manifest_with(&storage, 1, id, &[]).await).await.unwrap();
+            }
+            let faults = Faults::crash_at(operation, fault).only_writes();
+            let swept = faults.wrap(&storage).sweep().await;
+            let mut slots: Vec<_> =
+                storage.claims().list("log").await.unwrap().into_iter().map(|f| f.name).collect();
+            slots.sort();
+            let first = 8 - slots.len() as u64;
+            assert_eq!(
+                slots,
+                (first..8).map(|slot| format!("{slot:020}")).collect::<Vec<_>>(),
+                "operation {operation}"
+            );
+            assert!(first == 0 || storage.claims().read("log.cut", 0).await.unwrap().is_some());
+            if swept.is_ok() {
+                assert!(operation > 7);
+                break;
+            }
+        }
     }
 }

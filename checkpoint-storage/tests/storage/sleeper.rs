@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use strandline_checkpoint_storage::{ClaimOutcome, ClaimStore, Listed, Storage};
-use strandline_state_api::{CheckpointId, Result};
+use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
 
 use crate::common::{claim, manifest_with, open_all};
 
@@ -14,6 +14,10 @@ use crate::common::{claim, manifest_with, open_all};
 struct Sleepy {
     storage: Storage,
     meanwhile: Mutex<Option<u64>>,
+    /// Whether listings miss all but the lowest slot, as one may that was made while slots came and went.
+    torn: bool,
+    /// Whether the answers to claims get lost.
+    lossy: bool,
 }
 
 #[async_trait]
@@ -27,7 +31,11 @@ impl ClaimStore for Sleepy {
                 self.storage.sweep().await?;
             }
         }
-        self.storage.claims().claim(path, bytes).await
+        let outcome = self.storage.claims().claim(path, bytes).await?;
+        if self.lossy && outcome == ClaimOutcome::Created {
+            return Err(Error::new(ErrorKind::Unavailable, "the answer got lost"));
+        }
+        Ok(outcome)
     }
 
     async fn read(&self, path: &str, limit: u64) -> Result<Option<Bytes>> {
@@ -35,7 +43,12 @@ impl ClaimStore for Sleepy {
     }
 
     async fn list(&self, dir: &str) -> Result<Vec<Listed>> {
-        self.storage.claims().list(dir).await
+        let mut files = self.storage.claims().list(dir).await?;
+        if self.torn {
+            files.sort();
+            files.truncate(1);
+        }
+        Ok(files)
     }
 
     async fn delete(&self, path: &str) -> Result<()> {
@@ -47,7 +60,8 @@ impl ClaimStore for Sleepy {
 async fn who_sleeps_before_the_first_slot_does_not_begin_a_second_log() {
     for checkpoints in [0, 1, 2, 9] {
         for (_dir, storage) in open_all() {
-            let sleepy = Sleepy { storage: storage.clone(), meanwhile: Mutex::new(Some(checkpoints)) };
+            let meanwhile = Mutex::new(Some(checkpoints));
+            let sleepy = Sleepy { storage: storage.clone(), meanwhile, torn: false, lossy: false };
             let asleep = Storage::from_parts("sleepy", Arc::clone(storage.blobs()), Arc::new(sleepy));
             let mut claimed = claim(&asleep).await;
             assert_eq!((claimed.log.term(), claimed.next_checkpoint().0), (2, checkpoints + 1));
@@ -57,6 +71,25 @@ async fn who_sleeps_before_the_first_slot_does_not_begin_a_second_log() {
             let history = storage.history().await.unwrap();
             assert!(history.unreadable.is_empty(), "{history:?}");
             assert_eq!(history.latest().unwrap().checkpoint, CheckpointId(checkpoints + 1));
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_sleeps_before_a_commit_does_not_need_a_listing_to_know() {
+    for lossy in [false, true] {
+        for (_dir, storage) in open_all() {
+            let sleepy = Sleepy { storage: storage.clone(), meanwhile: Mutex::new(None), torn: true, lossy };
+            let asleep = Storage::from_parts("sleepy", Arc::clone(storage.blobs()), Arc::new(sleepy));
+            let mut log = claim(&asleep).await.log;
+            log.commit_alone(&manifest_with(&storage, 1, 1, &[]).await).await.unwrap();
+            let mut other = claim(&storage).await.log;
+            for id in 2..9 {
+                other.commit_alone(&manifest_with(&storage, 2, id, &[]).await).await.unwrap();
+                storage.sweep().await.unwrap();
+            }
+            let error = log.commit_alone(&manifest_with(&storage, 1, 2, &[]).await).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Fenced, "{error}");
         }
     }
 }
