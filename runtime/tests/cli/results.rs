@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::{Folder, ORDERS_JOB, Orders, assert_same};
+use crate::support::{Folder, ORDERS_JOB, Orders, assert_same, cases};
 
 #[test]
 fn words_are_counted() {
@@ -37,13 +37,13 @@ fn words_are_counted() {
 
 #[test]
 fn windows_sum_rows_that_come_out_of_order() {
-    let orders = Orders::new(20_000, 1);
+    let orders = Orders::new(20_000 * i64::from(cases(1)), 1);
     let folder = Folder::new(ORDERS_JOB);
     folder.write("orders.csv", &orders.csv);
     let report = folder.run(&[]);
     assert_same(&folder.results("results"), &orders.sums, "at the end");
     assert_eq!(report["late_dropped"], 0);
-    assert_eq!(report["read"]["source"], 20_000);
+    assert_eq!(report["read"]["source"], 20_000 * cases(1));
 }
 
 #[test]

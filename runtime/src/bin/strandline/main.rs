@@ -53,7 +53,7 @@ pub(crate) fn print(line: impl Display) {
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-/// As [`print`], to the standard error.
+/// The same for the standard error.
 pub(crate) fn print_error(line: impl Display) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
