@@ -76,7 +76,7 @@ impl Job {
         meanwhile: impl FnOnce(),
     ) -> strandline_state_api::Result<JobReport> {
         std::thread::scope(|scope| {
-            let job = scope.spawn(|| self.run(config));
+            let job = scope.spawn(|| self.events.of(|| self.run(config)));
             meanwhile();
             job.join().unwrap()
         })

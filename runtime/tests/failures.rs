@@ -175,7 +175,7 @@ fn what_was_late_once_is_late_after_a_restart() {
     };
     let control = JobControl::new();
     std::thread::scope(|scope| {
-        let job = scope.spawn(|| run(&pipeline, config.clone(), &control).unwrap());
+        let job = scope.spawn(|| events.of(|| run(&pipeline, config.clone(), &control).unwrap()));
         events.wait(|events| {
             events.iter().any(|event| matches!(event, JobEvent::Progress(progress) if progress.done == 1_000))
         });
@@ -298,4 +298,92 @@ fn processing_timers_fire_without_input_and_after_a_restart() {
     source.gate.store(4 - 1, SeqCst);
     run_until(1, 1, true, 30_000);
     assert_eq!(sink.visible(), [1, 2, 3]);
+}
+
+#[test]
+fn a_branch_that_has_ended_says_nothing_twice_while_others_go_on() {
+    let records: Vec<u64> = (0..1_000).map(|i| i % 30).collect();
+    let (ended, open) = (VecSource::new(&records, 2), VecSource::new(&records, 2).gated(100));
+    let (totals_of_ended, counts_of_open) = (VecSink::default(), VecSink::default());
+    let storage = Storage::in_memory().unwrap();
+    let pipeline = Pipeline::new("branches", MemoryBackendFactory::default());
+    pipeline
+        .source("ended", ended)
+        .key_by(|n| (n, ()))
+        .process("totals", Totals::open)
+        .sink("totals-sink", totals_of_ended.clone());
+    pipeline
+        .source("open", open.clone())
+        .key_by(|n| (n, ()))
+        .process("counts", Count::open)
+        .sink("counts-sink", counts_of_open.clone());
+    for (parallelism, done) in [(2, 1_200), (1, 0), (3, 1_800)] {
+        let (control, events) = (JobControl::new(), Events::new());
+        let config = JobConfig {
+            parallelism,
+            checkpointing: Some(often(&storage)),
+            observer: Some(events.clone()),
+            ..JobConfig::default()
+        };
+        let last = parallelism == 3;
+        if last {
+            open.open_gate();
+        }
+        std::thread::scope(|scope| {
+            let job = scope.spawn(|| events.of(|| run(&pipeline, config, &control).unwrap()));
+            if last {
+                assert_eq!(job.join().unwrap().outcome, Outcome::Finished);
+                return;
+            }
+            // The totals are out, and the job lives on.
+            let is_out =
+                |event: &JobEvent| matches!(event, JobEvent::Progress(progress) if progress.done == done);
+            events.wait(|events| events.iter().any(is_out));
+            let before = completed(&events.all());
+            events.wait_completed(before + 3);
+            control.cancel();
+            assert_eq!(job.join().unwrap().outcome, Outcome::Cancelled);
+        });
+        assert_eq!(totals_of_ended.visible(), totals(&records), "at parallelism {parallelism}");
+    }
+    assert_eq!(counts_of_open.visible(), counted(&records));
+}
+
+#[test]
+fn an_idle_source_still_says_after_a_restart_how_far_its_time_had_come() {
+    let storage = Storage::in_memory().unwrap();
+    let sink = VecSink::default();
+    let slow: Vec<Event> = vec![(1, 10, 5), (1, 2_000, 7), (1, 2_001, 7)];
+    let fast: Vec<Event> = vec![(1, 10_000, 1), (1, 10_001, 1)];
+    let (slow, fast) = (VecSource::new(&slow, 1).gated(1), VecSource::new(&fast, 1).gated(1));
+    let pipeline = Pipeline::new("idle", MemoryBackendFactory::default());
+    let left = pipeline.source("slow", slow.clone()).timestamps(0, |event: &Event| event.1);
+    let right = pipeline.source("fast", fast).timestamps(0, |event: &Event| event.1);
+    left.union(right)
+        .key_by(|(key, _, value)| (key, value))
+        .process("sums", |ctx| WindowSum::open(1_000, ctx))
+        .sink("results", sink.clone());
+    for (gate, read) in [(1, 2), (2, 1)] {
+        // After the restart the slow source goes on to 2,000; the fast one, at 10,000 already, says nothing new.
+        slow.gate.store(gate, SeqCst);
+        let (control, events) = (JobControl::new(), Events::new());
+        let config = JobConfig {
+            checkpointing: Some(CheckpointConfig::new(storage.clone(), Duration::from_secs(100_000))),
+            observer: Some(events.clone()),
+            ..JobConfig::default()
+        };
+        std::thread::scope(|scope| {
+            let job = scope.spawn(|| events.of(|| run(&pipeline, config, &control).unwrap()));
+            let is_read =
+                |event: &JobEvent| matches!(event, JobEvent::Progress(progress) if progress.done == read);
+            events.wait(|events| events.iter().any(is_read));
+            control.stop();
+            job.join().unwrap();
+        });
+    }
+    assert_eq!(
+        sink.visible(),
+        [(1, 0, 5)],
+        "the first window ended with the restored time of the idle source"
+    );
 }

@@ -182,7 +182,8 @@ fn a_slow_sink_holds_the_source_back() {
     std::thread::scope(|scope| {
         let config =
             JobConfig { batch_size: 10, channel_capacity: 4, observer: Some(events.clone()), ..config(1) };
-        let job = scope.spawn(move || run(&pipeline, config, &JobControl::new()).unwrap());
+        let of = events.clone();
+        let job = scope.spawn(move || of.of(|| run(&pipeline, config, &JobControl::new()).unwrap()));
         // Three looks at it: whatever the source has read by then, it is held in the channels.
         events.wait(|events| events.iter().filter(|event| read(event) > 0).count() >= 3);
         drop(guard.take());

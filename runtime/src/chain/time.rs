@@ -28,6 +28,18 @@ impl<T, TF> TimestampAssigner<T, TF> {
     }
 }
 
+impl<T, TF> TimestampAssigner<T, TF> {
+    /// Tells the watermark if it rose. After a restore it has, though no record came: others may wait for it.
+    fn announce(&mut self) -> Result<()> {
+        let watermark = self.greatest.saturating_sub(self.delay).saturating_sub(1);
+        if watermark <= self.announced {
+            return Ok(());
+        }
+        self.announced = watermark;
+        self.next.signal(&mut Signal::Watermark(watermark))
+    }
+}
+
 impl<T: Send, TF: Fn(&T) -> i64 + Send> Node<Output<T>> for TimestampAssigner<T, TF> {
     fn collect(&mut self, batch: &mut Output<T>) -> Result<()> {
         for (record, timestamp) in batch.records.iter().zip(&mut batch.timestamps) {
@@ -35,25 +47,24 @@ impl<T: Send, TF: Fn(&T) -> i64 + Send> Node<Output<T>> for TimestampAssigner<T,
             self.greatest = self.greatest.max(*timestamp);
         }
         self.next.collect(batch)?;
-        let watermark = self.greatest.saturating_sub(self.delay).saturating_sub(1);
-        if watermark > self.announced {
-            self.announced = watermark;
-            self.next.signal(&mut Signal::Watermark(watermark))?;
-        }
-        Ok(())
+        self.announce()
     }
 
     fn signal(&mut self, signal: &mut Signal<'_>) -> Result<()> {
         match signal {
             // Time is what the records say; only its end comes from elsewhere.
             Signal::Watermark(watermark) if *watermark < i64::MAX => return Ok(()),
-            Signal::Barrier(cut) => cut.assigner(&self.owner, self.place, self.greatest),
+            Signal::Barrier(cut) => {
+                cut.assigner(&self.owner, self.place, self.greatest);
+                self.announce()?;
+            }
             _ => {}
         }
         self.next.signal(signal)
     }
 
     fn work(&mut self) -> Result<Work> {
+        self.announce()?;
         self.next.work()
     }
 }

@@ -1,6 +1,9 @@
 //! Who gets what of a checkpoint.
 
-use std::collections::BTreeMap;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use strandline_checkpoint_protocol::{assign_keyed, split_list, union_list};
 use strandline_checkpoint_storage::{Manifest, OperatorSnapshot, SubtaskSnapshot};
@@ -121,7 +124,7 @@ impl OperatorRestore {
 
     fn operator_state(&mut self, old: &[&SubtaskSnapshot]) -> Result<()> {
         let entries = || old.iter().flat_map(|subtask| &subtask.operator_state);
-        let names: std::collections::BTreeSet<_> = entries().map(|entry| entry.name.as_str()).collect();
+        let names: BTreeSet<_> = entries().map(|entry| entry.name.as_str()).collect();
         for name in names {
             let Some(like) = entries().find(|entry| entry.name == name) else { continue };
             let lists: Vec<Vec<Vec<u8>>> = old

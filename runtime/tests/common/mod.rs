@@ -5,7 +5,7 @@
 pub mod faulty;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex};
 
 use strandline_runtime::sink::{Sink, SinkContext, SinkFactory};
@@ -389,6 +389,7 @@ impl<B: KeyedBackend> Operator<B> for WindowSum {
 pub struct Events {
     events: Mutex<Vec<JobEvent>>,
     more: Condvar,
+    over: AtomicBool,
 }
 
 impl Observer for Events {
@@ -406,7 +407,24 @@ impl Events {
     /// Waits until `wanted` says yes to the events so far.
     pub fn wait(&self, wanted: impl Fn(&[JobEvent]) -> bool) {
         let events = self.events.lock().unwrap();
-        drop(self.more.wait_while(events, |events| !wanted(events)).unwrap());
+        let waiting = |events: &mut Vec<JobEvent>| !wanted(events) && !self.over.load(SeqCst);
+        let events = self.more.wait_while(events, waiting).unwrap();
+        let last = &events[events.len().saturating_sub(3)..];
+        assert!(wanted(&events), "the job ended, and what was waited for never came; the last were {last:?}");
+    }
+
+    /// Runs the one job whose events these are; whoever waits for more when it ends waits in vain.
+    pub fn of<T>(&self, job: impl FnOnce() -> T) -> T {
+        struct Over<'a>(&'a Events);
+        impl Drop for Over<'_> {
+            fn drop(&mut self) {
+                let _events = self.0.events.lock();
+                self.0.over.store(true, SeqCst);
+                self.0.more.notify_all();
+            }
+        }
+        let _over = Over(self);
+        job()
     }
 
     pub fn all(&self) -> Vec<JobEvent> {
