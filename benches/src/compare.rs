@@ -6,9 +6,11 @@
 
 use std::fmt::Debug;
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use strandline_state_api::{Error, Result};
+
+use crate::clock::Clock;
 
 /// Something that does operations of the kinds `Op`, a slice at a time.
 pub trait Subject<Op> {
@@ -40,17 +42,31 @@ pub struct Effort {
     pub max_pairs: usize,
     /// In between, no more are started once the timed slices took this long together.
     pub time: Duration,
+    /// Which time counts.
+    pub clock: Clock,
 }
 
 impl Effort {
     /// What the table uses.
-    pub const FULL: Self =
-        Self { warm_up: 3, min_pairs: 5, max_pairs: 400, time: Duration::from_millis(2_500) };
+    pub const FULL: Self = Self {
+        warm_up: 3,
+        min_pairs: 5,
+        max_pairs: 400,
+        time: Duration::from_millis(2_500),
+        clock: Clock::Thread,
+    };
     /// For a first look.
     pub const QUICK: Self =
-        Self { warm_up: 1, min_pairs: 3, max_pairs: 40, time: Duration::from_millis(200) };
+        Self { warm_up: 1, max_pairs: 40, time: Duration::from_millis(200), ..Self::FULL };
     /// For tests: does everything, measures nothing.
-    pub const ONCE: Self = Self { warm_up: 0, min_pairs: 2, max_pairs: 2, time: Duration::ZERO };
+    pub const ONCE: Self =
+        Self { warm_up: 0, min_pairs: 2, max_pairs: 2, time: Duration::ZERO, ..Self::FULL };
+
+    /// The same by another clock.
+    #[must_use]
+    pub fn by(self, clock: Clock) -> Self {
+        Self { clock, ..self }
+    }
 }
 
 /// The middle and the tails of some measurements.
@@ -111,11 +127,11 @@ pub fn compare<Op: Copy + Debug>(
         ours.ready(op)?;
         plain.ready(op)?;
         let (a, b) = if turn % 2 == 0 {
-            let a = timed_slice(op, ours)?;
-            (a, timed_slice(op, plain)?)
+            let a = timed_slice(op, ours, effort.clock)?;
+            (a, timed_slice(op, plain, effort.clock)?)
         } else {
-            let b = timed_slice(op, plain)?;
-            (timed_slice(op, ours)?, b)
+            let b = timed_slice(op, plain, effort.clock)?;
+            (timed_slice(op, ours, effort.clock)?, b)
         };
         if a.1 != b.1 {
             return Err(Error::invalid(format!(
@@ -142,10 +158,9 @@ pub fn compare<Op: Copy + Debug>(
     })
 }
 
-fn timed_slice<Op>(op: Op, subject: &mut impl Subject<Op>) -> Result<(Duration, u64)> {
-    let start = Instant::now();
-    let result = black_box(subject.work(op)?);
-    Ok((start.elapsed(), result))
+fn timed_slice<Op>(op: Op, subject: &mut impl Subject<Op>, clock: Clock) -> Result<(Duration, u64)> {
+    let (result, took) = clock.time(|| black_box(subject.work(op)));
+    Ok((took, result?))
 }
 
 /// The time of `iterations` operations, from whole slices; for criterion's `iter_custom`.
@@ -158,7 +173,7 @@ pub fn timed<Op: Copy>(op: Op, subject: &mut impl Subject<Op>, iterations: u64) 
     let mut total = Duration::ZERO;
     for _ in 0..slices {
         subject.ready(op)?;
-        total += timed_slice(op, subject)?.0;
+        total += timed_slice(op, subject, Clock::Wall)?.0;
     }
     Ok(total.mul_f64(iterations as f64 / (slices * slice) as f64))
 }

@@ -8,6 +8,7 @@
 //! Everything is generic over [`BackendFactory`](strandline_state_api::BackendFactory): a new backend plugs in with its factory. How
 //! to read the figures, and how to add a backend, is told in `docs/benchmarks.md`.
 
+pub mod clock;
 pub mod commit;
 pub mod compare;
 pub mod criterion_support;
@@ -21,4 +22,5 @@ pub mod w2;
 pub mod w3;
 pub mod w5;
 
+pub use clock::Clock;
 pub use compare::{Comparison, Effort, Spread, Subject, compare, timed};

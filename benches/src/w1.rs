@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use strandline_runtime::connectors::Distribution;
 use strandline_state_api::{Error, ErrorKind, Result};
 
+use crate::clock::of_ended_children;
 use crate::scratch;
 use crate::w5::{Floor, parse_checksum, stream};
 
@@ -92,6 +93,9 @@ pub struct Report {
     pub longest_stall_us: u64,
     /// Each checkpoint.
     pub checkpoints: Vec<Checkpoint>,
+    /// Processor time for each record, in microseconds, the start of the process included; where the system tells.
+    #[serde(default)]
+    pub cpu_us: Option<f64>,
     /// What the sinks told.
     sinks: std::collections::BTreeMap<String, std::collections::BTreeMap<String, String>>,
 }
@@ -162,6 +166,7 @@ impl Runs {
             command.args(["--set", "checkpoint.enabled=true"]);
         }
         let failed = |why: String| Error::new(ErrorKind::Unavailable, why).with("workload", variant.name);
+        let before = of_ended_children();
         let output = command.stdin(Stdio::null()).output().map_err(|e| {
             failed("the program cannot be started".into())
                 .with("program", self.program.display())
@@ -171,8 +176,11 @@ impl Runs {
             let said = String::from_utf8_lossy(&output.stderr);
             return Err(failed(format!("the run ended with {}: {}", output.status, said.trim())));
         }
-        let report: Report = serde_json::from_slice(&output.stdout)
+        let mut report: Report = serde_json::from_slice(&output.stdout)
             .map_err(|e| failed("the report of the run is not understood".into()).caused_by(e))?;
+        report.cpu_us = before.zip(of_ended_children()).map(|(before, after)| {
+            after.saturating_sub(before).as_secs_f64() * 1e6 / self.records.max(1) as f64
+        });
         let said = report.sinks.values().find_map(|sink| sink.get("checksum"));
         let (found, wanted) = (
             said.and_then(|text| parse_checksum(text)),

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use strandline_backend_memory::MemoryBackendFactory;
-use strandline_benches::Effort;
 use strandline_benches::table::{Row, render};
+use strandline_benches::{Clock, Effort};
 use strandline_state_api::{BackendFactory, Error, Result};
 
 mod commit;
@@ -84,6 +84,10 @@ struct Table {
     /// Writes the table, and every run of W1, to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Compares W2 and W5 by the time that passed, not by that of the processor: for a backend that waits, or works in several
+    /// threads.
+    #[arg(long)]
+    wall: bool,
     /// Fails when a budget is missed.
     #[arg(long)]
     strict: bool,
@@ -93,6 +97,7 @@ struct Table {
 #[derive(Clone, Debug)]
 struct Plan {
     effort: Effort,
+    quick: bool,
     keys: Vec<usize>,
     collections: Vec<usize>,
     counters: Vec<u64>,
@@ -111,8 +116,10 @@ impl Plan {
             }
         }
         let quick = args.quick;
+        let effort = if quick { Effort::QUICK } else { Effort::FULL };
         Self {
-            effort: if quick { Effort::QUICK } else { Effort::FULL },
+            effort: effort.by(if args.wall { Clock::Wall } else { Clock::Thread }),
+            quick,
             keys: or(&args.keys, quick, &[100_000], &[500_000, 10_000_000]),
             collections: or(&args.collections, quick, &[20_000], &[500_000, 10_000_000]),
             counters: or(&args.counters, quick, &[100_000], &[1_000_000, 5_000_000, 10_000_000]),

@@ -48,7 +48,9 @@ pub(crate) fn measure(plan: &Plan, backend: &str, rows: &mut Vec<Row>) -> Result
     rows.push(rate.budget(Some(Budget::AtLeast(6.6))).notes(notes(&off)));
     let ratios = Spread::of(on.iter().zip(&off).map(|(on, off)| on.rate_warm / off.rate_warm.max(1.0)));
     let ratio = Row::new("W1", "checkpoint each 1 s / no checkpoints, uniform, P=1", ratios, Unit::Ratio);
-    rows.push(ratio.budget(Some(Budget::AtLeast(0.95))).notes(format!("{} pairs of runs", on.len())));
+    let cpu = |reports: &[Report]| Spread::of(reports.iter().filter_map(|report| report.cpu_us)).p50;
+    let cpu = format!("pairs of runs: {}; processor time: {:.2}", on.len(), cpu(&on) / cpu(&off).max(1e-9));
+    rows.push(ratio.budget(Some(Budget::AtLeast(0.95))).notes(cpu));
     rows.push(plain(&Variant::EACH_SECOND, &on));
     for variant in Variant::OTHERS {
         let reports = [run(&variant)?];
@@ -80,6 +82,9 @@ fn notes(reports: &[Report]) -> String {
         of.p95 / 1e6,
         report.longest_stall_us as f64 / 1e3
     );
+    if let Some(cpu) = report.cpu_us {
+        text += &format!(", CPU {cpu:.2} us a record");
+    }
     if !report.checkpoints.is_empty() {
         let median = |of: fn(&strandline_benches::w1::Checkpoint) -> u64| {
             Spread::of(report.checkpoints.iter().map(|checkpoint| of(checkpoint) as f64)).p50

@@ -15,7 +15,7 @@ use crate::{Plan, progress};
 
 /// What a key takes in both tables together, about: lists of one with each tenth of 100, maps of ten.
 const LIST_BYTES: u64 = 400;
-const MAP_BYTES: u64 = 1_000;
+const MAP_BYTES: u64 = 1_200;
 
 pub(crate) fn measure<F: BackendFactory>(plan: &Plan, factory: &F, rows: &mut Vec<Row>) -> Result<()> {
     let largest = plan.keys.iter().max().copied();

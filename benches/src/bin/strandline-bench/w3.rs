@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
+use strandline_benches::Spread;
 use strandline_benches::table::{Budget, Row, Unit, thousands};
 use strandline_benches::w3::{Counters, SnapshotCost};
-use strandline_benches::{Effort, Spread};
 use strandline_state_api::{BackendFactory, KeyGroupRange, Result};
 
 use crate::{Plan, progress};
 
 pub(crate) fn measure<F: BackendFactory>(plan: &Plan, factory: &F, rows: &mut Vec<Row>) -> Result<()> {
     let largest = plan.counters.iter().max().copied();
-    let rounds = if plan.effort == Effort::FULL { 7 } else { 3 };
+    let rounds = if plan.quick { 3 } else { 7 };
     for &count in &plan.counters {
         progress(format_args!("W3, {} counters", thousands(count)));
         let promised = Some(count) == largest;

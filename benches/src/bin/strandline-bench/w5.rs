@@ -3,7 +3,7 @@
 use strandline_benches::table::{Row, Unit, nanoseconds};
 use strandline_benches::w1::KEYS;
 use strandline_benches::w5::{Counting, Embedding, Floor, executor, stream};
-use strandline_benches::{Effort, Spread, compare};
+use strandline_benches::{Spread, compare};
 use strandline_runtime::connectors::Distribution;
 use strandline_state_api::{BackendFactory, Error, Result};
 
@@ -11,7 +11,7 @@ use crate::{Plan, progress};
 
 pub(crate) fn measure<F: BackendFactory>(plan: &Plan, factory: &F, rows: &mut Vec<Row>) -> Result<()> {
     // Once nearly every key has a counter.
-    let warm_up = if plan.effort == Effort::FULL { 5 * KEYS } else { KEYS };
+    let warm_up = if plan.quick { KEYS } else { 5 * KEYS };
     for (distribution, of) in [(Distribution::Uniform, "uniform"), (Distribution::Zipf, "Zipf")] {
         for way in Embedding::ALL {
             progress(format_args!("W5, {}, {of}", way.name()));
