@@ -36,7 +36,7 @@ proptest! {
         check(&a, &b);
         check(&(a.clone(), b.clone()), &(c.clone(), d.clone()));
         check(&(a.clone(), n, b.clone()), &(c.clone(), m, d.clone()));
-        check(&((a.clone(), b.clone()), c.clone(), n, true), &((c.clone(), d.clone()), a.clone(), m, false));
+        check(&((a.clone(), b.clone()), c.clone(), n, true), &((c, d.clone()), a.clone(), m, false));
         let bytes = [a.into_bytes(), vec![0]].concat();
         check(&(bytes.clone(), b), &(bytes, d));
     }
