@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -40,28 +38,12 @@ type Files = Arc<Mutex<BTreeMap<String, Bytes>>>;
 pub struct Flawed {
     files: Files,
     flaw: Flaw,
-    /// Calls so far, of anybody.
-    calls: Arc<AtomicU64>,
 }
 
 impl Flawed {
     pub fn storage(flaw: Flaw) -> Storage {
-        let store = Arc::new(Self { files: Files::default(), flaw, calls: Arc::default() });
+        let store = Arc::new(Self { files: Files::default(), flaw });
         Storage::from_parts("flawed://", Arc::clone(&store) as _, store)
-    }
-
-    /// Until somebody else calls, or nobody does for a while: so that a race is lost and not only may be.
-    async fn let_others_in(&self) {
-        let before = self.calls.load(Ordering::SeqCst);
-        for _ in 0..100_000 {
-            if self.calls.load(Ordering::SeqCst) > before {
-                // And let them come to their end.
-                std::thread::sleep(Duration::from_millis(1));
-                break;
-            }
-            std::thread::yield_now();
-            tokio::task::yield_now().await;
-        }
     }
 
     fn get(&self, path: &str) -> Option<Bytes> {
@@ -100,14 +82,13 @@ impl BlobStore for Flawed {
     async fn put(&self, path: &str, bytes: Bytes) -> Result<()> {
         if self.flaw == Flaw::ObjectShowsHalf {
             self.set(path, bytes.slice(..bytes.len() / 2));
-            self.let_others_in().await;
+            tokio::task::yield_now().await;
         }
         self.set(path, bytes);
         Ok(())
     }
 
     async fn len(&self, path: &str) -> Result<Option<u64>> {
-        self.calls.fetch_add(1, Ordering::SeqCst);
         Ok(self.get(path).map(|bytes| bytes.len() as u64))
     }
 
@@ -135,7 +116,6 @@ impl BlobStore for Flawed {
 #[async_trait]
 impl ClaimStore for Flawed {
     async fn claim(&self, path: &str, bytes: Bytes) -> Result<ClaimOutcome> {
-        self.calls.fetch_add(1, Ordering::SeqCst);
         match self.flaw {
             Flaw::ClaimReplaces => {
                 self.set(path, bytes);
@@ -148,7 +128,7 @@ impl ClaimStore for Flawed {
                 if self.flaw == Flaw::SlotShowsEmpty {
                     self.set(path, Bytes::new());
                 }
-                self.let_others_in().await;
+                tokio::task::yield_now().await;
                 self.set(path, bytes);
                 return Ok(ClaimOutcome::Created);
             }
@@ -163,7 +143,6 @@ impl ClaimStore for Flawed {
     }
 
     async fn read(&self, path: &str, limit: u64) -> Result<Option<Bytes>> {
-        self.calls.fetch_add(1, Ordering::SeqCst);
         match self.get(path) {
             Some(bytes) if bytes.len() as u64 > limit => {
                 Err(Error::corrupt("the slot is too long").with("file", path))
