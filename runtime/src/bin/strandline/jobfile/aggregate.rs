@@ -20,7 +20,7 @@ pub(crate) struct Aggregate {
 pub(crate) enum Function {
     /// How many there are.
     Count,
-    /// The sum; of integers an error where it overflows, of floats with the rounding errors of the order of the rows.
+    /// The sum; of integers an error where it overflows.
     Sum,
     /// The least.
     Min,
