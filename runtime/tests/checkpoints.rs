@@ -176,6 +176,36 @@ fn too_many_failed_checkpoints_restart_the_job() {
 }
 
 #[test]
+fn a_commit_of_unknown_outcome_is_found_by_a_restart() {
+    let mut job = Job::new();
+    let (storage, faults) = faulty(&job.storage, 1);
+    job.storage = storage;
+    let mut config = job.config();
+    config.restart = Some(RestartStrategy::FixedDelay { attempts: 100, delay: Duration::from_millis(20) });
+    let report = job
+        .run_while(config, || {
+            job.wait_done(5_000);
+            // The entry of the log comes to exist, but neither the answer nor a look at the log gets through.
+            faults.lost_answers.store(1000, SeqCst);
+            faults.log_reads.store(1000, SeqCst);
+            job.control.trigger_checkpoint();
+            job.events.wait(|events| events.iter().any(|event| matches!(event, JobEvent::Restarting { .. })));
+            assert!(job.sink.visible().is_empty(), "what may not exist must not be told to sinks");
+            faults.lost_answers.store(0, SeqCst);
+            faults.log_reads.store(0, SeqCst);
+            job.source.open_gate();
+        })
+        .unwrap();
+    assert!(report.restarts >= 1);
+    let starts = job.events.all().into_iter().filter_map(|event| match event {
+        JobEvent::Started { from, .. } => Some(from),
+        _ => None,
+    });
+    assert_eq!(starts.collect::<Vec<_>>(), [None, Some(CheckpointId(1))], "the checkpoint did exist");
+    assert_eq!(job.sink.visible(), counted(&job.records));
+}
+
+#[test]
 fn a_checkpoint_that_takes_too_long_is_aborted_with_the_names_of_those_it_waits_for() {
     let job = Job::new();
     let mut config = job.config();

@@ -78,10 +78,13 @@ where
         {
             let store = store.at(plan.checkpoint);
             let restore = process.backend_mut().restore(&restored.keyed, store.as_ref());
-            attempt
+            let found = attempt
                 .runtime
                 .block_on(restore)
                 .map_err(|error| located(error).with("checkpoint", plan.checkpoint))?;
+            for state in &found.unclaimed {
+                tracing::warn!(operator = %id, subtask, %state, "restored state that nobody uses; it is kept");
+            }
         }
         if let Some(watermark) = restored.watermark {
             process.restore_watermark(watermark);

@@ -15,6 +15,10 @@ pub struct Faults {
     pub puts: AtomicU32,
     /// Before or after they took effect.
     pub claims: AtomicU32,
+    /// After they took effect only.
+    pub lost_answers: AtomicU32,
+    /// Reads of the log.
+    pub log_reads: AtomicU32,
     /// Only puts whose path starts so, if set.
     pub only: Mutex<Option<&'static str>>,
     pub injected: AtomicU64,
@@ -83,10 +87,14 @@ impl ClaimStore for Faulty<dyn ClaimStore> {
             return Err(injected().with("file", path));
         }
         let outcome = self.inner.claim(path, bytes).await?;
-        if self.faults.hit(&self.faults.claims) { Err(injected().with("file", path)) } else { Ok(outcome) }
+        let lost = self.faults.hit(&self.faults.claims) || self.faults.hit(&self.faults.lost_answers);
+        if lost { Err(injected().with("file", path)) } else { Ok(outcome) }
     }
 
     async fn read(&self, path: &str, limit: u64) -> Result<Option<Bytes>> {
+        if self.faults.hit(&self.faults.log_reads) {
+            return Err(injected().with("file", path));
+        }
         self.inner.read(path, limit).await
     }
 
