@@ -1,7 +1,7 @@
 //! The first phase of a snapshot, and the restore: what runs on the processing thread.
 
 use async_trait::async_trait;
-use strandline_state_api::format::{Merge, SegmentKind, StateMeta};
+use strandline_state_api::format::{Merge, SegmentKind};
 use strandline_state_api::{
     CheckpointId, Error, ErrorKind, KeyedBackend, KeyedSnapshot, Progress, RestoreSnapshot, Restored, Result,
     SegmentStore, SnapshotKind, SnapshotSource, StateKey,
@@ -156,7 +156,7 @@ impl<K: StateKey> MemoryBackend<K> {
         for meta in merge.states() {
             let target = self.states.iter().position(|state| state.meta().name == meta.name);
             match target {
-                Some(target) => check_compatible(meta, self.states[target].meta())?,
+                Some(target) => meta.check_readable_as(self.states[target].meta())?,
                 None if !restored.unclaimed.contains(&meta.name) => {
                     restored.unclaimed.push(meta.name.clone());
                 }
@@ -174,23 +174,4 @@ impl<K: StateKey> MemoryBackend<K> {
         restored.bytes += snapshot.full_bytes();
         Ok(())
     }
-}
-
-/// Whether a stored state can be read as the registered one.
-fn check_compatible(stored: &StateMeta, wanted: &StateMeta) -> Result<()> {
-    let fields = [
-        ("kind", stored.kind.to_string(), wanted.kind.to_string()),
-        ("key codec", stored.key_codec.clone(), wanted.key_codec.clone()),
-        ("namespace codec", stored.namespace_codec.clone(), wanted.namespace_codec.clone()),
-        ("map key codec", stored.sub_codec.clone(), wanted.sub_codec.clone()),
-        ("value codec", stored.value_codec.clone(), wanted.value_codec.clone()),
-        ("schema version", stored.schema_version.to_string(), wanted.schema_version.to_string()),
-    ];
-    for (what, stored_as, wanted_as) in fields {
-        if stored_as != wanted_as {
-            let message = format!("the stored state has {what} {stored_as:?}, the job wants {wanted_as:?}");
-            return Err(Error::new(ErrorKind::Incompatible, message).with("state", &stored.name));
-        }
-    }
-    Ok(())
 }

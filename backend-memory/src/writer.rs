@@ -44,7 +44,7 @@ impl MemorySnapshotWriter {
             for done in finished {
                 let segment = store.put(done.bytes).await?;
                 *written += segment.len;
-                parts.push(SnapshotPart { segment, key_groups: done.key_groups });
+                parts.push(SnapshotPart::portable(segment, done.key_groups));
             }
             if stands_alone {
                 self.base = parts.len();

@@ -80,7 +80,7 @@ impl Commits {
         let mut manifest = Manifest::new(first, term, "bench");
         let subtasks = (0..SUBTASKS).map(|subtask| {
             let key_groups = KeyGroupRange::of_subtask(subtask, SUBTASKS);
-            let part = SnapshotPart { segment: segment.clone(), key_groups };
+            let part = SnapshotPart::portable(segment.clone(), key_groups);
             let mut snapshot = SubtaskSnapshot::new(subtask, key_groups);
             snapshot.keyed = KeyedSnapshot { parts: vec![part; 3], written_bytes: segment.len };
             snapshot

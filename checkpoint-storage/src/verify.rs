@@ -27,7 +27,8 @@ pub enum Depth {
     Contents,
 }
 
-/// Looks into a segment: what a hash cannot tell, for example whether its blocks decode.
+/// Looks into a segment in the portable format: what a hash cannot tell, for example whether its blocks decode. Segments in
+/// native formats are files of their backend; of them only length and hash are compared.
 #[async_trait]
 pub trait SegmentCheck: Send + Sync {
     /// Checks one segment, whose bytes are known to be those that were written.
@@ -102,6 +103,8 @@ impl fmt::Display for VerifyReport {
 /// A file with the first subtask that refers to it.
 struct Reference {
     kind: FileKind,
+    /// Whether it is in the portable format.
+    portable: bool,
     file: SegmentRef,
     operator: OperatorId,
     subtask: u32,
@@ -178,13 +181,13 @@ impl Storage {
         depth: Depth,
         check: Option<&dyn SegmentCheck>,
     ) -> Result<()> {
-        let Reference { kind, file, .. } = reference;
+        let Reference { kind, portable, file, .. } = reference;
         match depth {
             Depth::Lengths => self.check_len(&parse_name(*kind, &file.name.0)?, file.len).await?,
             Depth::Contents => self.verify_file(*kind, file).await?,
         }
         match check {
-            Some(check) if *kind == FileKind::Segment => check.check(file, &self.reader()).await,
+            Some(check) if *portable => check.check(file, &self.reader()).await,
             _ => Ok(()),
         }
     }
@@ -208,18 +211,26 @@ fn references(stored: &StoredManifest) -> Vec<Reference> {
     let StoredManifest { manifest, external } = stored;
     let segments = owners(manifest).flat_map(|(operator, subtask)| {
         let parts = subtask.keyed.parts.iter();
-        parts.map(move |part| (FileKind::Segment, &part.segment, operator, subtask.subtask))
+        parts.map(move |part| {
+            (FileKind::Segment, part.format.is_portable(), &part.segment, operator, subtask.subtask)
+        })
     });
     let states = external.iter().filter_map(|external| {
         let operator = manifest.operators.get(external.operator)?;
         let subtask = operator.subtasks.get(external.subtask)?;
-        Some((FileKind::OperatorState, &external.file, &operator.id, subtask.subtask))
+        Some((FileKind::OperatorState, false, &external.file, &operator.id, subtask.subtask))
     });
     let mut seen: HashSet<(FileKind, &SegmentRef)> = HashSet::new();
     let mut references = Vec::new();
-    for (kind, file, operator, subtask) in segments.chain(states) {
+    for (kind, portable, file, operator, subtask) in segments.chain(states) {
         if seen.insert((kind, file)) {
-            references.push(Reference { kind, file: file.clone(), operator: operator.clone(), subtask });
+            references.push(Reference {
+                kind,
+                portable,
+                file: file.clone(),
+                operator: operator.clone(),
+                subtask,
+            });
         }
     }
     references

@@ -115,6 +115,7 @@ macro_rules! __backend_cases {
             maps {
                 put_get_contains_remove
                 for_each_visits_each_entry_once_and_stops_at_an_error
+                range_visits_in_order
                 clear_empties_one_map_only
                 map_keys_of_every_kind_stay_apart
                 a_large_map

@@ -16,15 +16,24 @@ use strandline_state_api::{BackendFactory, BackendScope, KeyGroupRange, Operator
 pub struct Capabilities {
     /// An incremental snapshot writes in proportion to what changed. Without it, it may write everything each time.
     pub incremental: bool,
+    /// Incremental snapshots are in the portable format, as full ones always are. Without it they may be in a format of the
+    /// backend's own.
+    pub portable_increments: bool,
     /// A snapshot may be prepared while older ones are under way. Without it the suite finishes one before the next.
     pub several_in_flight: bool,
     /// [`entries`](strandline_state_api::KeyedBackend::entries) is exact, and not only an estimate.
     pub counts_entries: bool,
 }
 
+impl Capabilities {
+    /// Everything, which is the default.
+    pub const ALL: Self =
+        Self { incremental: true, portable_increments: true, several_in_flight: true, counts_entries: true };
+}
+
 impl Default for Capabilities {
     fn default() -> Self {
-        Self { incremental: true, several_in_flight: true, counts_entries: true }
+        Self::ALL
     }
 }
 

@@ -1,5 +1,7 @@
 //! The contract of a keyed state backend.
 
+use std::ops::{Bound, RangeBounds};
+
 use async_trait::async_trait;
 
 use crate::{
@@ -189,6 +191,35 @@ pub trait KeyedBackend: Send {
         visit: impl FnMut(&MK, &V) -> Result<()>,
     ) -> Result<()>;
 
+    /// Visits the entries of the map of (key, namespace) whose map key lies in `range`, ascending by the encoding of the map
+    /// key (for numbers and texts that is their own order); stops at the first error.
+    fn map_range<MK: StateKey, V: Send + 'static, N: StateKey>(
+        &mut self,
+        state: MapState<MK, V, N>,
+        key: Keyed<'_, Self::Key>,
+        namespace: &N,
+        range: impl RangeBounds<MK>,
+        mut visit: impl FnMut(&MK, &V) -> Result<()>,
+    ) -> Result<()> {
+        let range = encoded_range(&range);
+        let mut found = Vec::new();
+        self.map_for_each(state, key, namespace, |map_key, _| {
+            let mut encoded = Vec::with_capacity(MK::WIDTH.unwrap_or(32));
+            map_key.encode(&mut encoded);
+            if range.contains(&encoded) {
+                found.push((encoded, map_key.clone()));
+            }
+            Ok(())
+        })?;
+        found.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        for (_, map_key) in &found {
+            if let Some(value) = self.map_get(state, key, namespace, map_key)? {
+                visit(map_key, value)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether the map has no entry.
     fn map_is_empty<MK: StateKey, V: Send + 'static, N: StateKey>(
         &mut self,
@@ -235,6 +266,22 @@ pub trait KeyedBackend: Send {
 
     /// How many entries there are (values, lists, map entries, timers), as far as the backend knows.
     fn entries(&self) -> u64;
+
+    /// What the backend tells of its inner life, for reports and logs: pairs of a name and a number, where the name holds the
+    /// unit. Asked for once per checkpoint.
+    fn statistics(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+}
+
+/// The bounds of `range`, encoded; encodings keep the order.
+pub fn encoded_range<K: StateKey>(range: &impl RangeBounds<K>) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+    let encode = |key: &K| {
+        let mut encoded = Vec::with_capacity(K::WIDTH.unwrap_or(32));
+        key.encode(&mut encoded);
+        encoded
+    };
+    (range.start_bound().map(encode), range.end_bound().map(encode))
 }
 
 /// A timer that is due.

@@ -18,6 +18,7 @@ pub mod format;
 
 pub use backend::{
     BackendFactory, BackendScope, CheckpointedBackend, FiredTimer, KeyedBackend, RestoreSnapshot, Restored,
+    encoded_range,
 };
 pub use codec::{Codec, SerdeCodec};
 pub use descriptor::{
@@ -35,7 +36,7 @@ pub use operator_state::{
 };
 pub use scope::{KeyScope, ListAccess, MapAccess, TimerAccess, ValueAccess};
 pub use snapshot::{
-    KeyedSnapshot, Progress, SegmentName, SegmentRef, SegmentStore, SnapshotKind, SnapshotPart,
+    KeyedSnapshot, PartFormat, Progress, SegmentName, SegmentRef, SegmentStore, SnapshotKind, SnapshotPart,
     SnapshotSource, SnapshotWriter,
 };
 pub use window::TimeWindow;

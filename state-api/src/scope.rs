@@ -1,5 +1,7 @@
 //! A backend as seen from one key: what code that works on state mostly uses.
 
+use std::ops::RangeBounds;
+
 use crate::{Keyed, KeyedBackend, ListState, MapState, Result, StateKey, TimerService, ValueState};
 
 /// All state of one key.
@@ -216,6 +218,12 @@ impl<'a, B: KeyedBackend, MK: StateKey, V: Send + 'static, N: StateKey> MapAcces
     #[inline]
     pub fn for_each(self, visit: impl FnMut(&MK, &V) -> Result<()>) -> Result<()> {
         self.backend.map_for_each(self.state, self.key, self.namespace, visit)
+    }
+
+    /// Visits the entries whose map key lies in `range`, ascending by the encoding of the map key.
+    #[inline]
+    pub fn range(self, range: impl RangeBounds<MK>, visit: impl FnMut(&MK, &V) -> Result<()>) -> Result<()> {
+        self.backend.map_range(self.state, self.key, self.namespace, range, visit)
     }
 
     /// Whether there is no entry.

@@ -36,6 +36,24 @@ pub struct SegmentRef {
     pub len: u64,
 }
 
+/// How the bytes of a segment are to be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum PartFormat {
+    /// The [portable format](crate::format), which every backend reads.
+    #[default]
+    Portable,
+    /// Files of one kind of backend, under the name that it gave to their format, for example `rocksdb-1`. Cheaper to write
+    /// than portable ones, and of use to that backend only.
+    Native(String),
+}
+
+impl PartFormat {
+    /// Whether every backend reads it.
+    pub fn is_portable(&self) -> bool {
+        *self == Self::Portable
+    }
+}
+
 /// A segment as a part of a snapshot: of its entries only those in `key_groups` belong to it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct SnapshotPart {
@@ -43,11 +61,22 @@ pub struct SnapshotPart {
     pub segment: SegmentRef,
     /// What counts of it; after a rescale less than it holds.
     pub key_groups: KeyGroupRange,
+    /// How it is to be read.
+    #[serde(default, skip_serializing_if = "PartFormat::is_portable")]
+    pub format: PartFormat,
 }
 
-/// The keyed state of one subtask at one barrier, in the portable format.
+impl SnapshotPart {
+    /// A part in the portable format.
+    pub fn portable(segment: SegmentRef, key_groups: KeyGroupRange) -> Self {
+        Self { segment, key_groups, format: PartFormat::Portable }
+    }
+}
+
+/// The keyed state of one subtask at one barrier.
 ///
-/// Parts are ordered oldest first: a base, then deltas. Where two parts speak of one entry, the later one holds.
+/// Portable parts are ordered oldest first: a base, then deltas. Where two parts speak of one entry, the later one holds.
+/// What native parts mean together is up to the backend that wrote them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct KeyedSnapshot {
     /// The files, oldest first. Empty when there was no state.
@@ -67,7 +96,7 @@ impl KeyedSnapshot {
     pub fn clip(&self, range: KeyGroupRange) -> Self {
         let clip = |part: &SnapshotPart| {
             let key_groups = part.key_groups.intersect(range);
-            (!key_groups.is_empty()).then(|| SnapshotPart { segment: part.segment.clone(), key_groups })
+            (!key_groups.is_empty()).then(|| SnapshotPart { key_groups, ..part.clone() })
         };
         Self { parts: self.parts.iter().filter_map(clip).collect(), written_bytes: 0 }
     }

@@ -4,7 +4,7 @@ use strandline_state_api::{ErrorKind, SegmentName, SegmentRef, SnapshotPart};
 use super::*;
 
 fn part(name: &str, key_groups: KeyGroupRange) -> SnapshotPart {
-    SnapshotPart { segment: SegmentRef { name: SegmentName(name.to_string()), len: 1 }, key_groups }
+    SnapshotPart::portable(SegmentRef { name: SegmentName(name.to_string()), len: 1 }, key_groups)
 }
 
 /// The state of `parallelism` subtasks, each with a base and `deltas` deltas.

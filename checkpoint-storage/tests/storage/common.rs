@@ -43,7 +43,7 @@ pub(crate) async fn manifest_with(storage: &Storage, term: u64, id: u64, content
 
 /// A manifest of one operator that refers to these segments.
 pub(crate) fn manifest_of(term: u64, id: u64, segments: impl IntoIterator<Item = SegmentRef>) -> Manifest {
-    let part = |segment| SnapshotPart { segment, key_groups: KeyGroupRange::ALL };
+    let part = |segment| SnapshotPart::portable(segment, KeyGroupRange::ALL);
     let mut subtask = SubtaskSnapshot::new(0, KeyGroupRange::ALL);
     subtask.keyed = KeyedSnapshot { parts: segments.into_iter().map(part).collect(), written_bytes: 0 };
     let mut manifest = Manifest::new(CheckpointId(id), term, "test");

@@ -116,7 +116,7 @@ impl Job {
         let subtask = manifest.operators[0].subtasks[0].clone();
         manifest.operators[0].subtasks.clear();
         for parts in completed.parts {
-            let part = |segment| SnapshotPart { segment, key_groups: KeyGroupRange::ALL };
+            let part = |segment| SnapshotPart::portable(segment, KeyGroupRange::ALL);
             let parts = parts.unwrap().into_iter().map(part).collect();
             let keyed = KeyedSnapshot { parts, written_bytes: 0 };
             manifest.operators[0]

@@ -1,5 +1,8 @@
 //! Map state (Flink: KS-03).
 
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
 use strandline_state_api::{
     BackendFactory, Error, KeyScope, Keyed, KeyedBackend, MapDescriptor, MapState, StateKey,
 };
@@ -64,6 +67,49 @@ pub fn for_each_visits_each_entry_once_and_stops_at_an_error<F: BackendFactory>(
         })
         .unwrap_err();
     assert_eq!((visits, error.message()), (1, "enough"));
+}
+
+/// A range shows the entries in it, in the order of their map keys, also when some were changed just now and others long ago.
+pub fn range_visits_in_order<F: BackendFactory>(subject: &Subject<F>) {
+    let mut backend = subject.backend::<u64>();
+    let state = backend.register_map(&MapDescriptor::<i32, String>::new("map")).unwrap();
+    let mut model = BTreeMap::new();
+    let mut rng = fastrand::Rng::with_seed(11);
+    for _ in 0..3_000 {
+        let mut scope = KeyScope::new(&mut backend, Keyed::new(&1));
+        let map_key = rng.i32(-100..100);
+        if rng.u8(..4) == 0 {
+            assert_eq!(scope.map(state).remove(&map_key).unwrap(), model.remove(&map_key).is_some());
+        } else {
+            let value = rng.u32(..).to_string();
+            scope.map(state).put(map_key, value.clone()).unwrap();
+            model.insert(map_key, value);
+        }
+    }
+    KeyScope::new(&mut backend, Keyed::new(&2)).map(state).put(0, "other".into()).unwrap();
+    let bounds = [
+        (Bound::Unbounded, Bound::Unbounded),
+        (Bound::Included(-5), Bound::Excluded(5)),
+        (Bound::Excluded(-5), Bound::Included(5)),
+        (Bound::Unbounded, Bound::Excluded(-90)),
+        (Bound::Included(90), Bound::Unbounded),
+        (Bound::Included(i32::MIN), Bound::Included(i32::MAX)),
+        (Bound::Included(1_000), Bound::Unbounded),
+    ];
+    for range in bounds {
+        let mut seen = Vec::new();
+        let mut scope = KeyScope::new(&mut backend, Keyed::new(&1));
+        let visited = scope.map(state).range(range, |map_key, value| {
+            seen.push((*map_key, value.clone()));
+            Ok(())
+        });
+        visited.unwrap();
+        let wanted: Vec<_> = model.range(range).map(|(k, v)| (*k, v.clone())).collect();
+        assert_eq!(seen, wanted, "{range:?}");
+    }
+    let mut scope = KeyScope::new(&mut backend, Keyed::new(&1));
+    let error = scope.map(state).range(.., |_, _| Err(Error::invalid("enough"))).unwrap_err();
+    assert_eq!(error.message(), "enough");
 }
 
 /// Clearing takes all entries of one key and namespace, and no others.

@@ -34,8 +34,7 @@ pub(super) async fn segment(
 
 /// The manifest of a checkpoint whose one operator has these segments, and operator state in a file of its own.
 pub(super) fn manifest(term: u64, checkpoint: u64, segments: &[SegmentRef]) -> Manifest {
-    let part =
-        |segment: &SegmentRef| SnapshotPart { segment: segment.clone(), key_groups: KeyGroupRange::ALL };
+    let part = |segment: &SegmentRef| SnapshotPart::portable(segment.clone(), KeyGroupRange::ALL);
     let mut subtask = SubtaskSnapshot::new(0, KeyGroupRange::ALL);
     subtask.keyed = KeyedSnapshot { parts: segments.iter().map(part).collect(), written_bytes: 0 };
     subtask.operator_state.push(OperatorStateEntry {

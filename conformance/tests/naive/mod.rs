@@ -24,8 +24,7 @@ pub struct NaiveFactory;
 
 impl NaiveFactory {
     /// It writes everything each time.
-    pub const CAPABILITIES: Capabilities =
-        Capabilities { incremental: false, several_in_flight: true, counts_entries: true };
+    pub const CAPABILITIES: Capabilities = Capabilities { incremental: false, ..Capabilities::ALL };
 }
 
 impl BackendFactory for NaiveFactory {

@@ -109,10 +109,7 @@ impl SnapshotWriter for NaiveWriter {
         let finished = writer.finish()?;
         let segment = store.put(finished.bytes).await?;
         let written_bytes = segment.len;
-        Ok(KeyedSnapshot {
-            parts: vec![SnapshotPart { segment, key_groups: finished.key_groups }],
-            written_bytes,
-        })
+        Ok(KeyedSnapshot { parts: vec![SnapshotPart::portable(segment, finished.key_groups)], written_bytes })
     }
 }
 

@@ -97,7 +97,7 @@ impl Folded {
         self.entries += done.entries;
         self.raw_bytes += done.raw_bytes;
         self.fingerprint = self.fingerprint.wrapping_add(done.fingerprint);
-        self.parts.push(SnapshotPart { segment, key_groups: done.key_groups });
+        self.parts.push(SnapshotPart::portable(segment, done.key_groups));
         Ok(())
     }
 }

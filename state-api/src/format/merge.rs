@@ -9,7 +9,7 @@ use super::layout::MAX_ENTRY_BYTES;
 use super::reader::{READ_BYTES, SegmentReader};
 use super::state::{SegmentKind, StateMeta};
 use super::table::union;
-use crate::{Error, ErrorKind, KeyGroupRange, Result, SegmentStore, SnapshotPart};
+use crate::{Error, ErrorKind, KeyGroupRange, PartFormat, Result, SegmentStore, SnapshotPart};
 
 /// What all parts together may read ahead, unless single blocks are larger.
 const READ_AHEAD_BYTES: u64 = 32 << 20;
@@ -80,12 +80,20 @@ fn before(inputs: &[Input<'_>], a: usize, b: usize) -> bool {
     inputs[a].rank.cmp(&inputs[b].rank).then_with(exact).then(a.cmp(&b)) == Ordering::Less
 }
 
+fn native(part: &SnapshotPart, format: &str) -> Error {
+    let message = format!(
+        "the snapshot is in the native format {format:?} of another backend: restore it with that backend, or take a full \
+         snapshot (a savepoint) there, which every backend reads"
+    );
+    Error::new(ErrorKind::Incompatible, message).with("segment", &part.segment.name)
+}
+
 impl<'a> Merge<'a> {
     /// Opens the parts, oldest first, for the entries of their key groups that are in `range`, too.
     ///
     /// # Errors
-    /// [`Incompatible`](ErrorKind::Incompatible) when two parts have states of one name and another kind, codec or
-    /// schema version; else as [`SegmentReader::open`].
+    /// [`Incompatible`](ErrorKind::Incompatible) when a part is not in this format, or two parts have states of one name and
+    /// another kind, codec or schema version; else as [`SegmentReader::open`].
     pub async fn open(
         store: &'a dyn SegmentStore,
         parts: &[SnapshotPart],
@@ -98,6 +106,9 @@ impl<'a> Merge<'a> {
             let groups = part.key_groups.intersect(range);
             if groups.is_empty() {
                 continue;
+            }
+            if let PartFormat::Native(format) = &part.format {
+                return Err(native(part, format));
             }
             let reader = SegmentReader::open(store, &part.segment).await?;
             states =

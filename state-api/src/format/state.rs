@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::entry::Op;
+use crate::{Error, ErrorKind, Result};
 
 /// Whether a segment holds what is, or what changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -161,5 +162,28 @@ impl StateMeta {
     /// Whether [`Op::Put`] and [`Op::Append`] of the state have a value.
     pub fn has_value(&self) -> bool {
         !self.value_codec.is_empty()
+    }
+
+    /// Whether entries that were stored under this description can be read by a state that is registered as `wanted`.
+    ///
+    /// # Errors
+    /// [`Incompatible`](ErrorKind::Incompatible) with the state and what differs.
+    pub fn check_readable_as(&self, wanted: &Self) -> Result<()> {
+        let fields = [
+            ("kind", self.kind.to_string(), wanted.kind.to_string()),
+            ("key codec", self.key_codec.clone(), wanted.key_codec.clone()),
+            ("namespace codec", self.namespace_codec.clone(), wanted.namespace_codec.clone()),
+            ("map key codec", self.sub_codec.clone(), wanted.sub_codec.clone()),
+            ("value codec", self.value_codec.clone(), wanted.value_codec.clone()),
+            ("schema version", self.schema_version.to_string(), wanted.schema_version.to_string()),
+        ];
+        for (what, stored_as, wanted_as) in fields {
+            if stored_as != wanted_as {
+                let message =
+                    format!("the stored state has {what} {stored_as:?}, the job wants {wanted_as:?}");
+                return Err(Error::new(ErrorKind::Incompatible, message).with("state", &self.name));
+            }
+        }
+        Ok(())
     }
 }

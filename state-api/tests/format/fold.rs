@@ -22,7 +22,7 @@ fn store_part(
     let mut used = states();
     used.retain(|meta| entries.iter().any(|entry| entry.state == meta.name));
     let segment = write(&used, kind, SMALL_BLOCKS, entries).unwrap();
-    SnapshotPart { segment: now(store.put(segment.bytes)).unwrap(), key_groups }
+    SnapshotPart::portable(now(store.put(segment.bytes)).unwrap(), key_groups)
 }
 
 fn clip(entries: &[Entry], range: KeyGroupRange) -> Vec<Entry> {
@@ -160,7 +160,7 @@ fn single(meta: &StateMeta, kind: SegmentKind, entries: &[EntryRef<'_>]) -> Vec<
 }
 
 fn stored(store: &MemorySegments, bytes: Vec<u8>) -> SnapshotPart {
-    SnapshotPart { segment: now(store.put(bytes)).unwrap(), key_groups: KeyGroupRange::ALL }
+    SnapshotPart::portable(now(store.put(bytes)).unwrap(), KeyGroupRange::ALL)
 }
 
 #[test]

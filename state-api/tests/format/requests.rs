@@ -176,7 +176,7 @@ fn a_cursor_goes_on_after_the_store_failed_or_the_caller_gave_up() {
 fn a_merge_that_failed_or_was_cancelled_never_ends_as_if_complete() {
     let store = Watched::new();
     let segment = stored(&store, 2_000, 1_000);
-    let parts = vec![SnapshotPart { segment, key_groups: KeyGroupRange::ALL }; 2];
+    let parts = vec![SnapshotPart::portable(segment, KeyGroupRange::ALL); 2];
     for trouble in [Trouble::Fail, Trouble::Wait] {
         let mut merge = now(Merge::open(&store, &parts, SegmentKind::Base, KeyGroupRange::ALL)).unwrap();
         store.trouble(trouble);
@@ -214,8 +214,7 @@ fn a_missing_segment_and_one_of_another_length_are_told_apart() {
 fn a_merge_opens_parts_when_their_groups_come() {
     let store = Watched::new();
     let segment = stored(&store, 2_000, 1_000);
-    let part =
-        |start, end| SnapshotPart { segment: segment.clone(), key_groups: KeyGroupRange::new(start, end) };
+    let part = |start, end| SnapshotPart::portable(segment.clone(), KeyGroupRange::new(start, end));
     let parts: Vec<_> = (0..10).rev().map(|n| part(200 * n, 200 * (n + 1))).collect();
     let mut merge = now(Merge::open(&store, &parts, SegmentKind::Base, KeyGroupRange::ALL)).unwrap();
     store.reads();
@@ -256,7 +255,7 @@ fn everything_can_be_sent_to_another_thread() {
     let segment = stored(&store, 10, 1_000);
     let reader = send(now(send(SegmentReader::open(&store, &segment))).unwrap());
     now(send(reader.read(KeyGroupRange::ALL, |_| Ok(())))).unwrap();
-    let parts = [SnapshotPart { segment: segment.clone(), key_groups: KeyGroupRange::ALL }];
+    let parts = [SnapshotPart::portable(segment.clone(), KeyGroupRange::ALL)];
     let mut merge =
         send(now(send(Merge::open(&store, &parts, SegmentKind::Base, KeyGroupRange::ALL))).unwrap());
     assert!(now(send(merge.next())).unwrap().is_some());
