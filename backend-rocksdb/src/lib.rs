@@ -1,0 +1,28 @@
+#![doc = include_str!("../README.md")]
+
+mod backend;
+mod cut;
+mod database;
+mod directory;
+mod factory;
+mod home;
+mod layout;
+mod memory;
+mod options;
+mod portable;
+mod restore;
+mod snapshot;
+mod state;
+mod statistics;
+mod store;
+mod writer;
+
+pub use backend::RocksBackend;
+pub use cut::PreparedCut;
+pub use factory::RocksBackendFactory;
+pub use options::{RocksOptions, Tune};
+pub use rocksdb;
+pub use writer::RocksSnapshotWriter;
+
+/// The name of the format of incremental snapshots; see `docs/rocksdb.md`.
+pub const NATIVE_FORMAT: &str = "rocksdb-1";

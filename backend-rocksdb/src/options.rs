@@ -1,0 +1,118 @@
+//! What can be set, and to what it is set by itself.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use strandline_state_api::format::FoldOptions;
+use strandline_state_api::{Error, Result};
+
+/// How the backend works. Every option has a default that fits; data only, so that it can stand in a configuration file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct RocksOptions {
+    /// Where databases and local copies of checkpoint files live; needs room for the state and its snapshots under way. Unless set,
+    /// `strandline-rocksdb` in the directory for temporary files.
+    pub directory: Option<PathBuf>,
+    /// Bytes of memory for all backends of the factory together: block cache, memtables, write-back tables. 512 MiB unless set.
+    pub memory: usize,
+    /// The share of `memory` for the write-back tables, which hold hot entries in front of the database. 0.25 unless set; 0 writes
+    /// every change through to the database at once.
+    pub write_back: f64,
+    /// The share of what is left for memtables (the rest caches blocks). 0.5 unless set, as in Flink.
+    pub write_buffer_ratio: f64,
+    /// Bits of the Bloom filter for each key; 0 for no filter. 10 unless set.
+    pub bloom_bits: f64,
+    /// Background threads of a database, for flushes and compactions. 2 unless set.
+    pub background_jobs: i32,
+    /// Files of this many bytes are aimed at. 32 MiB unless set.
+    pub file_bytes: u64,
+    /// Files that are uploaded or downloaded at once, by each subtask. 4 unless set, as in Flink.
+    pub transfers: usize,
+    /// Small files are packed into objects of about this many bytes. 32 MiB unless set.
+    pub pack_bytes: u64,
+    /// Whether files of the last checkpoint are kept (as hard links), so that a restore on this machine need not download them. They
+    /// are used only if their hash is right. True unless set.
+    pub local_copies: bool,
+    /// Whether hits, misses and stalls are counted for reports. True unless set.
+    pub statistics: bool,
+    /// How full snapshots in the portable format are written.
+    #[serde(skip)]
+    pub format: FoldOptions,
+}
+
+impl Default for RocksOptions {
+    fn default() -> Self {
+        Self {
+            directory: None,
+            memory: 512 << 20,
+            write_back: 0.25,
+            write_buffer_ratio: 0.5,
+            bloom_bits: 10.0,
+            background_jobs: 2,
+            file_bytes: 32 << 20,
+            transfers: 4,
+            pack_bytes: 32 << 20,
+            local_copies: true,
+            statistics: true,
+            format: FoldOptions::default(),
+        }
+    }
+}
+
+impl RocksOptions {
+    /// The directory that is set, or the default.
+    pub fn directory(&self) -> PathBuf {
+        self.directory.clone().unwrap_or_else(|| std::env::temp_dir().join("strandline-rocksdb"))
+    }
+
+    /// Refuses what cannot work.
+    pub(crate) fn check(&self) -> Result<()> {
+        let share = |value: f64| (0.0..=0.9).contains(&value);
+        let refuse = |what: &str, rule: &str| Err(Error::invalid(format!("{what} must be {rule}")));
+        if self.memory < 4 << 20 {
+            return refuse("memory", "at least 4 MiB");
+        }
+        if !share(self.write_back) {
+            return refuse("write_back", "a share from 0 to 0.9");
+        }
+        if !(0.05..=0.9).contains(&self.write_buffer_ratio) {
+            return refuse("write_buffer_ratio", "a share from 0.05 to 0.9");
+        }
+        if !(0.0..=64.0).contains(&self.bloom_bits) {
+            return refuse("bloom_bits", "from 0 to 64");
+        }
+        if self.background_jobs < 1 || self.transfers < 1 {
+            return refuse("background_jobs and transfers", "at least 1");
+        }
+        if self.file_bytes < 64 << 10 || self.pack_bytes < 64 << 10 {
+            return refuse("file_bytes and pack_bytes", "at least 64 KiB");
+        }
+        Ok(())
+    }
+}
+
+/// Changes the options of RocksDB itself, after this crate has set its own (Flink: `RocksDBOptionsFactory`).
+///
+/// The merge operator and the place of files must stay as they are.
+#[derive(Clone)]
+pub struct Tune(Arc<dyn Fn(&mut rocksdb::Options) + Send + Sync>);
+
+impl Tune {
+    /// Calls `change` for the options of every database that is opened.
+    pub fn new(change: impl Fn(&mut rocksdb::Options) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(change))
+    }
+
+    pub(crate) fn apply(&self, options: &mut rocksdb::Options) {
+        (self.0)(options);
+    }
+}
+
+impl fmt::Debug for Tune {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tune")
+    }
+}

@@ -1,0 +1,158 @@
+//! Entries in order, on their way into the database as table files.
+
+use rocksdb::{Options, SstFileWriter};
+use std::path::PathBuf;
+use strandline_state_api::{KeyGroup, KeyGroupRange, Result};
+
+use crate::database::{Database, Environment, ReadOnly, failed};
+use crate::directory::StoredState;
+use crate::layout::{Layout, bounds, prefix};
+
+/// Where the entries of a state go.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Target {
+    pub(super) id: u16,
+    pub(super) layout: Layout,
+}
+
+/// Writes table files and hands them to the database.
+pub(super) struct Bulk<'a> {
+    database: &'a Database,
+    targets: &'a [Target],
+    /// Whether the states come in the order of their numbers.
+    in_order: bool,
+    /// Entries of the key group at hand that wait for those of states with lower numbers.
+    waiting: Vec<(Vec<u8>, Vec<u8>)>,
+    group: Option<KeyGroup>,
+    address: Vec<u8>,
+    output: Output<'a>,
+}
+
+impl<'a> Bulk<'a> {
+    /// `targets` are those of the states of what is pushed, in their order there.
+    pub(super) fn new(environment: &Environment, database: &'a Database, targets: &'a [Target]) -> Self {
+        let in_order = targets.is_sorted_by_key(|target| target.id);
+        let output = Output::new(environment, database);
+        Self { database, targets, in_order, waiting: Vec::new(), group: None, address: Vec::new(), output }
+    }
+
+    /// Takes an entry of the portable format. They come in its order.
+    pub(super) fn push(
+        &mut self,
+        state: u16,
+        group: KeyGroup,
+        parts: [&[u8]; 3],
+        value: &[u8],
+    ) -> Result<()> {
+        let Some(Target { id, layout }) = self.targets.get(usize::from(state)).copied() else {
+            return Ok(());
+        };
+        layout.join(id, group, parts, &mut self.address);
+        if self.in_order {
+            return self.output.put(&self.address, value);
+        }
+        if self.group != Some(group) {
+            self.flush_group()?;
+            self.group = Some(group);
+        }
+        self.waiting.push((self.address.clone(), value.to_vec()));
+        Ok(())
+    }
+
+    fn flush_group(&mut self) -> Result<()> {
+        self.waiting.sort_unstable();
+        for (address, value) in self.waiting.drain(..) {
+            self.output.put(&address, &value)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the entries of another database in `range`; its states are `states`, in the order of the targets.
+    pub(super) fn copy(
+        &mut self,
+        source: &ReadOnly,
+        states: &[StoredState],
+        range: KeyGroupRange,
+    ) -> Result<()> {
+        let same = states
+            .iter()
+            .zip(self.targets)
+            .all(|(state, target)| *target == Target { id: state.id, layout: state.layout });
+        let (from, to) = bounds(range);
+        let mut entries = source.iterate(&from, Some(&to));
+        entries.first()?;
+        let mut index = vec![None; 1 << 16];
+        for (number, state) in (0u16..).zip(states) {
+            index[usize::from(state.id)] = Some(number);
+        }
+        while let Some((address, value)) = entries.entry() {
+            if same {
+                self.output.put(address, value)?;
+            } else {
+                let (group, id) = prefix(address)?;
+                if let Some(number) = index[usize::from(id)] {
+                    // Numbers there have their own order, so everything of a key group waits.
+                    self.in_order = false;
+                    let parts = states[usize::from(number)].layout.split(address)?;
+                    self.push(number, group, [&parts.key, &parts.namespace, &parts.sub], value)?;
+                }
+            }
+            entries.step()?;
+        }
+        Ok(())
+    }
+
+    /// Hands everything to the database.
+    pub(super) fn finish(mut self) -> Result<()> {
+        self.flush_group()?;
+        let files = self.output.finish()?;
+        if files.is_empty() { Ok(()) } else { self.database.ingest(files) }
+    }
+}
+
+/// Table files of about the size that the database makes itself.
+struct Output<'a> {
+    options: &'a Options,
+    file_bytes: u64,
+    base: PathBuf,
+    open: Option<SstFileWriter<'a>>,
+    /// Bytes of keys and values in the open file.
+    bytes: u64,
+    files: Vec<PathBuf>,
+}
+
+impl<'a> Output<'a> {
+    fn new(environment: &Environment, database: &'a Database) -> Self {
+        let file_bytes = environment.options.file_bytes;
+        let base = database.cut_path();
+        Self { options: database.options(), file_bytes, base, open: None, bytes: 0, files: Vec::new() }
+    }
+
+    fn put(&mut self, address: &[u8], value: &[u8]) -> Result<()> {
+        let writer = match &mut self.open {
+            Some(writer) => writer,
+            none => {
+                let path = self.base.with_extension(format!("{}.sst", self.files.len()));
+                let mut writer = SstFileWriter::create(self.options);
+                writer.open(&path).map_err(|e| failed("a table file cannot be made", &path, &e))?;
+                self.files.push(path);
+                none.insert(writer)
+            }
+        };
+        writer.put(address, value).map_err(|e| failed("a table file cannot be written", &self.base, &e))?;
+        self.bytes += (address.len() + value.len()) as u64;
+        // Compression makes files smaller; that is no harm.
+        if self.bytes >= self.file_bytes { self.close() } else { Ok(()) }
+    }
+
+    fn close(&mut self) -> Result<()> {
+        self.bytes = 0;
+        let Some(mut writer) = self.open.take() else { return Ok(()) };
+        writer.finish().map_err(|e| failed("a table file cannot be written", &self.base, &e))
+    }
+
+    fn finish(mut self) -> Result<Vec<PathBuf>> {
+        self.close()?;
+        Ok(self.files)
+    }
+}

@@ -1,0 +1,424 @@
+//! Bytes by address: the database, and the write-back table in front of it.
+//!
+//! The table holds what was read or changed lately. The checkpoint is the only durability there is, so a change need not reach the
+//! database before the barrier; an entry that changes a thousand times is written once. The table is also what lets a snapshot
+//! be taken beside the work: after the barrier, what was changed before it goes to the database in small steps (or just
+//! before it is changed again), and later changes stay in the table until the [cut](crate::cut) is made. So a barrier itself
+//! costs one increment.
+//!
+//! With a budget of 0 changes go to the database at once, and the table is used only while a cut waits.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use rocksdb::WriteBatch;
+use strandline_state_api::{CheckpointId, Result};
+
+use crate::cut::Cut;
+use crate::database::Database;
+use crate::memory::Memory;
+
+mod overlay;
+pub(crate) mod scan;
+
+pub(crate) use overlay::Order;
+use overlay::{Bytes, Overlay, Value};
+
+/// Bytes of a batch after which it is written.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// A cut that may still need values out of the table.
+struct Open {
+    cut: Arc<Cut>,
+    checkpoint: CheckpointId,
+    /// Its epoch: changes of this one and those before belong to it.
+    epoch: u32,
+    /// Slots that were changed in its epoch.
+    changed: Vec<u32>,
+    /// Whether everything is in the database, so that the copy can be made.
+    ready: bool,
+}
+
+/// See the [module](self).
+pub(crate) struct Store {
+    database: Arc<Database>,
+    memory: Arc<Memory>,
+    overlay: Overlay,
+    /// Slots that were changed in this epoch.
+    changed: Vec<u32>,
+    open: VecDeque<Open>,
+    epoch: u32,
+    /// Writes that the database has not seen; their keys are all in the table, dirty, unless it says otherwise.
+    batch: WriteBatch,
+    read: Vec<u8>,
+    write_through: bool,
+    pub(crate) hits: u64,
+    pub(crate) misses: u64,
+}
+
+impl Store {
+    pub(crate) fn new(database: Arc<Database>, memory: Arc<Memory>) -> Self {
+        memory.join();
+        let write_through = memory.write_back_share() == 0;
+        Self {
+            database,
+            memory,
+            overlay: Overlay::default(),
+            changed: Vec::new(),
+            open: VecDeque::new(),
+            epoch: 0,
+            batch: WriteBatch::default(),
+            read: Vec::new(),
+            write_through,
+            hits: 0,
+            misses: 0,
+        }
+    }
+
+    pub(crate) fn database(&self) -> &Arc<Database> {
+        &self.database
+    }
+
+    /// Entries of the table that the database does not know.
+    pub(crate) fn dirty(&self) -> usize {
+        self.changed.len()
+    }
+
+    /// Bytes that the table takes.
+    pub(crate) fn table_bytes(&self) -> usize {
+        self.overlay.bytes()
+    }
+
+    /// Whether reads should leave something in the table.
+    pub(crate) fn caches(&self) -> bool {
+        !self.write_through
+    }
+
+    /// The value at an address.
+    #[inline]
+    pub(crate) fn get(&mut self, at: &[u8], order: Order) -> Result<Option<&[u8]>> {
+        if let Some(id) = self.find(at, order)? {
+            self.hits += 1;
+            self.complete(id)?;
+            return Ok(self.overlay.bytes_of(id));
+        }
+        self.misses += 1;
+        if self.write_through || order == Order::Sorted {
+            let Some(found) = self.database.get(at)? else { return Ok(None) };
+            self.read.clear();
+            self.read.extend_from_slice(&found);
+            return Ok(Some(&self.read));
+        }
+        let found = self.database.get(at)?;
+        let value = found.map_or(Value::Gone, |found| Value::Put(Bytes::from_slice(&found)));
+        let id = self.overlay.insert(at, order, value);
+        self.relieve()?;
+        // A relief never takes what came last.
+        Ok(self.overlay.bytes_of(id))
+    }
+
+    /// Whether there is a value.
+    pub(crate) fn contains(&mut self, at: &[u8], order: Order) -> Result<bool> {
+        Ok(self.get(at, order)?.is_some())
+    }
+
+    /// Sets a value.
+    pub(crate) fn put(&mut self, at: &[u8], order: Order, value: &[u8]) -> Result<()> {
+        match self.change(at, order)? {
+            None => self.database.put(at, value),
+            Some(id) => {
+                self.overlay.set(id, value);
+                self.relieve()
+            }
+        }
+    }
+
+    /// Removes a value.
+    pub(crate) fn delete(&mut self, at: &[u8], order: Order) -> Result<()> {
+        match self.change(at, order)? {
+            None => self.database.delete(at),
+            Some(id) => {
+                self.overlay.replace(id, Value::Gone);
+                self.relieve()
+            }
+        }
+    }
+
+    /// Appends to the value at an address without reading it.
+    pub(crate) fn append(&mut self, at: &[u8], more: &[u8]) -> Result<()> {
+        let known = self.find(at, Order::Hashed)?;
+        match self.change(at, Order::Hashed)? {
+            None => self.database.merge(at, more),
+            Some(id) => {
+                self.overlay.append(id, more, known.is_some());
+                self.relieve()
+            }
+        }
+    }
+
+    /// Reads what is missing of these addresses, all at once. Sorts them.
+    pub(crate) fn load(&mut self, wanted: &mut [Vec<u8>]) -> Result<()> {
+        self.settle()?;
+        wanted.sort_unstable();
+        let Self { database, overlay, .. } = self;
+        let missing: Vec<&[u8]> =
+            wanted.iter().map(Vec::as_slice).filter(|at| overlay.find(at, Order::Hashed).is_none()).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        database.get_many(missing.iter().copied(), |i, value| {
+            // One address may come several times.
+            if overlay.find(missing[i], Order::Hashed).is_none() {
+                let value = value.map_or(Value::Gone, |value| Value::Put(Bytes::from_slice(value)));
+                overlay.insert(missing[i], Order::Hashed, value);
+            }
+        })?;
+        self.misses += missing.len() as u64;
+        self.relieve()
+    }
+
+    /// The slot at an address, after what the table has to do before it is used.
+    #[inline]
+    fn find(&mut self, at: &[u8], order: Order) -> Result<Option<u32>> {
+        if self.write_through || !self.open.is_empty() {
+            self.settle()?;
+        }
+        Ok(self.overlay.find(at, order))
+    }
+
+    /// Notices cuts that are made; without any, a table without a budget is emptied.
+    fn settle(&mut self) -> Result<()> {
+        while self.open.front().is_some_and(|open| open.ready && open.cut.is_over()) {
+            self.open.pop_front();
+        }
+        if self.write_through && self.open.is_empty() && !self.overlay.is_empty() {
+            let changed = std::mem::take(&mut self.changed);
+            self.flush(&changed, u32::MAX)?;
+            self.overlay.clear();
+        }
+        Ok(())
+    }
+
+    /// Makes a slot ready for a change; none where changes go to the database.
+    #[inline]
+    fn change(&mut self, at: &[u8], order: Order) -> Result<Option<u32>> {
+        let found = self.find(at, order)?;
+        if self.write_through && self.open.is_empty() {
+            return Ok(None);
+        }
+        let Some(id) = found else {
+            let id = self.overlay.insert(at, order, Value::Gone);
+            self.overlay.soil(id, self.epoch);
+            self.changed.push(id);
+            return Ok(Some(id));
+        };
+        match self.overlay.dirty_since(id) {
+            Some(epoch) if epoch == self.epoch => {}
+            None => {
+                self.overlay.soil(id, self.epoch);
+                self.changed.push(id);
+            }
+            Some(_) => {
+                self.pay(id)?;
+                self.overlay.soil(id, self.epoch);
+                self.changed.push(id);
+            }
+        }
+        Ok(Some(id))
+    }
+
+    /// Gives the value of a slot, which was changed before the newest cut and changes again, to the cut that it belongs to.
+    #[cold]
+    fn pay(&mut self, id: u32) -> Result<()> {
+        while let Some(epoch) = self.overlay.dirty_since(id) {
+            self.settle()?;
+            let Some(front) = self.open.front() else { return Ok(()) };
+            if epoch > front.epoch {
+                // Its cut waits for that of another, or there is none.
+                if !self.open.iter().any(|open| epoch <= open.epoch) {
+                    return Ok(());
+                }
+                self.finish_front()?;
+                continue;
+            }
+            let appended = self.overlay.write(id, &mut self.batch);
+            if appended {
+                // The rest of the list is read from the database, so what it owes must be there first.
+                self.write_batch()?;
+            } else if self.batch.size_in_bytes() > BATCH_BYTES {
+                self.write_batch()?;
+            }
+            return Ok(());
+        }
+        Ok(())
+    }
+
+    /// Makes a list whole that was only appended to.
+    fn complete(&mut self, id: u32) -> Result<()> {
+        if let Some((at, more)) = self.overlay.appended(id) {
+            let mut list = self.database.get(at)?.map(|list| list.to_vec()).unwrap_or_default();
+            list.extend_from_slice(more);
+            self.overlay.replace(id, Value::Put(Bytes::from_vec(list)));
+        }
+        Ok(())
+    }
+
+    /// Marks a cut: what was changed so far belongs to it. Constant time.
+    pub(crate) fn cut(&mut self, checkpoint: CheckpointId) -> Arc<Cut> {
+        let cut = Arc::new(Cut::new(Arc::clone(&self.database)));
+        let changed = std::mem::take(&mut self.changed);
+        let (epoch, ready) = (self.epoch, false);
+        self.open.push_back(Open { cut: Arc::clone(&cut), checkpoint, epoch, changed, ready });
+        self.epoch += 1;
+        cut
+    }
+
+    /// Moves about `budget` entries to the database for the oldest cut that is not ready. True when `checkpoint` is.
+    pub(crate) fn drain(&mut self, checkpoint: CheckpointId, budget: usize) -> Result<bool> {
+        self.settle()?;
+        // One cut after the other: the database shows only one.
+        while let Some(front) = self.open.front() {
+            if front.ready {
+                if front.checkpoint >= checkpoint {
+                    return Ok(true);
+                }
+                self.finish_front()?;
+                continue;
+            }
+            return Ok(self.drain_front(budget)? && checkpoint <= self.front_checkpoint());
+        }
+        Ok(true)
+    }
+
+    fn front_checkpoint(&self) -> CheckpointId {
+        self.open.front().map_or(CheckpointId(u64::MAX), |front| front.checkpoint)
+    }
+
+    fn drain_front(&mut self, budget: usize) -> Result<bool> {
+        let Some(front) = self.open.front_mut() else { return Ok(true) };
+        let epoch = front.epoch;
+        let rest = front.changed.len().saturating_sub(budget.max(1));
+        let step = front.changed.split_off(rest);
+        if let Err(error) = self.flush(&step, epoch) {
+            if let Some(front) = self.open.front_mut() {
+                front.changed.extend(step);
+            }
+            return Err(error);
+        }
+        self.write_batch()?;
+        let Some(front) = self.open.front_mut() else { return Ok(true) };
+        front.ready = front.changed.is_empty();
+        Ok(front.ready)
+    }
+
+    /// Brings the oldest cut to its end here and now.
+    fn finish_front(&mut self) -> Result<()> {
+        while !self.drain_front(1 << 16)? {}
+        if let Some(front) = self.open.pop_front() {
+            // When the copy fails, the snapshot fails; the state does not.
+            if let Err(error) = front.cut.make() {
+                tracing::warn!(checkpoint = %front.checkpoint, %error, "a local snapshot failed");
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets a cut that failed: its changes are those of the next.
+    pub(crate) fn forget(&mut self, checkpoint: CheckpointId) {
+        if let Some(index) = self.open.iter().position(|open| open.checkpoint == checkpoint)
+            && let Some(open) = self.open.remove(index)
+        {
+            match self.open.get_mut(index) {
+                Some(next) => next.changed.extend(open.changed),
+                None => self.changed.extend(open.changed),
+            }
+        }
+    }
+
+    /// Writes those of `slots` that are dirty since `epoch` or before.
+    fn flush(&mut self, slots: &[u32], epoch: u32) -> Result<()> {
+        let mut slots = slots.to_vec();
+        self.overlay.sort(&mut slots);
+        for id in slots {
+            if self.overlay.dirty_since(id).is_some_and(|since| since <= epoch) {
+                self.overlay.write(id, &mut self.batch);
+                self.overlay.clean(id);
+                if self.batch.size_in_bytes() > BATCH_BYTES {
+                    self.write_batch()?;
+                }
+            }
+        }
+        self.write_batch()
+    }
+
+    fn write_batch(&mut self) -> Result<()> {
+        if !self.batch.is_empty() {
+            self.database.write(&self.batch)?;
+            self.batch.clear();
+        }
+        Ok(())
+    }
+
+    /// Keeps the table within its budget.
+    #[inline]
+    fn relieve(&mut self) -> Result<()> {
+        if self.write_through || self.overlay.bytes() <= self.memory.write_back_share() {
+            return Ok(());
+        }
+        self.evict()
+    }
+
+    #[cold]
+    fn evict(&mut self) -> Result<()> {
+        let target = self.memory.write_back_share() / 16 * 15;
+        loop {
+            self.settle()?;
+            // What no cut forbids may be written.
+            let writable = match self.open.front() {
+                None => Some(u32::MAX),
+                Some(front) if !front.ready => Some(front.epoch),
+                Some(_) => None,
+            };
+            let mut victims = Vec::new();
+            self.overlay.choose(target, writable, &mut victims);
+            self.overlay.sort(&mut victims);
+            for &id in &victims {
+                if self.overlay.dirty_since(id).is_some() {
+                    self.overlay.write(id, &mut self.batch);
+                    self.overlay.clean(id);
+                }
+                if self.batch.size_in_bytes() > BATCH_BYTES {
+                    self.write_batch()?;
+                }
+            }
+            self.write_batch()?;
+            victims.iter().for_each(|id| self.overlay.remove(*id));
+            if self.open.is_empty() && self.changed.len() > 2 * self.overlay.len() + 1024 {
+                let overlay = &self.overlay;
+                self.changed.retain(|id| overlay.dirty_since(*id).is_some());
+                self.changed.sort_unstable();
+                self.changed.dedup();
+            }
+            if self.overlay.bytes() <= self.memory.write_back_share() || self.open.is_empty() {
+                return Ok(());
+            }
+            // Everything is dirty and waits for a cut: make it now.
+            self.finish_front()?;
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.memory.leave();
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("database", &self.database)
+            .field("entries", &self.overlay.len())
+            .finish()
+    }
+}

@@ -1,0 +1,306 @@
+//! The write-back table: slots with an index by hash, or by order for what is read in ranges.
+
+use std::collections::BTreeMap;
+
+use hashbrown::HashTable;
+use rocksdb::WriteBatch;
+use smallvec::SmallVec;
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Keys and values of up to 24 bytes need no allocation.
+pub(crate) type Bytes = SmallVec<[u8; 24]>;
+
+/// How a state is looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// By address alone: values and lists.
+    Hashed,
+    /// In ranges, too: maps and timers.
+    Sorted,
+}
+
+/// What is known of an address.
+#[derive(Debug)]
+pub(crate) enum Value {
+    Put(Bytes),
+    /// There is nothing.
+    Gone,
+    /// These bytes stand behind what the database has.
+    Append(Bytes),
+}
+
+impl Value {
+    fn heap(&self) -> usize {
+        match self {
+            Self::Put(bytes) | Self::Append(bytes) if bytes.spilled() => bytes.capacity(),
+            _ => 0,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Slot {
+    at: Bytes,
+    value: Value,
+    hash: u64,
+    order: Order,
+    /// The epoch of its last change, if the database does not know that.
+    dirty: Option<u32>,
+    /// Whether it was used since the hand passed.
+    used: bool,
+    alive: bool,
+}
+
+/// What a slot costs beside its bytes on the heap: itself, and its place in an index.
+const SLOT_BYTES: usize = size_of::<Slot>() + 8;
+const SORTED_BYTES: usize = size_of::<Bytes>() + 8;
+
+impl Slot {
+    fn cost(&self) -> usize {
+        let at = if self.at.spilled() { self.at.capacity() } else { 0 };
+        let sorted = if self.order == Order::Sorted { SORTED_BYTES + at } else { 0 };
+        SLOT_BYTES + at + sorted + self.value.heap()
+    }
+}
+
+/// See the [module](self).
+#[derive(Debug, Default)]
+pub(super) struct Overlay {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    hashed: HashTable<u32>,
+    sorted: BTreeMap<Bytes, u32>,
+    bytes: usize,
+    /// Where the clock stands.
+    hand: usize,
+    newest: u32,
+}
+
+impl Overlay {
+    /// Bytes of memory that it takes, nearly.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    #[inline]
+    pub(super) fn find(&mut self, at: &[u8], order: Order) -> Option<u32> {
+        let id = match order {
+            Order::Hashed => {
+                let slots = &self.slots;
+                *self.hashed.find(xxh3_64(at), |id| slots[*id as usize].at.as_slice() == at)?
+            }
+            Order::Sorted => *self.sorted.get(at)?,
+        };
+        self.slots[id as usize].used = true;
+        Some(id)
+    }
+
+    /// Adds an address that is not there, clean.
+    pub(super) fn insert(&mut self, at: &[u8], order: Order, value: Value) -> u32 {
+        let hash = if order == Order::Hashed { xxh3_64(at) } else { 0 };
+        let slot =
+            Slot { at: Bytes::from_slice(at), value, hash, order, dirty: None, used: true, alive: true };
+        self.bytes += slot.cost();
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.slots[id as usize] = slot;
+                id
+            }
+            None => {
+                self.slots.push(slot);
+                self.slots.len() as u32 - 1
+            }
+        };
+        match order {
+            Order::Hashed => {
+                let slots = &self.slots;
+                self.hashed.insert_unique(hash, id, |id| slots[*id as usize].hash);
+            }
+            Order::Sorted => {
+                self.sorted.insert(Bytes::from_slice(at), id);
+            }
+        }
+        self.newest = id;
+        id
+    }
+
+    pub(super) fn remove(&mut self, id: u32) {
+        let slot = &mut self.slots[id as usize];
+        if !slot.alive {
+            return;
+        }
+        self.bytes -= slot.cost();
+        slot.alive = false;
+        slot.dirty = None;
+        slot.value = Value::Gone;
+        let at = std::mem::take(&mut slot.at);
+        match slot.order {
+            Order::Hashed => {
+                let found = self.hashed.find_entry(slot.hash, |other| *other == id);
+                if let Ok(entry) = found {
+                    entry.remove();
+                }
+            }
+            Order::Sorted => {
+                self.sorted.remove(at.as_slice());
+            }
+        }
+        self.free.push(id);
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The value of a slot that is not only appended to.
+    #[inline]
+    pub(super) fn bytes_of(&self, id: u32) -> Option<&[u8]> {
+        match &self.slots[id as usize].value {
+            Value::Put(bytes) => Some(bytes),
+            Value::Gone | Value::Append(_) => None,
+        }
+    }
+
+    /// Address and new elements of a slot that is only appended to.
+    pub(super) fn appended(&self, id: u32) -> Option<(&[u8], &[u8])> {
+        let slot = &self.slots[id as usize];
+        match &slot.value {
+            Value::Append(bytes) => Some((&slot.at, bytes)),
+            Value::Put(_) | Value::Gone => None,
+        }
+    }
+
+    /// Sets the value, in place where it fits.
+    #[inline]
+    pub(super) fn set(&mut self, id: u32, value: &[u8]) {
+        if let Value::Put(bytes) = &mut self.slots[id as usize].value
+            && !bytes.spilled()
+            && value.len() <= bytes.inline_size()
+        {
+            bytes.clear();
+            bytes.extend_from_slice(value);
+            return;
+        }
+        self.replace(id, Value::Put(Bytes::from_slice(value)));
+    }
+
+    pub(super) fn replace(&mut self, id: u32, value: Value) {
+        let slot = &mut self.slots[id as usize];
+        let before = slot.value.heap();
+        slot.value = value;
+        self.bytes = self.bytes + slot.value.heap() - before;
+    }
+
+    /// Appends to the value; `known` says whether the table knew the address before.
+    pub(super) fn append(&mut self, id: u32, more: &[u8], known: bool) {
+        let slot = &mut self.slots[id as usize];
+        let before = slot.value.heap();
+        match &mut slot.value {
+            Value::Put(bytes) | Value::Append(bytes) => bytes.extend_from_slice(more),
+            value @ Value::Gone if known => *value = Value::Put(Bytes::from_slice(more)),
+            value @ Value::Gone => *value = Value::Append(Bytes::from_slice(more)),
+        }
+        self.bytes = self.bytes + slot.value.heap() - before;
+    }
+
+    /// The epoch since which the database does not know the value.
+    #[inline]
+    pub(super) fn dirty_since(&self, id: u32) -> Option<u32> {
+        self.slots[id as usize].dirty
+    }
+
+    pub(super) fn soil(&mut self, id: u32, epoch: u32) {
+        self.slots[id as usize].dirty = Some(epoch);
+    }
+
+    /// The database knows the value now. An append ends with that, as the whole is not known here.
+    pub(super) fn clean(&mut self, id: u32) {
+        self.slots[id as usize].dirty = None;
+        if matches!(self.slots[id as usize].value, Value::Append(_)) {
+            self.remove(id);
+        }
+    }
+
+    /// Adds the value to a batch. Of an append the elements are gone from here, and true is the answer.
+    pub(super) fn write(&mut self, id: u32, batch: &mut WriteBatch) -> bool {
+        let slot = &mut self.slots[id as usize];
+        match &mut slot.value {
+            Value::Put(value) => batch.put(&slot.at, value),
+            Value::Gone => batch.delete(&slot.at),
+            Value::Append(more) => {
+                batch.merge(&slot.at, &*more);
+                let heap = slot.value.heap();
+                slot.value = Value::Append(Bytes::new());
+                self.bytes -= heap;
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Sorts slots by address, which is how the database likes them.
+    pub(super) fn sort(&self, slots: &mut [u32]) {
+        slots.sort_unstable_by(|a, b| self.slots[*a as usize].at.cmp(&self.slots[*b as usize].at));
+    }
+
+    /// Chooses slots to remove until `target` bytes are left: clean ones, and those dirty since `writable` or before. The clock
+    /// spares what was used since it came by last.
+    pub(super) fn choose(&mut self, target: usize, writable: Option<u32>, victims: &mut Vec<u32>) {
+        let mut excess = self.bytes.saturating_sub(target);
+        for _ in 0..2 * self.slots.len() {
+            if excess == 0 {
+                return;
+            }
+            self.hand = (self.hand + 1) % self.slots.len();
+            let slot = &mut self.slots[self.hand];
+            let may = match slot.dirty {
+                None => true,
+                Some(epoch) => writable.is_some_and(|writable| epoch <= writable),
+            };
+            if !slot.alive || !may || self.hand as u32 == self.newest {
+                continue;
+            }
+            if std::mem::take(&mut slot.used) {
+                continue;
+            }
+            excess = excess.saturating_sub(slot.cost());
+            // So that the second round does not choose it again.
+            slot.used = true;
+            victims.push(self.hand as u32);
+        }
+    }
+
+    /// Dirty slots with addresses from `from` to before `to`, in order.
+    pub(super) fn dirty_between(&self, from: &[u8], to: Option<&[u8]>, order: Order) -> Vec<u32> {
+        let inside = |at: &[u8]| at >= from && to.is_none_or(|to| at < to);
+        match order {
+            Order::Sorted => {
+                let range = (std::ops::Bound::Included(from), std::ops::Bound::<&[u8]>::Unbounded);
+                let entries = self.sorted.range::<[u8], _>(range).take_while(|(at, _)| inside(at));
+                entries.map(|(_, id)| *id).filter(|id| self.dirty_since(*id).is_some()).collect()
+            }
+            Order::Hashed => {
+                let all = (0..self.slots.len() as u32).filter(|id| {
+                    let slot = &self.slots[*id as usize];
+                    slot.alive && slot.dirty.is_some() && inside(&slot.at)
+                });
+                let mut found: Vec<u32> = all.collect();
+                self.sort(&mut found);
+                found
+            }
+        }
+    }
+
+    pub(super) fn entry(&self, id: u32) -> (&[u8], &Value) {
+        let slot = &self.slots[id as usize];
+        (&slot.at, &slot.value)
+    }
+}

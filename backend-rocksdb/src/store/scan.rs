@@ -1,0 +1,110 @@
+//! Walks over a range of addresses: what the table changed, over what the database has.
+
+use std::cmp::Ordering;
+
+use strandline_state_api::{KeyGroup, KeyGroupRange, Result};
+
+use super::overlay::Value;
+use super::{Order, Store};
+use crate::database::Entries;
+use crate::layout::{bounds, prefix, start};
+
+impl Store {
+    /// Visits the entries from `from` to before `to` in order, as long as `visit` says true.
+    pub(crate) fn scan(
+        &mut self,
+        from: &[u8],
+        to: Option<&[u8]>,
+        order: Order,
+        visit: impl FnMut(&[u8], &[u8]) -> Result<bool>,
+    ) -> Result<()> {
+        self.settle()?;
+        let changed = self.overlay.dirty_between(from, to, order);
+        let mut entries = self.database.iterate(from, to);
+        entries.first()?;
+        self.merge(&changed, entries, |_| Ok(()), visit)
+    }
+
+    /// Visits all entries of a state in `range` in order, as long as `visit` says true.
+    pub(crate) fn scan_state(
+        &mut self,
+        state: u16,
+        range: KeyGroupRange,
+        order: Order,
+        visit: impl FnMut(&[u8], &[u8]) -> Result<bool>,
+    ) -> Result<()> {
+        self.settle()?;
+        let (from, to) = bounds(range);
+        let mut changed = self.overlay.dirty_between(&from, Some(&to), order);
+        changed.retain(|id| prefix(self.overlay.entry(*id).0).is_ok_and(|(_, of)| of == state));
+        let mut entries = self.database.iterate(&from, Some(&to));
+        entries.first()?;
+        let mut target = Vec::new();
+        self.merge(&changed, entries, |entries| to_state(entries, state, &mut target), visit)
+    }
+
+    /// `align` moves the walk over the database to the next entry that counts, which may be where it stands.
+    fn merge(
+        &self,
+        changed: &[u32],
+        mut entries: Entries<'_>,
+        mut align: impl FnMut(&mut Entries<'_>) -> Result<()>,
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<bool>,
+    ) -> Result<()> {
+        let mut changed = changed.iter().map(|id| self.overlay.entry(*id)).peekable();
+        align(&mut entries)?;
+        loop {
+            let stored = entries.entry();
+            let Some(order) = compare(changed.peek().map(|(at, _)| *at), stored.map(|(at, _)| at)) else {
+                return Ok(());
+            };
+            let more = if order == Ordering::Greater {
+                stored.map_or(Ok(true), |(at, value)| visit(at, value))?
+            } else {
+                match changed.next() {
+                    Some((at, Value::Put(value))) => visit(at, value)?,
+                    Some((at, Value::Append(more))) => {
+                        let base = stored.filter(|(stored, _)| *stored == at).map(|(_, value)| value);
+                        visit(at, &[base.unwrap_or_default(), more].concat())?
+                    }
+                    Some((_, Value::Gone)) | None => true,
+                }
+            };
+            if !more {
+                return Ok(());
+            }
+            if order != Ordering::Less {
+                entries.step()?;
+                align(&mut entries)?;
+            }
+        }
+    }
+}
+
+/// Moves on to the next entry of a state: the states of a key group stand together, and others are jumped over.
+pub(crate) fn to_state(entries: &mut Entries<'_>, state: u16, target: &mut Vec<u8>) -> Result<()> {
+    while let Some((at, _)) = entries.entry() {
+        let (group, of) = prefix(at)?;
+        if of == state {
+            return Ok(());
+        }
+        let group = if of < state { Some(group) } else { KeyGroup::new(group.index() + 1) };
+        match group {
+            Some(group) => start(state, group, target),
+            // Behind the last group.
+            None => *target = vec![0xFF; 2],
+        }
+        entries.seek(target)?;
+    }
+    Ok(())
+}
+
+/// Which of two walks comes first; none when both are at their end.
+fn compare(table: Option<&[u8]>, database: Option<&[u8]>) -> Option<Ordering> {
+    match (table, database) {
+        (None, None) => None,
+        (Some(_), None) => Some(Ordering::Less),
+        (None, Some(_)) => Some(Ordering::Greater),
+        (Some(a), Some(b)) => Some(a.cmp(b)),
+    }
+}

@@ -1,0 +1,63 @@
+//! The whole suite, on every way in which the backend can work.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use strandline_backend_memory::MemoryBackendFactory;
+use strandline_backend_rocksdb::{RocksBackendFactory, RocksOptions, Tune};
+use strandline_conformance::{Capabilities, Subject, backend, backend_tests};
+use tempfile::TempDir;
+
+/// A place that is gone when the process has ended.
+fn place() -> &'static Path {
+    static PLACE: OnceLock<TempDir> = OnceLock::new();
+    // In memory where there is such a place: nothing here is about the disk, and thousands of databases are opened.
+    PLACE.get_or_init(|| TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap()).path()
+}
+
+/// Small files and little memory. Local copies are off, as cases damage the store and expect that to be noticed.
+fn factory(write_back: f64, memory: usize) -> RocksBackendFactory {
+    let mut options = RocksOptions::default();
+    options.directory = Some(place().to_path_buf());
+    options.memory = memory;
+    options.write_back = write_back;
+    options.local_copies = false;
+    options.statistics = false;
+    // A compaction in the middle of a case that counts bytes would be counted.
+    let calm = |options: &mut rocksdb::Options| {
+        options.set_level_zero_file_num_compaction_trigger(40);
+        options.set_level_zero_slowdown_writes_trigger(80);
+        options.set_level_zero_stop_writes_trigger(120);
+    };
+    RocksBackendFactory::new(options).unwrap().tuned(Tune::new(calm))
+}
+
+fn capabilities() -> Capabilities {
+    Capabilities { portable_increments: false, counts_entries: false, ..Capabilities::default() }
+}
+
+mod write_back {
+    use super::*;
+    backend_tests!(factory(0.25, 64 << 20), capabilities());
+}
+
+mod write_through {
+    use super::*;
+    backend_tests!(factory(0.0, 64 << 20), capabilities());
+}
+
+/// The table holds a few hundred entries, so that it evicts all the time.
+mod tiny_table {
+    use super::*;
+    backend_tests!(factory(0.004, 8 << 20), capabilities());
+}
+
+#[test]
+fn snapshots_move_between_the_backends() {
+    let rocks = Subject::new(factory(0.25, 64 << 20)).with_capabilities(capabilities());
+    let memory = Subject::new(MemoryBackendFactory::default());
+    backend::portability::from_one_backend_to_another(&rocks, &memory);
+    backend::portability::from_one_backend_to_another(&memory, &rocks);
+}

@@ -1,0 +1,11 @@
+//! What only this backend has: files on disk that can be damaged, fill up or be left behind, and snapshots made of them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod common;
+mod disk;
+mod faults;
+mod increments;
+mod local_copies;
+mod rescales;
+mod soak;
