@@ -2,6 +2,8 @@
 
 mod stored;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use strandline_checkpoint_protocol::CheckpointKind;
 use strandline_state_api::{
@@ -98,6 +100,10 @@ pub struct SubtaskSnapshot {
     /// How it went.
     #[serde(default)]
     pub trace: SubtaskTrace,
+    /// What the state backend told of itself, by name; see
+    /// [`KeyedBackend::statistics`](strandline_state_api::KeyedBackend::statistics).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub statistics: BTreeMap<String, u64>,
 }
 
 impl SubtaskSnapshot {
@@ -111,6 +117,7 @@ impl SubtaskSnapshot {
             watermark: None,
             finished: false,
             trace: SubtaskTrace::default(),
+            statistics: BTreeMap::new(),
         }
     }
 }

@@ -85,6 +85,9 @@ pub struct CheckpointReport {
     pub written_bytes: u64,
     /// Bytes of all files that it needs, shared ones included.
     pub full_bytes: u64,
+    /// What the state backends told of themselves, by name: sums over the subtasks, or one of the values where the name starts
+    /// with `shared_`.
+    pub statistics: BTreeMap<String, u64>,
 }
 
 impl JobReport {

@@ -208,7 +208,18 @@ fn report(manifest: &Manifest, triggered: Triggered, pause_us: u64) -> Checkpoin
         commit: Duration::ZERO,
         written_bytes: manifest.trace.bytes,
         full_bytes: manifest.trace.full_bytes,
+        statistics: statistics(subtasks()),
     }
+}
+
+/// What backends told of themselves, over all subtasks.
+fn statistics<'a>(subtasks: impl Iterator<Item = &'a SubtaskSnapshot>) -> BTreeMap<String, u64> {
+    let mut all: BTreeMap<String, u64> = BTreeMap::new();
+    for (name, value) in subtasks.flat_map(|subtask| &subtask.statistics) {
+        let sum = all.entry(name.clone()).or_default();
+        *sum = if name.starts_with("shared_") { (*sum).max(*value) } else { sum.saturating_add(*value) };
+    }
+    all
 }
 
 fn kind_name(kind: CheckpointKind) -> &'static str {

@@ -91,6 +91,9 @@ pub(crate) struct DemoArgs {
     /// How often to kill the job.
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub(crate) kills: u32,
+    /// The state backend: `memory`, or `rocksdb` where this program was built with it.
+    #[arg(long, value_name = "NAME", default_value = "memory")]
+    pub(crate) backend: String,
     /// Works in this directory (which must be new or empty) and keeps it. Without this: in a temporary one.
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,

@@ -79,6 +79,7 @@ fn show(args: &DemoArgs, folder: &Path) -> Result<bool> {
     fs::write(folder.join("job.toml"), JOB).map_err(|e| failed("the job file cannot be written", e))?;
     let started = Instant::now();
     let overrides = ["sink.path=expected", "checkpoint.enabled=false"].map(String::from);
+    let overrides = overrides.into_iter().chain(state(args)).collect::<Vec<_>>();
     let reference = Child::start(folder, PARALLELISM[0], &overrides)?;
     let rate = match reference.watch(|_| false)? {
         End::Ended(run) => run.rate(),
@@ -110,6 +111,14 @@ fn show(args: &DemoArgs, folder: &Path) -> Result<bool> {
     Ok(found.is_equal())
 }
 
+/// What the command line says about the state backend, in the words of the job file.
+fn state(args: &DemoArgs) -> Vec<String> {
+    match args.backend.as_str() {
+        "memory" => Vec::new(),
+        name => vec![format!("state.backend={name}"), "state.directory=state".into()],
+    }
+}
+
 /// What happened in the runs that were killed.
 #[derive(Debug, Default)]
 struct Attempts {
@@ -124,7 +133,6 @@ fn disturbed(args: &DemoArgs, folder: &Path) -> Result<Attempts> {
     let mut random = fastrand::Rng::with_seed(args.records);
     // Undisturbed this would take five seconds, whatever the machine: time for a few checkpoints and kills.
     let rate = (args.records / 5).max(1);
-    let overrides = [format!("source.rate={rate}")];
     let mut attempts = Attempts::default();
     let mut before = PARALLELISM[0];
     for run in 1u32.. {
@@ -133,7 +141,9 @@ fn disturbed(args: &DemoArgs, folder: &Path) -> Result<Attempts> {
         attempts.rescales += u32::from(parallelism != before);
         before = parallelism;
         let started = Instant::now();
-        let child = Child::start(folder, parallelism, if last { &[] } else { &overrides })?;
+        let overrides: Vec<_> =
+            state(args).into_iter().chain((!last).then(|| format!("source.rate={rate}"))).collect();
+        let child = Child::start(folder, parallelism, &overrides)?;
         // At least one checkpoint of its own, so that each run gets somewhere; then somewhere before the next.
         let wanted = 1 + random.u64(0..3);
         let end = child.watch(|seen| !last && seen.checkpoints >= wanted && seen.read > 0)?;

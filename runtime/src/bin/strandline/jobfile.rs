@@ -24,6 +24,11 @@ pub(crate) use aggregate::{Aggregate, Function};
 #[cfg(test)]
 use expression::Expression;
 pub(crate) use expression::compare;
+#[cfg_attr(
+    not(feature = "rocksdb"),
+    expect(unused_imports, reason = "only that backend asks for its settings")
+)]
+pub(crate) use settings::RocksDb;
 pub(crate) use settings::{Backend, Settings};
 pub(crate) use sink::{SinkFormat, SinkSpec};
 pub(crate) use source::{SourceKind, SourceSpec};

@@ -87,6 +87,7 @@ pub(crate) fn checkpoint(report: &CheckpointReport) -> Value {
         "commit_us": micros(report.commit),
         "bytes_written": report.written_bytes,
         "full_bytes": report.full_bytes,
+        "statistics": report.statistics,
     })
 }
 

@@ -5,10 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use strandline_backend_memory::MemoryBackendFactory;
+#[cfg(feature = "rocksdb")]
+use strandline_backend_rocksdb::{RocksBackendFactory, RocksOptions};
 use strandline_runtime::{JobConfig, JobControl, JobReport, Outcome, StartFrom, run as run_pipeline};
+#[cfg(not(feature = "rocksdb"))]
+use strandline_state_api::ErrorKind;
 use strandline_state_api::{BackendFactory, Error, Result};
 
 use crate::cli::RunArgs;
+#[cfg(feature = "rocksdb")]
+use crate::jobfile::RocksDb;
 use crate::jobfile::{Backend, Job};
 use crate::plan::{Counters, plan};
 use crate::progress::Progress;
@@ -37,8 +43,18 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         observer: Some(Arc::clone(&progress) as _),
         ..JobConfig::default()
     };
-    let ran = match job.settings.backend {
+    let ran = match &job.settings.backend {
         Backend::Memory => execute(&job, MemoryBackendFactory::default(), config, &control),
+        #[cfg(feature = "rocksdb")]
+        Backend::RocksDb(settings) => {
+            rocksdb_factory(settings).and_then(|factory| execute(&job, factory, config, &control))
+        }
+        #[cfg(not(feature = "rocksdb"))]
+        Backend::RocksDb(_) => {
+            let message = "this program was built without RocksDB; build it with `--features rocksdb`, or use the \
+                           memory backend";
+            Err(Error::new(ErrorKind::Unsupported, message))
+        }
     };
     progress.finish();
     match ran {
@@ -70,6 +86,17 @@ fn execute<F: BackendFactory>(
     let plan = plan(job, backend)?;
     let report = run_pipeline(&plan.pipeline, config, control)?;
     Ok((report, plan.counters))
+}
+
+#[cfg(feature = "rocksdb")]
+fn rocksdb_factory(settings: &RocksDb) -> Result<RocksBackendFactory> {
+    let mut options = RocksOptions::default();
+    options.directory.clone_from(&settings.directory);
+    options.write_back = settings.write_back.unwrap_or(options.write_back);
+    if let Some(memory) = settings.memory {
+        options.memory = usize::try_from(memory).unwrap_or(usize::MAX);
+    }
+    RocksBackendFactory::new(options)
 }
 
 /// The first signal stops gracefully, the second at once, the third does not even wait for that.

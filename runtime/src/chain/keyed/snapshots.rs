@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use strandline_checkpoint_storage::SubtaskSnapshot;
 use strandline_state_api::{
-    CheckpointId, Error, ErrorKind, OperatorId, Progress, Result, SnapshotSource, SnapshotWriter,
+    CheckpointId, Error, ErrorKind, KeyedBackend, OperatorId, Progress, Result, SnapshotSource,
+    SnapshotWriter,
 };
 
 use crate::chain::assembly::{Attempt, cancelled};
@@ -87,7 +88,7 @@ impl<P: Send + 'static> Snapshots<P> {
     /// Moves about `budget` entries on; says whether there is more to do now.
     pub(crate) fn step<B>(&mut self, backend: &mut B, budget: usize) -> Result<bool>
     where
-        B: SnapshotSource<Prepared = P>,
+        B: KeyedBackend + SnapshotSource<Prepared = P>,
     {
         if self.open.is_empty() {
             return Ok(false);
@@ -96,7 +97,9 @@ impl<P: Send + 'static> Snapshots<P> {
             Ok(Progress::More) => Ok(true),
             Ok(Progress::Ready(checkpoint, prepared)) => {
                 let open = self.open.pop_front().filter(|open| open.checkpoint == checkpoint);
-                let open = open.ok_or_else(|| out_of_order(checkpoint))?;
+                let mut open = open.ok_or_else(|| out_of_order(checkpoint))?;
+                let statistics = backend.statistics();
+                open.snapshot.statistics = statistics.into_iter().map(|(name, n)| (name.into(), n)).collect();
                 let Some(jobs) = &self.jobs else { return Err(writer_gone()) };
                 jobs.send(Job { prepared, open }).map_err(|_| writer_gone())?;
                 Ok(!self.open.is_empty())

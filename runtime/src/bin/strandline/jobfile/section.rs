@@ -89,6 +89,18 @@ impl<'a> Section<'a> {
         self.optional(key).map(duration).transpose()
     }
 
+    /// A share from 0 to `most`.
+    pub(super) fn share(&self, key: &str, most: f64) -> Result<Option<f64>, Problem> {
+        let Some(node) = self.optional(key) else { return Ok(None) };
+        let share = match node.value {
+            TreeValue::Float(share) => share,
+            TreeValue::Integer(share) => share as f64,
+            _ => f64::NAN,
+        };
+        let fits = (0.0..=most).contains(&share);
+        fits.then_some(Some(share)).ok_or_else(|| node.unexpected(&format!("a number from 0 to {most}")))
+    }
+
     /// A size in bytes: an integer, or text like "16 MiB".
     pub(super) fn size(&self, key: &str) -> Result<Option<u64>, Problem> {
         let Some(node) = self.optional(key) else { return Ok(None) };

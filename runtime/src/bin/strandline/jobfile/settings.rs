@@ -1,7 +1,7 @@
 //! How the job runs: everything but what it computes.
 
 use std::num::NonZero;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use strandline_checkpoint_storage::Storage;
@@ -13,10 +13,23 @@ use super::section::{self, Section};
 use super::tree::Node;
 
 /// What keeps keyed state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Backend {
     /// Native values in memory.
     Memory,
+    /// Embedded RocksDB.
+    RocksDb(RocksDb),
+}
+
+/// What the job file says about RocksDB; the rest is as the backend has it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct RocksDb {
+    /// Where its databases live.
+    pub(crate) directory: Option<PathBuf>,
+    /// Bytes of memory for all subtasks together.
+    pub(crate) memory: Option<u64>,
+    /// The share of that for hot entries in front of the databases.
+    pub(crate) write_back: Option<f64>,
 }
 
 /// How the job runs.
@@ -31,7 +44,7 @@ pub(crate) struct Settings {
     pub(crate) backend: Backend,
 }
 
-const BACKENDS: [(&str, Backend); 1] = [("memory", Backend::Memory)];
+const BACKENDS: [&str; 2] = ["memory", "rocksdb"];
 
 impl Settings {
     pub(super) fn parse(job: &Section<'_>, folder: &Path) -> Result<Self, Problem> {
@@ -53,7 +66,7 @@ impl Settings {
             chain: job.bool("chain")?.unwrap_or(false),
             checkpoint: checkpoint(job, folder)?,
             restart: restart(job)?,
-            backend: backend(job)?,
+            backend: backend(job, folder)?,
         })
     }
 }
@@ -129,13 +142,24 @@ fn restart(job: &Section<'_>) -> Result<RestartStrategy, Problem> {
     })
 }
 
-fn backend(job: &Section<'_>) -> Result<Backend, Problem> {
+fn backend(job: &Section<'_>, folder: &Path) -> Result<Backend, Problem> {
     let Some(node) = job.optional("state") else { return Ok(Backend::Memory) };
-    let section = Section::new(node, "[state]", &["backend"])?;
-    let Some(node) = section.optional("backend") else { return Ok(Backend::Memory) };
-    let name = section::text(node)?;
-    let found = BACKENDS.iter().find(|(known, _)| *known == name);
-    found.map(|(_, backend)| *backend).ok_or_else(|| {
-        Problem::unknown(&node.place, "state backend", name, &BACKENDS.map(|(known, _)| known))
-    })
+    let section = Section::open(node, "[state]")?;
+    let name = section.text("backend")?.unwrap_or("memory");
+    match name {
+        "memory" => {
+            Section::new(node, "[state] of the memory backend", &["backend"]).map(|_| Backend::Memory)
+        }
+        "rocksdb" => {
+            let keys = &["backend", "directory", "memory", "write_back"];
+            let section = Section::new(node, "[state] of RocksDB", keys)?;
+            let directory = section.text("directory")?.map(|directory| folder.join(directory));
+            let (memory, write_back) = (section.size("memory")?, section.share("write_back", 0.9)?);
+            Ok(Backend::RocksDb(RocksDb { directory, memory, write_back }))
+        }
+        _ => {
+            let place = section.optional("backend").map_or(section.place(), |node| &node.place);
+            Err(Problem::unknown(place, "state backend", name, &BACKENDS))
+        }
+    }
 }

@@ -22,7 +22,7 @@ pub(super) struct Node {
 pub(super) enum TreeValue {
     Text(String),
     Integer(i64),
-    Float,
+    Float(f64),
     Bool(bool),
     /// A date, an integer that is too large, and whatever else no option takes.
     Other,
@@ -57,7 +57,7 @@ impl Node {
         match self.value {
             TreeValue::Text(_) => "a string",
             TreeValue::Integer(_) => "an integer",
-            TreeValue::Float => "a float",
+            TreeValue::Float(_) => "a float",
             TreeValue::Bool(_) => "a boolean",
             TreeValue::Other => "a value that no option takes",
             TreeValue::Array(_) => "an array",
@@ -189,7 +189,10 @@ impl Reader<'_> {
                 let parsed = i64::from_str_radix(number.as_str(), number.radix());
                 parsed.map_or(TreeValue::Other, TreeValue::Integer)
             }
-            DeValue::Float(_) => TreeValue::Float,
+            DeValue::Float(number) => {
+                let parsed = number.as_str().replace('_', "").parse();
+                parsed.map_or(TreeValue::Other, TreeValue::Float)
+            }
             DeValue::Boolean(value) => TreeValue::Bool(*value),
             DeValue::Datetime(_) => TreeValue::Other,
             DeValue::Array(items) => TreeValue::Array(items.iter().map(|item| self.node(item)).collect()),
