@@ -15,8 +15,10 @@ use strandline_state_api::{Error, KeyGroupRange, KeyHash, Result, StateKey};
 
 mod grow;
 mod shard;
+mod slots;
 
 use shard::{Frozen, Shard};
+use slots::Slots;
 
 /// Marks the epoch of an entry that no snapshot before this epoch can know: its removal leaves no tombstone.
 const BORN: u32 = 1 << 31;
@@ -113,7 +115,10 @@ pub(crate) struct Removed<'a, P> {
 
 /// See the [module](self).
 pub(crate) struct Table<P> {
-    shards: Vec<Shard<P>>,
+    /// The slots of each shard.
+    slots: Vec<Slots<P>>,
+    /// What else belongs to each shard.
+    shards: Vec<Shard>,
     /// Shard of each slice of the hash range, in order of the hash; a shard has one or more neighbouring slices.
     directory: Vec<u32>,
     /// The lowest hash of the key groups of this table.
@@ -139,6 +144,7 @@ impl<P: Payload> Table<P> {
         let shift = (128 - width.leading_zeros()).clamp(1, 64) - 1;
         let slices = width.div_ceil(1 << shift).max(1) as usize;
         Self {
+            slots: vec![Shard::first_slots()],
             shards: vec![Shard::new(epoch)],
             directory: vec![0; slices],
             base,
@@ -176,7 +182,7 @@ impl<P: Payload> Table<P> {
 
     #[inline]
     pub(crate) fn get(&self, at: Address, is: impl Fn(&P) -> bool) -> Option<&P> {
-        self.shards[self.shard_of(at.hash)?].find(at, is)
+        self.slots[self.shard_of(at.hash)?].find(at, is)
     }
 
     /// Reads what stands where `at` points, only to have it in the cache. Independent reads overlap, so a batch of keys
@@ -184,7 +190,7 @@ impl<P: Payload> Table<P> {
     #[inline]
     pub(crate) fn touch(&mut self, at: Address) {
         if let Some(shard) = self.shard_of(at.hash) {
-            self.touched = self.touched.wrapping_add(self.shards[shard].peek(at));
+            self.touched = self.touched.wrapping_add(self.slots[shard].peek(at));
         }
     }
 
@@ -197,24 +203,24 @@ impl<P: Payload> Table<P> {
         is: impl Fn(&P) -> bool,
         save: impl FnMut(&P, Cut, &mut Vec<u8>),
     ) -> Option<Touched<'_, P>> {
-        let shard = self.shard_of(at.hash)?;
-        let shard = &mut self.shards[shard];
+        let index = self.shard_of(at.hash)?;
+        let (shard, slots) = (&mut self.shards[index], &mut self.slots[index]);
         if shard.epoch != self.epoch {
             shard.roll(self.epoch, &self.cuts);
         }
-        shard.touch(at, is, save, &mut self.changes)
+        shard.touch(slots, at, is, save, &mut self.changes)
     }
 
     /// Adds an entry that [`modify`](Self::modify) did not find.
     pub(crate) fn insert(&mut self, at: Address, payload: P) -> Result<Touched<'_, P>> {
         let index = self.reserve(at)?;
-        let shard = &mut self.shards[index];
+        let (shard, slots) = (&mut self.shards[index], &mut self.slots[index]);
         if shard.epoch != self.epoch {
             shard.roll(self.epoch, &self.cuts);
         }
         self.len += 1;
         self.changes += 1;
-        shard.insert(at, payload).ok_or_else(vanished)
+        shard.insert(slots, at, payload).ok_or_else(vanished)
     }
 
     /// Adds an entry that is part of a restored snapshot, or gives the one that is there.
@@ -224,29 +230,32 @@ impl<P: Payload> Table<P> {
         is: impl Fn(&P) -> bool,
         payload: impl FnOnce() -> P,
     ) -> Result<&mut P> {
-        let shard = self.shard_or_foreign(at.hash)?;
-        if self.shards[shard].find(at, &is).is_none() {
-            let shard = self.reserve(at)?;
+        let index = self.shard_or_foreign(at.hash)?;
+        let found = self.slots[index].position(at, is);
+        let payload = if let Some(found) = found {
+            self.slots[index].entry(found).map(|(_, payload)| payload)
+        } else {
+            let index = self.reserve(at)?;
             self.len += 1;
-            return self.shards[shard].restore(at, payload()).ok_or_else(vanished);
-        }
-        self.shards[shard].find_mut(at, is).ok_or_else(vanished)
+            self.shards[index].restore(&mut self.slots[index], at, payload())
+        };
+        payload.ok_or_else(vanished)
     }
 
     #[inline]
     pub(crate) fn remove(&mut self, at: Address, is: impl Fn(&P) -> bool) -> Option<Removed<'_, P>> {
-        let shard = self.shard_of(at.hash)?;
-        let shard = &mut self.shards[shard];
+        let index = self.shard_of(at.hash)?;
+        let (shard, slots) = (&mut self.shards[index], &mut self.slots[index]);
         if shard.epoch != self.epoch {
             shard.roll(self.epoch, &self.cuts);
         }
-        let removed = shard.remove(at, is)?;
+        let removed = shard.remove(slots, at, is)?;
         self.len -= 1;
         Some(removed)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &P> {
-        self.shards.iter().flat_map(Shard::iter)
+        self.slots.iter().flat_map(Slots::iter)
     }
 
     /// Ends the epoch: what is in the table now belongs to the cut.
@@ -272,14 +281,16 @@ impl<P: Payload> Table<P> {
         mut emit: impl FnMut(&mut P, u32, Cut, &mut Vec<u8>) -> Result<()>,
     ) -> Result<bool> {
         let Some(&cut) = self.cuts.front() else { return Ok(true) };
-        while let Some(shard) = self.shards.get_mut(self.next_shard) {
+        while let (Some(shard), Some(slots)) =
+            (self.shards.get_mut(self.next_shard), self.slots.get_mut(self.next_shard))
+        {
             if *budget == 0 {
                 return Ok(false);
             }
             if shard.epoch <= cut.epoch {
                 shard.roll(self.epoch, &self.cuts);
             }
-            if !shard.drain(cut, budget, out, &mut emit)? {
+            if !shard.drain(slots, cut, budget, out, &mut emit)? {
                 return Ok(false);
             }
             *budget = budget.saturating_sub(1);

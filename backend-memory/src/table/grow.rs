@@ -10,12 +10,13 @@ impl<P: Payload> Table<P> {
     pub(super) fn reserve(&mut self, at: Address) -> Result<usize> {
         loop {
             let index = self.shard_or_foreign(at.hash)?;
-            match self.shards[index].growth() {
+            let slots = &mut self.slots[index];
+            match self.shards[index].growth(slots.len()) {
                 Growth::None => return Ok(index),
-                Growth::Resize(capacity) => self.shards[index].resize(capacity),
+                Growth::Resize(capacity) => self.shards[index].resize(slots, capacity),
                 Growth::Split(capacity) => {
                     if !self.split(index, at) {
-                        self.shards[index].resize(capacity);
+                        self.shards[index].resize(&mut self.slots[index], capacity);
                     }
                 }
             }
@@ -47,9 +48,10 @@ impl<P: Payload> Table<P> {
         let middle = first + (end - first) / 2;
         let (base, shift) = (self.base, self.shift);
         let upper = |at: Address| (at.hash.0.wrapping_sub(base) >> shift) as usize >= middle;
-        let high = self.shards[index].split_off(upper);
+        let (high, slots) = self.shards[index].split_off(&mut self.slots[index], upper);
         self.directory[middle..end].fill(self.shards.len() as u32);
         self.shards.push(high);
+        self.slots.push(slots);
         true
     }
 }

@@ -1,31 +1,16 @@
-//! A few thousand slots: probing, the list of changes, and what is frozen for cuts that are not drained.
-//!
-//! Linear probing over whole entries: a search mostly reads one cache line, where tables with separate control bytes read two.
+//! What goes with a few thousand slots: the list of changes, and what is frozen for cuts that are not drained.
 
 use std::collections::VecDeque;
 
 use strandline_state_api::Result;
 
+use super::slots::{MIN_SLOTS, Slots, Taken};
 use super::{Address, BORN, Cut, Debts, Payload, Removed, Touched};
 
 /// Slots of a shard that may still split. Small enough that a split takes some ten microseconds.
 const MAX_SLOTS: usize = 4096;
-const MIN_SLOTS: usize = 8;
 /// A buffer of records is handed over when it reaches this size, so that none is ever grown by copying megabytes.
 const CHUNK: usize = 1 << 20;
-
-// One enum and no nested struct, so that tag and epoch stand in the padding of the discriminant: 24 bytes for u64 to u64.
-enum Slot<P> {
-    Empty,
-    /// Was full once: probing goes on behind it.
-    Deleted,
-    Full {
-        tag: u16,
-        /// Of the last change; with [`BORN`] when the entry came into being then.
-        epoch: u32,
-        payload: P,
-    },
-}
 
 /// What a shard holds for one cut until it is drained.
 pub(super) struct Frozen {
@@ -36,10 +21,10 @@ pub(super) struct Frozen {
     pub(super) records: Vec<u8>,
 }
 
-// What an access needs stands in one cache line: with thousands of shards these lines are what the cache must hold.
+// What a change needs stands in one cache line. The slots are elsewhere, side by side with those of the other shards: a
+// read needs nothing else, and so few bytes for each shard stay in the cache.
 #[repr(C, align(64))]
-pub(super) struct Shard<P> {
-    slots: Box<[Slot<P>]>,
+pub(super) struct Shard {
     /// The epoch of `changed` and `removed`.
     pub(super) epoch: u32,
     /// Slots that are not empty: full or deleted.
@@ -60,19 +45,19 @@ pub(super) enum Growth {
     Split(usize),
 }
 
-impl<P: Payload> Shard<P> {
+impl Shard {
     pub(super) fn new(epoch: u32) -> Self {
-        Self::with_slots(MIN_SLOTS, epoch)
+        Self { epoch, used: 0, live: 0, changed: Vec::new(), removed: Vec::new(), frozen: Vec::new() }
     }
 
-    fn with_slots(slots: usize, epoch: u32) -> Self {
-        let slots = (0..slots).map(|_| Slot::Empty).collect();
-        Self { slots, epoch, used: 0, live: 0, changed: Vec::new(), removed: Vec::new(), frozen: Vec::new() }
+    /// The slots that an empty shard starts with.
+    pub(super) fn first_slots<P: Payload>() -> Slots<P> {
+        Slots::new(MIN_SLOTS)
     }
 
     /// What is needed before one more entry, so that probes stay short.
-    pub(super) fn growth(&self) -> Growth {
-        let (slots, used, live) = (self.slots.len(), self.used as usize, self.live as usize);
+    pub(super) fn growth(&self, slots: usize) -> Growth {
+        let (used, live) = (self.used as usize, self.live as usize);
         if (used + 1) * 3 <= slots * 2 {
             Growth::None
         } else if live * 3 < slots {
@@ -83,48 +68,6 @@ impl<P: Payload> Shard<P> {
         } else {
             Growth::Split(slots * 2)
         }
-    }
-
-    #[inline]
-    fn position(&self, at: Address, is: impl Fn(&P) -> bool) -> Option<usize> {
-        let (mask, tag) = (self.slots.len() - 1, at.tag());
-        let mut index = at.local as usize & mask;
-        loop {
-            match &self.slots[index] {
-                Slot::Full { tag: found, payload, .. } if *found == tag && is(payload) => return Some(index),
-                Slot::Empty => return None,
-                _ => index = (index + 1) & mask,
-            }
-        }
-    }
-
-    #[inline]
-    pub(super) fn find(&self, at: Address, is: impl Fn(&P) -> bool) -> Option<&P> {
-        match &self.slots[self.position(at, is)?] {
-            Slot::Full { payload, .. } => Some(payload),
-            _ => None,
-        }
-    }
-
-    pub(super) fn find_mut(&mut self, at: Address, is: impl Fn(&P) -> bool) -> Option<&mut P> {
-        let index = self.position(at, is)?;
-        match &mut self.slots[index] {
-            Slot::Full { payload, .. } => Some(payload),
-            _ => None,
-        }
-    }
-
-    /// A bit of the slot where a search for `at` starts. Without a branch on it, so that reads of many slots overlap.
-    #[inline]
-    pub(super) fn peek(&self, at: Address) -> u32 {
-        u32::from(matches!(self.slots[at.local as usize & (self.slots.len() - 1)], Slot::Empty))
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = &P> {
-        self.slots.iter().filter_map(|slot| match slot {
-            Slot::Full { payload, .. } => Some(payload),
-            _ => None,
-        })
     }
 
     /// Brings the shard to the current epoch: changes of an older one are frozen for the cut that ended it.
@@ -149,15 +92,16 @@ impl<P: Payload> Shard<P> {
     }
 
     #[inline]
-    pub(super) fn touch(
-        &mut self,
+    pub(super) fn touch<'a, P: Payload>(
+        &'a mut self,
+        slots: &'a mut Slots<P>,
         at: Address,
         is: impl Fn(&P) -> bool,
         mut save: impl FnMut(&P, Cut, &mut Vec<u8>),
         changes: &mut usize,
-    ) -> Option<Touched<'_, P>> {
-        let index = self.position(at, is)?;
-        let Slot::Full { epoch, payload, .. } = &mut self.slots[index] else { return None };
+    ) -> Option<Touched<'a, P>> {
+        let index = slots.position(at, is)?;
+        let (epoch, payload) = slots.entry(index)?;
         let before = *epoch & !BORN;
         if before != self.epoch {
             for frozen in &mut self.frozen {
@@ -174,63 +118,57 @@ impl<P: Payload> Shard<P> {
     }
 
     /// Adds an entry that is known not to be there, and says where; [`growth`](Self::growth) was heeded.
-    fn put(&mut self, at: Address, epoch: u32, payload: P) -> usize {
-        let mask = self.slots.len() - 1;
-        let mut index = at.local as usize & mask;
-        while matches!(self.slots[index], Slot::Full { .. }) {
-            index = (index + 1) & mask;
-        }
-        if matches!(self.slots[index], Slot::Empty) {
-            self.used += 1;
-        }
+    fn put<P: Payload>(&mut self, slots: &mut Slots<P>, at: Address, epoch: u32, payload: P) -> usize {
+        let (index, was_empty) = slots.put(at, epoch, payload);
+        self.used += u32::from(was_empty);
         self.live += 1;
-        self.slots[index] = Slot::Full { tag: at.tag(), epoch, payload };
         index
     }
 
     /// Adds an entry of a restored snapshot that is known not to be there.
-    pub(super) fn restore(&mut self, at: Address, payload: P) -> Option<&mut P> {
-        let index = self.put(at, 0, payload);
-        match &mut self.slots[index] {
-            Slot::Full { payload, .. } => Some(payload),
-            _ => None,
-        }
+    pub(super) fn restore<'a, P: Payload>(
+        &mut self,
+        slots: &'a mut Slots<P>,
+        at: Address,
+        payload: P,
+    ) -> Option<&'a mut P> {
+        let index = self.put(slots, at, 0, payload);
+        slots.entry(index).map(|(_, payload)| payload)
     }
 
     /// Adds an entry of this epoch that is known not to be there.
-    pub(super) fn insert(&mut self, at: Address, payload: P) -> Option<Touched<'_, P>> {
-        let index = self.put(at, self.epoch | BORN, payload);
+    pub(super) fn insert<'a, P: Payload>(
+        &'a mut self,
+        slots: &'a mut Slots<P>,
+        at: Address,
+        payload: P,
+    ) -> Option<Touched<'a, P>> {
+        let index = self.put(slots, at, self.epoch | BORN, payload);
         self.changed.push(index as u32);
-        let Slot::Full { payload, .. } = &mut self.slots[index] else { return None };
+        let (_, payload) = slots.entry(index)?;
         let debts = Debts { frozen: &mut self.frozen, epoch: self.epoch };
         Some(Touched { payload, before: self.epoch, debts, removed: &mut self.removed })
     }
 
-    pub(super) fn remove(&mut self, at: Address, is: impl Fn(&P) -> bool) -> Option<Removed<'_, P>> {
-        let index = self.position(at, is)?;
-        let mask = self.slots.len() - 1;
-        // With nothing behind it, no probe has to go on: the slot, and deleted ones before it, can be empty again.
-        let last = matches!(self.slots[(index + 1) & mask], Slot::Empty);
-        let slot = std::mem::replace(&mut self.slots[index], if last { Slot::Empty } else { Slot::Deleted });
-        let Slot::Full { epoch, payload, .. } = slot else { return None };
+    pub(super) fn remove<P: Payload>(
+        &mut self,
+        slots: &mut Slots<P>,
+        at: Address,
+        is: impl Fn(&P) -> bool,
+    ) -> Option<Removed<'_, P>> {
+        let index = slots.position(at, is)?;
+        let Taken { epoch, payload, emptied } = slots.take(index)?;
         self.live -= 1;
-        if last {
-            self.used -= 1;
-            let mut before = index.wrapping_sub(1) & mask;
-            while matches!(self.slots[before], Slot::Deleted) {
-                self.slots[before] = Slot::Empty;
-                self.used -= 1;
-                before = before.wrapping_sub(1) & mask;
-            }
-        }
+        self.used -= emptied;
         let known = epoch != (self.epoch | BORN);
         let debts = Debts { frozen: &mut self.frozen, epoch: self.epoch };
         Some(Removed { payload, before: epoch & !BORN, known, debts, removed: &mut self.removed })
     }
 
     /// Moves what this shard has for `cut`; false when the budget ended first.
-    pub(super) fn drain(
+    pub(super) fn drain<P: Payload>(
         &mut self,
+        slots: &mut Slots<P>,
         cut: Cut,
         budget: &mut usize,
         out: &mut Vec<Vec<u8>>,
@@ -247,18 +185,18 @@ impl<P: Payload> Shard<P> {
             }
             None => Vec::new(),
         };
-        let mut visit = |slot: &mut Slot<P>| match slot {
-            Slot::Full { epoch, payload, .. } => emit(payload, *epoch & !BORN, cut, &mut buffer),
-            _ => Ok(()),
-        };
         let mut result = Ok(true);
         if cut.full {
             // In one go: entries move when the shard grows, so a place to go on from would not last.
-            result = self.slots.iter_mut().try_for_each(visit).map(|()| true);
+            let all =
+                slots.iter_mut().try_for_each(|(epoch, payload)| emit(payload, epoch, cut, &mut buffer));
+            result = all.map(|()| true);
             *budget = budget.saturating_sub(self.live as usize);
         } else {
             while let Some(index) = frozen.changed.pop() {
-                if let Err(error) = visit(&mut self.slots[index as usize]) {
+                if let Some((epoch, payload)) = slots.entry(index as usize)
+                    && let Err(error) = emit(payload, *epoch & !BORN, cut, &mut buffer)
+                {
                     result = Err(error);
                     break;
                 }
@@ -280,24 +218,33 @@ impl<P: Payload> Shard<P> {
     }
 
     /// Moves everything into this many slots.
-    pub(super) fn resize(&mut self, slots: usize) {
-        let mut grown = Self::with_slots(slots, self.epoch);
-        self.move_to(|_| 0, &mut [&mut grown]);
-        *self = grown;
+    pub(super) fn resize<P: Payload>(&mut self, slots: &mut Slots<P>, count: usize) {
+        let mut grown = (Self::new(self.epoch), Slots::new(count));
+        self.move_to(slots, |_| 0, &mut [&mut grown]);
+        (*self, *slots) = grown;
     }
 
     /// Keeps the entries that are not `upper`, and gives a shard with the others.
-    pub(super) fn split_off(&mut self, upper: impl Fn(Address) -> bool) -> Self {
-        let mut low = Self::with_slots(self.slots.len(), self.epoch);
-        let mut high = Self::with_slots(self.slots.len(), self.epoch);
-        self.move_to(|at| usize::from(upper(at)), &mut [&mut low, &mut high]);
-        *self = low;
+    pub(super) fn split_off<P: Payload>(
+        &mut self,
+        slots: &mut Slots<P>,
+        upper: impl Fn(Address) -> bool,
+    ) -> (Self, Slots<P>) {
+        let mut low = (Self::new(self.epoch), Slots::new(slots.len()));
+        let mut high = (Self::new(self.epoch), Slots::new(slots.len()));
+        self.move_to(slots, |at| usize::from(upper(at)), &mut [&mut low, &mut high]);
+        (*self, *slots) = low;
         high
     }
 
     /// Moves all entries, each to the target that `choose` gives, with what cuts have to know of them.
-    fn move_to(&mut self, choose: impl Fn(Address) -> usize, targets: &mut [&mut Self]) {
-        for (i, target) in targets.iter_mut().enumerate() {
+    fn move_to<P: Payload>(
+        &mut self,
+        slots: &mut Slots<P>,
+        choose: impl Fn(Address) -> usize,
+        targets: &mut [&mut (Self, Slots<P>)],
+    ) {
+        for (i, (target, _)) in targets.iter_mut().map(|target| &mut **target).enumerate() {
             let halves = self.frozen.iter_mut().map(|frozen| Frozen {
                 cut: frozen.cut,
                 changed: Vec::new(),
@@ -306,13 +253,12 @@ impl<P: Payload> Shard<P> {
             });
             target.frozen = halves.collect();
         }
-        targets[0].removed = std::mem::take(&mut self.removed);
-        for slot in std::mem::take(&mut self.slots) {
-            let Slot::Full { epoch, payload, .. } = slot else { continue };
+        targets[0].0.removed = std::mem::take(&mut self.removed);
+        for (epoch, payload) in std::mem::replace(slots, Slots::new(0)).into_entries() {
             let at = payload.address();
-            let target = &mut *targets[choose(at)];
-            let index = target.put(at, epoch, payload);
-            let Slot::Full { payload, .. } = &target.slots[index] else { continue };
+            let (target, slots) = &mut *targets[choose(at)];
+            let index = target.put(slots, at, epoch, payload);
+            let Some((_, payload)) = slots.entry(index) else { continue };
             let epoch = epoch & !BORN;
             for frozen in &mut target.frozen {
                 if payload.changed_in(epoch, frozen.cut.epoch) {

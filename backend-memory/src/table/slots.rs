@@ -1,0 +1,145 @@
+//! The slots of a shard: linear probing over whole entries.
+//!
+//! A search mostly reads one cache line, where tables with separate control bytes read two.
+
+use super::{Address, BORN, Payload};
+
+pub(super) const MIN_SLOTS: usize = 8;
+
+// One enum and no nested struct, so that tag and epoch stand in the padding of the discriminant: 24 bytes for u64 to u64.
+enum Slot<P> {
+    Empty,
+    /// Was full once: probing goes on behind it.
+    Deleted,
+    Full {
+        tag: u16,
+        /// Of the last change; with [`BORN`] when the entry came into being then.
+        epoch: u32,
+        payload: P,
+    },
+}
+
+/// A power of two of them, never all in use.
+pub(super) struct Slots<P>(Box<[Slot<P>]>);
+
+/// An entry that was taken out.
+pub(super) struct Taken<P> {
+    pub(super) epoch: u32,
+    pub(super) payload: P,
+    /// How many slots became empty.
+    pub(super) emptied: u32,
+}
+
+impl<P: Payload> Slots<P> {
+    pub(super) fn new(slots: usize) -> Self {
+        Self((0..slots).map(|_| Slot::Empty).collect())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The slot where a search for `at` starts.
+    #[inline]
+    fn start(&self, at: Address) -> usize {
+        at.local as usize & (self.0.len() - 1)
+    }
+
+    #[inline]
+    fn after(&self, index: usize) -> usize {
+        (index + 1) & (self.0.len() - 1)
+    }
+
+    #[inline]
+    pub(super) fn find(&self, at: Address, is: impl Fn(&P) -> bool) -> Option<&P> {
+        let (mut index, tag) = (self.start(at), at.tag());
+        loop {
+            match &self.0[index] {
+                Slot::Full { tag: found, payload, .. } if *found == tag && is(payload) => {
+                    return Some(payload);
+                }
+                Slot::Empty => return None,
+                _ => index = self.after(index),
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn position(&self, at: Address, is: impl Fn(&P) -> bool) -> Option<usize> {
+        let (mut index, tag) = (self.start(at), at.tag());
+        loop {
+            match &self.0[index] {
+                Slot::Full { tag: found, payload, .. } if *found == tag && is(payload) => return Some(index),
+                Slot::Empty => return None,
+                _ => index = self.after(index),
+            }
+        }
+    }
+
+    /// The epoch and the payload of the entry in a slot.
+    #[inline]
+    pub(super) fn entry(&mut self, index: usize) -> Option<(&mut u32, &mut P)> {
+        match self.0.get_mut(index)? {
+            Slot::Full { epoch, payload, .. } => Some((epoch, payload)),
+            _ => None,
+        }
+    }
+
+    /// A bit of the slot where a search for `at` starts. Without a branch on it, so that reads of many slots overlap.
+    #[inline]
+    pub(super) fn peek(&self, at: Address) -> u32 {
+        u32::from(matches!(self.0[self.start(at)], Slot::Empty))
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &P> {
+        self.0.iter().filter_map(|slot| match slot {
+            Slot::Full { payload, .. } => Some(payload),
+            _ => None,
+        })
+    }
+
+    /// Entries with their epochs, without the mark of birth.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut P)> {
+        self.0.iter_mut().filter_map(|slot| match slot {
+            Slot::Full { epoch, payload, .. } => Some((*epoch & !BORN, payload)),
+            _ => None,
+        })
+    }
+
+    /// Adds an entry that is known not to be there. Says where, and whether the slot was empty.
+    pub(super) fn put(&mut self, at: Address, epoch: u32, payload: P) -> (usize, bool) {
+        let mut index = self.start(at);
+        while matches!(self.0[index], Slot::Full { .. }) {
+            index = self.after(index);
+        }
+        let was_empty = matches!(self.0[index], Slot::Empty);
+        self.0[index] = Slot::Full { tag: at.tag(), epoch, payload };
+        (index, was_empty)
+    }
+
+    pub(super) fn take(&mut self, index: usize) -> Option<Taken<P>> {
+        // With nothing behind it, no probe has to go on: the slot, and deleted ones before it, can be empty again.
+        let last = matches!(self.0[self.after(index)], Slot::Empty);
+        let slot = std::mem::replace(&mut self.0[index], if last { Slot::Empty } else { Slot::Deleted });
+        let Slot::Full { epoch, payload, .. } = slot else { return None };
+        let mut emptied = u32::from(last);
+        if last {
+            let mask = self.0.len() - 1;
+            let mut before = index.wrapping_sub(1) & mask;
+            while matches!(self.0[before], Slot::Deleted) {
+                self.0[before] = Slot::Empty;
+                emptied += 1;
+                before = before.wrapping_sub(1) & mask;
+            }
+        }
+        Some(Taken { epoch, payload, emptied })
+    }
+
+    /// All entries with their epochs.
+    pub(super) fn into_entries(self) -> impl Iterator<Item = (u32, P)> {
+        self.0.into_iter().filter_map(|slot| match slot {
+            Slot::Full { epoch, payload, .. } => Some((epoch, payload)),
+            _ => None,
+        })
+    }
+}
