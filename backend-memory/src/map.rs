@@ -105,12 +105,9 @@ impl<K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static> MapTable<K, N, M
     pub(crate) fn remove(&mut self, key: Keyed<'_, K>, namespace: &N, map_key: &MK) -> bool {
         let at = Address::new(key.hash(), namespace);
         let is = |e: &Entry<K, N, MK, V>| e.key == *key.key() && e.namespace == *namespace;
-        let found = self.table.get(at, is).is_some_and(|e| e.cell.get(map_key).is_some());
-        if !found {
-            return false;
-        }
+        let has = |e: &Entry<K, N, MK, V>| is(e) && e.cell.get(map_key).is_some();
         let Self { table, codec, failure, .. } = self;
-        let Some(mut touched) = table.modify(at, is, |_, _, _| {}) else { return false };
+        let Some(mut touched) = table.modify(at, has, |_, _, _| {}) else { return false };
         let Entry { key, namespace, cell } = touched.payload;
         let Some(item) = cell.remove(map_key) else { return false };
         let names = (&*key, &*namespace);
