@@ -39,7 +39,7 @@ impl Delta {
 }
 
 /// Where a record is, with enough of its position to compare most records without looking at them.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Place {
     /// The key group, then the first six bytes of the key.
     prefix: u64,
@@ -48,6 +48,15 @@ struct Place {
 }
 
 impl Place {
+    fn new(entry: &EntryRef<'_>, chunk: usize, offset: usize) -> Self {
+        let mut first = [0; 8];
+        let taken = entry.key.len().min(6);
+        first[2..2 + taken].copy_from_slice(&entry.key[..taken]);
+        let prefix = u64::from(entry.group.index()) << 48 | u64::from_be_bytes(first);
+        Self { prefix, chunk: chunk as u32, offset: offset as u32 }
+    }
+
+    #[inline]
     fn group(self) -> u64 {
         self.prefix >> 48
     }
@@ -62,27 +71,18 @@ struct Sorted<'a> {
 
 impl<'a> Sorted<'a> {
     fn new(delta: &'a StateDelta) -> Self {
-        let mut places = Vec::new();
-        for (chunk, bytes) in delta.chunks.iter().enumerate() {
-            let mut offset = 0;
-            while let Some((entry, length)) = delta.layout.split(&bytes[offset..]) {
-                let mut first = [0; 8];
-                let taken = entry.key.len().min(6);
-                first[2..2 + taken].copy_from_slice(&entry.key[..taken]);
-                let prefix = u64::from(entry.group.index()) << 48 | u64::from_be_bytes(first);
-                places.push(Place { prefix, chunk: chunk as u32, offset: offset as u32 });
-                offset += length;
-            }
-            debug_assert_eq!(offset, bytes.len(), "records of {} end early", delta.meta.name);
+        let mut sorted = Self { delta, places: places_by_group(delta), next: 0 };
+        let mut places = std::mem::take(&mut sorted.places);
+        // Groups are small, so almost all of this happens in the nearest cache.
+        for group in places.chunk_by_mut(|a, b| a.group() == b.group()) {
+            group.sort_unstable_by(|a, b| {
+                a.prefix.cmp(&b.prefix).then_with(|| match (sorted.at(*a), sorted.at(*b)) {
+                    // An entry that was removed and came back has a put and a tombstone: the put counts.
+                    (Some(x), Some(y)) => x.cmp_position(&y).then(rank(x.op).cmp(&rank(y.op))),
+                    _ => std::cmp::Ordering::Equal,
+                })
+            });
         }
-        let mut sorted = Self { delta, places: Vec::new(), next: 0 };
-        places.sort_unstable_by(|a, b| {
-            a.prefix.cmp(&b.prefix).then_with(|| match (sorted.at(*a), sorted.at(*b)) {
-                // An entry that was removed and came back has a put and a tombstone: the put counts.
-                (Some(x), Some(y)) => x.cmp_position(&y).then(rank(x.op).cmp(&rank(y.op))),
-                _ => std::cmp::Ordering::Equal,
-            })
-        });
         places.dedup_by(|b, a| {
             a.prefix == b.prefix
                 && matches!((sorted.at(*a), sorted.at(*b)), (Some(x), Some(y)) if x.cmp_position(&y).is_eq())
@@ -94,12 +94,40 @@ impl<'a> Sorted<'a> {
     #[inline]
     fn at(&self, place: Place) -> Option<EntryRef<'a>> {
         let bytes = self.delta.chunks.get(place.chunk as usize)?.get(place.offset as usize..)?;
-        self.delta.layout.split(bytes).map(|(entry, _)| entry)
+        let group = KeyGroup::new(place.group() as u16)?;
+        self.delta.layout.entry(group, bytes).map(|(entry, _)| entry)
     }
 
     fn group(&self) -> Option<u64> {
         self.places.get(self.next).map(|place| place.group())
     }
+}
+
+/// All records, those of a key group side by side and the groups in order, by counting: a shard drains its groups
+/// together, so what is near in the one order is near in the other.
+fn places_by_group(delta: &StateDelta) -> Vec<Place> {
+    let mut found = Vec::new();
+    let mut next = vec![0; KeyGroup::COUNT as usize];
+    for (chunk, bytes) in delta.chunks.iter().enumerate() {
+        let mut offset = 0;
+        while let Some((entry, length)) = delta.layout.split(&bytes[offset..]) {
+            next[usize::from(entry.group.index())] += 1;
+            found.push(Place::new(&entry, chunk, offset));
+            offset += length;
+        }
+        debug_assert_eq!(offset, bytes.len(), "records of {} end early", delta.meta.name);
+    }
+    let mut before = 0;
+    for count in &mut next {
+        before += std::mem::replace(count, before);
+    }
+    let mut places = vec![Place::default(); found.len()];
+    for place in found {
+        let next = &mut next[place.group() as usize];
+        places[*next] = place;
+        *next += 1;
+    }
+    places
 }
 
 fn rank(op: Op) -> u8 {

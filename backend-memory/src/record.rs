@@ -33,6 +33,14 @@ impl Layout {
     /// Splits the first record off `bytes`. `None` at the end; also if the bytes are no records, which would be a bug.
     #[inline]
     pub(crate) fn split<'a>(&self, bytes: &'a [u8]) -> Option<(EntryRef<'a>, usize)> {
+        let (mut entry, length) = self.entry(KeyGroup::of(KeyHash(0)), bytes)?;
+        entry.group = KeyGroup::of(KeyHash::of_encoded(entry.key.get(self.key_prefix..)?));
+        Some((entry, length))
+    }
+
+    /// The first record of `bytes`, whose key group is known.
+    #[inline]
+    pub(crate) fn entry<'a>(&self, group: KeyGroup, bytes: &'a [u8]) -> Option<(EntryRef<'a>, usize)> {
         let mut rest = bytes;
         let mut take = |width: Option<usize>| {
             let width = match width {
@@ -55,14 +63,17 @@ impl Layout {
             _ => &[],
         };
         let value = if op.has_value() { take(None)? } else { &[] };
-        let group = KeyGroup::of(KeyHash::of_encoded(key.get(self.key_prefix..)?));
         let entry = EntryRef { namespace, sub, value, ..EntryRef::new(group, 0, op, key) };
         Some((entry, bytes.len() - rest.len()))
     }
 }
 
+/// By their codes.
+const OPS: [Op; 4] = [Op::Put, Op::Delete, Op::Append, Op::Clear];
+
+#[inline]
 fn op_of(code: u8) -> Op {
-    [Op::Put, Op::Delete, Op::Append, Op::Clear].into_iter().find(|op| op.code() == code).unwrap_or(Op::Put)
+    OPS[usize::from(code & 3)]
 }
 
 /// Appends the operation, the key and the namespace of a record.
@@ -96,4 +107,16 @@ pub(crate) fn push_sized(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> 
     let length = (out.len() - start - 4) as u32;
     out[start..start + 4].copy_from_slice(&length.to_le_bytes());
     written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operations_are_found_by_their_codes() {
+        for op in OPS {
+            assert_eq!(op_of(op.code()), op);
+        }
+    }
 }
