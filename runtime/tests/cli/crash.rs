@@ -2,9 +2,26 @@
 
 use crate::support::{Folder, ORDERS_JOB, Orders, assert_same, cases};
 
-/// Reads events up to a random one and kills; later kills fall into starts, snapshots, commits and recoveries.
+/// What `--set` takes for RocksDB, with so little memory that it has something to do.
+#[cfg(feature = "rocksdb")]
+const ROCKSDB: [&str; 3] =
+    ["--set=state.backend=rocksdb", "--set=state.directory=state", "--set=state.memory=8388608"];
+
 #[test]
 fn results_are_exact_after_many_kills_and_rescales() {
+    kill_and_rescale(&[]);
+}
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn results_are_exact_after_many_kills_and_rescales_on_rocksdb() {
+    let folder = kill_and_rescale(&ROCKSDB);
+    let left: Vec<_> = std::fs::read_dir(folder.path("state/instances")).unwrap().collect();
+    assert!(left.is_empty(), "what killed runs left is deleted: {left:?}");
+}
+
+/// Reads events up to a random one and kills; later kills fall into starts, snapshots, commits and recoveries.
+fn kill_and_rescale(state: &[&str]) -> Folder {
     let orders = Orders::new(60_000, 11);
     let folder = Folder::new(ORDERS_JOB);
     folder.write("orders.csv", &orders.csv);
@@ -14,7 +31,8 @@ fn results_are_exact_after_many_kills_and_rescales() {
     let mut kills = 0;
     while kills < cases(6) {
         let parallelism = format!("--parallelism={}", random.u32(1..4));
-        let mut running = folder.start(&[&parallelism, &rate, "--set=checkpoint.interval=20ms"]);
+        let args = [&[parallelism.as_str(), &rate, "--set=checkpoint.interval=20ms"], state].concat();
+        let mut running = folder.start(&args);
         // Sometimes at least one checkpoint, so that the job comes along; sometimes anything.
         let (mut wanted, mut events) = (usize::from(random.bool()), random.u32(0..12));
         let ended = loop {
@@ -33,7 +51,7 @@ fn results_are_exact_after_many_kills_and_rescales() {
         running.kill();
         kills += 1;
     }
-    let report = folder.run(&["--parallelism=2"]);
+    let report = folder.run(&[&["--parallelism=2"], state].concat());
     assert!(["finished", "already-finished"].contains(&report["outcome"].as_str().unwrap()));
     assert_same(&folder.results("results"), &orders.sums, &format!("after {kills} kills"));
     assert!(kills >= 3, "the job ended too early to be killed: {kills}");
@@ -45,6 +63,7 @@ fn results_are_exact_after_many_kills_and_rescales() {
     assert!(!left.stdout().contains("not ours"), "{}", left.stdout());
     let verified = folder.strandline(&["checkpoints", "verify", "checkpoints"]);
     assert_eq!(verified.code(), 0, "{}", verified.stdout());
+    folder
 }
 
 /// The count of each key in the discarded stream is state of the sink: its sum shows that each record counted once.
@@ -69,6 +88,26 @@ fn the_checksum_survives_kills() {
     let report = folder.run(&[]);
     assert!(report["resumed_from"].as_u64().is_some());
     assert_eq!(report["sinks"], undisturbed["sinks"]);
+}
+
+/// What the backend tells of itself is in the report of each checkpoint.
+#[cfg(feature = "rocksdb")]
+#[test]
+fn statistics_of_rocksdb_are_reported() {
+    let folder = Folder::new(
+        r#"
+        checkpoint = { storage = "checkpoints", interval = "20ms" }
+        source = { type = "keys", records = 50_000, keys = 5_000 }
+        step = [{ key_by = "key", aggregate = "count", emit = "changes" }]
+        sink = { type = "discard", checksum = true }
+        "#,
+    );
+    let report = folder.run(&[&["--set=source.rate=200000"], &ROCKSDB[..]].concat());
+    let last = report["checkpoints"].as_array().unwrap().last().unwrap();
+    for name in ["write_back_hits", "database_bytes", "shared_block_cache_bytes", "stall_micros"] {
+        assert!(last["statistics"][name].is_u64(), "{name}: {last}");
+    }
+    assert!(last["statistics"]["write_back_hits"].as_u64() > Some(10_000), "{last}");
 }
 
 #[test]

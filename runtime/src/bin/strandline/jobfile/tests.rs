@@ -92,6 +92,26 @@ fn defaults_and_overrides() {
 }
 
 #[test]
+fn rocksdb_has_options_and_memory_has_none() {
+    let with = |overrides: &[&str]| parse(JOB, overrides).map(|job| job.settings.backend);
+    assert_eq!(with(&[]).unwrap(), Backend::Memory);
+    let all =
+        ["state.backend=rocksdb", "state.directory=here", "state.memory=64 MiB", "state.write_back=0.5"];
+    let Backend::RocksDb(rocks) = with(&all).unwrap() else { panic!("another backend") };
+    assert!(rocks.directory.is_some_and(|directory| directory.ends_with("here")));
+    assert_eq!((rocks.memory, rocks.write_back), (Some(64 << 20), Some(0.5)));
+    for (wrong, told) in [
+        (&["state.backend=rockdb"][..], "did you mean `rocksdb`?"),
+        (&["state.memory=64 MiB"], "unknown key `memory`"),
+        (&["state.backend=rocksdb", "state.write_back=1.5"], "a number from 0 to 0.9"),
+        (&["state.backend=rocksdb", "state.memory=much"], "a size"),
+    ] {
+        let error = with(wrong).unwrap_err();
+        assert!(error.contains(told), "{wrong:?}: {error}");
+    }
+}
+
+#[test]
 fn a_mistake_is_shown_at_its_place() {
     assert_eq!(
         refused("path = \"in\"", "pth = \"in\""),
