@@ -99,8 +99,7 @@ impl<K: StateKey> RocksBackend<K> {
         taken.sort_unstable();
         let free = (0u16..).zip(&taken).find(|(number, taken)| number < *taken);
         let next = free.map_or(taken.len(), |(number, _)| usize::from(number));
-        u16::try_from(next)
-            .map_err(|_| Error::new(ErrorKind::Unsupported, "an operator has 65,536 states at most"))
+        u16::try_from(next).map_err(|_| too_many_states())
     }
 
     fn refusal(&self, known: &StateMeta, wanted: &StateMeta) -> Error {
@@ -141,6 +140,11 @@ impl<K: StateKey> RocksBackend<K> {
             error.with("state", name).with("operator", &scope.operator).with("subtask", scope.subtask)
         })
     }
+}
+
+#[cold]
+pub(crate) fn too_many_states() -> Error {
+    Error::new(ErrorKind::Unsupported, "an operator has 65,536 states at most")
 }
 
 #[cold]

@@ -5,6 +5,7 @@
 //! snapshots and from portable ones, is written to table files in one ordered pass and ingested. No entry goes through a memtable.
 //! (Flink: `RocksDBIncrementalRestoreOperation`.)
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -13,6 +14,7 @@ use strandline_state_api::{
     Result, SegmentStore, SnapshotPart, StateKey,
 };
 
+use crate::backend::too_many_states;
 use crate::database::Database;
 use crate::directory::{Directory, StoredState};
 use crate::layout::bounds;
@@ -96,19 +98,17 @@ impl<K: StateKey> RocksBackend<K> {
         }
         if base {
             // Numbers of the base are taken; registered states that it does not know get others.
-            let mut taken: Vec<u16> = stored.iter().map(|stored| stored.id).collect();
-            let mut fresh =
-                (0u16..=u16::MAX).filter(|id| !taken.contains(id)).collect::<Vec<_>>().into_iter();
+            let taken: HashSet<u16> = stored.iter().map(|stored| stored.id).collect();
+            let mut free = (0..=u16::MAX).filter(|id| !taken.contains(id));
             for state in &mut self.states {
-                let known = stored.iter().find(|stored| stored.meta.name == state.place().meta.name);
-                let layout = known.map_or(state.place().layout, |known| known.layout);
-                let id = known.map(|known| known.id).or_else(|| fresh.next());
-                let Some(id) = id else {
-                    return Err(Error::new(ErrorKind::Unsupported, "an operator has 65,536 states at most"));
+                let place = state.place();
+                let known = stored.iter().find(|stored| stored.meta.name == place.meta.name);
+                let (id, layout) = match known {
+                    Some(known) => (Some(known.id), known.layout),
+                    None => (free.next(), place.layout),
                 };
-                state.adopt(id, layout);
+                state.adopt(id.ok_or_else(too_many_states)?, layout);
             }
-            taken.clear();
         }
         for stored in stored {
             let registered = self.states.iter().any(|state| state.place().meta.name == stored.meta.name);
