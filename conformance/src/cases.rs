@@ -210,6 +210,7 @@ macro_rules! __storage_cases {
                 a_checkpoint_is_recovered
                 a_stale_coordinator_is_fenced
                 coordinators_that_claim_at_once
+                the_first_claims_of_a_storage
                 coordinators_that_race
             }
             crashes {

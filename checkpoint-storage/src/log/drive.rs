@@ -14,7 +14,7 @@ use strandline_state_api::{Error, ErrorKind, Result};
 
 use super::commit::CommitLog;
 use super::history::worst_case;
-use super::read::{Slot, read_slot, tail};
+use super::read::{Slot, Tail, read_slot, tail};
 use super::record::{Record, chain};
 use crate::name::{CUT_MARK, FileKind, FileName, slot_path};
 use crate::{ClaimOutcome, Storage};
@@ -86,9 +86,7 @@ impl CommitLog {
     }
 
     async fn tail_entry(&mut self) -> Result<Option<LogEntry>> {
-        let Ok(tail) = tail(&self.storage).await? else {
-            return check_new(&self.storage).await.map(|()| None);
-        };
+        let Some(tail) = end_or_new(&self.storage).await? else { return Ok(None) };
         match tail.content {
             Slot::Readable(_, record) => {
                 self.note(&record);
@@ -181,18 +179,32 @@ impl CommitLog {
     }
 }
 
-/// An empty log is that of a new storage, or it was lost.
-async fn check_new(storage: &Storage) -> Result<()> {
-    let manifests = storage.blobs().list(FileKind::Manifest.dir()).await?;
-    let manifest = manifests.iter().find_map(|file| FileName::parse(FileKind::Manifest, &file.name));
-    let cut = storage.claims().read(CUT_MARK, 0).await?;
-    let Some(file) = manifest.map(|name| name.path()).or(cut.map(|_| CUT_MARK.into())) else {
-        return Ok(());
-    };
+/// The end of the log; `None` for that of a new storage. A log that was there and is lost is an error.
+async fn end_or_new(storage: &Storage) -> Result<Option<Tail>> {
+    if let Ok(tail) = tail(storage).await? {
+        return Ok(Some(tail));
+    }
+    let Some(file) = trace(storage).await? else { return Ok(None) };
+    // Whoever left that had claimed a slot before. So the log was begun while it was looked for, or it is lost: in the first case it
+    // shows from now on, but for a listing that is torn.
+    for _ in 0..LOOKS {
+        if let Ok(tail) = tail(storage).await? {
+            return Ok(Some(tail));
+        }
+        tokio::task::yield_now().await;
+    }
     Err(Error::corrupt(
         "the commit log is gone although there was one, so it is unknown which checkpoints exist; restore the \
          files in log/ from a copy, or start with another storage",
     )
     .with("storage", storage.uri())
     .with("file", file))
+}
+
+/// A file that is there only where a log is or was.
+async fn trace(storage: &Storage) -> Result<Option<String>> {
+    let manifests = storage.blobs().list(FileKind::Manifest.dir()).await?;
+    let manifest = manifests.iter().find_map(|file| FileName::parse(FileKind::Manifest, &file.name));
+    let cut = storage.claims().read(CUT_MARK, 0).await?;
+    Ok(manifest.map(|name| name.path()).or(cut.map(|_| CUT_MARK.into())))
 }

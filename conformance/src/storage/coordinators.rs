@@ -1,9 +1,13 @@
 //! Several coordinators on one storage: at most one completes checkpoints, and a stale one learns of it.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use strandline_checkpoint_storage::Storage;
-use strandline_state_api::ErrorKind;
+use async_trait::async_trait;
+use bytes::Bytes;
+use strandline_checkpoint_storage::{BlobStore, CommitLog, FileKind, Listed, Storage};
+use strandline_state_api::{ErrorKind, Result};
 
 use super::StorageSubject;
 use super::place::{claim, commit, existing, recover};
@@ -86,6 +90,63 @@ pub fn coordinators_that_claim_at_once(subject: &StorageSubject) {
             }
             assert_eq!(existing(&open()).await.unwrap(), [1]);
         });
+    }
+}
+
+/// A coordinator looks at an empty storage, and while it does, another claims the first term and commits: no damage, and
+/// the second term is there to be had.
+pub fn the_first_claims_of_a_storage(subject: &StorageSubject) {
+    let open = subject.place();
+    wait(async {
+        let (plain, first) = (open(), Mutex::new(None));
+        let blobs = Arc::new(Interrupted { storage: open(), other: open(), first });
+        let storage = Storage::from_parts("interrupted", Arc::clone(&blobs) as _, Arc::clone(plain.claims()));
+        let mut late = claim(&storage, 1).await.unwrap().log;
+        // Unless no manifest was looked for: then nobody came in between.
+        let first = blobs.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mut first) = first {
+            assert!(late.term() > first.term());
+            let error = commit(&plain, &mut first, 2, &[]).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Fenced, "{error}");
+        }
+        commit(&plain, &mut late, 3, &[]).await.unwrap();
+    });
+}
+
+/// The objects of a storage. Before manifests are first listed, another coordinator claims a term and commits.
+#[derive(Debug)]
+struct Interrupted {
+    storage: Storage,
+    other: Storage,
+    first: Mutex<Option<CommitLog>>,
+}
+
+#[async_trait]
+impl BlobStore for Interrupted {
+    async fn put(&self, path: &str, bytes: Bytes) -> Result<()> {
+        self.storage.blobs().put(path, bytes).await
+    }
+
+    async fn len(&self, path: &str) -> Result<Option<u64>> {
+        self.storage.blobs().len(path).await
+    }
+
+    async fn read(&self, path: &str, range: Range<u64>) -> Result<Bytes> {
+        self.storage.blobs().read(path, range).await
+    }
+
+    async fn list(&self, dir: &str) -> Result<Vec<Listed>> {
+        let wanted = dir == FileKind::Manifest.dir();
+        if wanted && self.other.completed().await?.is_empty() {
+            let mut log = claim(&self.other, 1).await?.log;
+            commit(&self.other, &mut log, 1, &[]).await?;
+            *self.first.lock().unwrap_or_else(PoisonError::into_inner) = Some(log);
+        }
+        self.storage.blobs().list(dir).await
+    }
+
+    async fn delete(&self, path: &str) -> Result<()> {
+        self.storage.blobs().delete(path).await
     }
 }
 

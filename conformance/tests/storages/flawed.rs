@@ -3,11 +3,16 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use strandline_checkpoint_storage::{BlobStore, ClaimOutcome, ClaimStore, Listed, Storage};
 use strandline_state_api::{Error, ErrorKind, Result};
+use tokio::sync::Notify;
+
+/// How long a flaw waits for somebody to notice it.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,16 +43,25 @@ type Files = Arc<Mutex<BTreeMap<String, Bytes>>>;
 pub struct Flawed {
     files: Files,
     flaw: Flaw,
+    /// Told when somebody has looked for a file.
+    looked: Arc<Notify>,
 }
 
 impl Flawed {
     pub fn storage(flaw: Flaw) -> Storage {
-        let store = Arc::new(Self { files: Files::default(), flaw });
+        let store = Arc::new(Self { files: Files::default(), flaw, looked: Arc::default() });
         Storage::from_parts("flawed://", Arc::clone(&store) as _, store)
     }
 
     fn get(&self, path: &str) -> Option<Bytes> {
-        self.files.lock().unwrap().get(path).cloned()
+        let found = self.files.lock().unwrap().get(path).cloned();
+        self.looked.notify_waiters();
+        found
+    }
+
+    /// Until somebody else has looked, so that a race is lost and not only may be; or for a while, if nobody does.
+    async fn let_others_in(&self) {
+        let _ = tokio::time::timeout(PATIENCE, self.looked.notified()).await;
     }
 
     fn set(&self, path: &str, bytes: Bytes) -> bool {
@@ -82,7 +96,7 @@ impl BlobStore for Flawed {
     async fn put(&self, path: &str, bytes: Bytes) -> Result<()> {
         if self.flaw == Flaw::ObjectShowsHalf {
             self.set(path, bytes.slice(..bytes.len() / 2));
-            tokio::task::yield_now().await;
+            self.let_others_in().await;
         }
         self.set(path, bytes);
         Ok(())
@@ -128,7 +142,7 @@ impl ClaimStore for Flawed {
                 if self.flaw == Flaw::SlotShowsEmpty {
                     self.set(path, Bytes::new());
                 }
-                tokio::task::yield_now().await;
+                self.let_others_in().await;
                 self.set(path, bytes);
                 return Ok(ClaimOutcome::Created);
             }
