@@ -11,6 +11,8 @@
 //! * **read** a slot, seeing every create that had been answered before;
 //! * **tail**: read the entry of the highest slot, seeing every create that had been answered before.
 //!
+//! Whoever deletes slots keeps to the order that is told below.
+//!
 //! # Terms
 //! A coordinator starts by reading the log and then creating an entry that claims a *term* above all it saw. If the
 //! slot was taken meanwhile, it reads on. Only the entries before its own claim are what it resumes from: whatever an older
@@ -21,11 +23,24 @@
 //! slot is read back and the tokens are compared. A slot that was tried is never left before it is known who has it.
 //!
 //! # A log that gets shorter
-//! Every entry says where the log begins, its *floor*. Slots below the floor of the last entry may be deleted, in any
-//! order, never others. That reopens a danger: a coordinator that slept through all this may create an entry in a
-//! slot that was filled and deleted, and believe that it won. So a create is confirmed before it counts: the tail is read
-//! once more, and if its floor lies above the slot, the entry is a ghost that no reader counts; a
-//! reader that the floor overtakes begins again at the new floor.
+//! Every entry says where the log begins, its *floor*. Slots below the floor of the last entry may be deleted: in ascending order, never
+//! the two highest, and before slot 0 a mark is set that stays. That reopens a danger: a coordinator that slept through all this may
+//! create an entry in a slot that was filled and deleted, a *ghost*, and believe that it won; or it may read a ghost, and take it for the
+//! end of the log.
+//!
+//! So each coordinator has an *anchor*, the last entry of which it knows that it was in the log: its own last one, or the end of the log
+//! when it looked for it. As long as the anchor is there, no slot above it was ever deleted, and all that was found there is the log. The
+//! anchor is looked at
+//!
+//! * before an entry is created after others than the anchor: if it is there, the last of them is the new anchor;
+//! * after an entry was created, before it counts: if the anchor is there, the slot was empty for the first time.
+//!
+//! If it is gone, somebody has taken over: a coordinator that holds a term is fenced, one that claims begins anew. The slot before one's
+//! own entry is one of the two highest until somebody creates the one after, so whoever is right is not held up.
+//! No reader counts a ghost, as it lies below the floor; a reader that the floor overtakes begins again at the new floor.
+//!
+//! The anchor is known by its token, and each attempt to create has a token of its own: one whose answer was lost, and which happens when its
+//! slot was deleted long ago, does not bring an anchor back.
 
 mod client;
 mod entry;
@@ -33,6 +48,6 @@ mod entry;
 mod tests;
 mod view;
 
-pub use self::client::{CreateResult, LogClient, LogOutcome, LogStep, Misuse};
+pub use self::client::{Anchor, CreateResult, LogClient, LogOutcome, LogStep, Misuse};
 pub use self::entry::{EntryKind, LogEntry, ManifestRef, Term, Token};
 pub use self::view::{Applied, CompletedEntry, LogView, VoidReason, completed};

@@ -10,8 +10,8 @@ mod time;
 pub use aligner::{Aligned, Aligner, Alignment, IgnoredBecause};
 pub use assignment::{KeyedAssignment, assign_keyed, broadcast_source, split_list, union_list};
 pub use commit_log::{
-    Applied, CompletedEntry, CreateResult, EntryKind, LogClient, LogEntry, LogOutcome, LogStep, LogView,
-    ManifestRef, Misuse, Term, Token, VoidReason, completed,
+    Anchor, Applied, CompletedEntry, CreateResult, EntryKind, LogClient, LogEntry, LogOutcome, LogStep,
+    LogView, ManifestRef, Misuse, Term, Token, VoidReason, completed,
 };
 pub use coordinator::{
     AbortReason, AckOutcome, Action, CheckpointKind, CommitParts, CommitPermit, CommitResult, CommitRight,

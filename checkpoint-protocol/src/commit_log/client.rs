@@ -15,7 +15,7 @@ use crate::CommitRight;
 ///
 /// ```
 /// use std::collections::BTreeMap;
-/// use strandline_checkpoint_protocol::{CreateResult, LogClient, LogEntry, LogOutcome, LogStep, Term, Token};
+/// use strandline_checkpoint_protocol::{Anchor, CreateResult, LogClient, LogEntry, LogOutcome, LogStep, Term, Token};
 ///
 /// fn drive(log: &mut BTreeMap<u64, LogEntry>, client: &mut LogClient, mut step: LogStep) -> LogOutcome {
 ///     loop {
@@ -28,6 +28,9 @@ use crate::CommitRight;
 ///                 log.insert(slot, entry);
 ///                 client.on_create(slot, CreateResult::Created)
 ///             }
+///             // Nothing is ever deleted here, so what was there is there.
+///             LogStep::Confirm(None) => client.on_confirm(Anchor::Start),
+///             LogStep::Confirm(Some(slot)) => client.on_confirm(Anchor::Entry(log[&slot].token)),
 ///             LogStep::Done(outcome) => return outcome,
 ///         }
 ///     }
@@ -43,6 +46,9 @@ use crate::CommitRight;
 pub struct LogClient {
     holder: String,
     view: LogView,
+    /// The last entry that was in the log beyond doubt: our own, or its end when it was looked for. `None` for that of an
+    /// empty log.
+    anchor: Option<(u64, Token)>,
     phase: Phase,
 }
 
@@ -51,13 +57,28 @@ pub struct LogClient {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum LogStep {
     /// Read the entry of the highest slot, and call [`LogClient::on_tail`]. It must see every create that was answered before.
+    /// Asked again when the answer is known to be older than that.
     Tail,
     /// Read this slot, and call [`LogClient::on_read`].
     Read(u64),
     /// Create this entry in its slot if the slot is empty, and call [`LogClient::on_create`].
     Create(LogEntry),
+    /// Read this slot again, and call [`LogClient::on_confirm`]; `None` stands for what was before slot 0: ask whether the mark
+    /// is set that slot 0 may have been deleted.
+    Confirm(Option<u64>),
     /// It is over.
     Done(LogOutcome),
+}
+
+/// The answer to [`LogStep::Confirm`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Anchor {
+    /// It was asked for what is before slot 0, and slot 0 was never deleted.
+    Start,
+    /// The slot holds the entry with this token.
+    Entry(Token),
+    /// The slot is empty; or it was asked for what is before slot 0, and slot 0 may have been deleted.
+    Gone,
 }
 
 /// The answer to a create.
@@ -139,18 +160,48 @@ enum At {
     Tail,
     /// The next slot; the last one known to exist is `end`.
     Reading { end: Option<u64> },
+    /// Whether what was read since the anchor was the log, before the entry is created after it.
+    Anchoring(Attempt),
     /// Whether the entry was created.
-    Creating(LogEntry),
+    Creating(Attempt),
     /// Who has the slot of the entry.
-    Settling(LogEntry),
-    /// Whether the slot of our entry is still part of the log.
+    Settling(Attempt),
+    /// Whether the slot of our entry was empty for the first time.
     Confirming(LogEntry),
+    /// Where the log ends by now, which is above `slot`.
+    Overtaken { slot: u64 },
+}
+
+/// An attempt to create an entry. Each has a token of its own, counted up from the first: a create whose answer was lost may
+/// happen much later, when its slot was deleted, and must not look like the one that was in the log.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Attempt {
+    first: Token,
+    entry: LogEntry,
+}
+
+impl Attempt {
+    fn new(entry: LogEntry) -> Self {
+        Self { first: entry.token, entry }
+    }
+
+    /// The same entry once more.
+    fn again(self) -> Self {
+        let token = Token(self.entry.token.0.wrapping_add(1));
+        Self { entry: LogEntry { token, ..self.entry }, ..self }
+    }
+
+    /// Whether this attempt or one before it created `found`.
+    fn owns(&self, found: &LogEntry) -> bool {
+        let nth = |token: Token| token.0.wrapping_sub(self.first.0);
+        found.slot == self.entry.slot && nth(found.token) <= nth(self.entry.token)
+    }
 }
 
 impl LogClient {
     /// A client that has read nothing. `holder` stands in the log for people to read.
     pub fn new(holder: impl Into<String>) -> Self {
-        Self { holder: holder.into(), view: LogView::default(), phase: Phase::Idle }
+        Self { holder: holder.into(), view: LogView::default(), anchor: None, phase: Phase::Idle }
     }
 
     /// Claims a term above all that the log knows. Ends with [`LogOutcome::Claimed`].
@@ -196,10 +247,10 @@ impl LogClient {
         }
         let slot = self.view.next_slot();
         let floor = floor.max(self.view.floor()).min(slot);
-        let entry =
-            LogEntry { slot, floor, token, kind: EntryKind::Checkpoint { term, checkpoint, manifest } };
-        self.phase = Phase::Committing { term, at: At::Creating(entry.clone()) };
-        LogStep::Create(entry)
+        let kind = EntryKind::Checkpoint { term, checkpoint, manifest };
+        let attempt = Attempt::new(LogEntry { slot, floor, token, kind });
+        self.phase = Phase::Committing { term, at: At::Creating(attempt.clone()) };
+        self.create(attempt)
     }
 
     /// Asks whether anyone has taken over. Ends with [`LogOutcome::Leading`] or [`LogOutcome::Fenced`].
@@ -222,6 +273,16 @@ impl LogClient {
         match self.phase {
             Phase::Leading(term) | Phase::Committing { term, .. } | Phase::Probing(term) => Some(term),
             Phase::Idle | Phase::Fenced { .. } | Phase::Claiming { .. } => None,
+        }
+    }
+
+    /// Whether `found` was created by the call under way, whose answer was lost. It may not be durable yet, and must be before it is
+    /// handed to [`on_read`](Self::on_read).
+    pub fn is_unsettled(&self, found: &LogEntry) -> bool {
+        match &self.phase {
+            Phase::Claiming { at: At::Settling(attempt), .. }
+            | Phase::Committing { at: At::Settling(attempt), .. } => attempt.owns(found),
+            _ => false,
         }
     }
 

@@ -29,6 +29,7 @@ impl fmt::Display for Term {
 }
 
 /// A number that no other entry has: random, handed in by the driver, fresh for each claim and each commit.
+/// A create that is tried again gets the next number, so numbers that are not random must leave room.
 ///
 /// It tells whose entry it is that one finds in a slot after the answer to a create was lost. Serialized as 32
 /// hexadecimal digits, since many readers of JSON cannot hold a number of 128 bits.

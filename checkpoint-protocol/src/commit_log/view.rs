@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use strandline_state_api::CheckpointId;
 
-use super::{EntryKind, LogEntry, ManifestRef, Term};
+use super::{EntryKind, LogEntry, ManifestRef, Term, Token};
 
 /// A completed checkpoint, as its log entry tells of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -30,6 +30,8 @@ pub struct LogView {
     named_floor: u64,
     term: Option<Term>,
     last: Option<CheckpointId>,
+    /// The entry applied last, whether or not it counts: its slot and token.
+    tip: Option<(u64, Token)>,
     completed: Vec<CompletedEntry>,
 }
 
@@ -74,6 +76,7 @@ impl LogView {
             return Applied::Void(VoidReason::OutOfOrder);
         }
         self.next = entry.slot + 1;
+        self.tip = Some((entry.slot, entry.token));
         self.named_floor = self.named_floor.max(entry.floor.min(entry.slot));
         if let Some(by) = self.term
             && entry.term() < by
@@ -120,6 +123,11 @@ impl LogView {
     /// what follows it look void.
     pub(super) fn restart(&self) -> Option<u64> {
         (self.named_floor > self.start).then_some(self.named_floor)
+    }
+
+    /// The slot and the token of the entry before the next one.
+    pub(super) fn tip(&self) -> Option<(u64, Token)> {
+        self.tip
     }
 
     /// The slot of the next entry.

@@ -75,8 +75,7 @@ fn enabled(world: &World, limits: &Limits, steps: &mut Vec<Step>) {
     }
     steps.extend((0..world.delayed.len()).map(Step::Arrive));
     if left.deletions > 0 {
-        let floor = world.store.values().next_back().map_or(0, |tail| tail.floor);
-        steps.extend(world.store.range(..floor).map(|(slot, _)| Step::Delete(*slot)));
+        steps.extend(world.deletable().into_iter().map(Step::Delete));
     }
     for mail in &world.mail {
         deliveries(world, *mail, steps);
@@ -193,6 +192,7 @@ impl Model for Limits {
             Property::sometimes("an entry is created where one was deleted", |_, world: &World| {
                 world.seen.ghost
             }),
+            Property::sometimes("a create is not confirmed", |_, world: &World| world.seen.unconfirmed),
         ]
     }
 }
@@ -348,7 +348,40 @@ fn takeover() {
             "a checkpoint completes after a restart",
             "a lost answer is settled",
             "an entry is created where one was deleted",
+            "a create is not confirmed",
         ],
     };
     explore("takeover", &limits);
+}
+
+/// A log that is cut while coordinators sleep: they, and creates that happen much too late, meet slots that were filled and
+/// deleted.
+#[test]
+fn sleepers() {
+    let more = u8::from(large());
+    let budget =
+        Budget { starts: 2 + more, requests: 3, lost_answers: 1, deletions: 2 + more, ..Budget::default() };
+    explore("sleepers", &of_the_log(budget, 1_000));
+}
+
+/// The same deeper, with more sleepers and with crashes.
+#[test]
+fn many_sleepers() {
+    let budget =
+        Budget { starts: 6, crashes: 4, requests: 12, lost_answers: 3, deletions: 12, ..Budget::default() };
+    walk("many sleepers", &of_the_log(budget, 500), 60_000);
+}
+
+/// Limits for what concerns the log alone.
+fn of_the_log(budget: Budget, recovery_sample: u64) -> Limits {
+    Limits {
+        budget,
+        concurrent: 1,
+        records: 8,
+        calm_tasks: true,
+        calm_log: false,
+        finishing: false,
+        recovery_sample,
+        must_see: &["an entry is created where one was deleted", "a create is not confirmed"],
+    }
 }

@@ -1,8 +1,8 @@
 //! All that can happen next, and what it does.
 
 use strandline_checkpoint_protocol::{
-    AckOutcome, Action, CheckpointKind, CommitParts, CommitPermit, CommitResult, Coordinator, CreateResult,
-    LogClient, LogEntry, LogOutcome, LogStep, ManifestRef, Millis, Policy, Token,
+    AckOutcome, Action, Anchor, CheckpointKind, CommitParts, CommitPermit, CommitResult, Coordinator,
+    CreateResult, LogClient, LogEntry, LogOutcome, LogStep, ManifestRef, Millis, Policy, Token,
 };
 use strandline_state_api::CheckpointId;
 
@@ -79,7 +79,7 @@ impl World {
                 self.left.starts -= 1;
                 self.lives += 1;
                 let mut client = LogClient::new(format!("life {}", self.lives));
-                let question = client.claim(Token(self.lives.into()));
+                let question = client.claim(Token(u128::from(self.lives) << 8));
                 self.nodes[node] = Node::Starting(Box::new(Claim { client, question }));
             }
             Step::Crash(node) => {
@@ -130,6 +130,7 @@ impl World {
             }
             Step::Delete(slot) => {
                 self.left.deletions -= 1;
+                self.is_cut |= slot == 0;
                 self.store.remove(&slot);
             }
             Step::Deliver { node, mail, again } => return self.deliver(node, mail, again),
@@ -253,6 +254,14 @@ impl World {
         CreateResult::Created
     }
 
+    fn anchor(&self, slot: Option<u64>) -> Anchor {
+        match slot {
+            None if self.is_cut => Anchor::Gone,
+            None => Anchor::Start,
+            Some(slot) => self.store.get(&slot).map_or(Anchor::Gone, |entry| Anchor::Entry(entry.token)),
+        }
+    }
+
     /// The store answers the open question of a node, or does not.
     fn answer(&mut self, node: usize, lost: Option<Fate>, limits: &crate::Limits) {
         let (mut client, question) = match std::mem::take(&mut self.nodes[node]) {
@@ -269,7 +278,10 @@ impl World {
             LogStep::Tail => client.on_tail(self.store.values().last()),
             LogStep::Read(slot) => {
                 let step = client.on_read(slot, self.store.get(&slot));
-                self.seen.settled_as_ours |= step == LogStep::Tail;
+                // Somebody else's entry would have been taken in.
+                self.seen.settled_as_ours |= matches!(step, LogStep::Confirm(_))
+                    && self.store.contains_key(&slot)
+                    && client.view().next_slot() == slot;
                 step
             }
             LogStep::Create(entry) => {
@@ -285,6 +297,11 @@ impl World {
                     }
                 };
                 client.on_create(entry.slot, result)
+            }
+            LogStep::Confirm(slot) => {
+                let step = client.on_confirm(self.anchor(slot));
+                self.seen.unconfirmed |= step == LogStep::Tail;
+                step
             }
             LogStep::Done(_) => unreachable!("an outcome is no question"),
         };

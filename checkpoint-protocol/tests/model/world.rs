@@ -35,6 +35,24 @@ pub(crate) struct Budget {
     pub(crate) deletions: u8,
 }
 
+impl World {
+    /// The slots that a sweep may delete now: those below the floor but for the two highest, in ascending order. What came
+    /// too late lies below them and may go at any time.
+    pub(crate) fn deletable(&self) -> Vec<u64> {
+        let floor = self.store.values().next_back().map_or(0, |tail| tail.floor);
+        let end = self.store.keys().rev().nth(1).map_or(0, |second| floor.min(*second));
+        let (mut slots, mut is_first) = (Vec::new(), true);
+        for (slot, entry) in self.store.range(..end) {
+            let is_true = self.truth.get(slot) == Some(entry);
+            if !is_true || is_first {
+                slots.push(*slot);
+            }
+            is_first &= !is_true;
+        }
+        slots
+    }
+}
+
 /// Everything there is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct World {
@@ -42,6 +60,8 @@ pub(crate) struct World {
     pub(crate) nodes: [Node; 2],
     /// What the store holds.
     pub(crate) store: BTreeMap<u64, LogEntry>,
+    /// Whether slot 0 was deleted, as the mark in the store says.
+    pub(crate) is_cut: bool,
     /// Per slot, the first entry that was ever created there: the log as it would be without deletions.
     pub(crate) truth: BTreeMap<u64, LogEntry>,
     /// Creates that are still on their way to the store.
@@ -65,6 +85,8 @@ pub(crate) struct Seen {
     pub(crate) fenced: bool,
     pub(crate) aborted: bool,
     pub(crate) ghost: bool,
+    /// A coordinator found that its create, or what it had read before it, was no part of the log.
+    pub(crate) unconfirmed: bool,
     pub(crate) settled_as_ours: bool,
     pub(crate) late_ack: bool,
     /// A checkpoint completed in a second life of the job, as coordinator or as tasks.

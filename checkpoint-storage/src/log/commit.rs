@@ -4,7 +4,7 @@ use std::fmt;
 use std::num::NonZeroUsize;
 
 use strandline_checkpoint_protocol::{
-    CheckpointKind, CommitRight, LogClient, LogEntry, LogOutcome, LogStep, Misuse, Token,
+    CheckpointKind, CommitRight, LogClient, LogOutcome, LogStep, Misuse, Token,
 };
 use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
 
@@ -44,12 +44,8 @@ pub struct CommitLog {
     pub(super) client: LogClient,
     /// The question to the store that has no answer yet.
     pub(super) pending: Option<LogStep>,
-    /// The token of a create without an answer.
-    pub(super) unsettled: Option<Token>,
     /// The slot read or written last, and its checksum if it has one.
     pub(super) last: Option<(u64, Option<u64>)>,
-    /// The entry that was created by this coordinator and is not confirmed, with what was in the slot before.
-    pub(super) created: Option<(LogEntry, Option<u64>)>,
     /// The checkpoints that the log names, in any order.
     pub(super) known: Vec<CompletedCheckpoint>,
     /// Why the checkpoint under way was taken.
@@ -98,9 +94,7 @@ impl CommitLog {
             storage: storage.clone(),
             client: LogClient::new(options.holder),
             pending: None,
-            unsettled: None,
             last: None,
-            created: None,
             known: Vec::new(),
             kind: None,
             term: 0,
@@ -226,7 +220,7 @@ impl CommitLog {
         slots.last().copied().unwrap_or_else(|| self.client.view().floor())
     }
 
-    fn token(&mut self) -> Token {
+    pub(super) fn token(&mut self) -> Token {
         Token((self.tokens)())
     }
 }

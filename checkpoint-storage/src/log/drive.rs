@@ -1,20 +1,17 @@
 //! What the protocol's [`LogClient`] asks of the store, done.
 //!
-//! # Whether a created slot counts
-//! Slots are [deleted](crate::Storage::sweep) in ascending order, and never the two highest. So whoever creates slot *s*, and
-//! afterwards still finds in slot *s* - 1 what was there before, has not filled a slot anew that had been filled and deleted: for then
-//! *s* - 1 would have been deleted before it, and what anyone may have created there since has another token. Before slot 0 is deleted a
-//! mark is set, which whoever creates slot 0 looks for. Only single objects are read for this: a listing may be torn by what goes on while
-//! it is made.
+//! The rules of the log are the machine's. Here damage becomes an answer: a slot that cannot be read, or is missing, is taken for the claim
+//! of a higher term, with its checksum for a token.
 
 use std::time::Duration;
 
-use strandline_checkpoint_protocol::{CreateResult, EntryKind, LogEntry, LogOutcome, LogStep};
+use strandline_checkpoint_protocol::{
+    Anchor, CreateResult, EntryKind, LogEntry, LogOutcome, LogStep, Term, Token,
+};
 use strandline_state_api::{Error, ErrorKind, Result};
 
 use super::commit::CommitLog;
-use super::history::worst_case;
-use super::read::{Slot, Tail, read_slot, tail};
+use super::read::{Slot, Tail, changes_too_fast, read_slot, tail};
 use super::record::{Record, chain};
 use crate::name::{CUT_MARK, FileKind, FileName, slot_path};
 use crate::{ClaimOutcome, Storage};
@@ -22,7 +19,7 @@ use crate::{ClaimOutcome, Storage};
 /// How many creates of unknown outcome in one call are settled before the call gives up.
 const UNKNOWN_CREATES: u32 = 6;
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
-/// How often the end of the log is looked for that must be there.
+/// How often the end of the log is looked for when it must be there and does not show.
 const LOOKS: u32 = 8;
 
 impl CommitLog {
@@ -32,7 +29,7 @@ impl CommitLog {
     /// dropped: all of them may be asked twice.
     pub(super) async fn drive(&mut self, first: LogStep) -> Result<LogOutcome> {
         self.pending = Some(first);
-        let mut unknown = 0;
+        let (mut unknown, mut looks) = (0, 0);
         loop {
             let next = match self.pending.clone() {
                 None => return Err(Error::new(ErrorKind::Internal, "the commit log has nothing to do")),
@@ -41,12 +38,16 @@ impl CommitLog {
                     return Ok(outcome);
                 }
                 Some(LogStep::Tail) => {
-                    let entry = match self.created.clone() {
-                        Some((entry, before)) => Some(self.confirm(entry, before).await?),
-                        None => self.tail_entry().await?,
-                    };
-                    self.created = None;
-                    self.client.on_tail(entry.as_ref())
+                    let entry = self.tail_entry().await?;
+                    let next = self.client.on_tail(entry.as_ref());
+                    if next == LogStep::Tail {
+                        looks += 1;
+                        if looks == LOOKS {
+                            return Err(changes_too_fast());
+                        }
+                        tokio::task::yield_now().await;
+                    }
+                    next
                 }
                 Some(LogStep::Read(slot)) => {
                     let entry = self.read_entry(slot).await?;
@@ -56,33 +57,13 @@ impl CommitLog {
                     let result = self.create(&entry, &mut unknown).await?;
                     self.client.on_create(entry.slot, result)
                 }
+                Some(LogStep::Confirm(slot)) => {
+                    let found = anchor(&self.storage, slot).await?;
+                    self.client.on_confirm(found)
+                }
             };
             self.pending = Some(next);
         }
-    }
-
-    /// The entry that the machine may take for the end of the log once `entry` was created: `entry` itself if it counts, else the real
-    /// one.
-    async fn confirm(&mut self, entry: LogEntry, before: Option<u64>) -> Result<LogEntry> {
-        let counts = match entry.slot.checked_sub(1) {
-            None => self.storage.claims().read(CUT_MARK, 0).await?.is_none(),
-            Some(slot) => match read_slot(&self.storage, slot).await? {
-                Slot::Readable(file, _) => before == Some(chain(&file)),
-                Slot::Unreadable(chain, _) => before == chain,
-                Slot::Missing => false,
-            },
-        };
-        if counts {
-            return Ok(entry);
-        }
-        for _ in 0..LOOKS {
-            match self.tail_entry().await? {
-                Some(tail) if tail.slot > entry.slot && tail.floor > entry.slot => return Ok(tail),
-                _ => tokio::task::yield_now().await,
-            }
-        }
-        // Somebody took over long ago, whom the listing does not show.
-        Ok(worst_case(entry.slot + 1, entry.slot + 1, self.client.view().term()))
     }
 
     async fn tail_entry(&mut self) -> Result<Option<LogEntry>> {
@@ -99,18 +80,16 @@ impl CommitLog {
             .with("slot", tail.top)
             .with("file", slot_path(tail.top))
             .caused_by(error)),
-            _ => Ok(Some(worst_case(tail.top, tail.floor, self.client.view().term()))),
+            Slot::Unreadable(chain, _) => Ok(Some(self.worst_case(tail.top, tail.floor, chain))),
+            Slot::Missing => Ok(Some(self.worst_case(tail.top, tail.floor, None))),
         }
     }
 
     async fn read_entry(&mut self, slot: u64) -> Result<Option<LogEntry>> {
-        let lost = match read_slot(&self.storage, slot).await? {
+        let chain = match read_slot(&self.storage, slot).await? {
             Slot::Readable(file, record) => {
-                if self.unsettled == Some(record.entry.token) {
-                    // It is ours, but the call that created it failed: have it made durable before it counts.
-                    self.storage.claims().claim(&slot_path(slot), file.clone()).await?;
-                    self.created = Some((record.entry.clone(), record.previous));
-                    self.unsettled = None;
+                if self.client.is_unsettled(&record.entry) {
+                    self.make_durable(&record).await?;
                 }
                 self.last = Some((slot, Some(chain(&file))));
                 self.note(&record);
@@ -118,14 +97,30 @@ impl CommitLog {
             }
             Slot::Unreadable(chain, _) => {
                 self.last = Some((slot, chain));
-                true
+                chain
             }
             Slot::Missing => match tail(&self.storage).await? {
-                Ok(tail) => tail.floor <= slot && slot < tail.top,
-                Err(_) => false,
+                Ok(tail) if tail.floor <= slot && slot < tail.top => None,
+                _ => return Ok(None),
             },
         };
-        Ok(lost.then(|| worst_case(slot, self.client.view().floor(), self.client.view().term())))
+        Ok(Some(self.worst_case(slot, self.client.view().floor(), chain)))
+    }
+
+    /// The entry is ours, but the call that created it failed: who finds a slot taken makes it durable.
+    async fn make_durable(&mut self, record: &Record) -> Result<()> {
+        // Should the slot have been deleted by now, its second entry must not look like the first.
+        let entry = LogEntry { token: self.token(), ..record.entry.clone() };
+        let other = Record { entry, ..record.clone() };
+        self.storage.claims().claim(&slot_path(record.entry.slot), other.encode()?).await?;
+        Ok(())
+    }
+
+    /// What a slot that cannot be read is taken for: the claim of a term above all known, the worst that it can be.
+    fn worst_case(&self, slot: u64, floor: u64, chain: Option<u64>) -> LogEntry {
+        let term = self.client.view().term().map_or(Term::FIRST, Term::next);
+        let kind = EntryKind::Term { term, holder: "an unreadable log entry".into() };
+        LogEntry { slot, floor, token: token_of_unreadable(chain), kind }
     }
 
     async fn create(&mut self, entry: &LogEntry, unknown: &mut u32) -> Result<CreateResult> {
@@ -147,13 +142,10 @@ impl CommitLog {
         if *unknown > 1 {
             tokio::time::sleep(FIRST_PAUSE * (1 << *unknown)).await;
         }
-        self.unsettled = Some(entry.token);
         match self.storage.claims().claim(&slot_path(entry.slot), file.clone()).await {
             Ok(ClaimOutcome::Created) => {
                 self.last = Some((entry.slot, Some(chain(&file))));
                 self.note(&record);
-                self.created = Some((entry.clone(), previous));
-                self.unsettled = None;
                 Ok(CreateResult::Created)
             }
             Ok(ClaimOutcome::Exists) => Ok(CreateResult::Exists),
@@ -177,6 +169,27 @@ impl CommitLog {
             }
         }
     }
+}
+
+/// What a slot holds now, by its token; for no slot, whether the log was cut. Only single objects are read for this: a listing may
+/// be torn by what goes on while it is made.
+async fn anchor(storage: &Storage, slot: Option<u64>) -> Result<Anchor> {
+    Ok(match slot {
+        None => match storage.claims().read(CUT_MARK, 0).await? {
+            Some(_) => Anchor::Gone,
+            None => Anchor::Start,
+        },
+        Some(slot) => match read_slot(storage, slot).await? {
+            Slot::Readable(_, record) => Anchor::Entry(record.entry.token),
+            Slot::Unreadable(chain, _) => Anchor::Entry(token_of_unreadable(chain)),
+            Slot::Missing => Anchor::Gone,
+        },
+    })
+}
+
+/// The token of a slot that cannot be read: no more is known of it than its checksum.
+fn token_of_unreadable(chain: Option<u64>) -> Token {
+    Token(chain.map_or(0, u128::from))
 }
 
 /// The end of the log; `None` for that of a new storage. A log that was there and is lost is an error.

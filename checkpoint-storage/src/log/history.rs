@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use strandline_checkpoint_protocol::{EntryKind, LogEntry, LogView, Term, Token};
-use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
+use strandline_checkpoint_protocol::LogView;
+use strandline_state_api::{CheckpointId, Error, Result};
 
-use super::read::{Slot, Tail, read_slot, tail};
+use super::read::{Slot, Tail, changes_too_fast, read_slot, tail};
 use super::record::{CompletedCheckpoint, Record, chain};
 use crate::Storage;
 use crate::name::slot_path;
@@ -74,10 +74,7 @@ impl History {
             }
             return Ok(Self::fold(tail, slots));
         }
-        Err(Error::new(
-            ErrorKind::Unavailable,
-            "the commit log changes faster than it can be read; try again",
-        ))
+        Err(changes_too_fast())
     }
 
     fn fold(tail: Tail, mut slots: BTreeMap<u64, Slot>) -> Self {
@@ -137,13 +134,6 @@ fn remembered(slots: &BTreeMap<u64, Slot>) -> BTreeMap<u64, u64> {
         Slot::Unreadable(..) | Slot::Missing => None,
     };
     slots.iter().filter_map(of).collect()
-}
-
-/// What a slot that cannot be read is taken for: the claim of a term above `term`, the worst that it can be.
-pub(super) fn worst_case(slot: u64, floor: u64, term: Option<Term>) -> LogEntry {
-    let term = term.map_or(Term::FIRST, Term::next);
-    let kind = EntryKind::Term { term, holder: "an unreadable log entry".into() };
-    LogEntry { slot, floor, token: Token(0), kind }
 }
 
 fn replaced(slot: u64) -> Error {

@@ -82,7 +82,11 @@ pub(super) async fn tail(storage: &Storage) -> Result<Result<Tail, Vec<String>>>
         }
         return Ok(Ok(Tail { top, floor, certain, content, slots, other }));
     }
-    Err(Error::new(ErrorKind::Unavailable, "the commit log changes faster than it can be read; try again"))
+    Err(changes_too_fast())
+}
+
+pub(super) fn changes_too_fast() -> Error {
+    Error::new(ErrorKind::Unavailable, "the commit log changes faster than it can be read; try again")
 }
 
 /// No log that is cut as this crate does comes near it.

@@ -1,8 +1,8 @@
 //! What the answers of the store do.
 
 use super::{
-    At, CreateResult, EntryKind, LogClient, LogEntry, LogOutcome, LogStep, LogView, Misuse, Phase, Term,
-    misuse,
+    Anchor, At, Attempt, CreateResult, EntryKind, LogClient, LogEntry, LogOutcome, LogStep, LogView, Misuse,
+    Phase, Term, misuse,
 };
 
 impl LogClient {
@@ -10,26 +10,14 @@ impl LogClient {
     pub fn on_tail(&mut self, tail: Option<&LogEntry>) -> LogStep {
         match self.phase.clone() {
             Phase::Claiming { at: At::Tail, .. } => self.read_from(tail),
-            Phase::Claiming { at: At::Confirming(entry), .. } => {
-                if is_ghost(&entry, tail) {
-                    return self.read_from(tail);
-                }
-                self.view.apply(&entry);
-                self.phase = Phase::Leading(entry.term());
-                let completed = self.view.completed().to_vec();
-                LogStep::Done(LogOutcome::Claimed { term: entry.term(), completed })
-            }
-            Phase::Committing { term, at: At::Confirming(entry) } => {
-                if is_ghost(&entry, tail) {
-                    // Someone else has written since, for we did not raise the floor that far.
-                    return self.fenced(tail.map_or(term, LogEntry::term));
-                }
-                self.view.apply(&entry);
-                self.phase = Phase::Leading(term);
-                match self.view.completed().last() {
-                    Some(done) => LogStep::Done(LogOutcome::Committed(done.clone())),
-                    None => misuse(Misuse::Unexpected),
-                }
+            Phase::Claiming { at: At::Overtaken { slot }, .. } => match tail {
+                Some(end) if end.slot > slot => self.read_from(tail),
+                // A log that does not show what must be there: look again.
+                _ => LogStep::Tail,
+            },
+            Phase::Committing { term, at: At::Overtaken { .. } } => {
+                let by = tail.map(LogEntry::term).filter(|by| *by > term);
+                self.fenced(by.unwrap_or_else(|| term.next()))
             }
             Phase::Probing(term) => match tail.map(LogEntry::term) {
                 Some(by) if by > term => self.fenced(by),
@@ -60,17 +48,15 @@ impl LogClient {
                 }
             }
             (
-                Phase::Claiming { at: At::Settling(entry), .. }
-                | Phase::Committing { at: At::Settling(entry), .. },
+                Phase::Claiming { at: At::Settling(attempt), .. }
+                | Phase::Committing { at: At::Settling(attempt), .. },
                 found,
-            ) if slot == entry.slot => {
+            ) if slot == attempt.entry.slot => {
                 match found {
-                    Some(found) if found.token == entry.token => {
-                        self.at(At::Confirming(entry), LogStep::Tail)
-                    }
+                    Some(found) if attempt.owns(found) => self.confirm(found.clone()),
                     Some(found) => self.lost_to(found),
                     // Not there, but the create may be under way still: try the same entry again, in the same slot.
-                    None => self.at(At::Creating(entry.clone()), LogStep::Create(entry)),
+                    None => self.ask_to_create(attempt.again()),
                 }
             }
             _ => misuse(Misuse::Unexpected),
@@ -80,19 +66,78 @@ impl LogClient {
     /// The answer to [`LogStep::Create`] in `slot`.
     pub fn on_create(&mut self, slot: u64, result: CreateResult) -> LogStep {
         match self.phase.clone() {
-            Phase::Claiming { at: At::Creating(entry), .. }
-            | Phase::Committing { at: At::Creating(entry), .. }
-                if entry.slot == slot =>
+            Phase::Claiming { at: At::Creating(attempt), .. }
+            | Phase::Committing { at: At::Creating(attempt), .. }
+                if attempt.entry.slot == slot =>
             {
                 match result {
-                    CreateResult::Created => self.at(At::Confirming(entry), LogStep::Tail),
+                    CreateResult::Created => self.confirm(attempt.entry),
                     CreateResult::Exists | CreateResult::Unknown => {
-                        self.at(At::Settling(entry), LogStep::Read(slot))
+                        self.at(At::Settling(attempt), LogStep::Read(slot))
                     }
                 }
             }
             _ => misuse(Misuse::Unexpected),
         }
+    }
+
+    /// The answer to [`LogStep::Confirm`].
+    pub fn on_confirm(&mut self, found: Anchor) -> LogStep {
+        let (Phase::Claiming { at, .. } | Phase::Committing { at, .. }) = self.phase.clone() else {
+            return misuse(Misuse::Unexpected);
+        };
+        let holds = match (self.anchor, found) {
+            (None, Anchor::Start) => true,
+            (Some((_, known)), Anchor::Entry(token)) => known == token,
+            _ => false,
+        };
+        match at {
+            At::Anchoring(attempt) if holds => {
+                self.anchor = self.view.tip();
+                self.create(attempt)
+            }
+            At::Confirming(entry) if holds => self.confirmed(&entry),
+            // The anchor was deleted. So it was not one of the two highest, and the log ends above the slot after it.
+            At::Anchoring(_) | At::Confirming(_) => {
+                let slot = self.anchor.map_or(1, |(anchor, _)| anchor + 1);
+                self.at(At::Overtaken { slot }, LogStep::Tail)
+            }
+            _ => misuse(Misuse::Unexpected),
+        }
+    }
+
+    fn confirm(&mut self, entry: LogEntry) -> LogStep {
+        self.at(At::Confirming(entry), LogStep::Confirm(self.anchor.map(|(slot, _)| slot)))
+    }
+
+    /// Our entry is in the log.
+    fn confirmed(&mut self, entry: &LogEntry) -> LogStep {
+        let claims = matches!(self.phase, Phase::Claiming { .. });
+        self.view.apply(entry);
+        self.anchor = self.view.tip();
+        let term = entry.term();
+        self.phase = Phase::Leading(term);
+        match self.view.completed().last() {
+            _ if claims => {
+                LogStep::Done(LogOutcome::Claimed { term, completed: self.view.completed().to_vec() })
+            }
+            Some(done) => LogStep::Done(LogOutcome::Committed(done.clone())),
+            None => misuse(Misuse::Unexpected),
+        }
+    }
+
+    /// Creates the entry, once it is certain that what it follows is the log. Slots are deleted in ascending order, so that all
+    /// above the anchor is as it was created as long as the anchor is there.
+    pub(super) fn create(&mut self, attempt: Attempt) -> LogStep {
+        if self.view.tip() == self.anchor {
+            return self.ask_to_create(attempt);
+        }
+        self.at(At::Anchoring(attempt), LogStep::Confirm(self.anchor.map(|(slot, _)| slot)))
+    }
+
+    fn ask_to_create(&mut self, attempt: Attempt) -> LogStep {
+        let entry = attempt.entry.clone();
+        self.at(At::Creating(attempt), LogStep::Create(entry))
     }
 
     /// Waits for another answer in the same undertaking.
@@ -111,6 +156,7 @@ impl LogClient {
     /// Starts to read where the log begins.
     fn read_from(&mut self, tail: Option<&LogEntry>) -> LogStep {
         self.view = LogView::starting_at(tail.map_or(0, |tail| tail.floor.min(tail.slot)));
+        self.anchor = tail.map(|tail| (tail.slot, tail.token));
         match tail {
             None => self.create_term(),
             Some(tail) => self.at(At::Reading { end: Some(tail.slot) }, LogStep::Read(self.view.next_slot())),
@@ -128,27 +174,21 @@ impl LogClient {
         let term = self.view.term().map_or(Term::FIRST, Term::next);
         let kind = EntryKind::Term { term, holder: self.holder.clone() };
         let entry = LogEntry { slot: self.view.next_slot(), floor: self.view.floor(), token, kind };
-        self.at(At::Creating(entry.clone()), LogStep::Create(entry))
+        self.create(Attempt::new(entry))
     }
 
     /// Somebody else has the slot.
     fn lost_to(&mut self, found: &LogEntry) -> LogStep {
         self.view.apply(found);
         match self.phase.clone() {
-            Phase::Committing { term, at: At::Settling(entry) } => {
+            Phase::Committing { term, at: At::Settling(Attempt { entry, .. }) } => {
                 // An equal term is nobody's but ours, and so no less a reason to stop than a higher one.
                 if found.term() >= term {
                     return self.fenced(found.term());
                 }
-                let entry = LogEntry { slot: self.view.next_slot(), ..entry };
-                self.at(At::Creating(entry.clone()), LogStep::Create(entry))
+                self.create(Attempt::new(LogEntry { slot: self.view.next_slot(), ..entry }))
             }
             _ => self.at(At::Reading { end: None }, LogStep::Read(self.view.next_slot())),
         }
     }
-}
-
-/// Whether a created entry lies below the beginning of the log: its slot had been filled and deleted before.
-fn is_ghost(entry: &LogEntry, tail: Option<&LogEntry>) -> bool {
-    tail.is_some_and(|tail| tail.slot != entry.slot && tail.floor > entry.slot)
 }

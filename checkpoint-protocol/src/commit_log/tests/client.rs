@@ -4,29 +4,44 @@ use super::*;
 
 /// A store that answers everything at once.
 #[derive(Default)]
-struct Store(BTreeMap<u64, LogEntry>);
+struct Store {
+    log: BTreeMap<u64, LogEntry>,
+    /// Whether slot 0 may have been deleted.
+    is_cut: bool,
+}
 
 impl Store {
     fn with(entries: impl IntoIterator<Item = LogEntry>) -> Self {
-        Self(entries.into_iter().map(|entry| (entry.slot, entry)).collect())
+        Self { log: entries.into_iter().map(|entry| (entry.slot, entry)).collect(), is_cut: false }
+    }
+
+    /// Deletes the slots below this one.
+    fn cut(&mut self, floor: u64) {
+        self.log.retain(|slot, _| *slot >= floor);
+        self.is_cut = true;
     }
 
     fn create(&mut self, entry: LogEntry) -> CreateResult {
-        if self.0.contains_key(&entry.slot) {
+        if self.log.contains_key(&entry.slot) {
             return CreateResult::Exists;
         }
-        self.0.insert(entry.slot, entry);
+        self.log.insert(entry.slot, entry);
         CreateResult::Created
     }
 
     fn answer(&mut self, client: &mut LogClient, step: LogStep) -> LogStep {
         match step {
-            LogStep::Tail => client.on_tail(self.0.values().last()),
-            LogStep::Read(slot) => client.on_read(slot, self.0.get(&slot)),
+            LogStep::Tail => client.on_tail(self.log.values().last()),
+            LogStep::Read(slot) => client.on_read(slot, self.log.get(&slot)),
             LogStep::Create(entry) => {
                 let slot = entry.slot;
                 client.on_create(slot, self.create(entry))
             }
+            LogStep::Confirm(None) => {
+                client.on_confirm(if self.is_cut { Anchor::Gone } else { Anchor::Start })
+            }
+            LogStep::Confirm(Some(slot)) => client
+                .on_confirm(self.log.get(&slot).map_or(Anchor::Gone, |entry| Anchor::Entry(entry.token))),
             LogStep::Done(_) => panic!("{step:?} needs no answer"),
         }
     }
@@ -38,6 +53,13 @@ impl Store {
             }
             step = self.answer(client, step);
         }
+    }
+
+    fn drive_to_tail(&mut self, client: &mut LogClient, mut step: LogStep) -> LogStep {
+        while step != LogStep::Tail {
+            step = self.answer(client, step);
+        }
+        step
     }
 
     fn claim(&mut self, client: &mut LogClient, token: u128) -> LogOutcome {
@@ -120,15 +142,19 @@ fn a_lost_answer_is_settled_by_the_token() {
     let mut late = client.clone();
     let step = late.on_create(1, CreateResult::Unknown);
     assert_eq!(step, LogStep::Read(1));
-    assert_eq!(store.answer(&mut late, step), LogStep::Create(entry.clone()));
+    let again = LogEntry { token: Token(6), ..entry.clone() };
+    assert_eq!(store.answer(&mut late, step), LogStep::Create(again.clone()));
     // Now the first create arrives late; the second is refused; the slot is ours all the same.
     store.create(entry.clone());
-    assert_eq!(committed(&store.drive(&mut late, LogStep::Create(entry))), (1, 1));
+    let step = late.on_create(1, store.create(again));
+    assert_eq!(step, LogStep::Read(1));
+    assert!(late.is_unsettled(&entry) && !late.is_unsettled(&LogEntry { token: Token(7), ..entry }));
+    assert_eq!(committed(&store.drive(&mut late, step)), (1, 1));
 
     // It did happen.
     let step = client.on_create(1, CreateResult::Unknown);
     assert_eq!(committed(&store.drive(&mut client, step)), (1, 1));
-    assert_eq!(store.0.len(), 2);
+    assert_eq!(store.log.len(), 2);
 
     // Someone else has the slot.
     let mut stale = client.clone();
@@ -158,14 +184,14 @@ fn the_log_can_be_cut_and_read_from_its_floor() {
         assert_eq!(committed(&store.commit(&mut client, checkpoint, floor)), (checkpoint, checkpoint));
     }
     assert_eq!(ids(client.completed()), [4, 5]);
-    store.0.retain(|slot, _| *slot >= 4);
+    store.cut(4);
     let mut next = LogClient::new("next");
     let LogOutcome::Claimed { term, completed } = store.claim(&mut next, 2) else { panic!("not claimed") };
     assert_eq!((term, ids(&completed)), (Term(2), vec![4, 5]));
     // A floor never falls, and never rises above the entry itself.
     assert_eq!(committed(&store.commit(&mut next, 6, 0)), (7, 6));
     assert_eq!(committed(&store.commit(&mut next, 7, 99)), (8, 7));
-    assert_eq!(store.0.values().map(|entry| entry.floor).collect::<Vec<_>>(), [3, 4, 4, 4, 8]);
+    assert_eq!(store.log.values().map(|entry| entry.floor).collect::<Vec<_>>(), [3, 4, 4, 4, 8]);
     assert_eq!(ids(next.completed()), [7]);
 }
 
@@ -182,7 +208,7 @@ fn a_create_in_a_slot_that_was_filled_and_deleted_does_not_count() {
     for checkpoint in 1..=3 {
         store.commit(&mut new, checkpoint, checkpoint);
     }
-    store.0.retain(|slot, _| *slot >= 3);
+    store.cut(3);
 
     assert_eq!(store.drive(&mut old, asleep), LogOutcome::Fenced { by: Term(2) });
     let LogOutcome::Claimed { term, completed } = store.drive(&mut claimer, claim) else {
@@ -190,8 +216,8 @@ fn a_create_in_a_slot_that_was_filled_and_deleted_does_not_count() {
     };
     assert_eq!((term, ids(&completed)), (Term(3), vec![2, 3]));
     // Both left an entry below the floor. No reader minds.
-    assert_eq!(store.0.keys().copied().collect::<Vec<_>>(), [0, 1, 3, 4, 5]);
-    let log: Vec<_> = store.0.values().cloned().collect();
+    assert_eq!(store.log.keys().copied().collect::<Vec<_>>(), [0, 1, 3, 4, 5]);
+    let log: Vec<_> = store.log.values().cloned().collect();
     assert_eq!(ids(&super::completed(&log)), [2, 3]);
 }
 
@@ -200,17 +226,70 @@ fn a_reader_that_the_floor_overtakes_is_not_misled_by_a_ghost() {
     let mut store = Store::with([term_entry(0, 0, 1), checkpoint_entry(1, 0, 1, 1)]);
     let mut slow = LogClient::new("slow");
     let _ = slow.claim(Token(1));
-    let mut step = slow.on_tail(store.0.get(&1));
+    let mut step = slow.on_tail(store.log.get(&1));
     for _ in 0..2 {
         step = store.answer(&mut slow, step);
     }
     // It is about to read slot 2, which is filled, deleted, and filled again by one who came too late with a high term.
     assert_eq!(step, LogStep::Read(2));
+    store.cut(2);
     for entry in [checkpoint_entry(3, 0, 1, 3), checkpoint_entry(4, 3, 1, 4), term_entry(2, 0, 2)] {
         store.create(entry);
     }
     let LogOutcome::Claimed { term, completed } = store.drive(&mut slow, step) else { panic!("not claimed") };
     assert_eq!((term, ids(&completed)), (Term(2), vec![3, 4]));
+}
+
+#[test]
+fn a_ghost_is_not_taken_for_the_end_of_the_log() {
+    // Two fall asleep after slot 1: one that claims, and one that is about to commit.
+    let mut store = Store::with([term_entry(0, 0, 1)]);
+    let mut leader = leader(&mut store, 1);
+    let commit = leader.commit(&right(1), Token(5), manifest(1), 0);
+    let mut claimer = LogClient::new("claimer");
+    let _ = claimer.claim(Token(6));
+    let mut claim = claimer.on_tail(store.log.get(&1));
+    for _ in 0..2 {
+        claim = store.answer(&mut claimer, claim);
+    }
+    assert_eq!(claim, LogStep::Read(2));
+    // Meanwhile the log went on and was cut, and another sleeper left a ghost in slot 2. Slot 3 is empty.
+    let entries = [checkpoint_entry(2, 0, 1, 1), term_entry(7, 7, 3), checkpoint_entry(8, 7, 3, 2)];
+    store = Store::with(entries);
+    store.is_cut = true;
+
+    // The ghost stays, so whoever takes it for the entry before slot 3 finds that confirmed.
+    let LogOutcome::Claimed { term, completed } = store.drive(&mut claimer, claim) else {
+        panic!("no claim")
+    };
+    assert_eq!((term, ids(&completed)), (Term(4), vec![2]));
+    assert_eq!(store.drive(&mut leader, commit), LogOutcome::Fenced { by: Term(4) });
+    assert_eq!(store.log.keys().copied().collect::<Vec<_>>(), [2, 7, 8, 9]);
+}
+
+#[test]
+fn an_end_of_the_log_that_cannot_be_is_not_believed() {
+    let mut store = Store::default();
+    let mut claimer = LogClient::new("claimer");
+    let _ = claimer.claim(Token(6));
+    let create = claimer.on_tail(None);
+    let mut leader = leader(&mut store, 1);
+    let commit = leader.commit(&right(1), Token(5), manifest(1), 0);
+    store = Store::with([term_entry(7, 7, 3), checkpoint_entry(8, 7, 3, 2)]);
+    store.is_cut = true;
+    // A listing that was made while slots came and went shows no more than their own entries. The first looks again; the
+    // second knows enough: somebody has a higher term.
+    let step = store.drive_to_tail(&mut claimer, create);
+    let ghost = store.log.remove(&0);
+    assert_eq!((step, claimer.on_tail(ghost.as_ref())), (LogStep::Tail, LogStep::Tail));
+    let LogOutcome::Claimed { term, .. } = store.drive(&mut claimer, LogStep::Tail) else {
+        panic!("no claim")
+    };
+    assert_eq!(term, Term(4));
+    let step = store.drive_to_tail(&mut leader, commit);
+    let ghost = store.log.get(&1);
+    let fenced = LogStep::Done(LogOutcome::Fenced { by: Term(2) });
+    assert_eq!((step, leader.on_tail(ghost)), (LogStep::Tail, fenced));
 }
 
 #[test]
@@ -226,6 +305,7 @@ fn calls_out_of_order_are_told_and_change_nothing() {
     assert_eq!(client.claim(Token(1)), misuse(Misuse::Busy));
     assert_eq!(client.on_read(0, None), misuse(Misuse::Unexpected));
     assert_eq!(client.on_create(0, CreateResult::Created), misuse(Misuse::Unexpected));
+    assert_eq!(client.on_confirm(Anchor::Start), misuse(Misuse::Unexpected));
     store.drive(&mut client, step);
     assert_eq!(client.claim(Token(1)), misuse(Misuse::AlreadyLeading(Term(1))));
     store.commit(&mut client, 4, 0);

@@ -20,7 +20,7 @@ enum Event {
     Work(usize, u64),
     /// A client is replaced by a new one.
     Crash(usize),
-    /// A slot below the floor is deleted.
+    /// A slot that may be deleted is.
     Delete(usize),
 }
 
@@ -52,6 +52,8 @@ struct Node {
 #[derive(Default)]
 struct World {
     stored: BTreeMap<u64, LogEntry>,
+    /// Whether slot 0 was ever deleted.
+    is_cut: bool,
     truth: BTreeMap<u64, LogEntry>,
     delayed: Vec<LogEntry>,
     nodes: Vec<Node>,
@@ -81,19 +83,35 @@ impl World {
             Event::Work(node, keep) => self.work(node, keep),
             Event::Crash(node) => self.nodes[node] = Node { client: LogClient::new("node"), step: None },
             Event::Delete(nth) => {
-                let floor = self.stored.values().last().map_or(0, |tail| tail.floor);
-                let below: Vec<_> = self.stored.range(..floor).map(|(slot, _)| *slot).collect();
-                if !below.is_empty() {
-                    self.stored.remove(&below[nth % below.len()]);
+                let deletable = self.deletable();
+                if !deletable.is_empty() {
+                    let slot = deletable[nth % deletable.len()];
+                    self.is_cut |= slot == 0;
+                    self.stored.remove(&slot);
                 }
             }
             Event::Arrive(_) => {}
         }
     }
 
+    /// What lies below the floor, but for the two highest: true slots in ascending order, what came too late at any time.
+    fn deletable(&self) -> Vec<u64> {
+        let floor = self.stored.values().last().map_or(0, |tail| tail.floor);
+        let end = self.stored.keys().rev().nth(1).map_or(0, |second| floor.min(*second));
+        let (mut slots, mut is_first) = (Vec::new(), true);
+        for (slot, entry) in self.stored.range(..end) {
+            let is_true = self.truth.get(slot) == Some(entry);
+            if !is_true || is_first {
+                slots.push(*slot);
+            }
+            is_first &= !is_true;
+        }
+        slots
+    }
+
     fn work(&mut self, node: usize, keep: u64) {
         self.tokens += 1;
-        let token = Token(self.tokens);
+        let token = Token(self.tokens << 32);
         let Node { client, step } = &mut self.nodes[node];
         if step.is_some() {
             return;
@@ -127,6 +145,13 @@ impl World {
                     Some(Fate::Never) => CreateResult::Unknown,
                 };
                 self.nodes[node].client.on_create(entry.slot, result)
+            }
+            LogStep::Confirm(None) => {
+                self.nodes[node].client.on_confirm(if self.is_cut { Anchor::Gone } else { Anchor::Start })
+            }
+            LogStep::Confirm(Some(slot)) => {
+                let found = self.stored.get(&slot).map_or(Anchor::Gone, |entry| Anchor::Entry(entry.token));
+                self.nodes[node].client.on_confirm(found)
             }
             LogStep::Done(_) => unreachable!("outcomes are not kept"),
         };
