@@ -60,6 +60,11 @@ fn a_new_operator_starts_empty_and_a_bad_cover_is_refused() {
     let mut old = snapshots(2, 0);
     old[1].0 = KeyGroupRange::new(16_000, 32_768);
     refused(&old, "two subtasks own the key groups [16000, 16384)");
+    // One key group is enough.
+    old[1].0 = KeyGroupRange::new(16_383, 32_768);
+    refused(&old, "two subtasks own the key groups [16383, 16384)");
+    old[1].0 = KeyGroupRange::new(16_385, 32_768);
+    refused(&old, "no subtask owns the key groups [16384, 16385)");
 }
 
 #[test]
