@@ -185,6 +185,8 @@ impl<T: Send + 'static, W: WriteRecords<T>> Sink for FileSinkSubtask<T, W> {
             open.flush(&self.config.directory)?;
             let path = self.config.directory.join(&open.name);
             open.file.sync_all().map_err(|e| failed("synced", &path, e))?;
+            // The checkpoint relies on the name too.
+            sync_directory(&self.config.directory)?;
             let name = self.naming().visible(checkpoint, self.context.subtask, &self.context.attempt);
             self.pending.push(Committable {
                 temporary: open.name,
@@ -225,7 +227,7 @@ fn failed(what: &str, path: &Path, e: std::io::Error) -> Error {
     Error::new(ErrorKind::Unavailable, message).with("file", path.display()).caused_by(e)
 }
 
-/// Makes renames and removals in a directory durable.
+/// Makes the names in a directory durable.
 fn sync_directory(directory: &Path) -> Result<()> {
     File::open(directory).and_then(|d| d.sync_all()).map_err(|e| failed("synced", directory, e))
 }
