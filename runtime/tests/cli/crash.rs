@@ -1,5 +1,7 @@
 //! Hard kills at random moments: each result is there once, whatever died when.
 
+use std::time::{Duration, Instant};
+
 use crate::support::{Folder, ORDERS_JOB, Orders, assert_same, cases};
 
 /// What `--set` takes for RocksDB, with so little memory that it has something to do.
@@ -20,41 +22,32 @@ fn results_are_exact_after_many_kills_and_rescales_on_rocksdb() {
     assert!(left.is_empty(), "what killed runs left is deleted: {left:?}");
 }
 
-/// Reads events up to a random one and kills; later kills fall into starts, snapshots, commits and recoveries.
+/// Kills fall anywhere: into starts, snapshots, commits, recoveries, before the first checkpoint of a run or after it.
 fn kill_and_rescale(state: &[&str]) -> Folder {
     let orders = Orders::new(60_000, 11);
     let folder = Folder::new(ORDERS_JOB);
     folder.write("orders.csv", &orders.csv);
     let mut random = fastrand::Rng::with_seed(11);
     // Slow enough to be killed that often.
-    let rate = format!("--set=source.rate={}", 240_000 / cases(6));
+    let rate = format!("--set=source.rate={}", 60_000 / cases(6));
+    let mut window = Duration::ZERO;
     let mut kills = 0;
     while kills < cases(6) {
         let parallelism = format!("--parallelism={}", random.u32(1..4));
+        let start = Instant::now();
         let args = [&[parallelism.as_str(), &rate, "--set=checkpoint.interval=20ms"], state].concat();
         let mut running = folder.start(&args);
-        // Sometimes at least one checkpoint, so that the job comes along; sometimes anything.
-        let (mut wanted, mut events) = (usize::from(random.bool()), random.u32(0..12));
-        let ended = loop {
-            if wanted == 0 && events == 0 {
-                break false;
-            }
-            let Some(event) = running.event() else { break true };
-            wanted = wanted.saturating_sub(usize::from(event["event"] == "checkpoint"));
-            events = events.saturating_sub(1);
-        };
-        if ended {
-            let (code, report) = running.end();
-            assert_eq!(code, 0, "{report}");
-            break;
+        if window.is_zero() {
+            // How long a start takes here, and a few checkpoints: from now on each run is killed at any moment of that.
+            running.wait_for_checkpoints(3);
+            window = start.elapsed();
         }
-        running.kill();
+        running.kill_at(start + window.mul_f64(random.f64()));
         kills += 1;
     }
     let report = folder.run(&[&["--parallelism=2"], state].concat());
-    assert!(["finished", "already-finished"].contains(&report["outcome"].as_str().unwrap()));
+    assert_eq!(report["outcome"], "finished", "the job ended too early to be killed: {report}");
     assert_same(&folder.results("results"), &orders.sums, &format!("after {kills} kills"));
-    assert!(kills >= 3, "the job ended too early to be killed: {kills}");
 
     let swept = folder.strandline(&["checkpoints", "sweep", "checkpoints"]);
     assert_eq!(swept.code(), 0, "{}", swept.stderr());
@@ -64,6 +57,25 @@ fn kill_and_rescale(state: &[&str]) -> Folder {
     let verified = folder.strandline(&["checkpoints", "verify", "checkpoints"]);
     assert_eq!(verified.code(), 0, "{}", verified.stdout());
     folder
+}
+
+#[test]
+fn a_kill_before_the_first_checkpoint_starts_the_job_from_the_beginning() {
+    let orders = Orders::new(60_000, 12);
+    let folder = Folder::new(ORDERS_JOB);
+    folder.write("orders.csv", &orders.csv);
+    for parallelism in ["--parallelism=2", "--parallelism=3"] {
+        let slow = ["--set=source.rate=40000", "--set=checkpoint.interval=1h"];
+        let mut running = folder.start(&[&[parallelism], &slow[..]].concat());
+        let started = running.wait_for("its start", |event| event["event"] == "started");
+        assert!(started["from"].is_null(), "{started}");
+        // Far enough that windows were closed and their results written, in files that nobody sees.
+        running.wait_for("results", |event| event["emitted"].as_u64().is_some_and(|emitted| emitted > 100));
+        running.kill();
+    }
+    let report = folder.run(&[]);
+    assert!(report["resumed_from"].is_null(), "{report}");
+    assert_same(&folder.results("results"), &orders.sums, "after kills before any checkpoint");
 }
 
 /// The count of each key in the discarded stream is state of the sink: its sum shows that each record counted once.
@@ -117,6 +129,7 @@ fn the_demo_proves_its_promise() {
     assert_eq!(ended.code(), 0, "{}{}", ended.stdout(), ended.stderr());
     assert!(ended.stdout().contains("the same in both, each exactly once"), "{}", ended.stdout());
     assert!(ended.stdout().contains("2 kills"), "{}", ended.stdout());
+    assert!(!ended.stdout().contains("again"), "nobody knows how much was read again: {}", ended.stdout());
     assert!(folder.path("demo/job.toml").exists());
     let again = folder.strandline(&["demo", "--records=40000", "--dir=demo"]);
     assert_eq!(again.code(), 2, "the directory is not empty");

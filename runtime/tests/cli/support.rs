@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Instant;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -126,6 +127,12 @@ impl Running {
         let last =
             (0..count).map(|_| self.wait_for("a checkpoint", |event| event["event"] == "checkpoint")).last();
         last.map_or(0, |event| event["id"].as_u64().unwrap())
+    }
+
+    /// SIGKILL at a moment that nothing announces.
+    pub(crate) fn kill_at(self, moment: Instant) {
+        std::thread::sleep(moment.saturating_duration_since(Instant::now()));
+        self.kill();
     }
 
     /// SIGKILL.

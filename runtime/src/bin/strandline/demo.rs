@@ -48,6 +48,9 @@ type = "csv"
 path = "results"
 "#;
 
+/// A run is killed within its start and this time: three intervals of checkpoints. So some die before their first one.
+const KILLED_WITHIN: Duration = Duration::from_millis(300);
+
 /// The parallelism of each run in turn.
 const PARALLELISM: [u32; 4] = [2, 2, 3, 1];
 
@@ -80,16 +83,15 @@ fn show(args: &DemoArgs, folder: &Path) -> Result<bool> {
     let started = Instant::now();
     let overrides = ["sink.path=expected", "checkpoint.enabled=false"].map(String::from);
     let overrides = overrides.into_iter().chain(state(args)).collect::<Vec<_>>();
-    let reference = Child::start(folder, PARALLELISM[0], &overrides)?;
-    let rate = match reference.watch(|_| false)? {
-        End::Ended(run) => run.rate(),
-        End::Killed(_) => 0.0,
+    let reference = match Child::start(folder, PARALLELISM[0], &overrides)?.watch(None)? {
+        End::Ended(seen) | End::Killed(seen) => seen,
     };
-    let rate = HumanCount(rate as u64);
+    let rate = HumanCount(reference.rate() as u64);
     step("undisturbed", &format!("parallelism {}, {rate} orders/s", PARALLELISM[0]), started);
 
     say!("");
-    let attempts = disturbed(args, folder)?;
+    let start_up = reference.started.unwrap_or_default();
+    let attempts = disturbed(args, folder, start_up + KILLED_WITHIN)?;
     say!("");
 
     let started = Instant::now();
@@ -97,10 +99,9 @@ fn show(args: &DemoArgs, folder: &Path) -> Result<bool> {
     let results = HumanCount(found.expected);
     if found.is_equal() {
         step("compared", &format!("{results} results, the same in both, each exactly once"), started);
-        let again = HumanCount(attempts.orders_read.saturating_sub(args.records));
         say!(
             "\nThe killed job gave the result of the undisturbed one: {} kills, {} changes of parallelism, \
-             {} checkpoints;\n{again} orders were read again after the kills and counted once.",
+             {} checkpoints.",
             attempts.kills,
             attempts.rescales,
             attempts.checkpoints
@@ -125,14 +126,15 @@ struct Attempts {
     kills: u32,
     rescales: u32,
     checkpoints: u64,
-    orders_read: u64,
 }
 
-/// Runs the job, kills it `args.kills` times, and lets the last run finish.
-fn disturbed(args: &DemoArgs, folder: &Path) -> Result<Attempts> {
+/// Runs the job, kills it `args.kills` times, each at any moment of its first `window`, and lets the last run finish.
+fn disturbed(args: &DemoArgs, folder: &Path, window: Duration) -> Result<Attempts> {
     let mut random = fastrand::Rng::with_seed(args.records);
-    // Undisturbed this would take five seconds, whatever the machine: time for a few checkpoints and kills.
-    let rate = (args.records / 5).max(1);
+    // So slow that the input lasts for all kills, whatever the machine and whatever they leave of each run.
+    let seconds = (window * args.kills).max(Duration::from_secs(5)).as_secs_f64();
+    let rate = (args.records as f64 / seconds).max(1.0) as u64;
+    let slow = format!("source.rate={rate}");
     let mut attempts = Attempts::default();
     let mut before = PARALLELISM[0];
     for run in 1u32.. {
@@ -141,35 +143,41 @@ fn disturbed(args: &DemoArgs, folder: &Path) -> Result<Attempts> {
         attempts.rescales += u32::from(parallelism != before);
         before = parallelism;
         let started = Instant::now();
-        let overrides: Vec<_> =
-            state(args).into_iter().chain((!last).then(|| format!("source.rate={rate}"))).collect();
+        let overrides: Vec<_> = state(args).into_iter().chain((!last).then(|| slow.clone())).collect();
         let child = Child::start(folder, parallelism, &overrides)?;
-        // At least one checkpoint of its own, so that each run gets somewhere; then somewhere before the next.
-        let wanted = 1 + random.u64(0..3);
-        let end = child.watch(|seen| !last && seen.checkpoints >= wanted && seen.read > 0)?;
-        let (seen, finished) = match end {
-            End::Ended(seen) => (seen, true),
-            End::Killed(seen) => (seen, false),
-        };
-        attempts.checkpoints += seen.checkpoints;
-        attempts.orders_read += seen.read;
-        let from = match seen.from {
-            Some(id) => format!("from checkpoint {id}"),
-            None => "from the beginning".to_owned(),
-        };
-        let read = HumanCount(seen.read);
-        let end = match (finished, seen.last_checkpoint) {
-            (true, _) => format!("read {read} more orders and finished"),
-            (false, Some(id)) => format!("killed after {read} orders and checkpoint {id}"),
-            (false, None) => format!("killed after {read} orders"),
-        };
-        step(&format!("run {run}"), &format!("parallelism {parallelism}, {from}: {end}"), started);
-        if finished {
-            break;
+        let end = child.watch((!last).then(|| window.mul_f64(random.f64())))?;
+        step(&format!("run {run}"), &format!("parallelism {parallelism}{}", told(&end)), started);
+        attempts.checkpoints += end.seen().checkpoints;
+        match end {
+            End::Ended(_) => break,
+            End::Killed(_) => attempts.kills += 1,
         }
-        attempts.kills += 1;
     }
     Ok(attempts)
+}
+
+/// How a run went, for people.
+fn told(end: &End) -> String {
+    let seen = end.seen();
+    if seen.already_finished {
+        return match seen.from {
+            Some(id) => format!(": had finished before, with checkpoint {id}"),
+            None => ": had finished before".to_owned(),
+        };
+    }
+    let from = match (seen.started, seen.from) {
+        (None, _) => String::new(),
+        (Some(_), Some(id)) => format!(", from checkpoint {id}"),
+        (Some(_), None) => ", from the beginning".to_owned(),
+    };
+    let read = HumanCount(seen.read);
+    let end = match (end, seen.started, seen.last_checkpoint) {
+        (End::Ended(_), ..) => format!("read {read} more orders and finished"),
+        (End::Killed(_), None, _) => "killed before it had started".to_owned(),
+        (End::Killed(_), _, Some(id)) => format!("killed after {read} orders and checkpoint {id}"),
+        (End::Killed(_), _, None) => format!("killed after {read} orders"),
+    };
+    format!("{from}: {end}")
 }
 
 /// One line: what, how it went, and how long it took.
@@ -218,4 +226,27 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 fn failed(message: &str, e: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::new(ErrorKind::Unavailable, message).caused_by(e)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use child::Seen;
+
+    #[test]
+    fn a_run_is_told_as_it_went() {
+        let started = Some(Duration::ZERO);
+        let run = |seen: Seen| (told(&End::Killed(seen.clone())), told(&End::Ended(seen)));
+        let early = run(Seen::default()).0;
+        assert_eq!(early, ": killed before it had started");
+        let (killed, ended) = run(Seen { started, read: 1_000, ..Seen::default() });
+        assert_eq!(killed, ", from the beginning: killed after 1,000 orders");
+        assert_eq!(ended, ", from the beginning: read 1,000 more orders and finished");
+        let resumed = Seen { started, from: Some(3), last_checkpoint: Some(5), read: 7, ..Seen::default() };
+        let (killed, ended) = run(resumed);
+        assert_eq!(killed, ", from checkpoint 3: killed after 7 orders and checkpoint 5");
+        assert_eq!(ended, ", from checkpoint 3: read 7 more orders and finished");
+        let finished = Seen { already_finished: true, from: Some(9), ..Seen::default() };
+        assert_eq!(run(finished).1, ": had finished before, with checkpoint 9");
+    }
 }

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{self, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
 
 use indicatif::{HumanCount, ProgressBar};
 use serde_json::Value;
@@ -15,21 +16,27 @@ use super::{PATIENCE, failed};
 #[derive(Debug)]
 pub(super) struct Child {
     process: process::Child,
+    spawned: Instant,
     lines: Receiver<String>,
 }
 
 /// What was seen of a run.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
+    /// When it had restored its state, from the start of the process.
+    pub(super) started: Option<Duration>,
     /// The checkpoint that it started from.
     pub(super) from: Option<u64>,
+    /// It found that the job was finished, and did nothing.
+    pub(super) already_finished: bool,
     /// How many checkpoints it completed.
     pub(super) checkpoints: u64,
     /// The last of them.
     pub(super) last_checkpoint: Option<u64>,
     /// Orders that it read.
     pub(super) read: u64,
-    seconds: f64,
+    /// How long it ran, by its own account.
+    pub(super) seconds: f64,
 }
 
 impl Seen {
@@ -38,10 +45,13 @@ impl Seen {
         if self.seconds > 0.0 { self.read as f64 / self.seconds } else { 0.0 }
     }
 
-    fn note(&mut self, event: &Value) {
+    fn note(&mut self, event: &Value, now: Duration) {
         let number = |name: &str| event.get(name).and_then(Value::as_u64);
         match event.get("event").and_then(Value::as_str) {
-            Some("started") => self.from = number("from"),
+            Some("started") => {
+                self.started = Some(now);
+                self.from = number("from");
+            }
             Some("checkpoint") => {
                 self.checkpoints += 1;
                 self.last_checkpoint = number("id").or(self.last_checkpoint);
@@ -52,6 +62,16 @@ impl Seen {
             }
             _ => {}
         }
+    }
+
+    /// What the job itself says at its end.
+    fn conclude(&mut self, report: &Value) {
+        let number = |name: &str| report.get(name).and_then(Value::as_u64);
+        let read = report.get("read").and_then(Value::as_object);
+        self.read = read.map_or(self.read, |read| read.values().filter_map(Value::as_u64).sum());
+        self.seconds = report.get("seconds").and_then(Value::as_f64).unwrap_or(self.seconds);
+        self.already_finished = report.get("outcome").and_then(Value::as_str) == Some("already-finished");
+        self.from = self.from.or_else(|| number("resumed_from"));
     }
 }
 
@@ -64,6 +84,14 @@ pub(super) enum End {
     Killed(Seen),
 }
 
+impl End {
+    /// What was seen of it.
+    pub(super) fn seen(&self) -> &Seen {
+        let (Self::Ended(seen) | Self::Killed(seen)) = self;
+        seen
+    }
+}
+
 impl Child {
     /// Starts the job file in `folder`.
     pub(super) fn start(folder: &Path, parallelism: u32, overrides: &[String]) -> Result<Self> {
@@ -73,6 +101,7 @@ impl Child {
         command.arg(format!("--parallelism={parallelism}"));
         command.args(overrides.iter().map(|text| format!("--set={text}")));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let spawned = Instant::now();
         let mut process = command.spawn().map_err(|e| failed("the job cannot be started", e))?;
         let (sender, lines) = channel();
         if let Some(stderr) = process.stderr.take() {
@@ -84,33 +113,39 @@ impl Child {
                 }
             });
         }
-        Ok(Self { process, lines })
+        Ok(Self { process, spawned, lines })
     }
 
-    /// Follows the job to its end, or kills it hard as soon as `enough` says so.
-    pub(super) fn watch(mut self, enough: impl Fn(&Seen) -> bool) -> Result<End> {
+    /// Follows the job to its end, or kills it hard when it has run for `kill_after`.
+    pub(super) fn watch(mut self, kill_after: Option<Duration>) -> Result<End> {
         let line = Line(ProgressBar::new_spinner());
         let mut seen = Seen::default();
         let mut said = Vec::new();
         loop {
-            match self.lines.recv_timeout(PATIENCE) {
+            let now = self.spawned.elapsed();
+            let left = kill_after.map(|after| after.saturating_sub(now));
+            if left == Some(Duration::ZERO) {
+                self.process.kill().map_err(|e| failed("the job cannot be killed", e))?;
+                let status = self.process.wait().map_err(|e| failed("the job cannot be awaited", e))?;
+                if !status.success() {
+                    return Ok(End::Killed(seen));
+                }
+                // It had ended by itself in the last moment.
+                break;
+            }
+            match self.lines.recv_timeout(left.unwrap_or(PATIENCE).min(PATIENCE)) {
                 Ok(line) => match serde_json::from_str::<Value>(&line) {
-                    Ok(event) => seen.note(&event),
+                    Ok(event) => seen.note(&event, self.spawned.elapsed()),
                     Err(_) => said.push(line),
                 },
                 Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) if left.is_some_and(|left| left < PATIENCE) => {}
                 Err(RecvTimeoutError::Timeout) => {
                     let message = format!("the job gave no sign of life for {} s", PATIENCE.as_secs());
                     return Err(Error::new(ErrorKind::Unavailable, message));
                 }
             }
             line.show(&seen);
-            if enough(&seen) {
-                self.process.kill().map_err(|e| failed("the job cannot be killed", e))?;
-                let status = self.process.wait().map_err(|e| failed("the job cannot be awaited", e))?;
-                // It may have ended by itself in the last moment.
-                return Ok(if status.success() { End::Ended(seen) } else { End::Killed(seen) });
-            }
         }
         let report = self.process.stdout.take().and_then(|out| {
             let line = BufReader::new(out).lines().next()?.ok()?;
@@ -122,9 +157,7 @@ impl Child {
             return Err(Error::new(ErrorKind::User, format!("the job failed with {status}")).caused_by(said));
         }
         if let Some(report) = report {
-            let read = report.get("read").and_then(Value::as_object);
-            seen.read = read.map_or(seen.read, |read| read.values().filter_map(Value::as_u64).sum());
-            seen.seconds = report.get("seconds").and_then(Value::as_f64).unwrap_or(seen.seconds);
+            seen.conclude(&report);
         }
         Ok(End::Ended(seen))
     }
