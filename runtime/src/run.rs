@@ -54,7 +54,7 @@ pub fn run<F: BackendFactory>(
             Error::new(ErrorKind::Unavailable, "the threads for storage cannot be started").caused_by(error)
         })?;
     let ended = Run::new(job, config, control, &runtime).execute();
-    // A sweep may still be under way; it can be interrupted anywhere.
+    // Sweeps have ended. What hangs may be a single operation of a store that was given up.
     runtime.shutdown_timeout(Duration::from_secs(1));
     ended
 }

@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, Sender, after, never, select, unbounded};
 use strandline_checkpoint_protocol::{CheckpointKind, Coordinator, Millis, Policy, RequestOutcome, TaskId};
 use strandline_checkpoint_storage::SweepReport;
 use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
+use tokio::sync::oneshot;
 
 use super::commit::{CommitDone, Committer, Parts, Triggered};
 use super::{Ended, Run};
@@ -77,14 +78,21 @@ pub(super) struct Driver<'r, 'a> {
 struct Sweeper {
     done: Sender<Result<SweepReport>>,
     results: Receiver<Result<SweepReport>>,
-    running: bool,
+    /// There while one is under way, which stops when this goes.
+    stop: Option<oneshot::Sender<()>>,
     /// When the last one did.
     ended: Option<Instant>,
 }
 
+impl Sweeper {
+    fn running(&self) -> bool {
+        self.stop.is_some()
+    }
+}
+
 /// The least time between two sweeps.
 const SWEEP_PAUSE: Duration = Duration::from_secs(1);
-/// How long the end of an attempt waits for a sweep. It may be interrupted anywhere, but it is better done.
+/// How long the end of an attempt waits for a sweep before it stops it. That may be anywhere, but it is better done.
 const SWEEP_WAIT: Duration = Duration::from_secs(5);
 
 impl<'r, 'a> Driver<'r, 'a> {
@@ -121,7 +129,7 @@ impl<'r, 'a> Driver<'r, 'a> {
             committing: None,
             final_requested: false,
             failure: None,
-            sweeper: Sweeper { done, results, running: false, ended: None },
+            sweeper: Sweeper { done, results, stop: None, ended: None },
         }
     }
 
@@ -287,11 +295,7 @@ impl<'r, 'a> Driver<'r, 'a> {
                 Err(_) => break,
             }
         }
-        if self.sweeper.running
-            && let Ok(swept) = self.sweeper.results.recv_timeout(SWEEP_WAIT)
-        {
-            self.swept(swept);
-        }
+        self.end_sweep();
         self.run.next_checkpoint = self.run.next_checkpoint.max(self.coordinator.next_id());
     }
 

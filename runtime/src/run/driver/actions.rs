@@ -7,8 +7,10 @@ use strandline_checkpoint_protocol::{
 };
 use strandline_checkpoint_storage::SweepReport;
 use strandline_state_api::{CheckpointId, Error, ErrorKind, Result, SnapshotKind};
+use tokio::sync::oneshot;
 
-use super::{Driver, Phase, SWEEP_PAUSE};
+use super::{Driver, Phase, SWEEP_PAUSE, SWEEP_WAIT};
+use crate::run::attempt::guarded;
 use crate::run::commit::{CommitDone, Parts, Triggered};
 use crate::task::{Barrier, Control};
 use crate::{JobEvent, Outcome};
@@ -162,20 +164,43 @@ impl Driver<'_, '_> {
     fn sweep(&mut self, last: bool) {
         let due = last || self.sweeper.ended.is_none_or(|ended| ended.elapsed() >= SWEEP_PAUSE);
         let Some(storage) = self.committer.storage.clone() else { return };
-        if self.sweeper.running || !due {
+        if self.sweeper.running() || !due {
             return;
         }
-        self.sweeper.running = true;
+        let (stop, stopped) = oneshot::channel();
+        self.sweeper.stop = Some(stop);
         let done = self.sweeper.done.clone();
         let handle = self.run.runtime.handle().clone();
         self.run.runtime.spawn_blocking(move || {
+            let sweep = async {
+                tokio::select! {
+                    swept = storage.sweep() => swept,
+                    // Also when nobody is left who could stop it.
+                    _ = stopped => Err(Error::new(ErrorKind::Unavailable, "the job ended before the sweep did")),
+                }
+            };
             // Nobody listens any more when the job has ended meanwhile.
-            let _ = done.send(handle.block_on(storage.sweep()));
+            let _ = done.send(guarded(|| handle.block_on(sweep)));
         });
     }
 
+    /// Waits for the sweep under way, and stops it if that takes too long: it must not go on when the runtime is gone.
+    pub(super) fn end_sweep(&mut self) {
+        if !self.sweeper.running() {
+            return;
+        }
+        let mut swept = self.sweeper.results.recv_timeout(SWEEP_WAIT);
+        if swept.is_err() {
+            self.sweeper.stop = None;
+            swept = self.sweeper.results.recv_timeout(SWEEP_WAIT);
+        }
+        if let Ok(swept) = swept {
+            self.swept(swept);
+        }
+    }
+
     pub(super) fn swept(&mut self, swept: Result<SweepReport>) {
-        self.sweeper.running = false;
+        self.sweeper.stop = None;
         self.sweeper.ended = Some(Instant::now());
         let (removed, error) = match swept {
             Ok(report) => (report.deleted.len() as u64, None),
