@@ -13,6 +13,7 @@ pub mod commit;
 pub mod compare;
 pub mod criterion_support;
 pub mod keys;
+pub mod large;
 pub mod plain;
 pub mod scratch;
 pub mod snapshots;
