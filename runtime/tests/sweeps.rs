@@ -78,6 +78,8 @@ struct Job {
     allow: Sender<()>,
     seen: Receiver<Delete>,
     events: Arc<Events>,
+    /// The same for both runs: what the first pre-commits, the second makes visible.
+    sink: VecSink<(u64, u64)>,
 }
 
 impl Job {
@@ -90,16 +92,17 @@ impl Job {
                 stop.stop();
             }
         });
-        assert_eq!(run_on(&plain, 500, observer, &control).outcome, Outcome::Stopped);
+        let sink = VecSink::default();
+        assert_eq!(run_on(&plain, &sink, 500, observer, &control).outcome, Outcome::Stopped);
         let (allow, allowed) = unbounded();
         let (sender, seen) = unbounded();
         let slow = Slow { storage: plain.clone(), allowed, seen: sender };
         let storage = Storage::from_parts("slow", Arc::new(slow), Arc::clone(plain.claims()));
-        Self { storage, allow, seen, events: Events::new() }
+        Self { storage, allow, seen, events: Events::new(), sink }
     }
 
     fn run(&self) -> JobReport {
-        self.events.of(|| run_on(&self.storage, 1_000, self.events.clone(), &JobControl::new()))
+        self.events.of(|| run_on(&self.storage, &self.sink, 1_000, self.events.clone(), &JobControl::new()))
     }
 
     fn cleaned(&self) -> Vec<(u64, Option<String>)> {
@@ -112,14 +115,20 @@ impl Job {
 }
 
 /// Reads up to `gate`; the input ends at 1,000.
-fn run_on(storage: &Storage, gate: u64, observer: Arc<dyn Observer>, control: &JobControl) -> JobReport {
+fn run_on(
+    storage: &Storage,
+    sink: &VecSink<(u64, u64)>,
+    gate: u64,
+    observer: Arc<dyn Observer>,
+    control: &JobControl,
+) -> JobReport {
     let records: Vec<u64> = (0..1_000).collect();
     let pipeline = Pipeline::new("job", MemoryBackendFactory::default());
     pipeline
         .source("numbers", VecSource::new(&records, 1).gated(gate))
         .key_by(|n| (n, ()))
         .process("count", Count::open)
-        .sink("results", VecSink::default());
+        .sink("results", sink.clone());
     let config = JobConfig {
         checkpointing: Some(CheckpointConfig::new(storage.clone(), Duration::from_secs(100_000))),
         restart: Some(RestartStrategy::None),
