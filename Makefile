@@ -1,6 +1,6 @@
 # make test    everything that must pass before a change lands
-# make bench   the benchmarks, as one table of ratios
-.PHONY: tools test format lint unit doc bench bench-quick crash crash-rocksdb
+# make bench   the benchmarks, as one table of ratios; make bench-rocksdb, those of the backend on RocksDB
+.PHONY: tools test format lint unit doc bench bench-quick bench-rocksdb crash crash-rocksdb
 
 CARGO ?= cargo
 # Installs Debian packages: $(call debian,NAMES).
@@ -52,3 +52,8 @@ bench:
 bench-quick:
 	$(CARGO) build --release
 	$(CARGO) run --release -p strandline-benches -- table --quick
+
+# Compiles RocksDB, which takes minutes; all other benches do without.
+bench-rocksdb:
+	$(CARGO) build --release --features rocksdb
+	$(CARGO) run --release -p strandline-benches --features rocksdb -- table --backend rocksdb

@@ -27,12 +27,44 @@ fn both<Op: Copy>(
 
 fn w2(criterion: &mut Criterion) {
     of(criterion, &MemoryBackendFactory::default());
+    #[cfg(feature = "rocksdb")]
+    {
+        let (factory, _dir) = or_panic(strandline_benches::rocks::factory(Default::default()));
+        of(criterion, &factory);
+        beside_raw(criterion, &factory);
+    }
+}
+
+/// RocksDB itself, and the backend without its table.
+#[cfg(feature = "rocksdb")]
+fn beside_raw(criterion: &mut Criterion, usual: &strandline_backend_rocksdb::RocksBackendFactory) {
+    use strandline_benches::rocks::{Access, Ours, Raw, factory, options};
+    use strandline_runtime::connectors::Distribution;
+
+    let (bare, _dir) = or_panic(factory(options(0.0)));
+    for count in sizes("STRANDLINE_BENCH_COLLECTIONS", &[100_000]) {
+        let mut group = criterion.benchmark_group(format!("RocksDB, {} keys", thousands(count as u64)));
+        for accesses in [&Access::VALUES[..], &Access::LISTS, &Access::MAPS] {
+            let mut ours = or_panic(Ours::new(&bare, count));
+            let mut table = or_panic(Ours::new(usual, count));
+            let mut raw = or_panic(Raw::new(&bare, count));
+            for access in accesses {
+                for (distribution, of) in [(Distribution::Uniform, "uniform"), (Distribution::Zipf, "Zipf")] {
+                    let (name, op) = (format!("{}, {of}", access.name()), (*access, distribution));
+                    bench(&mut group, format!("{name}/no table"), op, &mut ours);
+                    bench(&mut group, format!("{name}/table"), op, &mut table);
+                    bench(&mut group, format!("{name}/RocksDB itself"), op, &mut raw);
+                }
+            }
+        }
+        group.finish();
+    }
 }
 
 fn of<F: BackendFactory>(criterion: &mut Criterion, factory: &F) {
     let backend = factory.name();
     for count in sizes("STRANDLINE_BENCH_KEYS", &[500_000, 10_000_000]) {
-        let mut group = criterion.benchmark_group(format!("W2, {} keys", thousands(count as u64)));
+        let mut group = criterion.benchmark_group(format!("W2, {backend}, {} keys", thousands(count as u64)));
         let keys = shuffled(count);
         let mut ours = or_panic(Values::new(factory.clone(), Arc::clone(&keys)));
         let mut plain = PlainValues::new(keys);
@@ -42,7 +74,7 @@ fn of<F: BackendFactory>(criterion: &mut Criterion, factory: &F) {
         group.finish();
     }
     for count in sizes("STRANDLINE_BENCH_COLLECTIONS", &[500_000]) {
-        let mut group = criterion.benchmark_group(format!("W2, {} keys", thousands(count as u64)));
+        let mut group = criterion.benchmark_group(format!("W2, {backend}, {} keys", thousands(count as u64)));
         let keys = shuffled(count);
         let (mut ours, mut plain) = (or_panic(Lists::new(factory, &keys)), PlainLists::new(&keys));
         for op in ListOp::ALL {

@@ -17,6 +17,11 @@ type Part = fn(&SnapshotCost) -> Duration;
 
 fn w3(criterion: &mut Criterion) {
     of(criterion, &MemoryBackendFactory::default());
+    #[cfg(feature = "rocksdb")]
+    {
+        let (factory, _dir) = or_panic(strandline_benches::rocks::factory(Default::default()));
+        of(criterion, &factory);
+    }
 }
 
 fn of<F: BackendFactory>(criterion: &mut Criterion, factory: &F) {

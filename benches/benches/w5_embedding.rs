@@ -12,6 +12,11 @@ use strandline_state_api::BackendFactory;
 
 fn w5(criterion: &mut Criterion) {
     of(criterion, &MemoryBackendFactory::default());
+    #[cfg(feature = "rocksdb")]
+    {
+        let (factory, _dir) = or_panic(strandline_benches::rocks::factory(Default::default()));
+        of(criterion, &factory);
+    }
 }
 
 fn of<F: BackendFactory>(criterion: &mut Criterion, factory: &F) {
@@ -19,7 +24,7 @@ fn of<F: BackendFactory>(criterion: &mut Criterion, factory: &F) {
     let measured = std::env::args().any(|argument| argument == "--bench");
     let (keys, records) = if measured { (KEYS, 4_000_000) } else { (1_000, 10_000) };
     for (distribution, of) in [(Distribution::Uniform, "uniform"), (Distribution::Zipf, "Zipf")] {
-        let mut group = criterion.benchmark_group(format!("W5, {of}"));
+        let mut group = criterion.benchmark_group(format!("W5, {}, {of}", factory.name()));
         let endless = or_panic(stream(u64::MAX, keys, distribution));
         let mut floor = Floor::new(endless.clone(), 5 * keys);
         bench(&mut group, "bare loop", Embedding::Scope, &mut floor);

@@ -8,9 +8,14 @@ use strandline_runtime::connectors::mix;
 ///
 /// The order is unlike that of any table, so a visit finds nothing in the cache that the visit before left there.
 pub fn shuffled(count: usize) -> Arc<[u64]> {
-    let mut keys: Vec<u64> = (0..count as u64).map(mix).collect();
-    fastrand::Rng::with_seed(0x57_2a_4d).shuffle(&mut keys);
-    keys.into()
+    order(count).iter().copied().map(mix).collect()
+}
+
+/// The numbers below `count` in a shuffled order that is always the same.
+pub fn order(count: usize) -> Arc<[u64]> {
+    let mut numbers: Vec<u64> = (0..count as u64).collect();
+    fastrand::Rng::with_seed(0x57_2a_4d).shuffle(&mut numbers);
+    numbers.into()
 }
 
 /// How many operations a slice of a comparison has when there are `keys` keys: a few milliseconds, and never so many that a

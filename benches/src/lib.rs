@@ -15,6 +15,8 @@ pub mod criterion_support;
 pub mod keys;
 pub mod large;
 pub mod plain;
+#[cfg(feature = "rocksdb")]
+pub mod rocks;
 pub mod scratch;
 pub mod snapshots;
 pub mod table;

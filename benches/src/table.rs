@@ -43,6 +43,8 @@ impl Budget {
 pub struct Row {
     /// The workload: `W1`, `W2` and so on.
     pub workload: &'static str,
+    /// The state backend, where one took part.
+    pub backend: &'static str,
     /// What was measured, and at which size.
     pub name: String,
     /// The measured number.
@@ -63,7 +65,8 @@ fn spread<S: serde::Serializer>(spread: &Spread, serializer: S) -> Result<S::Ok,
 impl Row {
     /// A row without budget and notes.
     pub fn new(workload: &'static str, name: impl Into<String>, value: Spread, unit: Unit) -> Self {
-        Self { workload, name: name.into(), value, unit, budget: None, notes: String::new() }
+        let (name, notes) = (name.into(), String::new());
+        Self { workload, backend: "", name, value, unit, budget: None, notes }
     }
 
     /// The row of a comparison with `other`.
@@ -79,6 +82,13 @@ impl Row {
             nanoseconds(compared.plain_ns.p50)
         );
         Self::new(workload, name, compared.ratio, Unit::Ratio).notes(notes)
+    }
+
+    /// Of this backend.
+    #[must_use]
+    pub fn of(mut self, backend: &'static str) -> Self {
+        self.backend = backend;
+        self
     }
 
     /// With a promise.
@@ -110,14 +120,15 @@ impl Row {
         }
     }
 
-    fn cells(&self) -> [String; 8] {
+    fn cells(&self) -> [String; 9] {
         let budget = self.budget.map_or(String::new(), |budget| match budget {
             Budget::AtMost(limit) => format!("<= {limit}"),
             Budget::AtLeast(limit) => format!(">= {limit}"),
         });
         let holds = self.holds().map_or("", |holds| if holds { "yes" } else { "NO" });
         let [p5, p50, p95] = [self.value.p5, self.value.p50, self.value.p95].map(|value| self.number(value));
-        [self.workload.into(), self.name.clone(), p50, p5, p95, budget, holds.into(), self.notes.clone()]
+        let [workload, backend, holds] = [self.workload, self.backend, holds].map(str::to_owned);
+        [workload, backend, self.name.clone(), p50, p5, p95, budget, holds, self.notes.clone()]
     }
 }
 
@@ -145,20 +156,21 @@ pub fn thousands(number: u64) -> String {
 
 /// The table as Markdown, columns aligned: budgets first, otherwise in the order of `rows`.
 pub fn render(rows: &[Row]) -> String {
-    let header = ["", "what", "median", "p5", "p95", "budget", "holds", "made of"].map(str::to_owned);
+    let header =
+        ["", "backend", "what", "median", "p5", "p95", "budget", "holds", "made of"].map(str::to_owned);
     let (promised, rest): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row.budget.is_some());
     let lines: Vec<_> = promised.into_iter().chain(rest).map(Row::cells).collect();
-    let mut widths = [1; 8];
+    let mut widths = [1; 9];
     for cells in lines.iter().chain([&header]) {
         for (width, cell) in widths.iter_mut().zip(cells) {
             *width = (*width).max(cell.chars().count());
         }
     }
     let mut text = String::new();
-    let mut line = |cells: &[String; 8]| {
+    let mut line = |cells: &[String; 9]| {
         for (column, (cell, width)) in cells.iter().zip(widths).enumerate() {
             // Numbers to the right, words to the left.
-            let _ = if (2..=5).contains(&column) {
+            let _ = if (3..=6).contains(&column) {
                 write!(text, "| {cell:>width$} ")
             } else {
                 write!(text, "| {cell:<width$} ")

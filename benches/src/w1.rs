@@ -159,6 +159,9 @@ impl Runs {
         command.arg("--set").arg(format!("source.records={}", self.records));
         if let Some(backend) = &self.backend {
             command.arg("--set").arg(format!("state.backend={backend}"));
+            if backend == "rocksdb" {
+                command.arg("--set").arg(format!("state.directory={}", dir.path().join("state").display()));
+            }
         }
         if let Some(interval) = variant.interval {
             command.arg("--set").arg(format!("checkpoint.storage={}", dir.path().join("job").display()));

@@ -115,19 +115,27 @@ impl Subject<Embedding> for Floor {
     }
 }
 
-/// The same with a backend: two instances of it, one in a loop of its own and one behind an operator.
-#[derive(Debug)]
+/// The same with a backend.
 pub struct Counting<F: BackendFactory> {
-    way: Embedding,
+    engine: Engine<F>,
     stream: KeyStream,
     warm_up: u64,
     next: u64,
-    backend: F::Backend<u64>,
-    counts: ValueState<u64>,
-    process: KeyedProcess<Count, F::Backend<u64>, ()>,
     keys: Vec<u64>,
     hashes: Vec<KeyHash>,
     output: Output<(u64, u64)>,
+}
+
+impl<F: BackendFactory> std::fmt::Debug for Counting<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Counting").field("next", &self.next).finish_non_exhaustive()
+    }
+}
+
+/// What the backend is in.
+enum Engine<F: BackendFactory> {
+    Loop { backend: F::Backend<u64>, counts: ValueState<u64>, batches: bool },
+    Driven(Box<KeyedProcess<Count, F::Backend<u64>, ()>>),
 }
 
 impl<F: BackendFactory> Counting<F> {
@@ -137,21 +145,17 @@ impl<F: BackendFactory> Counting<F> {
     /// What the factory fails with.
     pub fn new(factory: &F, way: Embedding, stream: KeyStream, warm_up: u64) -> Result<Self> {
         let mut backend = factory.create(BackendScope::whole("count")?)?;
-        let counts = backend.register_value(&ValueDescriptor::new("counts"))?;
-        let driven = factory.create(BackendScope::whole("count")?)?;
-        let process = KeyedProcess::open(Count::open, driven, Vec::new())?;
+        let engine = match way {
+            Embedding::Scope | Embedding::Batches => {
+                let counts = backend.register_value(&ValueDescriptor::new("counts"))?;
+                Engine::Loop { backend, counts, batches: way == Embedding::Batches }
+            }
+            Embedding::Driver => {
+                Engine::Driven(Box::new(KeyedProcess::open(Count::open, backend, Vec::new())?))
+            }
+        };
         let (keys, hashes, output) = (Vec::new(), Vec::new(), Output::new());
-        Ok(Self { way, stream, warm_up, next: 0, backend, counts, process, keys, hashes, output })
-    }
-
-    /// Reads at most `max` of the records before `end`.
-    fn read(&mut self, end: u64, max: usize) {
-        let until = end.min(self.next + max as u64);
-        self.keys.clear();
-        self.keys.extend((self.next..until).map(|sequence| self.stream.key(sequence)));
-        self.hashes.clear();
-        self.hashes.extend(self.keys.iter().map(StateKey::key_hash));
-        self.next = until;
+        Ok(Self { engine, stream, warm_up, next: 0, keys, hashes, output })
     }
 
     /// Counts the next records; gives their checksum.
@@ -159,41 +163,48 @@ impl<F: BackendFactory> Counting<F> {
     /// # Errors
     /// What the backend fails with.
     pub fn count(&mut self, records: u64) -> Result<u64> {
-        let (end, mut sum) = (self.next + records, 0u64);
-        while self.next < end {
-            match self.way {
-                Embedding::Scope => {
-                    let key = self.stream.key(self.next);
-                    self.next += 1;
-                    let scope = &mut KeyScope::new(&mut self.backend, Keyed::new(&key));
-                    sum = sum.wrapping_add(checksum_of(key, scope.value(self.counts).modify(|| 0, add_one)?));
+        let Self { engine, stream, next, keys, hashes, output, .. } = self;
+        let (end, mut sum) = (*next + records, 0u64);
+        // Reads at most `max` of the records before the end.
+        let read = |next: &mut u64, max: usize, keys: &mut Vec<u64>, hashes: &mut Vec<KeyHash>| {
+            let until = end.min(*next + max as u64);
+            keys.clear();
+            keys.extend((*next..until).map(|sequence| stream.key(sequence)));
+            hashes.clear();
+            hashes.extend(keys.iter().map(StateKey::key_hash));
+            *next = until;
+        };
+        while *next < end {
+            match engine {
+                Engine::Loop { backend, counts, batches: false } => {
+                    let key = stream.key(*next);
+                    *next += 1;
+                    let scope = &mut KeyScope::new(backend, Keyed::new(&key));
+                    sum = sum.wrapping_add(checksum_of(key, scope.value(*counts).modify(|| 0, add_one)?));
                 }
-                Embedding::Batches => {
-                    self.read(end, BATCH);
-                    let mut hashed = self.hashes.iter().copied().zip(&self.keys);
-                    self.backend.value_prefetch(self.counts, &mut hashed)?;
-                    for (key, hash) in self.keys.iter().zip(&self.hashes) {
-                        let scope = &mut KeyScope::new(&mut self.backend, Keyed::with_hash(key, *hash));
-                        let count = scope.value(self.counts).modify(|| 0, add_one)?;
+                Engine::Loop { backend, counts, batches: true } => {
+                    read(next, BATCH, keys, hashes);
+                    backend.value_prefetch(*counts, &mut hashes.iter().copied().zip(&*keys))?;
+                    for (key, hash) in keys.iter().zip(&*hashes) {
+                        let scope = &mut KeyScope::new(backend, Keyed::with_hash(key, *hash));
+                        let count = scope.value(*counts).modify(|| 0, add_one)?;
                         sum = sum.wrapping_add(checksum_of(*key, count));
                     }
                 }
-                Embedding::Driver => {
-                    self.read(end, CHUNK);
-                    for start in (0..self.keys.len()).step_by(BATCH) {
-                        let until = self.keys.len().min(start + BATCH);
-                        let hashed =
-                            || self.hashes[start..until].iter().copied().zip(&self.keys[start..until]);
-                        self.process.prefetch(hashed())?;
+                Engine::Driven(process) => {
+                    read(next, CHUNK, keys, hashes);
+                    for start in (0..keys.len()).step_by(BATCH) {
+                        let until = keys.len().min(start + BATCH);
+                        let hashed = || hashes[start..until].iter().copied().zip(&keys[start..until]);
+                        process.prefetch(hashed())?;
                         for (hash, key) in hashed() {
-                            let keyed = Keyed::with_hash(key, hash);
-                            self.process.process(keyed, (), NO_TIMESTAMP, &mut self.output)?;
+                            process.process(Keyed::with_hash(key, hash), (), NO_TIMESTAMP, output)?;
                         }
                     }
-                    for (key, count) in &self.output.records {
+                    for (key, count) in &output.records {
                         sum = sum.wrapping_add(checksum_of(*key, *count));
                     }
-                    self.output.clear();
+                    output.clear();
                 }
             }
         }

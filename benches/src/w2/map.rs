@@ -92,7 +92,7 @@ impl Plan {
 
 /// Which entry of the map of `key` is meant in this round: another one each time, so that all are touched.
 #[inline]
-fn entry_of(key: u64, round: u64, of: u64) -> u64 {
+pub(crate) fn entry_of(key: u64, round: u64, of: u64) -> u64 {
     (key.wrapping_add(round) >> 7) % of
 }
 

@@ -3,18 +3,22 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use strandline_backend_memory::MemoryBackendFactory;
 use strandline_benches::table::{Row, render};
-use strandline_benches::{Clock, Effort};
 use strandline_state_api::{BackendFactory, Error, Result};
 
 mod commit;
+mod plan;
 mod program;
+#[cfg(feature = "rocksdb")]
+mod raw;
 mod w1;
 mod w2;
 mod w3;
 mod w5;
+
+use plan::{Backend, Plan, Workload};
 
 /// Measures Strandline beside plain hash maps and plain files, in turns, so that the ratios hold on a noisy machine.
 #[derive(Debug, Parser)]
@@ -30,28 +34,6 @@ enum Command {
     Table(Table),
 }
 
-/// A workload of the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Workload {
-    /// State access.
-    W2,
-    /// Snapshot and restore.
-    W3,
-    /// Making checkpoints exist.
-    Commit,
-    /// What the embedding API and the executor cost.
-    W5,
-    /// The keyed count, through the binary.
-    W1,
-}
-
-/// A state backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Backend {
-    /// Native values in memory.
-    Memory,
-}
-
 #[derive(Args, Debug)]
 struct Table {
     /// Small sizes and short slices: to see that everything works. The figures mean little.
@@ -60,19 +42,20 @@ struct Table {
     /// Only these workloads.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Workload>,
-    /// The state backend.
-    #[arg(long, value_enum, default_value = "memory")]
-    backend: Backend,
-    /// Keys of the value states of W2. Default: 500000,10000000.
+    /// The state backends, one after the other. `rocksdb` is there when this program was built with that feature.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "memory")]
+    backend: Vec<Backend>,
+    /// Keys of the value states of W2. Default: 500000,10000000, or 500000,1000000 on RocksDB.
     #[arg(long, value_delimiter = ',')]
     keys: Vec<usize>,
-    /// Keys of the list and map states of W2; sizes that do not fit into memory are left out. Default: 500000,10000000.
+    /// Keys of the list and map states of W2; sizes that do not fit into memory are left out. Default: 500000,10000000, or 100000
+    /// on RocksDB.
     #[arg(long, value_delimiter = ',')]
     collections: Vec<usize>,
-    /// Counters of W3. Default: 1000000,5000000,10000000.
+    /// Counters of W3. Default: 1000000,5000000,10000000, or 1000000,5000000 on RocksDB.
     #[arg(long, value_delimiter = ',')]
     counters: Vec<u64>,
-    /// Records of each run of W1, and of the executor in W5. Default: 40000000.
+    /// Records of each run of W1, and of the executor in W5. Default: 40000000, or 4000000 on RocksDB.
     #[arg(long)]
     records: Option<u64>,
     /// Pairs of runs of W1 with and without checkpoints, and of the executor beside the loop. Default: 3.
@@ -85,49 +68,29 @@ struct Table {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Compares W2 and W5 by the time that passed, not by that of the processor: for a backend that waits, or works in several
-    /// threads.
+    /// threads. Implied by RocksDB.
     #[arg(long)]
     wall: bool,
+    /// Compares them by the processor time of the thread on RocksDB, too: for a machine that is busy with other things. What
+    /// flushes and compactions take does not count then.
+    #[arg(long, conflicts_with = "wall")]
+    thread: bool,
     /// Fails when a budget is missed.
     #[arg(long)]
     strict: bool,
 }
 
-/// How much is done.
-#[derive(Clone, Debug)]
-struct Plan {
-    effort: Effort,
-    quick: bool,
-    keys: Vec<usize>,
-    collections: Vec<usize>,
-    counters: Vec<u64>,
-    records: u64,
-    runs: usize,
-    program: Option<PathBuf>,
+impl Table {
+    fn wants(&self, workload: Workload) -> bool {
+        self.only.is_empty() || self.only.contains(&workload)
+    }
 }
 
-impl Plan {
-    fn new(args: &Table) -> Self {
-        fn or<T: Clone>(given: &[T], quick: bool, small: &[T], usual: &[T]) -> Vec<T> {
-            match (given, quick) {
-                ([], true) => small.to_vec(),
-                ([], false) => usual.to_vec(),
-                (given, _) => given.to_vec(),
-            }
-        }
-        let quick = args.quick;
-        let effort = if quick { Effort::QUICK } else { Effort::FULL };
-        Self {
-            effort: effort.by(if args.wall { Clock::Wall } else { Clock::Thread }),
-            quick,
-            keys: or(&args.keys, quick, &[100_000], &[500_000, 10_000_000]),
-            collections: or(&args.collections, quick, &[20_000], &[500_000, 10_000_000]),
-            counters: or(&args.counters, quick, &[100_000], &[1_000_000, 5_000_000, 10_000_000]),
-            records: args.records.unwrap_or(if quick { 4_000_000 } else { 40_000_000 }),
-            runs: args.runs.unwrap_or(if quick { 1 } else { 3 }).max(1),
-            program: args.program.clone(),
-        }
-    }
+/// What came out.
+#[derive(Debug, Default)]
+struct Measured {
+    rows: Vec<Row>,
+    runs: Vec<w1::Run>,
 }
 
 /// Tells on the standard error what is going on.
@@ -135,32 +98,61 @@ pub(crate) fn progress(what: std::fmt::Arguments<'_>) {
     eprintln!("bench: {what}");
 }
 
-fn measure<F: BackendFactory>(args: &Table, factory: &F) -> Result<(Vec<Row>, Vec<w1::Run>)> {
-    let plan = Plan::new(args);
-    let wanted = |workload| args.only.is_empty() || args.only.contains(&workload);
-    let (mut rows, mut runs) = (Vec::new(), Vec::new());
-    if wanted(Workload::W2) {
-        w2::measure(&plan, factory, &mut rows)?;
+/// The workloads of one backend. `elsewhere` makes the same on another machine, as it were: it shares nothing with `factory`.
+fn measure<F: BackendFactory>(
+    args: &Table,
+    plan: &Plan,
+    [factory, elsewhere]: [&F; 2],
+    measured: &mut Measured,
+) -> Result<()> {
+    let mut rows = Vec::new();
+    if args.wants(Workload::W2) {
+        w2::measure(plan, factory, &mut rows)?;
     }
-    if wanted(Workload::W3) {
-        w3::measure(&plan, factory, &mut rows)?;
+    if args.wants(Workload::W3) {
+        w3::measure(plan, [factory, elsewhere], &mut rows)?;
     }
-    if wanted(Workload::Commit) {
-        commit::measure(&plan, &mut rows)?;
+    if args.wants(Workload::W5) {
+        w5::measure(plan, factory, &mut rows)?;
     }
-    if wanted(Workload::W5) {
-        w5::measure(&plan, factory, &mut rows)?;
+    if args.wants(Workload::W1) {
+        measured.runs.extend(w1::measure(plan, factory.name(), &mut rows)?);
     }
-    if wanted(Workload::W1) {
-        runs = w1::measure(&plan, factory.name(), &mut rows)?;
+    measured.rows.extend(rows.into_iter().map(|row| row.of(factory.name())));
+    Ok(())
+}
+
+fn of_backend(args: &Table, backend: Backend, measured: &mut Measured) -> Result<()> {
+    let plan = Plan::new(args, backend);
+    match backend {
+        Backend::Memory => measure(args, &plan, [&MemoryBackendFactory::default(); 2], measured),
+        #[cfg(feature = "rocksdb")]
+        Backend::Rocksdb => {
+            use strandline_backend_rocksdb::RocksOptions;
+            use strandline_benches::rocks::factory;
+
+            let ((here, _dir), (there, _other)) =
+                (factory(RocksOptions::default())?, factory(RocksOptions::default())?);
+            measure(args, &plan, [&here, &there], measured)?;
+            if args.wants(Workload::Raw) {
+                let mut rows = Vec::new();
+                raw::measure(&plan, &mut rows)?;
+                measured.rows.extend(rows.into_iter().map(|row| row.of("rocksdb")));
+            }
+            Ok(())
+        }
     }
-    Ok((rows, runs))
 }
 
 fn table(args: &Table) -> Result<ExitCode> {
-    let (rows, runs) = match args.backend {
-        Backend::Memory => measure(args, &MemoryBackendFactory::default())?,
-    };
+    let mut measured = Measured::default();
+    for backend in &args.backend {
+        of_backend(args, *backend, &mut measured)?;
+    }
+    if let (Some(backend), true) = (args.backend.first(), args.wants(Workload::Commit)) {
+        commit::measure(&Plan::new(args, *backend), &mut measured.rows)?;
+    }
+    let Measured { rows, runs } = measured;
     println!("{}", render(&rows));
     if args.quick {
         println!("Quick: the sizes are small, so neither figures nor budgets mean much.");

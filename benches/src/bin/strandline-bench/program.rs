@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 
 use strandline_state_api::{Error, ErrorKind, Result};
 
-/// Builds it beside this program, so that it is never an old one, and says where it is.
-pub(crate) fn build() -> Result<PathBuf> {
+/// Builds it beside this program, so that it is never an old one and has `backend`, and says where it is.
+pub(crate) fn build(backend: &str) -> Result<PathBuf> {
     let failed = |why: &str| {
         Error::new(ErrorKind::Unavailable, format!("{why}; build `strandline` and name it with --program"))
     };
@@ -19,8 +19,10 @@ pub(crate) fn build() -> Result<PathBuf> {
         None => return Err(failed("this program is in no target directory")),
     };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let features: &[&str] = if backend == "rocksdb" { &["--features", "rocksdb"] } else { &[] };
     let status = Command::new(cargo)
         .args(["build", "--quiet", "--package", "strandline-runtime", "--bin", "strandline"])
+        .args(features)
         .args(["--profile", profile, "--target-dir"])
         .arg(target)
         .current_dir(env!("CARGO_MANIFEST_DIR"))

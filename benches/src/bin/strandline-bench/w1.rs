@@ -14,6 +14,7 @@ const TOLD: usize = 12;
 /// One run, for the file that the table can be written to.
 #[derive(Debug, Serialize)]
 pub(crate) struct Run {
+    backend: String,
     variant: &'static str,
     report: Report,
 }
@@ -21,14 +22,14 @@ pub(crate) struct Run {
 pub(crate) fn measure(plan: &Plan, backend: &str, rows: &mut Vec<Row>) -> Result<Vec<Run>> {
     let program = match &plan.program {
         Some(program) => program.clone(),
-        None => program::build()?,
+        None => program::build(backend)?,
     };
     let runs = Runs { program, records: plan.records, backend: Some(backend.to_owned()) };
     let mut all = Vec::new();
     let mut run = |variant: &Variant| -> Result<Report> {
         let report = runs.run(variant)?;
         tell(variant, &report);
-        all.push(Run { variant: variant.name, report: report.clone() });
+        all.push(Run { backend: backend.to_owned(), variant: variant.name, report: report.clone() });
         Ok(report)
     };
     let (mut off, mut on) = (Vec::new(), Vec::new());
@@ -45,12 +46,12 @@ pub(crate) fn measure(plan: &Plan, backend: &str, rows: &mut Vec<Row>) -> Result
     }
     let rates = |reports: &[Report]| Spread::of(reports.iter().map(|report| report.rate_warm / 1e6));
     let rate = Row::new("W1", Variant::OFF.name, rates(&off), Unit::MillionsPerSecond);
-    rows.push(rate.budget(Some(Budget::AtLeast(6.6))).notes(notes(&off)));
+    rows.push(rate.budget(plan.in_memory(Budget::AtLeast(6.6))).notes(notes(&off)));
     let ratios = Spread::of(on.iter().zip(&off).map(|(on, off)| on.rate_warm / off.rate_warm.max(1.0)));
     let ratio = Row::new("W1", "checkpoint each 1 s / no checkpoints, uniform, P=1", ratios, Unit::Ratio);
     let cpu = |reports: &[Report]| Spread::of(reports.iter().filter_map(|report| report.cpu_us)).p50;
     let cpu = format!("pairs of runs: {}; processor time: {:.2}", on.len(), cpu(&on) / cpu(&off).max(1e-9));
-    rows.push(ratio.budget(Some(Budget::AtLeast(0.95))).notes(cpu));
+    rows.push(ratio.budget(plan.in_memory(Budget::AtLeast(0.95))).notes(cpu));
     rows.push(plain(&Variant::EACH_SECOND, &on));
     for variant in Variant::OTHERS {
         let reports = [run(&variant)?];

@@ -30,8 +30,8 @@ pub(crate) fn measure<F: BackendFactory>(plan: &Plan, factory: &F, rows: &mut Ve
         let mut plain = PlainValues::new(keys);
         for op in ValueOp::ALL {
             let budget = match op {
-                ValueOp::Get if promised => Some(Budget::AtMost(1.3)),
-                ValueOp::Update if promised => Some(Budget::AtMost(2.0)),
+                ValueOp::Get if promised => plan.in_memory(Budget::AtMost(1.3)),
+                ValueOp::Update if promised => plan.in_memory(Budget::AtMost(2.0)),
                 _ => None,
             };
             rows.push(row(plan, op, op.name(), count, &mut ours, &mut plain)?.budget(budget));

@@ -9,7 +9,11 @@ use strandline_state_api::{BackendFactory, KeyGroupRange, Result};
 
 use crate::{Plan, progress};
 
-pub(crate) fn measure<F: BackendFactory>(plan: &Plan, factory: &F, rows: &mut Vec<Row>) -> Result<()> {
+pub(crate) fn measure<F: BackendFactory>(
+    plan: &Plan,
+    [factory, elsewhere]: [&F; 2],
+    rows: &mut Vec<Row>,
+) -> Result<()> {
     let largest = plan.counters.iter().max().copied();
     let rounds = if plan.quick { 3 } else { 7 };
     for &count in &plan.counters {
@@ -40,9 +44,17 @@ pub(crate) fn measure<F: BackendFactory>(plan: &Plan, factory: &F, rows: &mut Ve
         rows.push(pause.budget(promised.then_some(Budget::AtMost(1.0))).notes(notes));
         let ratio = Row::new("W3", of("bytes written / bytes changed, 1 %"), Spread::of(ratios), Unit::Ratio);
         let last = thirds.last().map_or(0, |cost| cost.raw);
-        let compressed = thirds.iter().map(|cost| cost.written).min().unwrap_or(0);
-        let notes = format!("{} before compression, {} stored", megabytes(last), megabytes(compressed));
-        rows.push(ratio.budget(promised.then_some(Budget::AtMost(1.5))).notes(notes));
+        let stored = thirds.iter().map(|cost| cost.written);
+        let (least, mean) =
+            (stored.clone().min().unwrap_or(0), stored.sum::<u64>() / thirds.len().max(1) as u64);
+        let notes = format!(
+            "{} before compression, {} stored, {} on average",
+            megabytes(last),
+            megabytes(least),
+            megabytes(mean)
+        );
+        let budget = if promised { plan.in_memory(Budget::AtMost(1.5)) } else { None };
+        rows.push(ratio.budget(budget).notes(notes));
 
         let steps = Spread::of(all.iter().map(|cost| ms(cost.drained.worst)));
         rows.push(Row::new("W3", of("worst step of the drain"), steps, Unit::Milliseconds));
@@ -59,6 +71,21 @@ pub(crate) fn measure<F: BackendFactory>(plan: &Plan, factory: &F, rows: &mut Ve
         )));
         let spread = Spread::of(halves.iter().map(|half| ms(half.restore)));
         rows.push(Row::new("W3", of("restore, each half"), spread, Unit::Milliseconds));
+        for (from, to) in [(1, 1), (1, 2), (2, 1), (2, 3)] {
+            let cost = counters.rescale(elsewhere, from, to)?;
+            let rate = cost.entries as f64 / cost.restore.as_secs_f64().max(1e-9) / 1e6;
+            let what = match (from, to) {
+                (1, 1) => "restore elsewhere".to_owned(),
+                _ => format!("rescale elsewhere, {from} to {to} subtasks"),
+            };
+            let row = Row::new("W3", of(&what), Spread::of([rate]), Unit::MillionsPerSecond);
+            rows.push(row.notes(format!(
+                "entries; {:.1} ms in all, the longest of {to} {:.1} ms, then {:.1} ns to read and check each",
+                ms(cost.restore),
+                ms(cost.longest),
+                per(cost.check, cost.entries)
+            )));
+        }
     }
     Ok(())
 }
