@@ -1,0 +1,182 @@
+//! A job that ends while old checkpoints are being removed.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use common::*;
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use strandline_backend_memory::MemoryBackendFactory;
+use strandline_checkpoint_storage::{BlobStore, Listed, Storage};
+use strandline_runtime::*;
+use strandline_state_api::Result;
+
+/// What is seen of a delete.
+#[derive(Debug, PartialEq, Eq)]
+enum Delete {
+    Begun,
+    /// Its future is gone, with or without a panic.
+    Over {
+        panicking: bool,
+    },
+}
+
+/// Objects that are deleted only once that is allowed.
+#[derive(Debug)]
+struct Slow {
+    storage: Storage,
+    allowed: Receiver<()>,
+    seen: Sender<Delete>,
+}
+
+struct Over(Sender<Delete>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        let _ = self.0.send(Delete::Over { panicking: std::thread::panicking() });
+    }
+}
+
+#[async_trait]
+impl BlobStore for Slow {
+    async fn put(&self, path: &str, bytes: Bytes) -> Result<()> {
+        self.storage.blobs().put(path, bytes).await
+    }
+
+    async fn len(&self, path: &str) -> Result<Option<u64>> {
+        self.storage.blobs().len(path).await
+    }
+
+    async fn read(&self, path: &str, range: Range<u64>) -> Result<Bytes> {
+        self.storage.blobs().read(path, range).await
+    }
+
+    async fn list(&self, dir: &str) -> Result<Vec<Listed>> {
+        self.storage.blobs().list(dir).await
+    }
+
+    async fn delete(&self, path: &str) -> Result<()> {
+        let _over = Over(self.seen.clone());
+        self.seen.send(Delete::Begun).unwrap();
+        // As a store does that waits for an answer or for its next attempt: on the clock of the runtime.
+        while self.allowed.try_recv().is_err() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        self.storage.blobs().delete(path).await
+    }
+}
+
+/// A job that was stopped, and whose next run ends with its only checkpoint, which replaces that of the first.
+struct Job {
+    storage: Storage,
+    sink: VecSink<(u64, u64)>,
+    allow: Sender<()>,
+    seen: Receiver<Delete>,
+    events: Arc<Events>,
+}
+
+impl Job {
+    fn new() -> Self {
+        let plain = Storage::in_memory().unwrap();
+        let sink = VecSink::default();
+        let control = JobControl::new();
+        let stop = control.clone();
+        let observer = Arc::new(move |event: &JobEvent| {
+            if matches!(event, JobEvent::Started { .. }) {
+                stop.stop();
+            }
+        });
+        assert_eq!(run_on(&plain, &sink, 500, observer, &control).outcome, Outcome::Stopped);
+        let (allow, allowed) = unbounded();
+        let (sender, seen) = unbounded();
+        let slow = Slow { storage: plain.clone(), allowed, seen: sender };
+        let storage = Storage::from_parts("slow", Arc::new(slow), Arc::clone(plain.claims()));
+        Self { storage, sink, allow, seen, events: Events::new() }
+    }
+
+    fn run(&self) -> JobReport {
+        self.events.of(|| run_on(&self.storage, &self.sink, 1_000, self.events.clone(), &JobControl::new()))
+    }
+
+    fn cleaned(&self) -> Vec<(u64, Option<String>)> {
+        let cleaned = |event| match event {
+            JobEvent::Cleaned { removed, error } => Some((removed, error)),
+            _ => None,
+        };
+        self.events.all().into_iter().filter_map(cleaned).collect()
+    }
+}
+
+/// Reads up to `gate`; the input ends at 1,000.
+fn run_on(
+    storage: &Storage,
+    sink: &VecSink<(u64, u64)>,
+    gate: u64,
+    observer: Arc<dyn Observer>,
+    control: &JobControl,
+) -> JobReport {
+    let records: Vec<u64> = (0..1_000).collect();
+    let pipeline = Pipeline::new("job", MemoryBackendFactory::default());
+    pipeline
+        .source("numbers", VecSource::new(&records, 1).gated(gate))
+        .key_by(|n| (n, ()))
+        .process("count", Count::open)
+        .sink("results", sink.clone());
+    let checkpointing = CheckpointConfig {
+        retained: NonZeroUsize::MIN,
+        ..CheckpointConfig::new(storage.clone(), Duration::from_secs(100_000))
+    };
+    let config = JobConfig {
+        checkpointing: Some(checkpointing),
+        restart: Some(RestartStrategy::None),
+        observer: Some(observer),
+        ..JobConfig::default()
+    };
+    run(&pipeline, config, control).unwrap()
+}
+
+#[test]
+fn a_job_that_ends_awaits_the_sweep_under_way() {
+    let job = Job::new();
+    let report = std::thread::scope(|scope| {
+        let running = scope.spawn(|| job.run());
+        assert_eq!(job.seen.recv_timeout(Duration::from_secs(60)), Ok(Delete::Begun));
+        // The last checkpoint is complete: the job is over but for the sweep, or soon will be.
+        job.events.wait_completed(1);
+        assert!(!running.is_finished());
+        for _ in 0..1_000 {
+            job.allow.send(()).unwrap();
+        }
+        running.join().unwrap()
+    });
+    assert_eq!(report.outcome, Outcome::Finished);
+    let cleaned = job.cleaned();
+    assert!(matches!(cleaned[..], [(removed, None)] if removed > 0), "{cleaned:?}");
+    assert!(job.seen.try_iter().all(|seen| seen != Delete::Over { panicking: true }));
+}
+
+#[test]
+fn a_sweep_that_does_not_come_to_its_end_is_stopped_before_the_job_returns() {
+    let job = Job::new();
+    let report = job.run();
+    assert_eq!((report.outcome, report.checkpoints.len()), (Outcome::Finished, 1));
+    let seen: Vec<_> = job.seen.try_iter().collect();
+    let begun = seen.iter().filter(|seen| **seen == Delete::Begun).count();
+    let over = seen.iter().filter(|seen| **seen == Delete::Over { panicking: false }).count();
+    assert!(begun > 0 && begun == over && seen.len() == begun + over, "{seen:?}");
+    let cleaned = job.cleaned();
+    assert!(matches!(&cleaned[..], [(0, Some(error))] if error.contains("ended")), "{cleaned:?}");
+    // What it left, the next one takes.
+    for _ in 0..1_000 {
+        job.allow.send(()).unwrap();
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    assert!(!runtime.block_on(job.storage.sweep()).unwrap().deleted.is_empty());
+}
