@@ -1,6 +1,6 @@
 # make test    everything that must pass before a change lands
 # make bench   the benchmarks, as one table of ratios; make bench-rocksdb, those of the backend on RocksDB
-.PHONY: tools test format lint unit doc bench bench-quick bench-rocksdb crash crash-rocksdb
+.PHONY: tools test format lint unit s3 doc bench bench-quick bench-rocksdb crash crash-rocksdb
 
 CARGO ?= cargo
 # Installs Debian packages: $(call debian,NAMES).
@@ -9,7 +9,7 @@ debian = sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
 # Long random suites are short by default; STRANDLINE_CASES=20 makes them twenty times as long.
 export STRANDLINE_CASES ?= 1
 
-test: tools format lint unit doc
+test: tools format lint unit s3 doc
 
 # Says what it installs before it does.
 tools:
@@ -34,6 +34,23 @@ lint:
 unit:
 	$(CARGO) nextest run --workspace --all-features
 	$(CARGO) test --workspace --doc
+
+# The tests of storages once more, on a server of its own that speaks the protocol of S3. Left out where there is no Python.
+S3_SERVER := target/s3-server
+s3:
+	@if ! command -v python3 >/dev/null 2>&1; then \
+		echo "no python3: the tests on S3 are left out"; \
+	else \
+		if ! [ -e $(S3_SERVER)/ready ]; then \
+			echo "installing moto, a server that speaks the protocol of S3, into $(S3_SERVER)"; \
+			python3 -m venv --clear $(S3_SERVER) && $(S3_SERVER)/bin/pip install --quiet 'moto[s3,server]==5.2.5' && \
+			touch $(S3_SERVER)/ready || exit 1; \
+		fi; \
+		$(S3_SERVER)/bin/python checkpoint-storage/tests/s3_server.py \
+			$(CARGO) nextest run --workspace --all-features -E '$(S3_TESTS)'; \
+	fi
+# Those that open all storages, but for the longest.
+S3_TESTS := package(strandline-checkpoint-storage) and binary(storage) and test(/^(basics|damage|sleeper|faulty::(a_stale|sleepers))/)
 
 doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --all-features
