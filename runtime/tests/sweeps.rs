@@ -14,7 +14,7 @@ use bytes::Bytes;
 use common::*;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use strandline_backend_memory::MemoryBackendFactory;
-use strandline_checkpoint_storage::{BlobStore, Listed, Storage};
+use strandline_checkpoint_storage::{BlobStore, Listed, Storage, SweepReport};
 use strandline_runtime::*;
 use strandline_state_api::Result;
 
@@ -93,7 +93,7 @@ impl Job {
                 stop.stop();
             }
         });
-        assert_eq!(run_on(&plain, &sink, 500, observer, &control).outcome, Outcome::Stopped);
+        assert_eq!(run_on(&plain, &sink, &input(500), observer, &control).outcome, Outcome::Stopped);
         let (allow, allowed) = unbounded();
         let (sender, seen) = unbounded();
         let slow = Slow { storage: plain.clone(), allowed, seen: sender };
@@ -102,7 +102,23 @@ impl Job {
     }
 
     fn run(&self) -> JobReport {
-        self.events.of(|| run_on(&self.storage, &self.sink, 1_000, self.events.clone(), &JobControl::new()))
+        self.run_over(&input(1_000), &JobControl::new())
+    }
+
+    fn run_over(&self, source: &VecSource<u64>, control: &JobControl) -> JobReport {
+        self.events.of(|| run_on(&self.storage, &self.sink, source, self.events.clone(), control))
+    }
+
+    /// Lets everything be deleted that ever will be.
+    fn allow_all(&self) {
+        for _ in 0..1_000 {
+            self.allow.send(()).unwrap();
+        }
+    }
+
+    fn sweep_again(&self) -> SweepReport {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(self.storage.sweep()).unwrap()
     }
 
     fn cleaned(&self) -> Vec<(u64, Option<String>)> {
@@ -114,18 +130,22 @@ impl Job {
     }
 }
 
-/// Reads up to `gate`; the input ends at 1,000.
+/// Numbers that end at 1,000, read up to `gate`.
+fn input(gate: u64) -> VecSource<u64> {
+    let records: Vec<u64> = (0..1_000).collect();
+    VecSource::new(&records, 1).gated(gate)
+}
+
 fn run_on(
     storage: &Storage,
     sink: &VecSink<(u64, u64)>,
-    gate: u64,
+    source: &VecSource<u64>,
     observer: Arc<dyn Observer>,
     control: &JobControl,
 ) -> JobReport {
-    let records: Vec<u64> = (0..1_000).collect();
     let pipeline = Pipeline::new("job", MemoryBackendFactory::default());
     pipeline
-        .source("numbers", VecSource::new(&records, 1).gated(gate))
+        .source("numbers", source.clone())
         .key_by(|n| (n, ()))
         .process("count", Count::open)
         .sink("results", sink.clone());
@@ -151,9 +171,7 @@ fn a_job_that_ends_awaits_the_sweep_under_way() {
         // The last checkpoint is complete: the job is over but for the sweep, or soon will be.
         job.events.wait_completed(1);
         assert!(!running.is_finished());
-        for _ in 0..1_000 {
-            job.allow.send(()).unwrap();
-        }
+        job.allow_all();
         running.join().unwrap()
     });
     assert_eq!(report.outcome, Outcome::Finished);
@@ -174,9 +192,26 @@ fn a_sweep_that_does_not_come_to_its_end_is_stopped_before_the_job_returns() {
     let cleaned = job.cleaned();
     assert!(matches!(&cleaned[..], [(0, Some(error))] if error.contains("ended")), "{cleaned:?}");
     // What it left, the next one takes.
-    for _ in 0..1_000 {
-        job.allow.send(()).unwrap();
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    assert!(!runtime.block_on(job.storage.sweep()).unwrap().deleted.is_empty());
+    job.allow_all();
+    assert!(!job.sweep_again().deleted.is_empty());
+}
+
+#[test]
+fn the_last_sweep_follows_one_that_is_under_way() {
+    let job = Job::new();
+    let (source, control) = (input(700), JobControl::new());
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| job.run_over(&source, &control));
+        job.events.wait(|events| events.iter().any(|event| matches!(event, JobEvent::Started { .. })));
+        control.trigger_checkpoint();
+        // The checkpoint of the first run is on its way out when this one's follows it.
+        assert_eq!(job.seen.recv_timeout(Duration::from_secs(60)), Ok(Delete::Begun));
+        source.open_gate();
+        job.events.wait_completed(2);
+        job.allow_all();
+        assert_eq!(running.join().unwrap().outcome, Outcome::Finished);
+    });
+    let cleaned = job.cleaned();
+    assert!(matches!(cleaned[..], [(first, None), (last, None)] if first > 0 && last > 0), "{cleaned:?}");
+    assert_eq!(job.sweep_again().deleted, Vec::<String>::new());
 }

@@ -80,8 +80,10 @@ struct Sweeper {
     results: Receiver<Result<SweepReport>>,
     /// There while one is under way, which stops when this goes.
     stop: Option<oneshot::Sender<()>>,
-    /// When the last one did.
+    /// When the one before did.
     ended: Option<Instant>,
+    /// Whether the one under way began before the final checkpoint, so that it may leave what only the one before that needed.
+    last_follows: bool,
 }
 
 impl Sweeper {
@@ -129,7 +131,7 @@ impl<'r, 'a> Driver<'r, 'a> {
             committing: None,
             final_requested: false,
             failure: None,
-            sweeper: Sweeper { done, results, stop: None, ended: None },
+            sweeper: Sweeper { done, results, stop: None, ended: None, last_follows: false },
         }
     }
 

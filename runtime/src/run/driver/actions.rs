@@ -160,11 +160,15 @@ impl Driver<'_, '_> {
         known.map_or_else(|| format!("{task:?}"), super::TaskHandle::name)
     }
 
-    /// Starts a sweep, unless one is under way or, if it is not the `last`, was just now.
+    /// Starts a sweep, unless one was just now or is under way; then the `last` one follows it.
     fn sweep(&mut self, last: bool) {
         let due = last || self.sweeper.ended.is_none_or(|ended| ended.elapsed() >= SWEEP_PAUSE);
         let Some(storage) = self.committer.storage.clone() else { return };
-        if self.sweeper.running() || !due {
+        if self.sweeper.running() {
+            self.sweeper.last_follows |= last;
+            return;
+        }
+        if !due {
             return;
         }
         let (stop, stopped) = oneshot::channel();
@@ -184,18 +188,21 @@ impl Driver<'_, '_> {
         });
     }
 
-    /// Waits for the sweep under way, and stops it if that takes too long: it must not go on when the runtime is gone.
+    /// Waits for the sweep under way and for the last one that follows it, and stops them if that takes too long: none
+    /// must go on when the runtime is gone.
     pub(super) fn end_sweep(&mut self) {
-        if !self.sweeper.running() {
-            return;
-        }
-        let mut swept = self.sweeper.results.recv_timeout(SWEEP_WAIT);
-        if swept.is_err() {
-            self.sweeper.stop = None;
-            swept = self.sweeper.results.recv_timeout(SWEEP_WAIT);
-        }
-        if let Ok(swept) = swept {
-            self.swept(swept);
+        let deadline = Instant::now() + SWEEP_WAIT;
+        while self.sweeper.running() {
+            let mut swept = self.sweeper.results.recv_deadline(deadline);
+            if swept.is_err() {
+                self.sweeper.stop = None;
+                self.sweeper.last_follows = false;
+                swept = self.sweeper.results.recv_timeout(SWEEP_WAIT);
+            }
+            match swept {
+                Ok(swept) => self.swept(swept),
+                Err(_) => break,
+            }
         }
     }
 
@@ -208,6 +215,9 @@ impl Driver<'_, '_> {
         };
         if removed > 0 || error.is_some() {
             self.run.tell(&JobEvent::Cleaned { removed, error });
+        }
+        if std::mem::take(&mut self.sweeper.last_follows) {
+            self.sweep(true);
         }
     }
 }
