@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 
 use strandline_state_api::format::{FoldOptions, StateMeta};
 use strandline_state_api::{
-    BackendFactory, BackendScope, CheckpointId, Error, FiredTimer, KeyHash, Keyed, KeyedBackend,
-    ListDescriptor, ListState, MapDescriptor, MapState, Result, SnapshotPart, StateKey, TimerDescriptor,
-    TimerService, ValueDescriptor, ValueState,
+    BackendFactory, BackendScope, CheckpointId, Error, FiredTimer, KeyGroup, KeyGroupRange, KeyHash, Keyed,
+    KeyedBackend, ListDescriptor, ListState, MapDescriptor, MapState, Result, SnapshotPart, StateHandle,
+    StateKey, StateSchema, StateTime, TimerDescriptor, TimerService, ValueDescriptor, ValueState,
 };
 
 use crate::list::ListTable;
@@ -53,9 +53,10 @@ pub struct MemoryBackend<K> {
     pub(crate) broken: bool,
     /// The parts that the state was restored from.
     pub(crate) restored: Vec<SnapshotPart>,
-    /// States of the restored snapshot that were not registered. They live on in the parts.
-    pub(crate) unclaimed: Vec<String>,
+    /// States of the restored snapshot that were not registered. They live on in the parts, or are kept as they were.
+    pub(crate) unclaimed: Vec<StateMeta>,
     pub(crate) writer_taken: bool,
+    pub(crate) clock: StateTime,
     key: std::marker::PhantomData<fn() -> K>,
 }
 
@@ -73,6 +74,7 @@ impl<K: StateKey> MemoryBackend<K> {
             restored: Vec::new(),
             unclaimed: Vec::new(),
             writer_taken: false,
+            clock: StateTime::UNKNOWN,
             key: std::marker::PhantomData,
         }
     }
@@ -84,19 +86,19 @@ impl<K: StateKey> MemoryBackend<K> {
         if meta.name.is_empty() {
             return Err(Error::invalid("a state needs a name").with("operator", &self.scope.operator));
         }
-        if let Some(index) = self.states.iter().position(|state| state.meta().name == meta.name) {
-            let known = &*self.states[index];
-            if known.meta() == meta && (known as &dyn Any).is::<S>() {
-                return Ok(index as u32);
-            }
-            return Err(self.refusal(known.meta(), meta));
-        }
-        if self.unclaimed.contains(&meta.name) {
+        if self.unclaimed.iter().any(|unclaimed| unclaimed.name == meta.name) {
             return Err(Error::invalid(
                 "the state was registered after it was restored; register it when the operator opens",
             )
             .with("operator", &self.scope.operator)
             .with("state", &meta.name));
+        }
+        if let Some(index) = self.states.iter().position(|state| state.meta().name == meta.name) {
+            let known = &*self.states[index];
+            if known.schema() == made.schema() && (known as &dyn Any).is::<S>() {
+                return Ok(index as u32);
+            }
+            return Err(self.refusal(known.meta(), meta));
         }
         self.states.push(Box::new(made));
         Ok(self.states.len() as u32 - 1)
@@ -170,6 +172,15 @@ impl<K: StateKey> KeyedBackend for MemoryBackend<K> {
             .map(TimerService::from_index)
     }
 
+    fn schemas(&self) -> Vec<StateSchema> {
+        self.states.iter().map(|state| state.schema().clone()).collect()
+    }
+
+    #[inline]
+    fn clock(&mut self) -> &mut StateTime {
+        &mut self.clock
+    }
+
     #[inline]
     fn value_get<V: Send + 'static, N: StateKey>(
         &mut self,
@@ -205,13 +216,35 @@ impl<K: StateKey> KeyedBackend for MemoryBackend<K> {
         self.state::<ValueTable<K, N, V>>(state.index())?.modify(key, namespace, initial, change)
     }
 
+    #[inline]
+    fn value_merge<V: Send + 'static, N: StateKey>(
+        &mut self,
+        state: ValueState<V, N>,
+        key: Keyed<'_, K>,
+        namespace: &N,
+        value: V,
+        combine: impl FnOnce(&mut V, V),
+    ) -> Result<()> {
+        self.check(key)?;
+        self.state::<ValueTable<K, N, V>>(state.index())?.merge(key, namespace, value, combine)
+    }
+
+    fn value_take<V: Send + 'static, N: StateKey>(
+        &mut self,
+        state: ValueState<V, N>,
+        key: Keyed<'_, K>,
+        namespace: &N,
+    ) -> Result<Option<V>> {
+        Ok(self.state::<ValueTable<K, N, V>>(state.index())?.take(key, namespace))
+    }
+
     fn value_clear<V: Send + 'static, N: StateKey>(
         &mut self,
         state: ValueState<V, N>,
         key: Keyed<'_, K>,
         namespace: &N,
     ) -> Result<bool> {
-        Ok(self.state::<ValueTable<K, N, V>>(state.index())?.clear(key, namespace))
+        Ok(self.state::<ValueTable<K, N, V>>(state.index())?.take(key, namespace).is_some())
     }
 
     fn value_for_each<V: Send + 'static, N: StateKey>(
@@ -269,6 +302,15 @@ impl<K: StateKey> KeyedBackend for MemoryBackend<K> {
         self.state::<ListTable<K, N, T>>(state.index())?.put(key, namespace, elements)
     }
 
+    fn list_take<T: Send + 'static, N: StateKey>(
+        &mut self,
+        state: ListState<T, N>,
+        key: Keyed<'_, K>,
+        namespace: &N,
+    ) -> Result<Vec<T>> {
+        Ok(self.state::<ListTable<K, N, T>>(state.index())?.take(key, namespace))
+    }
+
     fn list_clear<T: Send + 'static, N: StateKey>(
         &mut self,
         state: ListState<T, N>,
@@ -309,7 +351,17 @@ impl<K: StateKey> KeyedBackend for MemoryBackend<K> {
         namespace: &N,
         map_key: &MK,
     ) -> Result<bool> {
-        Ok(self.state::<MapTable<K, N, MK, V>>(state.index())?.remove(key, namespace, map_key))
+        Ok(self.state::<MapTable<K, N, MK, V>>(state.index())?.take(key, namespace, map_key).is_some())
+    }
+
+    fn map_take<MK: StateKey, V: Send + 'static, N: StateKey>(
+        &mut self,
+        state: MapState<MK, V, N>,
+        key: Keyed<'_, K>,
+        namespace: &N,
+        map_key: &MK,
+    ) -> Result<Option<V>> {
+        Ok(self.state::<MapTable<K, N, MK, V>>(state.index())?.take(key, namespace, map_key))
     }
 
     fn map_for_each<MK: StateKey, V: Send + 'static, N: StateKey>(
@@ -371,6 +423,37 @@ impl<K: StateKey> KeyedBackend for MemoryBackend<K> {
 
     fn timer_next<N: StateKey>(&mut self, service: TimerService<N>) -> Result<Option<i64>> {
         Ok(self.state::<TimerTable<K, N>>(service.index())?.next())
+    }
+
+    fn timer_for_each<N: StateKey>(
+        &mut self,
+        service: TimerService<N>,
+        visit: impl FnMut(&FiredTimer<K, N>) -> Result<()>,
+    ) -> Result<()> {
+        self.state::<TimerTable<K, N>>(service.index())?.for_each(visit)
+    }
+
+    fn for_each_key<S: StateHandle>(
+        &mut self,
+        state: S,
+        key_groups: KeyGroupRange,
+        mut visit: impl FnMut(Keyed<'_, K>, &S::Namespace) -> Result<()>,
+    ) -> Result<()> {
+        let key_groups = key_groups.intersect(self.scope.key_groups);
+        let table = self.states.get(state.position()).ok_or_else(foreign_handle)?;
+        table.for_each_key(key_groups, &mut |hash, key, namespace| {
+            if !key_groups.contains(KeyGroup::of(hash)) {
+                return Ok(());
+            }
+            let key = key.downcast_ref().ok_or_else(foreign_handle)?;
+            let namespace = namespace.downcast_ref().ok_or_else(foreign_handle)?;
+            visit(Keyed::with_hash(key, hash), namespace)
+        })
+    }
+
+    fn clean_up(&mut self, records: usize) -> Result<u64> {
+        let Self { states, clock, .. } = self;
+        Ok(states.iter_mut().map(|state| state.clean_up(records, clock)).sum())
     }
 
     fn entries(&self) -> u64 {

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use strandline_state_api::KeyGroup;
 use strandline_state_api::format::{EntryRef, Op, SegmentKind, SegmentWriter, StateMeta};
+use strandline_state_api::{KeyGroup, Trimmed, Trimming};
 
 use crate::backend::MemoryOptions;
 use crate::record::Layout;
@@ -25,10 +25,14 @@ impl fmt::Debug for StateDelta {
 #[derive(Debug)]
 pub struct Delta {
     pub(crate) states: Vec<StateDelta>,
+    /// All states, those in older files too that nobody registered.
+    pub(crate) described: Vec<StateMeta>,
     /// Whether it holds all entries, so that it stands for itself.
     pub(crate) full: bool,
     /// Whether the caller asked for a snapshot that needs no older file.
     pub(crate) fold: bool,
+    /// What that leaves out.
+    pub(crate) trimming: Trimming,
 }
 
 impl Delta {
@@ -153,6 +157,7 @@ pub(crate) fn write_segments(
     let mut sorted: Vec<_> = states.into_iter().map(Sorted::new).collect();
     let start = || SegmentWriter::new(metas.clone(), kind, options.format.writer);
     let mut writer = start()?;
+    let mut part = Vec::new();
     while let Some(group) = sorted.iter().filter_map(Sorted::group).min() {
         for (index, state) in sorted.iter_mut().enumerate() {
             while state.group() == Some(group) {
@@ -164,6 +169,11 @@ pub(crate) fn write_segments(
                         Op::Put => {}
                         Op::Append => entry.op = Op::Put,
                         Op::Delete | Op::Clear => continue,
+                    }
+                    match delta.trimming.trim(&metas[index], entry.value, &mut part) {
+                        Trimmed::Whole => {}
+                        Trimmed::Part => entry.value = &part,
+                        Trimmed::Gone => continue,
                     }
                 }
                 entry.state = index as u16;

@@ -1,7 +1,9 @@
 #![doc = include_str!("../README.md")]
 
+mod ageing;
 mod backend;
 mod delta;
+mod kept;
 mod list;
 mod map;
 mod record;

@@ -3,11 +3,15 @@
 use std::fmt;
 use std::sync::Arc;
 
-use strandline_state_api::format::{EntryRef, Op, StateKind, StateMeta, list};
-use strandline_state_api::{Codec, KeyGroupRange, KeyHash, Keyed, ListDescriptor, Result, StateKey};
+use strandline_state_api::format::{EntryRef, Op, StateMeta, list};
+use strandline_state_api::{
+    Codec, Decoder, KeyGroupRange, KeyHash, Keyed, ListDescriptor, Migration, Reading, Result, StateKey,
+    StateSchema, StateTime, Ttl,
+};
 
+use crate::ageing::Ageing;
 use crate::record::{self, Layout};
-use crate::state::{AnyState, Failure, meta};
+use crate::state::{AnyState, Failure, VisitKey};
 use crate::table::{Address, Cut, Payload, Table};
 
 /// No older snapshot holds the beginning of the list.
@@ -48,18 +52,22 @@ impl<K: StateKey, N: StateKey, T: 'static> Entry<K, N, T> {
 
 /// A list for each key and namespace. No list in it is empty.
 pub(crate) struct ListTable<K, N, T> {
-    meta: StateMeta,
+    schema: StateSchema,
     codec: Arc<dyn Codec<T>>,
+    decoder: Decoder<T>,
+    /// For what is being restored, where it is stored in an older form.
+    migration: Option<Migration<T>>,
     table: Table<Entry<K, N, T>>,
+    ageing: Option<Ageing<T>>,
     failure: Failure,
 }
 
 impl<K: StateKey, N: StateKey, T: Send + 'static> ListTable<K, N, T> {
     pub(crate) fn new(descriptor: &ListDescriptor<T, N>, range: KeyGroupRange, epoch: u32) -> Self {
-        let codec = Arc::clone(descriptor.codec());
-        let (name, version) = (descriptor.name(), descriptor.version());
-        let meta = meta::<K, N>(name, StateKind::List, String::new(), codec.id(), version);
-        Self { meta, codec, table: Table::new(range, epoch), failure: Failure::default() }
+        let (codec, decoder) = (Arc::clone(descriptor.codec()), descriptor.decoder().clone());
+        let (schema, ageing) = (descriptor.schema::<K>(), descriptor.expiry().map(Ageing::new));
+        let (table, failure) = (Table::new(range, epoch), Failure::default());
+        Self { schema, codec, decoder, migration: None, table, ageing, failure }
     }
 
     #[inline]
@@ -124,22 +132,26 @@ impl<K: StateKey, N: StateKey, T: Send + 'static> ListTable<K, N, T> {
     }
 
     pub(crate) fn clear(&mut self, key: Keyed<'_, K>, namespace: &N) -> bool {
+        !self.take(key, namespace).is_empty()
+    }
+
+    pub(crate) fn take(&mut self, key: Keyed<'_, K>, namespace: &N) -> Vec<T> {
         let at = Address::new(key.hash(), namespace);
         let Self { table, codec, failure, .. } = self;
         let removed = table.remove(at, |e| e.key == *key.key() && e.namespace == *namespace);
-        let Some(mut removed) = removed else { return false };
+        let Some(mut removed) = removed else { return Vec::new() };
         let entry = &removed.payload;
         removed.debts.save(removed.before, |cut, out| failure.note(entry.write(cut, &**codec, out)));
         if removed.known {
             record::begin(Op::Delete, &entry.key, &entry.namespace, removed.removed);
         }
-        true
+        removed.payload.elements
     }
 }
 
 impl<K: StateKey, N: StateKey, T: Send + 'static> AnyState for ListTable<K, N, T> {
-    fn meta(&self) -> &StateMeta {
-        &self.meta
+    fn schema(&self) -> &StateSchema {
+        &self.schema
     }
 
     fn layout(&self) -> Layout {
@@ -172,17 +184,60 @@ impl<K: StateKey, N: StateKey, T: Send + 'static> AnyState for ListTable<K, N, T
         table.drain(budget, out, emit)
     }
 
+    fn ttl(&self) -> Option<Ttl> {
+        self.ageing.as_ref().map(|ageing| *ageing.expiry.ttl())
+    }
+
+    fn accept(&mut self, stored: &StateMeta) -> Result<()> {
+        self.migration = match self.decoder.reading(stored, &self.schema.meta)? {
+            Reading::AsIs => None,
+            Reading::Migrate(migration) => Some(migration),
+        };
+        Ok(())
+    }
+
     fn restore(&mut self, entry: &EntryRef<'_>) -> Result<()> {
         let (key, namespace) = (K::decode(entry.key)?, N::decode(entry.namespace)?);
-        let decode = |element: Result<&[u8]>| self.codec.decode(element?);
+        let decode = |element: Result<&[u8]>| match &self.migration {
+            None => self.codec.decode(element?),
+            Some(migration) => migration.decode(element?),
+        };
         let elements = list::elements(entry.value).map(decode).collect::<Result<Vec<_>>>()?;
         let at = Address::new(KeyHash::of_encoded(entry.key), &namespace);
         self.table.restore(at, |_| false, || Entry { key, namespace, elements, kept: REWRITTEN }).map(drop)
+    }
+
+    fn for_each_key(&self, key_groups: KeyGroupRange, visit: VisitKey<'_>) -> Result<()> {
+        self.table.iter_near(key_groups).try_for_each(|e| visit(e.key.key_hash(), &e.key, &e.namespace))
+    }
+
+    fn clean_up(&mut self, records: usize, clock: &StateTime) -> u64 {
+        let Self { table, ageing: Some(ageing), .. } = self else { return 0 };
+        let (budget, expiry) = (ageing.budget(records), ageing.expiry);
+        let mut touched = Vec::new();
+        table.visit_some(&mut ageing.cursor, budget, |entry| {
+            if entry.elements.iter().any(|element| expiry.expired(element, clock)) {
+                touched.push((entry.key.clone(), entry.namespace.clone()));
+            }
+        });
+        let mut expired = 0;
+        for (key, namespace) in &touched {
+            let key = Keyed::new(key);
+            let Some((entry, _)) = self.find_mut(key, namespace) else { continue };
+            let before = entry.elements.len();
+            entry.elements.retain(|element| !expiry.expired(element, clock));
+            entry.kept = REWRITTEN;
+            expired += (before - entry.elements.len()) as u64;
+            if entry.elements.is_empty() {
+                self.take(key, namespace);
+            }
+        }
+        expired
     }
 }
 
 impl<K, N, T> fmt::Debug for ListTable<K, N, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:?}", self.meta.name, self.table)
+        write!(f, "{} {:?}", self.schema.meta.name, self.table)
     }
 }

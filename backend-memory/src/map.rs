@@ -3,11 +3,15 @@
 use std::fmt;
 use std::sync::Arc;
 
-use strandline_state_api::format::{EntryRef, Op, StateKind, StateMeta};
-use strandline_state_api::{Codec, KeyGroupRange, KeyHash, Keyed, MapDescriptor, Result, StateKey};
+use strandline_state_api::format::{EntryRef, Op, StateMeta};
+use strandline_state_api::{
+    Codec, Decoder, KeyGroupRange, KeyHash, Keyed, MapDescriptor, Migration, Reading, Result, StateKey,
+    StateSchema, StateTime, Ttl,
+};
 
+use crate::ageing::Ageing;
 use crate::record::{self, Layout};
-use crate::state::{AnyState, Failure, meta};
+use crate::state::{AnyState, Failure, VisitKey};
 use crate::table::{Address, Cut, Payload, Table, Touched};
 
 mod cell;
@@ -44,9 +48,13 @@ fn write<K: StateKey, N: StateKey, MK: StateKey, V: 'static>(
 
 /// A map for each key and namespace. No map in it is empty.
 pub(crate) struct MapTable<K, N, MK, V> {
-    meta: StateMeta,
+    schema: StateSchema,
     codec: Arc<dyn Codec<V>>,
+    decoder: Decoder<V>,
+    /// For what is being restored, where it is stored in an older form.
+    migration: Option<Migration<V>>,
     table: Table<Entry<K, N, MK, V>>,
+    ageing: Option<Ageing<V>>,
     /// Map entries of all maps.
     items: u64,
     failure: Failure,
@@ -54,10 +62,10 @@ pub(crate) struct MapTable<K, N, MK, V> {
 
 impl<K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static> MapTable<K, N, MK, V> {
     pub(crate) fn new(descriptor: &MapDescriptor<MK, V, N>, range: KeyGroupRange, epoch: u32) -> Self {
-        let codec = Arc::clone(descriptor.codec());
-        let (name, version) = (descriptor.name(), descriptor.version());
-        let meta = meta::<K, N>(name, StateKind::Map, MK::codec(), codec.id(), version);
-        Self { meta, codec, table: Table::new(range, epoch), items: 0, failure: Failure::default() }
+        let (codec, decoder) = (Arc::clone(descriptor.codec()), descriptor.decoder().clone());
+        let (schema, ageing) = (descriptor.schema::<K>(), descriptor.expiry().map(Ageing::new));
+        let (table, failure) = (Table::new(range, epoch), Failure::default());
+        Self { schema, codec, decoder, migration: None, table, ageing, items: 0, failure }
     }
 
     #[inline]
@@ -102,14 +110,14 @@ impl<K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static> MapTable<K, N, M
         Ok(())
     }
 
-    pub(crate) fn remove(&mut self, key: Keyed<'_, K>, namespace: &N, map_key: &MK) -> bool {
+    pub(crate) fn take(&mut self, key: Keyed<'_, K>, namespace: &N, map_key: &MK) -> Option<V> {
         let at = Address::new(key.hash(), namespace);
         let is = |e: &Entry<K, N, MK, V>| e.key == *key.key() && e.namespace == *namespace;
         let has = |e: &Entry<K, N, MK, V>| is(e) && e.cell.get(map_key).is_some();
         let Self { table, codec, failure, .. } = self;
-        let Some(mut touched) = table.modify(at, has, |_, _, _| {}) else { return false };
+        let mut touched = table.modify(at, has, |_, _, _| {})?;
         let Entry { key, namespace, cell } = touched.payload;
-        let Some(item) = cell.remove(map_key) else { return false };
+        let item = cell.remove(map_key)?;
         let names = (&*key, &*namespace);
         touched.debts.save(item.epoch(), |_, out| failure.note(write(names, &item, &**codec, out)));
         if !item.is_born_in(touched.debts.epoch) {
@@ -121,7 +129,7 @@ impl<K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static> MapTable<K, N, M
             table.remove(at, is);
         }
         self.items -= 1;
-        true
+        Some(item.value)
     }
 
     pub(crate) fn clear(&mut self, key: Keyed<'_, K>, namespace: &N) -> bool {
@@ -160,8 +168,8 @@ fn put_item<K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static>(
 }
 
 impl<K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static> AnyState for MapTable<K, N, MK, V> {
-    fn meta(&self) -> &StateMeta {
-        &self.meta
+    fn schema(&self) -> &StateSchema {
+        &self.schema
     }
 
     fn layout(&self) -> Layout {
@@ -195,9 +203,25 @@ impl<K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static> AnyState for Map
         table.drain(budget, out, emit)
     }
 
+    fn ttl(&self) -> Option<Ttl> {
+        self.ageing.as_ref().map(|ageing| *ageing.expiry.ttl())
+    }
+
+    fn accept(&mut self, stored: &StateMeta) -> Result<()> {
+        self.migration = match self.decoder.reading(stored, &self.schema.meta)? {
+            Reading::AsIs => None,
+            Reading::Migrate(migration) => Some(migration),
+        };
+        Ok(())
+    }
+
     fn restore(&mut self, entry: &EntryRef<'_>) -> Result<()> {
         let (key, namespace) = (K::decode(entry.key)?, N::decode(entry.namespace)?);
-        let (map_key, value) = (MK::decode(entry.sub)?, self.codec.decode(entry.value)?);
+        let map_key = MK::decode(entry.sub)?;
+        let value = match &self.migration {
+            None => self.codec.decode(entry.value)?,
+            Some(migration) => migration.decode(entry.value)?,
+        };
         let at = Address::new(KeyHash::of_encoded(entry.key), &namespace);
         let is = |e: &Entry<K, N, MK, V>| e.key == key && e.namespace == namespace;
         let make = || Entry { key: key.clone(), namespace: namespace.clone(), cell: Cell::new() };
@@ -205,10 +229,29 @@ impl<K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static> AnyState for Map
         self.items += 1;
         Ok(())
     }
+
+    fn for_each_key(&self, key_groups: KeyGroupRange, visit: VisitKey<'_>) -> Result<()> {
+        self.table.iter_near(key_groups).try_for_each(|e| visit(e.key.key_hash(), &e.key, &e.namespace))
+    }
+
+    fn clean_up(&mut self, records: usize, clock: &StateTime) -> u64 {
+        let Self { table, ageing: Some(ageing), .. } = self else { return 0 };
+        let (budget, expiry) = (ageing.budget(records), ageing.expiry);
+        let mut expired = Vec::new();
+        table.visit_some(&mut ageing.cursor, budget, |entry| {
+            for item in entry.cell.iter().filter(|item| expiry.expired(&item.value, clock)) {
+                expired.push((entry.key.clone(), entry.namespace.clone(), item.key.clone()));
+            }
+        });
+        for (key, namespace, map_key) in &expired {
+            self.take(Keyed::new(key), namespace, map_key);
+        }
+        expired.len() as u64
+    }
 }
 
 impl<K, N, MK, V> fmt::Debug for MapTable<K, N, MK, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({} map entries) {:?}", self.meta.name, self.items, self.table)
+        write!(f, "{} ({} map entries) {:?}", self.schema.meta.name, self.items, self.table)
     }
 }

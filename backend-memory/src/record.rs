@@ -3,7 +3,7 @@
 //! A record is `op`, key, namespace, map key (maps only) and, for puts and appends, the value. Parts of fixed width stand
 //! bare, others behind a length of four bytes.
 
-use strandline_state_api::format::{EntryRef, Op};
+use strandline_state_api::format::{EntryRef, Op, StateMeta};
 use strandline_state_api::{KeyGroup, KeyHash, Result, StateKey};
 
 /// Which parts records of one state have, and how wide they are.
@@ -28,6 +28,14 @@ impl Layout {
 
     pub(crate) fn with_time(self) -> Self {
         Self { key: self.key.map(|width| width + 8), key_prefix: 8, ..self }
+    }
+
+    /// Where nothing is known of the types: every part that exists has its length in front.
+    pub(crate) fn of_meta(meta: &StateMeta) -> Self {
+        let namespace = if meta.has_namespace() { None } else { Some(0) };
+        let sub = meta.has_sub().then_some(None);
+        let key_prefix = if meta.kind.is_timers() { 8 } else { 0 };
+        Self { key: None, namespace, sub, key_prefix }
     }
 
     /// Splits the first record off `bytes`. `None` at the end; also if the bytes are no records, which would be a bug.

@@ -1,14 +1,15 @@
 //! The first phase of a snapshot, and the restore: what runs on the processing thread.
 
 use async_trait::async_trait;
-use strandline_state_api::format::{Merge, SegmentKind};
+use strandline_state_api::format::{Merge, SegmentKind, StateMeta};
 use strandline_state_api::{
     CheckpointId, Error, ErrorKind, KeyedBackend, KeyedSnapshot, Progress, RestoreSnapshot, Restored, Result,
-    SegmentStore, SnapshotKind, SnapshotSource, StateKey,
+    SegmentStore, SnapshotKind, SnapshotPart, SnapshotSource, StateKey, Trimming,
 };
 
 use crate::MemoryBackend;
 use crate::delta::{Delta, StateDelta};
+use crate::kept::Kept;
 use crate::writer::MemorySnapshotWriter;
 
 /// A snapshot that was prepared and is not drained.
@@ -21,6 +22,8 @@ pub(crate) struct UnderWay {
     full: bool,
     /// How many states there were.
     states: usize,
+    /// What it leaves out.
+    trimming: Trimming,
     /// Whether it cannot be finished, because one before it failed.
     failed: bool,
     /// Which of them is drained next, and what came of those before.
@@ -37,11 +40,31 @@ impl<K: StateKey> MemoryBackend<K> {
         self.broken = true;
     }
 
+    /// What a snapshot of this barrier leaves out.
+    fn trimming(&self, kind: SnapshotKind) -> Trimming {
+        let mut trimming = Trimming::at(self.clock);
+        if kind == SnapshotKind::Full {
+            for state in &self.states {
+                if let Some(ttl) = state.ttl() {
+                    trimming.add(&state.meta().name, ttl);
+                }
+            }
+        }
+        trimming
+    }
+
+    /// Whether only the files that it was restored from have the states that the job does not claim.
+    fn unclaimed_in_files(&self) -> bool {
+        !self.unclaimed.is_empty() && !self.restored.is_empty()
+    }
+
     /// Whether so much changed that a snapshot of everything is cheaper than one of the changes and a fold.
     fn takes_all(&self) -> bool {
         let (entries, changes) =
             self.states.iter().map(|state| state.load()).fold((0, 0), |(a, b), (c, d)| (a + c, b + d));
-        self.unclaimed.is_empty() && changes > 0 && changes as f64 >= self.options.full_share * entries as f64
+        !self.unclaimed_in_files()
+            && changes > 0
+            && changes as f64 >= self.options.full_share * entries as f64
     }
 }
 
@@ -62,7 +85,7 @@ impl<K: StateKey> SnapshotSource for MemoryBackend<K> {
                 "2,147,483,646 snapshots were taken; restart the job",
             ));
         }
-        if self.broken && !self.unclaimed.is_empty() {
+        if self.broken && self.unclaimed_in_files() {
             let message =
                 "a snapshot failed, and a new base would lose states that the job does not claim; restart it";
             return Err(Error::new(ErrorKind::Unsupported, message).with("operator", &self.scope.operator));
@@ -74,7 +97,17 @@ impl<K: StateKey> SnapshotSource for MemoryBackend<K> {
         self.epoch += 1;
         self.newest = Some(checkpoint);
         let (states, drained, chunks) = (self.states.len(), Vec::new(), Vec::new());
-        self.under_way.push_back(UnderWay { checkpoint, kind, full, states, failed: false, drained, chunks });
+        let trimming = self.trimming(kind);
+        self.under_way.push_back(UnderWay {
+            checkpoint,
+            kind,
+            full,
+            states,
+            trimming,
+            failed: false,
+            drained,
+            chunks,
+        });
         Ok(())
     }
 
@@ -105,7 +138,12 @@ impl<K: StateKey> SnapshotSource for MemoryBackend<K> {
             return Err(error);
         }
         let Some(done) = self.under_way.pop_front() else { return Ok(Progress::Idle) };
-        let delta = Delta { states: done.drained, full: done.full, fold: done.kind == SnapshotKind::Full };
+        let mut described: Vec<_> = done.drained.iter().map(|state| state.meta.clone()).collect();
+        if !self.restored.is_empty() {
+            described.extend_from_slice(&self.unclaimed);
+        }
+        let (full, fold) = (done.full, done.kind == SnapshotKind::Full);
+        let delta = Delta { states: done.drained, described, full, fold, trimming: done.trimming };
         Ok(Progress::Ready(done.checkpoint, delta))
     }
 
@@ -127,40 +165,67 @@ impl<K: StateKey> RestoreSnapshot for MemoryBackend<K> {
             return Err(Error::invalid("only an empty, unused backend can be restored")
                 .with("operator", &self.scope.operator));
         }
-        let mut restored = Restored::default();
-        for snapshot in snapshots {
-            let snapshot = snapshot.clip(self.scope.key_groups);
-            self.restore_one(&snapshot, store, &mut restored)
-                .await
-                .map_err(|e| e.with("operator", &self.scope.operator).with("subtask", self.scope.subtask))?;
-            self.restored.extend(snapshot.parts);
-        }
-        self.unclaimed.clone_from(&restored.unclaimed);
-        Ok(restored)
+        let snapshots: Vec<_> =
+            snapshots.iter().map(|snapshot| snapshot.clip(self.scope.key_groups)).collect();
+        let parts: Vec<_> = snapshots.iter().map(|snapshot| &snapshot.parts[..]).collect();
+        let restored = self.restore_all(&parts, store).await;
+        restored.map_err(|e| e.with("operator", &self.scope.operator).with("subtask", self.scope.subtask))
     }
 }
 
 impl<K: StateKey> MemoryBackend<K> {
-    async fn restore_one(
+    async fn restore_all(
         &mut self,
-        snapshot: &KeyedSnapshot,
+        snapshots: &[&[SnapshotPart]],
         store: &dyn SegmentStore,
-        restored: &mut Restored,
-    ) -> Result<()> {
-        if snapshot.parts.is_empty() {
-            return Ok(());
+    ) -> Result<Restored> {
+        let mut merges = Vec::new();
+        for parts in snapshots.iter().filter(|parts| !parts.is_empty()) {
+            merges.push(Merge::open(store, parts, SegmentKind::Base, self.scope.key_groups).await?);
         }
-        let mut merge = Merge::open(store, &snapshot.parts, SegmentKind::Base, self.scope.key_groups).await?;
-        // By index in the segments' state table: the state here that takes its entries, if any.
+        let mut restored = Restored::default();
+        let mut differs = false;
+        for meta in merges.iter().flat_map(Merge::states) {
+            match self.claimant(meta) {
+                Some(claimant) => {
+                    let state = &self.states[claimant];
+                    state.schema().compatibility(meta)?;
+                    differs |= state.meta() != meta;
+                }
+                None if self.unclaimed.iter().any(|known| known.name == meta.name) => {}
+                None => self.unclaimed.push(meta.clone()),
+            }
+        }
+        if differs {
+            // Deltas of today do not go with a base of another form, so the next snapshot writes everything.
+            self.broken = true;
+            for meta in &self.unclaimed {
+                self.states.push(Box::new(Kept::new(meta.clone())));
+            }
+        }
+        for merge in merges {
+            self.restore_one(merge, &mut restored).await?;
+        }
+        restored.bytes = snapshots.iter().flat_map(|parts| parts.iter()).map(|part| part.segment.len).sum();
+        if !differs {
+            self.restored = snapshots.concat();
+        }
+        restored.unclaimed = self.unclaimed.iter().map(|meta| meta.name.clone()).collect();
+        Ok(restored)
+    }
+
+    /// The state here that takes the entries of a stored one.
+    fn claimant(&self, stored: &StateMeta) -> Option<usize> {
+        self.states.iter().position(|state| state.schema().is_called(&stored.name))
+    }
+
+    async fn restore_one(&mut self, mut merge: Merge<'_>, restored: &mut Restored) -> Result<()> {
+        // By index in the segments' state table.
         let mut targets = Vec::new();
         for meta in merge.states() {
-            let target = self.states.iter().position(|state| state.meta().name == meta.name);
-            match target {
-                Some(target) => meta.check_readable_as(self.states[target].meta())?,
-                None if !restored.unclaimed.contains(&meta.name) => {
-                    restored.unclaimed.push(meta.name.clone());
-                }
-                None => {}
+            let target = self.claimant(meta);
+            if let Some(target) = target {
+                self.states[target].accept(meta).map_err(|e| e.with("state", &meta.name))?;
             }
             targets.push(target);
         }
@@ -171,7 +236,6 @@ impl<K: StateKey> MemoryBackend<K> {
                 state.restore(&entry).map_err(|e| e.with("state", &state.meta().name))?;
             }
         }
-        restored.bytes += snapshot.full_bytes();
         Ok(())
     }
 }

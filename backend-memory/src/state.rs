@@ -3,14 +3,21 @@
 use std::any::Any;
 use std::fmt::Debug;
 
-use strandline_state_api::format::{EntryRef, StateKind, StateMeta};
-use strandline_state_api::{Error, Result, StateKey};
+use strandline_state_api::format::{EntryRef, StateMeta};
+use strandline_state_api::{Error, KeyGroupRange, KeyHash, Result, StateSchema, StateTime, Ttl};
 
 use crate::record::Layout;
 
+/// Is given the hash of a key, the key and a namespace, of the types of the state.
+pub(crate) type VisitKey<'a> = &'a mut dyn FnMut(KeyHash, &dyn Any, &dyn Any) -> Result<()>;
+
 /// A state behind a handle. Accesses go to the concrete type; only what spans all states goes through this.
 pub(crate) trait AnyState: Any + Debug + Send {
-    fn meta(&self) -> &StateMeta;
+    fn schema(&self) -> &StateSchema;
+
+    fn meta(&self) -> &StateMeta {
+        &self.schema().meta
+    }
 
     fn layout(&self) -> Layout;
 
@@ -23,31 +30,29 @@ pub(crate) trait AnyState: Any + Debug + Send {
     /// Ends the epoch.
     fn cut(&mut self, full: bool);
 
+    /// How long values live, if they expire.
+    fn ttl(&self) -> Option<Ttl> {
+        None
+    }
+
     /// Forgets all cuts that are not drained.
     fn abandon(&mut self);
 
     /// Moves entries of the oldest cut to `out`; true when it is drained.
     fn drain(&mut self, budget: &mut usize, out: &mut Vec<Vec<u8>>) -> Result<bool>;
 
+    /// Prepares for entries that were stored under `stored`.
+    fn accept(&mut self, stored: &StateMeta) -> Result<()>;
+
     /// Takes a put of a restored snapshot.
     fn restore(&mut self, entry: &EntryRef<'_>) -> Result<()>;
-}
 
-/// How a state is described in snapshots.
-pub(crate) fn meta<K: StateKey, N: StateKey>(
-    name: &str,
-    kind: StateKind,
-    sub_codec: String,
-    value_codec: String,
-    schema_version: u32,
-) -> StateMeta {
-    StateMeta {
-        key_codec: K::codec(),
-        namespace_codec: N::codec(),
-        sub_codec,
-        value_codec,
-        schema_version,
-        ..StateMeta::new(name, kind)
+    /// Visits each key and namespace once: the hash of the key, the key, the namespace.
+    fn for_each_key(&self, key_groups: KeyGroupRange, visit: VisitKey<'_>) -> Result<()>;
+
+    /// Looks at the entries that `records` records pay for, and removes what has expired; says how many.
+    fn clean_up(&mut self, _records: usize, _clock: &StateTime) -> u64 {
+        0
     }
 }
 

@@ -57,6 +57,13 @@ impl Address {
     }
 }
 
+/// A place in a table, for walks in steps.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cursor {
+    shard: usize,
+    slot: usize,
+}
+
 /// A cut that is not drained yet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cut {
@@ -256,6 +263,38 @@ impl<P: Payload> Table<P> {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &P> {
         self.slots.iter().flat_map(Slots::iter)
+    }
+
+    /// Visits entries from where `cursor` stands, for about `budget` slots or once around, and moves it on. Entries that move
+    /// meanwhile, because their shard grows, may be visited later or again.
+    pub(crate) fn visit_some(&self, cursor: &mut Cursor, mut budget: usize, mut visit: impl FnMut(&P)) {
+        for _ in 0..=self.slots.len() {
+            let Some(slots) = self.slots.get(cursor.shard) else {
+                *cursor = Cursor::default();
+                continue;
+            };
+            let end = slots.len().min(cursor.slot.saturating_add(budget));
+            slots.iter_between(cursor.slot, end).for_each(&mut visit);
+            budget = budget.saturating_sub(end.saturating_sub(cursor.slot));
+            if end < slots.len() {
+                cursor.slot = end;
+                return;
+            }
+            *cursor = Cursor { shard: cursor.shard + 1, slot: 0 };
+        }
+    }
+
+    /// The entries of all shards with key groups in `range`, so those of some others too.
+    pub(crate) fn iter_near(&self, range: KeyGroupRange) -> impl Iterator<Item = &P> {
+        let first = (u64::from(range.start()) << 49).saturating_sub(self.base) >> self.shift;
+        let behind = u64::try_from((u128::from(range.end()) << 49).saturating_sub(u128::from(self.base)))
+            .unwrap_or(u64::MAX);
+        let end = if range.is_empty() { 0 } else { (behind.saturating_sub(1) >> self.shift) as usize + 1 };
+        let end = end.min(self.directory.len());
+        let mut shards = self.directory.get(first as usize..end).unwrap_or_default().to_vec();
+        // The slices of a shard are neighbours.
+        shards.dedup();
+        shards.into_iter().flat_map(|shard| self.slots[shard as usize].iter())
     }
 
     /// Ends the epoch: what is in the table now belongs to the cut.

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use strandline_state_api::format::{EntryRef, Op, StateKind, StateMeta, timer_key};
+use strandline_state_api::format::{EntryRef, Op, StateMeta, timer_key};
 use strandline_state_api::{
-    FiredTimer, KeyGroupRange, KeyHash, Keyed, Result, StateKey, TimeDomain, TimerDescriptor,
+    FiredTimer, KeyGroupRange, KeyHash, Keyed, Result, StateKey, StateSchema, TimerDescriptor,
 };
 
 use crate::record::{self, Layout};
-use crate::state::{AnyState, meta};
+use crate::state::{AnyState, VisitKey};
 use crate::table::{Address, Cut, Payload, Table};
 
 struct Entry<K, N> {
@@ -54,7 +54,7 @@ impl<K: StateKey, N: StateKey> Entry<K, N> {
 
 /// One timer service.
 pub(crate) struct TimerTable<K, N> {
-    meta: StateMeta,
+    schema: StateSchema,
     table: Table<Entry<K, N>>,
     /// All timers by time, and some that were deleted: what is not in the table does not count.
     by_time: BTreeMap<i64, Vec<(KeyHash, K, N)>>,
@@ -62,12 +62,8 @@ pub(crate) struct TimerTable<K, N> {
 
 impl<K: StateKey, N: StateKey> TimerTable<K, N> {
     pub(crate) fn new(descriptor: &TimerDescriptor<N>, range: KeyGroupRange, epoch: u32) -> Self {
-        let kind = match descriptor.domain() {
-            TimeDomain::Event => StateKind::EventTimers,
-            TimeDomain::Processing => StateKind::ProcessingTimers,
-        };
-        let meta = meta::<K, N>(descriptor.name(), kind, String::new(), String::new(), 1);
-        Self { meta, table: Table::new(range, epoch), by_time: BTreeMap::new() }
+        let schema = StateSchema::plain(descriptor.meta::<K>());
+        Self { schema, table: Table::new(range, epoch), by_time: BTreeMap::new() }
     }
 
     pub(crate) fn register(&mut self, key: Keyed<'_, K>, namespace: &N, time: i64) -> Result<bool> {
@@ -112,6 +108,13 @@ impl<K: StateKey, N: StateKey> TimerTable<K, N> {
         }
     }
 
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(&FiredTimer<K, N>) -> Result<()>) -> Result<()> {
+        self.table.iter().try_for_each(|Entry { time, key, namespace }| {
+            let (hash, key, namespace) = (key.key_hash(), key.clone(), namespace.clone());
+            visit(&FiredTimer { time: *time, key, hash, namespace })
+        })
+    }
+
     /// The time of the earliest timer.
     pub(crate) fn next(&mut self) -> Option<i64> {
         loop {
@@ -133,8 +136,8 @@ impl<K: StateKey, N: StateKey> TimerTable<K, N> {
 }
 
 impl<K: StateKey, N: StateKey> AnyState for TimerTable<K, N> {
-    fn meta(&self) -> &StateMeta {
-        &self.meta
+    fn schema(&self) -> &StateSchema {
+        &self.schema
     }
 
     fn layout(&self) -> Layout {
@@ -167,6 +170,10 @@ impl<K: StateKey, N: StateKey> AnyState for TimerTable<K, N> {
         self.table.drain(budget, out, emit)
     }
 
+    fn accept(&mut self, stored: &StateMeta) -> Result<()> {
+        self.schema.compatibility(stored).map(drop)
+    }
+
     fn restore(&mut self, entry: &EntryRef<'_>) -> Result<()> {
         let (time, encoded) = timer_key::unpack(entry.key)?;
         let (key, namespace) = (K::decode(encoded)?, N::decode(entry.namespace)?);
@@ -175,10 +182,15 @@ impl<K: StateKey, N: StateKey> AnyState for TimerTable<K, N> {
         let at = address(hash, &namespace, time);
         self.table.restore(at, |_| false, || Entry { time, key, namespace }).map(drop)
     }
+
+    fn for_each_key(&self, _key_groups: KeyGroupRange, _visit: VisitKey<'_>) -> Result<()> {
+        // No handle of a state leads here.
+        Ok(())
+    }
 }
 
 impl<K, N> fmt::Debug for TimerTable<K, N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:?}", self.meta.name, self.table)
+        write!(f, "{} {:?}", self.schema.meta.name, self.table)
     }
 }

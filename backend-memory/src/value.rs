@@ -3,11 +3,15 @@
 use std::fmt;
 use std::sync::Arc;
 
-use strandline_state_api::format::{EntryRef, Op, StateKind, StateMeta};
-use strandline_state_api::{Codec, KeyGroupRange, KeyHash, Keyed, Result, StateKey, ValueDescriptor};
+use strandline_state_api::format::{EntryRef, Op, StateMeta};
+use strandline_state_api::{
+    Codec, Decoder, KeyGroupRange, KeyHash, Keyed, Migration, Reading, Result, StateKey, StateSchema,
+    StateTime, Ttl, ValueDescriptor,
+};
 
+use crate::ageing::Ageing;
 use crate::record::{self, Layout};
-use crate::state::{AnyState, Failure, meta};
+use crate::state::{AnyState, Failure, VisitKey};
 use crate::table::{Address, Cut, Payload, Table};
 
 struct Entry<K, N, V> {
@@ -31,18 +35,22 @@ impl<K: StateKey, N: StateKey, V: 'static> Entry<K, N, V> {
 
 /// A value for each key and namespace.
 pub(crate) struct ValueTable<K, N, V> {
-    meta: StateMeta,
+    schema: StateSchema,
     codec: Arc<dyn Codec<V>>,
+    decoder: Decoder<V>,
+    /// For what is being restored, where it is stored in an older form.
+    migration: Option<Migration<V>>,
     table: Table<Entry<K, N, V>>,
+    ageing: Option<Ageing<V>>,
     failure: Failure,
 }
 
 impl<K: StateKey, N: StateKey, V: Send + 'static> ValueTable<K, N, V> {
     pub(crate) fn new(descriptor: &ValueDescriptor<V, N>, range: KeyGroupRange, epoch: u32) -> Self {
-        let codec = Arc::clone(descriptor.codec());
-        let (name, version) = (descriptor.name(), descriptor.version());
-        let meta = meta::<K, N>(name, StateKind::Value, String::new(), codec.id(), version);
-        Self { meta, codec, table: Table::new(range, epoch), failure: Failure::default() }
+        let (codec, decoder) = (Arc::clone(descriptor.codec()), descriptor.decoder().clone());
+        let (schema, ageing) = (descriptor.schema::<K>(), descriptor.expiry().map(Ageing::new));
+        let (table, failure) = (Table::new(range, epoch), Failure::default());
+        Self { schema, codec, decoder, migration: None, table, ageing, failure }
     }
 
     #[inline]
@@ -96,17 +104,32 @@ impl<K: StateKey, N: StateKey, V: Send + 'static> ValueTable<K, N, V> {
         self.table.insert(at, entry).map(drop)
     }
 
-    pub(crate) fn clear(&mut self, key: Keyed<'_, K>, namespace: &N) -> bool {
+    #[inline]
+    pub(crate) fn merge(
+        &mut self,
+        key: Keyed<'_, K>,
+        namespace: &N,
+        value: V,
+        combine: impl FnOnce(&mut V, V),
+    ) -> Result<()> {
+        if let Some(found) = self.find_mut(key, namespace) {
+            combine(found, value);
+            return Ok(());
+        }
+        self.insert(key, namespace, value)
+    }
+
+    pub(crate) fn take(&mut self, key: Keyed<'_, K>, namespace: &N) -> Option<V> {
         let at = Address::new(key.hash(), namespace);
         let Self { table, codec, failure, .. } = self;
         let removed = table.remove(at, |e| e.key == *key.key() && e.namespace == *namespace);
-        let Some(mut removed) = removed else { return false };
+        let mut removed = removed?;
         let entry = &removed.payload;
         removed.debts.save(removed.before, |_, out| failure.note(entry.write(&**codec, out)));
         if removed.known {
             record::begin(Op::Delete, &entry.key, &entry.namespace, removed.removed);
         }
-        true
+        Some(removed.payload.value)
     }
 
     pub(crate) fn for_each(&self, mut visit: impl FnMut(&K, &N, &V) -> Result<()>) -> Result<()> {
@@ -120,8 +143,8 @@ impl<K: StateKey, N: StateKey, V: Send + 'static> ValueTable<K, N, V> {
 }
 
 impl<K: StateKey, N: StateKey, V: Send + 'static> AnyState for ValueTable<K, N, V> {
-    fn meta(&self) -> &StateMeta {
-        &self.meta
+    fn schema(&self) -> &StateSchema {
+        &self.schema
     }
 
     fn layout(&self) -> Layout {
@@ -154,16 +177,50 @@ impl<K: StateKey, N: StateKey, V: Send + 'static> AnyState for ValueTable<K, N, 
         table.drain(budget, out, emit)
     }
 
+    fn ttl(&self) -> Option<Ttl> {
+        self.ageing.as_ref().map(|ageing| *ageing.expiry.ttl())
+    }
+
+    fn accept(&mut self, stored: &StateMeta) -> Result<()> {
+        self.migration = match self.decoder.reading(stored, &self.schema.meta)? {
+            Reading::AsIs => None,
+            Reading::Migrate(migration) => Some(migration),
+        };
+        Ok(())
+    }
+
     fn restore(&mut self, entry: &EntryRef<'_>) -> Result<()> {
         let (key, namespace) = (K::decode(entry.key)?, N::decode(entry.namespace)?);
-        let value = self.codec.decode(entry.value)?;
+        let value = match &self.migration {
+            None => self.codec.decode(entry.value)?,
+            Some(migration) => migration.decode(entry.value)?,
+        };
         let at = Address::new(KeyHash::of_encoded(entry.key), &namespace);
         self.table.restore(at, |_| false, || Entry { key, namespace, value }).map(drop)
+    }
+
+    fn for_each_key(&self, key_groups: KeyGroupRange, visit: VisitKey<'_>) -> Result<()> {
+        self.table.iter_near(key_groups).try_for_each(|e| visit(e.key.key_hash(), &e.key, &e.namespace))
+    }
+
+    fn clean_up(&mut self, records: usize, clock: &StateTime) -> u64 {
+        let Self { table, ageing: Some(ageing), .. } = self else { return 0 };
+        let (budget, expiry) = (ageing.budget(records), ageing.expiry);
+        let mut expired = Vec::new();
+        table.visit_some(&mut ageing.cursor, budget, |entry| {
+            if expiry.expired(&entry.value, clock) {
+                expired.push((entry.key.clone(), entry.namespace.clone()));
+            }
+        });
+        for (key, namespace) in &expired {
+            self.take(Keyed::new(key), namespace);
+        }
+        expired.len() as u64
     }
 }
 
 impl<K, N, V> fmt::Debug for ValueTable<K, N, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:?}", self.meta.name, self.table)
+        write!(f, "{} {:?}", self.schema.meta.name, self.table)
     }
 }

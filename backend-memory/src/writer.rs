@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 
 use async_trait::async_trait;
-use strandline_state_api::format::{SegmentKind, fold};
+use strandline_state_api::format::{SegmentKind, fold_trimmed};
 use strandline_state_api::{
-    BackendScope, Error, KeyedSnapshot, Result, SegmentStore, SnapshotPart, SnapshotWriter,
+    BackendScope, Error, KeyedSnapshot, Result, SegmentStore, SnapshotPart, SnapshotWriter, Trimming,
 };
 
 use crate::backend::MemoryOptions;
@@ -31,7 +31,7 @@ impl MemorySnapshotWriter {
     }
 
     async fn store(&mut self, store: &dyn SegmentStore, written: &mut u64) -> Result<()> {
-        let mut fold_wanted = false;
+        let (mut fold_wanted, mut trimming) = (false, Trimming::default());
         while let Some(delta) = self.pending.front() {
             let stands_alone = delta.full || self.chain.is_empty();
             let kind = if stands_alone { SegmentKind::Base } else { SegmentKind::Delta };
@@ -53,11 +53,11 @@ impl MemorySnapshotWriter {
                 self.chain.extend(parts);
             }
             fold_wanted |= delta.fold;
-            self.pending.pop_front();
+            trimming = self.pending.pop_front().map(|delta| delta.trimming).unwrap_or_default();
         }
         if self.chain.len() > self.base && (fold_wanted || self.is_long()) {
             let (range, options) = (self.scope.key_groups, &self.options.format);
-            let folded = fold(&self.chain, store, SegmentKind::Base, range, options).await?;
+            let folded = fold_trimmed(&self.chain, store, range, options, &trimming).await?;
             *written += folded.written_bytes;
             self.base = folded.parts.len();
             self.chain = folded.parts;
@@ -77,12 +77,14 @@ impl SnapshotWriter for MemorySnapshotWriter {
     type Prepared = Delta;
 
     async fn commit(&mut self, prepared: Delta, store: &dyn SegmentStore) -> Result<KeyedSnapshot> {
+        let states = prepared.described.clone();
         self.pending.push_back(prepared);
         let mut written_bytes = 0;
         let stored = self.store(store, &mut written_bytes).await;
         stored.map_err(|e: Error| {
             e.with("operator", &self.scope.operator).with("subtask", self.scope.subtask)
         })?;
-        Ok(KeyedSnapshot { parts: self.chain.clone(), written_bytes })
+        let states = if self.chain.is_empty() { Vec::new() } else { states };
+        Ok(KeyedSnapshot { parts: self.chain.clone(), written_bytes, states })
     }
 }

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use strandline_state_api::format::StateMeta;
 use strandline_state_api::{
-    BackendScope, CheckpointId, Error, ErrorKind, FiredTimer, KeyHash, Keyed, KeyedBackend, ListDescriptor,
-    ListState, MapDescriptor, MapState, Result, StateKey, TimerDescriptor, TimerService, ValueDescriptor,
-    ValueState,
+    BackendScope, CheckpointId, Error, ErrorKind, FiredTimer, KeyGroupRange, KeyHash, Keyed, KeyedBackend,
+    ListDescriptor, ListState, MapDescriptor, MapState, Result, StateHandle, StateKey, StateSchema,
+    StateTime, TimerDescriptor, TimerService, ValueDescriptor, ValueState,
 };
 
 use crate::database::{Database, Environment};
@@ -39,6 +39,7 @@ pub struct RocksBackend<K> {
     pub(crate) restored: Option<Uploaded>,
     pub(crate) used: bool,
     pub(crate) writer_taken: bool,
+    pub(crate) clock: StateTime,
     key: PhantomData<fn() -> K>,
 }
 
@@ -57,6 +58,7 @@ impl<K: StateKey> RocksBackend<K> {
             restored: None,
             used: false,
             writer_taken: false,
+            clock: StateTime::UNKNOWN,
             key: PhantomData,
         }
     }
@@ -69,16 +71,16 @@ impl<K: StateKey> RocksBackend<K> {
     /// Registers a state that `make` makes with a number for its keys, or gives the index of the one that has its name.
     fn register<S: AnyState>(&mut self, make: impl FnOnce(&BackendScope, u16) -> S) -> Result<u32> {
         let made = make(&self.scope, self.free_id()?);
-        let meta = &made.place().meta;
+        let meta = made.place().meta();
         if meta.name.is_empty() {
             return Err(Error::invalid("a state needs a name").with("operator", &self.scope.operator));
         }
-        if let Some(index) = self.states.iter().position(|state| state.place().meta.name == meta.name) {
+        if let Some(index) = self.states.iter().position(|state| state.place().meta().name == meta.name) {
             let known = &*self.states[index];
-            if known.place().meta == *meta && (known as &dyn Any).is::<S>() {
+            if known.place().schema == made.place().schema && (known as &dyn Any).is::<S>() {
                 return Ok(index as u32);
             }
-            return Err(self.refusal(&known.place().meta, meta));
+            return Err(self.refusal(known.place().meta(), meta));
         }
         if self.unclaimed.iter().any(|stored| stored.meta.name == meta.name) {
             let message =
@@ -89,7 +91,19 @@ impl<K: StateKey> RocksBackend<K> {
         }
         self.names.push(meta.name.clone());
         self.states.push(Box::new(made));
+        self.publish_expiries();
         Ok(self.states.len() as u32 - 1)
+    }
+
+    /// Tells the database which values expire, and when.
+    pub(crate) fn publish_expiries(&self) {
+        self.store.database().expiries.change(|expiries| {
+            for state in &self.states {
+                if let Some(ttl) = state.ttl() {
+                    expiries.insert(state.place().id, ttl, state.place().meta().kind);
+                }
+            }
+        });
     }
 
     /// The lowest number that no state has.
@@ -179,6 +193,50 @@ impl<K: StateKey> KeyedBackend for RocksBackend<K> {
     fn register_timers<N: StateKey>(&mut self, descriptor: &TimerDescriptor<N>) -> Result<TimerService<N>> {
         self.register(|scope, id| Timers::<K, N>::new(descriptor, id, scope.key_groups))
             .map(TimerService::from_index)
+    }
+
+    fn schemas(&self) -> Vec<StateSchema> {
+        self.states.iter().map(|state| state.place().schema.clone()).collect()
+    }
+
+    #[inline]
+    fn clock(&mut self) -> &mut StateTime {
+        &mut self.clock
+    }
+
+    fn value_get_if<V: Send + 'static, N: StateKey>(
+        &mut self,
+        state: ValueState<V, N>,
+        key: Keyed<'_, K>,
+        namespace: &N,
+        keep: impl FnOnce(&V) -> bool,
+    ) -> Result<Option<&V>> {
+        self.with(state.index(), |state: &mut Value<K, N, V>, store| {
+            state.get_if(store, key, namespace, keep)
+        })
+    }
+
+    fn value_merge<V: Send + 'static, N: StateKey>(
+        &mut self,
+        state: ValueState<V, N>,
+        key: Keyed<'_, K>,
+        namespace: &N,
+        value: V,
+        combine: impl FnOnce(&mut V, V),
+    ) -> Result<()> {
+        self.check(key)?;
+        self.with(state.index(), |state: &mut Value<K, N, V>, store| {
+            state.merge(store, key, namespace, value, combine)
+        })
+    }
+
+    fn value_take<V: Send + 'static, N: StateKey>(
+        &mut self,
+        state: ValueState<V, N>,
+        key: Keyed<'_, K>,
+        namespace: &N,
+    ) -> Result<Option<V>> {
+        self.with(state.index(), |state: &mut Value<K, N, V>, store| state.take(store, key, namespace))
     }
 
     fn value_get<V: Send + 'static, N: StateKey>(
@@ -281,6 +339,15 @@ impl<K: StateKey> KeyedBackend for RocksBackend<K> {
         })
     }
 
+    fn list_take<T: Send + 'static, N: StateKey>(
+        &mut self,
+        state: ListState<T, N>,
+        key: Keyed<'_, K>,
+        namespace: &N,
+    ) -> Result<Vec<T>> {
+        self.with(state.index(), |state: &mut List<K, N, T>, store| state.take(store, key, namespace))
+    }
+
     fn list_clear<T: Send + 'static, N: StateKey>(
         &mut self,
         state: ListState<T, N>,
@@ -313,6 +380,18 @@ impl<K: StateKey> KeyedBackend for RocksBackend<K> {
         self.check(key)?;
         self.with(state.index(), |state: &mut Map<K, N, MK, V>, store| {
             state.put(store, key, namespace, &map_key, &value)
+        })
+    }
+
+    fn map_take<MK: StateKey, V: Send + 'static, N: StateKey>(
+        &mut self,
+        state: MapState<MK, V, N>,
+        key: Keyed<'_, K>,
+        namespace: &N,
+        map_key: &MK,
+    ) -> Result<Option<V>> {
+        self.with(state.index(), |state: &mut Map<K, N, MK, V>, store| {
+            state.take(store, key, namespace, map_key)
         })
     }
 
@@ -416,6 +495,39 @@ impl<K: StateKey> KeyedBackend for RocksBackend<K> {
 
     fn timer_next<N: StateKey>(&mut self, service: TimerService<N>) -> Result<Option<i64>> {
         self.with(service.index(), |timers: &mut Timers<K, N>, store| timers.next(store))
+    }
+
+    fn timer_for_each<N: StateKey>(
+        &mut self,
+        service: TimerService<N>,
+        visit: impl FnMut(&FiredTimer<K, N>) -> Result<()>,
+    ) -> Result<()> {
+        self.with(service.index(), |timers: &mut Timers<K, N>, store| timers.for_each(store, visit))
+    }
+
+    fn for_each_key<S: StateHandle>(
+        &mut self,
+        state: S,
+        key_groups: KeyGroupRange,
+        mut visit: impl FnMut(Keyed<'_, K>, &S::Namespace) -> Result<()>,
+    ) -> Result<()> {
+        let key_groups = key_groups.intersect(self.scope.key_groups);
+        let Self { states, store, .. } = self;
+        let table = states.get_mut(state.position()).ok_or_else(foreign_handle)?;
+        table.for_each_key(store, key_groups, &mut |hash, key, namespace| {
+            let key = key.downcast_ref().ok_or_else(foreign_handle)?;
+            let namespace = namespace.downcast_ref().ok_or_else(foreign_handle)?;
+            visit(Keyed::with_hash(key, hash), namespace)
+        })
+    }
+
+    fn clean_up(&mut self, records: usize) -> Result<u64> {
+        let Self { states, store, clock, .. } = self;
+        let mut removed = 0;
+        for state in states {
+            removed += state.clean_up(store, records, clock)?;
+        }
+        Ok(removed)
     }
 
     /// An estimate: RocksDB counts keys by adding up what its files say.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use strandline_state_api::{CheckpointId, Error, ErrorKind, Result, SnapshotKind};
+use strandline_state_api::{CheckpointId, Error, ErrorKind, Result, SnapshotKind, Trimming};
 
 use crate::database::Database;
 use crate::directory::StoredState;
@@ -70,6 +70,8 @@ pub struct PreparedCut {
     pub(crate) kind: SnapshotKind,
     /// The states at the barrier, by name.
     pub(crate) states: Vec<StoredState>,
+    /// What a full snapshot leaves out.
+    pub(crate) trimming: Trimming,
 }
 
 impl Drop for PreparedCut {

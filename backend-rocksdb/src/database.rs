@@ -13,6 +13,7 @@ use rocksdb::{
 };
 use strandline_state_api::{Error, ErrorKind, Result};
 
+use crate::expiry::Shared;
 use crate::home::{Instance, remove};
 use crate::memory::Memory;
 use crate::{RocksOptions, Tune};
@@ -83,19 +84,23 @@ pub(crate) struct Database {
     options: Options,
     write: WriteOptions,
     pub(crate) instance: Arc<Instance>,
+    /// What its compactions leave out.
+    pub(crate) expiries: Shared,
     cuts: AtomicU64,
 }
 
 impl Database {
     /// Opens the database at `path`, which is made if it is not there.
     pub(crate) fn open(environment: &Environment, instance: Arc<Instance>, path: PathBuf) -> Result<Self> {
-        let options = environment.rocks_options();
+        let mut options = environment.rocks_options();
+        let expiries = Shared::default();
+        options.set_compaction_filter_factory(expiries.clone());
         let db = DB::open(&options, &path)
             .map_err(|e| failed("the local database cannot be opened", &path, &e))?;
         let mut write = WriteOptions::default();
         write.disable_wal(true);
         let path = Files(path);
-        Ok(Self { db, path, options, write, instance, cuts: AtomicU64::new(0) })
+        Ok(Self { db, path, options, write, instance, expiries, cuts: AtomicU64::new(0) })
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -4,6 +4,7 @@ mod backend;
 mod cut;
 mod database;
 mod directory;
+mod expiry;
 mod factory;
 mod home;
 mod layout;

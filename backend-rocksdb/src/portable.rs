@@ -2,7 +2,7 @@
 
 use strandline_state_api::format::{EntryRef, Op, SegmentKind, SegmentWriter, StateMeta};
 use strandline_state_api::{
-    BackendScope, Error, KeyGroup, KeyedSnapshot, Result, SegmentStore, SnapshotPart,
+    BackendScope, Error, KeyGroup, KeyedSnapshot, Result, SegmentStore, SnapshotPart, Trimmed, Trimming,
 };
 
 use crate::cut::PreparedCut;
@@ -18,7 +18,7 @@ pub(crate) async fn write_portable(
     store: &dyn SegmentStore,
 ) -> Result<KeyedSnapshot> {
     let database = ReadOnly::open(environment, prepared.cut.path())?;
-    let mut output = Output::new(&prepared.states, environment);
+    let mut output = Output::new(prepared, environment);
     let (from, to) = bounds(scope.key_groups);
     // The walk stays on this side of every wait, so that the future can move between threads.
     let mut next = from.to_vec();
@@ -29,7 +29,10 @@ pub(crate) async fn write_portable(
         }
         match resume {
             Some(resume) => next = resume,
-            None => return Ok(output.snapshot),
+            None => {
+                let states = prepared.states.iter().map(|stored| stored.meta.clone()).collect();
+                return Ok(KeyedSnapshot { states, ..output.snapshot });
+            }
         }
     }
 }
@@ -47,6 +50,7 @@ struct Output<'a> {
     /// From numbers in keys to indexes by name.
     index: Vec<Option<u16>>,
     environment: &'a Environment,
+    trimming: &'a Trimming,
     writer: Option<SegmentWriter>,
     snapshot: KeyedSnapshot,
 }
@@ -55,12 +59,13 @@ struct Output<'a> {
 type Finished = strandline_state_api::format::FinishedSegment;
 
 impl<'a> Output<'a> {
-    fn new(states: &'a [StoredState], environment: &'a Environment) -> Self {
+    fn new(prepared: &'a PreparedCut, environment: &'a Environment) -> Self {
+        let (states, trimming) = (&prepared.states[..], &prepared.trimming);
         let mut index = vec![None; states.iter().map(|state| usize::from(state.id) + 1).max().unwrap_or(0)];
         for (position, state) in (0..).zip(states) {
             index[usize::from(state.id)] = Some(position);
         }
-        Self { states, index, environment, writer: None, snapshot: KeyedSnapshot::default() }
+        Self { states, index, environment, trimming, writer: None, snapshot: KeyedSnapshot::default() }
     }
 
     /// Reads on from `from` until a segment is full or all is read; the answer is the segment, and where to go on.
@@ -73,7 +78,7 @@ impl<'a> Output<'a> {
         let mut entries = database.iterate(from, Some(to));
         entries.first()?;
         let mut group: Option<KeyGroup> = None;
-        let mut waiting: Vec<Waiting> = Vec::new();
+        let (mut waiting, mut part): (Vec<Waiting>, _) = (Vec::new(), Vec::new());
         while let Some((address, value)) = entries.entry() {
             let (of, state) = prefix(address)?;
             if group != Some(of) {
@@ -88,7 +93,11 @@ impl<'a> Output<'a> {
             let state = self.index.get(usize::from(state)).copied().flatten();
             let state =
                 state.ok_or_else(|| Error::corrupt("the local database has an entry of an unknown state"))?;
-            waiting.push(Waiting { state, address: address.to_vec(), value: value.to_vec() });
+            let trimmed = self.trimming.trim(&self.states[usize::from(state)].meta, value, &mut part);
+            let value = if trimmed == Trimmed::Part { &part } else { value };
+            if trimmed != Trimmed::Gone {
+                waiting.push(Waiting { state, address: address.to_vec(), value: value.to_vec() });
+            }
             entries.step()?;
         }
         self.write(group, &mut waiting)?;

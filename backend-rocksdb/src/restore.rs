@@ -5,6 +5,7 @@
 //! snapshots and from portable ones, is written to table files in one ordered pass and ingested. No entry goes through a memtable.
 //! (Flink: `RocksDBIncrementalRestoreOperation`.)
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use crate::database::Database;
 use crate::directory::{Directory, StoredState};
 use crate::layout::bounds;
 use crate::store::Store;
+use crate::store::scan::to_state;
 use crate::writer::Uploaded;
 use crate::{NATIVE_FORMAT, RocksBackend};
 
@@ -27,6 +29,9 @@ mod fetch;
 
 use bulk::{Bulk, Target};
 use fetch::{fetch, read_directory};
+
+/// Bytes of migrated values that are written at once.
+const MIGRATION_BATCH: usize = 1 << 20;
 
 /// A snapshot, as far as this subtask takes part in it.
 enum Source {
@@ -63,37 +68,53 @@ impl<K: StateKey> RocksBackend<K> {
             Source::Native { key_groups, .. } => key_groups.len(),
             Source::Portable(_) => 0,
         };
-        let base =
-            (0..sources.len()).filter(|i| groups(&sources[*i]) > 0).max_by_key(|i| groups(&sources[*i]));
-        if let Some(base) = base
-            && let Source::Native { directory, key_groups, bytes } = sources.swap_remove(base)
-        {
-            self.adopt(&directory.states, true)?;
-            self.open_base(&directory, key_groups, store).await?;
-            restored.bytes += bytes;
-        }
+        // The largest native one first, as the base; portable ones last, as what is native migrates in place.
+        sources.sort_by_key(|source| Reverse(groups(source)));
+        let mut migrating: Option<Vec<usize>> = None;
+        let mut portable = Vec::new();
         for (number, source) in sources.into_iter().enumerate() {
-            match source {
-                Source::Portable(parts) => {
-                    restored.bytes += parts.iter().map(|part| part.segment.len).sum::<u64>();
-                    self.load_portable(&parts, store).await?;
-                }
+            let (directory, key_groups) = match source {
                 Source::Native { directory, key_groups, bytes } => {
                     restored.bytes += bytes;
-                    self.load_native(number, &directory, key_groups, store).await?;
+                    (directory, key_groups)
                 }
+                Source::Portable(parts) => {
+                    portable.push(parts);
+                    continue;
+                }
+            };
+            let is_base = number == 0 && !key_groups.is_empty();
+            let adopted = self.adopt(&directory.states, is_base)?;
+            if migrating.replace(adopted.clone()).is_some_and(|before| before != adopted) {
+                let message = "the snapshots of two subtasks have a state in different versions; restore an older checkpoint";
+                return Err(Error::new(ErrorKind::Incompatible, message));
+            }
+            if is_base {
+                self.open_base(&directory, key_groups, store).await?;
+            } else {
+                self.load_native(number, &directory, key_groups, store).await?;
             }
         }
+        self.migrate_in_place(&migrating.unwrap_or_default())?;
+        for parts in portable {
+            restored.bytes += parts.iter().map(|part| part.segment.len).sum::<u64>();
+            self.load_portable(&parts, store).await?;
+        }
+        self.publish_expiries();
         restored.entries = self.store.database().property("rocksdb.estimate-num-keys");
         restored.unclaimed = self.unclaimed.iter().map(|stored| stored.meta.name.clone()).collect();
         Ok(restored)
     }
 
-    /// Makes the states of a snapshot known. Those of the base decide what keys look like.
-    fn adopt(&mut self, stored: &[StoredState], base: bool) -> Result<()> {
+    /// Makes the states of a snapshot known; says which of the registered ones have to migrate. Those of the base decide what
+    /// keys look like.
+    fn adopt(&mut self, stored: &[StoredState], base: bool) -> Result<Vec<usize>> {
+        let mut migrating = Vec::new();
         for StoredState { meta, .. } in stored {
-            if let Some(state) = self.states.iter().find(|state| state.place().meta.name == meta.name) {
-                meta.check_readable_as(&state.place().meta)?;
+            if let Some(index) = self.claimant(&meta.name)
+                && self.states[index].accept(meta)?
+            {
+                migrating.push(index);
             }
         }
         if base {
@@ -102,7 +123,7 @@ impl<K: StateKey> RocksBackend<K> {
             let mut free = (0..=u16::MAX).filter(|id| !taken.contains(id));
             for state in &mut self.states {
                 let place = state.place();
-                let known = stored.iter().find(|stored| stored.meta.name == place.meta.name);
+                let known = stored.iter().find(|stored| place.schema.is_called(&stored.meta.name));
                 let (id, layout) = match known {
                     Some(known) => (Some(known.id), known.layout),
                     None => (free.next(), place.layout),
@@ -111,22 +132,26 @@ impl<K: StateKey> RocksBackend<K> {
             }
         }
         for stored in stored {
-            let registered = self.states.iter().any(|state| state.place().meta.name == stored.meta.name);
+            let registered = self.claimant(&stored.meta.name).is_some();
             let known = self.unclaimed.iter().any(|unclaimed| unclaimed.meta.name == stored.meta.name);
             if !registered && !known {
                 let id = if base { stored.id } else { self.free_id()? };
                 self.unclaimed.push(StoredState { id, ..stored.clone() });
             }
         }
-        Ok(())
+        Ok(migrating)
+    }
+
+    /// The registered state that takes what is stored under a name.
+    fn claimant(&self, name: &str) -> Option<usize> {
+        self.states.iter().position(|state| state.place().schema.is_called(name))
     }
 
     /// Where entries of these states go.
     fn targets<'a>(&self, stored: impl IntoIterator<Item = &'a str>) -> Result<Vec<Target>> {
         let mut targets = Vec::new();
         for name in stored {
-            let registered =
-                self.states.iter().map(|state| state.place()).find(|place| place.meta.name == *name);
+            let registered = self.claimant(name).map(|index| self.states[index].place());
             let unclaimed = self.unclaimed.iter().find(|unclaimed| unclaimed.meta.name == *name);
             let target = registered
                 .map(|place| Target { id: place.id, layout: place.layout })
@@ -174,11 +199,50 @@ impl<K: StateKey> RocksBackend<K> {
         });
         self.adopt(&unknown.collect::<Vec<_>>(), false)?;
         let targets = self.targets(merge.states().iter().map(|meta| meta.name.as_str()))?;
+        let migrating: Vec<Option<usize>> =
+            merge.states().iter().map(|meta| self.claimant(&meta.name)).collect();
         let mut bulk = Bulk::new(&self.environment, self.store.database(), &targets);
+        let mut value = Vec::new();
         while let Some(entry) = merge.next().await? {
-            bulk.push(entry.state, entry.group, [entry.key, entry.namespace, entry.sub], entry.value)?;
+            let at = [entry.key, entry.namespace, entry.sub];
+            match migrating.get(usize::from(entry.state)).copied().flatten() {
+                None => bulk.push(entry.state, entry.group, at, entry.value)?,
+                Some(index) => {
+                    let state = &self.states[index];
+                    let migrated = state.migrate(entry.value, &mut value);
+                    migrated.map_err(|e| e.with("state", &state.place().meta().name))?;
+                    bulk.push(entry.state, entry.group, at, &value)?;
+                }
+            }
         }
         bulk.finish()
+    }
+
+    /// Rewrites the values that came in files of an older form.
+    fn migrate_in_place(&self, migrating: &[usize]) -> Result<()> {
+        for index in migrating {
+            let state = &self.states[*index];
+            let (place, mut value) = (state.place(), Vec::new());
+            let database = Arc::clone(self.store.database());
+            let mut batch = rocksdb::WriteBatch::default();
+            let (from, to) = bounds(self.scope.key_groups);
+            let mut entries = database.iterate(&from, Some(&to));
+            let mut target = Vec::new();
+            entries.first()?;
+            to_state(&mut entries, place.id, &mut target)?;
+            while let Some((address, old)) = entries.entry() {
+                state.migrate(old, &mut value).map_err(|e| e.with("state", &place.meta().name))?;
+                batch.put(address, &value);
+                if batch.size_in_bytes() > MIGRATION_BATCH {
+                    database.write(&batch)?;
+                    batch.clear();
+                }
+                entries.step()?;
+                to_state(&mut entries, place.id, &mut target)?;
+            }
+            database.write(&batch)?;
+        }
+        Ok(())
     }
 
     async fn load_native(
@@ -188,7 +252,6 @@ impl<K: StateKey> RocksBackend<K> {
         key_groups: KeyGroupRange,
         store: &dyn SegmentStore,
     ) -> Result<()> {
-        self.adopt(&directory.states, false)?;
         let targets = self.targets(directory.states.iter().map(|state| state.meta.name.as_str()))?;
         let instance = Arc::clone(&self.store.database().instance);
         let path = instance.path(format_args!("db-source-{number}"));

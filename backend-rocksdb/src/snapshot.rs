@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use strandline_state_api::{CheckpointId, Error, Progress, Result, SnapshotKind, SnapshotSource, StateKey};
+use strandline_state_api::{
+    CheckpointId, Error, Progress, Result, SnapshotKind, SnapshotSource, StateKey, Trimming,
+};
 
 use crate::RocksBackend;
 use crate::cut::{Cut, PreparedCut};
@@ -16,9 +18,24 @@ pub(crate) struct UnderWay {
     kind: SnapshotKind,
     cut: Arc<Cut>,
     states: Vec<StoredState>,
+    /// What a full snapshot leaves out.
+    trimming: Trimming,
 }
 
 impl<K: StateKey> RocksBackend<K> {
+    /// What a snapshot of this barrier leaves out.
+    fn trimming(&self, kind: SnapshotKind) -> Trimming {
+        let mut trimming = Trimming::at(self.clock);
+        if kind == SnapshotKind::Full {
+            for state in &self.states {
+                if let Some(ttl) = state.ttl() {
+                    trimming.add(&state.place().meta().name, ttl);
+                }
+            }
+        }
+        trimming
+    }
+
     /// All states, registered or not, by name.
     fn stored_states(&self) -> Vec<StoredState> {
         let registered = self.states.iter().map(|state| state.place().stored());
@@ -41,8 +58,14 @@ impl<K: StateKey> SnapshotSource for RocksBackend<K> {
         }
         self.used = true;
         self.newest = Some(checkpoint);
+        let shared = &self.store.database().expiries;
+        let trimming = self.trimming(kind);
+        if !self.store.waits_for_a_copy() {
+            // Every older cut is copied, and this one knows nothing older than now.
+            shared.tell(&self.clock, self.clock.watermark);
+        }
         let (cut, states) = (self.store.cut(checkpoint), self.stored_states());
-        self.under_way.push_back(UnderWay { checkpoint, kind, cut, states });
+        self.under_way.push_back(UnderWay { checkpoint, kind, cut, states, trimming });
         Ok(())
     }
 
@@ -58,10 +81,10 @@ impl<K: StateKey> SnapshotSource for RocksBackend<K> {
                 return Err(error.with("operator", &self.scope.operator).with("checkpoint", checkpoint));
             }
         }
-        let Some(UnderWay { checkpoint, kind, cut, states }) = self.under_way.pop_front() else {
+        let Some(UnderWay { checkpoint, kind, cut, states, trimming }) = self.under_way.pop_front() else {
             return Ok(Progress::Idle);
         };
-        Ok(Progress::Ready(checkpoint, PreparedCut { cut, checkpoint, kind, states }))
+        Ok(Progress::Ready(checkpoint, PreparedCut { cut, checkpoint, kind, states, trimming }))
     }
 
     fn take_writer(&mut self) -> Result<RocksSnapshotWriter> {

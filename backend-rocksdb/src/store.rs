@@ -84,6 +84,11 @@ impl Store {
         self.changed.len()
     }
 
+    /// Whether there is a cut whose copy has not been made.
+    pub(crate) fn waits_for_a_copy(&self) -> bool {
+        self.open.iter().any(|open| !open.cut.is_over())
+    }
+
     /// Bytes that the table takes.
     pub(crate) fn table_bytes(&self) -> usize {
         self.overlay.bytes()

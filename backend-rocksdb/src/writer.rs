@@ -107,7 +107,8 @@ impl RocksSnapshotWriter {
         self.keep_copies(&prepared.cut.database().instance, &files);
         let kept: HashSet<&String> = files.iter().map(|file| &file.name).collect();
         self.uploaded.retain(|name, _| kept.contains(name));
-        Ok(KeyedSnapshot { parts: directory.parts(stored), written_bytes })
+        let states = directory.states.iter().map(|stored| stored.meta.clone()).collect();
+        Ok(KeyedSnapshot { parts: directory.parts(stored), written_bytes, states })
     }
 
     /// Stores the files that are not stored, small ones together; the answer is the bytes. What was stored before an error stays known.

@@ -82,7 +82,8 @@ impl Commits {
             let key_groups = KeyGroupRange::of_subtask(subtask, SUBTASKS);
             let part = SnapshotPart::portable(segment.clone(), key_groups);
             let mut snapshot = SubtaskSnapshot::new(subtask, key_groups);
-            snapshot.keyed = KeyedSnapshot { parts: vec![part; 3], written_bytes: segment.len };
+            snapshot.keyed =
+                KeyedSnapshot { parts: vec![part; 3], written_bytes: segment.len, states: Vec::new() };
             snapshot
         });
         let id = OperatorId::new("count")?;

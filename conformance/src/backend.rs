@@ -2,8 +2,12 @@
 
 pub mod compatibility;
 pub mod cuts;
+pub mod evolution;
+pub mod expiry;
 pub mod faults;
+pub mod folding;
 pub mod increments;
+pub mod keys;
 pub mod lists;
 pub mod maps;
 pub mod model;

@@ -128,6 +128,29 @@ macro_rules! __backend_cases {
                 a_timer_that_fired_can_be_set_again
                 timers_set_while_others_fire
                 services_and_namespaces_stay_apart
+                for_each_visits_every_timer
+            }
+            folding {
+                values_are_folded_as_they_come
+                namespaces_merge
+                folds_survive_a_restore
+            }
+            keys {
+                every_kind_tells_its_keys
+                key_groups_bound_the_walk
+                a_function_applied_to_all_keys
+            }
+            expiry {
+                the_instant_of_expiry
+                every_kind_expires
+                reading_refreshes_where_it_should
+                what_is_shown_until_it_is_cleaned_up
+                event_time_goes_by_the_watermark
+                merging_leaves_out_what_has_expired
+                clean_up_by_records
+                full_snapshots_leave_out_what_has_expired
+                a_snapshot_has_what_lived_at_its_barrier
+                a_duration_of_nothing_is_refused
             }
             cuts {
                 an_empty_backend
@@ -178,6 +201,17 @@ macro_rules! __backend_cases {
                 another_type_of_key_is_refused
                 a_restored_state_is_registered_before_and_not_after
                 unclaimed_state_is_kept_and_written_again
+            }
+            evolution {
+                every_older_version_is_migrated
+                a_migration_is_done_once
+                a_migration_that_fails_names_the_state
+                a_time_to_live_comes_and_goes
+                a_state_is_renamed
+                what_nobody_claims_survives_a_migration
+                a_self_describing_type_grows
+                another_form_of_a_type_is_refused
+                versions_must_rise
             }
             model {
                 random_programs

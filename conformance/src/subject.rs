@@ -23,12 +23,22 @@ pub struct Capabilities {
     pub several_in_flight: bool,
     /// [`entries`](strandline_state_api::KeyedBackend::entries) is exact, and not only an estimate.
     pub counts_entries: bool,
+    /// [`clean_up`](strandline_state_api::KeyedBackend::clean_up) removes what has expired, at the latest after a snapshot.
+    pub cleans_up: bool,
+    /// A full snapshot leaves out what had expired at its barrier, where the state asks for it.
+    pub filters_full_snapshots: bool,
 }
 
 impl Capabilities {
     /// Everything, which is the default.
-    pub const ALL: Self =
-        Self { incremental: true, portable_increments: true, several_in_flight: true, counts_entries: true };
+    pub const ALL: Self = Self {
+        incremental: true,
+        portable_increments: true,
+        several_in_flight: true,
+        counts_entries: true,
+        cleans_up: true,
+        filters_full_snapshots: true,
+    };
 }
 
 impl Default for Capabilities {

@@ -8,7 +8,7 @@ mod states;
 pub(crate) use contents::Contents;
 pub(crate) use live::{Prepared, Taken, World, check_restored};
 pub(crate) use op::Op;
-pub(crate) use states::{States, total};
+pub(crate) use states::{Mean, States, total};
 
 use std::fmt;
 

@@ -20,7 +20,7 @@ mod suite {
 }
 
 /// Each flaw, with cases that must notice it.
-const FLAWS: [(Flaw, &[&str]); 11] = [
+const FLAWS: [(Flaw, &[&str]); 15] = [
     (Flaw::ValueStays, &["values::put_get_clear", "increments::tombstones_survive"]),
     (Flaw::MapEntryStays, &["maps::clear_empties_one_map_only", "increments::a_cleared_map_is_filled_again"]),
     (
@@ -41,6 +41,10 @@ const FLAWS: [(Flaw, &[&str]); 11] = [
         Flaw::FirstSnapshotOnly,
         &["rescales::up_and_down", "rescales::a_full_snapshot_after_a_rescale_stands_alone"],
     ),
+    (Flaw::ClockStands, &["expiry::the_instant_of_expiry", "expiry::event_time_goes_by_the_watermark"]),
+    (Flaw::MergeReplaces, &["folding::values_are_folded_as_they_come", "folding::namespaces_merge"]),
+    (Flaw::TakeLosesLast, &["folding::namespaces_merge", "expiry::merging_leaves_out_what_has_expired"]),
+    (Flaw::KeysTwice, &["keys::every_kind_tells_its_keys", "keys::a_function_applied_to_all_keys"]),
 ];
 
 /// Whether a case panics.

@@ -5,9 +5,9 @@ use std::ops::{Bound, RangeBounds};
 use async_trait::async_trait;
 
 use crate::{
-    KeyGroupRange, KeyHash, Keyed, KeyedSnapshot, ListDescriptor, ListState, MapDescriptor, MapState,
-    OperatorId, Result, SegmentStore, SnapshotSource, StateKey, TimerDescriptor, TimerService,
-    ValueDescriptor, ValueState,
+    KeyGroupRange, KeyHash, KeyScope, Keyed, KeyedSnapshot, ListDescriptor, ListState, MapDescriptor,
+    MapState, OperatorId, Result, SegmentStore, SnapshotSource, StateDescriptor, StateHandle, StateKey,
+    StateSchema, StateTime, TimerDescriptor, TimerService, ValueDescriptor, ValueState,
 };
 
 /// Keyed state of one subtask of one operator (Flink: `KeyedStateBackend`).
@@ -57,6 +57,23 @@ pub trait KeyedBackend: Send {
     /// As there.
     fn register_timers<N: StateKey>(&mut self, descriptor: &TimerDescriptor<N>) -> Result<TimerService<N>>;
 
+    /// Registers a state of any kind; the handle is that of its kind.
+    ///
+    /// # Errors
+    /// Those of [`register_value`](Self::register_value).
+    fn register<D: StateDescriptor>(&mut self, descriptor: &D) -> Result<D::State>
+    where
+        Self: Sized,
+    {
+        descriptor.register(self)
+    }
+
+    /// What is registered, in that order.
+    fn schemas(&self) -> Vec<StateSchema>;
+
+    /// What time it is: set by whoever drives the backend, read where state has a time-to-live.
+    fn clock(&mut self) -> &mut StateTime;
+
     /// The value of (key, namespace), if there is one.
     fn value_get<V: Send + 'static, N: StateKey>(
         &mut self,
@@ -64,6 +81,21 @@ pub trait KeyedBackend: Send {
         key: Keyed<'_, Self::Key>,
         namespace: &N,
     ) -> Result<Option<&V>>;
+
+    /// The value of (key, namespace) if `keep` says so; otherwise it is removed.
+    fn value_get_if<V: Send + 'static, N: StateKey>(
+        &mut self,
+        state: ValueState<V, N>,
+        key: Keyed<'_, Self::Key>,
+        namespace: &N,
+        keep: impl FnOnce(&V) -> bool,
+    ) -> Result<Option<&V>> {
+        match self.value_get(state, key, namespace)? {
+            Some(value) if keep(value) => self.value_get(state, key, namespace),
+            Some(_) => self.value_clear(state, key, namespace).map(|_| None),
+            None => Ok(None),
+        }
+    }
 
     /// Sets the value.
     fn value_put<V: Send + 'static, N: StateKey>(
@@ -83,6 +115,24 @@ pub trait KeyedBackend: Send {
         initial: impl FnOnce() -> V,
         change: impl FnOnce(&mut V) -> R,
     ) -> Result<R>;
+
+    /// Combines a value with the one that is there, in one access; where there is none, sets it.
+    fn value_merge<V: Send + 'static, N: StateKey>(
+        &mut self,
+        state: ValueState<V, N>,
+        key: Keyed<'_, Self::Key>,
+        namespace: &N,
+        value: V,
+        combine: impl FnOnce(&mut V, V),
+    ) -> Result<()>;
+
+    /// Removes the value and gives it.
+    fn value_take<V: Send + 'static, N: StateKey>(
+        &mut self,
+        state: ValueState<V, N>,
+        key: Keyed<'_, Self::Key>,
+        namespace: &N,
+    ) -> Result<Option<V>>;
 
     /// Removes the value; says whether there was one.
     fn value_clear<V: Send + 'static, N: StateKey>(
@@ -135,6 +185,14 @@ pub trait KeyedBackend: Send {
         elements: Vec<T>,
     ) -> Result<()>;
 
+    /// Removes all elements and gives them.
+    fn list_take<T: Send + 'static, N: StateKey>(
+        &mut self,
+        state: ListState<T, N>,
+        key: Keyed<'_, Self::Key>,
+        namespace: &N,
+    ) -> Result<Vec<T>>;
+
     /// Removes all elements; says whether there were any.
     fn list_clear<T: Send + 'static, N: StateKey>(
         &mut self,
@@ -161,6 +219,15 @@ pub trait KeyedBackend: Send {
         map_key: MK,
         value: V,
     ) -> Result<()>;
+
+    /// Removes one map entry and gives its value.
+    fn map_take<MK: StateKey, V: Send + 'static, N: StateKey>(
+        &mut self,
+        state: MapState<MK, V, N>,
+        key: Keyed<'_, Self::Key>,
+        namespace: &N,
+        map_key: &MK,
+    ) -> Result<Option<V>>;
 
     /// Removes one map entry; says whether there was one.
     fn map_remove<MK: StateKey, V: Send + 'static, N: StateKey>(
@@ -263,6 +330,59 @@ pub trait KeyedBackend: Send {
 
     /// A time that no timer stands before: that of the earliest timer, if there is one.
     fn timer_next<N: StateKey>(&mut self, service: TimerService<N>) -> Result<Option<i64>>;
+
+    /// Visits every timer of this subtask, in no promised order; stops at the first error.
+    fn timer_for_each<N: StateKey>(
+        &mut self,
+        service: TimerService<N>,
+        visit: impl FnMut(&FiredTimer<Self::Key, N>) -> Result<()>,
+    ) -> Result<()>;
+
+    /// Visits every key and namespace with state of this handle whose key group lies in `key_groups`, each once, in no
+    /// promised order; stops at the first error. Timers are no such state.
+    fn for_each_key<S: StateHandle>(
+        &mut self,
+        state: S,
+        key_groups: KeyGroupRange,
+        visit: impl FnMut(Keyed<'_, Self::Key>, &S::Namespace) -> Result<()>,
+    ) -> Result<()>;
+
+    /// Calls `apply` with every key that has state of this handle in `namespace` (Flink: `applyToAllKeys`). It may change
+    /// any state of that key. Keys that come into being meanwhile may be visited or not; stops at the first error.
+    ///
+    /// Takes memory for the keys of one part of the key groups at a time, not for all.
+    fn apply_to_all_keys<S: StateHandle>(
+        &mut self,
+        state: S,
+        namespace: &S::Namespace,
+        mut apply: impl FnMut(&mut KeyScope<'_, Self>) -> Result<()>,
+    ) -> Result<()>
+    where
+        Self: Sized,
+    {
+        // About as many keys a part as fit a cache; a small state is walked once.
+        let parts = (self.entries() / 8192).clamp(1, 256) as u32;
+        for part in 0..parts {
+            let mut keys = Vec::new();
+            self.for_each_key(state, KeyGroupRange::of_subtask(part, parts), |key, of| {
+                if of == namespace {
+                    keys.push((key.hash(), key.key().clone()));
+                }
+                Ok(())
+            })?;
+            for (hash, key) in &keys {
+                apply(&mut KeyScope::new(self, Keyed::with_hash(key, *hash)))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// After so many records: looks on at the entries of states with a time-to-live, as many for each record as their
+    /// [`Cleanup`](crate::Cleanup) says, and removes what has expired; says how many. Called every few hundred records by
+    /// whoever drives the backend.
+    fn clean_up(&mut self, _records: usize) -> Result<u64> {
+        Ok(0)
+    }
 
     /// How many entries there are (values, lists, map entries, timers), as far as the backend knows.
     fn entries(&self) -> u64;

@@ -4,6 +4,7 @@ use std::any::Any;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_reflection::{Tracer, TracerConfig};
 
 use crate::{Error, ErrorKind, Result};
 
@@ -27,12 +28,24 @@ pub trait Codec<T>: Send + Sync + 'static {
     /// # Errors
     /// [`Corrupt`](ErrorKind::Corrupt) when it is not.
     fn decode(&self, bytes: &[u8]) -> Result<T>;
+
+    /// Whether it reads what it wrote for older versions of the type: fields that came since get their default, fields that
+    /// went are skipped. Then a state may raise its schema version without a migration.
+    fn is_self_describing(&self) -> bool {
+        false
+    }
 }
 
 /// The default: numbers in fixed-width little endian, every other serde type in the Postcard wire format.
 ///
 /// Compact and fast, but not self-describing: fields are known by their position, so adding, removing or reordering
-/// them makes old bytes unreadable.
+/// them, or changing the type of one, makes old bytes unreadable. So its [`id`](Codec::id) holds a fingerprint of the type:
+/// a snapshot of another form of the type is refused, and not misread. To change the type, raise the schema version and
+/// say how the old form migrates ([`Evolution`](crate::Evolution)), or choose [`SelfDescribingCodec`] from the start.
+///
+/// The fingerprint is made of the names of types, fields and variants and of their types, as `Deserialize` asks for them (so
+/// `#[serde(rename)]` keeps it when one is renamed). Types whose
+/// `Deserialize` cannot be asked that way (those that reject default values) have none; then a schema version is all there is.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SerdeCodec;
 
@@ -73,7 +86,10 @@ impl<T: Serialize + DeserializeOwned + 'static> Codec<T> for SerdeCodec {
             };
         }
         number_name!(u8 i8 u16 i16 u32 i32 u64 i64 u128 i128 f32 f64);
-        "postcard".into()
+        match fingerprint::<T>() {
+            Some(fingerprint) => format!("postcard#{fingerprint:016x}"),
+            None => "postcard".into(),
+        }
     }
 
     #[inline]
@@ -105,6 +121,52 @@ impl<T: Serialize + DeserializeOwned + 'static> Codec<T> for SerdeCodec {
     }
 }
 
+/// Serde types in MessagePack with the names of their fields: larger and slower than [`SerdeCodec`], and able to change.
+///
+/// What serde can skip or default evolves without a migration: fields that are added (with `#[serde(default)]`), fields
+/// that are removed, fields in another order, renamed ones (with `#[serde(alias)]`), variants that are added. A field of
+/// another type does not, nor does a value that an older program reads: raise the schema version with every change, and a
+/// program of a lower version refuses the snapshot instead of dropping fields that it does not know.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SelfDescribingCodec;
+
+impl<T: Serialize + DeserializeOwned + 'static> Codec<T> for SelfDescribingCodec {
+    fn id(&self) -> String {
+        "msgpack".into()
+    }
+
+    fn encode(&self, value: &T, out: &mut Vec<u8>) -> Result<()> {
+        let mut serializer = rmp_serde::Serializer::new(out).with_struct_map();
+        value.serialize(&mut serializer).map_err(|e| {
+            let message = format!("a {} cannot be serialized", std::any::type_name::<T>());
+            Error::new(ErrorKind::User, message).caused_by(e)
+        })
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<T> {
+        let mut rest = bytes;
+        let value = T::deserialize(&mut rmp_serde::Deserializer::new(&mut rest))
+            .map_err(|e| wrong_length::<T>(bytes).caused_by(e))?;
+        if !rest.is_empty() {
+            return Err(wrong_length::<T>(bytes).with("surplus bytes", rest.len()));
+        }
+        Ok(value)
+    }
+
+    fn is_self_describing(&self) -> bool {
+        true
+    }
+}
+
+/// A hash of the form of a type; `None` when it does not show it.
+fn fingerprint<T: DeserializeOwned>() -> Option<u64> {
+    let mut tracer = Tracer::new(TracerConfig::default());
+    let (format, _) = tracer.trace_simple_type::<T>().ok()?;
+    let registry = tracer.registry().ok()?;
+    let form = postcard::to_stdvec(&(format, registry)).ok()?;
+    Some(xxhash_rust::xxh3::xxh3_64(&form))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,6 +191,43 @@ mod tests {
         assert_eq!(round_trip(&String::from("strand")), 7);
         round_trip(&(1u8, Some(vec![String::from("a")])));
         assert_eq!(Codec::<u64>::id(&SerdeCodec), "u64-le");
-        assert_eq!(Codec::<String>::id(&SerdeCodec), "postcard");
+    }
+
+    #[derive(Serialize, serde::Deserialize)]
+    struct Old {
+        cents: u32,
+        gone: Vec<Option<String>>,
+    }
+
+    #[derive(Serialize, serde::Deserialize, PartialEq, Debug)]
+    struct New {
+        #[serde(default)]
+        currency: Option<String>,
+        cents: u32,
+    }
+
+    #[test]
+    fn the_id_tells_forms_of_a_type_apart() {
+        let id = Codec::<Old>::id(&SerdeCodec);
+        assert!(id.starts_with("postcard#"), "{id}");
+        assert_eq!(id, Codec::<Old>::id(&SerdeCodec));
+        assert_ne!(id, Codec::<New>::id(&SerdeCodec));
+        assert_ne!(Codec::<(u8, u16)>::id(&SerdeCodec), Codec::<(u16, u8)>::id(&SerdeCodec));
+        assert_ne!(Codec::<Option<u8>>::id(&SerdeCodec), Codec::<Vec<u8>>::id(&SerdeCodec));
+        // Part of the format: it must not change.
+        assert_eq!(Codec::<String>::id(&SerdeCodec), "postcard#34b57fd58210115c");
+    }
+
+    #[test]
+    fn a_self_describing_codec_reads_what_older_types_wrote() {
+        let mut bytes = Vec::new();
+        SelfDescribingCodec
+            .encode(&Old { cents: 7, gone: vec![None, Some("x".into())] }, &mut bytes)
+            .unwrap();
+        let new: New = SelfDescribingCodec.decode(&bytes).unwrap();
+        assert_eq!(new, New { currency: None, cents: 7 });
+        bytes.push(0);
+        assert!(Codec::<New>::decode(&SelfDescribingCodec, &bytes).is_err(), "surplus bytes are an error");
+        assert!(Codec::<New>::decode(&SelfDescribingCodec, &bytes[..3]).is_err());
     }
 }

@@ -75,7 +75,7 @@ mod writer;
 pub use block::{Block, Entries};
 pub use cursor::SegmentCursor;
 pub use entry::{EntryRef, Op, fingerprint};
-pub use fold::{FoldOptions, Folded, fold, fold_into};
+pub use fold::{FoldOptions, Folded, fold, fold_into, fold_trimmed};
 pub use index::{BlockInfo, SegmentIndex};
 pub use layout::{FORMAT_VERSION, MAX_BLOCK_BYTES, MAX_ENTRY_BYTES, MAX_INDEX_BYTES};
 pub use memory::MemorySegments;

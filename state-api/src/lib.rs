@@ -1,31 +1,42 @@
 #![doc = include_str!("../README.md")]
 
+mod aggregate;
 mod backend;
 mod codec;
 mod descriptor;
 mod error;
+mod evolution;
+mod handle;
 mod hash;
 mod id;
 mod key;
 mod key_group;
 mod operator;
 mod operator_state;
+mod plan;
+mod schema;
 mod scope;
 mod snapshot;
+mod ttl;
 mod window;
 
 pub mod format;
 
+pub use aggregate::{
+    AggregateFunction, AggregatingDescriptor, AggregatingState, ReduceFunction, ReducingDescriptor,
+    ReducingState,
+};
 pub use backend::{
     BackendFactory, BackendScope, CheckpointedBackend, FiredTimer, KeyedBackend, RestoreSnapshot, Restored,
     encoded_range,
 };
-pub use codec::{Codec, SerdeCodec};
+pub use codec::{Codec, SelfDescribingCodec, SerdeCodec};
 pub use descriptor::{
-    ListDescriptor, ListState, MapDescriptor, MapState, TimeDomain, TimerDescriptor, TimerService,
-    ValueDescriptor, ValueState,
+    ListDescriptor, MapDescriptor, StateDescriptor, TimeDomain, TimerDescriptor, ValueDescriptor,
 };
 pub use error::{Error, ErrorKind, Result};
+pub use evolution::{Decoder, Evolution, Migration, Reading};
+pub use handle::{ListState, MapState, StateHandle, TimerService, ValueState};
 pub use hash::KeyHash;
 pub use id::{CheckpointId, OperatorId};
 pub use key::{Keyed, StateKey, push_escaped, split_escaped};
@@ -34,9 +45,16 @@ pub use operator::{Context, DueTimer, KeyedProcess, NO_TIMESTAMP, Open, Operator
 pub use operator_state::{
     OperatorListDescriptor, OperatorListState, OperatorStateEntry, OperatorStateStore, Redistribution,
 };
-pub use scope::{KeyScope, ListAccess, MapAccess, TimerAccess, ValueAccess};
+pub use plan::{Fate, JobSchema, OperatorSchema, Planned, RestorePlan, StoredOperator};
+pub use schema::{Compatibility, ReadableForm, StateSchema};
+pub use scope::{
+    AggregatingAccess, KeyScope, ListAccess, MapAccess, ReducingAccess, TimerAccess, ValueAccess,
+};
 pub use snapshot::{
     KeyedSnapshot, PartFormat, Progress, SegmentName, SegmentRef, SegmentStore, SnapshotKind, SnapshotPart,
     SnapshotSource, SnapshotWriter,
+};
+pub use ttl::{
+    Cleanup, Expiring, Expiry, Lasting, Refresh, StateTime, Timed, Trimmed, Trimming, Ttl, Visibility,
 };
 pub use window::TimeWindow;

@@ -2,8 +2,8 @@
 
 use crate::{
     FiredTimer, KeyHash, KeyScope, KeyedBackend, ListDescriptor, ListState, MapDescriptor, MapState,
-    OperatorListDescriptor, OperatorListState, OperatorStateStore, Result, StateKey, TimeDomain,
-    TimerDescriptor, TimerService, ValueDescriptor, ValueState,
+    OperatorListDescriptor, OperatorListState, OperatorStateStore, Result, StateDescriptor, StateKey,
+    TimeDomain, TimerDescriptor, TimerService, ValueDescriptor, ValueState,
 };
 
 mod driver;
@@ -169,15 +169,21 @@ struct Service<N> {
 }
 
 impl<B: KeyedBackend, N: StateKey> Open<'_, B, N> {
-    /// Registers a value state.
+    /// Registers a state of any kind, with or without a time-to-live; timers that this operator wants to see come
+    /// by [`timers`](Self::timers).
     ///
     /// # Errors
     /// Those of [`KeyedBackend::register_value`]; so for the other kinds.
+    pub fn register<D: StateDescriptor>(&mut self, descriptor: &D) -> Result<D::State> {
+        self.backend.register(descriptor)
+    }
+
+    /// Registers a value state.
     pub fn value<V: Send + 'static, M: StateKey>(
         &mut self,
         descriptor: &ValueDescriptor<V, M>,
     ) -> Result<ValueState<V, M>> {
-        self.backend.register_value(descriptor)
+        self.backend.register(descriptor)
     }
 
     /// Registers a list state.
@@ -185,7 +191,7 @@ impl<B: KeyedBackend, N: StateKey> Open<'_, B, N> {
         &mut self,
         descriptor: &ListDescriptor<T, M>,
     ) -> Result<ListState<T, M>> {
-        self.backend.register_list(descriptor)
+        self.backend.register(descriptor)
     }
 
     /// Registers a map state.
@@ -193,7 +199,7 @@ impl<B: KeyedBackend, N: StateKey> Open<'_, B, N> {
         &mut self,
         descriptor: &MapDescriptor<MK, V, M>,
     ) -> Result<MapState<MK, V, M>> {
-        self.backend.register_map(descriptor)
+        self.backend.register(descriptor)
     }
 
     /// Registers a timer service; its timers come to [`Operator::on_timer`].

@@ -1,10 +1,23 @@
 //! A backend as seen from one key: what code that works on state mostly uses.
 
-use std::ops::RangeBounds;
+mod folding;
+mod list;
+mod map;
+mod value;
 
-use crate::{Keyed, KeyedBackend, ListState, MapState, Result, StateKey, TimerService, ValueState};
+pub use folding::{AggregatingAccess, ReducingAccess};
+pub use list::ListAccess;
+pub use map::MapAccess;
+pub use value::ValueAccess;
+
+use crate::{
+    AggregateFunction, AggregatingState, Keyed, KeyedBackend, ListState, MapState, ReduceFunction,
+    ReducingState, Result, StateKey, TimerService, ValueState,
+};
 
 /// All state of one key.
+///
+/// States with a time-to-live are accessed as others are; what has expired is not there.
 ///
 /// ```
 /// # use strandline_state_api::{KeyScope, Keyed, KeyedBackend, Result, ValueState};
@@ -36,55 +49,95 @@ impl<'a, B: KeyedBackend> KeyScope<'a, B> {
         self.backend
     }
 
+    #[inline]
+    fn access<'s, S, N>(&'s mut self, state: S, namespace: &'s N) -> Access<'s, B, S, N> {
+        Access { backend: self.backend, key: self.key, namespace, state }
+    }
+
     /// A value without a namespace.
     #[inline]
-    pub fn value<V: Send + 'static>(&mut self, state: ValueState<V>) -> ValueAccess<'_, B, V, ()> {
+    pub fn value<V, A>(&mut self, state: ValueState<V, (), A>) -> ValueAccess<'_, B, V, (), A> {
         self.value_in(state, &())
     }
 
     /// A value in a namespace.
     #[inline]
-    pub fn value_in<'s, V: Send + 'static, N: StateKey>(
+    pub fn value_in<'s, V, N: StateKey, A>(
         &'s mut self,
-        state: ValueState<V, N>,
+        state: ValueState<V, N, A>,
         namespace: &'s N,
-    ) -> ValueAccess<'s, B, V, N> {
-        ValueAccess { backend: self.backend, key: self.key, namespace, state }
+    ) -> ValueAccess<'s, B, V, N, A> {
+        ValueAccess(self.access(state, namespace))
     }
 
     /// A list without a namespace.
     #[inline]
-    pub fn list<T: Send + 'static>(&mut self, state: ListState<T>) -> ListAccess<'_, B, T, ()> {
+    pub fn list<T, A>(&mut self, state: ListState<T, (), A>) -> ListAccess<'_, B, T, (), A> {
         self.list_in(state, &())
     }
 
     /// A list in a namespace.
     #[inline]
-    pub fn list_in<'s, T: Send + 'static, N: StateKey>(
+    pub fn list_in<'s, T, N: StateKey, A>(
         &'s mut self,
-        state: ListState<T, N>,
+        state: ListState<T, N, A>,
         namespace: &'s N,
-    ) -> ListAccess<'s, B, T, N> {
-        ListAccess { backend: self.backend, key: self.key, namespace, state }
+    ) -> ListAccess<'s, B, T, N, A> {
+        ListAccess(self.access(state, namespace))
     }
 
     /// A map without a namespace.
     #[inline]
-    pub fn map<MK: StateKey, V: Send + 'static>(
-        &mut self,
-        state: MapState<MK, V>,
-    ) -> MapAccess<'_, B, MK, V, ()> {
+    pub fn map<MK, V, A>(&mut self, state: MapState<MK, V, (), A>) -> MapAccess<'_, B, MK, V, (), A> {
         self.map_in(state, &())
     }
 
     /// A map in a namespace.
     #[inline]
-    pub fn map_in<'s, MK: StateKey, V: Send + 'static, N: StateKey>(
+    pub fn map_in<'s, MK, V, N: StateKey, A>(
         &'s mut self,
-        state: MapState<MK, V, N>,
+        state: MapState<MK, V, N, A>,
         namespace: &'s N,
-    ) -> MapAccess<'s, B, MK, V, N> {
-        MapAccess { backend: self.backend, key: self.key, namespace, state }
+    ) -> MapAccess<'s, B, MK, V, N, A> {
+        MapAccess(self.access(state, namespace))
+    }
+
+    /// A reducing state without a namespace.
+    #[inline]
+    pub fn reducing<'s, V, R: ReduceFunction<V>, A>(
+        &'s mut self,
+        state: &'s ReducingState<V, R, (), A>,
+    ) -> ReducingAccess<'s, B, V, R, (), A> {
+        self.reducing_in(state, &())
+    }
+
+    /// A reducing state in a namespace.
+    #[inline]
+    pub fn reducing_in<'s, V, R: ReduceFunction<V>, N: StateKey, A>(
+        &'s mut self,
+        state: &'s ReducingState<V, R, N, A>,
+        namespace: &'s N,
+    ) -> ReducingAccess<'s, B, V, R, N, A> {
+        ReducingAccess(self.access(state, namespace))
+    }
+
+    /// An aggregating state without a namespace.
+    #[inline]
+    pub fn aggregating<'s, F: AggregateFunction, A>(
+        &'s mut self,
+        state: &'s AggregatingState<F, (), A>,
+    ) -> AggregatingAccess<'s, B, F, (), A> {
+        self.aggregating_in(state, &())
+    }
+
+    /// An aggregating state in a namespace.
+    #[inline]
+    pub fn aggregating_in<'s, F: AggregateFunction, N: StateKey, A>(
+        &'s mut self,
+        state: &'s AggregatingState<F, N, A>,
+        namespace: &'s N,
+    ) -> AggregatingAccess<'s, B, F, N, A> {
+        AggregatingAccess(self.access(state, namespace))
     }
 
     /// Timers without a namespace.
@@ -100,164 +153,35 @@ impl<'a, B: KeyedBackend> KeyScope<'a, B> {
         service: TimerService<N>,
         namespace: &'s N,
     ) -> TimerAccess<'s, B, N> {
-        TimerAccess { backend: self.backend, key: self.key, namespace, service }
+        TimerAccess(self.access(service, namespace))
     }
 }
 
-/// The value of one key and namespace. Errors are those of [`KeyedBackend`].
+/// A state at one key and namespace.
 #[derive(Debug)]
-pub struct ValueAccess<'a, B: KeyedBackend, V, N> {
+struct Access<'a, B: KeyedBackend, S, N> {
     backend: &'a mut B,
     key: Keyed<'a, B::Key>,
     namespace: &'a N,
-    state: ValueState<V, N>,
-}
-
-impl<'a, B: KeyedBackend, V: Send + 'static, N: StateKey> ValueAccess<'a, B, V, N> {
-    /// Lends the value, if there is one.
-    #[inline]
-    pub fn get(self) -> Result<Option<&'a V>> {
-        self.backend.value_get(self.state, self.key, self.namespace)
-    }
-
-    /// Sets the value.
-    #[inline]
-    pub fn put(self, value: V) -> Result<()> {
-        self.backend.value_put(self.state, self.key, self.namespace, value)
-    }
-
-    /// Changes the value in one access; where there is none, `initial` makes one first.
-    #[inline]
-    pub fn modify<R>(self, initial: impl FnOnce() -> V, change: impl FnOnce(&mut V) -> R) -> Result<R> {
-        self.backend.value_modify(self.state, self.key, self.namespace, initial, change)
-    }
-
-    /// Removes the value; says whether there was one.
-    #[inline]
-    pub fn clear(self) -> Result<bool> {
-        self.backend.value_clear(self.state, self.key, self.namespace)
-    }
-}
-
-/// The list of one key and namespace. Errors are those of [`KeyedBackend`].
-#[derive(Debug)]
-pub struct ListAccess<'a, B: KeyedBackend, T, N> {
-    backend: &'a mut B,
-    key: Keyed<'a, B::Key>,
-    namespace: &'a N,
-    state: ListState<T, N>,
-}
-
-impl<'a, B: KeyedBackend, T: Send + 'static, N: StateKey> ListAccess<'a, B, T, N> {
-    /// Lends the elements in the order in which they were added.
-    #[inline]
-    pub fn get(self) -> Result<&'a [T]> {
-        self.backend.list_get(self.state, self.key, self.namespace)
-    }
-
-    /// Adds one element at the end.
-    #[inline]
-    pub fn push(self, element: T) -> Result<()> {
-        self.extend([element])
-    }
-
-    /// Adds elements at the end.
-    #[inline]
-    pub fn extend(self, elements: impl IntoIterator<Item = T>) -> Result<()> {
-        self.backend.list_append(self.state, self.key, self.namespace, elements)
-    }
-
-    /// Replaces all elements; an empty list clears.
-    #[inline]
-    pub fn put(self, elements: Vec<T>) -> Result<()> {
-        self.backend.list_put(self.state, self.key, self.namespace, elements)
-    }
-
-    /// Removes all elements; says whether there were any.
-    #[inline]
-    pub fn clear(self) -> Result<bool> {
-        self.backend.list_clear(self.state, self.key, self.namespace)
-    }
-}
-
-/// The map of one key and namespace. Errors are those of [`KeyedBackend`].
-#[derive(Debug)]
-pub struct MapAccess<'a, B: KeyedBackend, MK, V, N> {
-    backend: &'a mut B,
-    key: Keyed<'a, B::Key>,
-    namespace: &'a N,
-    state: MapState<MK, V, N>,
-}
-
-impl<'a, B: KeyedBackend, MK: StateKey, V: Send + 'static, N: StateKey> MapAccess<'a, B, MK, V, N> {
-    /// Lends the value of one entry, if there is one.
-    #[inline]
-    pub fn get(self, map_key: &MK) -> Result<Option<&'a V>> {
-        self.backend.map_get(self.state, self.key, self.namespace, map_key)
-    }
-
-    /// Sets one entry.
-    #[inline]
-    pub fn put(self, map_key: MK, value: V) -> Result<()> {
-        self.backend.map_put(self.state, self.key, self.namespace, map_key, value)
-    }
-
-    /// Removes one entry; says whether there was one.
-    #[inline]
-    pub fn remove(self, map_key: &MK) -> Result<bool> {
-        self.backend.map_remove(self.state, self.key, self.namespace, map_key)
-    }
-
-    /// Whether there is an entry.
-    #[inline]
-    pub fn contains(self, map_key: &MK) -> Result<bool> {
-        self.backend.map_contains(self.state, self.key, self.namespace, map_key)
-    }
-
-    /// Visits every entry, in no promised order.
-    #[inline]
-    pub fn for_each(self, visit: impl FnMut(&MK, &V) -> Result<()>) -> Result<()> {
-        self.backend.map_for_each(self.state, self.key, self.namespace, visit)
-    }
-
-    /// Visits the entries whose map key lies in `range`, ascending by the encoding of the map key.
-    #[inline]
-    pub fn range(self, range: impl RangeBounds<MK>, visit: impl FnMut(&MK, &V) -> Result<()>) -> Result<()> {
-        self.backend.map_range(self.state, self.key, self.namespace, range, visit)
-    }
-
-    /// Whether there is no entry.
-    #[inline]
-    pub fn is_empty(self) -> Result<bool> {
-        self.backend.map_is_empty(self.state, self.key, self.namespace)
-    }
-
-    /// Removes all entries; says whether there were any.
-    #[inline]
-    pub fn clear(self) -> Result<bool> {
-        self.backend.map_clear(self.state, self.key, self.namespace)
-    }
+    state: S,
 }
 
 /// The timers of one key and namespace. Errors are those of [`KeyedBackend`].
 #[derive(Debug)]
-pub struct TimerAccess<'a, B: KeyedBackend, N> {
-    backend: &'a mut B,
-    key: Keyed<'a, B::Key>,
-    namespace: &'a N,
-    service: TimerService<N>,
-}
+pub struct TimerAccess<'a, B: KeyedBackend, N>(Access<'a, B, TimerService<N>, N>);
 
 impl<B: KeyedBackend, N: StateKey> TimerAccess<'_, B, N> {
     /// Registers a timer at `time` (milliseconds); says whether it is new.
     #[inline]
     pub fn register(self, time: i64) -> Result<bool> {
-        self.backend.timer_register(self.service, self.key, self.namespace, time)
+        let Access { backend, key, namespace, state } = self.0;
+        backend.timer_register(state, key, namespace, time)
     }
 
     /// Deletes the timer at `time`; says whether there was one.
     #[inline]
     pub fn delete(self, time: i64) -> Result<bool> {
-        self.backend.timer_delete(self.service, self.key, self.namespace, time)
+        let Access { backend, key, namespace, state } = self.0;
+        backend.timer_delete(state, key, namespace, time)
     }
 }

@@ -14,6 +14,7 @@ use std::ops::Range;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use crate::format::StateMeta;
 use crate::{CheckpointId, KeyGroupRange, Result};
 
 /// The name of an immutable file of a snapshot, unique within its store. It holds the hash of the bytes.
@@ -83,6 +84,10 @@ pub struct KeyedSnapshot {
     pub parts: Vec<SnapshotPart>,
     /// Bytes that this snapshot added to the store (the rest was there already).
     pub written_bytes: u64,
+    /// The states that it holds, for a restore to be planned without reading any file. Empty in those of versions that did not
+    /// tell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub states: Vec<StateMeta>,
 }
 
 impl KeyedSnapshot {
@@ -98,7 +103,8 @@ impl KeyedSnapshot {
             let key_groups = part.key_groups.intersect(range);
             (!key_groups.is_empty()).then(|| SnapshotPart { key_groups, ..part.clone() })
         };
-        Self { parts: self.parts.iter().filter_map(clip).collect(), written_bytes: 0 }
+        let parts = self.parts.iter().filter_map(clip).collect();
+        Self { parts, written_bytes: 0, states: self.states.clone() }
     }
 }
 

@@ -92,7 +92,12 @@ impl<P: Payload> Slots<P> {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &P> {
-        self.0.iter().filter_map(|slot| match slot {
+        self.iter_between(0, self.0.len())
+    }
+
+    /// The entries of the slots from `start` to before `end`.
+    pub(super) fn iter_between(&self, start: usize, end: usize) -> impl Iterator<Item = &P> {
+        self.0.get(start..end).unwrap_or_default().iter().filter_map(|slot| match slot {
             Slot::Full { payload, .. } => Some(payload),
             _ => None,
         })

@@ -4,10 +4,13 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use strandline_state_api::format::{StateKind, list};
-use strandline_state_api::{Codec, Keyed, ListDescriptor, Result, StateKey};
+use strandline_state_api::format::{StateMeta, list};
+use strandline_state_api::{
+    Codec, KeyGroupRange, KeyHash, Keyed, ListDescriptor, Result, StateKey, StateTime, Ttl,
+};
 
-use super::{AnyState, Place, meta};
+use super::ageing::{self, Ageing};
+use super::{AnyState, Place, VisitKey};
 use crate::layout::Layout;
 use crate::store::{Order, Store};
 
@@ -15,6 +18,7 @@ use crate::store::{Order, Store};
 pub(crate) struct List<K, N, T> {
     place: Place,
     codec: Arc<dyn Codec<T>>,
+    ageing: Ageing<T>,
     at: Vec<u8>,
     encoded: Vec<u8>,
     element: Vec<u8>,
@@ -26,11 +30,10 @@ pub(crate) struct List<K, N, T> {
 impl<K: StateKey, N: StateKey, T: Send + 'static> List<K, N, T> {
     pub(crate) fn new(descriptor: &ListDescriptor<T, N>, id: u16) -> Self {
         let codec = Arc::clone(descriptor.codec());
-        let (name, version) = (descriptor.name(), descriptor.version());
-        let meta = meta::<K, N>(name, StateKind::List, String::new(), codec.id(), version);
-        let place = Place::new::<K, N>(meta, id, Some(0));
+        let ageing = Ageing::new(descriptor.decoder(), descriptor.expiry());
+        let place = Place::new::<K, N>(descriptor.schema::<K>(), id, Some(0));
         let (at, encoded, element) = (Vec::new(), Vec::new(), Vec::new());
-        Self { place, codec, at, encoded, element, lent: Vec::new(), types: PhantomData }
+        Self { place, codec, ageing, at, encoded, element, lent: Vec::new(), types: PhantomData }
     }
 
     fn aim(&mut self, key: Keyed<'_, K>, namespace: &N) {
@@ -89,6 +92,14 @@ impl<K: StateKey, N: StateKey, T: Send + 'static> List<K, N, T> {
         store.put(&self.at, Order::Hashed, &self.encoded)
     }
 
+    pub(crate) fn take(&mut self, store: &mut Store, key: Keyed<'_, K>, namespace: &N) -> Result<Vec<T>> {
+        self.get(store, key, namespace)?;
+        if !self.lent.is_empty() {
+            store.delete(&self.at, Order::Hashed)?;
+        }
+        Ok(std::mem::take(&mut self.lent))
+    }
+
     pub(crate) fn clear(&mut self, store: &mut Store, key: Keyed<'_, K>, namespace: &N) -> Result<bool> {
         self.aim(key, namespace);
         let there = store.contains(&self.at, Order::Hashed)?;
@@ -106,6 +117,42 @@ impl<K: StateKey, N: StateKey, T: Send + 'static> AnyState for List<K, N, T> {
 
     fn adopt(&mut self, id: u16, layout: Layout) {
         self.place.adopt(id, layout);
+    }
+
+    fn accept(&mut self, stored: &StateMeta) -> Result<bool> {
+        self.ageing.accept(stored, self.place.meta())
+    }
+
+    fn migrate(&self, value: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        out.clear();
+        let Some(migration) = &self.ageing.migration else {
+            out.extend_from_slice(value);
+            return Ok(());
+        };
+        let mut bytes = Vec::new();
+        for element in list::elements(value) {
+            bytes.clear();
+            self.codec.encode(&migration.decode(element?)?, &mut bytes)?;
+            list::push(out, &bytes);
+        }
+        Ok(())
+    }
+
+    fn ttl(&self) -> Option<Ttl> {
+        self.ageing.ttl()
+    }
+
+    fn for_each_key(
+        &mut self,
+        store: &mut Store,
+        key_groups: KeyGroupRange,
+        visit: VisitKey<'_>,
+    ) -> Result<()> {
+        ageing::for_each_key::<K, N>(&self.place, store, (key_groups, Order::Hashed), visit)
+    }
+
+    fn clean_up(&mut self, store: &mut Store, records: usize, clock: &StateTime) -> Result<u64> {
+        self.ageing.clean_up(&self.place, store, Order::Hashed, (records, clock))
     }
 }
 

@@ -5,10 +5,13 @@ use std::marker::PhantomData;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
-use strandline_state_api::format::StateKind;
-use strandline_state_api::{Codec, Keyed, MapDescriptor, Result, StateKey, encoded_range};
+use strandline_state_api::format::StateMeta;
+use strandline_state_api::{
+    Codec, KeyGroupRange, KeyHash, Keyed, MapDescriptor, Result, StateKey, StateTime, Ttl, encoded_range,
+};
 
-use super::{AnyState, Place, meta};
+use super::ageing::{self, Ageing};
+use super::{AnyState, Place, VisitKey};
 use crate::layout::{Layout, successor};
 use crate::store::{Order, Store};
 
@@ -16,6 +19,7 @@ use crate::store::{Order, Store};
 pub(crate) struct Map<K, N, MK, V> {
     place: Place,
     codec: Arc<dyn Codec<V>>,
+    ageing: Ageing<V>,
     at: Vec<u8>,
     encoded: Vec<u8>,
     /// The value that is lent.
@@ -26,10 +30,9 @@ pub(crate) struct Map<K, N, MK, V> {
 impl<K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static> Map<K, N, MK, V> {
     pub(crate) fn new(descriptor: &MapDescriptor<MK, V, N>, id: u16) -> Self {
         let codec = Arc::clone(descriptor.codec());
-        let (name, version) = (descriptor.name(), descriptor.version());
-        let meta = meta::<K, N>(name, StateKind::Map, MK::codec(), codec.id(), version);
-        let place = Place::new::<K, N>(meta, id, MK::WIDTH);
-        Self { place, codec, at: Vec::new(), encoded: Vec::new(), lent: None, types: PhantomData }
+        let ageing = Ageing::new(descriptor.decoder(), descriptor.expiry());
+        let place = Place::new::<K, N>(descriptor.schema::<K>(), id, MK::WIDTH);
+        Self { place, codec, ageing, at: Vec::new(), encoded: Vec::new(), lent: None, types: PhantomData }
     }
 
     fn aim(&mut self, key: Keyed<'_, K>, namespace: &N) {
@@ -80,6 +83,21 @@ impl<K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static> Map<K, N, MK, V>
         self.encoded.clear();
         self.codec.encode(value, &mut self.encoded)?;
         store.put(&self.at, Order::Sorted, &self.encoded)
+    }
+
+    pub(crate) fn take(
+        &mut self,
+        store: &mut Store,
+        key: Keyed<'_, K>,
+        namespace: &N,
+        map_key: &MK,
+    ) -> Result<Option<V>> {
+        self.get(store, key, namespace, map_key)?;
+        let taken = self.lent.take();
+        if taken.is_some() {
+            store.delete(&self.at, Order::Sorted)?;
+        }
+        Ok(taken)
     }
 
     pub(crate) fn remove(
@@ -171,6 +189,36 @@ impl<K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static> AnyState for Map
 
     fn adopt(&mut self, id: u16, layout: Layout) {
         self.place.adopt(id, layout);
+    }
+
+    fn accept(&mut self, stored: &StateMeta) -> Result<bool> {
+        self.ageing.accept(stored, self.place.meta())
+    }
+
+    fn migrate(&self, value: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        out.clear();
+        let Some(migration) = &self.ageing.migration else {
+            out.extend_from_slice(value);
+            return Ok(());
+        };
+        self.codec.encode(&migration.decode(value)?, out)
+    }
+
+    fn ttl(&self) -> Option<Ttl> {
+        self.ageing.ttl()
+    }
+
+    fn for_each_key(
+        &mut self,
+        store: &mut Store,
+        key_groups: KeyGroupRange,
+        visit: VisitKey<'_>,
+    ) -> Result<()> {
+        ageing::for_each_key::<K, N>(&self.place, store, (key_groups, Order::Sorted), visit)
+    }
+
+    fn clean_up(&mut self, store: &mut Store, records: usize, clock: &StateTime) -> Result<u64> {
+        self.ageing.clean_up(&self.place, store, Order::Sorted, (records, clock))
     }
 }
 

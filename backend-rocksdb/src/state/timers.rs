@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::marker::PhantomData;
 
-use strandline_state_api::format::{StateKind, timer_key};
+use strandline_state_api::format::{StateMeta, timer_key};
 use strandline_state_api::{
-    FiredTimer, KeyGroup, KeyGroupRange, Keyed, Result, StateKey, TimeDomain, TimerDescriptor,
+    FiredTimer, KeyGroup, KeyGroupRange, KeyHash, Keyed, Result, StateKey, StateSchema, TimerDescriptor, Ttl,
 };
 
-use super::{AnyState, Place, meta};
+use super::{AnyState, Place, VisitKey};
 use crate::layout::{Layout, Part, flip, prefix, start, successor};
 use crate::store::scan::to_state;
 use crate::store::{Order, Store};
@@ -51,12 +51,7 @@ pub(crate) struct Timers<K, N> {
 
 impl<K: StateKey, N: StateKey> Timers<K, N> {
     pub(crate) fn new(descriptor: &TimerDescriptor<N>, id: u16, range: KeyGroupRange) -> Self {
-        let kind = match descriptor.domain() {
-            TimeDomain::Event => StateKind::EventTimers,
-            TimeDomain::Processing => StateKind::ProcessingTimers,
-        };
-        let meta = meta::<K, N>(descriptor.name(), kind, String::new(), String::new(), 1);
-        let place = Place::new::<K, N>(meta, id, Some(0));
+        let place = Place::new::<K, N>(StateSchema::plain(descriptor.meta::<K>()), id, Some(0));
         let (heads, queue, types) = (BTreeMap::new(), BTreeSet::new(), PhantomData);
         Self { place, range, at: Vec::new(), heads, queue, loaded: false, types }
     }
@@ -148,13 +143,23 @@ impl<K: StateKey, N: StateKey> Timers<K, N> {
         let Some(at) = self.heads.get(&group).and_then(|head| head.first.first()).cloned() else {
             return Ok(None);
         };
-        let parts = self.place.layout.split(&at)?;
-        let (_, encoded) = timer_key::unpack(&parts.key)?;
-        let key = K::decode(encoded)?;
-        let (hash, namespace) = (key.key_hash(), N::decode(&parts.namespace)?);
+        let timer = self.place.timer(&at)?;
+        debug_assert_eq!(timer.time, time);
         let (group, _) = prefix(&at)?;
         self.remove(store, group, &at)?;
-        Ok(Some(FiredTimer { time, key, hash, namespace }))
+        Ok(Some(timer))
+    }
+
+    pub(crate) fn for_each(
+        &mut self,
+        store: &mut Store,
+        mut visit: impl FnMut(&FiredTimer<K, N>) -> Result<()>,
+    ) -> Result<()> {
+        let Self { place, range, .. } = self;
+        store.scan_state(place.id, *range, Order::Sorted, |address, _| {
+            visit(&place.timer(address)?)?;
+            Ok(true)
+        })
     }
 
     pub(crate) fn next(&mut self, store: &mut Store) -> Result<Option<i64>> {
@@ -209,6 +214,14 @@ impl<K: StateKey, N: StateKey> Timers<K, N> {
 }
 
 impl Place {
+    /// The timer at an address.
+    fn timer<K: StateKey, N: StateKey>(&self, at: &[u8]) -> Result<FiredTimer<K, N>> {
+        let parts = self.layout.split(at)?;
+        let (time, encoded) = timer_key::unpack(&parts.key)?;
+        let (hash, key) = (KeyHash::of_encoded(encoded), K::decode(encoded)?);
+        Ok(FiredTimer { time, key, hash, namespace: N::decode(&parts.namespace)? })
+    }
+
     /// The time of the first timer.
     fn head_time(&self, head: &Head) -> Option<i64> {
         let at = head.first.first()?;
@@ -245,6 +258,30 @@ impl<K: StateKey, N: StateKey> AnyState for Timers<K, N> {
 
     fn adopt(&mut self, id: u16, layout: Layout) {
         self.place.adopt(id, layout);
+    }
+
+    fn accept(&mut self, stored: &StateMeta) -> Result<bool> {
+        self.place.schema.compatibility(stored).map(|_| false)
+    }
+
+    fn migrate(&self, value: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        out.clear();
+        out.extend_from_slice(value);
+        Ok(())
+    }
+
+    fn ttl(&self) -> Option<Ttl> {
+        None
+    }
+
+    fn for_each_key(
+        &mut self,
+        _store: &mut Store,
+        _key_groups: KeyGroupRange,
+        _visit: VisitKey<'_>,
+    ) -> Result<()> {
+        // No handle of a state leads here.
+        Ok(())
     }
 }
 

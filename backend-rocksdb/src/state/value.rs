@@ -4,12 +4,13 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use strandline_state_api::format::StateKind;
+use strandline_state_api::format::StateMeta;
 use strandline_state_api::{
-    Codec, KeyGroup, KeyGroupRange, KeyHash, Keyed, Result, StateKey, ValueDescriptor,
+    Codec, KeyGroup, KeyGroupRange, KeyHash, Keyed, Result, StateKey, StateTime, Ttl, ValueDescriptor,
 };
 
-use super::{AnyState, Place, meta};
+use super::ageing::{self, Ageing};
+use super::{AnyState, Place, VisitKey};
 use crate::layout::Layout;
 use crate::store::{Order, Store};
 
@@ -17,6 +18,7 @@ use crate::store::{Order, Store};
 pub(crate) struct Value<K, N, V> {
     place: Place,
     codec: Arc<dyn Codec<V>>,
+    ageing: Ageing<V>,
     at: Vec<u8>,
     encoded: Vec<u8>,
     /// The value that is lent.
@@ -29,10 +31,10 @@ pub(crate) struct Value<K, N, V> {
 impl<K: StateKey, N: StateKey, V: Send + 'static> Value<K, N, V> {
     pub(crate) fn new(descriptor: &ValueDescriptor<V, N>, id: u16) -> Self {
         let codec = Arc::clone(descriptor.codec());
-        let (name, version) = (descriptor.name(), descriptor.version());
-        let meta = meta::<K, N>(name, StateKind::Value, String::new(), codec.id(), version);
-        let (place, batch, types) = (Place::new::<K, N>(meta, id, Some(0)), Vec::new(), PhantomData);
-        Self { place, codec, at: Vec::new(), encoded: Vec::new(), lent: None, batch, types }
+        let ageing = Ageing::new(descriptor.decoder(), descriptor.expiry());
+        let place = Place::new::<K, N>(descriptor.schema::<K>(), id, Some(0));
+        let (batch, types) = (Vec::new(), PhantomData);
+        Self { place, codec, ageing, at: Vec::new(), encoded: Vec::new(), lent: None, batch, types }
     }
 
     #[inline]
@@ -81,6 +83,53 @@ impl<K: StateKey, N: StateKey, V: Send + 'static> Value<K, N, V> {
         self.codec.encode(&value, &mut self.encoded)?;
         store.put(&self.at, Order::Hashed, &self.encoded)?;
         Ok(answer)
+    }
+
+    pub(crate) fn merge(
+        &mut self,
+        store: &mut Store,
+        key: Keyed<'_, K>,
+        namespace: &N,
+        value: V,
+        combine: impl FnOnce(&mut V, V),
+    ) -> Result<()> {
+        self.aim(key, namespace);
+        let merged = match store.get(&self.at, Order::Hashed)? {
+            Some(bytes) => {
+                let mut into = self.codec.decode(bytes)?;
+                combine(&mut into, value);
+                into
+            }
+            None => value,
+        };
+        self.encoded.clear();
+        self.codec.encode(&merged, &mut self.encoded)?;
+        store.put(&self.at, Order::Hashed, &self.encoded)
+    }
+
+    /// The value if `keep` says so; otherwise it is removed.
+    pub(crate) fn get_if(
+        &mut self,
+        store: &mut Store,
+        key: Keyed<'_, K>,
+        namespace: &N,
+        keep: impl FnOnce(&V) -> bool,
+    ) -> Result<Option<&V>> {
+        self.get(store, key, namespace)?;
+        if self.lent.as_ref().is_some_and(|value| !keep(value)) {
+            self.lent = None;
+            store.delete(&self.at, Order::Hashed)?;
+        }
+        Ok(self.lent.as_ref())
+    }
+
+    pub(crate) fn take(&mut self, store: &mut Store, key: Keyed<'_, K>, namespace: &N) -> Result<Option<V>> {
+        self.get(store, key, namespace)?;
+        let taken = self.lent.take();
+        if taken.is_some() {
+            store.delete(&self.at, Order::Hashed)?;
+        }
+        Ok(taken)
     }
 
     pub(crate) fn clear(&mut self, store: &mut Store, key: Keyed<'_, K>, namespace: &N) -> Result<bool> {
@@ -132,6 +181,36 @@ impl<K: StateKey, N: StateKey, V: Send + 'static> AnyState for Value<K, N, V> {
 
     fn adopt(&mut self, id: u16, layout: Layout) {
         self.place.adopt(id, layout);
+    }
+
+    fn accept(&mut self, stored: &StateMeta) -> Result<bool> {
+        self.ageing.accept(stored, self.place.meta())
+    }
+
+    fn migrate(&self, value: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        out.clear();
+        let Some(migration) = &self.ageing.migration else {
+            out.extend_from_slice(value);
+            return Ok(());
+        };
+        self.codec.encode(&migration.decode(value)?, out)
+    }
+
+    fn ttl(&self) -> Option<Ttl> {
+        self.ageing.ttl()
+    }
+
+    fn for_each_key(
+        &mut self,
+        store: &mut Store,
+        key_groups: KeyGroupRange,
+        visit: VisitKey<'_>,
+    ) -> Result<()> {
+        ageing::for_each_key::<K, N>(&self.place, store, (key_groups, Order::Hashed), visit)
+    }
+
+    fn clean_up(&mut self, store: &mut Store, records: usize, clock: &StateTime) -> Result<u64> {
+        self.ageing.clean_up(&self.place, store, Order::Hashed, (records, clock))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Walks over a range of addresses: what the table changed, over what the database has.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use strandline_state_api::{KeyGroup, KeyGroupRange, Result};
 
@@ -41,6 +42,43 @@ impl Store {
         entries.first()?;
         let mut target = Vec::new();
         self.merge(&changed, entries, |entries| to_state(entries, state, &mut target), visit)
+    }
+
+    /// Removes those of the next `budget` entries of a state that are as `goes` says, from `from` or the beginning; says how
+    /// many and where to go on, if not at the beginning. What the table has changed is left to a later call.
+    pub(crate) fn remove_some(
+        &mut self,
+        state: u16,
+        from: Option<Vec<u8>>,
+        order: Order,
+        mut budget: usize,
+        mut goes: impl FnMut(&[u8]) -> bool,
+    ) -> Result<(u64, Option<Vec<u8>>)> {
+        let (first, to) = bounds(KeyGroupRange::ALL);
+        let (mut gone, mut next, mut target) = (Vec::new(), None, Vec::new());
+        let database = Arc::clone(&self.database);
+        let mut entries = database.iterate(from.as_deref().unwrap_or(&first), Some(&to));
+        entries.first()?;
+        to_state(&mut entries, state, &mut target)?;
+        while let Some((address, value)) = entries.entry() {
+            if budget == 0 {
+                next = Some(address.to_vec());
+                break;
+            }
+            budget -= 1;
+            if goes(value)
+                && self.overlay.find(address, order).is_none_or(|id| self.overlay.dirty_since(id).is_none())
+            {
+                gone.push(address.to_vec());
+            }
+            entries.step()?;
+            to_state(&mut entries, state, &mut target)?;
+        }
+        drop(entries);
+        for address in &gone {
+            self.delete(address, order)?;
+        }
+        Ok((gone.len() as u64, next))
     }
 
     /// `align` moves the walk over the database to the next entry that counts, which may be where it stands.

@@ -12,7 +12,7 @@ fn snapshots(parallelism: u32, deltas: usize) -> Vec<(KeyGroupRange, KeyedSnapsh
     let of = |subtask| {
         let range = KeyGroupRange::of_subtask(subtask, parallelism);
         let parts = (0..=deltas).map(|delta| part(&format!("{subtask}-{delta}"), range)).collect();
-        (range, KeyedSnapshot { parts, written_bytes: 9 })
+        (range, KeyedSnapshot { parts, written_bytes: 9, states: Vec::new() })
     };
     (0..parallelism).map(of).collect()
 }
@@ -115,7 +115,7 @@ proptest! {
                 .into_iter()
                 .map(|KeyedAssignment { range, snapshots }| {
                     let parts = snapshots.into_iter().flat_map(|snapshot| snapshot.parts).collect();
-                    (range, KeyedSnapshot { parts, written_bytes: 0 })
+                    (range, KeyedSnapshot { parts, ..KeyedSnapshot::default() })
                 })
                 .collect();
         }

@@ -45,7 +45,8 @@ pub(crate) async fn manifest_with(storage: &Storage, term: u64, id: u64, content
 pub(crate) fn manifest_of(term: u64, id: u64, segments: impl IntoIterator<Item = SegmentRef>) -> Manifest {
     let part = |segment| SnapshotPart::portable(segment, KeyGroupRange::ALL);
     let mut subtask = SubtaskSnapshot::new(0, KeyGroupRange::ALL);
-    subtask.keyed = KeyedSnapshot { parts: segments.into_iter().map(part).collect(), written_bytes: 0 };
+    subtask.keyed =
+        KeyedSnapshot { parts: segments.into_iter().map(part).collect(), ..KeyedSnapshot::default() };
     let mut manifest = Manifest::new(CheckpointId(id), term, "test");
     let id = OperatorId::new("count").unwrap();
     manifest.operators.push(OperatorSnapshot { id, parallelism: 1, subtasks: vec![subtask] });

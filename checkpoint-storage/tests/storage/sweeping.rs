@@ -118,7 +118,7 @@ impl Job {
         for parts in completed.parts {
             let part = |segment| SnapshotPart::portable(segment, KeyGroupRange::ALL);
             let parts = parts.unwrap().into_iter().map(part).collect();
-            let keyed = KeyedSnapshot { parts, written_bytes: 0 };
+            let keyed = KeyedSnapshot { parts, ..KeyedSnapshot::default() };
             manifest.operators[0]
                 .subtasks
                 .push(strandline_checkpoint_storage::SubtaskSnapshot { keyed, ..subtask.clone() });

@@ -152,7 +152,7 @@ pub fn unclaimed_state_is_kept_and_written_again<F: BackendFactory>(subject: &Su
             let (mut other, state) = simple.restore(&[snapshot], total).unwrap();
             other.restored.unclaimed.sort();
             let wanted: Vec<&str> =
-                States::NAMES.into_iter().filter(|name| life > 0 || *name != "total").collect();
+                States::NAMES.iter().copied().filter(|name| life > 0 || *name != "total").collect();
             assert_eq!(other.restored.unclaimed, wanted);
             if let Some(state) = state {
                 let key = String::from("a");

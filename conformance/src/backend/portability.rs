@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use strandline_state_api::{BackendFactory, KeyGroupRange, SnapshotKind};
+use fastrand::Rng;
+use strandline_state_api::{BackendFactory, CheckpointId, KeyGroupRange, KeyedSnapshot, SnapshotKind};
 
 use crate::Subject;
+use crate::effort::{first_seed, programs};
+use crate::segments::FaultySegments;
 use crate::world::{Contents, World, check_restored};
 
 /// Snapshots of `from`, full and (where they are portable) incremental, restore into `to`, whole and in parts; its snapshots
@@ -34,6 +37,52 @@ where
         }
         check_restored(from, &first.store, KeyGroupRange::ALL, &back, &contents).unwrap();
     }
+}
+
+/// A job that changes its backend again and again: random operations, then a snapshot that the other one restores, at
+/// another parallelism each time.
+///
+/// Not among [`backend_cases`](crate::backend_cases), as it takes two backends: call it for the pairs that you have.
+/// 20 moves of 250 operations; `STRANDLINE_CASES` multiplies the moves, `STRANDLINE_SEED` is the seed of the first.
+pub fn random_moves<A: BackendFactory, B: BackendFactory>(first: &Subject<A>, second: &Subject<B>) {
+    let (store, mut taken) = (Arc::default(), Vec::new());
+    let (mut contents, mut last) = (Contents::default(), CheckpointId(0));
+    let seed = first_seed();
+    for seed in (seed..).take(programs(20) as usize) {
+        let parallelism = Rng::with_seed(seed).u32(1..9);
+        let state = (taken, contents, last);
+        (taken, contents, last) = if seed % 2 == 0 {
+            live_once(first, &store, state, parallelism, seed)
+        } else {
+            live_once(second, &store, state, parallelism, seed)
+        };
+    }
+}
+
+type Between = (Vec<KeyedSnapshot>, Contents, CheckpointId);
+
+/// Restores into `parallelism` subtasks, changes them, and takes a snapshot.
+fn live_once<F: BackendFactory>(
+    subject: &Subject<F>,
+    store: &Arc<FaultySegments>,
+    (snapshots, before, last): Between,
+    parallelism: u32,
+    seed: u64,
+) -> Between {
+    let (mut taken, mut contents, mut newest) = (Vec::new(), Contents::default(), last);
+    for subtask in 0..parallelism {
+        let range = KeyGroupRange::of_subtask(subtask, parallelism);
+        let restored = World::restored(subject, range, Arc::clone(store), &snapshots, &before, last);
+        let (mut world, _) = restored.unwrap_or_else(|e| panic!("seed {seed}, subtask {subtask}: {e:?}"));
+        // The same seed for all of them, so that they agree on the time.
+        world.shake_own(seed, 250);
+        world.check().unwrap_or_else(|e| panic!("seed {seed}, subtask {subtask}: {e:?}"));
+        let of_world = world.snapshot(portable(subject));
+        contents = contents.union(of_world.contents);
+        taken.push(of_world.snapshot);
+        newest = newest.max(world.last);
+    }
+    (taken, contents, newest)
 }
 
 /// The smallest snapshot of a backend that every other one reads.

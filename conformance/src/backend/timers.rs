@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 
 use strandline_state_api::{
-    BackendFactory, FiredTimer, KeyScope, Keyed, KeyedBackend, StateKey, TimeWindow, TimerDescriptor,
+    BackendFactory, Error, ErrorKind, FiredTimer, KeyScope, Keyed, KeyedBackend, StateKey, TimeWindow,
+    TimerDescriptor,
 };
 
 use crate::Subject;
+use crate::world::World;
 
 /// A timer is its (key, namespace, time), and there is one of each.
 pub fn equal_timers_collapse<F: BackendFactory>(subject: &Subject<F>) {
@@ -170,4 +172,29 @@ pub fn services_and_namespaces_stay_apart<F: BackendFactory>(subject: &Subject<F
         left += 1;
     }
     assert_eq!(left, 24);
+}
+
+/// Every timer is visited once, with its key, its namespace and its time; a visit takes none away (Flink: TM-07).
+pub fn for_each_visits_every_timer<F: BackendFactory>(subject: &Subject<F>) {
+    let mut world = World::new(subject);
+    world.shake(71, 400);
+    let mut alarms = BTreeSet::new();
+    let visit = |timer: &FiredTimer<String, ()>| {
+        assert_eq!(timer.hash, timer.key.key_hash());
+        assert!(alarms.insert((timer.time, timer.key.clone(), String::new())), "{timer:?} is visited twice");
+        Ok(())
+    };
+    world.backend.timer_for_each(world.states.alarms, visit).unwrap();
+    assert_eq!(alarms, world.contents.alarms);
+    let mut windows = BTreeSet::new();
+    let visit = |timer: &FiredTimer<String, String>| {
+        windows.insert((timer.time, timer.key.clone(), timer.namespace.clone()));
+        Ok(())
+    };
+    world.backend.timer_for_each(world.states.windows, visit).unwrap();
+    assert_eq!(windows, world.contents.windows);
+    world.check().unwrap();
+    let stop = |_: &FiredTimer<String, String>| Err(Error::new(ErrorKind::User, "enough"));
+    let stopped = world.backend.timer_for_each(world.states.windows, stop);
+    assert_eq!(stopped.unwrap_err().kind(), ErrorKind::User);
 }

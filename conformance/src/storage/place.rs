@@ -36,7 +36,7 @@ pub(super) async fn segment(
 pub(super) fn manifest(term: u64, checkpoint: u64, segments: &[SegmentRef]) -> Manifest {
     let part = |segment: &SegmentRef| SnapshotPart::portable(segment.clone(), KeyGroupRange::ALL);
     let mut subtask = SubtaskSnapshot::new(0, KeyGroupRange::ALL);
-    subtask.keyed = KeyedSnapshot { parts: segments.iter().map(part).collect(), written_bytes: 0 };
+    subtask.keyed = KeyedSnapshot { parts: segments.iter().map(part).collect(), ..KeyedSnapshot::default() };
     subtask.operator_state.push(OperatorStateEntry {
         name: "positions".into(),
         redistribution: Redistribution::Split,

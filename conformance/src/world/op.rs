@@ -4,6 +4,10 @@ use fastrand::Rng;
 use strandline_state_api::{KeyScope, Keyed, KeyedBackend, StateKey, TimerService};
 
 use super::contents::{Contents, Timer};
+
+mod expiring;
+mod folding;
+
 use super::{Failure, KEYS, MAP_KEYS, NAMESPACES, States, same};
 
 type Text = &'static str;
@@ -29,6 +33,25 @@ pub(crate) enum Op {
     WindowSet(Text, Text, i64),
     WindowDelete(Text, Text, i64),
     WindowPop(i64),
+    SumAdd(Text, Text, u64),
+    SumClear(Text, Text),
+    SumMerge(Text, Text, Vec<Text>),
+    MeanAdd(Text, Text, u64),
+    MeanMerge(Text, Text, Vec<Text>),
+    LinesMerge(Text, Text, Vec<Text>),
+    /// Those with a time-to-live; the last number is the timestamp beyond the watermark.
+    BriefPut(Text, u64, i64),
+    BriefAdd(Text, u64, i64),
+    BriefGet(Text),
+    RecentAdd(Text, String, i64),
+    RecentGet(Text, i64),
+    SeenPut(Text, Text, u64),
+    SeenGet(Text, Text),
+    SeenAll(Text),
+    /// The watermark and the clock of the machine go on by this much.
+    Tick(i64, i64),
+    /// So many records are paid for.
+    CleanUp(usize),
 }
 
 fn pick<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
@@ -44,6 +67,10 @@ fn any_time(rng: &mut Rng) -> i64 {
     }
 }
 
+fn any_namespaces(rng: &mut Rng) -> Vec<Text> {
+    (0..rng.usize(..3)).map(|_| pick(rng, &NAMESPACES)).collect()
+}
+
 fn any_lines(rng: &mut Rng) -> Vec<String> {
     (0..rng.usize(..4)).map(|_| "x".repeat(rng.usize(..3)) + &rng.u8(..).to_string()).collect()
 }
@@ -53,7 +80,24 @@ impl Op {
     pub(crate) fn any(rng: &mut Rng) -> Self {
         let key = if rng.bool() { pick(rng, &KEYS[..8]) } else { pick(rng, &KEYS) };
         let (ns, field, time) = (pick(rng, &NAMESPACES), pick(rng, &MAP_KEYS), any_time(rng));
-        match rng.u8(..26) {
+        let ahead = rng.i64(0..15);
+        match rng.u8(..44) {
+            26 | 27 => Self::SumAdd(key, ns, rng.u64(..)),
+            28 => Self::SumClear(key, ns),
+            29 => Self::SumMerge(key, ns, any_namespaces(rng)),
+            30 => Self::MeanAdd(key, ns, rng.u64(..1_000)),
+            31 => Self::MeanMerge(key, ns, any_namespaces(rng)),
+            32 => Self::LinesMerge(key, ns, any_namespaces(rng)),
+            33 => Self::BriefPut(key, rng.u64(..), ahead),
+            34 => Self::BriefAdd(key, rng.u64(..), ahead),
+            35 => Self::BriefGet(key),
+            36 | 37 => Self::RecentAdd(key, rng.u8(..).to_string(), ahead),
+            38 => Self::RecentGet(key, ahead),
+            39 => Self::SeenPut(key, field, rng.u64(..)),
+            40 => Self::SeenGet(key, field),
+            41 => Self::SeenAll(key),
+            42 => Self::Tick(rng.i64(0..4), rng.i64(0..4)),
+            43 => Self::CleanUp(rng.usize(..300)),
             0 | 1 => Self::TotalPut(key, rng.u64(..)),
             2..=4 => Self::TotalAdd(key, rng.u64(1..10)),
             5 => Self::TotalClear(key),
@@ -93,8 +137,22 @@ impl Op {
             | Self::AlarmSet(key, _)
             | Self::AlarmDelete(key, _)
             | Self::WindowSet(key, ..)
-            | Self::WindowDelete(key, ..) => Some(key),
-            Self::AlarmPop(_) | Self::WindowPop(_) => None,
+            | Self::WindowDelete(key, ..)
+            | Self::SumAdd(key, ..)
+            | Self::SumClear(key, _)
+            | Self::SumMerge(key, ..)
+            | Self::MeanAdd(key, ..)
+            | Self::MeanMerge(key, ..)
+            | Self::LinesMerge(key, ..)
+            | Self::BriefPut(key, ..)
+            | Self::BriefAdd(key, ..)
+            | Self::BriefGet(key)
+            | Self::RecentAdd(key, ..)
+            | Self::RecentGet(key, _)
+            | Self::SeenPut(key, ..)
+            | Self::SeenGet(key, _)
+            | Self::SeenAll(key) => Some(key),
+            Self::AlarmPop(_) | Self::WindowPop(_) | Self::Tick(..) | Self::CleanUp(_) => None,
         }
     }
 
@@ -113,6 +171,16 @@ impl Op {
             Self::WindowPop(up_to) => {
                 return pop(backend, states.windows, *up_to, &mut model.windows, |namespace| namespace);
             }
+            Self::Tick(watermark, processing) => {
+                model.time.watermark += watermark;
+                model.time.processing += processing;
+                model.time.tell(backend);
+                return Ok(());
+            }
+            Self::CleanUp(records) => {
+                backend.clean_up(*records)?;
+                return Ok(());
+            }
             _ => {}
         }
         let mut scope = KeyScope::new(backend, Keyed::new(&key));
@@ -129,7 +197,18 @@ impl Op {
             Self::FieldPut(_, ns, ..) | Self::FieldRemove(_, ns, _) | Self::FieldsClear(_, ns) => {
                 self.apply_fields(&mut scope, states, model, &(*ns).to_owned())
             }
-            _ => self.apply_timer(&mut scope, states, model),
+            Self::AlarmSet(..) | Self::AlarmDelete(..) | Self::WindowSet(..) | Self::WindowDelete(..) => {
+                self.apply_timer(&mut scope, states, model)
+            }
+            Self::SumAdd(_, ns, _)
+            | Self::SumClear(_, ns)
+            | Self::SumMerge(_, ns, _)
+            | Self::MeanAdd(_, ns, _)
+            | Self::MeanMerge(_, ns, _)
+            | Self::LinesMerge(_, ns, _) => {
+                folding::apply(self, &mut scope, states, model, &(*ns).to_owned())
+            }
+            _ => expiring::apply(self, &mut scope, states, model),
         }
     }
 

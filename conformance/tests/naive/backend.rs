@@ -2,13 +2,14 @@
 
 use std::any::TypeId;
 use std::collections::VecDeque;
+use std::collections::btree_map::Entry;
 use std::marker::PhantomData;
 
-use strandline_state_api::format::{StateKind, StateMeta};
+use strandline_state_api::format::StateKind;
 use strandline_state_api::*;
 
 use super::snapshot::{Cut, Stored};
-use super::table::{Address, Table, address, bytes};
+use super::table::{Address, Cell, Table, address, bytes};
 
 /// Keyed state in sorted maps.
 pub struct Naive<K> {
@@ -19,7 +20,13 @@ pub struct Naive<K> {
     pub cuts: VecDeque<(CheckpointId, Cut)>,
     pub last: Option<CheckpointId>,
     pub writer_taken: bool,
+    pub clock: StateTime,
     key: PhantomData<fn() -> K>,
+}
+
+/// What a cell held.
+fn taken<V: 'static>(cell: Option<Cell>) -> Result<Option<V>> {
+    cell.map(|cell| cell.downcast().map(|value| *value).map_err(|_| foreign())).transpose()
 }
 
 fn foreign() -> Error {
@@ -29,32 +36,23 @@ fn foreign() -> Error {
 impl<K: StateKey> Naive<K> {
     pub fn new(scope: BackendScope) -> Self {
         let (tables, unclaimed, cuts) = (Vec::new(), Vec::new(), VecDeque::new());
-        Self { scope, tables, unclaimed, cuts, last: None, writer_taken: false, key: PhantomData }
-    }
-
-    fn meta<N: StateKey>(
-        &self,
-        name: &str,
-        kind: StateKind,
-        sub: String,
-        value: String,
-        version: u32,
-    ) -> StateMeta {
-        StateMeta {
-            key_codec: K::codec(),
-            namespace_codec: N::codec(),
-            sub_codec: sub,
-            value_codec: value,
-            schema_version: version,
-            ..StateMeta::new(name, kind)
+        Self {
+            scope,
+            tables,
+            unclaimed,
+            cuts,
+            last: None,
+            writer_taken: false,
+            clock: StateTime::UNKNOWN,
+            key: PhantomData,
         }
     }
 
     fn register(&mut self, table: Table) -> Result<u32> {
-        let name = &table.meta.name;
-        if let Some(index) = self.tables.iter().position(|known| known.meta.name == *name) {
+        let name = &table.meta().name;
+        if let Some(index) = self.tables.iter().position(|known| known.meta().name == *name) {
             let known = &self.tables[index];
-            if known.meta == table.meta && known.types == table.types {
+            if known.schema == table.schema && known.types == table.types {
                 return Ok(index as u32);
             }
             return Err(Error::invalid("a state of this name has another kind or type").with("state", name));
@@ -69,11 +67,14 @@ impl<K: StateKey> Naive<K> {
     /// The table of a handle, if kind and types are those of the handle.
     fn table<T: 'static>(&mut self, index: usize, kinds: &[StateKind]) -> Result<&mut Table> {
         let table = self.tables.get_mut(index).filter(|table| table.types == TypeId::of::<T>());
-        table.filter(|table| kinds.contains(&table.meta.kind)).ok_or_else(foreign)
+        table.filter(|table| kinds.contains(&table.meta().kind)).ok_or_else(foreign)
     }
 
     fn values<V: 'static, N: StateKey>(&mut self, state: ValueState<V, N>) -> Result<&mut Table> {
-        self.table::<(N, (), V)>(state.index(), &[StateKind::Value])
+        self.table::<(N, (), V)>(
+            state.index(),
+            &[StateKind::Value, StateKind::Reducing, StateKind::Aggregating],
+        )
     }
 
     fn lists<T: 'static, N: StateKey>(&mut self, state: ListState<T, N>) -> Result<&mut Table> {
@@ -99,49 +100,39 @@ impl<K: StateKey> KeyedBackend for Naive<K> {
         &mut self,
         descriptor: &ValueDescriptor<V, N>,
     ) -> Result<ValueState<V, N>> {
-        let codec = descriptor.codec();
-        let meta = self.meta::<N>(
-            descriptor.name(),
-            StateKind::Value,
-            String::new(),
-            codec.id(),
-            descriptor.version(),
-        );
-        self.register(Table::of_values::<N, (), V>(meta, codec)).map(ValueState::from_index)
+        let table =
+            Table::of_values::<N, (), V>(descriptor.schema::<K>(), descriptor.codec(), descriptor.decoder());
+        self.register(table).map(ValueState::from_index)
     }
 
     fn register_list<T: Send + 'static, N: StateKey>(
         &mut self,
         descriptor: &ListDescriptor<T, N>,
     ) -> Result<ListState<T, N>> {
-        let codec = descriptor.codec();
-        let meta = self.meta::<N>(
-            descriptor.name(),
-            StateKind::List,
-            String::new(),
-            codec.id(),
-            descriptor.version(),
-        );
-        self.register(Table::of_lists::<N, T>(meta, codec)).map(ListState::from_index)
+        let table =
+            Table::of_lists::<N, T>(descriptor.schema::<K>(), descriptor.codec(), descriptor.decoder());
+        self.register(table).map(ListState::from_index)
     }
 
     fn register_map<MK: StateKey, V: Send + 'static, N: StateKey>(
         &mut self,
         descriptor: &MapDescriptor<MK, V, N>,
     ) -> Result<MapState<MK, V, N>> {
-        let codec = descriptor.codec();
-        let meta =
-            self.meta::<N>(descriptor.name(), StateKind::Map, MK::codec(), codec.id(), descriptor.version());
-        self.register(Table::of_values::<N, MK, V>(meta, codec)).map(MapState::from_index)
+        let table =
+            Table::of_values::<N, MK, V>(descriptor.schema::<K>(), descriptor.codec(), descriptor.decoder());
+        self.register(table).map(MapState::from_index)
     }
 
     fn register_timers<N: StateKey>(&mut self, descriptor: &TimerDescriptor<N>) -> Result<TimerService<N>> {
-        let kind = match descriptor.domain() {
-            TimeDomain::Event => StateKind::EventTimers,
-            TimeDomain::Processing => StateKind::ProcessingTimers,
-        };
-        let meta = self.meta::<N>(descriptor.name(), kind, String::new(), String::new(), 1);
-        self.register(Table::of_timers::<N>(meta)).map(TimerService::from_index)
+        self.register(Table::of_timers::<N>(descriptor.meta::<K>())).map(TimerService::from_index)
+    }
+
+    fn schemas(&self) -> Vec<StateSchema> {
+        self.tables.iter().map(|table| table.schema.clone()).collect()
+    }
+
+    fn clock(&mut self) -> &mut StateTime {
+        &mut self.clock
     }
 
     fn value_get<V: Send + 'static, N: StateKey>(
@@ -176,6 +167,32 @@ impl<K: StateKey> KeyedBackend for Naive<K> {
         let cells = &mut self.values(state)?.cells;
         let cell = cells.entry(address(0, key, namespace, &[])).or_insert_with(|| Box::new(initial()));
         cell.downcast_mut().map(change).ok_or_else(foreign)
+    }
+
+    fn value_merge<V: Send + 'static, N: StateKey>(
+        &mut self,
+        state: ValueState<V, N>,
+        key: Keyed<'_, K>,
+        namespace: &N,
+        value: V,
+        combine: impl FnOnce(&mut V, V),
+    ) -> Result<()> {
+        match self.values(state)?.cells.entry(address(0, key, namespace, &[])) {
+            Entry::Occupied(mut cell) => combine(cell.get_mut().downcast_mut().ok_or_else(foreign)?, value),
+            Entry::Vacant(free) => {
+                free.insert(Box::new(value));
+            }
+        }
+        Ok(())
+    }
+
+    fn value_take<V: Send + 'static, N: StateKey>(
+        &mut self,
+        state: ValueState<V, N>,
+        key: Keyed<'_, K>,
+        namespace: &N,
+    ) -> Result<Option<V>> {
+        taken(self.values(state)?.cells.remove(&address(0, key, namespace, &[])))
     }
 
     fn value_clear<V: Send + 'static, N: StateKey>(
@@ -237,6 +254,15 @@ impl<K: StateKey> KeyedBackend for Naive<K> {
         self.list_append(state, key, namespace, elements)
     }
 
+    fn list_take<T: Send + 'static, N: StateKey>(
+        &mut self,
+        state: ListState<T, N>,
+        key: Keyed<'_, K>,
+        namespace: &N,
+    ) -> Result<Vec<T>> {
+        Ok(taken(self.lists(state)?.cells.remove(&address(0, key, namespace, &[])))?.unwrap_or_default())
+    }
+
     fn list_clear<T: Send + 'static, N: StateKey>(
         &mut self,
         state: ListState<T, N>,
@@ -267,6 +293,16 @@ impl<K: StateKey> KeyedBackend for Naive<K> {
     ) -> Result<()> {
         self.maps(state)?.cells.insert(address(0, key, namespace, &bytes(&map_key)), Box::new(value));
         Ok(())
+    }
+
+    fn map_take<MK: StateKey, V: Send + 'static, N: StateKey>(
+        &mut self,
+        state: MapState<MK, V, N>,
+        key: Keyed<'_, K>,
+        namespace: &N,
+        map_key: &MK,
+    ) -> Result<Option<V>> {
+        taken(self.maps(state)?.cells.remove(&address(0, key, namespace, &bytes(map_key))))
     }
 
     fn map_remove<MK: StateKey, V: Send + 'static, N: StateKey>(
@@ -351,6 +387,36 @@ impl<K: StateKey> KeyedBackend for Naive<K> {
 
     fn timer_next<N: StateKey>(&mut self, service: TimerService<N>) -> Result<Option<i64>> {
         Ok(self.timers(service)?.cells.first_key_value().map(|((time, ..), _)| *time))
+    }
+
+    fn timer_for_each<N: StateKey>(
+        &mut self,
+        service: TimerService<N>,
+        mut visit: impl FnMut(&FiredTimer<K, N>) -> Result<()>,
+    ) -> Result<()> {
+        for (time, key, namespace, _) in self.timers(service)?.cells.keys() {
+            let (hash, key) = (KeyHash::of_encoded(key), K::decode(key)?);
+            visit(&FiredTimer { time: *time, key, hash, namespace: N::decode(namespace)? })?;
+        }
+        Ok(())
+    }
+
+    fn for_each_key<S: StateHandle>(
+        &mut self,
+        state: S,
+        key_groups: KeyGroupRange,
+        mut visit: impl FnMut(Keyed<'_, K>, &S::Namespace) -> Result<()>,
+    ) -> Result<()> {
+        let cells = &self.tables.get(state.position()).ok_or_else(foreign)?.cells;
+        let mut places: Vec<_> = cells.keys().map(|(_, key, namespace, _)| (key, namespace)).collect();
+        places.dedup();
+        for (key, namespace) in places {
+            let hash = KeyHash::of_encoded(key);
+            if key_groups.contains(KeyGroup::of(hash)) {
+                visit(Keyed::with_hash(&K::decode(key)?, hash), &S::Namespace::decode(namespace)?)?;
+            }
+        }
+        Ok(())
     }
 
     fn entries(&self) -> u64 {

@@ -33,6 +33,14 @@ pub enum Flaw {
     UnclaimedDropped,
     /// Of several snapshots only the first is restored.
     FirstSnapshotOnly,
+    /// The time that it is told is forgotten.
+    ClockStands,
+    /// A value that is to be combined replaces the one that is there.
+    MergeReplaces,
+    /// The last element of a list that is taken is lost.
+    TakeLosesLast,
+    /// Keys are visited twice.
+    KeysTwice,
 }
 
 /// Makes backends with a flaw.
@@ -48,7 +56,7 @@ impl BackendFactory for Broken {
 
     fn create<K: StateKey>(&self, scope: BackendScope) -> Result<BrokenBackend<K>> {
         let (naive, late) = (Naive::new(scope), VecDeque::new());
-        Ok(BrokenBackend { naive, flaw: self.0, late })
+        Ok(BrokenBackend { naive, flaw: self.0, late, stopped: StateTime::UNKNOWN })
     }
 }
 
@@ -58,6 +66,7 @@ pub struct BrokenBackend<K> {
     flaw: Flaw,
     /// Cuts that should have been made.
     late: VecDeque<(CheckpointId, SnapshotKind)>,
+    stopped: StateTime,
 }
 
 impl<K: StateKey> BrokenBackend<K> {
@@ -109,6 +118,8 @@ impl<K: StateKey> KeyedBackend for BrokenBackend<K> {
         value_for_each<V: Send + 'static, N: StateKey>(
             state: ValueState<V, N>, visit: impl FnMut(&K, &N, &V) -> Result<()>) -> ();
         timer_next<N: StateKey>(service: TimerService<N>) -> Option<i64>;
+        timer_for_each<N: StateKey>(
+            service: TimerService<N>, visit: impl FnMut(&FiredTimer<K, N>) -> Result<()>) -> ();
     }
 
     pass_on_key! {
@@ -117,6 +128,8 @@ impl<K: StateKey> KeyedBackend for BrokenBackend<K> {
         list_get<T: Send + 'static>(ListState<T, N>) -> &[T];
         list_append<T: Send + 'static>(ListState<T, N>, elements: impl IntoIterator<Item = T>) -> ();
         list_clear<T: Send + 'static>(ListState<T, N>) -> bool;
+        value_take<V: Send + 'static>(ValueState<V, N>) -> Option<V>;
+        map_take<MK: StateKey, V: Send + 'static>(MapState<MK, V, N>, map_key: &MK) -> Option<V>;
         map_get<MK: StateKey, V: Send + 'static>(MapState<MK, V, N>, map_key: &MK) -> Option<&V>;
         map_put<MK: StateKey, V: Send + 'static>(MapState<MK, V, N>, map_key: MK, value: V) -> ();
         map_remove<MK: StateKey, V: Send + 'static>(MapState<MK, V, N>, map_key: &MK) -> bool;
@@ -124,6 +137,62 @@ impl<K: StateKey> KeyedBackend for BrokenBackend<K> {
             MapState<MK, V, N>, visit: impl FnMut(&MK, &V) -> Result<()>) -> ();
         map_is_empty<MK: StateKey, V: Send + 'static>(MapState<MK, V, N>) -> bool;
         timer_delete<>(TimerService<N>, time: i64) -> bool;
+    }
+
+    fn schemas(&self) -> Vec<StateSchema> {
+        self.naive.schemas()
+    }
+
+    fn clock(&mut self) -> &mut StateTime {
+        if self.has(Flaw::ClockStands) {
+            self.stopped = StateTime::UNKNOWN;
+            return &mut self.stopped;
+        }
+        self.naive.clock()
+    }
+
+    fn value_merge<V: Send + 'static, N: StateKey>(
+        &mut self,
+        state: ValueState<V, N>,
+        key: Keyed<'_, K>,
+        namespace: &N,
+        value: V,
+        combine: impl FnOnce(&mut V, V),
+    ) -> Result<()> {
+        let namespace = self.namespace(namespace);
+        if self.has(Flaw::MergeReplaces) {
+            return self.naive.value_put(state, key, &namespace, value);
+        }
+        self.naive.value_merge(state, key, &namespace, value, combine)
+    }
+
+    fn list_take<T: Send + 'static, N: StateKey>(
+        &mut self,
+        state: ListState<T, N>,
+        key: Keyed<'_, K>,
+        namespace: &N,
+    ) -> Result<Vec<T>> {
+        let namespace = self.namespace(namespace);
+        let mut taken = self.naive.list_take(state, key, &namespace)?;
+        if self.has(Flaw::TakeLosesLast) {
+            taken.pop();
+        }
+        Ok(taken)
+    }
+
+    fn for_each_key<S: StateHandle>(
+        &mut self,
+        state: S,
+        key_groups: KeyGroupRange,
+        mut visit: impl FnMut(Keyed<'_, K>, &S::Namespace) -> Result<()>,
+    ) -> Result<()> {
+        let twice = self.has(Flaw::KeysTwice);
+        self.naive.for_each_key(state, key_groups, |key, namespace| {
+            if twice {
+                visit(key, namespace)?;
+            }
+            visit(key, namespace)
+        })
     }
 
     fn value_modify<V: Send + 'static, N: StateKey, R>(

@@ -24,7 +24,12 @@ pub struct NaiveFactory;
 
 impl NaiveFactory {
     /// It writes everything each time.
-    pub const CAPABILITIES: Capabilities = Capabilities { incremental: false, ..Capabilities::ALL };
+    pub const CAPABILITIES: Capabilities = Capabilities {
+        incremental: false,
+        cleans_up: false,
+        filters_full_snapshots: false,
+        ..Capabilities::ALL
+    };
 }
 
 impl BackendFactory for NaiveFactory {

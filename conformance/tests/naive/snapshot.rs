@@ -42,9 +42,9 @@ impl<K: StateKey> SnapshotSource for Naive<K> {
             for ((time, key, namespace, sub), cell) in &table.cells {
                 let group = KeyGroup::of(KeyHash::of_encoded(key));
                 let mut value = Vec::new();
-                (table.encode)(cell, &mut value).map_err(|e| e.with("state", &table.meta.name))?;
+                (table.encode)(cell, &mut value).map_err(|e| e.with("state", &table.meta().name))?;
                 let mut packed = Vec::new();
-                if table.meta.kind.is_timers() {
+                if table.meta().kind.is_timers() {
                     timer_key::pack(*time, key, &mut packed);
                 } else {
                     packed.extend_from_slice(key);
@@ -57,7 +57,7 @@ impl<K: StateKey> SnapshotSource for Naive<K> {
                     value,
                 });
             }
-            cut.push(Stored { meta: table.meta.clone(), entries });
+            cut.push(Stored { meta: table.meta().clone(), entries });
         }
         self.last = Some(checkpoint);
         self.cuts.push_back((checkpoint, cut));
@@ -85,7 +85,7 @@ impl SnapshotWriter for NaiveWriter {
 
     async fn commit(&mut self, mut cut: Cut, store: &dyn SegmentStore) -> Result<KeyedSnapshot> {
         cut.sort_by(|a, b| a.meta.name.cmp(&b.meta.name));
-        let metas = cut.iter().map(|stored| stored.meta.clone()).collect();
+        let metas: Vec<_> = cut.iter().map(|stored| stored.meta.clone()).collect();
         let mut entries = Vec::new();
         for (state, stored) in (0..).zip(&cut) {
             entries.extend(stored.entries.iter().map(|entry| EntryRef {
@@ -102,14 +102,15 @@ impl SnapshotWriter for NaiveWriter {
             return Ok(KeyedSnapshot::default());
         }
         entries.sort_by(EntryRef::cmp_position);
-        let mut writer = SegmentWriter::new(metas, SegmentKind::Base, WriterOptions::default())?;
+        let mut writer = SegmentWriter::new(metas.clone(), SegmentKind::Base, WriterOptions::default())?;
         for entry in entries {
             writer.push(entry)?;
         }
         let finished = writer.finish()?;
         let segment = store.put(finished.bytes).await?;
         let written_bytes = segment.len;
-        Ok(KeyedSnapshot { parts: vec![SnapshotPart::portable(segment, finished.key_groups)], written_bytes })
+        let parts = vec![SnapshotPart::portable(segment, finished.key_groups)];
+        Ok(KeyedSnapshot { parts, written_bytes, states: metas })
     }
 }
 
@@ -119,6 +120,17 @@ impl<K: StateKey> RestoreSnapshot for Naive<K> {
         if self.entries() > 0 || !self.unclaimed.is_empty() {
             return Err(Error::invalid("only an empty backend can be restored"));
         }
+        let restored = self.restore_all(snapshots, store).await;
+        restored.map_err(|error| error.with("operator", &self.scope.operator))
+    }
+}
+
+impl<K: StateKey> Naive<K> {
+    async fn restore_all(
+        &mut self,
+        snapshots: &[KeyedSnapshot],
+        store: &dyn SegmentStore,
+    ) -> Result<Restored> {
         let mut restored = Restored::default();
         for snapshot in snapshots {
             let snapshot = snapshot.clip(self.scope.key_groups);
@@ -142,11 +154,9 @@ impl<K: StateKey> RestoreSnapshot for Naive<K> {
 impl<K: StateKey> Naive<K> {
     /// Whether a stored state fits the registered one; without one, it is kept as it is.
     fn match_state(&mut self, stored: &StateMeta) -> Result<()> {
-        match self.tables.iter().find(|table| table.meta.name == stored.name) {
-            Some(table) if table.meta == *stored => {}
+        match self.tables.iter().find(|table| table.schema.is_called(&stored.name)) {
             Some(table) => {
-                let message = format!("stored as {stored:?}, wanted as {:?}", table.meta);
-                return Err(Error::new(ErrorKind::Incompatible, message).with("state", &stored.name));
+                table.schema.compatibility(stored)?;
             }
             None if self.unclaimed.iter().any(|known| known.meta == *stored) => {}
             None => self.unclaimed.push(Stored { meta: stored.clone(), entries: Vec::new() }),
@@ -156,11 +166,11 @@ impl<K: StateKey> Naive<K> {
 
     fn restore_entry(&mut self, meta: &StateMeta, entry: &EntryRef<'_>) -> Result<()> {
         let (namespace, sub) = (entry.namespace.to_vec(), entry.sub.to_vec());
-        if let Some(table) = self.tables.iter_mut().find(|table| table.meta.name == meta.name) {
+        if let Some(table) = self.tables.iter_mut().find(|table| table.schema.is_called(&meta.name)) {
             let timer = meta.kind.is_timers();
             let (time, key) = if timer { timer_key::unpack(entry.key)? } else { (0, entry.key) };
             K::decode(key)?;
-            let cell = (table.decode)(entry.value).map_err(|e| e.with("state", &meta.name))?;
+            let cell = (table.decode)(meta, entry.value).map_err(|e| e.with("state", &meta.name))?;
             table.cells.insert((time, key.to_vec(), namespace, sub), cell);
         } else if let Some(stored) = self.unclaimed.iter_mut().find(|stored| stored.meta.name == meta.name) {
             let (key, value) = (entry.key.to_vec(), entry.value.to_vec());

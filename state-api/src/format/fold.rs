@@ -3,7 +3,7 @@
 use super::merge::Merge;
 use super::state::SegmentKind;
 use super::writer::{SegmentWriter, WriterOptions};
-use crate::{KeyGroup, KeyGroupRange, Result, SegmentStore, SnapshotPart};
+use crate::{KeyGroup, KeyGroupRange, Result, SegmentStore, SnapshotPart, Trimmed, Trimming};
 
 /// How [`fold`] writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,20 @@ pub async fn fold(
     fold_into(parts, store, store, target, range, options).await
 }
 
+/// [`fold`] into a base without what has expired.
+///
+/// # Errors
+/// As [`fold`].
+pub async fn fold_trimmed(
+    parts: &[SnapshotPart],
+    store: &dyn SegmentStore,
+    range: KeyGroupRange,
+    options: &FoldOptions,
+    trimming: &Trimming,
+) -> Result<Folded> {
+    run(parts, (store, store), SegmentKind::Base, range, options, trimming).await
+}
+
 /// [`fold`] from one store into another.
 ///
 /// # Errors
@@ -68,13 +82,32 @@ pub async fn fold_into(
     range: KeyGroupRange,
     options: &FoldOptions,
 ) -> Result<Folded> {
+    run(parts, (from, into), target, range, options, &Trimming::default()).await
+}
+
+async fn run(
+    parts: &[SnapshotPart],
+    (from, into): (&dyn SegmentStore, &dyn SegmentStore),
+    target: SegmentKind,
+    range: KeyGroupRange,
+    options: &FoldOptions,
+    trimming: &Trimming,
+) -> Result<Folded> {
     let mut merge = Merge::open(from, parts, target, range).await?;
     let states = merge.states().to_vec();
     let start = || SegmentWriter::new(states.clone(), target, options.writer);
     let mut writer = start()?;
     let mut folded = Folded::default();
     let mut group: Option<KeyGroup> = None;
-    while let Some(entry) = merge.next().await? {
+    let mut part = Vec::new();
+    while let Some(mut entry) = merge.next().await? {
+        if !trimming.is_empty() {
+            match trimming.trim(&states[usize::from(entry.state)], entry.value, &mut part) {
+                Trimmed::Whole => {}
+                Trimmed::Part => entry.value = &part,
+                Trimmed::Gone => continue,
+            }
+        }
         let written = writer.bytes_so_far();
         let full = written >= options.max_segment_bytes && group != Some(entry.group);
         if !writer.is_empty() && (full || written / 5 * 4 >= options.max_segment_bytes) {

@@ -2,7 +2,8 @@
 
 use super::{Context, DueTimer, Open, Operator, Output, Service};
 use crate::{
-    KeyHash, KeyScope, Keyed, KeyedBackend, OperatorStateEntry, OperatorStateStore, Result, TimeDomain,
+    KeyHash, KeyScope, Keyed, KeyedBackend, OperatorStateEntry, OperatorStateStore, Result, StateTime,
+    TimeDomain,
 };
 
 /// Whether bounded work is finished.
@@ -25,10 +26,17 @@ pub struct KeyedProcess<O, B, N> {
     operator_state: OperatorStateStore,
     services: Vec<Service<N>>,
     watermark: i64,
+    /// The watermark before, while timers fire; then this one.
+    fired_up_to: i64,
     /// Whether the operator was told of `watermark`.
     announced: bool,
     processing_time: i64,
+    /// Records since state that expires was last cleaned up.
+    uncleaned: usize,
 }
+
+/// Records between two steps of the clean-up of state that expires.
+const CLEANING_PAUSE: usize = 256;
 
 impl<O, B> KeyedProcess<O, B, O::Namespace>
 where
@@ -53,7 +61,19 @@ where
             services: &mut services,
         })?;
         let (watermark, processing_time) = (i64::MIN, i64::MIN);
-        Ok(Self { operator, backend, operator_state, services, watermark, announced: true, processing_time })
+        *backend.clock() = StateTime::UNKNOWN;
+        let (announced, uncleaned) = (true, 0);
+        Ok(Self {
+            operator,
+            backend,
+            operator_state,
+            services,
+            watermark,
+            fired_up_to: watermark,
+            announced,
+            processing_time,
+            uncleaned,
+        })
     }
 
     /// Works on one record.
@@ -68,6 +88,12 @@ where
         timestamp: i64,
         output: &mut Output<O::Out>,
     ) -> Result<()> {
+        self.uncleaned += 1;
+        if self.uncleaned == CLEANING_PAUSE {
+            self.uncleaned = 0;
+            self.backend.clean_up(CLEANING_PAUSE)?;
+        }
+        self.backend.clock().timestamp = timestamp;
         let mut ctx = Context {
             scope: KeyScope::new(&mut self.backend, key),
             operator_state: &mut self.operator_state,
@@ -130,9 +156,11 @@ where
         output: &mut Output<O::Out>,
     ) -> Result<Steps> {
         self.processing_time = self.processing_time.max(now);
+        self.backend.clock().processing_time = self.processing_time;
         self.fire(TimeDomain::Processing, self.processing_time, max_timers, output)
     }
 
+    /// Fires timers of all services of a domain in the order of their times.
     fn fire(
         &mut self,
         domain: TimeDomain,
@@ -141,35 +169,54 @@ where
         output: &mut Output<O::Out>,
     ) -> Result<Steps> {
         let mut left = max_timers;
-        for i in 0..self.services.len() {
-            let Service { name, domain: of_service, handle } = &self.services[i];
-            if *of_service != domain {
-                continue;
+        let mut of_domain = (0..self.services.len()).filter(|i| self.services[*i].domain == domain);
+        let (first, single) = (of_domain.next(), of_domain.next().is_none());
+        let steps = loop {
+            // Where there is one service only, it need not be asked what comes next.
+            let service = if single && left > 0 { first } else { self.earliest(domain, up_to)? };
+            let Some(service) = service else { break Steps::Done };
+            if left == 0 {
+                break Steps::More;
             }
-            let (name, handle) = (name.clone(), *handle);
-            loop {
-                if left == 0 {
-                    let due = self.backend.timer_next(handle)?.is_some_and(|next| next <= up_to);
-                    if due {
-                        return Ok(Steps::More);
-                    }
-                    break;
-                }
-                let Some(timer) = self.backend.timer_pop(handle, up_to)? else { break };
-                left -= 1;
-                let due = DueTimer { domain, service: name.clone(), timer };
-                let mut ctx = Context {
-                    scope: KeyScope::new(&mut self.backend, Keyed::with_hash(&due.timer.key, due.timer.hash)),
-                    operator_state: &mut self.operator_state,
-                    output,
-                    timestamp: due.timer.time,
-                    watermark: self.watermark,
-                    processing_time: self.processing_time,
-                };
-                self.operator.on_timer(&due, &mut ctx)?;
+            let Service { name, handle, .. } = &self.services[service];
+            let Some(timer) = self.backend.timer_pop(*handle, up_to)? else { break Steps::Done };
+            left -= 1;
+            let due = DueTimer { domain, service: name.clone(), timer };
+            let clock = self.backend.clock();
+            clock.timestamp = due.timer.time;
+            if domain == TimeDomain::Event {
+                // What lives until after this timer is alive for it, however far the watermark jumps.
+                clock.watermark = due.timer.time.max(self.fired_up_to);
+            }
+            let mut ctx = Context {
+                scope: KeyScope::new(&mut self.backend, Keyed::with_hash(&due.timer.key, due.timer.hash)),
+                operator_state: &mut self.operator_state,
+                output,
+                timestamp: due.timer.time,
+                watermark: self.watermark,
+                processing_time: self.processing_time,
+            };
+            self.operator.on_timer(&due, &mut ctx)?;
+        };
+        if domain == TimeDomain::Event && steps == Steps::Done {
+            self.fired_up_to = up_to;
+            self.backend.clock().watermark = up_to;
+        }
+        Ok(steps)
+    }
+
+    /// The service of a domain with the earliest timer, if that is due.
+    fn earliest(&mut self, domain: TimeDomain, up_to: i64) -> Result<Option<usize>> {
+        let mut earliest: Option<(i64, usize)> = None;
+        for (index, service) in self.services.iter().enumerate().filter(|(_, s)| s.domain == domain) {
+            if let Some(next) = self.backend.timer_next(service.handle)?
+                && next <= up_to
+                && earliest.is_none_or(|(time, _)| next < time)
+            {
+                earliest = Some((next, index));
             }
         }
-        Ok(Steps::Done)
+        Ok(earliest.map(|(_, index)| index))
     }
 
     /// Tells the operator that its input has ended; call after the last watermark.
@@ -205,6 +252,8 @@ where
     /// the next call of [`advance_watermark`](Self::advance_watermark), even with this same watermark.
     pub fn restore_watermark(&mut self, watermark: i64) {
         self.watermark = watermark;
+        self.fired_up_to = watermark;
+        self.backend.clock().watermark = watermark;
         self.announced = false;
     }
 

@@ -33,6 +33,8 @@ pub(super) struct Cluster<F: BackendFactory> {
     term: u64,
     /// The newest checkpoint that was completed in this term.
     completed: CheckpointId,
+    /// The clock of the machine, which no restore sets back.
+    now: i64,
 }
 
 struct Subtask<F: BackendFactory> {
@@ -70,7 +72,7 @@ impl<F: BackendFactory> Cluster<F> {
         let (store, complete, pending) = (Arc::default(), Vec::new(), VecDeque::new());
         let (subject, subtasks, last) = (subject.clone(), Vec::new(), CheckpointId(0));
         let (term, completed) = (0, last);
-        let mut cluster = Self { subject, store, subtasks, complete, pending, last, term, completed };
+        let mut cluster = Self { subject, store, subtasks, complete, pending, last, term, completed, now: 0 };
         cluster.restore(&[], &Contents::default(), 1, false)?;
         Ok(cluster)
     }
@@ -105,6 +107,10 @@ impl<F: BackendFactory> Cluster<F> {
     }
 
     fn apply(&mut self, subtask: usize, op: &Op) -> Result<(), Failure> {
+        if let Op::Tick(_, processing) = op {
+            self.now += processing;
+            return self.subtasks.iter_mut().try_for_each(|subtask| subtask.world.apply(op));
+        }
         let owner = match op.key() {
             Some(key) => self.subtasks.iter().position(|s| s.world.range.contains(group_of(key))),
             None => Some(subtask % self.subtasks.len()),
@@ -188,6 +194,7 @@ impl<F: BackendFactory> Cluster<F> {
     fn verify(&mut self, which: usize, parallelism: u32) -> Result<(), Failure> {
         let Some(index) = self.complete.len().checked_sub(1 + which % RETAINED) else { return Ok(()) };
         let Complete { contents, snapshots } = &self.complete[index];
+        let contents = &contents.clone().at(self.now);
         for subtask in 0..parallelism {
             let range = KeyGroupRange::of_subtask(subtask, parallelism);
             check_restored(&self.subject, &self.store, range, snapshots, contents)?;
@@ -206,6 +213,7 @@ impl<F: BackendFactory> Cluster<F> {
         self.pending.clear();
         self.term += 1;
         self.completed = CheckpointId(0);
+        let contents = &contents.clone().at(self.now);
         for number in 0..parallelism {
             let range = KeyGroupRange::of_subtask(number, parallelism);
             let clip =

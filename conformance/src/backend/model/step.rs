@@ -42,7 +42,7 @@ impl Step {
                 Self::Advance(subtask, budgets[rng.usize(..budgets.len())])
             }
             11..=17 => Self::Commit(subtask),
-            18 => {
+            18 | 24 => {
                 let faults = [StoreFault::PutRefused, StoreFault::PutAnswerLost, StoreFault::ReadRefused];
                 let fault = faults[rng.usize(..3)];
                 Self::CommitFails(subtask, rng.usize(..2), fault)

@@ -13,8 +13,11 @@ fn manifest(parallelism: u32, watermark: impl Fn(u32) -> Option<i64>) -> Manifes
     let subtasks = (0..parallelism).map(|number| {
         let key_groups = KeyGroupRange::of_subtask(number, parallelism);
         let segment = SegmentRef { name: SegmentName(format!("s{number}")), len: 10 };
-        let keyed =
-            KeyedSnapshot { parts: vec![SnapshotPart::portable(segment, key_groups)], written_bytes: 10 };
+        let keyed = KeyedSnapshot {
+            parts: vec![SnapshotPart::portable(segment, key_groups)],
+            written_bytes: 10,
+            states: Vec::new(),
+        };
         let mut subtask = SubtaskSnapshot::new(number, key_groups);
         subtask.keyed = keyed;
         subtask.watermark = watermark(number);
