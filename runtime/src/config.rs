@@ -1,12 +1,13 @@
 //! How a job runs, as opposed to what it computes.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use strandline_checkpoint_storage::Storage;
-use strandline_state_api::{CheckpointId, SnapshotKind};
+use strandline_state_api::{CheckpointId, OperatorId, SnapshotKind};
 
 use crate::Observer;
 
@@ -27,9 +28,12 @@ pub struct JobConfig {
     pub restart: Option<RestartStrategy>,
     /// Where the first attempt starts.
     pub start: StartFrom,
-    /// Start although the checkpoint has state of operators that the job no longer has; that state is lost with the
-    /// next checkpoint. (Flink: `allowNonRestoredState`.)
-    pub allow_dropped_state: bool,
+    /// Start although the checkpoint has these, and the job does not: operators by their id, whose state is lost with the next
+    /// checkpoint, and states as `operator/state`, which are kept as they are. (Flink: `allowNonRestoredState`, for all.)
+    pub allow_orphans: BTreeSet<String>,
+    /// Operators that had another id in the checkpoint: from the id there to that of today. Needed until a checkpoint has
+    /// the new one; states are renamed by their descriptors.
+    pub renamed_operators: BTreeMap<OperatorId, OperatorId>,
     /// Who is told what happens.
     pub observer: Option<Arc<dyn Observer>>,
     /// The processing time of timers.
@@ -46,7 +50,8 @@ impl Default for JobConfig {
             checkpointing: None,
             restart: None,
             start: StartFrom::default(),
-            allow_dropped_state: false,
+            allow_orphans: BTreeSet::new(),
+            renamed_operators: BTreeMap::new(),
             observer: None,
             clock: Arc::new(SystemClock),
         }
@@ -63,7 +68,8 @@ impl fmt::Debug for JobConfig {
             .field("checkpointing", &self.checkpointing)
             .field("restart", &self.restart)
             .field("start", &self.start)
-            .field("allow_dropped_state", &self.allow_dropped_state)
+            .field("allow_orphans", &self.allow_orphans)
+            .field("renamed_operators", &self.renamed_operators)
             .finish_non_exhaustive()
     }
 }

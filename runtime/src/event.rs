@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use strandline_state_api::CheckpointId;
+use strandline_state_api::{CheckpointId, RestorePlan};
 
 use crate::CheckpointReport;
 
@@ -35,6 +35,14 @@ pub enum JobEvent {
         checkpoint: CheckpointId,
         /// What is wrong with it.
         reason: String,
+    },
+    /// What becomes of the operators and states of the checkpoint that is about to be restored, where that is not obvious:
+    /// some are new, renamed, migrated, orphaned or refused.
+    RestorePlanned {
+        /// That checkpoint.
+        checkpoint: CheckpointId,
+        /// The plan; one that [refuses](RestorePlan::check) the start, too.
+        plan: RestorePlan,
     },
     /// How far it is; about ten times a second.
     Progress(Progress),

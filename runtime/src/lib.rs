@@ -27,4 +27,4 @@ pub use control::JobControl;
 pub use event::{JobEvent, Observer, Progress};
 pub use pipeline::{Emitter, KeyedStream, Pipeline, Stream};
 pub use report::{CheckpointReport, JobReport, Outcome, Sample};
-pub use run::run;
+pub use run::{run, stored_operators};

@@ -7,7 +7,7 @@ mod stream;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use strandline_state_api::BackendFactory;
+use strandline_state_api::{BackendFactory, JobSchema, Result};
 
 pub(crate) use graph::{Graph, Job, Vertex, VertexKind, lock};
 pub use keyed_stream::KeyedStream;
@@ -55,6 +55,16 @@ impl<F: BackendFactory> Pipeline<F> {
     /// An empty job. `backend` makes the keyed state of all its operators.
     pub fn new(name: impl Into<String>, backend: F) -> Self {
         Self { factory: backend, graph: Arc::new(Mutex::new(Graph::new(name.into()))) }
+    }
+
+    /// The operators with state and the keyed states that they declare: to be compared with a checkpoint
+    /// ([`JobSchema::plan`]), or kept as a file. Opens each keyed operator once, on a backend that is thrown away.
+    ///
+    /// # Errors
+    /// Mistakes of the pipeline, and errors of an operator that opens.
+    pub fn schema(&self) -> Result<JobSchema> {
+        let job = lock(&self.graph).job()?;
+        job.schema()
     }
 
     /// Adds a source.

@@ -18,6 +18,7 @@ use strandline_state_api::{BackendFactory, CheckpointId, Error, ErrorKind, Resul
 use tokio::runtime::{Builder, Runtime};
 
 pub(crate) use metrics::{Metrics, add, set};
+pub use restore::stored_operators;
 pub(crate) use restore::{OperatorRestore, RestorePlan, SubtaskRestore};
 
 use self::restarts::Restarts;

@@ -13,7 +13,7 @@ use common::*;
 use strandline_backend_memory::MemoryBackendFactory;
 use strandline_checkpoint_storage::{CheckpointKind, CommitLog, CommitLogOptions, Storage};
 use strandline_runtime::*;
-use strandline_state_api::{CheckpointId, ErrorKind};
+use strandline_state_api::*;
 
 /// Long enough that no periodic checkpoint comes in a test.
 const NEVER: Duration = Duration::from_secs(100_000);
@@ -368,8 +368,94 @@ fn state_of_an_operator_that_is_gone_is_not_dropped_silently() {
     let error = run(&renamed(), job.config(), &JobControl::new()).unwrap_err();
     assert_eq!((error.kind(), error.context("operator")), (ErrorKind::Incompatible, Some("count")));
 
-    let allowed = JobConfig { allow_dropped_state: true, ..job.config() };
+    let allow_orphans = ["count".to_owned()].into();
+    let allowed = JobConfig { allow_orphans, ..job.config() };
     let report = run(&renamed(), allowed, &JobControl::new()).unwrap();
     assert_eq!(report.read["numbers"], 5_000, "the source goes on, the renamed operator starts empty");
     assert_eq!(report.state_entries, 300);
+}
+
+#[test]
+fn an_operator_that_is_declared_to_be_renamed_keeps_its_state() {
+    let job = Job::new();
+    job.run_while(job.config(), || {
+        job.wait_done(5_000);
+        job.control.stop();
+    })
+    .unwrap();
+    let pipeline = Pipeline::new("job", MemoryBackendFactory::default());
+    pipeline
+        .source("numbers", job.source.clone())
+        .key_by(|n| (n, ()))
+        .process("renamed", Count::open)
+        .sink("results", job.sink.clone());
+    job.source.open_gate();
+    let id = |id: &str| OperatorId::new(id).unwrap();
+    let events = Events::new();
+    let renamed_operators = [(id("count"), id("renamed"))].into();
+    let config = JobConfig { renamed_operators, observer: Some(events.clone()), ..job.config() };
+    run(&pipeline, config, &JobControl::new()).unwrap();
+    assert_eq!(job.sink.visible(), counted(&job.records));
+    let planned = events.all().into_iter().find_map(|event| match event {
+        JobEvent::RestorePlanned { plan, .. } => Some(plan.to_string()),
+        _ => None,
+    });
+    let plan = planned.expect("a rename is told");
+    assert!(plan.contains("renamed") && plan.contains("(stored as count)"), "{plan}");
+    let unknown = JobConfig { renamed_operators: [(id("count"), id("nobody"))].into(), ..job.config() };
+    let error = run(&pipeline, unknown, &JobControl::new()).unwrap_err();
+    assert!(error.to_string().contains("nobody"), "{error}");
+}
+
+/// Counts in a state of another name than [`Count`].
+struct Recount(ValueState<u64>);
+
+impl<B: KeyedBackend<Key = u64>> Operator<B> for Recount {
+    type In = ();
+    type Out = (u64, u64);
+    type Namespace = ();
+
+    fn process(&mut self, (): (), ctx: &mut Context<'_, B, (u64, u64)>) -> Result<()> {
+        let n = ctx.state().value(self.0).modify(
+            || 0,
+            |n| {
+                *n += 1;
+                *n
+            },
+        )?;
+        ctx.emit((*ctx.key(), n));
+        Ok(())
+    }
+}
+
+#[test]
+fn a_state_that_nobody_registers_refuses_the_start_and_a_declared_rename_does_not() {
+    let job = Job::new();
+    job.run_while(job.config(), || {
+        job.wait_done(5_000);
+        job.control.stop();
+    })
+    .unwrap();
+    let recount = |descriptor: ValueDescriptor<u64>| {
+        let pipeline = Pipeline::new("job", MemoryBackendFactory::default());
+        pipeline
+            .source("numbers", job.source.clone())
+            .key_by(|n| (n, ()))
+            .process("count", move |ctx| Ok(Recount(ctx.value(&descriptor)?)))
+            .sink("results", job.sink.clone());
+        pipeline
+    };
+    let stored = match job.pipeline().schema().unwrap().operators.into_iter().find(|o| !o.states.is_empty()) {
+        Some(operator) => operator.states[0].meta.name.clone(),
+        None => panic!("no keyed state is declared"),
+    };
+    job.source.open_gate();
+    let other = recount(ValueDescriptor::new("other"));
+    let error = run(&other, job.config(), &JobControl::new()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Incompatible, "{error}");
+    assert_eq!((error.context("operator"), error.context("state")), (Some("count"), Some(&*stored)));
+    assert!(error.to_string().contains(&format!("count/{stored}")), "{error}");
+    let renamed = recount(ValueDescriptor::new("other").renamed_from(stored));
+    run(&renamed, job.config(), &JobControl::new()).unwrap();
+    assert_eq!(job.sink.visible(), counted(&job.records));
 }

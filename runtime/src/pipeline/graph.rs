@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use strandline_state_api::{CheckpointId, Error, OperatorId, Result};
+use strandline_state_api::{CheckpointId, Error, JobSchema, OperatorId, OperatorSchema, Result, StateSchema};
 
 use crate::chain::{Assembly, EdgeId};
 use crate::task::Task;
@@ -17,6 +17,7 @@ pub(crate) struct Graph {
     /// In the order in which they were added.
     sinks: Vec<Arc<SinkEntry>>,
     ids: BTreeSet<OperatorId>,
+    schemas: Vec<Arc<Declared>>,
     edges: u32,
     /// The first mistake of whoever builds it.
     mistake: Option<String>,
@@ -31,6 +32,18 @@ pub(crate) enum VertexKind {
     Keyed { inputs: Vec<EdgeId> },
     /// A sink that several chains feed.
     Forward,
+}
+
+/// Says which states a keyed operator declares, by opening one that is thrown away.
+pub(crate) struct Declared {
+    pub(crate) id: OperatorId,
+    pub(crate) states: Box<dyn Fn() -> Result<Vec<StateSchema>> + Send + Sync>,
+}
+
+impl fmt::Debug for Declared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.id)
+    }
 }
 
 type BuildTask = dyn Fn(&mut Assembly) -> Result<Box<dyn Task>> + Send + Sync;
@@ -69,7 +82,8 @@ pub(crate) trait SinkRecovery: Send + Sync {
 
 impl Graph {
     pub(crate) fn new(name: String) -> Self {
-        Self { name, vertices: Vec::new(), sinks: Vec::new(), ids: BTreeSet::new(), edges: 0, mistake: None }
+        let (vertices, sinks, schemas) = <_>::default();
+        Self { name, vertices, sinks, ids: BTreeSet::new(), schemas, edges: 0, mistake: None }
     }
 
     /// Checks the id of an operator; a bad one is reported by [`check`](Self::check).
@@ -102,6 +116,14 @@ impl Graph {
         self.sinks.push(Arc::new(SinkEntry { id, recovery: Box::new(recovery) }));
     }
 
+    pub(crate) fn declare(
+        &mut self,
+        id: OperatorId,
+        states: impl Fn() -> Result<Vec<StateSchema>> + Send + Sync + 'static,
+    ) {
+        self.schemas.push(Arc::new(Declared { id, states: Box::new(states) }));
+    }
+
     pub(crate) fn edge(&mut self) -> EdgeId {
         self.edges += 1;
         EdgeId(self.edges - 1)
@@ -120,7 +142,8 @@ impl Graph {
             return Err(Error::invalid(message).with("job", &self.name));
         }
         let (vertices, sinks) = (self.vertices.clone(), self.sinks.clone());
-        Ok(Job { name: self.name.clone(), vertices, sinks, ids: self.ids.clone() })
+        let (ids, schemas) = (self.ids.clone(), self.schemas.clone());
+        Ok(Job { name: self.name.clone(), vertices, sinks, ids, schemas })
     }
 }
 
@@ -132,9 +155,23 @@ pub(crate) struct Job {
     pub(crate) sinks: Vec<Arc<SinkEntry>>,
     /// The ids of all operators with state.
     pub(crate) ids: BTreeSet<OperatorId>,
+    /// The keyed ones among them, with their states.
+    pub(crate) schemas: Vec<Arc<Declared>>,
 }
 
 impl Job {
+    /// All operators with state, and the keyed states that they declare.
+    pub(crate) fn schema(&self) -> Result<JobSchema> {
+        let mut operators = Vec::new();
+        for id in &self.ids {
+            let declared = self.schemas.iter().find(|declared| declared.id == *id);
+            let states = declared.map_or(Ok(Vec::new()), |declared| (declared.states)());
+            let states = states.map_err(|error| error.with("operator", id))?;
+            operators.push(OperatorSchema { id: id.clone(), renamed_from: Vec::new(), states });
+        }
+        Ok(JobSchema { operators })
+    }
+
     /// Whether it has a keyed operator.
     pub(crate) fn is_keyed(&self) -> bool {
         self.vertices.iter().any(|vertex| matches!(vertex.kind, VertexKind::Keyed { .. }))

@@ -3,7 +3,10 @@
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use strandline_state_api::{BackendFactory, Open, Operator, Result, StateKey};
+use strandline_state_api::{
+    BackendFactory, BackendScope, KeyGroupRange, KeyedBackend, KeyedProcess, Open, Operator, OperatorId,
+    Result, StateKey, StateSchema,
+};
 
 use super::graph::{Graph, VertexKind, lock};
 use super::stream::{Slot, Stream};
@@ -63,10 +66,12 @@ impl<F: BackendFactory, K: StateKey, V: Send + 'static> KeyedStream<F, K, V> {
         let mut graph = lock(&self.graph);
         if let Some(id) = graph.take_id(id) {
             let inputs: Vec<_> = (0..self.heads).map(|_| graph.edge()).collect();
+            let open = Arc::new(open);
+            graph.declare(id.clone(), declared(&id, &self.factory, &open));
             let (factory, first) = (self.factory.clone(), self.depth == 0);
             let (operator, next) = (id.clone(), next.clone());
             let node: KeyedBuilder<K, V> = Arc::new(move |assembly| {
-                Ok(Box::new(KeyedNode::open(assembly, &operator, first, &factory, &open, &next)?))
+                Ok(Box::new(KeyedNode::open(assembly, &operator, first, &factory, &*open, &next)?))
             });
             (self.attach)(&inputs, &node);
             let kind = VertexKind::Keyed { inputs: inputs.clone() };
@@ -74,6 +79,21 @@ impl<F: BackendFactory, K: StateKey, V: Send + 'static> KeyedStream<F, K, V> {
         }
         drop(graph);
         Stream::new(self.factory, self.graph, vec![next], self.depth + 1)
+    }
+}
+
+/// Says which states an operator declares.
+fn declared<F: BackendFactory, K: StateKey, O: Operator<F::Backend<K>>>(
+    id: &OperatorId,
+    factory: &F,
+    open: &Arc<impl Fn(&mut Open<'_, F::Backend<K>, O::Namespace>) -> Result<O> + Send + Sync + 'static>,
+) -> impl Fn() -> Result<Vec<StateSchema>> + Send + Sync + 'static {
+    let (id, factory, open) = (id.clone(), factory.clone(), Arc::clone(open));
+    move || {
+        let key_groups = KeyGroupRange::ALL;
+        let backend = factory.create::<K>(BackendScope { operator: id.clone(), subtask: 0, key_groups })?;
+        let mut process = KeyedProcess::open(&*open, backend, Vec::new())?;
+        Ok(process.backend_mut().schemas())
     }
 }
 

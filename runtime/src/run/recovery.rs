@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use strandline_checkpoint_storage::{
-    CommitLog, CommitLogOptions, RecoverFrom, RecoverOptions, Recovered, Storage,
+    CommitLog, CommitLogOptions, Manifest, RecoverFrom, RecoverOptions, Recovered, Storage,
 };
 use strandline_state_api::{CheckpointId, Error, ErrorKind, Result, SegmentStore};
 
+use super::restore::stored_operators;
 use super::{RestorePlan, Run};
 use crate::chain::StoreAt;
-use crate::{JobEvent, StartFrom};
+use crate::{JobConfig, JobEvent, StartFrom};
 
 /// The storage in the hands of one attempt.
 pub(super) struct Claim {
@@ -51,14 +52,28 @@ impl Run<'_> {
     /// Chooses the checkpoint that this attempt starts from, and distributes it.
     pub(super) fn plan(&mut self, claim: &Claim) -> Result<Option<RestorePlan>> {
         let Some(recovered) = self.recover(claim)? else { return Ok(None) };
-        let ids = self.job.ids.iter();
-        let plan = RestorePlan::new(
-            &recovered.manifest,
-            ids,
-            self.config.parallelism,
-            self.config.allow_dropped_state,
-        )?;
-        Ok(Some(plan))
+        let manifest = &recovered.manifest;
+        self.check_plan(manifest).map_err(|error| error.with("checkpoint", manifest.checkpoint))?;
+        let JobConfig { parallelism, renamed_operators, .. } = &self.config;
+        RestorePlan::new(manifest, self.job.ids.iter(), *parallelism, renamed_operators).map(Some)
+    }
+
+    /// Whether everything in the checkpoint has a place in the job, before anything of it is read.
+    fn check_plan(&self, manifest: &Manifest) -> Result<()> {
+        let mut schema = self.job.schema()?;
+        for (old, new) in &self.config.renamed_operators {
+            let Some(operator) = schema.operators.iter_mut().find(|operator| operator.id == *new) else {
+                let message = "an operator is declared to be renamed, and the job has none of the new id";
+                return Err(Error::invalid(message).with("old id", old).with("new id", new));
+            };
+            operator.renamed_from.push(old.clone());
+        }
+        let plan = schema.plan(&stored_operators(manifest), &self.config.allow_orphans);
+        // Said before it is checked: it shows more than the first line that is wrong.
+        if !plan.is_plain() {
+            self.tell(&JobEvent::RestorePlanned { checkpoint: manifest.checkpoint, plan: plan.clone() });
+        }
+        plan.check()
     }
 
     fn recover(&self, claim: &Claim) -> Result<Option<Recovered>> {

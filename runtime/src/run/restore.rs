@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use strandline_checkpoint_protocol::{assign_keyed, split_list, union_list};
 use strandline_checkpoint_storage::{Manifest, OperatorSnapshot, SubtaskSnapshot};
+use strandline_state_api::format::StateMeta;
 use strandline_state_api::{
-    CheckpointId, Error, ErrorKind, KeyGroupRange, KeyedSnapshot, OperatorId, OperatorStateEntry,
-    Redistribution, Result,
+    CheckpointId, Error, KeyGroupRange, KeyedSnapshot, OperatorId, OperatorStateEntry, Redistribution,
+    Result, StoredOperator,
 };
 
 use crate::chain::{ASSIGNERS, PENDING, decode_assigner};
@@ -49,31 +50,25 @@ impl RestorePlan {
     /// Distributes `manifest` over `parallelism` subtasks.
     ///
     /// # Errors
-    /// `Corrupt` when the manifest contradicts itself; `Incompatible` when it has state of operators that are not among
-    /// `known`, unless `allow_dropped`.
+    /// `Corrupt` when the manifest contradicts itself.
     pub(crate) fn new<'a>(
         manifest: &Manifest,
         known: impl Iterator<Item = &'a OperatorId>,
         parallelism: u32,
-        allow_dropped: bool,
+        renamed: &BTreeMap<OperatorId, OperatorId>,
     ) -> Result<Self> {
         let known: Vec<_> = known.collect();
         let checkpoint = manifest.checkpoint;
         let mut operators = BTreeMap::new();
         for operator in &manifest.operators {
-            if !known.contains(&&operator.id) {
-                if has_state(operator) && !allow_dropped {
-                    let message = "the checkpoint has state of an operator that the job does not have; give the operator its \
-                                   old id back, or allow that its state is dropped";
-                    return Err(Error::new(ErrorKind::Incompatible, message)
-                        .with("operator", &operator.id)
-                        .with("checkpoint", checkpoint));
-                }
+            let id = renamed.get(&operator.id).unwrap_or(&operator.id);
+            if !known.contains(&id) {
+                // An orphan that is allowed.
                 continue;
             }
             let restore = OperatorRestore::new(operator, parallelism)
                 .map_err(|error| error.with("operator", &operator.id).with("checkpoint", checkpoint))?;
-            operators.insert(operator.id.clone(), restore);
+            operators.insert(id.clone(), restore);
         }
         let mut subtasks = manifest.operators.iter().flat_map(|operator| &operator.subtasks);
         // A job that got a new operator since has something left to do.
@@ -179,6 +174,20 @@ impl OperatorRestore {
         }
         Ok(())
     }
+}
+
+/// What a checkpoint has, for a [plan](strandline_state_api::JobSchema::plan) of its restore.
+pub fn stored_operators(manifest: &Manifest) -> Vec<StoredOperator> {
+    let stored = |operator: &OperatorSnapshot| {
+        let mut states: Vec<StateMeta> = Vec::new();
+        for meta in operator.subtasks.iter().flat_map(|subtask| &subtask.keyed.states) {
+            if !states.iter().any(|known| known.name == meta.name) {
+                states.push(meta.clone());
+            }
+        }
+        StoredOperator { id: operator.id.clone(), states, has_state: has_state(operator) }
+    };
+    manifest.operators.iter().map(stored).collect()
 }
 
 /// Whether anything is lost with this operator.

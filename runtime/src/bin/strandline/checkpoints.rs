@@ -8,6 +8,7 @@ use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
 
 use crate::Failure;
 use crate::cli::{CheckpointsArgs, CheckpointsCommand};
+use crate::schema::compat;
 
 pub(crate) fn checkpoints(args: &CheckpointsArgs) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -17,6 +18,10 @@ pub(crate) fn checkpoints(args: &CheckpointsArgs) -> Result<(), Failure> {
         CheckpointsCommand::List(storage) => runtime.block_on(list(&open(&storage.uri)?)),
         CheckpointsCommand::Verify { storage, id } => {
             runtime.block_on(verify(&open(&storage.uri)?, id.map(CheckpointId)))
+        }
+        CheckpointsCommand::Compat { storage, schema, id, allow_orphans, renamed } => {
+            let (storage, id) = (open(&storage.uri)?, id.map(CheckpointId));
+            runtime.block_on(compat(&storage, id, schema, allow_orphans, renamed))
         }
         CheckpointsCommand::Sweep { storage, dry_run } => {
             runtime.block_on(sweep(&open(&storage.uri)?, *dry_run))

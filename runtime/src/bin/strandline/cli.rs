@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use strandline_runtime::StartFrom;
-use strandline_state_api::CheckpointId;
+use strandline_state_api::{CheckpointId, OperatorId};
 
 /// Streaming jobs that survive.
 ///
@@ -26,6 +26,12 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Looks into the checkpoints of a job.
     Checkpoints(CheckpointsArgs),
+    /// Prints the operators and states of a job as JSON, for `checkpoints compat`.
+    Schema {
+        /// The job file.
+        #[arg(value_name = "JOB.toml")]
+        job: PathBuf,
+    },
 }
 
 #[derive(Args, Debug)]
@@ -46,9 +52,22 @@ pub(crate) struct RunArgs {
     /// Overrides a value of the job file, for example `--set checkpoint.interval=1s`.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) overrides: Vec<String>,
+    /// Starts although the checkpoint has this, and the job does not: an operator, whose state is dropped, or `operator/state`, which
+    /// is kept as it is. May be given several times.
+    #[arg(long = "allow-orphan", value_name = "NAME")]
+    pub(crate) allow_orphans: Vec<String>,
+    /// Restores into the operator NEW what the checkpoint has under the id OLD. May be given several times.
+    #[arg(long = "renamed", value_name = "OLD=NEW", value_parser = rename)]
+    pub(crate) renamed: Vec<(OperatorId, OperatorId)>,
     /// How progress is shown on the standard error.
     #[arg(long, value_enum, default_value_t = ProgressMode::Auto)]
     pub(crate) progress: ProgressMode,
+}
+
+fn rename(text: &str) -> Result<(OperatorId, OperatorId), String> {
+    let (old, new) = text.split_once('=').ok_or("expected OLD=NEW")?;
+    let id = |id: &str| OperatorId::new(id).map_err(|error| error.to_string());
+    Ok((id(old)?, id(new)?))
 }
 
 /// How progress is shown.
@@ -118,6 +137,24 @@ pub(crate) enum CheckpointsCommand {
         storage: StorageArgs,
         /// Which checkpoint; all of them unless given.
         id: Option<u64>,
+    },
+    /// Says what would become of every operator and state of a checkpoint under a new version of the job, and fails when it would be
+    /// refused.
+    Compat {
+        #[command(flatten)]
+        storage: StorageArgs,
+        /// The new version: a job file, or the schema of a program in JSON (`Pipeline::schema`).
+        #[arg(value_name = "SCHEMA")]
+        schema: PathBuf,
+        /// Which checkpoint; the newest unless given.
+        #[arg(long, value_name = "ID")]
+        id: Option<u64>,
+        /// As for `run`.
+        #[arg(long = "allow-orphan", value_name = "NAME")]
+        allow_orphans: Vec<String>,
+        /// As for `run`.
+        #[arg(long = "renamed", value_name = "OLD=NEW", value_parser = rename)]
+        renamed: Vec<(OperatorId, OperatorId)>,
     },
     /// Deletes what no retained checkpoint needs.
     Sweep {

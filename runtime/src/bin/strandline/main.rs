@@ -18,6 +18,7 @@ mod plan;
 mod progress;
 mod report;
 mod run;
+mod schema;
 
 use std::fmt::Display;
 use std::io::Write;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Demo(args) => demo::demo(args),
         Command::Checkpoints(args) => checkpoints::checkpoints(args),
+        Command::Schema { job } => schema::show(job),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

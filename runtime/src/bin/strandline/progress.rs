@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use strandline_runtime::{CheckpointReport, JobEvent, Observer, Progress as Counts};
+use strandline_state_api::Planned;
 
 use crate::cli::ProgressMode;
 use crate::{print_error, report};
@@ -107,6 +108,9 @@ impl Progress {
             JobEvent::Skipped { checkpoint, reason } => {
                 self.warn(&format!("checkpoint {checkpoint} cannot be used: {reason}"));
             }
+            JobEvent::RestorePlanned { checkpoint, plan } => {
+                self.say(&format!("what becomes of checkpoint {checkpoint}:\n{plan}"));
+            }
             JobEvent::Progress(counts) => self.count(*counts),
             JobEvent::CheckpointCompleted(report) => self.state().checkpoint = Some(report.clone()),
             JobEvent::CheckpointAborted { checkpoint, reason } => {
@@ -170,6 +174,16 @@ fn json_event(event: &JobEvent) -> Option<Value> {
         }
         JobEvent::Skipped { checkpoint, reason } => {
             json!({ "event": "skipped", "id": checkpoint.0, "reason": reason })
+        }
+        JobEvent::RestorePlanned { checkpoint, plan } => {
+            let line = |line: &Planned| {
+                json!({
+                    "operator": line.operator, "state": line.state, "stored_as": line.stored_as,
+                    "fate": line.fate.to_string(),
+                })
+            };
+            let lines: Vec<_> = plan.lines.iter().map(line).collect();
+            json!({ "event": "plan", "id": checkpoint.0, "plan": lines })
         }
         JobEvent::Progress(Counts { elapsed, read, done, emitted, state_entries }) => json!({
             "event": "progress", "seconds": elapsed.as_secs_f64(), "read": read, "done": done,

@@ -40,6 +40,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         checkpointing: job.settings.checkpoint.clone(),
         restart: Some(job.settings.restart),
         start,
+        allow_orphans: args.allow_orphans.iter().cloned().collect(),
+        renamed_operators: args.renamed.iter().cloned().collect(),
         observer: Some(Arc::clone(&progress) as _),
         ..JobConfig::default()
     };

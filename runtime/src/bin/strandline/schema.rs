@@ -1,0 +1,88 @@
+//! `strandline schema` and `strandline checkpoints compat`: what a new version of a job would make of a checkpoint.
+
+use std::path::Path;
+
+use strandline_backend_memory::MemoryBackendFactory;
+use strandline_checkpoint_storage::Storage;
+use strandline_runtime::stored_operators;
+use strandline_state_api::{CheckpointId, Error, ErrorKind, JobSchema, OperatorId, Result};
+
+use crate::Failure;
+use crate::jobfile::Job;
+use crate::plan::plan;
+
+/// Prints the schema of a job.
+pub(crate) fn show(job: &Path) -> Result<(), Failure> {
+    let schema = of_job(job)?;
+    let text = serde_json::to_string_pretty(&schema)
+        .map_err(|e| Error::new(ErrorKind::Internal, "a schema cannot be printed").caused_by(e))?;
+    say!("{text}");
+    Ok(())
+}
+
+/// Says what would become of a checkpoint.
+pub(crate) async fn compat(
+    storage: &Storage,
+    id: Option<CheckpointId>,
+    schema: &Path,
+    allow_orphans: &[String],
+    renamed: &[(OperatorId, OperatorId)],
+) -> Result<(), Failure> {
+    let mut schema = load(schema)?;
+    for (old, new) in renamed {
+        let Some(operator) = schema.operators.iter_mut().find(|operator| operator.id == *new) else {
+            return Err(Failure::Usage(format!(
+                "error: --renamed {old}={new}: the job has no operator {new}"
+            )));
+        };
+        operator.renamed_from.push(old.clone());
+    }
+    let completed = storage.completed().await?;
+    let chosen = match id {
+        Some(id) => completed.iter().find(|completed| completed.checkpoint == id),
+        None => completed.last(),
+    };
+    let Some(chosen) = chosen else {
+        let error =
+            Error::new(ErrorKind::NotFound, "there is no such checkpoint").with("storage", storage.uri());
+        return Err(error.into());
+    };
+    let manifest = storage.read_manifest(chosen).await?;
+    let stored = stored_operators(&manifest);
+    let plan = schema.plan(&stored, &allow_orphans.iter().cloned().collect());
+    say!("{plan}");
+    if stored.iter().any(|operator| operator.has_state && operator.states.is_empty()) {
+        say!(
+            "Some operators do not tell their keyed states: they have none, or an older version wrote the checkpoint."
+        );
+    }
+    match plan.check() {
+        Ok(()) => {
+            say!("checkpoint {} can be restored", chosen.checkpoint);
+            Ok(())
+        }
+        Err(error) => {
+            say!("checkpoint {} would be refused: {error}", chosen.checkpoint);
+            Err(Failure::Shown)
+        }
+    }
+}
+
+fn load(path: &Path) -> Result<JobSchema, Failure> {
+    if path.extension().is_some_and(|extension| extension == "toml") {
+        return of_job(path);
+    }
+    let failed = |what: &str| Error::invalid(what).with("file", path.display());
+    let text = std::fs::read_to_string(path).map_err(|e| failed("the schema cannot be read").caused_by(e))?;
+    let schema = serde_json::from_str(&text).map_err(|e| {
+        failed("the file is no schema: make it with `strandline schema` or `Pipeline::schema`").caused_by(e)
+    })?;
+    Ok(schema)
+}
+
+fn of_job(path: &Path) -> Result<JobSchema, Failure> {
+    let color = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let job = Job::load(path, &[], color).map_err(Failure::Usage)?;
+    // Which states there are does not depend on the backend.
+    Ok(plan(&job, MemoryBackendFactory::default())?.pipeline.schema()?)
+}
