@@ -32,7 +32,8 @@ pub use key::{Keyed, StateKey, push_escaped, split_escaped};
 pub use key_group::{KeyGroup, KeyGroupRange, subtask_of};
 pub use operator::{Context, DueTimer, KeyedProcess, NO_TIMESTAMP, Open, Operator, Output, Steps};
 pub use operator_state::{
-    OperatorListDescriptor, OperatorListState, OperatorStateEntry, OperatorStateStore, Redistribution,
+    BroadcastDescriptor, BroadcastMap, BroadcastState, OperatorListDescriptor, OperatorListState,
+    OperatorLists, OperatorStateEntry, OperatorStateStore, Redistribution,
 };
 pub use scope::{KeyScope, ListAccess, MapAccess, TimerAccess, ValueAccess};
 pub use snapshot::{
