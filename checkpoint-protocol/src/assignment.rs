@@ -50,25 +50,48 @@ pub fn assign_keyed(
     Ok((0..parallelism).map(assign).collect())
 }
 
-/// Distributes operator list state: each element goes to one subtask.
+/// Distributes the split lists of one operator: each element goes to one subtask, evenly over all lists together.
 ///
-/// With an unchanged parallelism every subtask gets back its own list. Otherwise the lists are joined in the order of
-/// the old subtasks and cut into `parallelism` runs whose lengths differ by at most one, the longer ones first.
-///
-/// # Errors
-/// `Invalid` for a parallelism of 0.
-pub fn split_list<T>(old: Vec<Vec<T>>, parallelism: u32) -> Result<Vec<Vec<T>>> {
-    check_parallelism(parallelism)?;
-    let parallelism = parallelism as usize;
-    if old.len() == parallelism {
-        return Ok(old);
+/// Made once for each operator; [`split`](Self::split) is then called for each list, in an order that depends on
+/// nothing but their names.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ListSplit {
+    parallelism: usize,
+    /// Who is the first to get one more than the others.
+    next: usize,
+}
+
+impl ListSplit {
+    /// Distributes over `parallelism` new subtasks.
+    ///
+    /// # Errors
+    /// `Invalid` for a parallelism of 0.
+    pub fn new(parallelism: u32) -> Result<Self> {
+        check_parallelism(parallelism)?;
+        Ok(Self { parallelism: parallelism as usize, next: 0 })
     }
-    let total: usize = old.iter().map(Vec::len).sum();
-    let (base, longer) = (total / parallelism, total % parallelism);
-    let mut elements = old.into_iter().flatten();
-    Ok((0..parallelism)
-        .map(|subtask| elements.by_ref().take(base + usize::from(subtask < longer)).collect())
-        .collect())
+
+    /// Distributes one list, given as what each old subtask had of it.
+    ///
+    /// With an unchanged parallelism every subtask gets back its own. Otherwise the lists are joined in the order of the
+    /// old subtasks and cut into runs whose lengths differ by at most one. The longer ones go to as many subtasks in a row,
+    /// beginning behind the last one that got a longer run of the list before (Flink does the same): so many lists with
+    /// one element each do not all land on subtask 0. Runs go to the subtasks in order, so order is kept.
+    pub fn split<T>(&mut self, old: Vec<Vec<T>>) -> Vec<Vec<T>> {
+        let parallelism = self.parallelism;
+        if old.len() == parallelism {
+            return old;
+        }
+        let total: usize = old.iter().map(Vec::len).sum();
+        let (base, longer) = (total / parallelism, total % parallelism);
+        let first = self.next;
+        self.next = (first + longer) % parallelism;
+        let is_longer = |subtask: usize| (subtask + parallelism - first) % parallelism < longer;
+        let mut elements = old.into_iter().flatten();
+        (0..parallelism)
+            .map(|subtask| elements.by_ref().take(base + usize::from(is_longer(subtask))).collect())
+            .collect()
+    }
 }
 
 /// Joins operator union list state: every new subtask, however many there are, gets this whole list.
@@ -77,7 +100,7 @@ pub fn union_list<T>(old: Vec<Vec<T>>) -> Vec<T> {
 }
 
 /// Whose copy of a broadcast state the new subtask `subtask` reads, so that the load spreads: all copies are alike.
-/// `None` when there was no old subtask.
+/// `None` when there was no old subtask. Copies are never merged.
 pub fn broadcast_source(subtask: u32, old_parallelism: u32) -> Option<u32> {
     subtask.checked_rem(old_parallelism)
 }

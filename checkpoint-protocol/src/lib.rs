@@ -8,7 +8,7 @@ mod task;
 mod time;
 
 pub use aligner::{Aligned, Aligner, Alignment, IgnoredBecause};
-pub use assignment::{KeyedAssignment, assign_keyed, broadcast_source, split_list, union_list};
+pub use assignment::{KeyedAssignment, ListSplit, assign_keyed, broadcast_source, union_list};
 pub use commit_log::{
     Anchor, Applied, CompletedEntry, CreateResult, EntryKind, LogClient, LogEntry, LogOutcome, LogStep,
     LogView, ManifestRef, Misuse, Term, Token, VoidReason, completed,

@@ -10,8 +10,8 @@ mod time;
 use strandline_state_api::{CheckpointId, Output, Result};
 
 pub(crate) use assembly::{Assembly, Attempt, Builder, EdgeId, StoreAt, cancelled, is_cancelled};
-pub(crate) use exchange::{ExchangeWriter, ForwardWriter, KeyChain};
-pub(crate) use keyed::{KeyedBatch, KeyedNode, micros};
+pub(crate) use exchange::{BroadcastWriter, ExchangeWriter, ForwardWriter, KeyChain};
+pub(crate) use keyed::{BroadcastNode, KeyedBatch, KeyedNode, micros};
 pub(crate) use sink::{PENDING, SinkNode};
 pub(crate) use stateless::{Discard, Stateless, Step, Tee};
 pub(crate) use time::{ASSIGNERS, TimestampAssigner, decode_assigner, encode_assigner};

@@ -25,6 +25,6 @@ pub mod source;
 pub use config::{CheckpointConfig, Clock, JobConfig, RestartStrategy, StartFrom, SystemClock};
 pub use control::JobControl;
 pub use event::{JobEvent, Observer, Progress};
-pub use pipeline::{Emitter, KeyedStream, Pipeline, Stream};
+pub use pipeline::{ConnectedStream, Emitter, KeyedStream, Pipeline, Stream};
 pub use report::{CheckpointReport, JobReport, Outcome, Sample};
 pub use run::{run, stored_operators};

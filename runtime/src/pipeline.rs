@@ -1,5 +1,6 @@
 //! What a job computes: the builder.
 
+mod connected_stream;
 mod graph;
 mod keyed_stream;
 mod stream;
@@ -9,6 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use strandline_state_api::{BackendFactory, JobSchema, Result};
 
+pub use connected_stream::ConnectedStream;
 pub(crate) use graph::{Graph, Job, Vertex, VertexKind, lock};
 pub use keyed_stream::KeyedStream;
 pub(crate) use stream::Slot;

@@ -3,6 +3,7 @@
 mod cut;
 mod input;
 mod mailbox;
+mod receive;
 mod source;
 mod wiring;
 
@@ -11,6 +12,7 @@ use strandline_state_api::Result;
 pub(crate) use cut::{Ack, Barrier, Cut};
 pub(crate) use input::InputTask;
 pub(crate) use mailbox::{Control, Mailbox, TaskEvent};
+pub(crate) use receive::Sided;
 pub(crate) use source::{POSITIONS, SourceTask};
 pub(crate) use wiring::{ChannelReader, ChannelWriter, Message, Pattern, Wiring};
 

@@ -41,9 +41,13 @@ pub use hash::KeyHash;
 pub use id::{CheckpointId, OperatorId};
 pub use key::{Keyed, StateKey, push_escaped, split_escaped};
 pub use key_group::{KeyGroup, KeyGroupRange, subtask_of};
-pub use operator::{Context, DueTimer, KeyedProcess, NO_TIMESTAMP, Open, Operator, Output, Steps};
+pub use operator::{
+    BroadcastContext, BroadcastOperator, Context, DueTimer, KeyedProcess, NO_TIMESTAMP, Open, Operator,
+    Output, Steps,
+};
 pub use operator_state::{
-    OperatorListDescriptor, OperatorListState, OperatorStateEntry, OperatorStateStore, Redistribution,
+    BroadcastDescriptor, BroadcastMap, BroadcastState, OperatorListDescriptor, OperatorListState,
+    OperatorLists, OperatorStateEntry, OperatorStateStore, Redistribution,
 };
 pub use plan::{Fate, JobSchema, OperatorSchema, Planned, RestorePlan, StoredOperator};
 pub use schema::{Compatibility, ReadableForm, StateSchema};

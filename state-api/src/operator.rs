@@ -1,13 +1,17 @@
 //! The operator: a plain value that works on records, state and timers, and knows nothing of barriers, channels or threads.
 
+use crate::operator_state::BroadcastStates;
 use crate::{
-    FiredTimer, KeyHash, KeyScope, KeyedBackend, ListDescriptor, ListState, MapDescriptor, MapState,
-    OperatorListDescriptor, OperatorListState, OperatorStateStore, Result, StateDescriptor, StateKey,
-    TimeDomain, TimerDescriptor, TimerService, ValueDescriptor, ValueState,
+    BroadcastDescriptor, BroadcastMap, BroadcastState, FiredTimer, KeyHash, KeyScope, KeyedBackend,
+    ListDescriptor, ListState, MapDescriptor, MapState, OperatorListDescriptor, OperatorListState,
+    OperatorLists, OperatorStateStore, Result, StateDescriptor, StateKey, TimeDomain, TimerDescriptor,
+    TimerService, ValueDescriptor, ValueState,
 };
 
+mod broadcast;
 mod driver;
 
+pub use broadcast::{BroadcastContext, BroadcastOperator};
 pub use driver::{KeyedProcess, Steps};
 
 /// The timestamp of a record that has none.
@@ -222,13 +226,25 @@ impl<B: KeyedBackend, N: StateKey> Open<'_, B, N> {
     ) -> Result<OperatorListState<T>> {
         self.operator_state.register_list(descriptor)
     }
+
+    /// Registers a broadcast state, with its restored entries. A [`BroadcastOperator`] writes it on its broadcast side.
+    ///
+    /// # Errors
+    /// Those of [`OperatorStateStore::register_broadcast`].
+    pub fn broadcast<MK: StateKey, V: Send + 'static>(
+        &mut self,
+        descriptor: &BroadcastDescriptor<MK, V>,
+    ) -> Result<BroadcastState<MK, V>> {
+        self.operator_state.register_broadcast(descriptor)
+    }
 }
 
 /// What an operator sees while it works: the current key and its state, time, and the way out.
 #[derive(Debug)]
 pub struct Context<'a, B: KeyedBackend, Out> {
     scope: KeyScope<'a, B>,
-    operator_state: &'a mut OperatorStateStore,
+    lists: &'a mut OperatorLists,
+    broadcasts: &'a BroadcastStates,
     output: &'a mut Output<Out>,
     timestamp: i64,
     watermark: i64,
@@ -248,9 +264,21 @@ impl<'a, B: KeyedBackend, Out> Context<'a, B, Out> {
         &mut self.scope
     }
 
-    /// The operator state of this subtask.
-    pub fn operator_state(&mut self) -> &mut OperatorStateStore {
-        self.operator_state
+    /// The lists in the operator state of this subtask.
+    pub fn operator_state(&mut self) -> &mut OperatorLists {
+        self.lists
+    }
+
+    /// A broadcast state, to read: only the [broadcast side](BroadcastOperator::process_broadcast) writes it. What is lent
+    /// may be held while keyed state changes.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::ErrorKind::Invalid) when the handle is of another operator.
+    pub fn broadcast<MK: StateKey, V: Send + 'static>(
+        &self,
+        state: BroadcastState<MK, V>,
+    ) -> Result<&'a BroadcastMap<MK, V>> {
+        self.broadcasts.get(state)
     }
 
     /// The event time of the current record or timer in milliseconds; [`NO_TIMESTAMP`] where there is none.

@@ -1,14 +1,23 @@
-//! State that belongs to a subtask and not to a key: positions of a source, files that a sink has yet to commit.
+//! State that belongs to a subtask and not to a key: positions of a source, files that a sink has yet to commit, rules that
+//! every subtask knows.
 
-use std::any::Any;
+mod broadcast;
+mod list;
+mod registered;
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
-use std::marker::PhantomData;
-use std::sync::Arc;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::{Codec, Error, ErrorKind, Result, SerdeCodec};
+use self::broadcast::Broadcast;
+pub(crate) use self::broadcast::BroadcastStates;
+pub use self::broadcast::{BroadcastDescriptor, BroadcastMap, BroadcastState};
+use self::list::List;
+pub use self::list::{OperatorListDescriptor, OperatorListState, OperatorLists};
+use self::registered::{AnyState, Meta, Registered};
+use crate::{Error, ErrorKind, Result, StateKey};
 
 /// Who gets which elements when the parallelism changes (Flink: `OperatorStateHandle.Mode`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -18,6 +27,19 @@ pub enum Redistribution {
     Split,
     /// Every new subtask gets all elements of all subtasks.
     Union,
+    /// Every new subtask gets the elements of one old subtask: they are the same in all. Each is one entry of a map: the
+    /// length of the encoded map key (4 bytes, little-endian), the map key, the value.
+    Broadcast,
+}
+
+impl fmt::Display for Redistribution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Split => "a split list",
+            Self::Union => "a union list",
+            Self::Broadcast => "a broadcast map",
+        })
+    }
 }
 
 /// One operator state of one subtask as it stands in a checkpoint.
@@ -29,110 +51,38 @@ pub struct OperatorStateEntry {
     pub redistribution: Redistribution,
     /// The name of the codec that wrote the elements.
     pub codec: String,
+    /// The author's version of the schema of the elements; 1 where none is stored.
+    #[serde(default = "first_version")]
+    pub schema_version: u32,
     /// The encoded elements.
     pub elements: Vec<Vec<u8>>,
 }
 
-/// What a list in operator state is (Flink: `OperatorStateStore.getListState`, `getUnionListState`).
-pub struct OperatorListDescriptor<T> {
-    name: String,
-    redistribution: Redistribution,
-    codec: Arc<dyn Codec<T>>,
-}
-
-impl<T: Serialize + DeserializeOwned + 'static> OperatorListDescriptor<T> {
-    /// A list that is split among the subtasks on a change of parallelism.
-    pub fn split(name: impl Into<String>) -> Self {
-        Self { name: name.into(), redistribution: Redistribution::Split, codec: Arc::new(SerdeCodec) }
-    }
-
-    /// A list of which every subtask gets all on a change of parallelism.
-    pub fn union(name: impl Into<String>) -> Self {
-        Self { name: name.into(), redistribution: Redistribution::Union, codec: Arc::new(SerdeCodec) }
-    }
-}
-
-impl<T: 'static> OperatorListDescriptor<T> {
-    /// Takes a codec of your own.
-    #[must_use]
-    pub fn codec(mut self, codec: impl Codec<T>) -> Self {
-        self.codec = Arc::new(codec);
-        self
-    }
-}
-
-impl<T> Clone for OperatorListDescriptor<T> {
-    fn clone(&self) -> Self {
-        Self { name: self.name.clone(), redistribution: self.redistribution, codec: Arc::clone(&self.codec) }
-    }
-}
-
-impl<T> fmt::Debug for OperatorListDescriptor<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "OperatorListDescriptor({}, {:?})", self.name, self.redistribution)
-    }
-}
-
-/// A list that is registered with an [`OperatorStateStore`]; good for that store only.
-pub struct OperatorListState<T> {
-    index: usize,
-    element: PhantomData<fn() -> T>,
-}
-
-impl<T> Clone for OperatorListState<T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<T> Copy for OperatorListState<T> {}
-
-impl<T> fmt::Debug for OperatorListState<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "OperatorListState(#{})", self.index)
-    }
-}
-
-trait AnyList: Send {
-    fn entry(&self) -> Result<OperatorStateEntry>;
-    fn as_any(&self) -> &dyn Any;
-    fn as_any_mut(&mut self) -> &mut dyn Any;
-}
-
-struct List<T> {
-    descriptor: OperatorListDescriptor<T>,
-    elements: Vec<T>,
-}
-
-impl<T: Send + 'static> AnyList for List<T> {
-    fn entry(&self) -> Result<OperatorStateEntry> {
-        let mut elements = Vec::with_capacity(self.elements.len());
-        for element in &self.elements {
-            let mut bytes = Vec::new();
-            self.descriptor.codec.encode(element, &mut bytes)?;
-            elements.push(bytes);
-        }
-        Ok(OperatorStateEntry {
-            name: self.descriptor.name.clone(),
-            redistribution: self.descriptor.redistribution,
-            codec: self.descriptor.codec.id(),
-            elements,
-        })
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn as_any_mut(&mut self) -> &mut dyn Any {
-        self
-    }
+fn first_version() -> u32 {
+    1
 }
 
 /// The operator state of one subtask. Small by nature; kept as native values and written whole at every checkpoint.
+///
+/// ```
+/// use strandline_state_api::{BroadcastDescriptor, OperatorListDescriptor, OperatorStateStore, Result};
+///
+/// # fn main() -> Result<()> {
+/// let mut store = OperatorStateStore::new();
+/// let positions = store.register_list(&OperatorListDescriptor::<u64>::split("positions"))?;
+/// let limits = store.register_broadcast(&BroadcastDescriptor::<String, u64>::new("limits"))?;
+/// store.get_mut(positions)?.push(17);
+/// store.broadcast_mut(limits)?.put("books".into(), 100);
+///
+/// let mut again = OperatorStateStore::restored(store.snapshot()?);
+/// let limits = again.register_broadcast(&BroadcastDescriptor::<String, u64>::new("limits"))?;
+/// assert_eq!(again.broadcast(limits)?.get(&"books".into()), Some(&100));
+/// # Ok(()) }
+/// ```
 #[derive(Default)]
 pub struct OperatorStateStore {
-    lists: Vec<(String, Box<dyn AnyList>)>,
+    lists: OperatorLists,
+    broadcasts: BroadcastStates,
     /// Restored and not registered yet. Kept, and written again.
     restored: Vec<OperatorStateEntry>,
 }
@@ -143,65 +93,99 @@ impl OperatorStateStore {
         Self::default()
     }
 
-    /// A store that holds what a checkpoint had; lists come to life as they are registered.
+    /// A store that holds what a checkpoint had; states come to life as they are registered.
+    ///
+    /// Entries of several subtasks may be given: lists are joined, of each broadcast state the first copy is taken.
     pub fn restored(entries: Vec<OperatorStateEntry>) -> Self {
-        Self { lists: Vec::new(), restored: entries }
+        let mut restored: Vec<OperatorStateEntry> = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let is_copy = entry.redistribution == Redistribution::Broadcast
+                && restored.iter().any(|known| known.name == entry.name);
+            if !is_copy {
+                restored.push(entry);
+            }
+        }
+        Self { restored, ..Self::default() }
     }
 
     /// Registers a list, with its restored elements if there are any. The same name gives the same list.
     ///
     /// # Errors
-    /// [`Invalid`](ErrorKind::Invalid) when the name is taken by a list of another type or redistribution,
-    /// [`Incompatible`](ErrorKind::Incompatible) when it was stored with another codec,
+    /// [`Invalid`](ErrorKind::Invalid) when the name is taken by a state of another type, codec, version or redistribution,
+    /// [`Incompatible`](ErrorKind::Incompatible) when it was stored with another codec, version or redistribution,
     /// [`Corrupt`](ErrorKind::Corrupt) when an element cannot be decoded.
     pub fn register_list<T: Send + 'static>(
         &mut self,
         descriptor: &OperatorListDescriptor<T>,
     ) -> Result<OperatorListState<T>> {
-        let name = &descriptor.name;
-        if let Some(index) = self.lists.iter().position(|(n, _)| n == name) {
-            let known = self.lists[index].1.as_any().downcast_ref::<List<T>>();
-            return match known {
-                Some(list) if list.descriptor.redistribution == descriptor.redistribution => {
-                    Ok(OperatorListState { index, element: PhantomData })
-                }
-                _ => Err(Error::invalid("an operator state of this name has another type or redistribution")
-                    .with("state", name)),
-            };
+        let wanted = descriptor.meta();
+        self.check_name(&wanted)?;
+        if let Some(index) = self.lists.0.position(&wanted.name) {
+            return same_types::<List<T>>(&self.lists.0, index, &wanted).map(OperatorListState::new);
         }
-        let mut elements = Vec::new();
-        let stored = self.restored.iter().filter(|entry| &entry.name == name);
-        for entry in stored {
-            if entry.codec != descriptor.codec.id() {
-                let message = format!("stored with codec {}, wanted {}", entry.codec, descriptor.codec.id());
-                return Err(Error::new(ErrorKind::Incompatible, message).with("state", name));
-            }
-            for bytes in &entry.elements {
-                elements.push(descriptor.codec.decode(bytes).map_err(|e| e.with("state", name))?);
-            }
-        }
-        self.restored.retain(|entry| &entry.name != name);
-        self.lists.push((name.clone(), Box::new(List { descriptor: descriptor.clone(), elements })));
-        Ok(OperatorListState { index: self.lists.len() - 1, element: PhantomData })
+        let list = List::decode(descriptor, wanted.clone(), self.stored(&wanted)?)?;
+        self.restored.retain(|entry| entry.name != wanted.name);
+        Ok(OperatorListState::new(self.lists.0.push(list)))
     }
 
-    /// Lends the elements.
+    /// Registers a broadcast state, with its restored entries if there are any. The same name gives the same map.
+    ///
+    /// What is put must follow from the broadcast records alone: then the map is the same in every subtask. Each checkpoints
+    /// its own copy, and after a change of parallelism each restores one copy, whichever; copies are never merged.
+    ///
+    /// # Errors
+    /// As [`register_list`](Self::register_list).
+    pub fn register_broadcast<MK: StateKey, V: Send + 'static>(
+        &mut self,
+        descriptor: &BroadcastDescriptor<MK, V>,
+    ) -> Result<BroadcastState<MK, V>> {
+        let wanted = descriptor.meta();
+        self.check_name(&wanted)?;
+        if let Some(index) = self.broadcasts.0.position(&wanted.name) {
+            let same = same_types::<Broadcast<MK, V>>(&self.broadcasts.0, index, &wanted);
+            return same.map(BroadcastState::new);
+        }
+        let broadcast = Broadcast::decode(descriptor, wanted.clone(), self.stored(&wanted)?)?;
+        self.restored.retain(|entry| entry.name != wanted.name);
+        Ok(BroadcastState::new(self.broadcasts.0.push(broadcast)))
+    }
+
+    /// Lends the elements of a list.
     ///
     /// # Errors
     /// [`Invalid`](ErrorKind::Invalid) when the handle is of another store.
     pub fn get<T: Send + 'static>(&self, state: OperatorListState<T>) -> Result<&[T]> {
-        let list = self.lists.get(state.index).and_then(|(_, list)| list.as_any().downcast_ref::<List<T>>());
-        list.map(|list| list.elements.as_slice()).ok_or_else(foreign_handle)
+        self.lists.get(state)
     }
 
-    /// Lends the elements for any change.
+    /// Lends the elements of a list for any change.
     ///
     /// # Errors
     /// As [`get`](Self::get).
     pub fn get_mut<T: Send + 'static>(&mut self, state: OperatorListState<T>) -> Result<&mut Vec<T>> {
-        let list =
-            self.lists.get_mut(state.index).and_then(|(_, list)| list.as_any_mut().downcast_mut::<List<T>>());
-        list.map(|list| &mut list.elements).ok_or_else(foreign_handle)
+        self.lists.get_mut(state)
+    }
+
+    /// Lends a broadcast state.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn broadcast<MK: StateKey, V: Send + 'static>(
+        &self,
+        state: BroadcastState<MK, V>,
+    ) -> Result<&BroadcastMap<MK, V>> {
+        self.broadcasts.get(state)
+    }
+
+    /// Lends a broadcast state for any change.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn broadcast_mut<MK: StateKey, V: Send + 'static>(
+        &mut self,
+        state: BroadcastState<MK, V>,
+    ) -> Result<&mut BroadcastMap<MK, V>> {
+        self.broadcasts.get_mut(state)
     }
 
     /// All state as it stands in a checkpoint.
@@ -209,52 +193,66 @@ impl OperatorStateStore {
     /// # Errors
     /// When an element cannot be encoded.
     pub fn snapshot(&self) -> Result<Vec<OperatorStateEntry>> {
-        let lists = self.lists.iter().map(|(name, list)| list.entry().map_err(|e| e.with("state", name)));
-        lists.chain(self.restored.iter().cloned().map(Ok)).collect()
+        let registered = self.lists.0.entries().chain(self.broadcasts.0.entries());
+        registered.chain(self.restored.iter().cloned().map(Ok)).collect()
+    }
+
+    /// The lists to change, the broadcast states only to read: what an operator sees on its keyed side.
+    pub(crate) fn keyed_side(&mut self) -> (&mut OperatorLists, &BroadcastStates) {
+        (&mut self.lists, &self.broadcasts)
+    }
+
+    /// The same, all of it to change.
+    pub(crate) fn broadcast_side(&mut self) -> (&mut OperatorLists, &mut BroadcastStates) {
+        (&mut self.lists, &mut self.broadcasts)
+    }
+
+    /// Refuses a name that is taken by something else than what is wanted.
+    fn check_name(&self, wanted: &Meta) -> Result<()> {
+        let mut registered = self.lists.0.metas().chain(self.broadcasts.0.metas());
+        match registered.find(|known| known.name == wanted.name && *known != wanted) {
+            Some(known) => Err(taken(known, wanted)),
+            None => Ok(()),
+        }
+    }
+
+    /// The stored elements of the state that is wanted.
+    fn stored(&self, wanted: &Meta) -> Result<impl Iterator<Item = &Vec<u8>>> {
+        let of_name = move |entry: &&OperatorStateEntry| entry.name == wanted.name;
+        let fits = |entry: &OperatorStateEntry| {
+            entry.redistribution == wanted.redistribution
+                && entry.codec == wanted.codec
+                && entry.schema_version == wanted.schema_version
+        };
+        if let Some(entry) = self.restored.iter().filter(of_name).find(|entry| !fits(entry)) {
+            let message = format!(
+                "the operator state was stored as {} (codec {}, schema version {}), wanted is {wanted}; ask for what was \
+                 stored, or use another name",
+                entry.redistribution, entry.codec, entry.schema_version
+            );
+            return Err(Error::new(ErrorKind::Incompatible, message).with("operator state", &wanted.name));
+        }
+        let name = wanted.name.clone();
+        let entries = self.restored.iter().filter(move |entry| entry.name == name);
+        Ok(entries.flat_map(|entry| &entry.elements))
     }
 }
 
 impl fmt::Debug for OperatorStateStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self.lists.iter().map(|(name, _)| name);
-        f.debug_list().entries(names.chain(self.restored.iter().map(|entry| &entry.name))).finish()
+        let registered = self.lists.0.metas().chain(self.broadcasts.0.metas()).map(|meta| &meta.name);
+        f.debug_list().entries(registered.chain(self.restored.iter().map(|entry| &entry.name))).finish()
     }
 }
 
-fn foreign_handle() -> Error {
-    Error::invalid("the handle belongs to another operator state store")
+/// The number of a state that has these very types; two types may have one name.
+fn same_types<S: AnyState>(registered: &Registered, index: usize, wanted: &Meta) -> Result<usize> {
+    registered.get::<S>(index).map(|_| index).map_err(|_| taken(wanted, wanted))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_snapshotted_is_there_again_and_unclaimed_state_stays() {
-        let mut store = OperatorStateStore::new();
-        let positions =
-            store.register_list(&OperatorListDescriptor::<(String, u64)>::split("positions")).unwrap();
-        let rules = store.register_list(&OperatorListDescriptor::<String>::union("rules")).unwrap();
-        store.get_mut(positions).unwrap().push(("a.csv".into(), 7));
-        store.get_mut(rules).unwrap().push("r1".into());
-        let snapshot = store.snapshot().unwrap();
-
-        let mut again = OperatorStateStore::restored(snapshot);
-        let positions =
-            again.register_list(&OperatorListDescriptor::<(String, u64)>::split("positions")).unwrap();
-        assert_eq!(again.get(positions).unwrap(), [("a.csv".into(), 7)]);
-        let names: Vec<_> = again.snapshot().unwrap().into_iter().map(|e| e.name).collect();
-        assert_eq!(names, ["positions", "rules"], "unclaimed state is written again");
-    }
-
-    #[test]
-    fn a_name_has_one_type_one_mode_and_one_codec() {
-        let mut store = OperatorStateStore::new();
-        store.register_list(&OperatorListDescriptor::<u64>::split("a")).unwrap();
-        let error = store.register_list(&OperatorListDescriptor::<u64>::union("a")).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Invalid);
-        let mut again = OperatorStateStore::restored(store.snapshot().unwrap());
-        let error = again.register_list(&OperatorListDescriptor::<String>::split("a")).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Incompatible);
-    }
+fn taken(known: &Meta, wanted: &Meta) -> Error {
+    let message = format!(
+        "the operator state is registered as {known}, wanted is {wanted}; one name has one mode and one type: use another name"
+    );
+    Error::invalid(message).with("operator state", &wanted.name)
 }

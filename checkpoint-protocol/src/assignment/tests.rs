@@ -70,13 +70,27 @@ fn a_new_operator_starts_empty_and_a_bad_cover_is_refused() {
 #[test]
 fn lists_are_cut_evenly_and_kept_when_nothing_changes() {
     let old = vec![vec![1, 2, 3, 4], vec![], vec![5, 6, 7]];
-    assert_eq!(split_list(old.clone(), 3).unwrap(), old);
-    assert_eq!(split_list(old.clone(), 2).unwrap(), [vec![1, 2, 3, 4], vec![5, 6, 7]]);
-    assert_eq!(split_list(old.clone(), 4).unwrap(), [vec![1, 2], vec![3, 4], vec![5, 6], vec![7]]);
+    let split = |parallelism| ListSplit::new(parallelism).unwrap().split(old.clone());
+    assert_eq!(split(3), old);
+    assert_eq!(split(2), [vec![1, 2, 3, 4], vec![5, 6, 7]]);
+    assert_eq!(split(4), [vec![1, 2], vec![3, 4], vec![5, 6], vec![7]]);
     assert_eq!(union_list(old.clone()), [1, 2, 3, 4, 5, 6, 7]);
-    assert_eq!(split_list(old, 0).unwrap_err().kind(), ErrorKind::Invalid);
+    assert_eq!(ListSplit::new(0).unwrap_err().kind(), ErrorKind::Invalid);
     assert_eq!([0, 1, 2, 5].map(|subtask| broadcast_source(subtask, 3)), [0, 1, 2, 2].map(Some));
     assert_eq!(broadcast_source(0, 0), None);
+}
+
+#[test]
+fn lists_with_one_element_each_go_to_all_in_turn() {
+    let mut split = ListSplit::new(3).unwrap();
+    let owner = |element: char, split: &mut ListSplit| {
+        let new = split.split(vec![vec![element], vec![]]);
+        new.iter().position(|list| !list.is_empty()).unwrap()
+    };
+    assert_eq!(['a', 'b', 'c', 'd', 'e'].map(|element| owner(element, &mut split)), [0, 1, 2, 0, 1]);
+    // Longer runs may wrap around; the elements stay in order.
+    assert_eq!(split.split(vec![(0..8).collect::<Vec<_>>()]), [vec![0, 1, 2], vec![3, 4], vec![5, 6, 7]]);
+    assert_eq!(owner('f', &mut split), 1, "behind the last longer run");
 }
 
 proptest! {
@@ -121,19 +135,42 @@ proptest! {
         }
     }
 
+    /// Also over many lists, each subtask gets at most one element more than any other.
     #[test]
     fn no_list_element_is_lost_doubled_or_reordered(
-        old in proptest::collection::vec(proptest::collection::vec(any::<u32>(), 0..9), 0..9),
+        lists in proptest::collection::vec(
+            proptest::collection::vec(proptest::collection::vec(any::<u32>(), 0..9), 0..9),
+            0..12,
+        ),
         parallelism in 1u32..12,
     ) {
-        let new = split_list(old.clone(), parallelism).unwrap();
-        prop_assert_eq!(new.len(), parallelism as usize);
-        let joined: Vec<_> = old.iter().flatten().copied().collect();
-        prop_assert_eq!(new.iter().flatten().copied().collect::<Vec<_>>(), &joined[..]);
-        prop_assert_eq!(union_list(old.clone()), joined);
-        if new.len() != old.len() {
-            let lengths: Vec<_> = new.iter().map(Vec::len).collect();
-            prop_assert!(lengths.is_sorted_by(|a, b| a >= b) && lengths[0] - lengths[lengths.len() - 1] <= 1);
+        let mut split = ListSplit::new(parallelism).unwrap();
+        let mut sums = vec![0; parallelism as usize];
+        for old in lists {
+            let new = split.split(old.clone());
+            let joined: Vec<_> = old.iter().flatten().copied().collect();
+            prop_assert_eq!(new.iter().flatten().copied().collect::<Vec<_>>(), &joined[..]);
+            prop_assert_eq!(union_list(old.clone()), joined);
+            if new.len() == old.len() {
+                prop_assert_eq!(new, old);
+                continue;
+            }
+            prop_assert_eq!(new.len(), parallelism as usize);
+            let within_one = |lengths: &[usize]| lengths.iter().max().zip(lengths.iter().min()).is_some_and(|(a, b)| a - b <= 1);
+            prop_assert!(within_one(&new.iter().map(Vec::len).collect::<Vec<_>>()));
+            sums.iter_mut().zip(&new).for_each(|(sum, list)| *sum += list.len());
+            prop_assert!(within_one(&sums), "{:?}", sums);
         }
+    }
+
+    #[test]
+    fn broadcast_copies_are_read_round_robin(old in 1u32..40, new in 1u32..40) {
+        let mut readers = vec![0; old as usize];
+        for subtask in 0..new {
+            let source = broadcast_source(subtask, old).unwrap();
+            prop_assert!(source < old && (subtask >= old || source == subtask), "who has a copy reads it");
+            readers[source as usize] += 1;
+        }
+        prop_assert!(readers.iter().max().unwrap() - readers.iter().min().unwrap() <= 1);
     }
 }

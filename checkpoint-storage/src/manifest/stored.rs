@@ -117,7 +117,18 @@ pub(super) mod entries {
         name: Cow<'a, str>,
         redistribution: Redistribution,
         codec: Cow<'a, str>,
+        #[serde(default = "first_version", skip_serializing_if = "is_first_version")]
+        schema_version: u32,
         elements: Vec<String>,
+    }
+
+    /// What a manifest without a version means.
+    fn first_version() -> u32 {
+        1
+    }
+
+    fn is_first_version(version: &u32) -> bool {
+        *version == first_version()
     }
 
     pub(in crate::manifest) fn serialize<S: Serializer>(
@@ -128,6 +139,7 @@ pub(super) mod entries {
             name: Cow::Borrowed(&entry.name),
             redistribution: entry.redistribution,
             codec: Cow::Borrowed(&entry.codec),
+            schema_version: entry.schema_version,
             elements: entry.elements.iter().map(|e| STANDARD.encode(e)).collect(),
         }))
     }
@@ -142,6 +154,7 @@ pub(super) mod entries {
                 name: entry.name.into_owned(),
                 redistribution: entry.redistribution,
                 codec: entry.codec.into_owned(),
+                schema_version: entry.schema_version,
                 elements: elements.map_err(D::Error::custom)?,
             })
         };

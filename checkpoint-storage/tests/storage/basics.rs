@@ -14,9 +14,13 @@ async fn what_is_committed_is_recovered() {
             name: name.into(),
             redistribution: Redistribution::Split,
             codec: "bytes".into(),
+            schema_version: 1,
             elements: vec![vec![1; len], vec![], vec![255; 3]],
         };
-        manifest.operators[0].subtasks[0].operator_state = vec![state("small", 10), state("large", 100_000)];
+        let mut rules = state("rules", 5);
+        (rules.redistribution, rules.schema_version) = (Redistribution::Broadcast, 7);
+        manifest.operators[0].subtasks[0].operator_state =
+            vec![state("small", 10), state("large", 100_000), rules];
         let committed = claimed.log.commit_alone(&manifest).await.unwrap();
         assert_eq!(committed.retained, std::slice::from_ref(&committed.completed));
 

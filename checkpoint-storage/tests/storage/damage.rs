@@ -54,6 +54,7 @@ async fn two_checkpoints(storage: &Storage) {
             name: format!("of {len}"),
             redistribution: Redistribution::Union,
             codec: "bytes".into(),
+            schema_version: 1,
             elements: vec![vec![id as u8; len]],
         };
         manifest.operators[0].subtasks[0].operator_state = vec![state(5), state(70_000)];

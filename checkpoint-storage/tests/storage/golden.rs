@@ -60,6 +60,7 @@ async fn manifest(storage: &Storage, id: u64) -> Manifest {
         name: name.into(),
         redistribution,
         codec: "bytes".into(),
+        schema_version: 1,
         elements,
     };
     subtask.operator_state = vec![

@@ -128,6 +128,7 @@ impl Job {
                 name: "large".into(),
                 redistribution: Redistribution::Split,
                 codec: "bytes".into(),
+                schema_version: 1,
                 elements: vec![vec![choice; 70_000]],
             });
         }

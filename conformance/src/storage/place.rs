@@ -41,6 +41,7 @@ pub(super) fn manifest(term: u64, checkpoint: u64, segments: &[SegmentRef]) -> M
         name: "positions".into(),
         redistribution: Redistribution::Split,
         codec: "bytes".into(),
+        schema_version: 1,
         elements: vec![vec![checkpoint as u8; 100_000]],
     });
     let mut manifest = Manifest::new(CheckpointId(checkpoint), term, "conformance");

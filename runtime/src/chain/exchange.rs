@@ -174,3 +174,49 @@ impl<T: Send + 'static> Node<Output<T>> for ForwardWriter<T> {
         Ok(Work::default())
     }
 }
+
+/// Sends every record to every subtask.
+pub(crate) struct BroadcastWriter<T> {
+    channels: Vec<ChannelWriter<Output<T>>>,
+}
+
+impl<T: Send + 'static> BroadcastWriter<T> {
+    pub(crate) fn new(assembly: &Assembly, edge: EdgeId) -> Result<Self> {
+        let channels = assembly.attempt.wiring.writers(edge, Pattern::AllToAll, assembly.subtask)?;
+        Ok(Self { channels })
+    }
+}
+
+impl<T: Clone + Send + 'static> Node<Output<T>> for BroadcastWriter<T> {
+    fn collect(&mut self, batch: &mut Output<T>) -> Result<()> {
+        let Some((last, others)) = self.channels.split_last() else { return Err(super::cancelled()) };
+        for channel in others {
+            let mut records = channel.recycled().unwrap_or_default();
+            records.records.extend_from_slice(&batch.records);
+            records.timestamps.extend_from_slice(&batch.timestamps);
+            channel.send(Message::Batch { records, watermark: None })?;
+        }
+        let empty = last.recycled().unwrap_or_default();
+        let records = std::mem::replace(batch, empty);
+        last.send(Message::Batch { records, watermark: None })
+    }
+
+    fn signal(&mut self, signal: &mut Signal<'_>) -> Result<()> {
+        for channel in &self.channels {
+            match signal {
+                Signal::Watermark(watermark) => {
+                    let (records, watermark) = (Output::new(), Some(*watermark));
+                    channel.send(Message::Batch { records, watermark })?;
+                }
+                Signal::Barrier(cut) => channel.send(Message::Barrier(cut.barrier))?,
+                Signal::End => channel.send(Message::End)?,
+                Signal::ProcessingTime(_) | Signal::Complete(_) | Signal::Close(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn work(&mut self) -> Result<Work> {
+        Ok(Work::default())
+    }
+}

@@ -1,6 +1,7 @@
 //! A keyed operator in its place in the chain.
 
 mod batch;
+mod broadcast;
 mod snapshots;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use strandline_state_api::{
 };
 
 pub(crate) use batch::KeyedBatch;
+pub(crate) use broadcast::BroadcastNode;
 use snapshots::Snapshots;
 pub(crate) use snapshots::micros;
 

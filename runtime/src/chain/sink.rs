@@ -77,6 +77,7 @@ impl<T, S: Sink<In = T>> Node<Output<T>> for SinkNode<S> {
                     name: PENDING.to_owned(),
                     redistribution: Redistribution::Union,
                     codec: "bytes".to_owned(),
+                    schema_version: 1,
                     elements,
                 });
                 cut.add(&self.id, snapshot, start.elapsed());

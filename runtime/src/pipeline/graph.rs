@@ -97,10 +97,15 @@ impl Graph {
         match taken {
             Ok(id) => Some(id),
             Err(error) => {
-                self.mistake.get_or_insert_with(|| error.message().to_owned());
+                self.mistake(error.message());
                 None
             }
         }
+    }
+
+    /// Remembers a mistake of whoever builds the job, unless there is one already.
+    pub(crate) fn mistake(&mut self, mistake: &str) {
+        self.mistake.get_or_insert_with(|| mistake.to_owned());
     }
 
     pub(crate) fn add(

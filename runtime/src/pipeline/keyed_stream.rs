@@ -8,24 +8,25 @@ use strandline_state_api::{
     Result, StateKey, StateSchema,
 };
 
+use super::connected_stream::ConnectedStream;
 use super::graph::{Graph, VertexKind, lock};
 use super::stream::{Slot, Stream};
 use crate::chain::{Assembly, EdgeId, ExchangeWriter, KeyChain, KeyedBatch, KeyedNode, Node};
-use crate::task::InputTask;
+use crate::task::{InputTask, Pattern};
 
 /// Builds a node that takes records with keys.
 type KeyedBuilder<K, V> = Arc<dyn Fn(&mut Assembly) -> Result<Box<dyn Node<KeyedBatch<K, V>>>> + Send + Sync>;
 
-/// Enters the exchange into every chain that feeds the operator.
-type Attach<K, V> = Box<dyn FnOnce(&[EdgeId], &KeyedBuilder<K, V>) + Send>;
+/// Enters the exchange into every chain that feeds the operator. With a node, that may run in the thread of what feeds it.
+type Attach<K, V> = Box<dyn FnOnce(&[EdgeId], Option<&KeyedBuilder<K, V>>) + Send>;
 
 /// A stream whose records of one key come to one subtask.
 pub struct KeyedStream<F, K, V> {
-    factory: F,
-    graph: Arc<Mutex<Graph>>,
-    heads: usize,
-    depth: u32,
-    attach: Attach<K, V>,
+    pub(super) factory: F,
+    pub(super) graph: Arc<Mutex<Graph>>,
+    pub(super) heads: usize,
+    pub(super) depth: u32,
+    pub(super) attach: Attach<K, V>,
 }
 
 impl<F: BackendFactory, K: StateKey, V: Send + 'static> KeyedStream<F, K, V> {
@@ -39,9 +40,11 @@ impl<F: BackendFactory, K: StateKey, V: Send + 'static> KeyedStream<F, K, V> {
         let count = heads.len();
         let attach: Attach<K, V> = Box::new(move |edges, node| {
             for (head, edge) in heads.iter().zip(edges.iter().copied()) {
-                let (key, node) = (key.clone(), Arc::clone(node));
+                let (key, node) = (key.clone(), node.cloned());
                 head.enter(move |assembly| {
-                    if assembly.is_chained(edge) {
+                    if let Some(node) = &node
+                        && assembly.is_chained(edge)
+                    {
                         let node = node(assembly)?;
                         return Ok(Box::new(KeyChain::new(key.clone(), node)));
                     }
@@ -73,17 +76,55 @@ impl<F: BackendFactory, K: StateKey, V: Send + 'static> KeyedStream<F, K, V> {
             let node: KeyedBuilder<K, V> = Arc::new(move |assembly| {
                 Ok(Box::new(KeyedNode::open(assembly, &operator, first, &factory, &*open, &next)?))
             });
-            (self.attach)(&inputs, &node);
+            (self.attach)(&inputs, Some(&node));
             let kind = VertexKind::Keyed { inputs: inputs.clone() };
-            graph.add(id, kind, move |assembly| InputTask::build(assembly, &inputs, node.as_ref()));
+            graph.add(id, kind, move |assembly| {
+                InputTask::build(assembly, &inputs, Pattern::AllToAll, node.as_ref())
+            });
         }
         drop(graph);
         Stream::new(self.factory, self.graph, vec![next], self.depth + 1)
     }
+
+    /// Sets a stream beside it whose every record reaches every subtask: rules, settings, small tables. Both must be of one
+    /// pipeline.
+    ///
+    /// Event time is that of the slower of both. A broadcast stream without [timestamps](Stream::timestamps) has none
+    /// until it ends, and until then no event timer fires. When one of them ends, the other goes on.
+    ///
+    /// ```no_run
+    /// # use strandline_runtime::{Stream, sink::{Sink, SinkFactory}};
+    /// # use strandline_state_api::*;
+    /// # struct Limits { limits: BroadcastState<String, u64> }
+    /// # impl Limits { fn open<B: KeyedBackend>(ctx: &mut Open<'_, B>) -> Result<Self> {
+    /// #     Ok(Self { limits: ctx.broadcast(&BroadcastDescriptor::new("limits"))? }) } }
+    /// # impl<B: KeyedBackend<Key = String>> Operator<B> for Limits {
+    /// #     type In = u64; type Out = u64; type Namespace = ();
+    /// #     fn process(&mut self, n: u64, ctx: &mut Context<'_, B, u64>) -> Result<()> {
+    /// #         if ctx.broadcast(self.limits)?.get(ctx.key()) < Some(&n) { ctx.emit(n); } Ok(()) } }
+    /// # impl<B: KeyedBackend<Key = String>> BroadcastOperator<B> for Limits {
+    /// #     type Broadcast = (String, u64);
+    /// #     fn process_broadcast(&mut self, (c, n): (String, u64), ctx: &mut BroadcastContext<'_, B, u64>) -> Result<()> {
+    /// #         ctx.broadcast(self.limits)?.put(c, n); Ok(()) } }
+    /// # fn job<F: BackendFactory, S: SinkFactory>(orders: Stream<F, (String, u64)>, limits: Stream<F, (String, u64)>, large: S)
+    /// # where S::Sink: Sink<In = u64> {
+    /// orders
+    ///     .key_by(|(category, amount): (String, u64)| (category, amount))
+    ///     .connect_broadcast(limits)
+    ///     .process("limits", Limits::open)
+    ///     .sink("large", large);
+    /// # }
+    /// ```
+    pub fn connect_broadcast<R: Clone + Send + 'static>(
+        self,
+        broadcast: Stream<F, R>,
+    ) -> ConnectedStream<F, K, V, R> {
+        ConnectedStream::new(self, broadcast)
+    }
 }
 
 /// Says which states an operator declares.
-fn declared<F: BackendFactory, K: StateKey, O: Operator<F::Backend<K>>>(
+pub(super) fn declared<F: BackendFactory, K: StateKey, O: Operator<F::Backend<K>>>(
     id: &OperatorId,
     factory: &F,
     open: &Arc<impl Fn(&mut Open<'_, F::Backend<K>, O::Namespace>) -> Result<O> + Send + Sync + 'static>,

@@ -12,7 +12,7 @@ use crate::chain::{
     Assembly, Builder, Collector, Discard, ForwardWriter, SinkNode, Stateless, Step, Tee, TimestampAssigner,
 };
 use crate::sink::{Sink, SinkFactory};
-use crate::task::InputTask;
+use crate::task::{InputTask, Pattern};
 
 /// Where the consumer of a stream will be entered.
 pub(crate) struct Slot<T>(Arc<Mutex<Option<Builder<T>>>>);
@@ -44,11 +44,11 @@ impl<T: Send + 'static> Slot<T> {
 /// stream that nobody consumes are dropped.
 pub struct Stream<F, T> {
     factory: F,
-    graph: Arc<Mutex<Graph>>,
+    pub(super) graph: Arc<Mutex<Graph>>,
     /// One for each chain that produces it; several after a union.
-    heads: Vec<Slot<T>>,
+    pub(super) heads: Vec<Slot<T>>,
     /// How many keyed operators lie between it and its sources.
-    depth: u32,
+    pub(super) depth: u32,
 }
 
 impl<F: BackendFactory, T: Send + 'static> Stream<F, T> {
@@ -199,7 +199,9 @@ impl<F: BackendFactory, T: Send + 'static> Stream<F, T> {
         for (head, edge) in self.heads.iter().zip(inputs.clone()) {
             head.enter(move |assembly| Ok(Box::new(ForwardWriter::new(assembly, edge)?)));
         }
-        graph.add(id, VertexKind::Forward, move |assembly| InputTask::build(assembly, &inputs, &build));
+        graph.add(id, VertexKind::Forward, move |assembly| {
+            InputTask::build(assembly, &inputs, Pattern::OneToOne, &build)
+        });
     }
 
     fn step<U: Send + 'static, S: Step<T, U> + 'static>(

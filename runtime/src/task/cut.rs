@@ -114,6 +114,7 @@ impl AckState {
                 name: ASSIGNERS.to_owned(),
                 redistribution: Redistribution::Union,
                 codec: "bytes".to_owned(),
+                schema_version: 1,
                 elements: Vec::new(),
             });
             self.parts.push((owner, part));

@@ -5,35 +5,12 @@ use std::time::Instant;
 
 use crossbeam_channel::{Select, TryRecvError};
 use strandline_checkpoint_protocol::{Aligner, Alignment, Millis};
-use strandline_state_api::{CheckpointId, Output, Result};
+use strandline_state_api::{CheckpointId, Result};
 
+use super::receive::{Payload, Receive, Sided, both_sides, one_side};
 use super::source::{FLUSH_AFTER, until};
-use super::{Barrier, ChannelReader, Control, Cut, Mailbox, Message, Pattern, Task, TaskEvent};
-use crate::chain::{Assembly, Attempt, Closing, EdgeId, KeyedBatch, Node, Signal, Work, cancelled};
-
-/// A batch that can travel between tasks.
-pub(crate) trait Payload: Default + Send + 'static {
-    /// How its edges connect subtasks.
-    const PATTERN: Pattern;
-
-    fn is_empty(&self) -> bool;
-}
-
-impl<K: Send + 'static, V: Send + 'static> Payload for KeyedBatch<K, V> {
-    const PATTERN: Pattern = Pattern::AllToAll;
-
-    fn is_empty(&self) -> bool {
-        self.is_empty()
-    }
-}
-
-impl<T: Send + 'static> Payload for Output<T> {
-    const PATTERN: Pattern = Pattern::OneToOne;
-
-    fn is_empty(&self) -> bool {
-        self.is_empty()
-    }
-}
+use super::{Barrier, Control, Cut, Mailbox, Message, Pattern, Task, TaskEvent};
+use crate::chain::{Assembly, Attempt, Closing, EdgeId, Node, Signal, Work, cancelled};
 
 /// Builds what takes the batches.
 pub(crate) type BuildNode<P> = dyn Fn(&mut Assembly) -> Result<Box<dyn Node<P>>>;
@@ -54,26 +31,41 @@ pub(crate) struct InputTask<P> {
 }
 
 struct Channel<P> {
-    reader: ChannelReader<P>,
+    reader: Box<dyn Receive<P>>,
     watermark: i64,
     ended: bool,
     /// Its writer has left, because the job is over or has failed: the coordinator will say which.
     gone: bool,
 }
 
+impl<A: Payload, B: Payload> InputTask<Sided<A, B>> {
+    /// A task with a keyed and a broadcast side. Both are aligned together, and time is the least of both.
+    pub(crate) fn build_sided(
+        assembly: &mut Assembly,
+        keyed: &[EdgeId],
+        broadcast: &[EdgeId],
+        node: &BuildNode<Sided<A, B>>,
+    ) -> Result<Box<dyn Task>> {
+        let readers = both_sides(assembly, keyed, broadcast)?;
+        Ok(Box::new(Self::new(assembly, readers, node)?))
+    }
+}
+
 impl<P: Payload> InputTask<P> {
     pub(crate) fn build(
         assembly: &mut Assembly,
         inputs: &[EdgeId],
+        pattern: Pattern,
         node: &BuildNode<P>,
     ) -> Result<Box<dyn Task>> {
-        let mut channels = Vec::new();
-        for edge in inputs {
-            for reader in assembly.attempt.wiring.readers(*edge, P::PATTERN, assembly.subtask)? {
-                channels.push(Channel { reader, watermark: i64::MIN, ended: false, gone: false });
-            }
-        }
-        Ok(Box::new(Self {
+        let readers = one_side(assembly, inputs, pattern)?;
+        Ok(Box::new(Self::new(assembly, readers, node)?))
+    }
+
+    fn new(assembly: &mut Assembly, readers: Vec<Box<dyn Receive<P>>>, node: &BuildNode<P>) -> Result<Self> {
+        let channel = |reader| Channel { reader, watermark: i64::MIN, ended: false, gone: false };
+        let channels: Vec<_> = readers.into_iter().map(channel).collect();
+        Ok(Self {
             aligner: Aligner::new(channels.len()),
             channels,
             node: node(assembly)?,
@@ -82,7 +74,7 @@ impl<P: Payload> InputTask<P> {
             cursor: 0,
             epoch: Instant::now(),
             attempt: Arc::clone(&assembly.attempt),
-        }))
+        })
     }
 
     /// The next message of a channel that may be read, in turns.
@@ -94,7 +86,7 @@ impl<P: Payload> InputTask<P> {
             if channel.gone || self.aligner.is_blocked(at) {
                 continue;
             }
-            match channel.reader.receiver.try_recv() {
+            match channel.reader.try_recv() {
                 Ok(message) => {
                     self.cursor = (at + 1) % channels;
                     return Some((at, message));
@@ -191,7 +183,7 @@ impl<P: Payload> InputTask<P> {
         select.recv(&mailbox.control);
         for (at, channel) in self.channels.iter().enumerate() {
             if !channel.gone && !self.aligner.is_blocked(at) {
-                select.recv(&channel.reader.receiver);
+                channel.reader.watch(&mut select);
             }
         }
         match until(work, &self.attempt) {

@@ -104,6 +104,7 @@ impl<S: Source + 'static> SourceTask<S> {
             name: POSITIONS.to_owned(),
             redistribution: Redistribution::Union,
             codec: "bytes".to_owned(),
+            schema_version: 1,
             elements,
         });
         cut.add(&self.id, snapshot, start.elapsed());

@@ -23,6 +23,17 @@ pub(crate) enum Message<P> {
     End,
 }
 
+impl<P> Message<P> {
+    /// The same with other records.
+    pub(crate) fn map<Q>(self, f: impl FnOnce(P) -> Q) -> Message<Q> {
+        match self {
+            Self::Batch { records, watermark } => Message::Batch { records: f(records), watermark },
+            Self::Barrier(barrier) => Message::Barrier(barrier),
+            Self::End => Message::End,
+        }
+    }
+}
+
 /// The writing end of a channel.
 #[derive(Debug)]
 pub(crate) struct ChannelWriter<P> {

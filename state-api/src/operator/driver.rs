@@ -1,6 +1,6 @@
 //! What drives an operator: all that an engine needs to call, and no more.
 
-use super::{Context, DueTimer, Open, Operator, Output, Service};
+use super::{BroadcastContext, BroadcastOperator, Context, DueTimer, Open, Operator, Output, Service};
 use crate::{
     KeyHash, KeyScope, Keyed, KeyedBackend, OperatorStateEntry, OperatorStateStore, Result, StateTime,
     TimeDomain,
@@ -94,15 +94,45 @@ where
             self.backend.clean_up(CLEANING_PAUSE)?;
         }
         self.backend.clock().timestamp = timestamp;
+        let (lists, broadcasts) = self.operator_state.keyed_side();
         let mut ctx = Context {
             scope: KeyScope::new(&mut self.backend, key),
-            operator_state: &mut self.operator_state,
+            lists,
+            broadcasts,
             output,
             timestamp,
             watermark: self.watermark,
             processing_time: self.processing_time,
         };
         self.operator.process(record, &mut ctx)
+    }
+
+    /// Works on one record of the broadcast side.
+    ///
+    /// Every subtask has to get every record of that side.
+    ///
+    /// # Errors
+    /// Those of [`BroadcastOperator::process_broadcast`].
+    pub fn process_broadcast(
+        &mut self,
+        record: O::Broadcast,
+        timestamp: i64,
+        output: &mut Output<O::Out>,
+    ) -> Result<()>
+    where
+        O: BroadcastOperator<B>,
+    {
+        let (lists, broadcasts) = self.operator_state.broadcast_side();
+        let mut ctx = BroadcastContext {
+            backend: &mut self.backend,
+            lists,
+            broadcasts,
+            output,
+            timestamp,
+            watermark: self.watermark,
+            processing_time: self.processing_time,
+        };
+        self.operator.process_broadcast(record, &mut ctx)
     }
 
     /// Tells the operator which keys come next.
@@ -188,9 +218,11 @@ where
                 // What lives until after this timer is alive for it, however far the watermark jumps.
                 clock.watermark = due.timer.time.max(self.fired_up_to);
             }
+            let (lists, broadcasts) = self.operator_state.keyed_side();
             let mut ctx = Context {
                 scope: KeyScope::new(&mut self.backend, Keyed::with_hash(&due.timer.key, due.timer.hash)),
-                operator_state: &mut self.operator_state,
+                lists,
+                broadcasts,
                 output,
                 timestamp: due.timer.time,
                 watermark: self.watermark,

@@ -5,10 +5,11 @@ use super::*;
 use crate::chain::encode_assigner;
 
 fn entry(name: &str, redistribution: Redistribution, elements: Vec<Vec<u8>>) -> OperatorStateEntry {
-    OperatorStateEntry { name: name.to_owned(), redistribution, codec: "bytes".to_owned(), elements }
+    let (name, codec) = (name.to_owned(), "bytes".to_owned());
+    OperatorStateEntry { name, redistribution, codec, schema_version: 1, elements }
 }
 
-/// A keyed operator with one segment, two operator lists and an assigner in each subtask.
+/// A keyed operator with one segment, two operator lists, a broadcast state and an assigner in each subtask.
 fn manifest(parallelism: u32, watermark: impl Fn(u32) -> Option<i64>) -> Manifest {
     let subtasks = (0..parallelism).map(|number| {
         let key_groups = KeyGroupRange::of_subtask(number, parallelism);
@@ -24,6 +25,7 @@ fn manifest(parallelism: u32, watermark: impl Fn(u32) -> Option<i64>) -> Manifes
         subtask.operator_state = vec![
             entry("split", Redistribution::Split, (0..3).map(|i| vec![number as u8, i]).collect()),
             entry("union", Redistribution::Union, vec![vec![number as u8]]),
+            entry("rules", Redistribution::Broadcast, vec![vec![number as u8], vec![100]]),
             entry(ASSIGNERS, Redistribution::Union, vec![encode_assigner(0, i64::from(number) * 100)]),
         ];
         subtask
@@ -46,6 +48,7 @@ proptest! {
         prop_assert_eq!(restore.subtasks.len() as u32, to);
         let mut groups = 0;
         let mut split = Vec::new();
+        let mut copies = (0..from as u8).cycle();
         for subtask in &restore.subtasks {
             let parts = subtask.keyed.iter().flat_map(|snapshot| &snapshot.parts);
             groups += parts.map(|part| part.key_groups.len()).sum::<u32>();
@@ -55,6 +58,7 @@ proptest! {
             };
             split.extend(of("split"));
             prop_assert_eq!(of("union").len() as u32, from, "everyone gets all");
+            prop_assert_eq!(of("rules"), [vec![copies.next().unwrap()], vec![100]], "everyone gets one copy");
         }
         prop_assert_eq!(groups, strandline_state_api::KeyGroup::COUNT);
         let all: Vec<_> = (0..from).flat_map(|s| (0..3).map(move |i| vec![s as u8, i])).collect();
@@ -71,6 +75,27 @@ proptest! {
             let assigner = if from == to { i64::from(number) * 100 } else { 0 };
             prop_assert_eq!(&subtask.assigners, &[assigner]);
         }
+    }
+}
+
+#[test]
+fn many_small_split_lists_do_not_all_land_on_the_first_subtask() {
+    let mut manifest = manifest(1, |_| None);
+    manifest.operators[0].subtasks[0].operator_state =
+        (0..7).map(|i| entry(&format!("list-{i}"), Redistribution::Split, vec![vec![i]])).collect();
+    let restore = restored(&manifest, 3);
+    let elements = |subtask: &SubtaskRestore| subtask.operator_state.iter().map(|e| e.elements.len()).sum();
+    let counts: Vec<usize> = restore.subtasks.iter().map(elements).collect();
+    assert_eq!(counts, [3, 2, 2]);
+}
+
+#[test]
+fn a_subtask_without_a_copy_reads_that_of_another() {
+    let mut manifest = manifest(3, |_| None);
+    manifest.operators[0].subtasks[1].operator_state.clear();
+    for subtask in &restored(&manifest, 3).subtasks {
+        let rules = subtask.operator_state.iter().find(|entry| entry.name == "rules").unwrap();
+        assert_eq!(rules.elements.len(), 2, "{rules:?}");
     }
 }
 
@@ -110,8 +135,13 @@ fn manifests_that_contradict_themselves_are_refused_with_names() {
     let error = RestorePlan::new(&overlapping, std::iter::once(&id), 1, &BTreeMap::new()).unwrap_err();
     assert_eq!((error.kind(), error.context("operator")), (ErrorKind::Corrupt, Some("op")));
 
+    let mut torn = manifest(2, |_| None);
+    torn.operators[0].subtasks[1].operator_state[2].redistribution = Redistribution::Union;
+    let error = RestorePlan::new(&torn, std::iter::once(&id), 1, &BTreeMap::new()).unwrap_err();
+    assert_eq!((error.kind(), error.context("operator state")), (ErrorKind::Corrupt, Some("rules")));
+
     let mut garbled = manifest(1, |_| None);
-    garbled.operators[0].subtasks[0].operator_state[2].elements[0].truncate(5);
+    garbled.operators[0].subtasks[0].operator_state[3].elements[0].truncate(5);
     let error = RestorePlan::new(&garbled, std::iter::once(&id), 1, &BTreeMap::new()).unwrap_err();
     assert_eq!((error.kind(), error.context("checkpoint")), (ErrorKind::Corrupt, Some("1")));
 }

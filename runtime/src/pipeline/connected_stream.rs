@@ -1,0 +1,87 @@
+//! Records with keys beside records that reach every subtask.
+
+use std::fmt;
+use std::sync::Arc;
+
+use strandline_state_api::{BackendFactory, BroadcastOperator, Open, Output, Result, StateKey};
+
+use super::graph::{VertexKind, lock};
+use super::keyed_stream::{KeyedStream, declared};
+use super::stream::{Slot, Stream};
+use crate::chain::{Assembly, BroadcastNode, BroadcastWriter, KeyedBatch, KeyedNode, Node};
+use crate::task::{InputTask, Sided};
+
+/// A node that takes batches of both sides.
+type BothSides<K, V, R> = Box<dyn Node<Sided<KeyedBatch<K, V>, Output<R>>>>;
+
+/// A keyed stream with a broadcast stream beside it, see [`KeyedStream::connect_broadcast`].
+pub struct ConnectedStream<F, K, V, R> {
+    keyed: KeyedStream<F, K, V>,
+    broadcast: Vec<Slot<R>>,
+    /// How many keyed operators lie between it and its sources, on the longest way.
+    depth: u32,
+}
+
+impl<F, K, V, R> ConnectedStream<F, K, V, R>
+where
+    F: BackendFactory,
+    K: StateKey,
+    V: Send + 'static,
+    R: Clone + Send + 'static,
+{
+    pub(super) fn new(keyed: KeyedStream<F, K, V>, broadcast: Stream<F, R>) -> Self {
+        if !Arc::ptr_eq(&keyed.graph, &broadcast.graph) {
+            let mistake = "connect_broadcast was given a stream of another pipeline: both must be of one";
+            lock(&keyed.graph).mistake(mistake);
+        }
+        let depth = keyed.depth.max(broadcast.depth);
+        Self { keyed, broadcast: broadcast.heads, depth }
+    }
+
+    /// Runs an operator with a broadcast side. `open` makes one instance for each subtask and registers its states.
+    pub fn process<O>(
+        self,
+        id: &str,
+        open: impl Fn(&mut Open<'_, F::Backend<K>, O::Namespace>) -> Result<O> + Send + Sync + 'static,
+    ) -> Stream<F, O::Out>
+    where
+        O: BroadcastOperator<F::Backend<K>, In = V, Broadcast = R> + 'static,
+        O::Out: Send + 'static,
+    {
+        let Self { keyed, broadcast, depth } = self;
+        let next = Slot::new();
+        let mut graph = lock(&keyed.graph);
+        if let Some(id) = graph.take_id(id) {
+            let of_keyed: Vec<_> = (0..keyed.heads).map(|_| graph.edge()).collect();
+            let of_broadcast: Vec<_> = broadcast.iter().map(|_| graph.edge()).collect();
+            (keyed.attach)(&of_keyed, None);
+            for (head, edge) in broadcast.iter().zip(of_broadcast.iter().copied()) {
+                head.enter(move |assembly| Ok(Box::new(BroadcastWriter::new(assembly, edge)?)));
+            }
+            let open = Arc::new(open);
+            graph.declare(id.clone(), declared(&id, &keyed.factory, &open));
+            let (factory, first) = (keyed.factory.clone(), keyed.depth == 0);
+            let (operator, next) = (id.clone(), next.clone());
+            let inputs = [of_keyed.as_slice(), &of_broadcast].concat();
+            let node = move |assembly: &mut Assembly| -> Result<BothSides<K, V, R>> {
+                let node = KeyedNode::open(assembly, &operator, first, &factory, &*open, &next)?;
+                Ok(Box::new(BroadcastNode(node)))
+            };
+            graph.add(id, VertexKind::Keyed { inputs }, move |assembly| {
+                InputTask::build_sided(assembly, &of_keyed, &of_broadcast, &node)
+            });
+        }
+        drop(graph);
+        Stream::new(keyed.factory, keyed.graph, vec![next], depth + 1)
+    }
+}
+
+impl<F, K, V, R> fmt::Debug for ConnectedStream<F, K, V, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectedStream")
+            .field("keyed", &self.keyed)
+            .field("broadcast", &self.broadcast.len())
+            .field("depth", &self.depth)
+            .finish()
+    }
+}

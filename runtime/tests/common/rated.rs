@@ -1,0 +1,128 @@
+//! A keyed operator with a broadcast side whose result does not depend on which side is faster.
+
+use std::sync::{Arc, Condvar, Mutex};
+
+use strandline_state_api::*;
+
+/// Counts what a test waits for.
+#[derive(Clone, Debug, Default)]
+pub struct Tally(Arc<(Mutex<u64>, Condvar)>);
+
+impl Tally {
+    pub fn add(&self) {
+        *self.0.0.lock().unwrap() += 1;
+        self.0.1.notify_all();
+    }
+
+    pub fn get(&self) -> u64 {
+        *self.0.0.lock().unwrap()
+    }
+
+    pub fn wait(&self, n: u64) {
+        drop(self.0.1.wait_while(self.0.0.lock().unwrap(), |now| *now < n).unwrap());
+    }
+}
+
+/// Key, rule by which it is rated, amount.
+pub type Order = (u64, u64, i64);
+
+/// Number, factor.
+pub type Rule = (u64, i64);
+
+/// Multiplies each amount by the factor of its rule. An order whose rule is not known yet waits for the end of time.
+#[derive(Debug)]
+pub struct Rated {
+    factors: BroadcastState<u64, i64>,
+    waiting: ListState<(u64, i64)>,
+    end: TimerService,
+    how: How,
+}
+
+/// What a test knows of all subtasks, and asks of them.
+#[derive(Clone, Debug, Default)]
+pub struct How {
+    /// Rules that were applied, in all subtasks together.
+    pub applied: Tally,
+    /// Nothing waits: an unknown rule is an error.
+    pub strict: bool,
+}
+
+impl Rated {
+    pub fn open<B: KeyedBackend>(how: &How, ctx: &mut Open<'_, B>) -> Result<Self> {
+        Ok(Self {
+            factors: ctx.broadcast(&BroadcastDescriptor::new("factors"))?,
+            waiting: ctx.list(&ListDescriptor::new("waiting"))?,
+            end: ctx.timers(&TimerDescriptor::event_time("end"))?,
+            how: how.clone(),
+        })
+    }
+}
+
+fn unknown(rule: u64) -> Error {
+    Error::new(ErrorKind::User, format!("rule {rule} is not known"))
+}
+
+impl<B: KeyedBackend<Key = u64>> Operator<B> for Rated {
+    type In = (u64, i64);
+    type Out = (u64, u64, i64);
+    type Namespace = ();
+
+    fn process(&mut self, (rule, amount): (u64, i64), ctx: &mut Context<'_, B, Self::Out>) -> Result<()> {
+        match ctx.broadcast(self.factors)?.get(&rule) {
+            Some(factor) => ctx.emit((*ctx.key(), rule, amount * factor)),
+            None if self.how.strict => return Err(unknown(rule)),
+            None => {
+                ctx.state().list(self.waiting).push((rule, amount))?;
+                ctx.state().timers(self.end).register(i64::MAX)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn on_timer(&mut self, _: &DueTimer<u64, ()>, ctx: &mut Context<'_, B, Self::Out>) -> Result<()> {
+        let waiting = ctx.state().list(self.waiting).get()?.to_vec();
+        ctx.state().list(self.waiting).clear()?;
+        for (rule, amount) in waiting {
+            let factor = ctx.broadcast(self.factors)?.get(&rule).ok_or_else(|| unknown(rule))?;
+            ctx.emit((*ctx.key(), rule, amount * factor));
+        }
+        Ok(())
+    }
+}
+
+impl<B: KeyedBackend<Key = u64>> BroadcastOperator<B> for Rated {
+    type Broadcast = Rule;
+
+    /// A rule that is applied twice doubles its factor.
+    fn process_broadcast(
+        &mut self,
+        (rule, factor): Rule,
+        ctx: &mut BroadcastContext<'_, B, Self::Out>,
+    ) -> Result<()> {
+        let factors = ctx.broadcast(self.factors)?;
+        let before = factors.get(&rule).copied().unwrap_or(0);
+        factors.put(rule, before + factor);
+        self.how.applied.add();
+        Ok(())
+    }
+}
+
+/// What [`Rated`] emits, sorted.
+pub fn rated(orders: &[Order], rules: &[Rule]) -> Vec<(u64, u64, i64)> {
+    let factor = |rule| rules.iter().find(|(number, _)| *number == rule).unwrap().1;
+    let mut all: Vec<_> =
+        orders.iter().map(|(key, rule, amount)| (*key, *rule, amount * factor(*rule))).collect();
+    all.sort_unstable();
+    all
+}
+
+pub const RULES: u64 = 40;
+
+pub fn rules() -> Vec<Rule> {
+    (0..RULES).map(|rule| (rule, 3 + rule as i64)).collect()
+}
+
+/// Each order with an amount of its own, so that one that is lost and another that is doubled do not make up for each other.
+pub fn orders(n: u64) -> Vec<Order> {
+    (0..n).map(|i| (i * 7 % 23, i * 13 % RULES, i as i64)).collect()
+}
