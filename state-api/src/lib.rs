@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod assignment;
 mod backend;
 mod codec;
 mod descriptor;
@@ -16,6 +17,9 @@ mod window;
 
 pub mod format;
 
+pub use assignment::{
+    KeyedAssignment, assign_keyed, assign_operator_state, broadcast_source, split_list, union_list,
+};
 pub use backend::{
     BackendFactory, BackendScope, CheckpointedBackend, FiredTimer, KeyedBackend, RestoreSnapshot, Restored,
     encoded_range,

@@ -6,7 +6,7 @@
 #[cfg(test)]
 mod tests;
 
-use strandline_state_api::{Error, KeyGroup, KeyGroupRange, KeyedSnapshot, Result};
+use crate::{Error, KeyGroup, KeyGroupRange, KeyedSnapshot, OperatorStateEntry, Redistribution, Result};
 
 /// The keyed state of one new subtask.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -74,6 +74,51 @@ pub fn split_list<T>(old: Vec<Vec<T>>, parallelism: u32) -> Result<Vec<Vec<T>>> 
 /// Joins operator union list state: every new subtask, however many there are, gets this whole list.
 pub fn union_list<T>(old: Vec<Vec<T>>) -> Vec<T> {
     old.into_iter().flatten().collect()
+}
+
+/// Distributes the operator state of an operator: `old` holds that of each old subtask, in their order, the result that of
+/// each new one.
+///
+/// The lists of one name are [split](split_list) or [joined](union_list), as the state was registered.
+///
+/// # Errors
+/// `Invalid` for a parallelism of 0. `Corrupt` when subtasks wrote a state of one name with different codecs or rules.
+pub fn assign_operator_state(
+    old: &[Vec<OperatorStateEntry>],
+    parallelism: u32,
+) -> Result<Vec<Vec<OperatorStateEntry>>> {
+    check_parallelism(parallelism)?;
+    let mut new = vec![Vec::new(); parallelism as usize];
+    let mut known: Vec<&OperatorStateEntry> = Vec::new();
+    for entry in old.iter().flatten() {
+        match known.iter().find(|like| like.name == entry.name) {
+            None => known.push(entry),
+            Some(like) if (like.redistribution, &like.codec) == (entry.redistribution, &entry.codec) => {}
+            Some(like) => {
+                let message = format!(
+                    "subtasks disagree about an operator state: one wrote {:?} with codec {}, another {:?} with codec {}",
+                    like.redistribution, like.codec, entry.redistribution, entry.codec
+                );
+                return Err(Error::corrupt(message).with("state", &entry.name));
+            }
+        }
+    }
+    for like in known {
+        let of_subtask = |subtask: &Vec<OperatorStateEntry>| {
+            let of_name = subtask.iter().filter(|entry| entry.name == like.name);
+            of_name.flat_map(|entry| entry.elements.iter().cloned()).collect()
+        };
+        let lists: Vec<Vec<Vec<u8>>> = old.iter().map(of_subtask).collect();
+        let shares = match like.redistribution {
+            Redistribution::Split => split_list(lists, parallelism)?,
+            Redistribution::Union => vec![union_list(lists); parallelism as usize],
+        };
+        for (subtask, elements) in new.iter_mut().zip(shares) {
+            let (name, codec) = (like.name.clone(), like.codec.clone());
+            subtask.push(OperatorStateEntry { name, redistribution: like.redistribution, codec, elements });
+        }
+    }
+    Ok(new)
 }
 
 /// Whose copy of a broadcast state the new subtask `subtask` reads, so that the load spreads: all copies are alike.
