@@ -16,6 +16,7 @@ mod snapshot;
 mod window;
 
 pub mod format;
+pub mod harness;
 
 pub use assignment::{
     KeyedAssignment, assign_keyed, assign_operator_state, broadcast_source, split_list, union_list,
