@@ -1,14 +1,12 @@
 #![doc = include_str!("../README.md")]
 
 mod aligner;
-mod assignment;
 mod commit_log;
 mod coordinator;
 mod task;
 mod time;
 
 pub use aligner::{Aligned, Aligner, Alignment, IgnoredBecause};
-pub use assignment::{KeyedAssignment, ListSplit, assign_keyed, broadcast_source, union_list};
 pub use commit_log::{
     Anchor, Applied, CompletedEntry, CreateResult, EntryKind, LogClient, LogEntry, LogOutcome, LogStep,
     LogView, ManifestRef, Misuse, Term, Token, VoidReason, completed,
@@ -16,6 +14,10 @@ pub use commit_log::{
 pub use coordinator::{
     AbortReason, AckOutcome, Action, CheckpointKind, CommitParts, CommitPermit, CommitResult, CommitRight,
     Coordinator, DeclineOutcome, DeclineReason, FailReason, Policy, Refusal, RequestId, RequestOutcome,
+};
+// Who gets which state on a rescale is decided where state is defined; engines find it here, too.
+pub use strandline_state_api::{
+    KeyedAssignment, ListSplit, assign_keyed, assign_operator_state, broadcast_source, union_list,
 };
 pub use task::TaskId;
 pub use time::Millis;

@@ -387,7 +387,7 @@ fn streams_of_two_pipelines_are_refused() {
         .key_by(|(key, rule, amount): Order| (key, (rule, amount)))
         .connect_broadcast(rules)
         .process("rate", move |ctx| Rated::open(&How::default(), ctx))
-        .sink("results", job.sink.clone());
+        .sink("results", job.sink);
     let error = run(&one, JobConfig::default(), &JobControl::new()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(error.message().contains("another pipeline"), "{error}");

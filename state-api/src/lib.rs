@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod aggregate;
+mod assignment;
 mod backend;
 mod codec;
 mod descriptor;
@@ -21,10 +22,14 @@ mod ttl;
 mod window;
 
 pub mod format;
+pub mod harness;
 
 pub use aggregate::{
     AggregateFunction, AggregatingDescriptor, AggregatingState, ReduceFunction, ReducingDescriptor,
     ReducingState,
+};
+pub use assignment::{
+    KeyedAssignment, ListSplit, assign_keyed, assign_operator_state, broadcast_source, union_list,
 };
 pub use backend::{
     BackendFactory, BackendScope, CheckpointedBackend, FiredTimer, KeyedBackend, RestoreSnapshot, Restored,

@@ -3,14 +3,13 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use strandline_checkpoint_protocol::{ListSplit, assign_keyed, broadcast_source, union_list};
 use strandline_checkpoint_storage::{Manifest, OperatorSnapshot, SubtaskSnapshot};
 use strandline_state_api::format::StateMeta;
 use strandline_state_api::{
-    CheckpointId, Error, KeyGroupRange, KeyedSnapshot, OperatorId, OperatorStateEntry, Redistribution,
-    Result, StoredOperator,
+    CheckpointId, Error, KeyGroupRange, KeyedSnapshot, OperatorId, OperatorStateEntry, Result,
+    StoredOperator, assign_keyed, assign_operator_state, union_list,
 };
 
 use crate::chain::{ASSIGNERS, PENDING, decode_assigner};
@@ -118,39 +117,22 @@ impl OperatorRestore {
     }
 
     fn operator_state(&mut self, old: &[&SubtaskSnapshot]) -> Result<()> {
-        let entries = || old.iter().flat_map(|subtask| &subtask.operator_state);
-        let names: BTreeSet<_> = entries().map(|entry| entry.name.as_str()).collect();
-        let parallelism = self.subtasks.len() as u32;
-        let mut split = ListSplit::new(parallelism)?;
-        for name in names {
-            let of_name = || entries().filter(|entry| entry.name == name);
-            let Some(like) = of_name().next() else { continue };
-            if let Some(other) = of_name().find(|entry| !is_like(entry, like)) {
-                let message = format!(
-                    "the subtasks disagree about an operator state: {} (codec {}) here, {} (codec {}) there",
-                    like.redistribution, like.codec, other.redistribution, other.codec
-                );
-                return Err(Error::corrupt(message).with("operator state", name));
-            }
-            let lists = || -> Vec<Vec<Vec<u8>>> {
-                let of = |subtask: &&SubtaskSnapshot| {
-                    let of_name = subtask.operator_state.iter().filter(|entry| entry.name == name);
-                    of_name.flat_map(|entry| entry.elements.iter().cloned()).collect()
-                };
-                old.iter().map(of).collect()
+        // What the executor keeps for itself goes to everyone.
+        for name in [POSITIONS, PENDING, ASSIGNERS] {
+            let of_name = |subtask: &&SubtaskSnapshot| -> Vec<_> {
+                let entries = subtask.operator_state.iter().filter(|entry| entry.name == name);
+                entries.flat_map(|entry| entry.elements.iter().cloned()).collect()
             };
-            if [POSITIONS, PENDING, ASSIGNERS].contains(&name) {
-                self.elements.insert(name.to_owned(), union_list(lists()));
-                continue;
-            }
-            let shares = match like.redistribution {
-                Redistribution::Split => split.split(lists()),
-                Redistribution::Union => vec![union_list(lists()); parallelism as usize],
-                Redistribution::Broadcast => broadcast_copies(&of_name().collect::<Vec<_>>(), parallelism),
-            };
-            for (subtask, elements) in self.subtasks.iter_mut().zip(shares) {
-                subtask.operator_state.push(OperatorStateEntry { elements, ..like.clone() });
-            }
+            self.elements.insert(name.to_owned(), union_list(old.iter().map(of_name).collect()));
+        }
+        let of_operator = |subtask: &&SubtaskSnapshot| -> Vec<_> {
+            let own = |entry: &&OperatorStateEntry| ![POSITIONS, PENDING, ASSIGNERS].contains(&&*entry.name);
+            subtask.operator_state.iter().filter(own).cloned().collect()
+        };
+        let old: Vec<_> = old.iter().map(of_operator).collect();
+        let assigned = assign_operator_state(&old, self.subtasks.len() as u32)?;
+        for (subtask, operator_state) in self.subtasks.iter_mut().zip(assigned) {
+            subtask.operator_state = operator_state;
         }
         Ok(())
     }
@@ -198,20 +180,6 @@ pub fn stored_operators(manifest: &Manifest) -> Vec<StoredOperator> {
         StoredOperator { id: operator.id.clone(), states, has_state: has_state(operator) }
     };
     manifest.operators.iter().map(stored).collect()
-}
-
-/// Whether two entries of one name are of one state.
-fn is_like(a: &OperatorStateEntry, b: &OperatorStateEntry) -> bool {
-    (a.redistribution, &a.codec, a.schema_version) == (b.redistribution, &b.codec, b.schema_version)
-}
-
-/// One copy for each new subtask, of those that there are.
-fn broadcast_copies(copies: &[&OperatorStateEntry], parallelism: u32) -> Vec<Vec<Vec<u8>>> {
-    let of = |subtask| {
-        let source = broadcast_source(subtask, copies.len() as u32)? as usize;
-        Some(copies.get(source)?.elements.clone())
-    };
-    (0..parallelism).map(|subtask| of(subtask).unwrap_or_default()).collect()
 }
 
 /// Whether anything is lost with this operator.

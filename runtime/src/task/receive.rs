@@ -102,13 +102,16 @@ impl<A, B: Send> Receive<Sided<A, B>> for BroadcastSide<B> {
     }
 }
 
+/// The reading ends of a task.
+pub(super) type Readers<P> = Vec<Box<dyn Receive<P>>>;
+
 /// The reading ends of a task with one kind of input.
 pub(super) fn one_side<P: Send + 'static>(
     assembly: &Assembly,
     edges: &[EdgeId],
     pattern: Pattern,
-) -> Result<Vec<Box<dyn Receive<P>>>> {
-    let mut readers: Vec<Box<dyn Receive<P>>> = Vec::new();
+) -> Result<Readers<P>> {
+    let mut readers: Readers<P> = Vec::new();
     for edge in edges {
         for reader in assembly.attempt.wiring.readers::<P>(*edge, pattern, assembly.subtask)? {
             readers.push(Box::new(reader));
@@ -122,9 +125,9 @@ pub(super) fn both_sides<A: Send + 'static, B: Send + 'static>(
     assembly: &Assembly,
     keyed: &[EdgeId],
     broadcast: &[EdgeId],
-) -> Result<Vec<Box<dyn Receive<Sided<A, B>>>>> {
+) -> Result<Readers<Sided<A, B>>> {
     let (wiring, subtask) = (&assembly.attempt.wiring, assembly.subtask);
-    let mut readers: Vec<Box<dyn Receive<Sided<A, B>>>> = Vec::new();
+    let mut readers: Readers<Sided<A, B>> = Vec::new();
     for edge in keyed {
         for reader in wiring.readers(*edge, Pattern::AllToAll, subtask)? {
             readers.push(Box::new(KeyedSide(reader)));

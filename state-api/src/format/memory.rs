@@ -42,6 +42,19 @@ impl MemorySegments {
         SegmentRef { name, len: bytes.len() as u64 }
     }
 
+    /// A store of its own with those of `names` that are here.
+    pub(crate) fn only<'a>(&self, names: impl IntoIterator<Item = &'a SegmentName>) -> Self {
+        let files = self.files();
+        let found = names.into_iter().filter_map(|name| files.get_key_value(name));
+        let kept = found.map(|(name, bytes)| (name.clone(), Arc::clone(bytes))).collect();
+        Self(Arc::new(Mutex::new(kept)))
+    }
+
+    /// A store of its own with everything that is here.
+    pub(crate) fn fork(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.files().clone())))
+    }
+
     /// Deletes a segment; whether it was there.
     pub fn remove(&self, name: &SegmentName) -> bool {
         self.files().remove(name).is_some()

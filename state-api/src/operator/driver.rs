@@ -122,6 +122,7 @@ where
     where
         O: BroadcastOperator<B>,
     {
+        self.backend.clock().timestamp = timestamp;
         let (lists, broadcasts) = self.operator_state.broadcast_side();
         let mut ctx = BroadcastContext {
             backend: &mut self.backend,
@@ -273,6 +274,52 @@ where
             };
         }
         Ok(earliest)
+    }
+
+    /// All pending timers of a domain, in the order of their times: to look at them in tests and reports.
+    ///
+    /// They are taken out and registered again, so it costs as much as that, and an incremental snapshot counts them as
+    /// changed.
+    ///
+    /// # Errors
+    /// Those of [`KeyedBackend::timer_pop`] and [`KeyedBackend::timer_register`]; timers that could not be registered again
+    /// are lost.
+    pub fn timers(&mut self, domain: TimeDomain) -> Result<Vec<DueTimer<B::Key, O::Namespace>>> {
+        let mut timers = Vec::new();
+        for Service { name, domain: of_service, handle } in &self.services {
+            if *of_service != domain {
+                continue;
+            }
+            let start = timers.len();
+            let popped = loop {
+                match self.backend.timer_pop(*handle, i64::MAX) {
+                    Ok(Some(timer)) => timers.push(DueTimer { domain, service: name.clone(), timer }),
+                    Ok(None) => break Ok(()),
+                    Err(error) => break Err(error),
+                }
+            };
+            for DueTimer { timer, .. } in &timers[start..] {
+                let key = Keyed::with_hash(&timer.key, timer.hash);
+                self.backend.timer_register(*handle, key, &timer.namespace, timer.time)?;
+            }
+            popped?;
+        }
+        timers.sort_by_key(|due| due.timer.time);
+        Ok(timers)
+    }
+
+    /// Lends the operator and the state of `key`: to look at it between records. The operator is there for its handles.
+    pub fn state<R>(
+        &mut self,
+        key: Keyed<'_, B::Key>,
+        look: impl FnOnce(&O, &mut KeyScope<'_, B>) -> R,
+    ) -> R {
+        look(&self.operator, &mut KeyScope::new(&mut self.backend, key))
+    }
+
+    /// The operator: to look at it.
+    pub fn operator(&self) -> &O {
+        &self.operator
     }
 
     /// The current watermark; part of every checkpoint.

@@ -73,10 +73,10 @@ impl Registered {
     }
 
     pub(super) fn entries(&self) -> impl Iterator<Item = Result<OperatorStateEntry>> {
-        let entry = |state: &Box<dyn AnyState>| {
+        let entry = |state: &dyn AnyState| {
             state.entry().map_err(|error| error.with("operator state", &state.meta().name))
         };
-        self.0.iter().map(entry)
+        self.0.iter().map(move |state| entry(state.as_ref()))
     }
 }
 

@@ -4,12 +4,13 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use strandline_state_api::format::{
-    Compression, EntryRef, Op, SegmentIndex, SegmentKind, SegmentWriter, StateKind, StateMeta, WriterOptions,
-    list, timer_key,
+    Compression, EntryRef, FORMAT_VERSION, Op, SegmentIndex, SegmentKind, SegmentWriter, StateKind,
+    StateMeta, WriterOptions,
 };
-use strandline_state_api::{KeyGroup, KeyHash};
+use strandline_state_api::{ErrorKind, KeyGroup, KeyHash};
 
-use crate::common::{Entry, read_bytes, states, write};
+use crate::common::read_bytes;
+use crate::samples::{DIRECTORY, SAMPLES};
 
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -75,62 +76,75 @@ fn the_worked_example_is_what_is_written() {
     assert_eq!(read_bytes(&documented).unwrap().len(), 5);
 }
 
-/// Entries of all kinds of state and operation, enough for several blocks.
-fn entries(kind: SegmentKind) -> Vec<Entry> {
-    let mut entries = Vec::new();
-    for group in [0, 1, 77, 20_000, 32_767] {
-        for meta in states() {
-            for key in 0u8..4 {
-                let mut packed = Vec::new();
-                if meta.kind.is_timers() {
-                    timer_key::pack(i64::from(key) - 2, b"user", &mut packed);
-                } else {
-                    packed.extend([b'k', key]);
-                }
-                let op = match (kind, key) {
-                    (SegmentKind::Delta, 1) => Op::Delete,
-                    (SegmentKind::Delta, 2) if meta.kind.allows(Op::Append) => Op::Append,
-                    (SegmentKind::Delta, 2) if meta.kind.allows(Op::Clear) => Op::Clear,
-                    _ => Op::Put,
-                };
-                let mut value = Vec::new();
-                if meta.kind == StateKind::List {
-                    list::push(&mut value, b"one");
-                    list::push(&mut value, &[key; 200]);
-                } else {
-                    value.extend([group as u8; 300]);
-                }
-                let when = |present: bool, bytes: &[u8]| if present { bytes.to_vec() } else { Vec::new() };
-                entries.push(Entry {
-                    group,
-                    state: meta.name.clone(),
-                    key: packed,
-                    namespace: when(meta.has_namespace(), b"window"),
-                    rank: op != Op::Clear,
-                    sub: when(meta.has_sub() && op != Op::Clear, b"map key"),
-                    op: op.code(),
-                    value: when(meta.has_value() && op.has_value(), &value),
-                });
-            }
-        }
-    }
-    entries
+fn golden(name: &str) -> Vec<u8> {
+    let file = path(DIRECTORY).join(name);
+    std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
 }
 
-/// Each released version has its files, which are never written again: `STRANDLINE_WRITE_GOLDEN=1` only adds those that
-/// are missing.
 #[test]
 fn files_of_every_version_are_read() {
-    for (name, kind) in [("v1-base.seg", SegmentKind::Base), ("v1-delta.seg", SegmentKind::Delta)] {
-        let file = path("tests/format/golden").join(name);
-        if std::env::var_os("STRANDLINE_WRITE_GOLDEN").is_some() && !file.exists() {
-            let options = WriterOptions { block_bytes: 4_000, ..WriterOptions::default() };
-            std::fs::write(&file, write(&states(), kind, options, &entries(kind)).unwrap().bytes).unwrap();
-        }
-        let bytes = std::fs::read(&file).unwrap();
+    for sample in SAMPLES {
+        let bytes = golden(sample.name);
         let index = SegmentIndex::parse(&bytes).unwrap();
-        assert_eq!((index.kind(), index.states()), (kind, &states()[..]));
-        assert!(index.blocks().len() > 3);
-        assert_eq!(read_bytes(&bytes).unwrap(), entries(kind));
+        assert_eq!((index.kind(), index.states()), (sample.kind, &(sample.states)()[..]), "{}", sample.name);
+        assert_eq!(index.blocks().len(), sample.blocks, "{}", sample.name);
+        assert_eq!(read_bytes(&bytes).unwrap(), (sample.entries)(sample.kind), "{}", sample.name);
+    }
+}
+
+/// What is written today holds the same; its bytes may differ, since another version of zstd may compress otherwise.
+#[test]
+fn what_is_written_today_holds_the_same() {
+    for sample in SAMPLES {
+        let (old, new) = (golden(sample.name), sample.write().unwrap());
+        assert_eq!(read_bytes(&new).unwrap(), read_bytes(&old).unwrap(), "{}", sample.name);
+        let (old, new) = (SegmentIndex::parse(&old).unwrap(), SegmentIndex::parse(&new).unwrap());
+        assert_eq!((new.fingerprint(), new.states()), (old.fingerprint(), old.states()), "{}", sample.name);
+        if sample.options.compression == Compression::None {
+            assert_eq!(sample.write().unwrap(), golden(sample.name), "{}", sample.name);
+        }
+    }
+}
+
+/// Every file in the directory is one of the samples, and the other way round.
+#[test]
+fn no_file_goes_untested() {
+    let mut found: Vec<String> = std::fs::read_dir(path(DIRECTORY))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".seg"))
+        .collect();
+    found.sort();
+    let mut named: Vec<_> = SAMPLES.iter().map(|sample| sample.name).collect();
+    named.sort_unstable();
+    assert_eq!(found, named);
+}
+
+/// A segment with another version in its header or its footer.
+fn with_version(mut bytes: Vec<u8>, version: u32, in_footer: bool) -> Vec<u8> {
+    let at = if in_footer { bytes.len() - 12 } else { 8 };
+    bytes[at..at + 4].copy_from_slice(&version.to_le_bytes());
+    bytes
+}
+
+#[test]
+fn files_of_a_later_version_are_refused_and_those_of_version_0_too() {
+    let later = FORMAT_VERSION + 1;
+    for sample in SAMPLES {
+        for in_footer in [false, true] {
+            let newer = with_version(golden(sample.name), later, in_footer);
+            for error in [read_bytes(&newer).unwrap_err(), SegmentIndex::parse(&newer).unwrap_err()] {
+                assert_eq!(error.kind(), ErrorKind::Incompatible, "{}: {error}", sample.name);
+                for part in
+                    [&format!("version {later}"), &format!("up to {FORMAT_VERSION}"), "use a newer one"]
+                {
+                    assert!(error.message().contains(part), "{part:?} is not in: {error}");
+                }
+            }
+            assert!(read_bytes(&newer).unwrap_err().context("segment").is_some());
+            let error = read_bytes(&with_version(golden(sample.name), 0, in_footer)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{}: {error}", sample.name);
+            assert!(error.message().contains("version 0"), "{error}");
+        }
     }
 }

@@ -11,3 +11,4 @@ mod hostile;
 mod model;
 mod requests;
 mod round_trip;
+mod samples;

@@ -52,6 +52,12 @@ struct Table {
     /// on RocksDB.
     #[arg(long, value_delimiter = ',')]
     collections: Vec<usize>,
+    /// Keys of the reducing, aggregating and expiring states of W2. Default: 500000.
+    #[arg(long, value_delimiter = ',')]
+    kinds: Vec<usize>,
+    /// Timers of W2 that are set at once. Default: 1000000,10000000, or 1000000 on RocksDB.
+    #[arg(long, value_delimiter = ',')]
+    timers: Vec<usize>,
     /// Counters of W3. Default: 1000000,5000000,10000000, or 1000000,5000000 on RocksDB.
     #[arg(long, value_delimiter = ',')]
     counters: Vec<u64>,

@@ -40,6 +40,8 @@ pub(crate) enum Backend {
 struct Sizes {
     keys: &'static [usize],
     collections: &'static [usize],
+    kinds: &'static [usize],
+    timers: &'static [usize],
     counters: &'static [u64],
     records: u64,
 }
@@ -47,23 +49,37 @@ struct Sizes {
 impl Backend {
     fn sizes(self, quick: bool) -> Sizes {
         match (self, quick) {
-            (Self::Memory, true) => {
-                Sizes { keys: &[100_000], collections: &[20_000], counters: &[100_000], records: 4_000_000 }
-            }
+            (Self::Memory, true) => Sizes {
+                keys: &[100_000],
+                collections: &[20_000],
+                kinds: &[50_000],
+                timers: &[100_000],
+                counters: &[100_000],
+                records: 4_000_000,
+            },
             (Self::Memory, false) => Sizes {
                 keys: &[500_000, 10_000_000],
                 collections: &[500_000, 10_000_000],
+                kinds: &[500_000],
+                timers: &[1_000_000, 10_000_000],
                 counters: &[1_000_000, 5_000_000, 10_000_000],
                 records: 40_000_000,
             },
             #[cfg(feature = "rocksdb")]
-            (Self::Rocksdb, true) => {
-                Sizes { keys: &[50_000], collections: &[5_000], counters: &[50_000], records: 1_000_000 }
-            }
+            (Self::Rocksdb, true) => Sizes {
+                keys: &[50_000],
+                collections: &[5_000],
+                kinds: &[20_000],
+                timers: &[20_000],
+                counters: &[50_000],
+                records: 1_000_000,
+            },
             #[cfg(feature = "rocksdb")]
             (Self::Rocksdb, false) => Sizes {
                 keys: &[500_000, 1_000_000],
                 collections: &[100_000],
+                kinds: &[500_000],
+                timers: &[1_000_000],
                 counters: &[1_000_000, 5_000_000],
                 records: 4_000_000,
             },
@@ -84,6 +100,10 @@ pub(crate) struct Plan {
     pub(crate) quick: bool,
     pub(crate) keys: Vec<usize>,
     pub(crate) collections: Vec<usize>,
+    /// Keys of the reducing, aggregating and expiring states.
+    pub(crate) kinds: Vec<usize>,
+    /// Timers that are set at once.
+    pub(crate) timers: Vec<usize>,
     pub(crate) counters: Vec<u64>,
     pub(crate) records: u64,
     pub(crate) runs: usize,
@@ -106,6 +126,8 @@ impl Plan {
             quick,
             keys: or(&args.keys, sizes.keys),
             collections: or(&args.collections, sizes.collections),
+            kinds: or(&args.kinds, sizes.kinds),
+            timers: or(&args.timers, sizes.timers),
             counters: or(&args.counters, sizes.counters),
             records: args.records.unwrap_or(sizes.records),
             runs: args.runs.unwrap_or(if quick { 1 } else { 3 }).max(1),

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use strandline_benches::keys::shuffled;
 use strandline_benches::table::{Budget, Row, thousands};
+use strandline_benches::w2::kinds::{KindOp, Kinds};
 use strandline_benches::w2::list::{ListOp, Lists, PlainLists};
 use strandline_benches::w2::map::{MapOp, Maps, PlainMaps};
+use strandline_benches::w2::timers::{PlainTimers, TimerOp, Timers};
 use strandline_benches::w2::value::{PlainValues, ValueOp, Values};
 use strandline_benches::{Subject, compare};
 use strandline_state_api::{BackendFactory, Result};
@@ -35,6 +37,26 @@ pub(crate) fn measure<F: BackendFactory>(plan: &Plan, factory: &F, rows: &mut Ve
                 _ => None,
             };
             rows.push(row(plan, op, op.name(), count, &mut ours, &mut plain)?.budget(budget));
+        }
+    }
+    for &count in &plan.kinds {
+        progress(format_args!("W2, kinds and time-to-live, {} keys", thousands(count as u64)));
+        let keys = shuffled(count);
+        let (mut ours, mut plain) = (Kinds::new(factory, &keys, false)?, Kinds::new(factory, &keys, true)?);
+        for op in KindOp::ALL {
+            let compared = compare(op, &mut ours, &mut plain, plan.effort)?;
+            let name = format!("{}, {} keys", op.name(), thousands(count as u64));
+            rows.push(Row::compared("W2", name, &compared, "a value state"));
+        }
+    }
+    for &count in &plan.timers {
+        progress(format_args!("W2, timers, {} at once", thousands(count as u64)));
+        let keys = shuffled(count);
+        let (mut ours, mut plain) = (Timers::new(factory, &keys)?, PlainTimers::new(&keys));
+        for op in TimerOp::ALL {
+            let compared = compare(op, &mut ours, &mut plain, plan.effort)?;
+            let name = format!("{}, {} timers", op.name(), thousands(count as u64));
+            rows.push(Row::compared("W2", name, &compared, "a plain ordered set"));
         }
     }
     for &count in plan.collections.iter().filter(|count| fits(**count, LIST_BYTES, "lists")) {

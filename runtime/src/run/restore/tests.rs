@@ -1,5 +1,5 @@
 use proptest::prelude::*;
-use strandline_state_api::{ErrorKind, SegmentName, SegmentRef, SnapshotPart};
+use strandline_state_api::{ErrorKind, Redistribution, SegmentName, SegmentRef, SnapshotPart};
 
 use super::*;
 use crate::chain::encode_assigner;

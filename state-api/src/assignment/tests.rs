@@ -1,7 +1,7 @@
 use proptest::prelude::*;
-use strandline_state_api::{ErrorKind, SegmentName, SegmentRef, SnapshotPart};
 
 use super::*;
+use crate::{ErrorKind, SegmentName, SegmentRef, SnapshotPart};
 
 fn part(name: &str, key_groups: KeyGroupRange) -> SnapshotPart {
     SnapshotPart::portable(SegmentRef { name: SegmentName(name.to_string()), len: 1 }, key_groups)
@@ -91,6 +91,58 @@ fn lists_with_one_element_each_go_to_all_in_turn() {
     // Longer runs may wrap around; the elements stay in order.
     assert_eq!(split.split(vec![(0..8).collect::<Vec<_>>()]), [vec![0, 1, 2], vec![3, 4], vec![5, 6, 7]]);
     assert_eq!(owner('f', &mut split), 1, "behind the last longer run");
+}
+
+fn entry(name: &str, redistribution: Redistribution, elements: &[&[u8]]) -> OperatorStateEntry {
+    let elements = elements.iter().map(|element| element.to_vec()).collect();
+    OperatorStateEntry {
+        name: name.into(),
+        redistribution,
+        codec: "bytes".into(),
+        schema_version: 1,
+        elements,
+    }
+}
+
+#[test]
+fn operator_state_is_split_or_joined_by_name() {
+    let old = [
+        vec![
+            entry("files", Redistribution::Split, &[b"a", b"b", b"c"]),
+            entry("rules", Redistribution::Union, &[b"x"]),
+        ],
+        // A subtask need not have every state, nor have them in the same order.
+        vec![
+            entry("rules", Redistribution::Union, &[b"y"]),
+            entry("late", Redistribution::Split, &[b"z"]),
+            entry("files", Redistribution::Split, &[]),
+        ],
+    ];
+    let new = assign_operator_state(&old, 3).unwrap();
+    let rules = entry("rules", Redistribution::Union, &[b"x", b"y"]);
+    let files = |elements| entry("files", Redistribution::Split, elements);
+    let late = |elements| entry("late", Redistribution::Split, elements);
+    assert_eq!(new[0], [files(&[b"a"]), late(&[b"z"]), rules.clone()]);
+    assert_eq!(new[1], [files(&[b"b"]), late(&[]), rules.clone()]);
+    assert_eq!(new[2], [files(&[b"c"]), late(&[]), rules]);
+    // As many subtasks as before: to each what is its own.
+    let same = assign_operator_state(&old, 2).unwrap();
+    assert_eq!(same[0][0], files(&[b"a", b"b", b"c"]));
+    assert_eq!(same[1][0], files(&[]));
+
+    assert_eq!(assign_operator_state(&[], 2).unwrap(), [vec![], vec![]]);
+    assert_eq!(assign_operator_state(&old, 0).unwrap_err().kind(), ErrorKind::Invalid);
+}
+
+#[test]
+fn subtasks_that_disagree_about_an_operator_state_are_refused() {
+    let good = entry("files", Redistribution::Split, &[b"a"]);
+    let another_rule = OperatorStateEntry { redistribution: Redistribution::Union, ..good.clone() };
+    let another_codec = OperatorStateEntry { codec: "text".into(), ..good.clone() };
+    for bad in [another_rule, another_codec] {
+        let error = assign_operator_state(&[vec![good.clone()], vec![bad]], 2).unwrap_err();
+        assert_eq!((error.kind(), error.context("operator state")), (ErrorKind::Corrupt, Some("files")));
+    }
 }
 
 proptest! {

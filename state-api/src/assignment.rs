@@ -6,7 +6,9 @@
 #[cfg(test)]
 mod tests;
 
-use strandline_state_api::{Error, KeyGroup, KeyGroupRange, KeyedSnapshot, Result};
+use std::collections::BTreeSet;
+
+use crate::{Error, KeyGroup, KeyGroupRange, KeyedSnapshot, OperatorStateEntry, Redistribution, Result};
 
 /// The keyed state of one new subtask.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -97,6 +99,61 @@ impl ListSplit {
 /// Joins operator union list state: every new subtask, however many there are, gets this whole list.
 pub fn union_list<T>(old: Vec<Vec<T>>) -> Vec<T> {
     old.into_iter().flatten().collect()
+}
+
+/// Distributes the operator state of an operator: `old` holds that of each old subtask, in their order, the result that of
+/// each new one. What becomes of a state is up to its [`Redistribution`].
+///
+/// # Errors
+/// `Invalid` for a parallelism of 0. `Corrupt` when subtasks wrote a state of one name in different ways.
+pub fn assign_operator_state(
+    old: &[Vec<OperatorStateEntry>],
+    parallelism: u32,
+) -> Result<Vec<Vec<OperatorStateEntry>>> {
+    let mut split = ListSplit::new(parallelism)?;
+    let mut new = vec![Vec::new(); parallelism as usize];
+    let names: BTreeSet<_> = old.iter().flatten().map(|entry| entry.name.as_str()).collect();
+    for name in names {
+        let of_name: Vec<_> = old.iter().flatten().filter(|entry| entry.name == name).collect();
+        let Some(like) = of_name.first() else { continue };
+        if let Some(other) = of_name.iter().find(|entry| !is_like(entry, like)) {
+            let message = format!(
+                "the subtasks disagree about an operator state: {} (codec {}) here, {} (codec {}) there",
+                like.redistribution, like.codec, other.redistribution, other.codec
+            );
+            return Err(Error::corrupt(message).with("operator state", name));
+        }
+        let lists = || -> Vec<Vec<Vec<u8>>> {
+            let of = |subtask: &Vec<OperatorStateEntry>| {
+                let of_name = subtask.iter().filter(|entry| entry.name == name);
+                of_name.flat_map(|entry| entry.elements.iter().cloned()).collect()
+            };
+            old.iter().map(of).collect()
+        };
+        let shares = match like.redistribution {
+            Redistribution::Split => split.split(lists()),
+            Redistribution::Union => vec![union_list(lists()); parallelism as usize],
+            Redistribution::Broadcast => broadcast_copies(&of_name, parallelism),
+        };
+        for (subtask, elements) in new.iter_mut().zip(shares) {
+            subtask.push(OperatorStateEntry { elements, ..(*like).clone() });
+        }
+    }
+    Ok(new)
+}
+
+/// Whether two entries of one name are of one state.
+fn is_like(a: &OperatorStateEntry, b: &OperatorStateEntry) -> bool {
+    (a.redistribution, &a.codec, a.schema_version) == (b.redistribution, &b.codec, b.schema_version)
+}
+
+/// One copy for each new subtask, of those that there are.
+fn broadcast_copies(copies: &[&OperatorStateEntry], parallelism: u32) -> Vec<Vec<Vec<u8>>> {
+    let of = |subtask| {
+        let source = broadcast_source(subtask, copies.len() as u32)? as usize;
+        Some(copies.get(source)?.elements.clone())
+    };
+    (0..parallelism).map(|subtask| of(subtask).unwrap_or_default()).collect()
 }
 
 /// Whose copy of a broadcast state the new subtask `subtask` reads, so that the load spreads: all copies are alike.

@@ -1,0 +1,7 @@
+//! The test harness for operators on the memory backend.
+
+#![allow(clippy::unwrap_used)]
+
+mod independence;
+mod meter;
+mod rules;
