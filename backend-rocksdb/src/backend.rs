@@ -68,6 +68,12 @@ impl<K: StateKey> RocksBackend<K> {
         self.store.database().path()
     }
 
+    /// Compacts the local database, here and now: rewrites its files without what was overwritten, removed, or has expired in
+    /// states with a time-to-live. RocksDB does that by itself in time; this is for tests and for quiet hours.
+    pub fn compact(&self) {
+        self.store.database().compact();
+    }
+
     /// Registers a state that `make` makes with a number for its keys, or gives the index of the one that has its name.
     fn register<S: AnyState>(&mut self, make: impl FnOnce(&BackendScope, u16) -> S) -> Result<u32> {
         let made = make(&self.scope, self.free_id()?);

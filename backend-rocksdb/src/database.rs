@@ -197,6 +197,11 @@ impl Database {
         ingested.map_err(|e| self.failed("files cannot be taken into the local database", &e))
     }
 
+    /// Rewrites all files, now.
+    pub(crate) fn compact(&self) {
+        self.db.compact_range(None::<&[u8]>, None::<&[u8]>);
+    }
+
     /// A number that RocksDB knows about itself.
     pub(crate) fn property(&self, name: &str) -> u64 {
         self.db.property_int_value(name).ok().flatten().unwrap_or(0)

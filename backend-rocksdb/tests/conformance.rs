@@ -54,10 +54,20 @@ mod tiny_table {
     backend_tests!(factory(0.004, 8 << 20), capabilities());
 }
 
+fn both() -> (Subject<RocksBackendFactory>, Subject<MemoryBackendFactory>) {
+    let rocks = Subject::new(factory(0.25, 64 << 20)).with_capabilities(capabilities());
+    (rocks, Subject::new(MemoryBackendFactory::default()))
+}
+
 #[test]
 fn snapshots_move_between_the_backends() {
-    let rocks = Subject::new(factory(0.25, 64 << 20)).with_capabilities(capabilities());
-    let memory = Subject::new(MemoryBackendFactory::default());
+    let (rocks, memory) = both();
     backend::portability::from_one_backend_to_another(&rocks, &memory);
     backend::portability::from_one_backend_to_another(&memory, &rocks);
+}
+
+#[test]
+fn a_job_that_moves_between_the_backends() {
+    let (rocks, memory) = both();
+    backend::portability::random_moves(&rocks, &memory);
 }

@@ -52,8 +52,9 @@ impl<V: 'static> Ageing<V> {
             return Ok(0);
         }
         let (kind, from) = (place.meta().kind, self.cursor.take());
-        let (gone, next) =
-            store.remove_some(place.id, from, order, budget, |value| expired(&ttl, kind, value, clock))?;
+        let (gone, next) = store.remove_some(place.id, from.as_deref(), order, budget, |value| {
+            expired(&ttl, kind, value, clock)
+        })?;
         self.cursor = next;
         Ok(gone)
     }

@@ -5,9 +5,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use strandline_state_api::format::{StateMeta, list};
-use strandline_state_api::{
-    Codec, KeyGroupRange, KeyHash, Keyed, ListDescriptor, Result, StateKey, StateTime, Ttl,
-};
+use strandline_state_api::{Codec, KeyGroupRange, Keyed, ListDescriptor, Result, StateKey, StateTime, Ttl};
 
 use super::ageing::{self, Ageing};
 use super::{AnyState, Place, VisitKey};

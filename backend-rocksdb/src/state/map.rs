@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use strandline_state_api::format::StateMeta;
 use strandline_state_api::{
-    Codec, KeyGroupRange, KeyHash, Keyed, MapDescriptor, Result, StateKey, StateTime, Ttl, encoded_range,
+    Codec, KeyGroupRange, Keyed, MapDescriptor, Result, StateKey, StateTime, Ttl, encoded_range,
 };
 
 use super::ageing::{self, Ageing};

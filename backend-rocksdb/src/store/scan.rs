@@ -49,7 +49,7 @@ impl Store {
     pub(crate) fn remove_some(
         &mut self,
         state: u16,
-        from: Option<Vec<u8>>,
+        from: Option<&[u8]>,
         order: Order,
         mut budget: usize,
         mut goes: impl FnMut(&[u8]) -> bool,
@@ -57,7 +57,7 @@ impl Store {
         let (first, to) = bounds(KeyGroupRange::ALL);
         let (mut gone, mut next, mut target) = (Vec::new(), None, Vec::new());
         let database = Arc::clone(&self.database);
-        let mut entries = database.iterate(from.as_deref().unwrap_or(&first), Some(&to));
+        let mut entries = database.iterate(from.unwrap_or(&first), Some(&to));
         entries.first()?;
         to_state(&mut entries, state, &mut target)?;
         while let Some((address, value)) = entries.entry() {

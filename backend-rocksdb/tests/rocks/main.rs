@@ -4,6 +4,7 @@
 
 mod common;
 mod disk;
+mod expiry;
 mod faults;
 mod increments;
 mod local_copies;

@@ -19,10 +19,10 @@ use step::Step;
 /// Steps of one program.
 const LENGTH: usize = 500;
 
-/// 40 programs of 500 steps; `STRANDLINE_CASES` multiplies the programs, `STRANDLINE_SEED` is the seed of the first.
+/// 70 programs of 500 steps; `STRANDLINE_CASES` multiplies the programs, `STRANDLINE_SEED` is the seed of the first.
 pub fn random_programs<F: BackendFactory>(subject: &Subject<F>) {
     let first = first_seed();
-    for seed in first..first + programs(40) {
+    for seed in first..first + programs(70) {
         let program = program(seed);
         let Err(failure) = Cluster::run(subject, &program) else { continue };
         let (shortest, its_failure) = shrink::shrink(program, failure, |p| Cluster::run(subject, p).err());

@@ -1,0 +1,123 @@
+//! What compactions leave out.
+
+use std::time::Duration;
+
+use futures::executor::block_on;
+use strandline_backend_rocksdb::{RocksBackend, RocksBackendFactory};
+use strandline_conformance::FaultySegments;
+use strandline_state_api::{
+    BackendFactory, CheckpointId, Cleanup, Expiring, KeyGroupRange, KeyScope, Keyed, KeyedBackend,
+    ListDescriptor, ListState, Progress, RestoreSnapshot, SnapshotKind, SnapshotSource, SnapshotWriter, Ttl,
+    ValueDescriptor, ValueState,
+};
+use tempfile::TempDir;
+
+use crate::common::{options, scope};
+
+const KEYS: u64 = 2_000;
+
+/// A value, a list, and a value that is not to be cleaned up by compactions.
+#[derive(Clone, Copy)]
+struct States {
+    value: ValueState<u64, (), Expiring>,
+    list: ListState<u64, (), Expiring>,
+    kept: ValueState<u64, (), Expiring>,
+    forever: ValueState<u64>,
+}
+
+fn open(place: &TempDir, ttl: Ttl) -> (RocksBackend<u64>, States) {
+    // Without a table, so that reads show what the database has.
+    let mut options = options(place.path());
+    options.write_back = 0.0;
+    let mut backend =
+        RocksBackendFactory::new(options).unwrap().create::<u64>(scope(KeyGroupRange::ALL)).unwrap();
+    let kept = ttl.cleanup(Cleanup { in_compactions: false, ..Cleanup::default() });
+    let states = States {
+        value: backend.register(&ValueDescriptor::new("value").time_to_live(ttl)).unwrap(),
+        list: backend.register(&ListDescriptor::new("list").time_to_live(ttl)).unwrap(),
+        kept: backend.register(&ValueDescriptor::new("kept").time_to_live(kept)).unwrap(),
+        forever: backend.register(&ValueDescriptor::new("forever")).unwrap(),
+    };
+    (backend, states)
+}
+
+/// Writes everything at the time that is set.
+fn write(backend: &mut RocksBackend<u64>, states: States, keys: impl Iterator<Item = u64>) {
+    for key in keys {
+        let mut scope = KeyScope::new(backend, Keyed::new(&key));
+        scope.value(states.value).put(key).unwrap();
+        scope.list(states.list).put(vec![key]).unwrap();
+        scope.value(states.kept).put(key).unwrap();
+        scope.value(states.forever).put(key).unwrap();
+    }
+}
+
+/// How many keys each state still has, expired or not.
+fn left(backend: &mut RocksBackend<u64>, states: States) -> [u64; 4] {
+    let mut left = [0; 4];
+    for key in 0..KEYS {
+        let mut scope = KeyScope::new(backend, Keyed::new(&key));
+        left[0] += u64::from(scope.value(states.value.stored()).get().unwrap().is_some());
+        left[1] += u64::from(!scope.list(states.list.stored()).get().unwrap().is_empty());
+        left[2] += u64::from(scope.value(states.kept.stored()).get().unwrap().is_some());
+        left[3] += u64::from(scope.value(states.forever).get().unwrap().is_some());
+    }
+    left
+}
+
+fn snapshot(backend: &mut RocksBackend<u64>, id: u64) -> <RocksBackend<u64> as SnapshotSource>::Prepared {
+    backend.prepare(CheckpointId(id), SnapshotKind::Incremental).unwrap();
+    loop {
+        match backend.advance(1 << 12).unwrap() {
+            Progress::Ready(_, prepared) => return prepared,
+            Progress::More => {}
+            Progress::Idle => panic!("the snapshot is lost"),
+        }
+    }
+}
+
+#[test]
+fn compactions_leave_out_what_has_expired() {
+    let place = TempDir::new().unwrap();
+    let (mut backend, states) = open(&place, Ttl::processing_time(Duration::from_millis(10)));
+    backend.clock().processing_time = 0;
+    write(&mut backend, states, 0..KEYS / 2);
+    backend.clock().processing_time = 8;
+    write(&mut backend, states, KEYS / 2..KEYS);
+    // A list of which one element lives stays.
+    KeyScope::new(&mut backend, Keyed::new(&0)).list(states.list).push(1).unwrap();
+    backend.clock().processing_time = 12;
+    let mut writer = backend.take_writer().unwrap();
+    let store = FaultySegments::default();
+    let prepared = snapshot(&mut backend, 1);
+    block_on(writer.commit(prepared, &store)).unwrap();
+    backend.compact();
+    assert_eq!(left(&mut backend, states), [KEYS / 2, KEYS / 2 + 1, KEYS, KEYS]);
+}
+
+#[test]
+fn in_event_time_nothing_is_left_out_that_lived_at_a_barrier_without_a_copy() {
+    let place = TempDir::new().unwrap();
+    let ttl = Ttl::event_time(Duration::from_millis(10));
+    let (mut backend, states) = open(&place, ttl);
+    (backend.clock().timestamp, backend.clock().watermark) = (0, 0);
+    write(&mut backend, states, 0..KEYS);
+    let mut writer = backend.take_writer().unwrap();
+    let store = FaultySegments::default();
+    backend.clock().watermark = 5;
+    let prepared = snapshot(&mut backend, 1);
+    // The watermark passes before the copy is made; the compaction must go by that of the barrier.
+    backend.clock().watermark = 1_000;
+    backend.compact();
+    let taken = block_on(writer.commit(prepared, &store)).unwrap();
+    backend.compact();
+    assert_eq!(left(&mut backend, states), [KEYS; 4], "no newer barrier has said what time it is");
+    let elsewhere = TempDir::new().unwrap();
+    let (mut restored, restored_states) = open(&elsewhere, ttl);
+    block_on(restored.restore(&[taken], &store)).unwrap();
+    assert_eq!(left(&mut restored, restored_states), [KEYS; 4]);
+    let prepared = snapshot(&mut backend, 2);
+    block_on(writer.commit(prepared, &store)).unwrap();
+    backend.compact();
+    assert_eq!(left(&mut backend, states), [0, 0, KEYS, KEYS]);
+}
