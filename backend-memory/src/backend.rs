@@ -192,6 +192,17 @@ impl<K: StateKey> KeyedBackend for MemoryBackend<K> {
     }
 
     #[inline]
+    fn value_get_if<V: Send + 'static, N: StateKey>(
+        &mut self,
+        state: ValueState<V, N>,
+        key: Keyed<'_, K>,
+        namespace: &N,
+        keep: impl FnOnce(&V) -> bool,
+    ) -> Result<Option<&V>> {
+        Ok(self.state::<ValueTable<K, N, V>>(state.index())?.get_if(key, namespace, keep))
+    }
+
+    #[inline]
     fn value_put<V: Send + 'static, N: StateKey>(
         &mut self,
         state: ValueState<V, N>,
@@ -227,6 +238,17 @@ impl<K: StateKey> KeyedBackend for MemoryBackend<K> {
     ) -> Result<()> {
         self.check(key)?;
         self.state::<ValueTable<K, N, V>>(state.index())?.merge(key, namespace, value, combine)
+    }
+
+    #[inline]
+    fn value_update<V: Send + 'static, N: StateKey>(
+        &mut self,
+        state: ValueState<V, N>,
+        key: Keyed<'_, K>,
+        namespace: &N,
+        change: impl FnOnce(&mut V),
+    ) -> Result<bool> {
+        Ok(self.state::<ValueTable<K, N, V>>(state.index())?.update(key, namespace, change))
     }
 
     fn value_take<V: Send + 'static, N: StateKey>(

@@ -192,6 +192,19 @@ impl<P: Payload> Table<P> {
         self.slots[self.shard_of(at.hash)?].find(at, is)
     }
 
+    /// Where an entry is, until the table changes.
+    #[inline]
+    pub(crate) fn place(&self, at: Address, is: impl Fn(&P) -> bool) -> Option<(usize, usize)> {
+        let shard = self.shard_of(at.hash)?;
+        Some((shard, self.slots[shard].position(at, is)?))
+    }
+
+    /// The entry at a place.
+    #[inline]
+    pub(crate) fn at(&self, (shard, slot): (usize, usize)) -> Option<&P> {
+        self.slots[shard].at(slot)
+    }
+
     /// Reads what stands where `at` points, only to have it in the cache. Independent reads overlap, so a batch of keys
     /// waits for memory about once.
     #[inline]

@@ -59,6 +59,24 @@ impl<K: StateKey, N: StateKey, V: Send + 'static> ValueTable<K, N, V> {
         self.table.get(at, |e| e.key == *key.key() && e.namespace == *namespace).map(|e| &e.value)
     }
 
+    /// The value if `keep` says so; otherwise it is removed.
+    #[inline]
+    pub(crate) fn get_if(
+        &mut self,
+        key: Keyed<'_, K>,
+        namespace: &N,
+        keep: impl FnOnce(&V) -> bool,
+    ) -> Option<&V> {
+        let at = Address::new(key.hash(), namespace);
+        // By its place, because a borrow that is returned on one path lives on both.
+        let place = self.table.place(at, |e| e.key == *key.key() && e.namespace == *namespace)?;
+        if self.table.at(place).is_some_and(|e| keep(&e.value)) {
+            return self.table.at(place).map(|e| &e.value);
+        }
+        self.take(key, namespace);
+        None
+    }
+
     #[inline]
     pub(crate) fn put(&mut self, key: Keyed<'_, K>, namespace: &N, value: V) -> Result<()> {
         if let Some(found) = self.find_mut(key, namespace) {
@@ -117,6 +135,10 @@ impl<K: StateKey, N: StateKey, V: Send + 'static> ValueTable<K, N, V> {
             return Ok(());
         }
         self.insert(key, namespace, value)
+    }
+
+    pub(crate) fn update(&mut self, key: Keyed<'_, K>, namespace: &N, change: impl FnOnce(&mut V)) -> bool {
+        self.find_mut(key, namespace).map(change).is_some()
     }
 
     pub(crate) fn take(&mut self, key: Keyed<'_, K>, namespace: &N) -> Option<V> {

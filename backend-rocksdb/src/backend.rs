@@ -236,6 +236,18 @@ impl<K: StateKey> KeyedBackend for RocksBackend<K> {
         })
     }
 
+    fn value_update<V: Send + 'static, N: StateKey>(
+        &mut self,
+        state: ValueState<V, N>,
+        key: Keyed<'_, K>,
+        namespace: &N,
+        change: impl FnOnce(&mut V),
+    ) -> Result<bool> {
+        self.with(state.index(), |state: &mut Value<K, N, V>, store| {
+            state.update(store, key, namespace, change)
+        })
+    }
+
     fn value_take<V: Send + 'static, N: StateKey>(
         &mut self,
         state: ValueState<V, N>,

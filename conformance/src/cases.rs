@@ -195,6 +195,7 @@ macro_rules! __backend_cases {
                 any_range_of_a_snapshot
                 up_and_down
                 a_full_snapshot_after_a_rescale_stands_alone
+                fingerprints_add_up
             }
             compatibility {
                 another_type_than_was_stored_is_refused

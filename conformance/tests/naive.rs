@@ -35,7 +35,10 @@ const FLAWS: [(Flaw, &[&str]); 15] = [
         Flaw::FailureForgotten,
         &["faults::a_failed_commit_loses_nothing", "faults::many_failed_commits_in_a_row"],
     ),
-    (Flaw::AllKeyGroups, &["rescales::any_range_of_a_snapshot", "rescales::up_and_down"]),
+    (
+        Flaw::AllKeyGroups,
+        &["rescales::any_range_of_a_snapshot", "rescales::up_and_down", "rescales::fingerprints_add_up"],
+    ),
     (Flaw::UnclaimedDropped, &["compatibility::unclaimed_state_is_kept_and_written_again"]),
     (
         Flaw::FirstSnapshotOnly,

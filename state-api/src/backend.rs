@@ -116,6 +116,19 @@ pub trait KeyedBackend: Send {
         change: impl FnOnce(&mut V) -> R,
     ) -> Result<R>;
 
+    /// Changes the value in one access, if there is one; says whether there was.
+    fn value_update<V: Send + 'static, N: StateKey>(
+        &mut self,
+        state: ValueState<V, N>,
+        key: Keyed<'_, Self::Key>,
+        namespace: &N,
+        change: impl FnOnce(&mut V),
+    ) -> Result<bool> {
+        let Some(mut value) = self.value_take(state, key, namespace)? else { return Ok(false) };
+        change(&mut value);
+        self.value_put(state, key, namespace, value).map(|()| true)
+    }
+
     /// Combines a value with the one that is there, in one access; where there is none, sets it.
     fn value_merge<V: Send + 'static, N: StateKey>(
         &mut self,

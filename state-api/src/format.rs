@@ -12,6 +12,7 @@
 //! | read the entries of some key groups of one segment | [`SegmentReader::read`], [`SegmentCursor`] |
 //! | read a whole chain of parts, newest wins | [`Merge`] |
 //! | turn a chain of parts into new, fewer segments | [`fold`] |
+//! | compare what snapshots hold, whole or by key groups | [`snapshot_fingerprint`] |
 //! | encode timers and lists | [`timer_key`], [`list`] |
 //! | test without a store | [`MemorySegments`] |
 //!
@@ -58,6 +59,7 @@ mod build;
 mod cursor;
 mod decode;
 mod entry;
+mod fingerprint;
 mod fold;
 mod heap;
 mod index;
@@ -75,6 +77,7 @@ mod writer;
 pub use block::{Block, Entries};
 pub use cursor::SegmentCursor;
 pub use entry::{EntryRef, Op, fingerprint};
+pub use fingerprint::{Fingerprint, snapshot_fingerprint};
 pub use fold::{FoldOptions, Folded, fold, fold_into, fold_trimmed};
 pub use index::{BlockInfo, SegmentIndex};
 pub use layout::{FORMAT_VERSION, MAX_BLOCK_BYTES, MAX_ENTRY_BYTES, MAX_INDEX_BYTES};

@@ -76,6 +76,15 @@ impl<P: Payload> Slots<P> {
         }
     }
 
+    /// The payload of the entry in a slot.
+    #[inline]
+    pub(super) fn at(&self, index: usize) -> Option<&P> {
+        match self.0.get(index)? {
+            Slot::Full { payload, .. } => Some(payload),
+            _ => None,
+        }
+    }
+
     /// The epoch and the payload of the entry in a slot.
     #[inline]
     pub(super) fn entry(&mut self, index: usize) -> Option<(&mut u32, &mut P)> {

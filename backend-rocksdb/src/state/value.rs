@@ -123,6 +123,21 @@ impl<K: StateKey, N: StateKey, V: Send + 'static> Value<K, N, V> {
         Ok(self.lent.as_ref())
     }
 
+    pub(crate) fn update(
+        &mut self,
+        store: &mut Store,
+        key: Keyed<'_, K>,
+        namespace: &N,
+        change: impl FnOnce(&mut V),
+    ) -> Result<bool> {
+        self.get(store, key, namespace)?;
+        let Some(value) = &mut self.lent else { return Ok(false) };
+        change(value);
+        self.encoded.clear();
+        self.codec.encode(value, &mut self.encoded)?;
+        store.put(&self.at, Order::Hashed, &self.encoded).map(|()| true)
+    }
+
     pub(crate) fn take(&mut self, store: &mut Store, key: Keyed<'_, K>, namespace: &N) -> Result<Option<V>> {
         self.get(store, key, namespace)?;
         let taken = self.lent.take();

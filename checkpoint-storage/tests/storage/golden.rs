@@ -1,21 +1,18 @@
-//! A storage as version 1 of the formats wrote it. It must be readable for ever, and the same input must give the same bytes.
-//!
-//! `STRANDLINE_BLESS=1` writes it anew: only for a new version of a format, into a new directory.
+//! Storages as every released version of the formats wrote them. They must be readable for ever, and the same input must
+//! give the same bytes; later versions are refused. What they hold is told in `tests/golden/README.md`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use strandline_checkpoint_storage::{
-    CheckpointKind, CheckpointTrace, CommitLog, CommitLogOptions, Manifest, RecoverOptions, Storage,
-    SubtaskTrace,
+    CheckpointKind, CommitLog, CommitLogOptions, CompletedCheckpoint, FileKind, FileName, RecoverOptions,
+    Storage,
 };
-use strandline_state_api::{CheckpointId, KeyGroupRange, OperatorStateEntry, Redistribution};
+use strandline_state_api::{CheckpointId, Error, ErrorKind, PartFormat};
+use xxhash_rust::xxh3::xxh3_64;
 
-use crate::common::manifest_with;
-
-fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1")
-}
+use crate::samples::{SAMPLES, directory, manifest, native_manifest, write};
 
 fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
@@ -30,84 +27,129 @@ fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
-/// One of everything.
-async fn manifest(storage: &Storage, id: u64) -> Manifest {
-    let mut manifest = manifest_with(storage, 1, id, &[b"not a real segment", b"nor is this"]).await;
-    manifest.created_unix_ms = 1_700_000_000_000;
-    manifest.restored_from = None;
-    manifest.trace = CheckpointTrace {
-        duration_us: 1,
-        commit_us: 2,
-        bytes: 3,
-        full_bytes: 4,
-        objects: 5,
-        retries: 6,
-        trigger_unix_ms: 7,
-    };
-    let subtask = &mut manifest.operators[0].subtasks[0];
-    subtask.watermark = Some(-5);
-    subtask.key_groups = KeyGroupRange::new(0, 16_384);
-    subtask.trace = SubtaskTrace {
-        start_delay_us: 1,
-        alignment_us: 2,
-        pause_us: 3,
-        write_us: 4,
-        bytes_written: 5,
-        full_bytes: 6,
-        objects: 7,
-    };
-    let state = |name: &str, redistribution, elements| OperatorStateEntry {
-        name: name.into(),
-        redistribution,
-        codec: "bytes".into(),
-        schema_version: 1,
-        elements,
-    };
-    subtask.operator_state = vec![
-        state("positions", Redistribution::Split, vec![b"file-1:17".to_vec(), vec![]]),
-        state("files", Redistribution::Union, vec![vec![7; 40_000], vec![8; 40_000]]),
-    ];
-    manifest
-}
-
-/// A savepoint, then a checkpoint; one is kept, so the savepoint is carried.
-async fn write(storage: &Storage) {
-    let mut token = 0;
-    let tokens = move || {
-        token += 1;
-        token
-    };
-    let mut log = CommitLog::claim(storage, CommitLogOptions::new("golden"), tokens).await.unwrap().log;
-    for id in 1..=3 {
-        let mut manifest = manifest(storage, id).await;
-        if id == 1 {
-            manifest.kind = CheckpointKind::Savepoint;
-        }
-        log.commit_alone(&manifest).await.unwrap();
+#[tokio::test]
+async fn what_is_written_today_is_what_was_written() {
+    for sample in SAMPLES {
+        let dir = tempfile::TempDir::new().unwrap();
+        write(sample, &Storage::in_dir(dir.path()).unwrap()).await.unwrap();
+        let (golden, today) = (files(&directory(sample)), files(dir.path()));
+        assert_eq!(golden.keys().collect::<Vec<_>>(), today.keys().collect::<Vec<_>>(), "{sample}");
+        assert!(golden == today, "what is written is not what {sample} holds");
     }
-    storage.sweep().await.unwrap();
 }
 
 #[tokio::test]
-async fn version_1_is_read_and_written_as_ever() {
-    let dir = tempfile::TempDir::new().unwrap();
-    let storage = Storage::in_dir(dir.path()).unwrap();
-    write(&storage).await;
-    if std::env::var_os("STRANDLINE_BLESS").is_some() {
-        for (name, bytes) in files(dir.path()) {
-            let path = golden().join(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, bytes).unwrap();
-        }
-    }
-    let golden_files = files(&golden());
-    assert_eq!(golden_files.keys().collect::<Vec<_>>(), files(dir.path()).keys().collect::<Vec<_>>());
-    assert!(golden_files == files(dir.path()), "what is written is not what version 1 wrote");
-
-    let old = Storage::in_dir(golden()).unwrap();
+async fn version_1_is_read() {
+    let old = Storage::in_dir(directory("v1")).unwrap();
     let recovery = old.recover(RecoverOptions::default()).await.unwrap();
     assert!(recovery.is_clean());
-    assert_eq!(recovery.restored.unwrap().manifest, manifest(&storage, 3).await);
+    let scratch = Storage::in_memory().unwrap();
+    assert_eq!(recovery.restored.unwrap().manifest, manifest(&scratch, 3).await);
     assert!(old.verify(CheckpointId(1)).await.unwrap().is_good());
     assert_eq!(old.completed().await.unwrap()[0].kind, CheckpointKind::Savepoint);
+}
+
+#[tokio::test]
+async fn version_1_with_native_parts_is_read() {
+    let old = Storage::in_dir(directory("v1-native")).unwrap();
+    let recovery = old.recover(RecoverOptions::default()).await.unwrap();
+    assert!(recovery.is_clean());
+    let read = recovery.restored.unwrap().manifest;
+    assert_eq!(read, native_manifest(&Storage::in_memory().unwrap()).await);
+    let parts = &read.operators[0].subtasks[0].keyed.parts;
+    assert!(parts.iter().all(|part| part.format == PartFormat::Native("rocksdb-1".into())));
+}
+
+/// The same file of another version, whole as far as its checksum goes.
+fn with_version(file: &[u8], version: u32) -> Bytes {
+    let mut file = file.to_vec();
+    file[8..12].copy_from_slice(&version.to_le_bytes());
+    sealed(file)
+}
+
+fn sealed(mut file: Vec<u8>) -> Bytes {
+    let body = file.len() - 8;
+    let checksum = xxh3_64(&file[..body]);
+    file[body..].copy_from_slice(&checksum.to_le_bytes());
+    file.into()
+}
+
+/// `error` is about a file of version 2, or of version 0, as `version` says.
+fn check(error: &Error, version: u32, what: &str) {
+    let (kind, texts) = match version {
+        0 => (ErrorKind::Corrupt, &["there is no version 0"][..]),
+        _ => (ErrorKind::Incompatible, &["format version 2", "up to version 1", "use a newer one"][..]),
+    };
+    assert_eq!(error.kind(), kind, "{error}");
+    for text in texts.iter().chain([&what]) {
+        assert!(error.to_string().contains(text), "{text:?} is not in: {error}");
+    }
+    assert!(error.context("file").is_some(), "{error}");
+}
+
+/// A copy of the storage `v1` on a disk of its own.
+fn copy(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let files = files(&directory("v1"));
+    for (name, bytes) in &files {
+        let path = dir.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+    files
+}
+
+#[tokio::test]
+async fn a_log_entry_of_another_version_is_refused() {
+    for version in [2, 0] {
+        let dir = tempfile::TempDir::new().unwrap();
+        let files = copy(dir.path());
+        let newest = files.keys().rfind(|name| name.starts_with("log/")).unwrap();
+        std::fs::write(dir.path().join(newest), with_version(&files[newest], version)).unwrap();
+        let storage = Storage::in_dir(dir.path()).unwrap();
+        if version == 0 {
+            // Damage: told, and passed over.
+            let recovery = storage.recover(RecoverOptions::default()).await.unwrap();
+            check(&recovery.unreadable[0].error, version, "log entry");
+            continue;
+        }
+        check(&storage.recover(RecoverOptions::default()).await.unwrap_err(), version, "log entry");
+        let claimed =
+            CommitLog::claim(&storage, CommitLogOptions::new("old"), CommitLog::random_tokens()).await;
+        check(&claimed.unwrap_err(), version, "log entry");
+    }
+}
+
+/// Puts a file under the name that its bytes have, as a program of another version would.
+fn put(dir: &Path, kind: FileKind, bytes: &[u8]) -> String {
+    let name = FileName::of(kind, 1, CheckpointId(3), bytes);
+    std::fs::write(dir.join(name.path()), bytes).unwrap();
+    name.to_string()
+}
+
+#[tokio::test]
+async fn a_manifest_and_operator_state_of_another_version_are_refused() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let files = copy(dir.path());
+    let storage = Storage::in_dir(dir.path()).unwrap();
+    let newest = storage.completed().await.unwrap().pop().unwrap();
+    let manifest = &files[&newest.manifest_name().unwrap().path()];
+    let state = files.keys().rfind(|name| name.starts_with("operator/")).unwrap();
+    for version in [2, 0] {
+        let with_manifest = |bytes: &[u8]| CompletedCheckpoint {
+            manifest: put(dir.path(), FileKind::Manifest, bytes),
+            ..newest.clone()
+        };
+        let error =
+            storage.read_manifest(&with_manifest(&with_version(manifest, version))).await.unwrap_err();
+        check(&error, version, "manifest");
+
+        // A manifest that is as ever, but names operator state of another version.
+        let other = put(dir.path(), FileKind::OperatorState, &with_version(&files[state], version));
+        let old_name = state.strip_prefix("operator/").unwrap();
+        let at = manifest.windows(old_name.len()).position(|text| text == old_name.as_bytes()).unwrap();
+        let mut renamed = manifest.clone();
+        renamed[at..at + old_name.len()].copy_from_slice(other.as_bytes());
+        let error = storage.read_manifest(&with_manifest(&sealed(renamed))).await.unwrap_err();
+        check(&error, version, "file of operator state");
+    }
 }

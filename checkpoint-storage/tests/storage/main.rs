@@ -8,5 +8,6 @@ mod common;
 mod damage;
 mod faulty;
 mod golden;
+mod samples;
 mod sleeper;
 mod sweeping;

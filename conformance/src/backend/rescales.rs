@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
-use strandline_state_api::{BackendFactory, CheckpointId, KeyGroupRange, KeyedSnapshot, SnapshotKind};
+use strandline_state_api::format::{Fingerprint, snapshot_fingerprint};
+use strandline_state_api::{
+    BackendFactory, CheckpointId, KeyGroup, KeyGroupRange, KeyedSnapshot, SnapshotKind,
+};
 
 use crate::Subject;
+use crate::effort::{first_seed, programs};
 use crate::segments::FaultySegments;
-use crate::world::{Contents, KEYS, Taken, World, check_restored, group_of};
+use crate::wait::wait;
+use crate::world::{Contents, KEYS, Taken, World, check_restored, group_of, same};
 
 /// Every part of a snapshot can be restored alone: halves, thirds, single key groups, ranges without any entry.
 pub fn any_range_of_a_snapshot<F: BackendFactory>(subject: &Subject<F>) {
@@ -85,4 +90,63 @@ pub fn a_full_snapshot_after_a_rescale_stands_alone<F: BackendFactory>(subject: 
     }
     old.store.keep_only(&alone);
     check_restored(subject, &old.store, KeyGroupRange::ALL, &alone, &merged).unwrap();
+}
+
+/// From any number of subtasks to any other, with random contents and unfinished chains: what the new subtasks hold together
+/// has the fingerprint of what the old ones held, in total and for any run of key groups.
+pub fn fingerprints_add_up<F: BackendFactory>(subject: &Subject<F>) {
+    let first = first_seed();
+    for seed in first..first + programs(8) {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let store = Arc::new(FaultySegments::new());
+        let mut worlds = vec![World::in_range(subject, KeyGroupRange::ALL, Arc::clone(&store))];
+        for _ in 0..3 {
+            for world in &mut worlds {
+                for _ in 0..rng.usize(0..3) {
+                    world.shake_lasting(rng.u64(..), 150);
+                    world.snapshot(SnapshotKind::Incremental);
+                }
+                world.shake_lasting(rng.u64(..), 150);
+            }
+            let chains = snapshots(&mut worlds, SnapshotKind::Incremental);
+            let mut contents = Contents::default();
+            for world in &worlds {
+                contents = contents.union(world.contents.clone());
+            }
+            let old = snapshots(&mut worlds, SnapshotKind::Full);
+            let whole = fingerprint(&store, &old, KeyGroupRange::ALL);
+            same(("entries", seed), whole.entries..=whole.entries, contents.entries()).unwrap();
+            if subject.capabilities().portable_increments {
+                let merged = fingerprint(&store, &chains, KeyGroupRange::ALL);
+                same(("chains and full snapshots", seed), merged, whole).unwrap();
+            }
+
+            let parallelism = rng.u32(1..9);
+            let last = worlds.iter().map(|world| world.last).max().unwrap();
+            let restore = |subtask| {
+                let range = KeyGroupRange::of_subtask(subtask, parallelism);
+                let restored = World::restored(subject, range, Arc::clone(&store), &chains, &contents, last);
+                restored
+                    .unwrap_or_else(|e| panic!("subtask {subtask} of {parallelism}, seed {seed}: {e:?}"))
+                    .0
+            };
+            worlds = (0..parallelism).map(restore).collect();
+            let new = snapshots(&mut worlds, SnapshotKind::Full);
+            let (a, b) = (rng.u32(0..KeyGroup::COUNT), rng.u32(0..KeyGroup::COUNT));
+            for run in [KeyGroupRange::ALL, KeyGroupRange::new(a.min(b), a.max(b))] {
+                let (was, is) = (fingerprint(&store, &old, run), fingerprint(&store, &new, run));
+                same(("key groups", run, "over", parallelism, "seed", seed), is, was).unwrap();
+            }
+        }
+    }
+}
+
+fn snapshots<F: BackendFactory>(worlds: &mut [World<F>], kind: SnapshotKind) -> Vec<KeyedSnapshot> {
+    worlds.iter_mut().map(|world| world.snapshot(kind).snapshot).collect()
+}
+
+/// That of all of them together.
+fn fingerprint(store: &FaultySegments, snapshots: &[KeyedSnapshot], range: KeyGroupRange) -> Fingerprint {
+    let of = |snapshot: &KeyedSnapshot| wait(snapshot_fingerprint(&snapshot.parts, store, range)).unwrap();
+    snapshots.iter().map(of).sum()
 }

@@ -111,6 +111,15 @@ impl<F: BackendFactory> World<F> {
         self.apply_all((0..count).map(|_| Op::any(&mut rng)).filter(own));
     }
 
+    /// The same without those on state that expires, so that it does not matter when a snapshot is taken.
+    pub(crate) fn shake_lasting(&mut self, seed: u64, count: usize) {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let range = self.range;
+        let own = |op: &Op| op.key().is_none_or(|key| range.contains(group_of(key)));
+        let ops = (0..count).map(|_| Op::any(&mut rng)).filter(|op| own(op) && op.is_lasting());
+        self.apply_all(ops);
+    }
+
     /// Compares the backend with the model.
     pub(crate) fn check(&mut self) -> Result<(), Failure> {
         self.contents.check_tables(&mut self.backend, &self.states, self.range)?;

@@ -119,6 +119,23 @@ impl Op {
         }
     }
 
+    /// Whether it has nothing to do with state that expires.
+    pub(crate) fn is_lasting(&self) -> bool {
+        !matches!(
+            self,
+            Self::BriefPut(..)
+                | Self::BriefAdd(..)
+                | Self::BriefGet(_)
+                | Self::RecentAdd(..)
+                | Self::RecentGet(..)
+                | Self::SeenPut(..)
+                | Self::SeenGet(..)
+                | Self::SeenAll(_)
+                | Self::Tick(..)
+                | Self::CleanUp(_)
+        )
+    }
+
     /// The key that it works on; a pop has none.
     pub(crate) fn key(&self) -> Option<&'static str> {
         match *self {

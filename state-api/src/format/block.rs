@@ -61,8 +61,13 @@ impl Unpacker {
 }
 
 #[cold]
-pub(super) fn corrupt_block(number: usize, fault: Fault) -> Error {
-    Error::corrupt(format!("block {number} is not what was written: {fault}")).with("block", number)
+pub(super) fn corrupt_block(number: usize, info: Option<&BlockInfo>, fault: Fault) -> Error {
+    let error =
+        Error::corrupt(format!("block {number} is not what was written: {fault}")).with("block", number);
+    match info {
+        Some(info) => error.with("key groups", info.key_groups()),
+        None => error,
+    }
 }
 
 /// A block whose checksum holds, decompressed.
@@ -84,7 +89,9 @@ impl<'a> Block<'a> {
         let Some(&info) = index.blocks().get(number) else {
             return Err(Error::invalid(format!("there is no block {number} of {}", index.blocks().len())));
         };
-        let raw = Unpacker::default().open(stored, &info).map_err(|fault| corrupt_block(number, fault))?;
+        let raw = Unpacker::default()
+            .open(stored, &info)
+            .map_err(|fault| corrupt_block(number, Some(&info), fault))?;
         Ok(Self { index, number, info, raw })
     }
 
@@ -117,7 +124,7 @@ impl<'a> Iterator for Entries<'a> {
             }
             Err(fault) => {
                 self.done = true;
-                Some(Err(corrupt_block(self.block.number, fault)))
+                Some(Err(corrupt_block(self.block.number, Some(&self.block.info), fault)))
             }
         }
     }

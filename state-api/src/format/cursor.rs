@@ -103,7 +103,8 @@ impl<'a> SegmentCursor<'a> {
     fn found(&mut self, fault: Fault) -> Error {
         let number = self.block.take().map_or(self.next, |block| block.number);
         let (number, fault) = *self.damaged.get_or_insert((number, fault));
-        corrupt_block(number, fault).with("segment", &self.reader.segment.name)
+        let info = self.reader.index.blocks().get(number);
+        corrupt_block(number, info, fault).with("segment", &self.reader.segment.name)
     }
 
     #[inline]

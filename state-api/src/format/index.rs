@@ -35,6 +35,11 @@ pub struct BlockInfo {
 }
 
 impl BlockInfo {
+    /// The smallest range with all its entries.
+    pub const fn key_groups(&self) -> KeyGroupRange {
+        KeyGroupRange::new(self.first.index() as u32, self.last.index() as u32 + 1)
+    }
+
     pub(super) const fn end(&self) -> u64 {
         self.offset + self.stored_len as u64
     }

@@ -80,7 +80,7 @@ fn before(inputs: &[Input<'_>], a: usize, b: usize) -> bool {
     inputs[a].rank.cmp(&inputs[b].rank).then_with(exact).then(a.cmp(&b)) == Ordering::Less
 }
 
-fn native(part: &SnapshotPart, format: &str) -> Error {
+pub(super) fn native(part: &SnapshotPart, format: &str) -> Error {
     let message = format!(
         "the snapshot is in the native format {format:?} of another backend: restore it with that backend, or take a full \
          snapshot (a savepoint) there, which every backend reads"

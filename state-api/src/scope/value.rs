@@ -31,6 +31,13 @@ impl<'a, B: KeyedBackend, V: Send + 'static, N: StateKey> ValueAccess<'a, B, V, 
         backend.value_modify(state, key, namespace, initial, change)
     }
 
+    /// Changes the value in one access, if there is one; says whether there was.
+    #[inline]
+    pub fn update(self, change: impl FnOnce(&mut V)) -> Result<bool> {
+        let Access { backend, key, namespace, state } = self.0;
+        backend.value_update(state, key, namespace, change)
+    }
+
     /// Removes the value and gives it.
     #[inline]
     pub fn take(self) -> Result<Option<V>> {
@@ -57,13 +64,9 @@ impl<'a, B: KeyedBackend, V: Send + 'static, N: StateKey> ValueAccess<'a, B, V, 
             !ttl.hides(timed.stamp, &clock)
         };
         if ttl.refreshes_on_read() {
-            let found = backend.value_get_if(state, key, namespace, keep)?.is_some();
-            if let Some(stamp) = refreshed.filter(|_| found) {
-                // It is there, so nothing is made; and if it were not, there would be nothing to refresh.
-                let fresh = backend.value_take(state, key, namespace)?;
-                if let Some(Timed { value, .. }) = fresh {
-                    backend.value_put(state, key, namespace, Timed { stamp, value })?;
-                }
+            backend.value_get_if(state, key, namespace, keep)?;
+            if let Some(stamp) = refreshed {
+                backend.value_update(state, key, namespace, |timed| timed.stamp = stamp)?;
             }
             return Ok(backend.value_get(state, key, namespace)?.map(|timed| &timed.value));
         }

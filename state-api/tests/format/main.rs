@@ -5,6 +5,7 @@
 mod common;
 mod craft;
 mod damage;
+mod fingerprints;
 mod fold;
 mod golden;
 mod hostile;

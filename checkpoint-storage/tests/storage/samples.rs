@@ -1,0 +1,112 @@
+//! What the golden storages hold: shared by the program that writes them and the tests that read them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use strandline_checkpoint_storage::{
+    CheckpointKind, CheckpointTrace, CommitLog, CommitLogOptions, Manifest, Storage, SubtaskSnapshot,
+    SubtaskTrace,
+};
+use strandline_state_api::{
+    CheckpointId, KeyGroupRange, OperatorStateEntry, PartFormat, Redistribution, Result, SnapshotPart,
+};
+
+use crate::common::manifest_with;
+
+/// All of them: the directory, and what is in it. Those that were released stay as they are; a new version of a format
+/// adds its own.
+pub(crate) const SAMPLES: [&str; 2] = ["v1", "v1-native"];
+
+/// Where one of them is.
+pub(crate) fn directory(sample: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(sample)
+}
+
+/// Writes one of them into an empty storage.
+pub(crate) async fn write(sample: &str, storage: &Storage) -> Result<()> {
+    let mut token = 0;
+    let tokens = move || {
+        token += 1;
+        token
+    };
+    let mut log = CommitLog::claim(storage, CommitLogOptions::new("golden"), tokens).await?.log;
+    if sample == "v1-native" {
+        log.commit_alone(&native_manifest(storage).await).await?;
+        return Ok(());
+    }
+    // A savepoint, then checkpoints; one is kept, so the savepoint is carried.
+    for id in 1..=3 {
+        let mut manifest = manifest(storage, id).await;
+        if id == 1 {
+            manifest.kind = CheckpointKind::Savepoint;
+        }
+        log.commit_alone(&manifest).await?;
+    }
+    storage.sweep().await?;
+    Ok(())
+}
+
+/// One of everything.
+pub(crate) async fn manifest(storage: &Storage, id: u64) -> Manifest {
+    let mut manifest = manifest_with(storage, 1, id, &[b"not a real segment", b"nor is this"]).await;
+    manifest.created_unix_ms = 1_700_000_000_000;
+    manifest.restored_from = None;
+    manifest.trace = CheckpointTrace {
+        duration_us: 1,
+        commit_us: 2,
+        bytes: 3,
+        full_bytes: 4,
+        objects: 5,
+        retries: 6,
+        trigger_unix_ms: 7,
+    };
+    let subtask = &mut manifest.operators[0].subtasks[0];
+    subtask.watermark = Some(-5);
+    subtask.key_groups = KeyGroupRange::new(0, 16_384);
+    subtask.trace = SubtaskTrace {
+        start_delay_us: 1,
+        alignment_us: 2,
+        pause_us: 3,
+        write_us: 4,
+        bytes_written: 5,
+        full_bytes: 6,
+        objects: 7,
+    };
+    let state = |name: &str, redistribution, elements| OperatorStateEntry {
+        name: name.into(),
+        redistribution,
+        codec: "bytes".into(),
+        schema_version: 1,
+        elements,
+    };
+    subtask.operator_state = vec![
+        state("positions", Redistribution::Split, vec![b"file-1:17".to_vec(), vec![]]),
+        state("files", Redistribution::Union, vec![vec![7; 40_000], vec![8; 40_000]]),
+    ];
+    manifest
+}
+
+/// Parts in a native format beside a portable one, a subtask that finished, numbers from the backend.
+pub(crate) async fn native_manifest(storage: &Storage) -> Manifest {
+    let mut manifest = manifest_with(storage, 1, 1, &[b"a table", b"its index", b"portable"]).await;
+    manifest.created_unix_ms = 1_700_000_000_000;
+    manifest.restored_from = Some(CheckpointId(7));
+    let operator = &mut manifest.operators[0];
+    operator.parallelism = 2;
+    let first = &mut operator.subtasks[0];
+    first.key_groups = KeyGroupRange::new(0, 16_384);
+    first.statistics = BTreeMap::from([("cache hits".to_owned(), 5), ("table bytes".to_owned(), u64::MAX)]);
+    let (native, portable) = first.keyed.parts.split_at_mut(2);
+    for part in native {
+        part.format = PartFormat::Native("rocksdb-1".into());
+        part.key_groups = KeyGroupRange::new(0, 16_384);
+    }
+    let segment = portable[0].segment.clone();
+    first.keyed.parts.truncate(2);
+    first.keyed.written_bytes = 12;
+    let mut second = SubtaskSnapshot::new(1, KeyGroupRange::new(16_384, 32_768));
+    second.keyed.parts = vec![SnapshotPart::portable(segment, KeyGroupRange::new(20_000, 32_768))];
+    second.finished = true;
+    operator.subtasks.push(second);
+    manifest
+}
