@@ -39,6 +39,8 @@ pub(crate) struct KeyedNode<O: Operator<B>, B: CheckpointedBackend> {
     snapshots: Snapshots<<B as SnapshotSource>::Prepared>,
     output: Output<O::Out>,
     next: Collector<O::Out>,
+    /// A watermark whose timers have not all fired. It is passed on when they have; until then only barriers are let through.
+    firing: Option<i64>,
     /// The input has ended and the operator was told so, here or before the checkpoint that was restored.
     ended: bool,
     attempt: Arc<Attempt>,
@@ -102,7 +104,22 @@ where
         let ended = restored.finished;
         let output = Output::new();
         let id = id.clone();
-        Ok(Self { id, subtask, key_groups, process, snapshots, output, next, ended, attempt, entries, done })
+        // A barrier may have come between timers that were due.
+        let firing = restored.watermark.filter(|_| !ended);
+        Ok(Self {
+            id,
+            subtask,
+            key_groups,
+            process,
+            snapshots,
+            output,
+            next,
+            firing,
+            ended,
+            attempt,
+            entries,
+            done,
+        })
     }
 
     fn locate<T>(&self, result: Result<T>) -> Result<T> {
@@ -139,13 +156,36 @@ where
         Ok(())
     }
 
-    /// Lets `fire` fire timers until it is done, passing on results and moving snapshots on in between.
-    fn fire(
-        &mut self,
-        mut fire: impl FnMut(&mut KeyedProcess<O, B, O::Namespace>, &mut Output<O::Out>) -> Result<Steps>,
-    ) -> Result<()> {
+    /// Fires some of the timers of the watermark at hand, and passes it on when that was all; says whether it was.
+    fn fire_some(&mut self) -> Result<bool> {
+        let Some(watermark) = self.firing else { return Ok(true) };
+        let steps = self.process.advance_watermark(watermark, TIMERS, &mut self.output);
+        let steps = self.locate(steps)?;
+        self.pass_on()?;
+        if steps == Steps::More {
+            return Ok(false);
+        }
+        self.firing = None;
+        self.next.signal(&mut Signal::Watermark(watermark))?;
+        Ok(true)
+    }
+
+    /// Fires all of them: before anything that comes behind the watermark.
+    fn fire_all(&mut self) -> Result<()> {
+        while !self.fire_some()? {
+            if self.attempt.is_cancelled() {
+                return Err(cancelled());
+            }
+            self.snapshot_step()?;
+        }
+        Ok(())
+    }
+
+    /// Tells the time, and fires what is due, passing on results and moving snapshots on in between.
+    fn processing_time(&mut self, now: i64) -> Result<()> {
+        self.fire_all()?;
         loop {
-            let steps = fire(&mut self.process, &mut self.output);
+            let steps = self.process.advance_processing_time(now, TIMERS, &mut self.output);
             let steps = self.locate(steps)?;
             self.pass_on()?;
             if steps == Steps::Done {
@@ -156,10 +196,6 @@ where
             }
             self.snapshot_step()?;
         }
-    }
-
-    fn processing_time(&mut self, now: i64) -> Result<()> {
-        self.fire(|process, output| process.advance_processing_time(now, TIMERS, output))
     }
 
     fn snapshot_step(&mut self) -> Result<bool> {
@@ -217,11 +253,14 @@ where
             // What ended before the checkpoint that was restored has been told everything.
             Signal::Watermark(_) | Signal::ProcessingTime(_) if self.ended => {}
             Signal::Watermark(watermark) => {
-                let watermark = *watermark;
-                self.fire(|process, output| process.advance_watermark(watermark, TIMERS, output))?;
+                self.fire_all()?;
+                // It is passed on when its timers have fired, in steps: a barrier may come next.
+                self.firing = Some(*watermark);
+                return self.fire_some().map(drop);
             }
             Signal::ProcessingTime(now) => self.processing_time(*now)?,
             Signal::End if !self.ended => {
+                self.fire_all()?;
                 self.end()?;
                 self.ended = true;
             }
@@ -243,7 +282,7 @@ where
     }
 
     fn work(&mut self) -> Result<Work> {
-        let more = self.snapshot_step()?;
+        let more = !self.fire_some()? | self.snapshot_step()?;
         let wake_at = self.process.next_processing_timer();
         let wake_at = self.locate(wake_at)?;
         Ok(Work { more, wake_at }.and(self.next.work()?))
