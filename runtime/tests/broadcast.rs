@@ -1,82 +1,19 @@
-//! Keyed operators with a broadcast side. A mismatch here means that a subtask missed a rule, had one twice, or forgot one.
+//! Keyed operators with a broadcast side, without faults: what comes out is what a plain loop computes.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 
-use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use common::rated::*;
 use common::*;
 use strandline_backend_memory::MemoryBackendFactory;
-use strandline_checkpoint_storage::{RecoverOptions, Storage};
+use strandline_checkpoint_storage::Storage;
 use strandline_runtime::*;
 use strandline_state_api::*;
-
-/// Long enough that no periodic checkpoint comes in a test.
-const NEVER: Duration = Duration::from_secs(100_000);
-
-/// Orders and rules, where they come together, and where results go.
-#[derive(Clone)]
-struct Job {
-    orders: VecSource<Order>,
-    rules: VecSource<Rule>,
-    sink: VecSink<(u64, u64, i64)>,
-    storage: Storage,
-    how: How,
-}
-
-impl Job {
-    fn new(orders: &[Order]) -> Self {
-        Self {
-            orders: VecSource { step: 40, ..VecSource::new(orders, 5) },
-            rules: VecSource { step: 3, ..VecSource::new(&rules(), 3) },
-            sink: VecSink::default(),
-            storage: Storage::in_memory().unwrap(),
-            how: How::default(),
-        }
-    }
-
-    fn pipeline(&self) -> Pipeline<MemoryBackendFactory> {
-        let pipeline = Pipeline::new("rated", MemoryBackendFactory::default());
-        let how = self.how.clone();
-        let rules = pipeline.source("rules", self.rules.clone());
-        pipeline
-            .source("orders", self.orders.clone())
-            .key_by(|(key, rule, amount): Order| (key, (rule, amount)))
-            .connect_broadcast(rules)
-            .process("rate", move |ctx| Rated::open(&how, ctx))
-            .sink("results", self.sink.clone());
-        pipeline
-    }
-
-    fn config(&self, parallelism: u32, interval: Duration) -> JobConfig {
-        let checkpointing = CheckpointConfig {
-            tolerable_failures: u32::MAX,
-            ..CheckpointConfig::new(self.storage.clone(), interval)
-        };
-        JobConfig { parallelism, batch_size: 64, checkpointing: Some(checkpointing), ..JobConfig::default() }
-    }
-
-    /// Runs the job while `meanwhile` watches and steers it.
-    fn run_while(&self, config: JobConfig, meanwhile: impl FnOnce(&Events, &JobControl)) -> JobReport {
-        let (events, control) = (Events::new(), JobControl::new());
-        let config = JobConfig { observer: Some(events.clone()), ..config };
-        std::thread::scope(|scope| {
-            let job = scope.spawn(|| events.of(|| run(&self.pipeline(), config, &control).unwrap()));
-            meanwhile(&events, &control);
-            job.join().unwrap()
-        })
-    }
-}
-
-fn wait_done(events: &Events, records: u64) {
-    let is_done =
-        |event: &JobEvent| matches!(event, JobEvent::Progress(progress) if progress.done >= records);
-    events.wait(|events| events.iter().any(is_done));
-}
 
 #[test]
 fn every_subtask_gets_every_rule_once() {
@@ -95,7 +32,7 @@ fn every_subtask_gets_every_rule_once() {
 #[test]
 fn many_streams_of_both_sides_meet_with_channels_of_one_batch() {
     // One source feeds both sides, so each of its barriers goes two ways to the same task; another one unites with each.
-    let (all, other) = (orders(4_000), orders(500));
+    let (all, other) = (orders(1_500), orders(500));
     let (finished, wait) = mpsc::channel();
     let job = Job { orders: VecSource { step: 7, ..VecSource::new(&all, 4) }, ..Job::new(&other) };
     let watched = job.clone();
@@ -123,134 +60,7 @@ fn many_streams_of_both_sides_meet_with_channels_of_one_batch() {
     });
     let report = wait.recv_timeout(Duration::from_secs(120)).expect("the job came to its end");
     assert!(report.checkpoints.len() > 1, "barriers did flow");
-    let orders = [orders(4_000), orders(500)].concat();
-    assert!(job.sink.visible() == rated(&orders, &rules()));
-}
-
-/// Lights one of the fuses at every restart, until there have been enough.
-fn relight(seed: u64, failures: u32, job: &Job) -> impl Fn(&JobEvent) + Send + Sync + 'static {
-    let fuses = [job.orders.fuse.clone(), job.rules.fuse.clone(), job.sink.fuse.clone()];
-    let (random, left) = (Mutex::new(fastrand::Rng::with_seed(seed)), AtomicU32::new(failures));
-    move |event| {
-        if matches!(event, JobEvent::Started { .. }) && left.load(SeqCst) > 0 {
-            left.fetch_sub(1, SeqCst);
-            let mut random = random.lock().unwrap();
-            match random.usize(0..3) {
-                1 => fuses[1].set(random.i64(1..=RULES as i64)),
-                side => fuses[side].set(random.i64(1..8_000)),
-            }
-        }
-    }
-}
-
-#[test]
-fn failures_change_nothing_in_the_result() {
-    let (mut restarts, mut resumed) = (0, 0);
-    for seed in 0..cases(12) {
-        let mut random = fastrand::Rng::with_seed(seed);
-        let orders = orders(15_000);
-        let job = Job::new(&orders);
-        let events = Events::new();
-        let relight = relight(seed, 4, &job);
-        let seen = events.clone();
-        let observer = move |event: &JobEvent| {
-            relight(event);
-            seen.event(event);
-        };
-        let config = JobConfig {
-            restart: Some(RestartStrategy::FixedDelay { attempts: 1000, delay: Duration::ZERO }),
-            observer: Some(Arc::new(observer)),
-            ..job.config(random.u32(1..4), Duration::from_millis(1))
-        };
-        let report = run(&job.pipeline(), config, &JobControl::new()).unwrap();
-        assert_eq!(report.outcome, Outcome::Finished, "seed {seed}");
-        assert!(job.sink.visible() == rated(&orders, &rules()), "seed {seed}: the result differs");
-        restarts += report.restarts;
-        let is_resumed = |event: &&JobEvent| matches!(event, JobEvent::Started { from: Some(_), .. });
-        resumed += events.all().iter().filter(is_resumed).count();
-    }
-    assert!(restarts > 0 && resumed > 0, "nothing was ever restored: the test tests nothing");
-}
-
-#[test]
-fn a_rescale_keeps_the_rules_in_every_subtask() {
-    let orders = orders(6_000);
-    let mut job = Job::new(&orders);
-    job.orders.gate.store(0, SeqCst);
-    for (parallelism, per_split) in [(1, 400), (3, 800), (2, u64::MAX)] {
-        let first = parallelism == 1;
-        let report = job.run_while(job.config(parallelism, NEVER), |events, control| {
-            if first {
-                job.how.applied.wait(RULES);
-            }
-            job.orders.gate.store(per_split, SeqCst);
-            if per_split < u64::MAX {
-                wait_done(events, 2_000);
-                control.stop();
-            }
-        });
-        assert_eq!(report.resumed_from.is_some(), !first);
-        assert_eq!(job.how.applied.get(), RULES, "rules are restored, not read again");
-        // From now on there is no order without a rule.
-        job.how.strict = true;
-    }
-    assert!(job.sink.visible() == rated(&orders, &rules()));
-}
-
-/// Whether the newest checkpoint has all of `operator` as ended.
-fn has_ended(storage: &Storage, operator: &str) -> bool {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    let recovery = runtime.block_on(storage.recover(RecoverOptions::default())).unwrap();
-    let manifest = recovery.restored.unwrap().manifest;
-    let operator = manifest.operators.iter().find(|of| of.id.as_str() == operator).unwrap();
-    operator.subtasks.iter().all(|subtask| subtask.finished)
-}
-
-/// Takes checkpoints until one has `operator` as ended.
-fn checkpoint_behind_the_end_of(operator: &str, job: &Job, events: &Events, control: &JobControl) {
-    for n in 1.. {
-        control.trigger_checkpoint();
-        events.wait_completed(n);
-        if has_ended(&job.storage, operator) {
-            return;
-        }
-    }
-}
-
-#[test]
-fn checkpoints_go_on_when_the_broadcast_side_has_ended() {
-    let orders = orders(4_000);
-    let job = Job::new(&orders);
-    job.orders.gate.store(400, SeqCst);
-    let report = job.run_while(job.config(2, NEVER), |events, control| {
-        wait_done(events, 2_000);
-        checkpoint_behind_the_end_of("rules", &job, events, control);
-        control.cancel();
-    });
-    assert_eq!(report.outcome, Outcome::Cancelled);
-    job.orders.open_gate();
-    let report = job.run_while(job.config(2, NEVER), |_, _| {});
-    assert_eq!((report.outcome, report.read["orders"]), (Outcome::Finished, 2_000));
-    assert_eq!(job.how.applied.get(), RULES * 2, "once in each subtask, not again after the restart");
-    assert!(job.sink.visible() == rated(&orders, &rules()));
-}
-
-#[test]
-fn checkpoints_go_on_when_the_keyed_side_has_ended() {
-    let orders = orders(4_000);
-    let job = Job::new(&orders);
-    job.rules.gate.store(0, SeqCst);
-    let report = job.run_while(job.config(2, NEVER), |events, control| {
-        wait_done(events, 4_000);
-        checkpoint_behind_the_end_of("orders", &job, events, control);
-        control.cancel();
-    });
-    assert_eq!(report.outcome, Outcome::Cancelled);
-    assert!(job.sink.visible().is_empty(), "the end of one side is not the end of time: all orders wait");
-    job.rules.open_gate();
-    let report = job.run_while(job.config(3, NEVER), |_, _| {});
-    assert_eq!(report.outcome, Outcome::Finished);
-    assert!(!report.read.contains_key("orders") || report.read["orders"] == 0);
+    let orders = [orders(1_500), orders(500)].concat();
     assert!(job.sink.visible() == rated(&orders, &rules()));
 }
 
@@ -267,8 +77,7 @@ impl<B: KeyedBackend> BroadcastOperator<B> for WindowSum {
 fn time_is_that_of_the_slower_side() {
     let records = disordered(10_000);
     let times = VecSource::new(&[2_500_i64, 5_500, 99_999], 1).gated(1);
-    let (sink, storage, events, control) =
-        (VecSink::default(), Storage::in_memory().unwrap(), Events::new(), JobControl::new());
+    let (sink, storage) = (VecSink::default(), Storage::in_memory().unwrap());
     let pipeline = Pipeline::new("times", MemoryBackendFactory::default());
     let side = pipeline.source("times", times.clone()).timestamps(0, |time| *time);
     pipeline
@@ -281,7 +90,6 @@ fn time_is_that_of_the_slower_side() {
     let config = JobConfig {
         parallelism: 2,
         checkpointing: Some(CheckpointConfig::new(storage, NEVER)),
-        observer: Some(events.clone()),
         ..JobConfig::default()
     };
     let up_to = |end: i64| {
@@ -289,9 +97,8 @@ fn time_is_that_of_the_slower_side() {
         sums.retain(|(_, start, _)| start + 1_000 <= end);
         sums
     };
-    std::thread::scope(|scope| {
-        let job = scope.spawn(|| events.of(|| run(&pipeline, config, &control).unwrap()));
-        wait_done(&events, 10_000);
+    run_while(&pipeline, config, |events, control| {
+        wait_done(events, 10_000);
         for (gate, end) in [(1, 2_000), (2, 5_000)] {
             times.gate.store(gate, SeqCst);
             // Both have seen all records; what fires next depends on the other side alone.
@@ -303,7 +110,6 @@ fn time_is_that_of_the_slower_side() {
             assert_eq!(sink.visible(), up_to(end));
         }
         times.open_gate();
-        job.join().unwrap();
     });
     assert_eq!(sink.visible(), window_sums(&records, 1_000));
 }
@@ -353,7 +159,7 @@ impl<B: KeyedBackend<Key = u64>> BroadcastOperator<B> for Rebased {
 fn the_broadcast_side_reaches_the_keyed_state_of_all_keys() {
     let records: Vec<u64> = (0..600).map(|i| i % 30).collect();
     let (numbers, less) = (VecSource::new(&records, 3).gated(100), VecSource::new(&[4_u64], 1).gated(0));
-    let (sink, events, done) = (VecSink::default(), Events::new(), Tally::default());
+    let (sink, done) = (VecSink::default(), Tally::default());
     let pipeline = Pipeline::new("rebased", MemoryBackendFactory::default());
     let side = pipeline.source("less", less.clone());
     let tally = done.clone();
@@ -365,14 +171,12 @@ fn the_broadcast_side_reaches_the_keyed_state_of_all_keys() {
             Ok(Rebased { counts: ctx.value(&ValueDescriptor::new("counts"))?, done: tally.clone() })
         })
         .sink("results", sink.clone());
-    let config = JobConfig { parallelism: 2, observer: Some(events.clone()), ..JobConfig::default() };
-    std::thread::scope(|scope| {
-        let job = scope.spawn(|| events.of(|| run(&pipeline, config, &JobControl::new()).unwrap()));
-        wait_done(&events, 300);
+    let config = JobConfig { parallelism: 2, ..JobConfig::default() };
+    run_while(&pipeline, config, |events, _| {
+        wait_done(events, 300);
         less.open_gate();
         done.wait(2);
         numbers.open_gate();
-        job.join().unwrap();
     });
     let expected: Vec<_> = (0..30).flat_map(|key| [(key, 16), (key, 1_000)]).collect();
     assert_eq!(sink.visible(), expected, "20 of each key, 4 less, each key in one subtask");

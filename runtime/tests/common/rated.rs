@@ -1,8 +1,17 @@
 //! A keyed operator with a broadcast side whose result does not depend on which side is faster.
 
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
+use strandline_backend_memory::MemoryBackendFactory;
+use strandline_checkpoint_storage::Storage;
+use strandline_runtime::*;
 use strandline_state_api::*;
+
+use super::{Events, VecSink, VecSource};
+
+/// Long enough that no periodic checkpoint comes in a test.
+pub const NEVER: Duration = Duration::from_secs(100_000);
 
 /// Counts what a test waits for.
 #[derive(Clone, Debug, Default)]
@@ -19,7 +28,9 @@ impl Tally {
     }
 
     pub fn wait(&self, n: u64) {
-        drop(self.0.1.wait_while(self.0.0.lock().unwrap(), |now| *now < n).unwrap());
+        let (now, limit) = (self.0.0.lock().unwrap(), Duration::from_secs(60));
+        let (now, _) = self.0.1.wait_timeout_while(now, limit, |now| *now < n).unwrap();
+        assert!(*now >= n, "waited for {n}, and there are {now}");
     }
 }
 
@@ -125,4 +136,90 @@ pub fn rules() -> Vec<Rule> {
 /// Each order with an amount of its own, so that one that is lost and another that is doubled do not make up for each other.
 pub fn orders(n: u64) -> Vec<Order> {
     (0..n).map(|i| (i * 7 % 23, i * 13 % RULES, i as i64)).collect()
+}
+
+/// Orders and rules, where they come together, and where results go.
+#[derive(Clone)]
+pub struct Job {
+    pub orders: VecSource<Order>,
+    pub rules: VecSource<Rule>,
+    pub sink: VecSink<(u64, u64, i64)>,
+    pub storage: Storage,
+    pub how: How,
+}
+
+impl Job {
+    pub fn new(orders: &[Order]) -> Self {
+        Self {
+            orders: VecSource { step: 40, ..VecSource::new(orders, 5) },
+            rules: VecSource { step: 3, ..VecSource::new(&rules(), 3) },
+            sink: VecSink::default(),
+            storage: Storage::in_memory().unwrap(),
+            how: How::default(),
+        }
+    }
+
+    pub fn pipeline(&self) -> Pipeline<MemoryBackendFactory> {
+        let pipeline = Pipeline::new("rated", MemoryBackendFactory::default());
+        let how = self.how.clone();
+        let rules = pipeline.source("rules", self.rules.clone());
+        pipeline
+            .source("orders", self.orders.clone())
+            .key_by(|(key, rule, amount): Order| (key, (rule, amount)))
+            .connect_broadcast(rules)
+            .process("rate", move |ctx| Rated::open(&how, ctx))
+            .sink("results", self.sink.clone());
+        pipeline
+    }
+
+    pub fn config(&self, parallelism: u32, interval: Duration) -> JobConfig {
+        let checkpointing = CheckpointConfig {
+            tolerable_failures: u32::MAX,
+            ..CheckpointConfig::new(self.storage.clone(), interval)
+        };
+        JobConfig {
+            parallelism,
+            batch_size: 64,
+            checkpointing: Some(checkpointing),
+            restart: Some(RestartStrategy::None),
+            ..JobConfig::default()
+        }
+    }
+
+    /// Runs the job while `meanwhile` watches and steers it.
+    pub fn run_while(&self, config: JobConfig, meanwhile: impl FnOnce(&Events, &JobControl)) -> JobReport {
+        run_while(&self.pipeline(), config, meanwhile)
+    }
+}
+
+/// Runs a job while `meanwhile` watches and steers it. The job is cancelled when that fails.
+pub fn run_while<F: BackendFactory>(
+    pipeline: &Pipeline<F>,
+    config: JobConfig,
+    meanwhile: impl FnOnce(&Events, &JobControl),
+) -> JobReport {
+    struct CancelOnPanic<'a>(&'a JobControl);
+    impl Drop for CancelOnPanic<'_> {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                self.0.cancel();
+            }
+        }
+    }
+    let (events, control) = (Events::new(), JobControl::new());
+    let config = JobConfig { observer: Some(events.clone()), ..config };
+    std::thread::scope(|scope| {
+        let job = scope.spawn(|| events.of(|| run(pipeline, config, &control).unwrap()));
+        let guard = CancelOnPanic(&control);
+        meanwhile(&events, &control);
+        drop(guard);
+        job.join().unwrap()
+    })
+}
+
+/// Waits until the keyed operator took so many records.
+pub fn wait_done(events: &Events, records: u64) {
+    let is_done =
+        |event: &JobEvent| matches!(event, JobEvent::Progress(progress) if progress.done >= records);
+    events.wait(|events| events.iter().any(is_done));
 }

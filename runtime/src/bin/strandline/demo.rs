@@ -91,7 +91,7 @@ fn show(args: &DemoArgs, folder: &Path) -> Result<bool> {
 
     say!("");
     let start_up = reference.started.unwrap_or_default();
-    let attempts = disturbed(args, folder, start_up + KILLED_WITHIN)?;
+    let attempts = disturbed(args, folder, start_up)?;
     say!("");
 
     let started = Instant::now();
@@ -128,11 +128,12 @@ struct Attempts {
     checkpoints: u64,
 }
 
-/// Runs the job, kills it `args.kills` times, each at any moment of its first `window`, and lets the last run finish.
-fn disturbed(args: &DemoArgs, folder: &Path, window: Duration) -> Result<Attempts> {
+/// Runs the job, kills it `args.kills` times, each at any moment of its start and of the time after it, and lets the last run
+/// finish. `start_up` is how long the start of the undisturbed run took.
+fn disturbed(args: &DemoArgs, folder: &Path, mut start_up: Duration) -> Result<Attempts> {
     let mut random = fastrand::Rng::with_seed(args.records);
     // So slow that the input lasts for all kills, whatever the machine and whatever they leave of each run.
-    let seconds = (window * args.kills).max(Duration::from_secs(5)).as_secs_f64();
+    let seconds = ((start_up + KILLED_WITHIN) * args.kills * 2).max(Duration::from_secs(5)).as_secs_f64();
     let rate = (args.records as f64 / seconds).max(1.0) as u64;
     let slow = format!("source.rate={rate}");
     let mut attempts = Attempts::default();
@@ -145,7 +146,10 @@ fn disturbed(args: &DemoArgs, folder: &Path, window: Duration) -> Result<Attempt
         let started = Instant::now();
         let overrides: Vec<_> = state(args).into_iter().chain((!last).then(|| slow.clone())).collect();
         let child = Child::start(folder, parallelism, &overrides)?;
-        let end = child.watch((!last).then(|| window.mul_f64(random.f64())))?;
+        let kill_after = (start_up + KILLED_WITHIN).mul_f64(random.f64());
+        let end = child.watch((!last).then_some(kill_after))?;
+        // A start that restores takes longer, and the machine may have become slower: else no run would come to anything.
+        start_up = start_up.max(end.seen().started.unwrap_or(kill_after));
         step(&format!("run {run}"), &format!("parallelism {parallelism}{}", told(&end)), started);
         attempts.checkpoints += end.seen().checkpoints;
         match end {
