@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use serde_json::Value;
+
 use crate::support::{Folder, ORDERS_JOB, Orders, assert_same};
 
 #[test]
@@ -37,6 +39,48 @@ fn checkpoints_are_listed_verified_and_passed_over_when_damaged() {
     assert_eq!(ended.code(), 0, "{}", ended.stderr());
     assert!(ended.stderr().contains(&format!("checkpoint {newest} cannot be used")), "{}", ended.stderr());
     assert_same(&folder.results("results"), &orders.sums, "the older checkpoint gives the same results");
+}
+
+#[test]
+fn what_a_new_version_makes_of_a_checkpoint_is_told_before_it_runs() {
+    let orders = Orders::new(20_000, 6);
+    let folder = Folder::new(ORDERS_JOB);
+    folder.write("orders.csv", &orders.csv);
+    let mut running = folder.start(&["--set=source.rate=20000"]);
+    running.wait_for_checkpoints(1);
+    running.kill();
+
+    let same = folder.strandline(&["checkpoints", "compat", "checkpoints", "job.toml"]);
+    assert_eq!(same.code(), 0, "{}{}", same.stdout(), same.stderr());
+    assert!(same.stdout().contains("group-1") && same.stdout().contains("as it is"), "{}", same.stdout());
+
+    // The same from a file, in which a state has another codec, one is gone and one is new.
+    let schema = folder.strandline(&["schema", "job.toml"]).stdout();
+    folder.write("schema.json", &schema);
+    let same = folder.strandline(&["checkpoints", "compat", "checkpoints", "schema.json"]);
+    assert_eq!(same.code(), 0, "{}{}", same.stdout(), same.stderr());
+    let mut changed: Value = serde_json::from_str(&schema).unwrap();
+    let operators = changed["operators"].as_array_mut().unwrap();
+    let group = operators.iter_mut().find(|operator| operator["id"] == "group-1").unwrap();
+    group["states"][0]["value_codec"] = "another".into();
+    group["states"][1]["name"] = "another".into();
+    folder.write("schema.json", &changed.to_string());
+    let refused = folder.strandline(&["checkpoints", "compat", "checkpoints", "schema.json"]);
+    assert_eq!(refused.code(), 1, "{}{}", refused.stdout(), refused.stderr());
+    for wanted in ["REFUSED", "ORPHAN", "another", "new, starts empty", "would be refused"] {
+        assert!(refused.stdout().contains(wanted), "no {wanted:?} in: {}", refused.stdout());
+    }
+
+    let none = folder.strandline(&["checkpoints", "compat", "checkpoints", "job.toml", "--id", "999"]);
+    assert_eq!(none.code(), 1);
+    assert!(none.stderr().contains("no such checkpoint"), "{}", none.stderr());
+    folder.write("schema.json", "{");
+    let broken = folder.strandline(&["checkpoints", "compat", "checkpoints", "schema.json"]);
+    assert!(
+        broken.stderr().contains("no schema") && broken.stderr().contains("schema.json"),
+        "{}",
+        broken.stderr()
+    );
 }
 
 /// The file of the manifest of a checkpoint.

@@ -49,9 +49,9 @@ impl Step {
             }
             19 if rng.bool() => Self::Abort,
             20 if rng.bool() => Self::Check,
-            21 if rng.bool() => Self::Verify { which: rng.usize(..3), parallelism: rng.u32(1..5) },
+            21 if rng.bool() => Self::Verify { which: rng.usize(..3), parallelism: rng.u32(1..9) },
             22 if rng.u8(..3) == 0 => {
-                Self::Restore { which: rng.usize(..3), parallelism: rng.u32(1..5), clipped: rng.bool() }
+                Self::Restore { which: rng.usize(..3), parallelism: rng.u32(1..9), clipped: rng.bool() }
             }
             23 => Self::Sweep,
             _ => Self::Do(subtask, Op::any(rng)),
