@@ -100,7 +100,7 @@ fn add(sum: &mut u64, n: u64) {
     *sum = sum.wrapping_add(n);
 }
 
-/// A backend with one state of each kind; every key is in all of them.
+/// A backend with one state of each kind; every key is in all of them, on both sides, so that caches are as full.
 #[derive(Debug)]
 pub struct Kinds<F: BackendFactory> {
     backend: F::Backend<u64>,
@@ -134,12 +134,10 @@ impl<F: BackendFactory> Kinds<F> {
         for key in keys.iter() {
             let mut scope = KeyScope::new(&mut backend, Keyed::new(key));
             scope.value(value).put(0)?;
-            if !plain {
-                scope.reducing(&reducing).add(0)?;
-                scope.aggregating(&aggregating).add(0)?;
-                scope.value(timed).put(0)?;
-                scope.value(refreshed).put(0)?;
-            }
+            scope.reducing(&reducing).add(0)?;
+            scope.aggregating(&aggregating).add(0)?;
+            scope.value(timed).put(0)?;
+            scope.value(refreshed).put(0)?;
         }
         let (visit, slice, cuts) = (Visit::new(Arc::clone(keys)), slice_of(keys.len()), Cuts::default());
         Ok(Self { backend, plain, value, reducing, aggregating, timed, refreshed, visit, slice, cuts })
