@@ -4,8 +4,8 @@
 
 use super::{Access, ValueAccess};
 use crate::{
-    AggregateFunction, AggregatingState, Expiring, KeyedBackend, Lasting, ReduceFunction, ReducingState,
-    Result, StateKey, Timed,
+    AggregateFunction, AggregatingState, Expiring, Keyed, KeyedBackend, Lasting, ReduceFunction,
+    ReducingState, Result, StateKey, Timed, ValueState,
 };
 
 /// The reducing state of one key and namespace. Errors are those of [`KeyedBackend`].
@@ -41,13 +41,8 @@ impl<'a, B: KeyedBackend, V: Send + 'static, R: ReduceFunction<V>, N: StateKey>
     /// them stays as it is.
     pub fn merge<'n>(self, sources: impl IntoIterator<Item = &'n N>) -> Result<()> {
         let Access { backend, key, namespace, state } = self.0;
-        for source in sources.into_iter().filter(|source| *source != namespace) {
-            if let Some(value) = backend.value_take(state.value, key, source)? {
-                let fold = |into: &mut V, value| state.function.reduce(into, value);
-                backend.value_merge(state.value, key, namespace, value, fold)?;
-            }
-        }
-        Ok(())
+        let fold = |into: &mut V, other| state.function.reduce(into, other);
+        merge_namespaces(backend, state.value, (key, namespace), sources, fold)
     }
 
     fn value(self) -> ValueAccess<'a, B, V, N> {
@@ -63,16 +58,9 @@ impl<'a, B: KeyedBackend, V: Send + 'static, R: ReduceFunction<V>, N: StateKey>
     #[inline]
     pub fn add(self, value: V) -> Result<()> {
         let Access { backend, key, namespace, state } = self.0;
-        let (ttl, clock) = (state.value.ttl(), *backend.clock());
-        let fresh = Timed { stamp: ttl.stamp(&clock), value };
-        backend.value_merge(state.value.stored(), key, namespace, fresh, |into, fresh| {
-            if ttl.expired(into.stamp, &clock) {
-                *into = fresh;
-            } else {
-                into.stamp = into.stamp.max(fresh.stamp);
-                state.function.reduce(&mut into.value, fresh.value);
-            }
-        })
+        let stamp = state.value.ttl().stamp(backend.clock());
+        let fold = |into: &mut V, value| state.function.reduce(into, value);
+        merge_timed(backend, state.value, (key, namespace), Timed { stamp, value }, fold)
     }
 
     /// Lends what all values were reduced to, unless it has expired; nothing before the first.
@@ -91,22 +79,8 @@ impl<'a, B: KeyedBackend, V: Send + 'static, R: ReduceFunction<V>, N: StateKey>
     /// is fresh.
     pub fn merge<'n>(self, sources: impl IntoIterator<Item = &'n N>) -> Result<()> {
         let Access { backend, key, namespace, state } = self.0;
-        let (ttl, clock, value) = (state.value.ttl(), *backend.clock(), state.value.stored());
-        let stamp = ttl.stamp(&clock);
-        for source in sources.into_iter().filter(|source| *source != namespace) {
-            let taken = backend.value_take(value, key, source)?;
-            let Some(taken) = taken.filter(|timed| !ttl.expired(timed.stamp, &clock)) else { continue };
-            let taken = Timed { stamp: taken.stamp.max(stamp), ..taken };
-            backend.value_merge(value, key, namespace, taken, |into, taken| {
-                if ttl.expired(into.stamp, &clock) {
-                    *into = taken;
-                } else {
-                    into.stamp = into.stamp.max(taken.stamp);
-                    state.function.reduce(&mut into.value, taken.value);
-                }
-            })?;
-        }
-        Ok(())
+        let fold = |into: &mut V, other| state.function.reduce(into, other);
+        merge_timed_namespaces(backend, state.value, (key, namespace), sources, fold)
     }
 
     fn value(self) -> ValueAccess<'a, B, V, N, Expiring> {
@@ -148,13 +122,8 @@ impl<'a, B: KeyedBackend, F: AggregateFunction, N: StateKey> AggregatingAccess<'
     /// them stays as it is.
     pub fn merge<'n>(self, sources: impl IntoIterator<Item = &'n N>) -> Result<()> {
         let Access { backend, key, namespace, state } = self.0;
-        for source in sources.into_iter().filter(|source| *source != namespace) {
-            if let Some(accumulator) = backend.value_take(state.value, key, source)? {
-                let fold = |into: &mut F::Accumulator, other| state.function.merge(into, other);
-                backend.value_merge(state.value, key, namespace, accumulator, fold)?;
-            }
-        }
-        Ok(())
+        let fold = |into: &mut F::Accumulator, other| state.function.merge(into, other);
+        merge_namespaces(backend, state.value, (key, namespace), sources, fold)
     }
 
     fn value(self) -> ValueAccess<'a, B, F::Accumulator, N> {
@@ -188,26 +157,66 @@ impl<'a, B: KeyedBackend, F: AggregateFunction, N: StateKey> AggregatingAccess<'
     /// is fresh.
     pub fn merge<'n>(self, sources: impl IntoIterator<Item = &'n N>) -> Result<()> {
         let Access { backend, key, namespace, state } = self.0;
-        let (ttl, clock, value) = (state.value.ttl(), *backend.clock(), state.value.stored());
-        let stamp = ttl.stamp(&clock);
-        for source in sources.into_iter().filter(|source| *source != namespace) {
-            let taken = backend.value_take(value, key, source)?;
-            let Some(taken) = taken.filter(|timed| !ttl.expired(timed.stamp, &clock)) else { continue };
-            let taken = Timed { stamp: taken.stamp.max(stamp), ..taken };
-            backend.value_merge(value, key, namespace, taken, |into, taken| {
-                if ttl.expired(into.stamp, &clock) {
-                    *into = taken;
-                } else {
-                    into.stamp = into.stamp.max(taken.stamp);
-                    state.function.merge(&mut into.value, taken.value);
-                }
-            })?;
-        }
-        Ok(())
+        let fold = |into: &mut F::Accumulator, other| state.function.merge(into, other);
+        merge_timed_namespaces(backend, state.value, (key, namespace), sources, fold)
     }
 
     fn value(self) -> ValueAccess<'a, B, F::Accumulator, N, Expiring> {
         let Access { backend, key, namespace, state } = self.0;
         ValueAccess(Access { backend, key, namespace, state: state.value })
     }
+}
+
+/// Folds values of other namespaces of a key into that of one, and removes them.
+fn merge_namespaces<'n, B: KeyedBackend, V: Send + 'static, N: StateKey>(
+    backend: &mut B,
+    state: ValueState<V, N>,
+    (key, namespace): (Keyed<'_, B::Key>, &N),
+    sources: impl IntoIterator<Item = &'n N>,
+    fold: impl Fn(&mut V, V),
+) -> Result<()> {
+    for source in sources.into_iter().filter(|source| *source != namespace) {
+        if let Some(value) = backend.value_take(state, key, source)? {
+            backend.value_merge(state, key, namespace, value, &fold)?;
+        }
+    }
+    Ok(())
+}
+
+/// The same where values expire: those that have count as nothing, and the result is fresh.
+fn merge_timed_namespaces<'n, B: KeyedBackend, V: Send + 'static, N: StateKey>(
+    backend: &mut B,
+    state: ValueState<V, N, Expiring>,
+    (key, namespace): (Keyed<'_, B::Key>, &N),
+    sources: impl IntoIterator<Item = &'n N>,
+    fold: impl Fn(&mut V, V),
+) -> Result<()> {
+    let (ttl, clock) = (state.ttl(), *backend.clock());
+    for source in sources.into_iter().filter(|source| *source != namespace) {
+        let taken = backend.value_take(state.stored(), key, source)?;
+        let Some(taken) = taken.filter(|timed| !ttl.expired(timed.stamp, &clock)) else { continue };
+        let taken = Timed { stamp: taken.stamp.max(ttl.stamp(&clock)), ..taken };
+        merge_timed(backend, state, (key, namespace), taken, &fold)?;
+    }
+    Ok(())
+}
+
+/// Folds a value into the one that is there; one that has expired is replaced.
+#[inline]
+fn merge_timed<B: KeyedBackend, V: Send + 'static, N: StateKey>(
+    backend: &mut B,
+    state: ValueState<V, N, Expiring>,
+    (key, namespace): (Keyed<'_, B::Key>, &N),
+    value: Timed<V>,
+    fold: impl FnOnce(&mut V, V),
+) -> Result<()> {
+    let (ttl, clock) = (state.ttl(), *backend.clock());
+    backend.value_merge(state.stored(), key, namespace, value, |into, value| {
+        if ttl.expired(into.stamp, &clock) {
+            *into = value;
+        } else {
+            into.stamp = into.stamp.max(value.stamp);
+            fold(&mut into.value, value.value);
+        }
+    })
 }
