@@ -1,8 +1,8 @@
-//! Time-to-live where RocksDB works by itself: what a compaction or a full snapshot leaves out.
+//! Time-to-live where RocksDB works by itself: what a compaction leaves out.
 //!
 //! Nothing may be left out that is alive at a barrier whose copy has not been made: a job that restores it reads those records
-//! again at the watermark of then. So for event time a compaction goes by the watermark of the newest barrier before which
-//! everything is copied, not by that of now.
+//! again at the watermark of then. So a compaction goes by the time of the newest barrier before which everything is copied,
+//! not by that of now.
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;
@@ -15,7 +15,7 @@ use strandline_state_api::{Expiry, StateTime, Ttl};
 
 use crate::layout::prefix;
 
-/// The states of a database whose values expire, by their numbers, and what time it is for them.
+/// The states of a database that compactions clean up, by their numbers, and what time it is for them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Expiries {
     states: BTreeMap<u16, (Ttl, StateKind)>,
@@ -24,13 +24,15 @@ pub(crate) struct Expiries {
 
 impl Expiries {
     pub(crate) fn insert(&mut self, state: u16, ttl: Ttl, kind: StateKind) {
-        self.states.insert(state, (ttl, kind));
+        if ttl.cleanup_options().in_compactions {
+            self.states.insert(state, (ttl, kind));
+        }
     }
 
-    /// Whether all of the value of an entry has expired, in a state that is cleaned up as `how` says.
-    pub(crate) fn expired(&self, state: u16, value: &[u8], how: impl Fn(&Ttl) -> bool) -> bool {
+    /// Whether all of the value of an entry has expired.
+    fn expired(&self, state: u16, value: &[u8]) -> bool {
         let Some((ttl, kind)) = self.states.get(&state) else { return false };
-        how(ttl) && expired(ttl, *kind, value, &self.clock)
+        expired(ttl, *kind, value, &self.clock)
     }
 }
 
@@ -52,12 +54,12 @@ impl Shared {
         change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// It is `clock`, but for event time `watermark`.
-    pub(crate) fn tell(&self, clock: &StateTime, watermark: i64) {
-        self.change(|expiries| expiries.clock = StateTime { watermark, ..*clock });
+    /// Says what time it is.
+    pub(crate) fn tell(&self, clock: StateTime) {
+        self.change(|expiries| expiries.clock = clock);
     }
 
-    pub(crate) fn get(&self) -> Expiries {
+    fn get(&self) -> Expiries {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -83,9 +85,7 @@ impl CompactionFilter for Filter {
         if expiries.states.is_empty() {
             return Decision::Keep;
         }
-        let gone = prefix(key).is_ok_and(|(_, state)| {
-            expiries.expired(state, value, |ttl| ttl.cleanup_options().in_compactions)
-        });
+        let gone = prefix(key).is_ok_and(|(_, state)| expiries.expired(state, value));
         if gone { Decision::Remove } else { Decision::Keep }
     }
 

@@ -62,7 +62,7 @@ impl<K: StateKey> SnapshotSource for RocksBackend<K> {
         let trimming = self.trimming(kind);
         if !self.store.waits_for_a_copy() {
             // Every older cut is copied, and this one knows nothing older than now.
-            shared.tell(&self.clock, self.clock.watermark);
+            shared.tell(self.clock);
         }
         let (cut, states) = (self.store.cut(checkpoint), self.stored_states());
         self.under_way.push_back(UnderWay { checkpoint, kind, cut, states, trimming });
