@@ -189,7 +189,7 @@ impl<K: StateKey> RocksBackend<K> {
     }
 
     async fn load_portable(&mut self, parts: &[SnapshotPart], store: &dyn SegmentStore) -> Result<()> {
-        use strandline_state_api::format::{Merge, SegmentKind};
+        use strandline_state_api::format::{Merge, SegmentKind, StateMeta};
 
         let mut merge = Merge::open(store, parts, SegmentKind::Base, self.scope.key_groups).await?;
         let unknown = merge.states().iter().map(|meta| StoredState {
@@ -197,10 +197,10 @@ impl<K: StateKey> RocksBackend<K> {
             layout: crate::layout::Layout::unknown(meta),
             meta: meta.clone(),
         });
-        self.adopt(&unknown.collect::<Vec<_>>(), false)?;
+        let adopted = self.adopt(&unknown.collect::<Vec<_>>(), false)?;
         let targets = self.targets(merge.states().iter().map(|meta| meta.name.as_str()))?;
-        let migrating: Vec<Option<usize>> =
-            merge.states().iter().map(|meta| self.claimant(&meta.name)).collect();
+        let migrates = |meta: &StateMeta| self.claimant(&meta.name).filter(|index| adopted.contains(index));
+        let migrating: Vec<Option<usize>> = merge.states().iter().map(migrates).collect();
         let mut bulk = Bulk::new(&self.environment, self.store.database(), &targets);
         let mut value = Vec::new();
         while let Some(entry) = merge.next().await? {
