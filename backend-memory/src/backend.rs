@@ -286,7 +286,7 @@ impl<K: StateKey> KeyedBackend for MemoryBackend<K> {
         let table = self.state::<ValueTable<K, N, V>>(state.index())?;
         // With a namespace the slot is not known from the key alone.
         if N::WIDTH == Some(0) {
-            keys.for_each(|(hash, _)| table.touch(hash));
+            keys.for_each(|(hash, _)| table.prefetch(hash));
         }
         Ok(())
     }

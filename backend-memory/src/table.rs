@@ -140,8 +140,6 @@ pub(crate) struct Table<P> {
     len: usize,
     /// First changes in this epoch.
     changes: usize,
-    /// Takes what [`touch`](Self::touch) read, so that the reads are not optimised away.
-    touched: u32,
 }
 
 impl<P: Payload> Table<P> {
@@ -161,7 +159,6 @@ impl<P: Payload> Table<P> {
             next_shard: 0,
             len: 0,
             changes: 0,
-            touched: 0,
         }
     }
 
@@ -205,12 +202,11 @@ impl<P: Payload> Table<P> {
         self.slots[shard].at(slot)
     }
 
-    /// Reads what stands where `at` points, only to have it in the cache. Independent reads overlap, so a batch of keys
-    /// waits for memory about once.
+    /// Asks for the memory where a search for `at` starts. Nothing waits for it here, so a batch of keys waits about once.
     #[inline]
-    pub(crate) fn touch(&mut self, at: Address) {
+    pub(crate) fn prefetch(&self, at: Address) {
         if let Some(shard) = self.shard_of(at.hash) {
-            self.touched = self.touched.wrapping_add(self.slots[shard].peek(at));
+            self.slots[shard].prefetch(at);
         }
     }
 

@@ -159,8 +159,8 @@ impl<K: StateKey, N: StateKey, V: Send + 'static> ValueTable<K, N, V> {
     }
 
     #[inline]
-    pub(crate) fn touch(&mut self, hash: KeyHash) {
-        self.table.touch(Address::new(hash, &()));
+    pub(crate) fn prefetch(&self, hash: KeyHash) {
+        self.table.prefetch(Address::new(hash, &()));
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! A search mostly reads one cache line, where tables with separate control bytes read two.
 
+use prefetch_index::prefetch_index;
+
 use super::{Address, BORN, Payload};
 
 pub(super) const MIN_SLOTS: usize = 8;
@@ -31,6 +33,9 @@ pub(super) struct Taken<P> {
 }
 
 impl<P: Payload> Slots<P> {
+    /// Slots in a cache line, at least one.
+    const LINE: usize = if size_of::<Slot<P>>() < 64 { 64 / size_of::<Slot<P>>() } else { 1 };
+
     pub(super) fn new(slots: usize) -> Self {
         Self((0..slots).map(|_| Slot::Empty).collect())
     }
@@ -94,10 +99,19 @@ impl<P: Payload> Slots<P> {
         }
     }
 
-    /// A bit of the slot where a search for `at` starts. Without a branch on it, so that reads of many slots overlap.
+    /// Asks for the two cache lines where a search for `at` starts; most searches end in them.
     #[inline]
-    pub(super) fn peek(&self, at: Address) -> u32 {
-        u32::from(matches!(self.0[self.start(at)], Slot::Empty))
+    pub(super) fn prefetch(&self, at: Address) {
+        let start = self.start(at);
+        for index in [start, start + Self::LINE] {
+            if cfg!(any(target_arch = "x86_64", target_arch = "x86")) {
+                // Nothing waits for it here.
+                prefetch_index(&self.0, index);
+            } else {
+                // There is no such instruction in safe and stable Rust; reads without a branch on them overlap too.
+                std::hint::black_box(self.0.get(index).is_some_and(|slot| matches!(slot, Slot::Empty)));
+            }
+        }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &P> {
