@@ -237,6 +237,12 @@ impl<B: KeyedBackend, N: StateKey> Open<'_, B, N> {
     ) -> Result<BroadcastState<MK, V>> {
         self.operator_state.register_broadcast(descriptor)
     }
+
+    /// The lists that are registered, with what was restored: to look at, and to change before the first record. Of a
+    /// [union list](OperatorListDescriptor::union) keep here what this subtask needs.
+    pub fn operator_state(&mut self) -> &mut OperatorLists {
+        self.operator_state.keyed_side().0
+    }
 }
 
 /// What an operator sees while it works: the current key and its state, time, and the way out.

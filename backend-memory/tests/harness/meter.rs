@@ -20,12 +20,17 @@ pub(crate) struct Meter {
 
 impl Meter {
     pub(crate) fn open<B: KeyedBackend>(ctx: &mut Open<'_, B, u32>) -> Result<Self> {
+        let alarms = ctx.operator_list(&OperatorListDescriptor::union("alarms"))?;
+        // Every subtask kept all of them.
+        let restored = ctx.operator_state().get_mut(alarms)?;
+        restored.sort_unstable();
+        restored.dedup();
         Ok(Self {
             totals: ctx.value(&ValueDescriptor::new("totals"))?,
             by_event: ctx.timers(&TimerDescriptor::event_time("by-event"))?,
             by_clock: ctx.timers(&TimerDescriptor::processing_time("by-clock"))?,
             audit: ctx.operator_list(&OperatorListDescriptor::split("audit"))?,
-            alarms: ctx.operator_list(&OperatorListDescriptor::union("alarms"))?,
+            alarms,
         })
     }
 }

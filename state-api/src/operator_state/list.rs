@@ -11,7 +11,7 @@ use super::registered::{AnyState, Meta, Registered};
 use super::{OperatorStateEntry, Redistribution};
 use crate::{Codec, Result, SerdeCodec};
 
-/// What a list in operator state is (Flink: `OperatorStateStore.getListState`, `getUnionListState`).
+/// What a list in operator state is (Flink: `OperatorStateStore.getListState`).
 pub struct OperatorListDescriptor<T> {
     name: String,
     redistribution: Redistribution,
@@ -25,7 +25,11 @@ impl<T: Serialize + DeserializeOwned + 'static> OperatorListDescriptor<T> {
         Self::new(name.into(), Redistribution::Split)
     }
 
-    /// A list of which every subtask gets all on a change of parallelism.
+    /// A list of which every subtask gets all at every restore (Flink: `getUnionListState`).
+    ///
+    /// Each subtask stores its whole list, so what all of them keep is there once for each of them at the next restore, and
+    /// grows by that factor every time. Keep what this subtask needs when the operator
+    /// [opens](crate::Open::operator_state).
     pub fn union(name: impl Into<String>) -> Self {
         Self::new(name.into(), Redistribution::Union)
     }
