@@ -18,11 +18,14 @@ use crate::cut::Cut;
 use crate::database::Database;
 use crate::memory::Memory;
 
+mod index;
 mod overlay;
+mod pending;
 pub(crate) mod scan;
 
 pub(crate) use overlay::Order;
 use overlay::{Bytes, Overlay, Value};
+use pending::Pending;
 
 /// Bytes of a batch after which it is written.
 const BATCH_BYTES: usize = 1 << 20;
@@ -34,7 +37,7 @@ struct Open {
     /// Its epoch: changes of this one and those before belong to it.
     epoch: u32,
     /// Slots that were changed in its epoch.
-    changed: Vec<u32>,
+    changed: Pending,
     /// Whether everything is in the database, so that the copy can be made.
     ready: bool,
 }
@@ -161,16 +164,15 @@ impl Store {
         }
     }
 
-    /// Reads what is missing of these addresses, all at once. Sorts them.
-    pub(crate) fn load(&mut self, wanted: &mut [Vec<u8>]) -> Result<()> {
+    /// Reads what is missing of these addresses, all at once.
+    pub(crate) fn load(&mut self, wanted: &[Vec<u8>]) -> Result<()> {
         self.settle()?;
-        wanted.sort_unstable();
         let Self { database, overlay, .. } = self;
-        let missing: Vec<&[u8]> =
-            wanted.iter().map(Vec::as_slice).filter(|at| overlay.find(at, Order::Hashed).is_none()).collect();
+        let mut missing = overlay.missing(wanted);
         if missing.is_empty() {
             return Ok(());
         }
+        missing.sort_unstable();
         database.get_many(missing.iter().copied(), |i, value| {
             // One address may come several times.
             if overlay.find(missing[i], Order::Hashed).is_none() {
@@ -271,7 +273,7 @@ impl Store {
     /// Marks a cut: what was changed so far belongs to it. Constant time.
     pub(crate) fn cut(&mut self, checkpoint: CheckpointId) -> Arc<Cut> {
         let cut = Arc::new(Cut::new(Arc::clone(&self.database)));
-        let changed = std::mem::take(&mut self.changed);
+        let changed = Pending::new(std::mem::take(&mut self.changed));
         let (epoch, ready) = (self.epoch, false);
         self.open.push_back(Open { cut: Arc::clone(&cut), checkpoint, epoch, changed, ready });
         self.epoch += 1;
@@ -302,8 +304,7 @@ impl Store {
     fn drain_front(&mut self, budget: usize) -> Result<bool> {
         let Some(front) = self.open.front_mut() else { return Ok(true) };
         let epoch = front.epoch;
-        let rest = front.changed.len().saturating_sub(budget.max(1));
-        let step = front.changed.split_off(rest);
+        let step = front.changed.step(budget, &self.overlay);
         if let Err(error) = self.flush(&step, epoch) {
             if let Some(front) = self.open.front_mut() {
                 front.changed.extend(step);

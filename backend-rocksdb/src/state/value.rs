@@ -185,7 +185,7 @@ impl<K: StateKey, N: StateKey, V: Send + 'static> Value<K, N, V> {
             layout.address(*id, KeyGroup::of(hash), key, namespace, &mut self.batch[used]);
             used += 1;
         }
-        store.load(&mut self.batch[..used])
+        store.load(&self.batch[..used])
     }
 }
 

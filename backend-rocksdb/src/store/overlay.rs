@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use hashbrown::HashTable;
+use prefetch_index::prefetch_index;
 use rocksdb::WriteBatch;
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64;
+
+use super::index::Index;
 
 /// Keys and values of up to 24 bytes need no allocation.
 pub(crate) type Bytes = SmallVec<[u8; 24]>;
@@ -51,8 +53,8 @@ struct Slot {
     alive: bool,
 }
 
-/// What a slot costs beside its bytes on the heap: itself, and its place in an index.
-const SLOT_BYTES: usize = size_of::<Slot>() + 8;
+/// What a slot costs beside its bytes on the heap: itself, and its place in an index that is half full.
+const SLOT_BYTES: usize = size_of::<Slot>() + 16;
 const SORTED_BYTES: usize = size_of::<Bytes>() + 8;
 
 impl Slot {
@@ -68,7 +70,7 @@ impl Slot {
 pub(super) struct Overlay {
     slots: Vec<Slot>,
     free: Vec<u32>,
-    hashed: HashTable<u32>,
+    hashed: Index,
     sorted: BTreeMap<Bytes, u32>,
     bytes: usize,
     /// Where the clock stands.
@@ -93,14 +95,48 @@ impl Overlay {
     #[inline]
     pub(super) fn find(&mut self, at: &[u8], order: Order) -> Option<u32> {
         let id = match order {
-            Order::Hashed => {
-                let slots = &self.slots;
-                *self.hashed.find(xxh3_64(at), |id| slots[*id as usize].at.as_slice() == at)?
-            }
+            Order::Hashed => return self.find_hashed(at, xxh3_64(at)),
             Order::Sorted => *self.sorted.get(at)?,
         };
         self.slots[id as usize].used = true;
         Some(id)
+    }
+
+    #[inline]
+    fn find_hashed(&mut self, at: &[u8], hash: u64) -> Option<u32> {
+        let slots = &self.slots;
+        let id = self.hashed.find(hash, |id| slots[id as usize].at.as_slice() == at)?;
+        self.slots[id as usize].used = true;
+        Some(id)
+    }
+
+    /// Those of these addresses that are not in the table; of the others the memory is in the cache then. Each step is taken
+    /// for all before the next, so all of them together wait about twice.
+    pub(super) fn missing<'a>(&mut self, wanted: &'a [Vec<u8>]) -> Vec<&'a [u8]> {
+        let hashes: Vec<u64> = wanted.iter().map(|at| xxh3_64(at)).collect();
+        hashes.iter().for_each(|hash| self.hashed.prefetch(*hash));
+        hashes.iter().filter_map(|hash| self.hashed.likely(*hash)).for_each(|id| self.prefetch_one(id));
+        let all = wanted.iter().map(Vec::as_slice).zip(hashes);
+        all.filter(|(at, hash)| self.find_hashed(at, *hash).is_none()).map(|(at, _)| at).collect()
+    }
+
+    /// Asks for the memory of slots.
+    pub(super) fn prefetch(&self, slots: &[u32]) {
+        slots.iter().for_each(|id| self.prefetch_one(*id));
+    }
+
+    #[inline]
+    fn prefetch_one(&self, id: u32) {
+        // A slot is longer than a cache line.
+        prefetch_index(&self.slots, id as usize);
+        prefetch_index(&self.slots, id as usize + 1);
+    }
+
+    /// The key group of a slot, which is what its address starts with.
+    #[inline]
+    pub(super) fn key_group(&self, id: u32) -> u16 {
+        let at = self.slots[id as usize].at.as_slice();
+        at.first_chunk().map_or(0, |group| u16::from_be_bytes(*group))
     }
 
     /// Adds an address that is not there, clean.
@@ -121,8 +157,7 @@ impl Overlay {
         };
         match order {
             Order::Hashed => {
-                let slots = &self.slots;
-                self.hashed.insert_unique(hash, id, |id| slots[*id as usize].hash);
+                self.hashed.insert(hash, id);
             }
             Order::Sorted => {
                 self.sorted.insert(Bytes::from_slice(at), id);
@@ -144,10 +179,7 @@ impl Overlay {
         let at = std::mem::take(&mut slot.at);
         match slot.order {
             Order::Hashed => {
-                let found = self.hashed.find_entry(slot.hash, |other| *other == id);
-                if let Ok(entry) = found {
-                    entry.remove();
-                }
+                self.hashed.remove(slot.hash, id);
             }
             Order::Sorted => {
                 self.sorted.remove(at.as_slice());
@@ -248,6 +280,7 @@ impl Overlay {
 
     /// Sorts slots by address, which is how the database likes them.
     pub(super) fn sort(&self, slots: &mut [u32]) {
+        self.prefetch(slots);
         slots.sort_unstable_by(|a, b| self.slots[*a as usize].at.cmp(&self.slots[*b as usize].at));
     }
 
