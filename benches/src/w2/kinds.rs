@@ -35,16 +35,16 @@ pub enum KindOp {
 }
 
 impl KindOp {
-    /// All of them.
+    /// All of them, those of a kind side by side.
     pub const ALL: [Self; 8] = [
         Self::ReducingAdd,
         Self::ReducingGet,
         Self::AggregatingAdd,
         Self::AggregatingGet,
         Self::TimedGet,
-        Self::TimedGetRefreshed,
         Self::TimedUpdate,
         Self::TimedModify,
+        Self::TimedGetRefreshed,
     ];
 
     /// For the table.
@@ -61,9 +61,34 @@ impl KindOp {
         }
     }
 
+    /// The kind that it is about.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::ReducingAdd | Self::ReducingGet => Kind::Reducing,
+            Self::AggregatingAdd | Self::AggregatingGet => Kind::Aggregating,
+            Self::TimedGet | Self::TimedUpdate | Self::TimedModify => Kind::Timed,
+            Self::TimedGetRefreshed => Kind::Refreshed,
+        }
+    }
+
     fn reads(self) -> bool {
         matches!(self, Self::ReducingGet | Self::AggregatingGet | Self::TimedGet | Self::TimedGetRefreshed)
     }
+}
+
+/// What a backend of this comparison holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A plain value state: the other side.
+    Plain,
+    /// A reducing state.
+    Reducing,
+    /// An aggregating state.
+    Aggregating,
+    /// A value state with a time-to-live.
+    Timed,
+    /// One that reading refreshes.
+    Refreshed,
 }
 
 /// Sum and count.
@@ -100,17 +125,19 @@ fn add(sum: &mut u64, n: u64) {
     *sum = sum.wrapping_add(n);
 }
 
-/// A backend with one state of each kind; every key is in all of them, on both sides, so that caches are as full.
+#[derive(Debug)]
+enum State {
+    Value(ValueState<u64>),
+    Reducing(ReducingState<u64, Add>),
+    Aggregating(AggregatingState<SumAndCount>),
+    Timed(ValueState<u64, (), Expiring>),
+}
+
+/// A backend with one state, which has every key.
 #[derive(Debug)]
 pub struct Kinds<F: BackendFactory> {
     backend: F::Backend<u64>,
-    /// Whether all operations go to the plain value state.
-    plain: bool,
-    value: ValueState<u64>,
-    reducing: ReducingState<u64, Add>,
-    aggregating: AggregatingState<SumAndCount>,
-    timed: ValueState<u64, (), Expiring>,
-    refreshed: ValueState<u64, (), Expiring>,
+    state: State,
     visit: Visit,
     slice: usize,
     cuts: Cuts,
@@ -121,26 +148,33 @@ impl<F: BackendFactory> Kinds<F> {
     ///
     /// # Errors
     /// What the backend fails with.
-    pub fn new(factory: &F, keys: &Arc<[u64]>, plain: bool) -> Result<Self> {
+    pub fn new(factory: &F, keys: &Arc<[u64]>, kind: Kind) -> Result<Self> {
         let mut backend = factory.create::<u64>(BackendScope::whole("bench")?)?;
         let hour = Ttl::processing_time(Duration::from_secs(3600));
-        let value = backend.register(&ValueDescriptor::new("value"))?;
-        let reducing = backend.register(&ReducingDescriptor::new("reducing", add as Add))?;
-        let aggregating = backend.register(&AggregatingDescriptor::new("aggregating", SumAndCount))?;
-        let timed = backend.register(&ValueDescriptor::new("timed").time_to_live(hour))?;
-        let refreshing = hour.refresh(Refresh::OnReadAndWrite);
-        let refreshed = backend.register(&ValueDescriptor::new("refreshed").time_to_live(refreshing))?;
+        let timed = |ttl: Ttl| ValueDescriptor::new("timed").time_to_live(ttl);
+        let state = match kind {
+            Kind::Plain => State::Value(backend.register(&ValueDescriptor::new("value"))?),
+            Kind::Reducing => {
+                State::Reducing(backend.register(&ReducingDescriptor::new("reducing", add as Add))?)
+            }
+            Kind::Aggregating => {
+                State::Aggregating(backend.register(&AggregatingDescriptor::new("aggregating", SumAndCount))?)
+            }
+            Kind::Timed => State::Timed(backend.register(&timed(hour))?),
+            Kind::Refreshed => State::Timed(backend.register(&timed(hour.refresh(Refresh::OnReadAndWrite)))?),
+        };
         backend.clock().processing_time = 1;
         for key in keys.iter() {
             let mut scope = KeyScope::new(&mut backend, Keyed::new(key));
-            scope.value(value).put(0)?;
-            scope.reducing(&reducing).add(0)?;
-            scope.aggregating(&aggregating).add(0)?;
-            scope.value(timed).put(0)?;
-            scope.value(refreshed).put(0)?;
+            match &state {
+                State::Value(value) => scope.value(*value).put(0)?,
+                State::Reducing(reducing) => scope.reducing(reducing).add(0)?,
+                State::Aggregating(aggregating) => scope.aggregating(aggregating).add(0)?,
+                State::Timed(timed) => scope.value(*timed).put(0)?,
+            }
         }
         let (visit, slice, cuts) = (Visit::new(Arc::clone(keys)), slice_of(keys.len()), Cuts::default());
-        Ok(Self { backend, plain, value, reducing, aggregating, timed, refreshed, visit, slice, cuts })
+        Ok(Self { backend, state, visit, slice, cuts })
     }
 }
 
@@ -156,26 +190,25 @@ impl<F: BackendFactory> Subject<KindOp> for Kinds<F> {
 
     fn work(&mut self, op: KindOp) -> Result<u64> {
         let (keys, range) = (self.visit.all(), self.visit.next(self.slice));
-        let Self { backend, plain, value, reducing, aggregating, timed, refreshed, .. } = self;
-        let mut sum = 0u64;
+        let Self { backend, state, .. } = self;
+        let (reads, sets) = (op.reads(), op == KindOp::TimedUpdate);
+        let mut found = 0;
         for key in &keys[range] {
             let mut scope = KeyScope::new(backend, Keyed::new(key));
-            match op {
-                _ if *plain && op.reads() => {
-                    sum = sum.wrapping_add(scope.value(*value).get()?.map_or(0, |_| 1));
-                }
-                KindOp::TimedUpdate if *plain => scope.value(*value).put(*key)?,
-                _ if *plain => scope.value(*value).modify(|| 0, |n| *n = n.wrapping_add(*key))?,
-                KindOp::ReducingAdd => scope.reducing(reducing).add(*key)?,
-                KindOp::ReducingGet => sum += u64::from(scope.reducing(reducing).get()?.is_some()),
-                KindOp::AggregatingAdd => scope.aggregating(aggregating).add(*key)?,
-                KindOp::AggregatingGet => sum += u64::from(scope.aggregating(aggregating).get()?.is_some()),
-                KindOp::TimedGet => sum += u64::from(scope.value(*timed).get()?.is_some()),
-                KindOp::TimedGetRefreshed => sum += u64::from(scope.value(*refreshed).get()?.is_some()),
-                KindOp::TimedUpdate => scope.value(*timed).put(*key)?,
-                KindOp::TimedModify => scope.value(*timed).modify(|| 0, |n| *n = n.wrapping_add(*key))?,
-            }
+            let there = match state {
+                State::Value(value) if reads => scope.value(*value).get()?.is_some(),
+                State::Value(value) if sets => scope.value(*value).put(*key).map(|()| true)?,
+                State::Value(value) => scope.value(*value).modify(|| 0, |n| add(n, *key)).map(|()| true)?,
+                State::Reducing(reducing) if reads => scope.reducing(reducing).get()?.is_some(),
+                State::Reducing(reducing) => scope.reducing(reducing).add(*key).map(|()| true)?,
+                State::Aggregating(aggregating) if reads => scope.aggregating(aggregating).get()?.is_some(),
+                State::Aggregating(aggregating) => scope.aggregating(aggregating).add(*key).map(|()| true)?,
+                State::Timed(timed) if reads => scope.value(*timed).get()?.is_some(),
+                State::Timed(timed) if sets => scope.value(*timed).put(*key).map(|()| true)?,
+                State::Timed(timed) => scope.value(*timed).modify(|| 0, |n| add(n, *key)).map(|()| true)?,
+            };
+            found += u64::from(there);
         }
-        Ok(sum)
+        Ok(found)
     }
 }
