@@ -19,7 +19,7 @@ use tokio::runtime::{Builder, Runtime};
 
 pub(crate) use metrics::{Metrics, add, set};
 pub use restore::stored_operators;
-pub(crate) use restore::{OperatorRestore, RestorePlan, SubtaskRestore};
+pub(crate) use restore::{OperatorRestore, Shares, SubtaskRestore};
 
 use self::restarts::Restarts;
 use self::samples::Samples;

@@ -83,6 +83,20 @@ pub struct RestorePlan {
 }
 
 impl JobSchema {
+    /// Declares that operator `new` was called `old` before.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid) when the program has no operator `new`.
+    pub fn rename(&mut self, old: &OperatorId, new: &OperatorId) -> Result<()> {
+        let operator = self.operators.iter_mut().find(|operator| operator.id == *new).ok_or_else(|| {
+            Error::invalid("an operator is declared to be renamed, and the job has none of the new id")
+                .with("old id", old)
+                .with("new id", new)
+        })?;
+        operator.renamed_from.push(old.clone());
+        Ok(())
+    }
+
     /// Compares the program with a checkpoint. `allowed` names orphans that are no mistake: operators by their id, states as
     /// `operator/state`.
     pub fn plan(&self, stored: &[StoredOperator], allowed: &BTreeSet<String>) -> RestorePlan {

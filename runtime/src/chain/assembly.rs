@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::Collector;
 use crate::JobConfig;
-use crate::run::{Metrics, OperatorRestore, RestorePlan, SubtaskRestore};
+use crate::run::{Metrics, OperatorRestore, Shares, SubtaskRestore};
 use crate::task::Wiring;
 
 /// Builds a chain from here to its end.
@@ -32,7 +32,7 @@ pub(crate) struct Attempt {
     pub(crate) label: String,
     pub(crate) wiring: Wiring,
     /// What the attempt starts from; `None` for a new job.
-    pub(crate) restored: Option<RestorePlan>,
+    pub(crate) restored: Option<Shares>,
     /// `None` without checkpoints.
     pub(crate) store: Option<Arc<dyn StoreAt>>,
     pub(crate) runtime: Handle,

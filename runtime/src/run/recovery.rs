@@ -8,7 +8,7 @@ use strandline_checkpoint_storage::{
 use strandline_state_api::{CheckpointId, Error, ErrorKind, Result, SegmentStore};
 
 use super::restore::stored_operators;
-use super::{RestorePlan, Run};
+use super::{Run, Shares};
 use crate::chain::StoreAt;
 use crate::{JobConfig, JobEvent, StartFrom};
 
@@ -50,23 +50,19 @@ impl Run<'_> {
     }
 
     /// Chooses the checkpoint that this attempt starts from, and distributes it.
-    pub(super) fn plan(&mut self, claim: &Claim) -> Result<Option<RestorePlan>> {
+    pub(super) fn plan(&mut self, claim: &Claim) -> Result<Option<Shares>> {
         let Some(recovered) = self.recover(claim)? else { return Ok(None) };
         let manifest = &recovered.manifest;
         self.check_plan(manifest).map_err(|error| error.with("checkpoint", manifest.checkpoint))?;
         let JobConfig { parallelism, renamed_operators, .. } = &self.config;
-        RestorePlan::new(manifest, self.job.ids.iter(), *parallelism, renamed_operators).map(Some)
+        Shares::new(manifest, self.job.ids.iter(), *parallelism, renamed_operators).map(Some)
     }
 
     /// Whether everything in the checkpoint has a place in the job, before anything of it is read.
     fn check_plan(&self, manifest: &Manifest) -> Result<()> {
         let mut schema = self.job.schema()?;
         for (old, new) in &self.config.renamed_operators {
-            let Some(operator) = schema.operators.iter_mut().find(|operator| operator.id == *new) else {
-                let message = "an operator is declared to be renamed, and the job has none of the new id";
-                return Err(Error::invalid(message).with("old id", old).with("new id", new));
-            };
-            operator.renamed_from.push(old.clone());
+            schema.rename(old, new)?;
         }
         let plan = schema.plan(&stored_operators(manifest), &self.config.allow_orphans);
         // Said before it is checked: it shows more than the first line that is wrong.

@@ -17,7 +17,7 @@ use crate::task::POSITIONS;
 
 /// A checkpoint, distributed over the subtasks of the job that resumes from it.
 #[derive(Clone, Debug)]
-pub(crate) struct RestorePlan {
+pub(crate) struct Shares {
     pub(crate) checkpoint: CheckpointId,
     operators: BTreeMap<OperatorId, OperatorRestore>,
     /// Every subtask of every operator had ended before the barrier: the job was finished.
@@ -45,7 +45,7 @@ pub(crate) struct SubtaskRestore {
     pub(crate) finished: bool,
 }
 
-impl RestorePlan {
+impl Shares {
     /// Distributes `manifest` over `parallelism` subtasks.
     ///
     /// # Errors

@@ -30,12 +30,7 @@ pub(crate) async fn compat(
 ) -> Result<(), Failure> {
     let mut schema = load(schema)?;
     for (old, new) in renamed {
-        let Some(operator) = schema.operators.iter_mut().find(|operator| operator.id == *new) else {
-            return Err(Failure::Usage(format!(
-                "error: --renamed {old}={new}: the job has no operator {new}"
-            )));
-        };
-        operator.renamed_from.push(old.clone());
+        schema.rename(old, new)?;
     }
     let completed = storage.completed().await?;
     let chosen = match id {

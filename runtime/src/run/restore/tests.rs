@@ -37,7 +37,7 @@ fn manifest(parallelism: u32, watermark: impl Fn(u32) -> Option<i64>) -> Manifes
 
 fn restored(manifest: &Manifest, parallelism: u32) -> OperatorRestore {
     let id = OperatorId::new("op").unwrap();
-    let plan = RestorePlan::new(manifest, std::iter::once(&id), parallelism, &BTreeMap::new()).unwrap();
+    let plan = Shares::new(manifest, std::iter::once(&id), parallelism, &BTreeMap::new()).unwrap();
     plan.operator(&id).unwrap().clone()
 }
 
@@ -123,8 +123,8 @@ fn a_job_is_finished_only_when_it_has_no_new_operator() {
     let mut manifest = manifest(1, |_| None);
     manifest.operators[0].subtasks[0].finished = true;
     let (op, new) = (OperatorId::new("op").unwrap(), OperatorId::new("new").unwrap());
-    assert!(RestorePlan::new(&manifest, [&op].into_iter(), 1, &BTreeMap::new()).unwrap().is_finished);
-    assert!(!RestorePlan::new(&manifest, [&op, &new].into_iter(), 1, &BTreeMap::new()).unwrap().is_finished);
+    assert!(Shares::new(&manifest, [&op].into_iter(), 1, &BTreeMap::new()).unwrap().is_finished);
+    assert!(!Shares::new(&manifest, [&op, &new].into_iter(), 1, &BTreeMap::new()).unwrap().is_finished);
 }
 
 #[test]
@@ -132,16 +132,16 @@ fn manifests_that_contradict_themselves_are_refused_with_names() {
     let mut overlapping = manifest(2, |_| None);
     overlapping.operators[0].subtasks[1].key_groups = KeyGroupRange::ALL;
     let id = OperatorId::new("op").unwrap();
-    let error = RestorePlan::new(&overlapping, std::iter::once(&id), 1, &BTreeMap::new()).unwrap_err();
+    let error = Shares::new(&overlapping, std::iter::once(&id), 1, &BTreeMap::new()).unwrap_err();
     assert_eq!((error.kind(), error.context("operator")), (ErrorKind::Corrupt, Some("op")));
 
     let mut torn = manifest(2, |_| None);
     torn.operators[0].subtasks[1].operator_state[2].redistribution = Redistribution::Union;
-    let error = RestorePlan::new(&torn, std::iter::once(&id), 1, &BTreeMap::new()).unwrap_err();
+    let error = Shares::new(&torn, std::iter::once(&id), 1, &BTreeMap::new()).unwrap_err();
     assert_eq!((error.kind(), error.context("operator state")), (ErrorKind::Corrupt, Some("rules")));
 
     let mut garbled = manifest(1, |_| None);
     garbled.operators[0].subtasks[0].operator_state[3].elements[0].truncate(5);
-    let error = RestorePlan::new(&garbled, std::iter::once(&id), 1, &BTreeMap::new()).unwrap_err();
+    let error = Shares::new(&garbled, std::iter::once(&id), 1, &BTreeMap::new()).unwrap_err();
     assert_eq!((error.kind(), error.context("checkpoint")), (ErrorKind::Corrupt, Some("1")));
 }
