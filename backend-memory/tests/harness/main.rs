@@ -5,3 +5,4 @@
 mod independence;
 mod meter;
 mod rules;
+mod time;
