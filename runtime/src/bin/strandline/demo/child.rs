@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{self, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanCount, ProgressBar};
@@ -17,7 +18,10 @@ use super::{PATIENCE, failed};
 pub(super) struct Child {
     process: process::Child,
     spawned: Instant,
+    /// What it says while it runs.
     lines: Receiver<String>,
+    /// Reads what it says at its end. A job of many checkpoints says more than a pipe holds, so someone has to listen.
+    report: Option<JoinHandle<Option<Value>>>,
 }
 
 /// What was seen of a run.
@@ -100,6 +104,10 @@ impl Child {
         command.current_dir(folder).args(["run", "job.toml", "--progress=json", "--json"]);
         command.arg(format!("--parallelism={parallelism}"));
         command.args(overrides.iter().map(|text| format!("--set={text}")));
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let spawned = Instant::now();
         let mut process = command.spawn().map_err(|e| failed("the job cannot be started", e))?;
@@ -113,7 +121,13 @@ impl Child {
                 }
             });
         }
-        Ok(Self { process, spawned, lines })
+        let report = process.stdout.take().map(|stdout| {
+            std::thread::spawn(move || {
+                let line = BufReader::new(stdout).lines().next()?.ok()?;
+                serde_json::from_str(&line).ok()
+            })
+        });
+        Ok(Self { process, spawned, lines, report })
     }
 
     /// Follows the job to its end, or kills it hard when it has run for `kill_after`.
@@ -147,10 +161,7 @@ impl Child {
             }
             line.show(&seen);
         }
-        let report = self.process.stdout.take().and_then(|out| {
-            let line = BufReader::new(out).lines().next()?.ok()?;
-            serde_json::from_str::<Value>(&line).ok()
-        });
+        let report = self.report.take().and_then(|reader| reader.join().ok().flatten());
         let status = self.process.wait().map_err(|e| failed("the job cannot be awaited", e))?;
         if !status.success() {
             let said = said.join("\n");
@@ -185,5 +196,20 @@ impl Drop for Child {
         // Whatever went wrong, no job stays behind. It may be dead already.
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_may_be_longer_than_a_pipe() {
+        let mut command = Command::new("sh");
+        command.args(["-c", r#"head -c 300000 /dev/zero | tr '\0' ' '; echo '{"read":{"orders":7}}'"#]);
+        let End::Ended(seen) = Child::spawn(command).unwrap().watch(None).unwrap() else {
+            panic!("nobody killed it");
+        };
+        assert_eq!(seen.read, 7);
     }
 }
