@@ -35,7 +35,7 @@ pub enum KindOp {
 }
 
 impl KindOp {
-    /// All of them, those of a kind side by side.
+    /// All of them.
     pub const ALL: [Self; 8] = [
         Self::ReducingAdd,
         Self::ReducingGet,

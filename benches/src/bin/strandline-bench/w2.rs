@@ -44,16 +44,13 @@ pub(crate) fn measure<F: BackendFactory>(plan: &Plan, factory: &F, rows: &mut Ve
         let keys = shuffled(count);
         let mut plain = Kinds::new(factory, &keys, Kind::Plain)?;
         // One at a time beside the plain one: a backend that caches has as much room for both.
-        let mut ours = None;
-        for op in KindOp::ALL {
-            if ours.as_ref().is_none_or(|(kind, _)| *kind != op.kind()) {
-                drop(ours.take());
-                ours = Some((op.kind(), Kinds::new(factory, &keys, op.kind())?));
+        for kind in [Kind::Reducing, Kind::Aggregating, Kind::Timed, Kind::Refreshed] {
+            let mut ours = Kinds::new(factory, &keys, kind)?;
+            for op in KindOp::ALL.into_iter().filter(|op| op.kind() == kind) {
+                let compared = compare(op, &mut ours, &mut plain, plan.effort)?;
+                let name = format!("{}, {} keys", op.name(), thousands(count as u64));
+                rows.push(Row::compared("W2", name, &compared, "a value state"));
             }
-            let Some((_, ours)) = &mut ours else { continue };
-            let compared = compare(op, ours, &mut plain, plan.effort)?;
-            let name = format!("{}, {} keys", op.name(), thousands(count as u64));
-            rows.push(Row::compared("W2", name, &compared, "a value state"));
         }
     }
     for &count in &plan.timers {
