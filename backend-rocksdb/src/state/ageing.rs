@@ -13,7 +13,7 @@ use crate::store::{Order, Store};
 pub(super) struct Ageing<V> {
     decoder: Decoder<V>,
     /// For what is being restored, where it is stored in an older form.
-    pub(super) migration: Option<Migration<V>>,
+    migration: Option<Migration<V>>,
     expiry: Option<Expiry<V>>,
     /// Where the clean-up goes on.
     cursor: Option<Vec<u8>>,
@@ -30,6 +30,23 @@ impl<V: 'static> Ageing<V> {
             Reading::Migrate(migration) => Some(migration),
         };
         Ok(self.migration.is_some())
+    }
+
+    /// Writes the form of today of what is stored to `out`, replacing what is there; `rewrite` does so where it is an older one.
+    pub(super) fn migrate(
+        &self,
+        stored: &[u8],
+        out: &mut Vec<u8>,
+        rewrite: impl FnOnce(&Migration<V>, &mut Vec<u8>) -> Result<()>,
+    ) -> Result<()> {
+        out.clear();
+        match &self.migration {
+            Some(migration) => rewrite(migration, out),
+            None => {
+                out.extend_from_slice(stored);
+                Ok(())
+            }
+        }
     }
 
     pub(super) fn ttl(&self) -> Option<Ttl> {

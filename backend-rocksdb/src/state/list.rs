@@ -122,18 +122,15 @@ impl<K: StateKey, N: StateKey, T: Send + 'static> AnyState for List<K, N, T> {
     }
 
     fn migrate(&self, value: &[u8], out: &mut Vec<u8>) -> Result<()> {
-        out.clear();
-        let Some(migration) = &self.ageing.migration else {
-            out.extend_from_slice(value);
-            return Ok(());
-        };
-        let mut bytes = Vec::new();
-        for element in list::elements(value) {
-            bytes.clear();
-            self.codec.encode(&migration.decode(element?)?, &mut bytes)?;
-            list::push(out, &bytes);
-        }
-        Ok(())
+        self.ageing.migrate(value, out, |migration, out| {
+            let mut bytes = Vec::new();
+            for element in list::elements(value) {
+                bytes.clear();
+                self.codec.encode(&migration.decode(element?)?, &mut bytes)?;
+                list::push(out, &bytes);
+            }
+            Ok(())
+        })
     }
 
     fn ttl(&self) -> Option<Ttl> {

@@ -196,12 +196,7 @@ impl<K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static> AnyState for Map
     }
 
     fn migrate(&self, value: &[u8], out: &mut Vec<u8>) -> Result<()> {
-        out.clear();
-        let Some(migration) = &self.ageing.migration else {
-            out.extend_from_slice(value);
-            return Ok(());
-        };
-        self.codec.encode(&migration.decode(value)?, out)
+        self.ageing.migrate(value, out, |migration, out| self.codec.encode(&migration.decode(value)?, out))
     }
 
     fn ttl(&self) -> Option<Ttl> {
