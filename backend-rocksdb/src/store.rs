@@ -335,8 +335,8 @@ impl Store {
             && let Some(open) = self.open.remove(index)
         {
             match self.open.get_mut(index) {
-                Some(next) => next.changed.extend(open.changed),
-                None => self.changed.extend(open.changed),
+                Some(next) => next.changed.extend(open.changed.into_slots()),
+                None => self.changed.extend(open.changed.into_slots()),
             }
         }
     }

@@ -35,6 +35,11 @@ impl Pending {
         self.mixed.extend(more);
     }
 
+    /// All of them.
+    pub(super) fn into_slots(self) -> impl Iterator<Item = u32> {
+        self.mixed.into_iter().chain(self.parts.into_iter().flatten())
+    }
+
     /// Takes `budget` slots out, or nearly so many; none while they are being laid out.
     pub(super) fn step(&mut self, budget: usize, overlay: &Overlay) -> Vec<u32> {
         let budget = budget.max(1);
@@ -74,16 +79,6 @@ impl Pending {
             // What was put back may belong before what is left.
             self.next = self.next.min(index);
         }
-    }
-}
-
-impl IntoIterator for Pending {
-    type Item = u32;
-    type IntoIter =
-        std::iter::Chain<std::vec::IntoIter<u32>, std::iter::Flatten<std::vec::IntoIter<Vec<u32>>>>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.mixed.into_iter().chain(self.parts.into_iter().flatten())
     }
 }
 
