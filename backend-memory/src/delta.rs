@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use prefetch_index::prefetch_index;
 use strandline_state_api::format::{EntryRef, Op, SegmentKind, SegmentWriter, StateMeta};
 use strandline_state_api::{KeyGroup, Trimmed, Trimming};
 
@@ -41,6 +42,9 @@ impl Delta {
         self.states.iter().flat_map(|state| &state.chunks).map(Vec::len).sum()
     }
 }
+
+/// Records that are on their way from memory while one is written.
+const AHEAD: usize = 8;
 
 /// Where a record is, with enough of its position to compare most records without looking at them.
 #[derive(Clone, Copy, Default)]
@@ -105,6 +109,16 @@ impl<'a> Sorted<'a> {
     fn group(&self) -> Option<u64> {
         self.places.get(self.next).map(|place| place.group())
     }
+
+    /// Asks for the memory of the record that comes [`AHEAD`] of the next.
+    #[inline]
+    fn prefetch(&self) {
+        if let Some(place) = self.places.get(self.next + AHEAD)
+            && let Some(chunk) = self.delta.chunks.get(place.chunk as usize)
+        {
+            prefetch_index(chunk, place.offset as usize);
+        }
+    }
 }
 
 /// All records, those of a key group side by side and the groups in order, by counting: a shard drains its groups
@@ -161,6 +175,7 @@ pub(crate) fn write_segments(
     while let Some(group) = sorted.iter().filter_map(Sorted::group).min() {
         for (index, state) in sorted.iter_mut().enumerate() {
             while state.group() == Some(group) {
+                state.prefetch();
                 let place = state.places[state.next];
                 state.next += 1;
                 let Some(mut entry) = state.at(place) else { continue };
