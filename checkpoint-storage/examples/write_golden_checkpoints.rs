@@ -1,7 +1,7 @@
 //! Writes the golden storages that are missing; those that exist are never written again.
 //!
 //! ```text
-//! cargo run -p strandline-checkpoint-storage --example write_golden
+//! cargo run -p strandline-checkpoint-storage --example write_golden_checkpoints
 //! ```
 
 #[allow(dead_code, clippy::unwrap_used, reason = "shared with the tests, which use more of it")]
