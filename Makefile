@@ -3,27 +3,14 @@
 .PHONY: tools test format lint unit s3 doc bench bench-quick bench-rocksdb crash crash-rocksdb
 
 CARGO ?= cargo
-# Installs Debian packages: $(call debian,NAMES).
-debian = sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
-	$$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends $(1) >/dev/null
 # Long random suites are short by default; STRANDLINE_CASES=20 makes them twenty times as long.
 export STRANDLINE_CASES ?= 1
 
 test: tools format lint unit s3 doc
 
-# Says what it installs before it does.
+# Finds what is missing before anything is compiled, and reports what it installs before it does.
 tools:
-	@for component in rustfmt clippy; do \
-		$(CARGO) $$component --version >/dev/null 2>&1 || $(CARGO) $$(echo $$component | sed 's/rustfmt/fmt/') --version >/dev/null 2>&1 || { \
-		echo "installing the toolchain component $$component"; rustup component add $$component; }; done
-	@find /usr/lib -name 'libclang*.so*' 2>/dev/null | grep -q . || { \
-		echo "installing libclang, which the bindings of RocksDB are made with"; \
-		$(call debian,libclang1-14 libclang-common-14-dev); }
-	@command -v ccache >/dev/null || { \
-		echo "installing ccache, so that RocksDB is compiled once (about 12 minutes) and not for every profile"; \
-		$(call debian,ccache) || echo "going on without it"; }
-	@$(CARGO) nextest --version >/dev/null 2>&1 || { \
-		echo "installing cargo-nextest, the test runner"; $(CARGO) install --locked cargo-nextest; }
+	@.ci/tools
 
 format:
 	$(CARGO) fmt --all -- --check
