@@ -1,4 +1,4 @@
-//! The executor that composes the Strandline crates, and the reference binary.
+//! The executor that composes the Strandline crates.
 //!
 //! A job is described with [`Pipeline`]: sources, stateless steps, keyed operators, sinks. [`run`] executes it: one thread for
 //! each subtask of each chain, bounded channels between them, aligned barriers, a coordinator that commits checkpoints, and

@@ -21,7 +21,7 @@ pub(crate) fn build(backend: &str) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let features: &[&str] = if backend == "rocksdb" { &["--features", "rocksdb"] } else { &[] };
     let status = Command::new(cargo)
-        .args(["build", "--quiet", "--package", "strandline-runtime", "--bin", "strandline"])
+        .args(["build", "--quiet", "--package", "strandline-cli", "--bin", "strandline"])
         .args(features)
         .args(["--profile", profile, "--target-dir"])
         .arg(target)
