@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use strandline_backend_memory::MemoryBackendFactory;
 use strandline_checkpoint_storage::Storage;
-use strandline_runtime::connectors::{CsvRows, FileSink, FileSinkConfig, FileSource, Row, TextLines, Value};
+use strandline_connectors::{CsvRows, FileSink, FileSinkConfig, FileSource, Row, TextLines, Value};
 use strandline_runtime::{CheckpointConfig, JobConfig, JobControl, Pipeline, run};
 use strandline_state_api::{
     Context, DueTimer, Error, KeyedBackend, Open, Operator, Result, TimeDomain, TimeWindow, TimerDescriptor,

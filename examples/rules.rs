@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use strandline_backend_memory::MemoryBackendFactory;
 use strandline_checkpoint_storage::Storage;
-use strandline_runtime::connectors::{
+use strandline_connectors::{
     Column, ColumnType, CsvFiles, CsvRows, FileSink, FileSinkConfig, FileSource, Row, Value,
 };
 use strandline_runtime::{CheckpointConfig, JobConfig, JobControl, Pipeline, run};

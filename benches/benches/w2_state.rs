@@ -39,7 +39,7 @@ fn w2(criterion: &mut Criterion) {
 #[cfg(feature = "rocksdb")]
 fn beside_raw(criterion: &mut Criterion, usual: &strandline_backend_rocksdb::RocksBackendFactory) {
     use strandline_benches::rocks::{Access, Ours, Raw, factory, options};
-    use strandline_runtime::connectors::Distribution;
+    use strandline_connectors::keys::Distribution;
 
     let (bare, _dir) = or_panic(factory(options(0.0)));
     for count in sizes("STRANDLINE_BENCH_COLLECTIONS", &[100_000]) {

@@ -7,7 +7,7 @@ use strandline_backend_memory::MemoryBackendFactory;
 use strandline_benches::criterion_support::{bench, or_panic};
 use strandline_benches::w1::KEYS;
 use strandline_benches::w5::{Counting, Embedding, Floor, executor, stream};
-use strandline_runtime::connectors::Distribution;
+use strandline_connectors::keys::Distribution;
 use strandline_state_api::BackendFactory;
 
 fn w5(criterion: &mut Criterion) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use strandline_runtime::connectors::mix;
+use strandline_connectors::keys::mix;
 
 /// `count` keys, `mix(0)`, `mix(1)` and so on, in a shuffled order that is always the same.
 ///

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use strandline_backend_rocksdb::{RocksBackendFactory, RocksOptions};
-use strandline_runtime::connectors::Distribution;
+use strandline_connectors::keys::Distribution;
 use strandline_state_api::Result;
 use tempfile::TempDir;
 

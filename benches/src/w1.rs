@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
-use strandline_runtime::connectors::Distribution;
+use strandline_connectors::keys::Distribution;
 use strandline_state_api::{Error, ErrorKind, Result};
 
 use crate::clock::of_ended_children;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use strandline_checkpoint_storage::Storage;
-use strandline_runtime::connectors::mix;
+use strandline_connectors::keys::mix;
 use strandline_state_api::format::SegmentReader;
 use strandline_state_api::{
     BackendFactory, BackendScope, Error, ErrorKind, KeyGroup, KeyGroupRange, KeyScope, Keyed, KeyedBackend,

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use strandline_runtime::connectors::{DiscardSink, Distribution, GAMMA, KeyStream, KeyStreamConfig, mix};
+use strandline_connectors::DiscardSink;
+use strandline_connectors::keys::{Distribution, GAMMA, KeyStream, KeyStreamConfig, mix};
 use strandline_runtime::{JobConfig, JobControl, Pipeline, run};
 use strandline_state_api::{
     BackendFactory, BackendScope, Context, Error, ErrorKind, KeyHash, KeyScope, Keyed, KeyedBackend,

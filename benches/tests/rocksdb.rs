@@ -15,7 +15,7 @@ use strandline_benches::w2::value::{PlainValues, ValueOp, Values};
 use strandline_benches::w3::Counters;
 use strandline_benches::w5::{Counting, Embedding, Floor, executor, stream};
 use strandline_benches::{Effort, Subject, compare};
-use strandline_runtime::connectors::Distribution;
+use strandline_connectors::keys::Distribution;
 use strandline_state_api::KeyGroupRange;
 use tempfile::TempDir;
 

@@ -18,7 +18,7 @@ mod tests;
 
 use std::path::Path;
 
-use strandline_runtime::connectors::Column;
+use strandline_connectors::Column;
 
 pub(crate) use aggregate::{Aggregate, Function};
 #[cfg(test)]

@@ -8,9 +8,10 @@ mod operators;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use strandline_runtime::connectors::{
-    CsvFiles, CsvRows, DiscardSink, FileFormat, FileSink, FileSinkConfig, FileSource, GAMMA, JsonLines,
-    JsonRows, KeyStream, Row, StdoutSink, TextLines, Throttled, Value, WriteRecords, mix,
+use strandline_connectors::keys::{GAMMA, KeyStream, mix};
+use strandline_connectors::{
+    CsvFiles, CsvRows, DiscardSink, FileFormat, FileSink, FileSinkConfig, FileSource, JsonLines, JsonRows,
+    Row, StdoutSink, TextLines, Throttled, Value, WriteRecords,
 };
 use strandline_runtime::source::{Source, SourceFactory};
 use strandline_runtime::{Pipeline, Stream};

@@ -18,7 +18,6 @@ mod report;
 mod run;
 mod task;
 
-pub mod connectors;
 pub mod sink;
 pub mod source;
 

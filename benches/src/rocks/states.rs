@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use strandline_backend_rocksdb::RocksBackendFactory;
-use strandline_runtime::connectors::mix;
+use strandline_connectors::keys::mix;
 use strandline_state_api::{
     BackendFactory, BackendScope, KeyScope, Keyed, KeyedBackend, Result, ValueDescriptor, ValueState,
 };

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use strandline_runtime::connectors::{GAMMA, mix};
+use strandline_connectors::keys::{GAMMA, mix};
 use strandline_state_api::Result;
 
 use super::failed;

@@ -1,6 +1,6 @@
 //! What is computed of the rows of a group.
 
-use strandline_runtime::connectors::{Column, ColumnType};
+use strandline_connectors::{Column, ColumnType};
 
 use super::expression::{Token, Tokens, parse_alias};
 use super::problem::Problem;

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use strandline_runtime::connectors::{Row, Value};
+use strandline_connectors::{Row, Value};
 
 mod parse;
 mod token;

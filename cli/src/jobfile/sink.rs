@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use strandline_runtime::connectors::{Column, ColumnType};
+use strandline_connectors::{Column, ColumnType};
 
 use super::problem::Problem;
 use super::section::{self, Section};

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use strandline_runtime::connectors::{
-    Column, ColumnType, CsvFiles, Distribution, FileSource, Framing, KeyStreamConfig, OnBadRecord, TextLines,
-    first_header,
+use strandline_connectors::keys::{Distribution, KeyStream, KeyStreamConfig};
+use strandline_connectors::{
+    Column, ColumnType, CsvFiles, FileSource, Framing, OnBadRecord, TextLines, first_header,
 };
 
 use super::problem::{Problem, one_of};
@@ -233,7 +233,7 @@ fn key_stream(section: &Section<'_>) -> Result<KeyStreamConfig, Problem> {
         seed: section.integer("seed", 0)?.unwrap_or(42),
         distribution,
     };
-    let limit = strandline_runtime::connectors::KeyStream::MAX_ZIPF_KEYS;
+    let limit = KeyStream::MAX_ZIPF_KEYS;
     match section.optional("keys") {
         Some(node) if distribution == Distribution::Zipf && config.keys > limit => {
             let expected = one_of(&["uniform"]);

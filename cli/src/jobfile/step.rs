@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use strandline_runtime::connectors::{Column, ColumnType};
+use strandline_connectors::{Column, ColumnType};
 use strandline_state_api::OperatorId;
 
 use super::aggregate::{self, Aggregate};

@@ -1,8 +1,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use strandline_connectors::{ColumnType, Row, Value};
 use strandline_runtime::RestartStrategy;
-use strandline_runtime::connectors::{ColumnType, Row, Value};
 
 use super::*;
 

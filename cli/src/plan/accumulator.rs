@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
-use strandline_runtime::connectors::{Row, Value};
+use strandline_connectors::{Row, Value};
 use strandline_state_api::{Codec, Error, ErrorKind, Result, SerdeCodec};
 
 use crate::jobfile::{Aggregate, Function, Group, compare};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use strandline_runtime::connectors::{Row, RowKey};
+use strandline_connectors::{Row, RowKey};
 use strandline_runtime::{KeyedStream, Stream};
 use strandline_state_api::BackendFactory;
 

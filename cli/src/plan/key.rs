@@ -1,6 +1,6 @@
 //! Keys of groups: one integer where the key is one, rows of values otherwise.
 
-use strandline_runtime::connectors::{Column, ColumnType, Row, RowKey, Value};
+use strandline_connectors::{Column, ColumnType, Row, RowKey, Value};
 use strandline_state_api::StateKey;
 
 /// A key that comes from columns of a row and becomes columns again.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use strandline_runtime::connectors::{Column, Row, Value};
+use strandline_connectors::{Column, Row, Value};
 use strandline_state_api::{
     Context, DueTimer, Error, ErrorKind, KeyHash, KeyedBackend, NO_TIMESTAMP, Open, Operator, Output, Result,
     TimeWindow, TimerDescriptor, TimerService, ValueDescriptor, ValueState,

@@ -4,7 +4,7 @@ use strandline_backend_rocksdb::RocksOptions;
 use strandline_benches::rocks::{Access, ManyStates, Ours, Raw, StatesOp, factory, options};
 use strandline_benches::table::{Budget, Row, Unit, thousands};
 use strandline_benches::{Spread, compare};
-use strandline_runtime::connectors::Distribution;
+use strandline_connectors::keys::Distribution;
 use strandline_state_api::Result;
 
 use crate::{Plan, progress};

@@ -4,7 +4,7 @@ use strandline_benches::table::{Row, Unit, nanoseconds};
 use strandline_benches::w1::KEYS;
 use strandline_benches::w5::{Counting, Embedding, Floor, executor, stream};
 use strandline_benches::{Spread, compare};
-use strandline_runtime::connectors::Distribution;
+use strandline_connectors::keys::Distribution;
 use strandline_state_api::{BackendFactory, Error, Result};
 
 use crate::{Plan, progress};

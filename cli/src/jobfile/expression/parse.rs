@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use strandline_runtime::connectors::{ColumnType, Value};
+use strandline_connectors::{ColumnType, Value};
 
 use super::super::problem::Problem;
 use super::super::step::Scope;

@@ -2,9 +2,8 @@
 
 use std::time::Instant;
 
+use strandline_runtime::source::{Source, SourceContext, SourceFactory, SourceStatus};
 use strandline_state_api::{Output, Result};
-
-use crate::source::{Source, SourceContext, SourceFactory, SourceStatus};
 
 /// Bounds the records per second of another source, divided evenly between its subtasks.
 #[derive(Clone, Debug)]
@@ -64,7 +63,7 @@ impl<S: Source> Source for ThrottledSubtask<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connectors::{Distribution, KeyStream, KeyStreamConfig};
+    use crate::keys::{Distribution, KeyStream, KeyStreamConfig};
 
     /// Never more than the bucket holds, whatever the clock does, and nothing is lost on the way.
     #[test]

@@ -6,7 +6,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 use strandline_state_api::{NO_TIMESTAMP, Output, Result};
 
 use super::{Decode, FileFormat, Framing};
-use crate::connectors::{Column, ColumnType, Row, Value};
+use crate::row::{Column, ColumnType, Row, Value};
 
 /// Files with one JSON object on each line: each is a row of the wanted columns.
 ///

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::connectors::{Row, Value};
+use crate::row::{Row, Value};
 
 fn factory(directory: &Path) -> FileSink<Row, CsvRows> {
     FileSink::new(FileSinkConfig::new(directory), CsvRows::with_header(["n"])).unwrap()
@@ -64,7 +64,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     // Each case syncs many files to disk.
-    #![proptest_config(ProptestConfig::with_cases(crate::connectors::test_cases(48)))]
+    #![proptest_config(ProptestConfig::with_cases(crate::test_cases(48)))]
 
     /// Whatever dies when, and whichever checkpoint can still be read: finished files hold exactly what was written up to
     /// the checkpoint, once.

@@ -8,7 +8,7 @@ use strandline_state_api::{NO_TIMESTAMP, Output, Result};
 
 use super::text::not_utf8;
 use super::{Decode, FileFormat, Framing};
-use crate::connectors::{Column, ColumnType, Row, Value};
+use crate::row::{Column, ColumnType, Row, Value};
 
 /// CSV files (RFC 4180): each record is a row of the wanted columns.
 ///

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::connectors::{Column, ColumnType, Row, Value};
+use crate::row::{Column, ColumnType, Row, Value};
 
 /// Reads with `parallelism` subtasks: `polls` records each, or all.
 fn read<F: FileFormat<Record = Row>>(
@@ -75,7 +75,7 @@ fn file() -> impl Strategy<Value = (String, Vec<String>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(crate::connectors::test_cases(256)))]
+    #![proptest_config(ProptestConfig::with_cases(crate::test_cases(256)))]
 
     /// However the files are cut, wherever each attempt dies and at whatever parallelism the next one runs: every line
     /// is read once.

@@ -1,26 +1,27 @@
-//! Sources and sinks that come with the runtime.
+//! Sources and sinks for pipelines of the Strandline runtime.
 //!
 //! * [`FileSource`] reads [`TextLines`], [`CsvFiles`] and [`JsonLines`] from a file or a directory, in parallel and from
-//!   any position; [`KeyStream`] makes the keys of benchmarks.
+//!   any position; [`Throttled`] bounds how fast a source reads.
 //! * [`FileSink`] writes CSV and JSON lines so that each result is in its finished files exactly once; [`StdoutSink`]
 //!   prints, [`DiscardSink`] forgets.
+//! * [`keys`] makes the stream of keys that benchmarks and tests count.
 //!
 //! Files and the sinks work on [`Row`], the dynamic record of declarative jobs; the key stream, the file sink and the
 //! discarding sink take other types too.
 
 mod file_sink;
 mod files;
-mod keys;
 mod plain_sinks;
 mod row;
 mod throttle;
+
+pub mod keys;
 
 pub use file_sink::{CsvRows, FileSink, FileSinkConfig, FileSinkSubtask, JsonRows, WriteRecords};
 pub use files::{
     CsvFiles, Decode, FileFormat, FileSource, FileSubtask, Framing, JsonLines, OnBadRecord, TextLines,
     first_header,
 };
-pub use keys::{Distribution, GAMMA, KeyStream, KeyStreamConfig, KeyStreamSubtask, mix};
 pub use plain_sinks::{DiscardSink, DiscardSubtask, StdoutSink, StdoutSubtask};
 pub use row::{Column, ColumnType, Row, RowKey, Value};
 pub use throttle::{Throttled, ThrottledSubtask};

@@ -13,9 +13,8 @@ use std::io::Write;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
+use strandline_runtime::sink::{Sink, SinkContext, SinkFactory};
 use strandline_state_api::{CheckpointId, Error, ErrorKind, Output, Result};
-
-use crate::sink::{Sink, SinkContext, SinkFactory};
 
 mod committable;
 mod format;

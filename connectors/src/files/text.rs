@@ -4,7 +4,7 @@ use compact_str::CompactString;
 use strandline_state_api::{NO_TIMESTAMP, Output, Result};
 
 use super::{Decode, FileFormat, Framing};
-use crate::connectors::{Row, Value};
+use crate::row::{Row, Value};
 
 /// Text files: each line is a row with one text column.
 #[derive(Clone, Copy, Debug, Default)]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::Write;
 
-use crate::connectors::{Row, Value};
+use crate::row::{Row, Value};
 
 /// How a [`FileSink`](super::FileSink) writes records of type `T`.
 pub trait WriteRecords<T>: Clone + fmt::Debug + Send + Sync + 'static {

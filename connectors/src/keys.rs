@@ -7,9 +7,8 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use strandline_runtime::source::{Source, SourceContext, SourceFactory, SourceStatus};
 use strandline_state_api::{Error, ErrorKind, NO_TIMESTAMP, Output, Result};
-
-use crate::source::{Source, SourceContext, SourceFactory, SourceStatus};
 
 mod zipf;
 

@@ -10,9 +10,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use strandline_runtime::source::{Source, SourceContext, SourceFactory, SourceStatus};
 use strandline_state_api::{Error, ErrorKind, Output, Result};
-
-use crate::source::{Source, SourceContext, SourceFactory, SourceStatus};
 
 mod csv;
 mod json;

@@ -6,15 +6,16 @@ use std::io::{self, Write};
 use std::marker::PhantomData;
 
 use serde::{Deserialize, Serialize};
+use strandline_runtime::sink::{Sink, SinkContext, SinkFactory};
 use strandline_state_api::{CheckpointId, Error, ErrorKind, Output, Result};
 
-use super::WriteRecords;
-use crate::sink::{Sink, SinkContext, SinkFactory};
+use crate::file_sink::WriteRecords;
 
 /// Prints records to the standard output when their checkpoint is complete.
 ///
 /// A terminal cannot take back what it shows, so this is *at least once*: the lines of the newest checkpoint are state
-/// of it, and are printed again when a job resumes from there. Use a [`FileSink`](super::FileSink) where it must be once.
+/// of it, and are printed again when a job resumes from there. Use a [`FileSink`](crate::FileSink) where it must be
+/// once.
 pub struct StdoutSink<T, W> {
     format: W,
     records: PhantomData<fn(T)>,
