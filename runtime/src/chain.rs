@@ -1,22 +1,17 @@
 //! What one thread runs: steps that hand whole batches to each other by a virtual call a batch, never one a record.
 
-mod assembly;
-mod exchange;
-mod keyed;
-mod sink;
-mod stateless;
-mod time;
+pub(crate) mod assembly;
+pub(crate) mod exchange;
+pub(crate) mod keyed;
+pub(crate) mod sink;
+pub(crate) mod slot;
+pub(crate) mod stateless;
+pub(crate) mod time;
 
 use strandline_state_api::{CheckpointId, Output, Result};
 
-pub(crate) use assembly::{Assembly, Attempt, Builder, EdgeId, StoreAt, cancelled, is_cancelled};
-pub(crate) use exchange::{BroadcastWriter, ExchangeWriter, ForwardWriter, KeyChain};
-pub(crate) use keyed::{BroadcastNode, KeyedBatch, KeyedNode, micros};
-pub(crate) use sink::{PENDING, SinkNode};
-pub(crate) use stateless::{Discard, Stateless, Step, Tee};
-pub(crate) use time::{ASSIGNERS, TimestampAssigner, decode_assigner, encode_assigner};
-
-use crate::task::Cut;
+use crate::cut::Cut;
+use crate::mailbox::Closing;
 
 /// A step of a chain, and behind it all that follow.
 pub(crate) trait Node<P>: Send {
@@ -44,17 +39,10 @@ pub(crate) enum Signal<'a> {
     Barrier(&'a mut Cut),
     /// Nothing follows but barriers.
     End,
-    /// The checkpoint is complete. Not passed on over channels: every task is told by the coordinator.
+    /// The checkpoint is complete. Not passed on over channels: the coordinator sends it to every task.
     Complete(CheckpointId),
     /// The job is over: hand in summaries. Not passed on over channels.
     Close(&'a mut Closing),
-}
-
-/// What a task has to say when its job is over.
-#[derive(Debug, Default)]
-pub(crate) struct Closing {
-    /// By sink.
-    pub(crate) summaries: Vec<(String, std::collections::BTreeMap<String, String>)>,
 }
 
 /// What a chain still has to do.

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use strandline_checkpoint_storage::Storage;
 use strandline_state_api::{CheckpointId, OperatorId, SnapshotKind};
 
-use crate::Observer;
+use crate::event::Observer;
 
 /// How to run a [`Pipeline`](crate::Pipeline). The default is one subtask, no checkpoints, no restarts.
 #[derive(Clone)]

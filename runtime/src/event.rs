@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use strandline_state_api::{CheckpointId, RestorePlan};
 
-use crate::CheckpointReport;
+use crate::report::CheckpointReport;
 
 /// Is told what happens to a job, from the coordinating thread; must not block for long.
 pub trait Observer: Send + Sync {

@@ -9,21 +9,35 @@
 //! └───── one chain ────┘                └──── one chain ────┘
 //! ```
 
-mod chain;
+pub mod sink;
+pub mod source;
+
+// What users configure and observe.
 mod config;
 mod control;
 mod event;
-mod pipeline;
 mod report;
+
+// The ground floor: what chains, tasks and the run share. Nothing here imports from above.
+mod batch;
+mod channel;
+mod cut;
+mod mailbox;
+mod metrics;
+mod reserved;
+mod restore;
+mod sync;
+
+// From a step to a job: run, pipeline, task, chain, each above the next.
+mod chain;
+mod pipeline;
 mod run;
 mod task;
-
-pub mod sink;
-pub mod source;
 
 pub use config::{CheckpointConfig, Clock, JobConfig, RestartStrategy, StartFrom, SystemClock};
 pub use control::JobControl;
 pub use event::{JobEvent, Observer, Progress};
 pub use pipeline::{ConnectedStream, Emitter, KeyedStream, Pipeline, Stream};
 pub use report::{CheckpointReport, JobReport, Outcome, Sample};
-pub use run::{run, stored_operators};
+pub use restore::stored_operators;
+pub use run::run;

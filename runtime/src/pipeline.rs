@@ -1,7 +1,7 @@
 //! What a job computes: the builder.
 
 mod connected_stream;
-mod graph;
+pub(crate) mod graph;
 mod keyed_stream;
 mod stream;
 
@@ -11,13 +11,14 @@ use std::sync::{Arc, Mutex};
 use strandline_state_api::{BackendFactory, JobSchema, Result};
 
 pub use connected_stream::ConnectedStream;
-pub(crate) use graph::{Graph, Job, Vertex, VertexKind, lock};
 pub use keyed_stream::KeyedStream;
-pub(crate) use stream::Slot;
 pub use stream::{Emitter, Stream};
 
+use self::graph::{Graph, VertexKind};
+use crate::chain::slot::Slot;
 use crate::source::{Source, SourceFactory};
-use crate::task::SourceTask;
+use crate::sync::lock;
+use crate::task::source::SourceTask;
 
 /// A job under construction: sources, steps, keyed operators and sinks, wired into a graph without loops.
 ///

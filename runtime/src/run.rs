@@ -3,10 +3,8 @@
 mod attempt;
 mod commit;
 mod driver;
-mod metrics;
 mod recovery;
 mod restarts;
-mod restore;
 mod samples;
 
 use std::collections::BTreeMap;
@@ -17,14 +15,16 @@ use crossbeam_channel::RecvTimeoutError;
 use strandline_state_api::{BackendFactory, CheckpointId, Error, ErrorKind, Result};
 use tokio::runtime::{Builder, Runtime};
 
-pub(crate) use metrics::{Metrics, add, set};
-pub use restore::stored_operators;
-pub(crate) use restore::{OperatorRestore, Shares, SubtaskRestore};
-
 use self::restarts::Restarts;
 use self::samples::Samples;
-use crate::pipeline::{Job, lock};
-use crate::{CheckpointReport, JobConfig, JobControl, JobEvent, JobReport, Outcome, Pipeline};
+use crate::config::JobConfig;
+use crate::control::JobControl;
+use crate::event::JobEvent;
+use crate::metrics::Metrics;
+use crate::pipeline::Pipeline;
+use crate::pipeline::graph::Job;
+use crate::report::{CheckpointReport, JobReport, Outcome};
+use crate::sync::lock;
 
 /// How many completed checkpoints the report of a long job remembers.
 const REPORTED: usize = 10_000;

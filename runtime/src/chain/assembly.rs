@@ -4,21 +4,14 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use strandline_state_api::{CheckpointId, Error, ErrorKind, OperatorId, Result, SegmentStore};
+use strandline_state_api::{CheckpointId, OperatorId, SegmentStore};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use super::Collector;
-use crate::JobConfig;
-use crate::run::{Metrics, OperatorRestore, Shares, SubtaskRestore};
-use crate::task::Wiring;
-
-/// Builds a chain from here to its end.
-pub(crate) type Builder<T> = Arc<dyn Fn(&mut Assembly) -> Result<Collector<T>> + Send + Sync>;
-
-/// An exchange between two vertices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct EdgeId(pub(crate) u32);
+use crate::channel::{EdgeId, Wiring};
+use crate::config::JobConfig;
+use crate::metrics::Metrics;
+use crate::restore::{OperatorRestore, Shares, SubtaskRestore};
 
 /// Gives the store that the files of one checkpoint are written to.
 pub(crate) trait StoreAt: Send + Sync {
@@ -108,26 +101,4 @@ impl Assembly {
     pub(crate) fn restored_here(&self, operator: &OperatorId) -> Option<&SubtaskRestore> {
         self.restored(operator)?.subtasks.get(self.subtask as usize)
     }
-}
-
-/// Marks the error of a task that gave up because another one failed.
-#[derive(Debug)]
-struct Cancelled;
-
-impl fmt::Display for Cancelled {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("another task failed, or the job was cancelled")
-    }
-}
-
-impl std::error::Error for Cancelled {}
-
-/// The error of a task that has to give up.
-pub(crate) fn cancelled() -> Error {
-    Error::new(ErrorKind::Unavailable, "the task was cancelled").caused_by(Cancelled)
-}
-
-/// Whether `error` only says that something else failed before.
-pub(crate) fn is_cancelled(error: &Error) -> bool {
-    std::error::Error::source(error).is_some_and(|source| source.is::<Cancelled>())
 }

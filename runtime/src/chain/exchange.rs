@@ -2,8 +2,11 @@
 
 use strandline_state_api::{KeyGroup, Output, Result, StateKey, subtask_of};
 
-use super::{Assembly, EdgeId, KeyedBatch, Node, Signal, Work};
-use crate::task::{ChannelWriter, Message, Pattern};
+use super::assembly::Assembly;
+use super::{Node, Signal, Work};
+use crate::batch::KeyedBatch;
+use crate::channel::{ChannelWriter, EdgeId, Message, Pattern};
+use crate::sync::cancelled;
 
 /// Sends records to the subtask that owns their key. The hash is taken here, once, and travels with the record.
 pub(crate) struct ExchangeWriter<K, V, KF> {
@@ -145,7 +148,7 @@ pub(crate) struct ForwardWriter<T> {
 impl<T: Send + 'static> ForwardWriter<T> {
     pub(crate) fn new(assembly: &Assembly, edge: EdgeId) -> Result<Self> {
         let mut channels = assembly.attempt.wiring.writers(edge, Pattern::OneToOne, assembly.subtask)?;
-        let channel = channels.pop().ok_or_else(super::assembly::cancelled)?;
+        let channel = channels.pop().ok_or_else(cancelled)?;
         Ok(Self { channel })
     }
 
@@ -189,7 +192,7 @@ impl<T: Send + 'static> BroadcastWriter<T> {
 
 impl<T: Clone + Send + 'static> Node<Output<T>> for BroadcastWriter<T> {
     fn collect(&mut self, batch: &mut Output<T>) -> Result<()> {
-        let Some((last, others)) = self.channels.split_last() else { return Err(super::cancelled()) };
+        let Some((last, others)) = self.channels.split_last() else { return Err(cancelled()) };
         for channel in others {
             let mut records = channel.recycled().unwrap_or_default();
             records.records.extend_from_slice(&batch.records);

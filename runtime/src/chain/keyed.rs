@@ -1,7 +1,6 @@
 //! A keyed operator in its place in the chain.
 
-mod batch;
-mod broadcast;
+pub(crate) mod broadcast;
 mod snapshots;
 
 use std::sync::Arc;
@@ -13,15 +12,13 @@ use strandline_state_api::{
     Operator, OperatorId, Output, Result, SnapshotSource, Steps,
 };
 
-pub(crate) use batch::KeyedBatch;
-pub(crate) use broadcast::BroadcastNode;
-use snapshots::Snapshots;
-pub(crate) use snapshots::micros;
-
-use super::assembly::{Attempt, cancelled};
-use super::{Assembly, Collector, Node, Signal, Work};
-use crate::pipeline::Slot;
-use crate::run::{Metrics, add, set};
+use self::snapshots::Snapshots;
+use super::assembly::{Assembly, Attempt};
+use super::slot::Slot;
+use super::{Collector, Node, Signal, Work};
+use crate::batch::KeyedBatch;
+use crate::metrics::{Metrics, add, set};
+use crate::sync::cancelled;
 
 /// How many records ahead of the current one their state is asked for.
 const CHUNK: usize = 64;

@@ -6,12 +6,11 @@ use std::time::Instant;
 
 use strandline_state_api::{KeyGroupRange, OperatorId, OperatorStateEntry, Output, Redistribution, Result};
 
-use super::{Assembly, Node, Signal, Work};
-use crate::run::{Metrics, add};
+use super::assembly::Assembly;
+use super::{Node, Signal, Work};
+use crate::metrics::{Metrics, add};
+use crate::reserved::PENDING;
 use crate::sink::{Sink, SinkContext, SinkFactory};
-
-/// The name of the operator state that holds what a sink has yet to commit.
-pub(crate) const PENDING: &str = "pending";
 
 /// One subtask of a sink.
 pub(crate) struct SinkNode<S> {

@@ -2,7 +2,8 @@
 
 use strandline_state_api::{OperatorId, Output, Result};
 
-use super::{Assembly, Collector, Node, Signal, Work};
+use super::assembly::Assembly;
+use super::{Collector, Node, Signal, Work};
 
 /// Assigns timestamps and announces watermarks, `delay` behind the greatest timestamp.
 pub(crate) struct TimestampAssigner<T, TF> {
@@ -67,20 +68,4 @@ impl<T: Send, TF: Fn(&T) -> i64 + Send> Node<Output<T>> for TimestampAssigner<T,
         self.announce()?;
         self.next.work()
     }
-}
-
-/// The name of the operator state that holds what assigners of a chain saw.
-pub(crate) const ASSIGNERS: &str = "strandline.timestamps";
-
-/// One assigner's element of it.
-pub(crate) fn encode_assigner(place: u32, greatest: i64) -> Vec<u8> {
-    let mut bytes = place.to_le_bytes().to_vec();
-    bytes.extend_from_slice(&greatest.to_le_bytes());
-    bytes
-}
-
-/// The inverse of [`encode_assigner`].
-pub(crate) fn decode_assigner(bytes: &[u8]) -> Option<(u32, i64)> {
-    let (place, greatest) = bytes.split_first_chunk::<4>()?;
-    Some((u32::from_le_bytes(*place), i64::from_le_bytes(greatest.try_into().ok()?)))
 }

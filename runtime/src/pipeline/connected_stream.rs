@@ -5,11 +5,18 @@ use std::sync::Arc;
 
 use strandline_state_api::{BackendFactory, BroadcastOperator, Open, Output, Result, StateKey};
 
-use super::graph::{VertexKind, lock};
+use super::graph::VertexKind;
 use super::keyed_stream::{KeyedStream, declared};
-use super::stream::{Slot, Stream};
-use crate::chain::{Assembly, BroadcastNode, BroadcastWriter, KeyedBatch, KeyedNode, Node};
-use crate::task::{InputTask, Sided};
+use super::stream::Stream;
+use crate::batch::{KeyedBatch, Sided};
+use crate::chain::Node;
+use crate::chain::assembly::Assembly;
+use crate::chain::exchange::BroadcastWriter;
+use crate::chain::keyed::KeyedNode;
+use crate::chain::keyed::broadcast::BroadcastNode;
+use crate::chain::slot::Slot;
+use crate::sync::lock;
+use crate::task::input::InputTask;
 
 /// A node that takes batches of both sides.
 type BothSides<K, V, R> = Box<dyn Node<Sided<KeyedBatch<K, V>, Output<R>>>>;

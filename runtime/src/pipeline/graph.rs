@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use strandline_state_api::{CheckpointId, Error, JobSchema, OperatorId, OperatorSchema, Result, StateSchema};
 
-use crate::chain::{Assembly, EdgeId};
+use crate::chain::assembly::Assembly;
+use crate::channel::EdgeId;
 use crate::task::Task;
 
 /// The graph; types of records are hidden in the functions that build the tasks.
@@ -189,9 +190,4 @@ impl Job {
             _ => None,
         })
     }
-}
-
-/// Locks plain data, which no panic leaves half changed.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -9,10 +9,17 @@ use strandline_state_api::{
 };
 
 use super::connected_stream::ConnectedStream;
-use super::graph::{Graph, VertexKind, lock};
-use super::stream::{Slot, Stream};
-use crate::chain::{Assembly, EdgeId, ExchangeWriter, KeyChain, KeyedBatch, KeyedNode, Node};
-use crate::task::{InputTask, Pattern};
+use super::graph::{Graph, VertexKind};
+use super::stream::Stream;
+use crate::batch::KeyedBatch;
+use crate::chain::Node;
+use crate::chain::assembly::Assembly;
+use crate::chain::exchange::{ExchangeWriter, KeyChain};
+use crate::chain::keyed::KeyedNode;
+use crate::chain::slot::Slot;
+use crate::channel::{EdgeId, Pattern};
+use crate::sync::lock;
+use crate::task::input::InputTask;
 
 /// Builds a node that takes records with keys.
 type KeyedBuilder<K, V> = Arc<dyn Fn(&mut Assembly) -> Result<Box<dyn Node<KeyedBatch<K, V>>>> + Send + Sync>;

@@ -6,39 +6,19 @@ use std::sync::{Arc, Mutex};
 
 use strandline_state_api::{BackendFactory, CheckpointId, Output, Result, StateKey};
 
-use super::graph::{Graph, SinkRecovery, VertexKind, lock};
+use super::graph::{Graph, SinkRecovery, VertexKind};
 use super::keyed_stream::KeyedStream;
-use crate::chain::{
-    Assembly, Builder, Collector, Discard, ForwardWriter, SinkNode, Stateless, Step, Tee, TimestampAssigner,
-};
+use crate::chain::Collector;
+use crate::chain::assembly::Assembly;
+use crate::chain::exchange::ForwardWriter;
+use crate::chain::sink::SinkNode;
+use crate::chain::slot::Slot;
+use crate::chain::stateless::{Stateless, Step, Tee};
+use crate::chain::time::TimestampAssigner;
+use crate::channel::Pattern;
 use crate::sink::{Sink, SinkFactory};
-use crate::task::{InputTask, Pattern};
-
-/// Where the consumer of a stream will be entered.
-pub(crate) struct Slot<T>(Arc<Mutex<Option<Builder<T>>>>);
-
-impl<T> Clone for Slot<T> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
-
-impl<T: Send + 'static> Slot<T> {
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(Mutex::new(None)))
-    }
-
-    /// Enters the consumer.
-    pub(crate) fn enter(&self, b: impl Fn(&mut Assembly) -> Result<Collector<T>> + Send + Sync + 'static) {
-        *lock(&self.0) = Some(Arc::new(b));
-    }
-
-    /// Builds whatever was entered.
-    pub(crate) fn build(&self, assembly: &mut Assembly) -> Result<Collector<T>> {
-        let builder = lock(&self.0).clone();
-        builder.map_or_else(|| Ok(Box::new(Discard) as Collector<T>), |builder| builder(assembly))
-    }
-}
+use crate::sync::lock;
+use crate::task::input::InputTask;
 
 /// A stream of records of type `T`. Every method consumes it: [`fork`](Self::fork) it to use it twice. Records of a
 /// stream that nobody consumes are dropped.

@@ -1,8 +1,6 @@
 //! One attempt: everything from the claim of the storage to the last thread's end.
 
-use std::any::Any;
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{self, Scope};
 
@@ -15,10 +13,14 @@ use super::commit::Committer;
 use super::driver::{Driver, TaskHandle};
 use super::recovery::TermStore;
 use super::{Ended, Run};
-use crate::chain::{Assembly, Attempt, Closing, PENDING, StoreAt};
-use crate::pipeline::{Vertex, VertexKind};
-use crate::task::{Mailbox, TaskEvent, Wiring};
-use crate::{JobEvent, Outcome};
+use crate::chain::assembly::{Assembly, Attempt, StoreAt};
+use crate::channel::Wiring;
+use crate::event::JobEvent;
+use crate::mailbox::{Closing, Control, Mailbox, TaskEvent};
+use crate::pipeline::graph::{Vertex, VertexKind};
+use crate::report::Outcome;
+use crate::reserved::PENDING;
+use crate::sync::guarded;
 
 impl Run<'_> {
     /// Runs the job once, until it is over or fails. All threads have ended when it returns.
@@ -168,7 +170,7 @@ fn spawn<'scope, 'env: 'scope>(
     vertex: &'env Arc<Vertex>,
     task: TaskId,
     events: &Sender<TaskEvent>,
-) -> Result<Sender<crate::task::Control>> {
+) -> Result<Sender<Control>> {
     let (control, of_task) = unbounded();
     let mailbox = Mailbox { task, control: of_task, events: events.clone() };
     let attempt = Arc::clone(attempt);
@@ -205,16 +207,4 @@ fn run_task(attempt: Arc<Attempt>, vertex: &Vertex, mailbox: &Mailbox) {
         }
         Err(error) => mailbox.tell(TaskEvent::Exited(mailbox.task, Err(located(error)))),
     }
-}
-
-/// Turns a panic into an error.
-pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
-}
-
-fn panicked(panic: &(dyn Any + Send)) -> Error {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    let text = text.unwrap_or_else(|| "no message".to_owned());
-    Error::new(ErrorKind::User, format!("a thread panicked: {text}"))
 }

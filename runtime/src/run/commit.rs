@@ -12,11 +12,11 @@ use strandline_checkpoint_storage::{
 use strandline_state_api::{CheckpointId, Error, ErrorKind, KeyedSnapshot, OperatorId};
 use tokio::runtime::Handle;
 
-use super::attempt::guarded;
 use super::recovery::Claim;
-use crate::CheckpointReport;
-use crate::chain::micros;
-use crate::pipeline::{Job, lock};
+use crate::metrics::micros;
+use crate::pipeline::graph::Job;
+use crate::report::CheckpointReport;
+use crate::sync::{guarded, lock};
 
 /// What a task acknowledges a checkpoint with.
 pub(super) type Parts = Vec<(OperatorId, SubtaskSnapshot)>;

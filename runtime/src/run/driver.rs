@@ -14,10 +14,11 @@ use tokio::sync::oneshot;
 
 use super::commit::{CommitDone, Committer, Parts, Triggered};
 use super::{Ended, Run};
-use crate::chain::{Closing, is_cancelled};
-use crate::pipeline::{Vertex, VertexKind};
-use crate::task::{Control, TaskEvent};
-use crate::{JobEvent, Outcome};
+use crate::event::JobEvent;
+use crate::mailbox::{Closing, Control, TaskEvent};
+use crate::pipeline::graph::{Vertex, VertexKind};
+use crate::report::Outcome;
+use crate::sync::is_cancelled;
 
 /// The coordinator's side of a task.
 pub(super) struct TaskHandle {

@@ -7,10 +7,11 @@ use strandline_checkpoint_storage::{
 };
 use strandline_state_api::{CheckpointId, Error, ErrorKind, Result, SegmentStore};
 
-use super::restore::stored_operators;
-use super::{Run, Shares};
-use crate::chain::StoreAt;
-use crate::{JobConfig, JobEvent, StartFrom};
+use super::Run;
+use crate::chain::assembly::StoreAt;
+use crate::config::{JobConfig, StartFrom};
+use crate::event::JobEvent;
+use crate::restore::{Shares, stored_operators};
 
 /// The storage in the hands of one attempt.
 pub(super) struct Claim {

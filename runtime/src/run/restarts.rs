@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use strandline_state_api::{Error, ErrorKind};
 
-use crate::{JobConfig, RestartStrategy};
+use crate::config::{JobConfig, RestartStrategy};
 
 /// The restart strategy at work.
 #[derive(Debug)]

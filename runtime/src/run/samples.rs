@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::Sample;
+use crate::report::Sample;
 
 const STEP: Duration = Duration::from_millis(100);
 const LIMIT: usize = 8192;

@@ -7,10 +7,16 @@ use crossbeam_channel::{Select, TryRecvError};
 use strandline_checkpoint_protocol::{Aligner, Alignment, Millis};
 use strandline_state_api::{CheckpointId, Result};
 
-use super::receive::{Payload, Receive, Sided, both_sides, one_side};
+use super::Task;
+use super::receive::{Receive, both_sides, one_side};
 use super::source::{FLUSH_AFTER, until};
-use super::{Barrier, Control, Cut, Mailbox, Message, Pattern, Task, TaskEvent};
-use crate::chain::{Assembly, Attempt, Closing, EdgeId, Node, Signal, Work, cancelled};
+use crate::batch::{Payload, Sided};
+use crate::chain::assembly::{Assembly, Attempt};
+use crate::chain::{Node, Signal, Work};
+use crate::channel::{Barrier, EdgeId, Message, Pattern};
+use crate::cut::Cut;
+use crate::mailbox::{Closing, Control, Mailbox, TaskEvent};
+use crate::sync::cancelled;
 
 /// Builds what takes the batches.
 pub(crate) type BuildNode<P> = dyn Fn(&mut Assembly) -> Result<Box<dyn Node<P>>>;

@@ -1,43 +1,11 @@
 //! What a task reads from: channels that carry what its node takes, or one of its two sides.
 
 use crossbeam_channel::{Select, TryRecvError};
-use strandline_state_api::{Output, Result};
+use strandline_state_api::Result;
 
-use super::{ChannelReader, Message, Pattern};
-use crate::chain::{Assembly, EdgeId, KeyedBatch};
-
-/// A batch that a task can take.
-pub(crate) trait Payload: Send + 'static {
-    fn is_empty(&self) -> bool;
-}
-
-impl<K: Send + 'static, V: Send + 'static> Payload for KeyedBatch<K, V> {
-    fn is_empty(&self) -> bool {
-        self.is_empty()
-    }
-}
-
-impl<T: Send + 'static> Payload for Output<T> {
-    fn is_empty(&self) -> bool {
-        self.is_empty()
-    }
-}
-
-/// A batch of an operator with a broadcast side.
-#[derive(Debug)]
-pub(crate) enum Sided<A, B> {
-    Keyed(A),
-    Broadcast(B),
-}
-
-impl<A: Payload, B: Payload> Payload for Sided<A, B> {
-    fn is_empty(&self) -> bool {
-        match self {
-            Self::Keyed(batch) => batch.is_empty(),
-            Self::Broadcast(batch) => batch.is_empty(),
-        }
-    }
-}
+use crate::batch::Sided;
+use crate::chain::assembly::Assembly;
+use crate::channel::{ChannelReader, EdgeId, Message, Pattern};
 
 /// The reading end of a channel, whatever it carries: a virtual call for each batch.
 pub(super) trait Receive<P>: Send {

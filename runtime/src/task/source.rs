@@ -7,14 +7,17 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{RecvTimeoutError, TryRecvError};
 use strandline_state_api::{KeyGroupRange, OperatorId, OperatorStateEntry, Output, Redistribution, Result};
 
-use super::{Barrier, Control, Cut, Mailbox, Task, TaskEvent};
-use crate::chain::{Assembly, Attempt, Closing, Collector, Signal, Work, cancelled};
-use crate::pipeline::Slot;
-use crate::run::add;
+use super::Task;
+use crate::chain::assembly::{Assembly, Attempt};
+use crate::chain::slot::Slot;
+use crate::chain::{Collector, Signal, Work};
+use crate::channel::Barrier;
+use crate::cut::Cut;
+use crate::mailbox::{Closing, Control, Mailbox, TaskEvent};
+use crate::metrics::add;
+use crate::reserved::POSITIONS;
 use crate::source::{Source, SourceContext, SourceFactory, SourceStatus};
-
-/// The name of the operator state that holds where a source stands.
-pub(crate) const POSITIONS: &str = "positions";
+use crate::sync::cancelled;
 
 /// How long half-filled batches may wait while there is more to read.
 pub(crate) const FLUSH_AFTER: Duration = Duration::from_millis(5);

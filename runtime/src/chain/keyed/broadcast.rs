@@ -2,9 +2,10 @@
 
 use strandline_state_api::{BroadcastOperator, CheckpointedBackend, Operator, Output, Result};
 
-use super::{KeyedBatch, KeyedNode, set};
+use super::KeyedNode;
+use crate::batch::{KeyedBatch, Sided};
 use crate::chain::{Node, Signal, Work};
-use crate::task::Sided;
+use crate::metrics::set;
 
 /// A [`KeyedNode`] that takes batches of both sides.
 pub(crate) struct BroadcastNode<O: Operator<B>, B: CheckpointedBackend>(pub(crate) KeyedNode<O, B>);

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use strandline_checkpoint_storage::SubtaskSnapshot;
@@ -12,8 +12,10 @@ use strandline_state_api::{
     SnapshotWriter,
 };
 
-use crate::chain::assembly::{Attempt, cancelled};
-use crate::task::{Ack, Cut};
+use crate::chain::assembly::Attempt;
+use crate::cut::{Ack, Cut};
+use crate::metrics::micros;
+use crate::sync::cancelled;
 
 /// What was prepared, and what is to be said once it is stored.
 struct Job<P> {
@@ -171,9 +173,4 @@ fn writer_gone() -> Error {
 fn out_of_order(checkpoint: CheckpointId) -> Error {
     Error::new(ErrorKind::Internal, "the backend handed over a snapshot out of order")
         .with("checkpoint", checkpoint)
-}
-
-/// Whole microseconds, as traces count them.
-pub(crate) fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }

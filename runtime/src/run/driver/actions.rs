@@ -10,10 +10,12 @@ use strandline_state_api::{CheckpointId, Error, ErrorKind, Result, SnapshotKind}
 use tokio::sync::oneshot;
 
 use super::{Driver, Phase, SWEEP_PAUSE, SWEEP_WAIT};
-use crate::run::attempt::guarded;
+use crate::channel::Barrier;
+use crate::event::JobEvent;
+use crate::mailbox::Control;
+use crate::report::Outcome;
 use crate::run::commit::{CommitDone, Parts, Triggered};
-use crate::task::{Barrier, Control};
-use crate::{JobEvent, Outcome};
+use crate::sync::guarded;
 
 impl Driver<'_, '_> {
     pub(super) fn act(&mut self, actions: Vec<Action<Parts>>) {

@@ -1,4 +1,4 @@
-//! What is counted while a job runs. Tasks count by the batch.
+//! The counters of a run: tasks count by the batch, the run reports.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use strandline_state_api::OperatorId;
 
-use crate::Progress;
-use crate::pipeline::lock;
+use crate::event::Progress;
+use crate::sync::lock;
 
 /// The counters of one run, over all its attempts.
 #[derive(Debug)]
@@ -123,6 +123,11 @@ pub(crate) fn set(gauge: &AtomicU64, value: u64) {
 
 fn values(counters: &Mutex<BTreeMap<String, Arc<AtomicU64>>>) -> BTreeMap<String, u64> {
     lock(counters).iter().map(|(id, counter)| (id.clone(), counter.load(Relaxed))).collect()
+}
+
+/// Whole microseconds, as traces count them.
+pub(crate) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn nanos(time: Duration) -> u64 {

@@ -4,13 +4,27 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Mutex;
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use strandline_state_api::Result;
+use strandline_state_api::{CheckpointId, Result, SnapshotKind};
 
-use super::Barrier;
-use crate::chain::{EdgeId, cancelled};
-use crate::pipeline::lock;
+use crate::sync::{cancelled, lock};
+
+/// What flows between the records.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Barrier {
+    pub(crate) checkpoint: CheckpointId,
+    pub(crate) kind: SnapshotKind,
+    /// Sources read nothing behind it.
+    pub(crate) stop: bool,
+    /// When it was injected.
+    pub(crate) triggered: Instant,
+}
+
+/// An exchange between two vertices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct EdgeId(pub(crate) u32);
 
 /// What a channel carries.
 #[derive(Debug)]

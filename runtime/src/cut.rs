@@ -8,23 +8,13 @@ use strandline_checkpoint_protocol::{DeclineReason, TaskId};
 use strandline_checkpoint_storage::SubtaskSnapshot;
 use strandline_state_api::{
     CheckpointId, Error, ErrorKind, KeyGroupRange, OperatorId, OperatorStateEntry, Redistribution,
-    SnapshotKind,
 };
 
-use super::TaskEvent;
-use crate::chain::{ASSIGNERS, encode_assigner, micros};
-use crate::pipeline::lock;
-
-/// What flows between the records.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Barrier {
-    pub(crate) checkpoint: CheckpointId,
-    pub(crate) kind: SnapshotKind,
-    /// Sources read nothing behind it.
-    pub(crate) stop: bool,
-    /// When it was injected.
-    pub(crate) triggered: Instant,
-}
+use crate::channel::Barrier;
+use crate::mailbox::TaskEvent;
+use crate::metrics::micros;
+use crate::reserved::{ASSIGNERS, encode_assigner};
+use crate::sync::lock;
 
 /// A barrier while it passes through the steps of one task.
 #[derive(Debug)]

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use strandline_state_api::{ErrorKind, Redistribution, SegmentName, SegmentRef, SnapshotPart};
 
 use super::*;
-use crate::chain::encode_assigner;
+use crate::reserved::encode_assigner;
 
 fn entry(name: &str, redistribution: Redistribution, elements: Vec<Vec<u8>>) -> OperatorStateEntry {
     let (name, codec) = (name.to_owned(), "bytes".to_owned());

@@ -1,6 +1,6 @@
-//! Records with keys, on their way to the operator that owns them.
+//! Batches on their way to a task: records with keys, and the two sides of an operator with broadcast input.
 
-use strandline_state_api::{KeyHash, StateKey};
+use strandline_state_api::{KeyHash, Output, StateKey};
 
 /// A batch in columns: the hashes alone are walked through when state is prefetched.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl<K, V> KeyedBatch<K, V> {
 }
 
 impl<K: StateKey, V> KeyedBatch<K, V> {
-    /// Takes records with their timestamps; says how many.
+    /// Takes records with their timestamps and returns how many there were.
     pub(crate) fn extend<T>(
         &mut self,
         records: impl Iterator<Item = (T, i64)>,
@@ -56,5 +56,38 @@ impl<K: StateKey, V> KeyedBatch<K, V> {
             self.push(key, hash, value, timestamp);
         }
         self.len() - before
+    }
+}
+
+/// A batch that a task can take.
+pub(crate) trait Payload: Send + 'static {
+    fn is_empty(&self) -> bool;
+}
+
+impl<K: Send + 'static, V: Send + 'static> Payload for KeyedBatch<K, V> {
+    fn is_empty(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+impl<T: Send + 'static> Payload for Output<T> {
+    fn is_empty(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+/// A batch of an operator with a broadcast side.
+#[derive(Debug)]
+pub(crate) enum Sided<A, B> {
+    Keyed(A),
+    Broadcast(B),
+}
+
+impl<A: Payload, B: Payload> Payload for Sided<A, B> {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Keyed(batch) => batch.is_empty(),
+            Self::Broadcast(batch) => batch.is_empty(),
+        }
     }
 }

@@ -1,14 +1,15 @@
-//! What the coordinator and the tasks tell each other.
+//! What the coordinator and the tasks exchange.
+
+use std::collections::BTreeMap;
 
 use crossbeam_channel::{Receiver, Sender};
 use strandline_checkpoint_protocol::{DeclineReason, TaskId};
 use strandline_checkpoint_storage::SubtaskSnapshot;
 use strandline_state_api::{CheckpointId, Error, OperatorId, Result};
 
-use super::Barrier;
-use crate::chain::Closing;
+use crate::channel::Barrier;
 
-/// To a task. A closed channel tells it to give up at once.
+/// To a task. The coordinator closes the channel where the task has to give up at once.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Control {
     /// Inject this barrier; to sources only.
@@ -34,6 +35,13 @@ pub(crate) enum TaskEvent {
     Drained(TaskId),
     /// Its thread ends.
     Exited(TaskId, Result<Closing>),
+}
+
+/// What a task hands in when its job is over.
+#[derive(Debug, Default)]
+pub(crate) struct Closing {
+    /// By sink.
+    pub(crate) summaries: Vec<(String, BTreeMap<String, String>)>,
 }
 
 /// A task's side of both channels.

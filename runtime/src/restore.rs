@@ -1,4 +1,4 @@
-//! Who gets what of a checkpoint.
+//! Which subtask restores what of a checkpoint.
 
 #[cfg(test)]
 mod tests;
@@ -12,8 +12,7 @@ use strandline_state_api::{
     StoredOperator, assign_keyed, assign_operator_state, union_list,
 };
 
-use crate::chain::{ASSIGNERS, PENDING, decode_assigner};
-use crate::task::POSITIONS;
+use crate::reserved::{ASSIGNERS, PENDING, POSITIONS, decode_assigner};
 
 /// A checkpoint, distributed over the subtasks of the job that resumes from it.
 #[derive(Clone, Debug)]
