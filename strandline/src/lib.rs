@@ -1,0 +1,14 @@
+#![doc = include_str!("../README.md")]
+
+pub use strandline_checkpoint_protocol as protocol;
+pub use strandline_checkpoint_storage as storage;
+pub use strandline_state_api as state;
+
+#[cfg(feature = "memory")]
+pub use strandline_backend_memory as memory;
+#[cfg(feature = "rocksdb")]
+pub use strandline_backend_rocksdb as rocksdb;
+#[cfg(feature = "connectors")]
+pub use strandline_connectors as connectors;
+#[cfg(feature = "runtime")]
+pub use strandline_runtime as runtime;
