@@ -1,4 +1,4 @@
-//! You have a loop of your own. Here is its state: typed, checkpointed with its input position, restored after a crash.
+//! The state of a loop of your own: typed, checkpointed with its input position, restored after a crash.
 //!
 //! Counts the words of a text, line by line, without the runtime crate:
 //!
@@ -6,15 +6,11 @@
 //! cargo run -p strandline-examples --bin embed -- TEXT STATE_DIR [STOP_AFTER_LINES]
 //! ```
 //!
-//! Stop it at any line and run it again: it goes on where its newest checkpoint stands, and each word counts once.
+//! Stop it at any line and run it again: it resumes from its newest checkpoint, and each word counts once.
 
-use strandline_backend_memory::{MemoryBackend, MemoryOptions};
-use strandline_checkpoint_storage::{SoloJob, Storage};
-use strandline_state_api::{
-    BackendScope, Error, KeyScope, Keyed, KeyedBackend, OperatorListDescriptor, Result, ValueDescriptor,
-};
+use strandline::prelude::*;
 
-const LINES_PER_CHECKPOINT: usize = 1_000;
+const LINES_PER_CHECKPOINT: u64 = 1_000;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
@@ -27,29 +23,28 @@ async fn main() -> Result<()> {
     let stop = rest.first().and_then(|lines| lines.parse().ok()).unwrap_or(usize::MAX);
 
     // State: a count for each word, and how many lines are done. Registered first, then restored.
-    let scope = BackendScope::whole("word-count")?;
-    let mut backend = MemoryBackend::<String>::new(scope.clone(), MemoryOptions::default());
-    let counts = backend.register_value(&ValueDescriptor::<u64>::new("counts"))?;
-    let (mut job, mut state) = SoloJob::start(&Storage::open(directory)?, scope, &mut backend).await?;
-    let position = state.register_list(&OperatorListDescriptor::<u64>::split("lines done"))?;
-    let done = state.get(position)?.first().copied().unwrap_or(0) as usize;
-    println!("starting behind line {done}, {} words known", backend.entries());
+    let mut job = SoloJob::open("word-count", MemoryBackend::factory(), &Storage::open(directory)?)?;
+    let counts = job.register(&ValueDescriptor::<u64>::new("counts"))?;
+    let lines = job.register(&OperatorListDescriptor::<u64>::split("lines done"))?;
+    job.restore().await?;
+    let done = job.list(lines)?.first().copied().unwrap_or(0);
+    println!("starting behind line {done}, {} words known", job.backend()?.entries());
 
-    for (number, line) in text.lines().enumerate().skip(done).take(stop) {
-        for word in line.split_whitespace().map(String::from) {
-            KeyScope::new(&mut backend, Keyed::new(&word)).value(counts).modify(|| 0, |n| *n += 1)?;
+    for (line, number) in text.lines().zip(1..).skip(done as usize).take(stop) {
+        for word in line.split_whitespace() {
+            job.at(&word.to_owned()).state(counts).update_or_default(|n| *n += 1)?;
         }
-        if (number + 1) % LINES_PER_CHECKPOINT == 0 {
-            *state.get_mut(position)? = vec![number as u64 + 1];
-            job.checkpoint(&mut backend, &state).await?;
+        if number % LINES_PER_CHECKPOINT == 0 {
+            *job.list_mut(lines)? = vec![number];
+            job.checkpoint().await?;
         }
     }
 
     let mut total = 0;
-    backend.value_for_each(counts, |_, (), count| {
+    job.backend()?.for_each_value(counts, |_, (), count| {
         total += count;
         Ok(())
     })?;
-    println!("{total} words, {} of them different", backend.entries());
+    println!("{total} words, {} of them different", job.backend()?.entries());
     Ok(())
 }

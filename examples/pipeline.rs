@@ -8,16 +8,11 @@
 
 use std::time::Duration;
 
-use strandline_backend_memory::MemoryBackendFactory;
-use strandline_checkpoint_storage::Storage;
-use strandline_connectors::{CsvRows, FileSink, FileSinkConfig, FileSource, Row, TextLines, Value};
-use strandline_runtime::{CheckpointConfig, JobConfig, JobControl, Pipeline, run};
-use strandline_state_api::{
-    Context, DueTimer, Error, KeyedBackend, Open, Operator, Result, TimeDomain, TimeWindow, TimerDescriptor,
-    TimerService, ValueDescriptor, ValueState,
-};
+use strandline::connectors::{CsvRows, FileSink, FileSinkConfig, FileSource, Row, TextLines, Value};
+use strandline::prelude::*;
 
-/// Counts each word in windows of event time, and emits the count when the watermark passes the end of the window.
+/// Counts each word in windows of event time, and emits the count when the watermark passes the end of the
+/// window.
 struct WindowedCount {
     size: i64,
     counts: ValueState<u64, TimeWindow>,
@@ -28,42 +23,38 @@ impl WindowedCount {
     fn open<B: KeyedBackend>(size: i64, ctx: &mut Open<'_, B, TimeWindow>) -> Result<Self> {
         Ok(Self {
             size,
-            counts: ctx.value(&ValueDescriptor::new("counts").namespaced())?,
-            ends: ctx.timers(&TimerDescriptor::event_time("window-ends"))?,
+            counts: ctx.register(&ValueDescriptor::new("counts").namespaced())?,
+            ends: ctx.register(&TimerDescriptor::event_time("window-ends"))?,
         })
     }
 }
 
-impl<B: KeyedBackend<Key = String>> Operator<B> for WindowedCount {
+impl Operator for WindowedCount {
+    type Key = String;
     type In = ();
     type Out = (TimeWindow, String, u64);
     type Namespace = TimeWindow;
 
-    fn process(&mut self, _: (), ctx: &mut Context<'_, B, Self::Out>) -> Result<()> {
-        let window = TimeWindow::tumbling(ctx.timestamp(), self.size);
-        let n = ctx.state().value_in(self.counts, &window).modify(
-            || 0,
-            |n| {
-                *n += 1;
-                *n
-            },
-        )?;
-        if n == 1 {
-            ctx.state().timers_in(self.ends, &window).register(window.max_timestamp())?;
-        }
+    fn process<B: KeyedBackend<Key = String>>(
+        &mut self,
+        (): (),
+        ctx: &mut Context<'_, B, Self::Out>,
+    ) -> Result<()> {
+        let time = ctx.timestamp().unwrap_or(Timestamp::EPOCH);
+        let window = TimeWindow::tumbling(time, self.size);
+        ctx.state_in(self.counts, &window).update_or_default(|n| *n += 1)?;
+        // Registered with each word of the window, the timer still fires once.
+        ctx.state_in(self.ends, &window).register(window.max_timestamp())?;
         Ok(())
     }
 
-    fn on_timer(
+    fn on_timer<B: KeyedBackend<Key = String>>(
         &mut self,
-        due: &DueTimer<String, TimeWindow>,
+        timer: &Timer<String, TimeWindow>,
         ctx: &mut Context<'_, B, Self::Out>,
     ) -> Result<()> {
-        debug_assert_eq!(due.domain, TimeDomain::Event);
-        let window = due.timer.namespace;
-        let count = ctx.state().value_in(self.counts, &window).get()?.copied().unwrap_or(0);
-        ctx.state().value_in(self.counts, &window).clear()?;
-        ctx.emit((window, due.timer.key.clone(), count));
+        let count = ctx.state_in(self.counts, &timer.namespace).take()?.unwrap_or(0);
+        ctx.emit((timer.namespace, timer.key.clone(), count));
         Ok(())
     }
 }
@@ -77,29 +68,25 @@ fn main() -> Result<()> {
     pipeline
         .source("lines", FileSource::new(text, TextLines))
         // The length of a line stands in for its time: a text has no other.
-        .timestamps(1_000, |line: &Row| line.get(0).as_text().map_or(0, |text| text.len() as i64))
+        .timestamps(Duration::from_secs(1), |line: &Row| {
+            line.get(0).as_text().map(|text| Timestamp::from_millis(text.len() as i64))
+        })
         .flat_map(|line: Row, out| {
-            line.get(0)
-                .as_text()
-                .into_iter()
-                .flat_map(str::split_whitespace)
-                .for_each(|w| out.emit(w.to_owned()));
+            for word in line.get(0).as_text().unwrap_or("").split_whitespace() {
+                out.emit(word.to_owned());
+            }
         })
         .key_by(|word| (word, ()))
         .process("count", |ctx| WindowedCount::open(10, ctx))
         .map(|(window, word, count)| {
-            Row([Value::Int(window.start), Value::text(&word), Value::UInt(count)].into_iter().collect())
+            Row::from_iter([Value::Int(window.start), Value::text(&word), Value::UInt(count)])
         })
         .sink("counts", FileSink::new(FileSinkConfig::new(output), CsvRows::new())?);
 
     let checkpoints = CheckpointConfig::new(Storage::open(state)?, Duration::from_millis(200));
-    let config = JobConfig { parallelism: 2, checkpointing: Some(checkpoints), ..JobConfig::default() };
+    let config = JobConfig::default().parallelism(2).checkpointing(checkpoints);
     let report = run(&pipeline, config, &JobControl::new())?;
-    println!(
-        "{:?}: {} windows closed, {} checkpoints",
-        report.outcome,
-        report.done,
-        report.checkpoints.len()
-    );
+    let results: u64 = report.emitted.values().sum();
+    println!("{:?}: {} words, {results} results", report.outcome, report.done);
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! Rules that change while data flows: orders above the limit that their category had at their time, exactly once into files.
+//! Rules that change while data flows: writes the orders above the limit that their category had at their
+//! time, exactly once, into files.
 //!
 //! ```text
 //! cargo run -p strandline-examples --bin rules -- ORDERS RULES OUTPUT_DIR STATE_DIR
@@ -12,24 +13,20 @@
 //! 2500,bob,books,30                  2000,books,50
 //! ```
 //!
-//! Every subtask gets every rule; an order goes to the subtask of its user, and waits there until both streams have passed
-//! its time. So the result depends on the times alone (here: ann's order), not on which file is read faster. Kill it at any time and
-//! run it again: each result is there once.
+//! Every subtask receives every rule; an order goes to the subtask of its user, and waits there until both
+//! streams have passed its time. So the result depends on the times alone (here it is ann's order), and not
+//! on which file is read faster. Kill the program at any time and run it again: the output holds each result
+//! once.
 
 use std::time::Duration;
 
-use strandline_backend_memory::MemoryBackendFactory;
-use strandline_checkpoint_storage::Storage;
-use strandline_connectors::{
+use strandline::connectors::{
     Column, ColumnType, CsvFiles, CsvRows, FileSink, FileSinkConfig, FileSource, Row, Value,
 };
-use strandline_runtime::{CheckpointConfig, JobConfig, JobControl, Pipeline, run};
-use strandline_state_api::{
-    BroadcastContext, BroadcastDescriptor, BroadcastOperator, BroadcastState, Context, DueTimer, Error,
-    KeyedBackend, ListDescriptor, ListState, Open, Operator, Result, TimerDescriptor, TimerService,
-};
+use strandline::prelude::*;
 
-/// The limit of each category from each time on: the same in every subtask. Orders wait for their time.
+/// Emits the orders above their limit. Every subtask has the limit of each category from each time on, and
+/// each order waits for its time.
 struct AboveLimit {
     limits: BroadcastState<(String, i64), i64>,
     waiting: ListState<(String, i64), i64>,
@@ -39,53 +36,65 @@ struct AboveLimit {
 impl AboveLimit {
     fn open<B: KeyedBackend>(ctx: &mut Open<'_, B, i64>) -> Result<Self> {
         Ok(Self {
-            limits: ctx.broadcast(&BroadcastDescriptor::new("limits"))?,
-            waiting: ctx.list(&ListDescriptor::new("waiting").namespaced())?,
-            due: ctx.timers(&TimerDescriptor::event_time("due"))?,
+            limits: ctx.register(&BroadcastDescriptor::new("limits"))?,
+            waiting: ctx.register(&ListDescriptor::new("waiting").namespaced())?,
+            due: ctx.register(&TimerDescriptor::event_time("due"))?,
         })
     }
 }
 
-impl<B: KeyedBackend<Key = String>> Operator<B> for AboveLimit {
+impl Operator for AboveLimit {
+    type Key = String;
     type In = (String, i64);
     type Out = (i64, String, String, i64);
     type Namespace = i64;
 
-    fn process(&mut self, order: Self::In, ctx: &mut Context<'_, B, Self::Out>) -> Result<()> {
-        let time = ctx.timestamp();
-        ctx.state().list_in(self.waiting, &time).push(order)?;
-        ctx.state().timers_in(self.due, &time).register(time)?;
+    fn process<B: KeyedBackend<Key = String>>(
+        &mut self,
+        order: Self::In,
+        ctx: &mut Context<'_, B, Self::Out>,
+    ) -> Result<()> {
+        let time = millis(ctx.timestamp());
+        ctx.state_in(self.waiting, &time).push(order)?;
+        ctx.state_in(self.due, &time).register(time)?;
         Ok(())
     }
 
-    fn on_timer(&mut self, due: &DueTimer<String, i64>, ctx: &mut Context<'_, B, Self::Out>) -> Result<()> {
-        let time = due.timer.namespace;
-        let orders = ctx.state().list_in(self.waiting, &time).get()?.to_vec();
-        ctx.state().list_in(self.waiting, &time).clear()?;
+    fn on_timer<B: KeyedBackend<Key = String>>(
+        &mut self,
+        timer: &Timer<String, i64>,
+        ctx: &mut Context<'_, B, Self::Out>,
+    ) -> Result<()> {
+        let time = timer.namespace;
         let limits = ctx.broadcast(self.limits)?;
-        for (category, amount) in orders {
+        for (category, amount) in ctx.state_in(self.waiting, &time).take()? {
             // Entries are in order, so the last one that fits is the newest.
             let limit = limits.iter().rev().find(|((of, from), _)| *of == category && *from <= time);
             if limit.is_some_and(|(_, limit)| amount > *limit) {
-                ctx.emit((time, ctx.key().clone(), category, amount));
+                ctx.emit((time, timer.key.clone(), category, amount));
             }
         }
         Ok(())
     }
 }
 
-impl<B: KeyedBackend<Key = String>> BroadcastOperator<B> for AboveLimit {
+impl BroadcastOperator for AboveLimit {
     type Broadcast = (String, i64);
 
-    fn process_broadcast(
+    fn process_broadcast<B: KeyedBackend<Key = String>>(
         &mut self,
         (category, limit): Self::Broadcast,
         ctx: &mut BroadcastContext<'_, B, Self::Out>,
     ) -> Result<()> {
-        let from = ctx.timestamp();
+        let from = millis(ctx.timestamp());
         ctx.broadcast(self.limits)?.put((category, from), limit);
         Ok(())
     }
+}
+
+/// Every record has a timestamp here: the pipeline assigns them.
+fn millis(time: Option<Timestamp>) -> i64 {
+    time.unwrap_or(Timestamp::EPOCH).as_millis()
 }
 
 fn main() -> Result<()> {
@@ -93,35 +102,31 @@ fn main() -> Result<()> {
     let [_, orders, rules, output, state] = &args[..] else {
         return Err(Error::invalid("usage: rules ORDERS RULES OUTPUT_DIR STATE_DIR"));
     };
+    let time = |row: &Row| row.get(0).as_int().map(Timestamp::from_millis);
     let int = |row: &Row, column| row.get(column).as_int().unwrap_or_default();
     let text = |row: &Row, column| row.get(column).as_text().unwrap_or_default().to_owned();
 
     let pipeline = Pipeline::new("above-limit", MemoryBackendFactory::default());
     let rules = pipeline
         .source("rules", FileSource::new(rules, columns(["time", "category", "limit"])))
-        .timestamps(0, move |rule: &Row| int(rule, 0))
+        .timestamps(Duration::ZERO, time)
         .map(move |rule| (text(&rule, 1), int(&rule, 2)));
     pipeline
         .source("orders", FileSource::new(orders, columns(["time", "user", "category", "amount"])))
-        .timestamps(1_000, move |order: &Row| int(order, 0))
+        .timestamps(Duration::from_secs(1), time)
         .key_by(move |order| (text(&order, 1), (text(&order, 2), int(&order, 3))))
         .connect_broadcast(rules)
         .process("above-limit", AboveLimit::open)
         .map(|(time, user, category, amount)| {
-            let row = [Value::Int(time), Value::text(&user), Value::text(&category), Value::Int(amount)];
-            Row(row.into_iter().collect())
+            Row::from_iter([Value::Int(time), Value::text(&user), Value::text(&category), Value::Int(amount)])
         })
         .sink("results", FileSink::new(FileSinkConfig::new(output), CsvRows::new())?);
 
     let checkpoints = CheckpointConfig::new(Storage::open(state)?, Duration::from_millis(200));
-    let config = JobConfig { parallelism: 2, checkpointing: Some(checkpoints), ..JobConfig::default() };
+    let config = JobConfig::default().parallelism(2).checkpointing(checkpoints);
     let report = run(&pipeline, config, &JobControl::new())?;
-    println!(
-        "{:?}: {} orders, {} above their limit",
-        report.outcome,
-        report.done,
-        report.emitted.values().sum::<u64>()
-    );
+    let results: u64 = report.emitted.values().sum();
+    println!("{:?}: {} orders, {results} above their limit", report.outcome, report.done);
     Ok(())
 }
 

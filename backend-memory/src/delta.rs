@@ -1,12 +1,13 @@
-//! What the first phase hands to the second, and how it becomes segments.
+//! The changes that the first phase hands to the second, and how they become segments.
 
 use std::fmt;
 
 use prefetch_index::prefetch_index;
-use strandline_state_api::format::{EntryRef, Op, SegmentKind, SegmentWriter, StateMeta};
-use strandline_state_api::{KeyGroup, Trimmed, Trimming};
+use strandline_snapshot_format::{EntryRef, ExpiryFilter, Kept, Op, SegmentKind, SegmentWriter};
+use strandline_state_api::schema::StateMeta;
+use strandline_state_api::{KeyGroup, Result};
 
-use crate::backend::MemoryOptions;
+use crate::options::MemoryOptions;
 use crate::record::Layout;
 
 /// Changed entries, tombstones and old values of one state, as encoded records in no order.
@@ -26,36 +27,36 @@ impl fmt::Debug for StateDelta {
 #[derive(Debug)]
 pub struct Delta {
     pub(crate) states: Vec<StateDelta>,
-    /// All states, those in older files too that nobody registered.
+    /// All states, including unclaimed ones in older files.
     pub(crate) described: Vec<StateMeta>,
-    /// Whether it holds all entries, so that it stands for itself.
+    /// Whether it holds all entries, so that it needs no older file.
     pub(crate) full: bool,
     /// Whether the caller asked for a snapshot that needs no older file.
     pub(crate) fold: bool,
-    /// What that leaves out.
-    pub(crate) trimming: Trimming,
+    /// Leaves out values of a full snapshot that had expired at the cut.
+    pub(crate) filter: ExpiryFilter,
 }
 
 impl Delta {
-    /// Bytes of its records.
+    /// Returns the number of bytes of all records.
     pub fn bytes(&self) -> usize {
         self.states.iter().flat_map(|state| &state.chunks).map(Vec::len).sum()
     }
 }
 
-/// Records that are on their way from memory while one is written.
+/// How many records ahead of the current one the writer prefetches.
 const AHEAD: usize = 8;
 
-/// Where a record is, with enough of its position to compare most records without looking at them.
+/// The location of a record, with enough of its key to compare most records without reading them.
 #[derive(Clone, Copy, Default)]
-struct Place {
+struct RecordLocation {
     /// The key group, then the first six bytes of the key.
     prefix: u64,
     chunk: u32,
     offset: u32,
 }
 
-impl Place {
+impl RecordLocation {
     fn new(entry: &EntryRef<'_>, chunk: usize, offset: usize) -> Self {
         let mut first = [0; 8];
         let taken = entry.key.len().min(6);
@@ -73,16 +74,16 @@ impl Place {
 /// The records of one state in the order of the format, each position once.
 struct Sorted<'a> {
     delta: &'a StateDelta,
-    places: Vec<Place>,
+    locations: Vec<RecordLocation>,
     next: usize,
 }
 
 impl<'a> Sorted<'a> {
     fn new(delta: &'a StateDelta) -> Self {
-        let mut sorted = Self { delta, places: places_by_group(delta), next: 0 };
-        let mut places = std::mem::take(&mut sorted.places);
-        // Groups are small, so almost all of this happens in the nearest cache.
-        for group in places.chunk_by_mut(|a, b| a.group() == b.group()) {
+        let mut sorted = Self { delta, locations: locations_by_group(delta), next: 0 };
+        let mut locations = std::mem::take(&mut sorted.locations);
+        // Groups are small, so almost all comparisons read from the nearest cache.
+        for group in locations.chunk_by_mut(|a, b| a.group() == b.group()) {
             group.sort_unstable_by(|a, b| {
                 a.prefix.cmp(&b.prefix).then_with(|| match (sorted.at(*a), sorted.at(*b)) {
                     // An entry that was removed and came back has a put and a tombstone: the put counts.
@@ -91,46 +92,46 @@ impl<'a> Sorted<'a> {
                 })
             });
         }
-        places.dedup_by(|b, a| {
+        locations.dedup_by(|b, a| {
             a.prefix == b.prefix
                 && matches!((sorted.at(*a), sorted.at(*b)), (Some(x), Some(y)) if x.cmp_position(&y).is_eq())
         });
-        sorted.places = places;
+        sorted.locations = locations;
         sorted
     }
 
     #[inline]
-    fn at(&self, place: Place) -> Option<EntryRef<'a>> {
-        let bytes = self.delta.chunks.get(place.chunk as usize)?.get(place.offset as usize..)?;
-        let group = KeyGroup::new(place.group() as u16)?;
+    fn at(&self, location: RecordLocation) -> Option<EntryRef<'a>> {
+        let bytes = self.delta.chunks.get(location.chunk as usize)?.get(location.offset as usize..)?;
+        let group = KeyGroup::new(location.group() as u16)?;
         self.delta.layout.entry(group, bytes).map(|(entry, _)| entry)
     }
 
     fn group(&self) -> Option<u64> {
-        self.places.get(self.next).map(|place| place.group())
+        self.locations.get(self.next).map(|location| location.group())
     }
 
-    /// Asks for the memory of the record that comes [`AHEAD`] of the next.
+    /// Prefetches the record that comes [`AHEAD`] of the next.
     #[inline]
     fn prefetch(&self) {
-        if let Some(place) = self.places.get(self.next + AHEAD)
-            && let Some(chunk) = self.delta.chunks.get(place.chunk as usize)
+        if let Some(location) = self.locations.get(self.next + AHEAD)
+            && let Some(chunk) = self.delta.chunks.get(location.chunk as usize)
         {
-            prefetch_index(chunk, place.offset as usize);
+            prefetch_index(chunk, location.offset as usize);
         }
     }
 }
 
-/// All records, those of a key group side by side and the groups in order, by counting: a shard drains its groups
-/// together, so what is near in the one order is near in the other.
-fn places_by_group(delta: &StateDelta) -> Vec<Place> {
+/// Returns all records, those of a key group side by side and the groups in order, by counting: a shard
+/// drains its groups together, so records that are near in the one order are near in the other.
+fn locations_by_group(delta: &StateDelta) -> Vec<RecordLocation> {
     let mut found = Vec::new();
     let mut next = vec![0; KeyGroup::COUNT as usize];
     for (chunk, bytes) in delta.chunks.iter().enumerate() {
         let mut offset = 0;
         while let Some((entry, length)) = delta.layout.split(&bytes[offset..]) {
             next[usize::from(entry.group.index())] += 1;
-            found.push(Place::new(&entry, chunk, offset));
+            found.push(RecordLocation::new(&entry, chunk, offset));
             offset += length;
         }
         debug_assert_eq!(offset, bytes.len(), "records of {} end early", delta.meta.name);
@@ -139,13 +140,13 @@ fn places_by_group(delta: &StateDelta) -> Vec<Place> {
     for count in &mut next {
         before += std::mem::replace(count, before);
     }
-    let mut places = vec![Place::default(); found.len()];
-    for place in found {
-        let next = &mut next[place.group() as usize];
-        places[*next] = place;
+    let mut locations = vec![RecordLocation::default(); found.len()];
+    for location in found {
+        let next = &mut next[location.group() as usize];
+        locations[*next] = location;
         *next += 1;
     }
-    places
+    locations
 }
 
 fn rank(op: Op) -> u8 {
@@ -156,15 +157,15 @@ fn rank(op: Op) -> u8 {
     }
 }
 
-/// Writes `delta` as segments and gives each to `done` as it is finished.
+/// Writes `delta` as segments and hands each to `done` when it is complete.
 ///
-/// With [`SegmentKind::Base`] tombstones are left out and appends are puts: there is nothing older.
+/// A [`SegmentKind::Base`] leaves out tombstones and turns appends into puts: nothing older exists.
 pub(crate) fn write_segments(
     delta: &Delta,
     kind: SegmentKind,
     options: &MemoryOptions,
-    done: &mut dyn FnMut(SegmentWriter) -> strandline_state_api::Result<()>,
-) -> strandline_state_api::Result<()> {
+    done: &mut dyn FnMut(SegmentWriter) -> Result<()>,
+) -> Result<()> {
     let mut states: Vec<_> = delta.states.iter().collect();
     states.sort_by(|a, b| a.meta.name.cmp(&b.meta.name));
     let metas: Vec<_> = states.iter().map(|state| state.meta.clone()).collect();
@@ -176,19 +177,19 @@ pub(crate) fn write_segments(
         for (index, state) in sorted.iter_mut().enumerate() {
             while state.group() == Some(group) {
                 state.prefetch();
-                let place = state.places[state.next];
+                let location = state.locations[state.next];
                 state.next += 1;
-                let Some(mut entry) = state.at(place) else { continue };
+                let Some(mut entry) = state.at(location) else { continue };
                 if kind == SegmentKind::Base {
                     match entry.op {
                         Op::Put => {}
                         Op::Append => entry.op = Op::Put,
                         Op::Delete | Op::Clear => continue,
                     }
-                    match delta.trimming.trim(&metas[index], entry.value, &mut part) {
-                        Trimmed::Whole => {}
-                        Trimmed::Part => entry.value = &part,
-                        Trimmed::Gone => continue,
+                    match delta.filter.keep(&metas[index], entry.value, &mut part) {
+                        Kept::Whole => {}
+                        Kept::Part => entry.value = &part,
+                        Kept::Nothing => continue,
                     }
                 }
                 entry.state = index as u16;

@@ -1,19 +1,18 @@
 #![doc = include_str!("../README.md")]
 
-mod ageing;
 mod backend;
 mod delta;
-mod kept;
-mod list;
-mod map;
+mod factory;
+mod options;
 mod record;
+mod restore;
 mod snapshot;
 mod state;
 mod table;
-mod timers;
-mod value;
 mod writer;
 
-pub use backend::{MemoryBackend, MemoryBackendFactory, MemoryOptions};
+pub use backend::MemoryBackend;
 pub use delta::Delta;
+pub use factory::MemoryBackendFactory;
+pub use options::MemoryOptions;
 pub use writer::MemorySnapshotWriter;

@@ -1,19 +1,20 @@
 //! Encoded entries on their way from the table to the writer.
 //!
-//! A record is `op`, key, namespace, map key (maps only) and, for puts and appends, the value. Parts of fixed width stand
-//! bare, others behind a length of four bytes.
+//! A record is `op`, key, namespace, map key (maps only) and, for puts and appends, the value. A length of
+//! four bytes precedes each part whose width is not fixed.
 
-use strandline_state_api::format::{EntryRef, Op, StateMeta};
+use strandline_snapshot_format::{EntryRef, Op};
+use strandline_state_api::schema::StateMeta;
 use strandline_state_api::{KeyGroup, KeyHash, Result, StateKey};
 
-/// Which parts records of one state have, and how wide they are.
+/// The parts of the records of one state, and their widths.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Layout {
     key: Option<usize>,
     namespace: Option<usize>,
-    /// `None` where there are no map keys.
+    /// The width of map keys; `None` if the state has no map keys.
     sub: Option<Option<usize>>,
-    /// Bytes before the encoded key that do not count for its hash: the time of a timer.
+    /// The number of bytes before the encoded key that its hash leaves out: the time of a timer.
     key_prefix: usize,
 }
 
@@ -30,7 +31,7 @@ impl Layout {
         Self { key: self.key.map(|width| width + 8), key_prefix: 8, ..self }
     }
 
-    /// Where nothing is known of the types: every part that exists has its length in front.
+    /// Returns the layout of a state of unknown types: a length precedes every part.
     pub(crate) fn of_meta(meta: &StateMeta) -> Self {
         let namespace = if meta.has_namespace() { None } else { Some(0) };
         let sub = meta.has_sub().then_some(None);
@@ -38,7 +39,8 @@ impl Layout {
         Self { key: None, namespace, sub, key_prefix }
     }
 
-    /// Splits the first record off `bytes`. `None` at the end; also if the bytes are no records, which would be a bug.
+    /// Returns the first record of `bytes` and its length. `None` at the end; also if the bytes are no
+    /// records, which would be a bug.
     #[inline]
     pub(crate) fn split<'a>(&self, bytes: &'a [u8]) -> Option<(EntryRef<'a>, usize)> {
         let (mut entry, length) = self.entry(KeyGroup::of(KeyHash(0)), bytes)?;
@@ -46,7 +48,7 @@ impl Layout {
         Some((entry, length))
     }
 
-    /// The first record of `bytes`, whose key group is known.
+    /// Returns the first record of `bytes`, whose key group is `group`, and its length.
     #[inline]
     pub(crate) fn entry<'a>(&self, group: KeyGroup, bytes: &'a [u8]) -> Option<(EntryRef<'a>, usize)> {
         let mut rest = bytes;
@@ -76,7 +78,7 @@ impl Layout {
     }
 }
 
-/// By their codes.
+/// The operations in the order of their codes.
 const OPS: [Op; 4] = [Op::Put, Op::Delete, Op::Append, Op::Clear];
 
 #[inline]
@@ -106,7 +108,7 @@ pub(crate) fn push_part<T: StateKey>(part: &T, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends what `write` appends, behind its length.
+/// Appends the bytes that `write` appends, preceded by their length.
 #[inline]
 pub(crate) fn push_sized(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Result<()> {
     let start = out.len();

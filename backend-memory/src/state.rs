@@ -1,62 +1,86 @@
-//! What the backend needs of a state of any kind.
+//! The methods that the backend needs of a state of any kind.
 
 use std::any::Any;
 use std::fmt::Debug;
 
-use strandline_state_api::format::{EntryRef, StateMeta};
-use strandline_state_api::{Error, KeyGroupRange, KeyHash, Result, StateSchema, StateTime, Ttl};
+use strandline_snapshot_format::EntryRef;
+use strandline_state_api::backend::{RegisteredState, StateTime, StoredValues};
+use strandline_state_api::schema::StateMeta;
+use strandline_state_api::{Error, KeyGroupRange, KeyHash, Result, Ttl};
 
 use crate::record::Layout;
 
-/// Is given the hash of a key, the key and a namespace, of the types of the state.
+mod list;
+mod map;
+mod orphan;
+mod timers;
+mod value;
+
+pub(crate) use list::ListTable;
+pub(crate) use map::MapTable;
+pub(crate) use orphan::OrphanState;
+pub(crate) use timers::TimerTable;
+pub(crate) use value::ValueTable;
+
+/// Receives the hash of a key, the key and a namespace, which have the types of the state.
 pub(crate) type VisitKey<'a> = &'a mut dyn FnMut(KeyHash, &dyn Any, &dyn Any) -> Result<()>;
 
-/// A state behind a handle. Accesses go to the concrete type; only what spans all states goes through this.
-pub(crate) trait AnyState: Any + Debug + Send {
-    fn schema(&self) -> &StateSchema;
-
+/// A state of any kind. An access goes to the concrete type; this trait has the methods that span all states.
+//
+// `Any` is the first supertrait, so that its methods stand first in the table of virtual methods: the
+// downcast of each access then costs no additional load.
+pub(crate) trait MemoryState: Any + RegisteredState + Debug + Send {
+    /// Returns the description of the state in snapshots.
     fn meta(&self) -> &StateMeta {
         &self.schema().meta
     }
 
+    /// Returns the layout of the state's records.
     fn layout(&self) -> Layout;
 
-    /// Entries as users count them.
+    /// Counts the entries as users do: values, lists, map entries, timers.
     fn entries(&self) -> u64;
 
-    /// Entries of the table, and how many of them changed since the last cut.
+    /// Returns the number of entries in the table, and how many of them changed since the last cut.
     fn load(&self) -> (usize, usize);
 
-    /// Ends the epoch.
+    /// Ends the epoch with a cut, which takes all entries if it is `full`.
     fn cut(&mut self, full: bool);
 
-    /// How long values live, if they expire.
-    fn ttl(&self) -> Option<Ttl> {
+    /// Returns the time-to-live of the values, if they expire.
+    fn ttl(&self) -> Option<&Ttl> {
         None
     }
 
     /// Forgets all cuts that are not drained.
     fn abandon(&mut self);
 
-    /// Moves entries of the oldest cut to `out`; true when it is drained.
+    /// Moves entries of the oldest cut to `out`; returns whether the cut is drained.
     fn drain(&mut self, budget: &mut usize, out: &mut Vec<Vec<u8>>) -> Result<bool>;
 
-    /// Prepares for entries that were stored under `stored`.
+    /// Prepares for entries that are stored under `stored`; an error names the state.
     fn accept(&mut self, stored: &StateMeta) -> Result<()>;
 
-    /// Takes a put of a restored snapshot.
+    /// Adds an entry of a restored snapshot.
     fn restore(&mut self, entry: &EntryRef<'_>) -> Result<()>;
 
-    /// Visits each key and namespace once: the hash of the key, the key, the namespace.
+    /// Visits each key and namespace once.
     fn for_each_key(&self, key_groups: KeyGroupRange, visit: VisitKey<'_>) -> Result<()>;
 
-    /// Looks at the entries that `records` records pay for, and removes what has expired; says how many.
+    /// Scans as many entries as `records` records ask for and removes expired ones; returns the number
+    /// removed.
     fn clean_up(&mut self, _records: usize, _clock: &StateTime) -> u64 {
         0
     }
 }
 
-/// Remembers the first failure of a codec at a place that cannot return it.
+/// Returns the number of entries that a clean-up scans after `records` records.
+fn cleanup_budget<V: 'static>(values: &StoredValues<V>, records: usize) -> usize {
+    let per_record = values.ttl().map_or(0, |ttl| ttl.cleanup_options().per_record);
+    records.saturating_mul(per_record as usize)
+}
+
+/// Keeps the first failure of a codec that occurs where no error can be returned.
 #[derive(Debug, Default)]
 pub(crate) struct Failure(Option<Error>);
 

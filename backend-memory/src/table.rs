@@ -1,40 +1,44 @@
-//! The state table: a hash table in small shards that knows what changed since when.
+//! The state table: a hash table in small shards that knows which entries changed in which epoch.
 //!
-//! *Shards.* The upper bits of the key hash choose a small hash table through a directory, the lower bits the slot in it.
-//! A full shard splits in two; so the table grows in steps of a few thousand entries, never all at once, and a shard holds
-//! consecutive key groups.
+//! *Shards.* The upper bits of the key hash choose a small hash table through a directory, the lower bits the
+//! slot in it. A full shard splits in two; so the table grows in steps of a few thousand entries, never all
+//! at once, and a shard holds consecutive key groups.
 //!
-//! *Epochs.* A snapshot ends an epoch. Each entry carries the epoch of its last change; the first change of an entry in an
-//! epoch also puts its slot on the shard's list of changes. A snapshot's cut is thus one increment. Its entries are drained
-//! from the lists later, shard by shard, in bounded steps; an entry that changes before it was drained first saves its old
-//! value as an encoded record. Nothing is copied that did not change, and nothing stops.
+//! *Epochs.* A snapshot ends an epoch. Each entry carries the epoch of its last change; the first change of
+//! an entry in an epoch also adds its slot to the shard's list of changes. A snapshot's cut is thus one
+//! increment. The backend drains the entries of a cut from the lists later, shard by shard, in bounded steps.
+//! An entry that changes before its drain is copied on write: the table first saves its old value as an
+//! encoded record. The table copies no entry that did not change, and processing never stops.
 
 use std::collections::VecDeque;
 
-use strandline_state_api::{Error, KeyGroupRange, KeyHash, Result, StateKey};
+use strandline_state_api::{Error, ErrorKind, KeyGroup, KeyGroupRange, KeyHash, Result, StateKey};
 
+mod change;
 mod grow;
 mod shard;
 mod slots;
 
-use shard::{Frozen, Shard};
+pub(crate) use change::{EpochCut, Removed, Touched};
+use shard::Shard;
 use slots::Slots;
 
-/// Marks the epoch of an entry that no snapshot before this epoch can know: its removal leaves no tombstone.
+/// Marks the epoch of an entry that no snapshot before this epoch can hold: its removal leaves no tombstone.
 const BORN: u32 = 1 << 31;
 
 /// Entries of one kind, addressed by key and namespace.
 pub(crate) trait Payload: Send + 'static {
-    /// Where it lives; computed anew when a shard grows.
+    /// Computes the address; a shard calls this when it grows.
     fn address(&self) -> Address;
 
-    /// Whether the cut of `epoch` has to visit it, given the epoch in its slot.
+    /// Returns whether the cut of `epoch` has to visit the entry, given the epoch in its slot.
     fn changed_in(&self, slot_epoch: u32, epoch: u32) -> bool {
         slot_epoch == epoch
     }
 }
 
-/// The hash of the key, which chooses the shard, and the hash within the shard, which depends on the namespace too.
+/// The hash of the key, which chooses the shard, and the hash within the shard, which also depends on the
+/// namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Address {
     pub(crate) hash: KeyHash,
@@ -44,8 +48,8 @@ pub(crate) struct Address {
 impl Address {
     #[inline]
     pub(crate) fn new<N: StateKey>(hash: KeyHash, namespace: &N) -> Self {
-        // The slot is read from the lowest and the tag from the highest bits; the highest of the key hash are alike in a
-        // shard, so its halves change places.
+        // The lowest bits choose the slot and the highest are the tag. All key hashes of a shard have equal
+        // highest bits, so the halves of the hash are swapped.
         let own = hash.0.rotate_left(32);
         let local = if N::WIDTH == Some(0) { own } else { own ^ namespace.key_hash().0 };
         Self { hash, local }
@@ -57,76 +61,28 @@ impl Address {
     }
 }
 
-/// A place in a table, for walks in steps.
+/// A position in a table, for walks in steps.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cursor {
     shard: usize,
     slot: usize,
 }
 
-/// A cut that is not drained yet.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Cut {
-    pub(crate) epoch: u32,
-    /// Whether it takes all entries, not only those of its epoch.
-    pub(crate) full: bool,
-}
-
-impl Cut {
-    /// Whether it has to know something that was last changed in `epoch`.
-    #[inline]
-    pub(crate) fn wants(self, epoch: u32) -> bool {
-        epoch == self.epoch || (self.full && epoch < self.epoch)
-    }
-}
-
-/// What an entry that is about to change owes to cuts that are not drained yet.
-pub(crate) struct Debts<'a> {
-    frozen: &'a mut [Frozen],
-    pub(crate) epoch: u32,
-}
-
-impl Debts<'_> {
-    /// Calls `save` with the records of every cut that has to keep the old value of something last changed in `epoch`.
-    #[inline]
-    pub(crate) fn save(&mut self, epoch: u32, mut save: impl FnMut(Cut, &mut Vec<u8>)) {
-        for frozen in &mut *self.frozen {
-            if frozen.cut.wants(epoch) {
-                save(frozen.cut, &mut frozen.records);
-            }
-        }
-    }
-}
-
-/// An entry that may be changed. Its first change in this epoch has been noted.
-pub(crate) struct Touched<'a, P> {
-    pub(crate) payload: &'a mut P,
-    /// The epoch of its last change before this one, without the mark of birth.
-    pub(crate) before: u32,
-    /// Old values that are owed; already paid for payloads that change as a whole.
-    pub(crate) debts: Debts<'a>,
-    /// Records of this epoch that are no entries: tombstones.
-    pub(crate) removed: &'a mut Vec<u8>,
-}
-
-/// An entry that was taken out.
-pub(crate) struct Removed<'a, P> {
-    pub(crate) payload: P,
-    /// The epoch of its last change.
-    pub(crate) before: u32,
-    /// Whether older snapshots may hold it, so that a tombstone is needed.
-    pub(crate) known: bool,
-    pub(crate) debts: Debts<'a>,
-    pub(crate) removed: &'a mut Vec<u8>,
+/// The shard and the slot of an entry, until the table changes.
+#[derive(Clone, Copy)]
+pub(crate) struct SlotPosition {
+    shard: usize,
+    slot: usize,
 }
 
 /// See the [module](self).
 pub(crate) struct Table<P> {
     /// The slots of each shard.
     slots: Vec<Slots<P>>,
-    /// What else belongs to each shard.
+    /// The other fields of each shard.
     shards: Vec<Shard>,
-    /// Shard of each slice of the hash range, in order of the hash; a shard has one or more neighbouring slices.
+    /// The shard of each slice of the hash range, in the order of the hash; a shard has one or more
+    /// neighbouring slices.
     directory: Vec<u32>,
     /// The lowest hash of the key groups of this table.
     base: u64,
@@ -134,11 +90,11 @@ pub(crate) struct Table<P> {
     shift: u32,
     epoch: u32,
     /// Cuts before `epoch` that are not drained, oldest first.
-    cuts: VecDeque<Cut>,
-    /// Where the drain of the oldest cut stands.
+    cuts: VecDeque<EpochCut>,
+    /// The shard where the drain of the oldest cut continues.
     next_shard: usize,
     len: usize,
-    /// First changes in this epoch.
+    /// The number of entries that changed in this epoch.
     changes: usize,
 }
 
@@ -166,7 +122,7 @@ impl<P: Payload> Table<P> {
         self.len
     }
 
-    /// First changes since the last cut.
+    /// Returns the number of entries that changed since the last cut.
     pub(crate) fn changes(&self) -> usize {
         self.changes
     }
@@ -180,7 +136,7 @@ impl<P: Payload> Table<P> {
     fn shard_or_foreign(&self, hash: KeyHash) -> Result<usize> {
         self.shard_of(hash).ok_or_else(|| {
             Error::invalid("the key does not belong to the key groups of this subtask")
-                .with("key group", strandline_state_api::KeyGroup::of(hash))
+                .with("key group", KeyGroup::of(hash))
         })
     }
 
@@ -189,20 +145,21 @@ impl<P: Payload> Table<P> {
         self.slots[self.shard_of(at.hash)?].find(at, is)
     }
 
-    /// Where an entry is, until the table changes.
+    /// Finds an entry; the position holds until the table changes.
     #[inline]
-    pub(crate) fn place(&self, at: Address, is: impl Fn(&P) -> bool) -> Option<(usize, usize)> {
+    pub(crate) fn position(&self, at: Address, is: impl Fn(&P) -> bool) -> Option<SlotPosition> {
         let shard = self.shard_of(at.hash)?;
-        Some((shard, self.slots[shard].position(at, is)?))
+        Some(SlotPosition { shard, slot: self.slots[shard].position(at, is)? })
     }
 
-    /// The entry at a place.
+    /// Returns the entry at a position.
     #[inline]
-    pub(crate) fn at(&self, (shard, slot): (usize, usize)) -> Option<&P> {
-        self.slots[shard].at(slot)
+    pub(crate) fn at(&self, position: SlotPosition) -> Option<&P> {
+        self.slots[position.shard].at(position.slot)
     }
 
-    /// Asks for the memory where a search for `at` starts. Nothing waits for it here, so a batch of keys waits about once.
+    /// Prefetches the slots where a search for `at` starts. The call does not wait for them, so a batch of
+    /// keys waits about once.
     #[inline]
     pub(crate) fn prefetch(&self, at: Address) {
         if let Some(shard) = self.shard_of(at.hash) {
@@ -210,14 +167,15 @@ impl<P: Payload> Table<P> {
         }
     }
 
-    /// Gives the entry for a change. `save` writes its old value for a cut that still owes it; payloads that change in
-    /// parts do nothing there and pay later from [`Touched::debts`].
+    /// Returns the entry for a change. `save` writes its old value for a cut that still needs it; for a
+    /// payload that changes in parts, `save` does nothing, and the caller saves the parts through
+    /// [`Touched::copies`].
     #[inline]
     pub(crate) fn modify(
         &mut self,
         at: Address,
         is: impl Fn(&P) -> bool,
-        save: impl FnMut(&P, Cut, &mut Vec<u8>),
+        save: impl FnMut(&P, EpochCut, &mut Vec<u8>),
     ) -> Option<Touched<'_, P>> {
         let index = self.shard_of(at.hash)?;
         let (shard, slots) = (&mut self.shards[index], &mut self.slots[index]);
@@ -239,7 +197,7 @@ impl<P: Payload> Table<P> {
         shard.insert(slots, at, payload).ok_or_else(vanished)
     }
 
-    /// Adds an entry that is part of a restored snapshot, or gives the one that is there.
+    /// Returns the entry of a restored snapshot; if the table has none, `payload` creates it.
     pub(crate) fn restore(
         &mut self,
         at: Address,
@@ -260,12 +218,18 @@ impl<P: Payload> Table<P> {
 
     #[inline]
     pub(crate) fn remove(&mut self, at: Address, is: impl Fn(&P) -> bool) -> Option<Removed<'_, P>> {
-        let index = self.shard_of(at.hash)?;
-        let (shard, slots) = (&mut self.shards[index], &mut self.slots[index]);
+        let position = self.position(at, is)?;
+        self.remove_at(position)
+    }
+
+    /// Removes the entry at a position.
+    #[inline]
+    pub(crate) fn remove_at(&mut self, position: SlotPosition) -> Option<Removed<'_, P>> {
+        let (shard, slots) = (&mut self.shards[position.shard], &mut self.slots[position.shard]);
         if shard.epoch != self.epoch {
             shard.roll(self.epoch, &self.cuts);
         }
-        let removed = shard.remove(slots, at, is)?;
+        let removed = shard.remove(slots, position.slot)?;
         self.len -= 1;
         Some(removed)
     }
@@ -274,8 +238,9 @@ impl<P: Payload> Table<P> {
         self.slots.iter().flat_map(Slots::iter)
     }
 
-    /// Visits entries from where `cursor` stands, for about `budget` slots or once around, and moves it on. Entries that move
-    /// meanwhile, because their shard grows, may be visited later or again.
+    /// Visits the entries of about `budget` slots from `cursor` on, at most once around, and advances
+    /// `cursor`. An entry that moves between two calls, because its shard grows, may be visited later or
+    /// again.
     pub(crate) fn visit_some(&self, cursor: &mut Cursor, mut budget: usize, mut visit: impl FnMut(&P)) {
         for _ in 0..=self.slots.len() {
             let Some(slots) = self.slots.get(cursor.shard) else {
@@ -293,7 +258,7 @@ impl<P: Payload> Table<P> {
         }
     }
 
-    /// The entries of all shards with key groups in `range`, so those of some others too.
+    /// Returns the entries of all shards with key groups in `range`, which include some of other key groups.
     pub(crate) fn iter_near(&self, range: KeyGroupRange) -> impl Iterator<Item = &P> {
         let first = (u64::from(range.start()) << 49).saturating_sub(self.base) >> self.shift;
         let behind = u64::try_from((u128::from(range.end()) << 49).saturating_sub(u128::from(self.base)))
@@ -306,27 +271,28 @@ impl<P: Payload> Table<P> {
         shards.into_iter().flat_map(|shard| self.slots[shard as usize].iter())
     }
 
-    /// Ends the epoch: what is in the table now belongs to the cut.
+    /// Ends the epoch: the current entries belong to the cut.
     pub(crate) fn cut(&mut self, full: bool) {
-        self.cuts.push_back(Cut { epoch: self.epoch, full });
+        self.cuts.push_back(EpochCut { epoch: self.epoch, full });
         self.epoch += 1;
         self.changes = 0;
     }
 
-    /// Forgets all cuts that are not drained. Only a full cut can follow: what changed is not known any more.
+    /// Forgets all cuts that are not drained, and with them the changes since the last snapshot: the next cut
+    /// must be a full one.
     pub(crate) fn abandon(&mut self) {
         self.shards.iter_mut().for_each(Shard::abandon);
         self.cuts.clear();
         self.next_shard = 0;
     }
 
-    /// Moves entries of the oldest cut to `out` by calls of `emit(payload, its epoch, the cut, out, budget)`, until about
-    /// `budget` are moved. True when the cut is drained.
+    /// Moves about `budget` entries of the oldest cut to `out`, each by a call of `emit(payload, its epoch,
+    /// the cut, out)`; returns whether the cut is drained.
     pub(crate) fn drain(
         &mut self,
         budget: &mut usize,
         out: &mut Vec<Vec<u8>>,
-        mut emit: impl FnMut(&mut P, u32, Cut, &mut Vec<u8>) -> Result<()>,
+        mut emit: impl FnMut(&mut P, u32, EpochCut, &mut Vec<u8>) -> Result<()>,
     ) -> Result<bool> {
         let Some(&cut) = self.cuts.front() else { return Ok(true) };
         while let (Some(shard), Some(slots)) =
@@ -351,7 +317,7 @@ impl<P: Payload> Table<P> {
 }
 
 fn vanished() -> Error {
-    Error::new(strandline_state_api::ErrorKind::Internal, "an entry of the state table vanished")
+    Error::new(ErrorKind::Internal, "an entry of the state table vanished")
 }
 
 impl<P> std::fmt::Debug for Table<P> {

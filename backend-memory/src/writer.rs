@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 
 use async_trait::async_trait;
-use strandline_state_api::format::{SegmentKind, fold_trimmed};
-use strandline_state_api::{
-    BackendScope, Error, KeyedSnapshot, Result, SegmentStore, SnapshotPart, SnapshotWriter, Trimming,
-};
+use strandline_snapshot_format::{ExpiryFilter, SegmentKind, fold_filtered};
+use strandline_state_api::Result;
+use strandline_state_api::backend::{BackendScope, SnapshotWriter};
+use strandline_state_api::snapshot::{KeyedSnapshot, SegmentStore, SnapshotPart};
 
-use crate::backend::MemoryOptions;
 use crate::delta::{Delta, write_segments};
+use crate::options::MemoryOptions;
 
 /// Stores the snapshots of one backend. It owns the chain: a base, then deltas, oldest first.
 #[derive(Debug)]
@@ -19,19 +19,19 @@ pub struct MemorySnapshotWriter {
     chain: Vec<SnapshotPart>,
     /// How many parts of the chain, from its start, are the base.
     base: usize,
-    /// Deltas that are not stored: the one at hand, and those before it whose commit failed.
+    /// Deltas that are not stored: the current one, and those before it whose commit failed.
     pending: VecDeque<Delta>,
 }
 
 impl MemorySnapshotWriter {
     pub(crate) fn new(scope: BackendScope, chain: Vec<SnapshotPart>, options: MemoryOptions) -> Self {
-        // What was restored counts as the base, so that a restore alone is no reason to fold.
+        // The restored files count as the base, so that a restore alone is no reason to fold.
         let base = chain.len();
         Self { scope, options, chain, base, pending: VecDeque::new() }
     }
 
     async fn store(&mut self, store: &dyn SegmentStore, written: &mut u64) -> Result<()> {
-        let (mut fold_wanted, mut trimming) = (false, Trimming::default());
+        let (mut fold_wanted, mut filter) = (false, ExpiryFilter::default());
         while let Some(delta) = self.pending.front() {
             let stands_alone = delta.full || self.chain.is_empty();
             let kind = if stands_alone { SegmentKind::Base } else { SegmentKind::Delta };
@@ -53,11 +53,11 @@ impl MemorySnapshotWriter {
                 self.chain.extend(parts);
             }
             fold_wanted |= delta.fold;
-            trimming = self.pending.pop_front().map(|delta| delta.trimming).unwrap_or_default();
+            filter = self.pending.pop_front().map(|delta| delta.filter).unwrap_or_default();
         }
         if self.chain.len() > self.base && (fold_wanted || self.is_long()) {
             let (range, options) = (self.scope.key_groups, &self.options.format);
-            let folded = fold_trimmed(&self.chain, store, range, options, &trimming).await?;
+            let folded = fold_filtered(&self.chain, store, range, options, &filter).await?;
             *written += folded.written_bytes;
             self.base = folded.parts.len();
             self.chain = folded.parts;
@@ -81,9 +81,7 @@ impl SnapshotWriter for MemorySnapshotWriter {
         self.pending.push_back(prepared);
         let mut written_bytes = 0;
         let stored = self.store(store, &mut written_bytes).await;
-        stored.map_err(|e: Error| {
-            e.with("operator", &self.scope.operator).with("subtask", self.scope.subtask)
-        })?;
+        stored.map_err(|error| self.scope.locate(error))?;
         let states = if self.chain.is_empty() { Vec::new() } else { states };
         Ok(KeyedSnapshot { parts: self.chain.clone(), written_bytes, states })
     }

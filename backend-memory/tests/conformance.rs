@@ -1,4 +1,4 @@
-//! The behaviour suite of `strandline-conformance`, with the usual options and with extreme ones.
+//! The behaviour suite of `strandline-conformance`, with the default options and with extreme ones.
 
 #![allow(clippy::unwrap_used)]
 
@@ -18,7 +18,7 @@ fn with(change: impl FnOnce(&mut MemoryOptions)) -> MemoryBackendFactory {
     factory
 }
 
-/// Deltas pile up, and are never folded unless a full snapshot is asked for.
+/// The writer folds deltas only for a full snapshot.
 mod never_folds {
     use super::with;
 
@@ -29,7 +29,7 @@ mod never_folds {
     }));
 }
 
-/// Every delta is folded at once.
+/// The writer folds every delta at once.
 mod always_folds {
     use super::with;
     use strandline_conformance::Capabilities;
@@ -39,7 +39,7 @@ mod always_folds {
             options.max_deltas = 0;
             options.full_share = 2.0;
         }),
-        // Folding writes the whole base again.
+        // A fold writes the whole base again.
         Capabilities { incremental: false, ..Capabilities::default() }
     );
 }

@@ -1,14 +1,16 @@
 //! The cut of a snapshot: a copy of the database, of hard links, as it was at the barrier.
 //!
-//! Between the barrier and the copy the database must stay as it is; the [write-back table](crate::store) takes all changes
-//! meanwhile. So the copy is made by whoever comes first: the writer of snapshots, on its thread, or the processing thread
-//! when it has to go on.
+//! Between the barrier and the copy the database must not change; the [write-back table](crate::store) takes
+//! all changes meanwhile. So whoever comes first makes the copy: the snapshot writer, on its thread, or the
+//! processing thread when it has to go on.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use strandline_state_api::{CheckpointId, Error, ErrorKind, Result, SnapshotKind, Trimming};
+use strandline_snapshot_format::ExpiryFilter;
+use strandline_state_api::backend::SnapshotKind;
+use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
 
 use crate::database::Database;
 use crate::directory::StoredState;
@@ -16,20 +18,21 @@ use crate::home::remove;
 
 /// See the [module](self).
 #[derive(Debug)]
-pub(crate) struct Cut {
+pub(crate) struct DatabaseCut {
     database: Arc<Database>,
     path: PathBuf,
+    /// The result of the copy, once it was made or abandoned.
     made: Mutex<Option<Result<(), String>>>,
     over: AtomicBool,
 }
 
-impl Cut {
+impl DatabaseCut {
     pub(crate) fn new(database: Arc<Database>) -> Self {
         let path = database.cut_path();
         Self { database, path, made: Mutex::new(None), over: AtomicBool::new(false) }
     }
 
-    /// Makes the copy, unless that was done or given up.
+    /// Makes the copy, unless it was made or abandoned before.
     pub(crate) fn make(&self) -> Result<()> {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let result =
@@ -38,16 +41,16 @@ impl Cut {
         result.clone().map_err(|text| Error::new(ErrorKind::Unavailable, text))
     }
 
-    /// Nobody wants the copy any more.
-    fn give_up(&self) {
+    /// Deletes the copy, or prevents it.
+    fn abandon(&self) {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        made.get_or_insert_with(|| Err("the snapshot was given up".into()));
+        made.get_or_insert_with(|| Err("the snapshot was abandoned".into()));
         self.over.store(true, Ordering::Release);
         drop(made);
         remove(&self.path);
     }
 
-    /// Whether the database may be changed again.
+    /// Whether the database may change again.
     #[inline]
     pub(crate) fn is_over(&self) -> bool {
         self.over.load(Ordering::Acquire)
@@ -62,20 +65,20 @@ impl Cut {
     }
 }
 
-/// What the first phase of a snapshot hands to the second. Dropped without a commit, it gives the snapshot up.
+/// What the first phase of a snapshot hands to the second. A drop without a commit abandons the snapshot.
 #[derive(Debug)]
 pub struct PreparedCut {
-    pub(crate) cut: Arc<Cut>,
+    pub(crate) cut: Arc<DatabaseCut>,
     pub(crate) checkpoint: CheckpointId,
     pub(crate) kind: SnapshotKind,
     /// The states at the barrier, by name.
     pub(crate) states: Vec<StoredState>,
     /// What a full snapshot leaves out.
-    pub(crate) trimming: Trimming,
+    pub(crate) filter: ExpiryFilter,
 }
 
 impl Drop for PreparedCut {
     fn drop(&mut self) {
-        self.cut.give_up();
+        self.cut.abandon();
     }
 }

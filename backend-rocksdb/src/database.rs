@@ -1,4 +1,4 @@
-//! One RocksDB: how it is opened, and its errors in our words.
+//! One RocksDB: how it is opened, and its errors as those of this crate.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use rocksdb::{
 };
 use strandline_state_api::{Error, ErrorKind, Result};
 
-use crate::expiry::Shared;
+use crate::expiry::SharedExpiries;
 use crate::home::{Instance, remove};
 use crate::memory::Memory;
 use crate::{RocksOptions, Tune};
 
-/// What every database of a factory is opened with.
+/// The settings of every database of a factory.
 #[derive(Clone, Debug)]
 pub(crate) struct Environment {
     pub(crate) options: RocksOptions,
@@ -27,7 +27,7 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
-    /// The options of RocksDB. The write-ahead log is off: the checkpoint is the durability.
+    /// The options of RocksDB. The write-ahead log is off: only a checkpoint makes state durable.
     pub(crate) fn rocks_options(&self) -> Options {
         let RocksOptions { bloom_bits, background_jobs, file_bytes, statistics, .. } = self.options;
         let mut options = Options::default();
@@ -76,24 +76,24 @@ fn append(_key: &[u8], before: Option<&[u8]>, operands: &MergeOperands) -> Optio
     Some(list)
 }
 
-/// An open database, and the directory that it lives in. Deleted when nobody uses it any more.
+/// An open database, and the directory that it lives in, which is deleted when its last user drops it.
 pub(crate) struct Database {
-    // Closed before its files go.
+    // Fields drop in this order: the database closes before its files are deleted.
     db: DB,
     path: Files,
     options: Options,
     write: WriteOptions,
     pub(crate) instance: Arc<Instance>,
-    /// What its compactions leave out.
-    pub(crate) expiries: Shared,
+    /// Which values its compactions leave out.
+    pub(crate) expiries: SharedExpiries,
     cuts: AtomicU64,
 }
 
 impl Database {
-    /// Opens the database at `path`, which is made if it is not there.
+    /// Opens the database at `path`; makes one where none exists.
     pub(crate) fn open(environment: &Environment, instance: Arc<Instance>, path: PathBuf) -> Result<Self> {
         let mut options = environment.rocks_options();
-        let expiries = Shared::default();
+        let expiries = SharedExpiries::default();
         options.set_compaction_filter_factory(expiries.clone());
         let db = DB::open(&options, &path)
             .map_err(|e| failed("the local database cannot be opened", &path, &e))?;
@@ -120,7 +120,7 @@ impl Database {
         self.db.get_pinned(key).map_err(|e| self.failed("the local database cannot be read", &e))
     }
 
-    /// Reads many keys at once; they are sorted.
+    /// Reads many keys at once, which are sorted.
     pub(crate) fn get_many<'a>(
         &self,
         keys: impl IntoIterator<Item = &'a [u8]>,
@@ -157,7 +157,7 @@ impl Database {
         self.failed("the local database cannot be written", error)
     }
 
-    /// A walk over the keys from `from` to before `to`; it stands nowhere yet.
+    /// A walk over the keys from `from` to before `to`, without a position yet.
     pub(crate) fn iterate(&self, from: &[u8], to: Option<&[u8]>) -> Entries<'_> {
         Entries { path: &self.path.0, iterator: self.db.raw_iterator_opt(between(from, to)) }
     }
@@ -189,7 +189,7 @@ impl Database {
         self.write(&batch)
     }
 
-    /// Takes table files in whose keys are those of nobody else, in order.
+    /// Ingests table files, whose keys are in order and not in the database.
     pub(crate) fn ingest(&self, files: Vec<PathBuf>) -> Result<()> {
         let mut options = IngestExternalFileOptions::default();
         options.set_move_files(true);
@@ -202,7 +202,7 @@ impl Database {
         self.db.compact_range(None::<&[u8]>, None::<&[u8]>);
     }
 
-    /// A number that RocksDB knows about itself.
+    /// A number that RocksDB measures of itself.
     pub(crate) fn property(&self, name: &str) -> u64 {
         self.db.property_int_value(name).ok().flatten().unwrap_or(0)
     }
@@ -233,7 +233,7 @@ fn between(from: &[u8], to: Option<&[u8]>) -> ReadOptions {
     options
 }
 
-/// A copy of a database that is only read.
+/// A copy of a database, open for reads only.
 pub(crate) struct ReadOnly {
     db: DB,
     path: PathBuf,
@@ -246,7 +246,7 @@ impl ReadOnly {
         Ok(Self { db, path: path.to_path_buf() })
     }
 
-    /// As [`Database::iterate`]; what it reads does not push out what the job needs in the cache.
+    /// As [`Database::iterate`], but leaves the block cache to the job.
     pub(crate) fn iterate(&self, from: &[u8], to: Option<&[u8]>) -> Entries<'_> {
         let mut options = between(from, to);
         options.fill_cache(false);
@@ -277,7 +277,7 @@ impl Entries<'_> {
         self.check()
     }
 
-    /// Where it stands, if not behind the end.
+    /// The current entry, unless the walk is at its end.
     pub(crate) fn entry(&self) -> Option<(&[u8], &[u8])> {
         self.iterator.item()
     }
@@ -290,7 +290,7 @@ impl Entries<'_> {
     }
 }
 
-/// An error of RocksDB: what happened, where, and what to do.
+/// Turns an error of RocksDB into one with the path and advice.
 pub(crate) fn failed(what: &str, path: &Path, error: &rocksdb::Error) -> Error {
     let text = error.to_string();
     let (kind, advice) = match error.kind() {

@@ -1,14 +1,16 @@
-//! The directory of a native snapshot: which files make up the database, where they are, and what the keys in them mean.
+//! The directory of a native snapshot: which files make up the database, where they are, and what the keys in
+//! them mean.
 //!
 //! Specified in `docs/rocksdb.md`. A frame with magic, version and checksum around Zstandard around Postcard.
 
 use serde::{Deserialize, Serialize};
-use strandline_state_api::format::{StateKind, StateMeta};
-use strandline_state_api::{Error, ErrorKind, KeyGroupRange, PartFormat, Result, SegmentRef, SnapshotPart};
+use strandline_state_api::schema::{StateKind, StateMeta};
+use strandline_state_api::snapshot::{PartFormat, SegmentRef, SnapshotPart};
+use strandline_state_api::{Error, ErrorKind, KeyGroupRange, Result};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::NATIVE_FORMAT;
-use crate::layout::Layout;
+use crate::layout::Addressing;
 
 const MAGIC: [u8; 8] = *b"\x89SLRDB\r\n";
 const VERSION: u32 = 1;
@@ -47,9 +49,7 @@ pub(crate) struct StoredFile {
 /// What the keys of one state mean.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct StoredState {
-    /// Its number in the keys.
-    pub(crate) id: u16,
-    pub(crate) layout: Layout,
+    pub(crate) addressing: Addressing,
     #[serde(with = "stored_meta")]
     pub(crate) meta: StateMeta,
 }
@@ -63,8 +63,8 @@ mod stored_meta {
     type Stored = (u8, u32, [String; 5]);
 
     pub(super) fn serialize<S: Serializer>(meta: &StateMeta, serializer: S) -> Result<S::Ok, S::Error> {
-        let texts = [&meta.name, &meta.key_codec, &meta.namespace_codec, &meta.sub_codec, &meta.value_codec]
-            .map(String::clone);
+        let StateMeta { name, key_codec, namespace_codec, sub_codec, .. } = meta.clone();
+        let texts = [name, key_codec, namespace_codec, sub_codec, meta.stored_value_codec()];
         let stored: Stored = (meta.kind.code(), meta.schema_version, texts);
         stored.serialize(serializer)
     }
@@ -73,14 +73,9 @@ mod stored_meta {
         let (kind, schema_version, texts) = Stored::deserialize(deserializer)?;
         let [name, key_codec, namespace_codec, sub_codec, value_codec] = texts;
         let kind = StateKind::from_code(kind).ok_or_else(|| D::Error::custom("unknown kind of state"))?;
-        Ok(StateMeta {
-            key_codec,
-            namespace_codec,
-            sub_codec,
-            value_codec,
-            schema_version,
-            ..StateMeta::new(name, kind)
-        })
+        let meta = StateMeta::new(name, kind);
+        let meta = StateMeta { key_codec, namespace_codec, sub_codec, schema_version, ..meta };
+        Ok(meta.with_stored_value_codec(&value_codec))
     }
 }
 
@@ -101,7 +96,7 @@ impl Directory {
         Ok(bytes)
     }
 
-    /// Reads back what [`encode`](Self::encode) wrote, and trusts nothing.
+    /// Reads back what [`encode`](Self::encode) wrote; checks everything.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
         let (head, rest) = bytes.split_at_checked(HEAD).ok_or_else(|| damaged("it is too short"))?;
         let (magic, version) = head.split_at(MAGIC.len());
@@ -111,7 +106,8 @@ impl Directory {
         if version != VERSION.to_le_bytes() {
             let version = version.try_into().map(u32::from_le_bytes).unwrap_or_default();
             let message = format!(
-                "the snapshot has version {version} of the format {NATIVE_FORMAT}, this program knows {VERSION}"
+                "the snapshot has version {version} of the format {NATIVE_FORMAT}; \
+                 this program reads version {VERSION}"
             );
             return Err(Error::new(ErrorKind::Incompatible, message));
         }
@@ -128,7 +124,7 @@ impl Directory {
         Ok(directory)
     }
 
-    /// Names become paths, and numbers places in files, so they are looked at.
+    /// Checks the names, which become paths, and the numbers, which become positions in files.
     fn check(&self) -> Result<()> {
         let digits =
             |text: &str| !text.is_empty() && text.len() <= 20 && text.bytes().all(|b| b.is_ascii_digit());
@@ -167,16 +163,17 @@ fn damaged(what: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use strandline_state_api::SegmentName;
+    use strandline_state_api::snapshot::SegmentName;
 
     use super::*;
+    use crate::layout::Layout;
 
     fn directory() -> Directory {
         let meta = StateMeta { key_codec: "u64".into(), ..StateMeta::new("count", StateKind::Value) };
-        let layout = Layout::new(Some(8), Some(0), Some(0));
+        let addressing = Addressing { id: 1, layout: Layout::new(Some(8), Some(0), Some(0)) };
         Directory {
             key_groups: KeyGroupRange::new(3, 900),
-            states: vec![StoredState { id: 1, layout, meta }],
+            states: vec![StoredState { addressing, meta }],
             packs: vec![SegmentRef { name: SegmentName("a".into()), len: 100 }],
             files: vec![StoredFile { name: "000012.sst".into(), pack: 0, offset: 10, len: 90, hash: 7 }],
             manifest: ("MANIFEST-000004".into(), vec![1, 2, 3]),
@@ -184,12 +181,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn a_directory_is_read_as_it_was_written() {
         assert_eq!(Directory::decode(&directory().encode().unwrap()).unwrap(), directory());
     }
 
     #[test]
-    fn every_flipped_bit_and_every_truncation_is_noticed() {
+    fn states_are_stored_as_before_stamps_had_a_field() {
+        let mut stamped = directory();
+        stamped.states[0].meta.stamped = true;
+        assert_eq!(Directory::decode(&stamped.encode().unwrap()).unwrap(), stamped);
+        let StoredState { addressing: Addressing { id, layout }, .. } = stamped.states[0];
+        let texts = ["count", "u64", "", "", "ttl8+bytes"];
+        let before = postcard::to_stdvec(&(id, layout, StateKind::Value.code(), 0u32, texts)).unwrap();
+        assert_eq!(postcard::to_stdvec(&stamped.states[0]).unwrap(), before);
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_truncation_is_an_error() {
         let bytes = directory().encode().unwrap();
         for at in 0..bytes.len() {
             for bit in 0..8 {
@@ -209,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_names_and_places_are_refused() {
+    fn hostile_names_and_positions_are_refused() {
         let hostile: [fn(&mut Directory); 5] = [
             |d| d.files[0].name = "../000012.sst".into(),
             |d| d.manifest.0 = "MANIFEST-1/../../x".into(),

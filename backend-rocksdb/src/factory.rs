@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use strandline_state_api::{BackendFactory, BackendScope, Result, StateKey};
+use strandline_state_api::backend::{BackendFactory, BackendScope};
+use strandline_state_api::{Result, StateKey};
 
 use crate::database::{Database, Environment};
 use crate::home::Home;
@@ -13,7 +14,7 @@ use crate::{RocksBackend, RocksOptions, Tune};
 #[derive(Clone, Debug)]
 pub struct RocksBackendFactory {
     environment: Environment,
-    /// Opened with the first backend, as it deletes what dead processes left there.
+    /// Opened with the first backend, as that deletes the instances of processes that died.
     home: Arc<Mutex<Option<Arc<Home>>>>,
 }
 
@@ -28,7 +29,7 @@ impl RocksBackendFactory {
         Ok(Self { environment: Environment { options, tune: None, memory }, home: Arc::default() })
     }
 
-    /// The same, with a last word on the options of RocksDB itself.
+    /// Changes the options of RocksDB itself, after this crate has set them.
     #[must_use]
     pub fn tuned(mut self, tune: Tune) -> Self {
         self.environment.tune = Some(tune);
@@ -40,7 +41,7 @@ impl RocksBackendFactory {
         &self.environment.options
     }
 
-    /// The options that databases are opened with: for tools and benches that open RocksDB itself in the same way.
+    /// The options that databases are opened with, for tools and benches that open RocksDB itself.
     pub fn rocks_options(&self) -> rocksdb::Options {
         self.environment.rocks_options()
     }

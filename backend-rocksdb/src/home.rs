@@ -1,4 +1,5 @@
-//! The directory of a factory: databases that live as long as their backends, and local copies that outlive them.
+//! The directory of a factory: databases that live as long as their backends, and local copies that outlive
+//! them.
 //!
 //! ```text
 //! instances/<operator>-<subtask>-<process>-<n>.lock   locked as long as the instance lives
@@ -6,8 +7,8 @@
 //! local/<hash>.sst                                    files of recent checkpoints, named by what they hold
 //! ```
 //!
-//! A process that dies leaves its instances behind, but not their locks: whoever opens the directory next deletes what
-//! is not locked.
+//! A process that dies leaves its instances behind, but not their locks: the next process that opens the
+//! directory deletes the instances that are not locked.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, TryLockError};
@@ -16,7 +17,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use strandline_state_api::{BackendScope, Error, ErrorKind, Result};
+use strandline_state_api::backend::BackendScope;
+use strandline_state_api::{Error, ErrorKind, Result};
 use xxhash_rust::xxh3::Xxh3;
 
 /// Sets instances apart, also those of several factories in one process.
@@ -31,14 +33,14 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    /// Opens `base`, and deletes what dead processes left.
+    /// Opens `base`, and deletes the instances of processes that died.
     pub(crate) fn open(base: PathBuf) -> Result<Self> {
         let home = Self { base, needed: Mutex::default() };
         for directory in [home.instances(), home.local()] {
             fs::create_dir_all(&directory)
                 .map_err(|e| failed("the directory cannot be made", &directory, e))?;
         }
-        home.bury_the_dead()?;
+        home.delete_abandoned()?;
         Ok(home)
     }
 
@@ -50,7 +52,7 @@ impl Home {
         self.base.join("local")
     }
 
-    fn bury_the_dead(&self) -> Result<()> {
+    fn delete_abandoned(&self) -> Result<()> {
         let instances = self.instances();
         let entries =
             fs::read_dir(&instances).map_err(|e| failed("the directory cannot be read", &instances, e))?;
@@ -62,7 +64,7 @@ impl Home {
             match file.try_lock() {
                 Ok(()) => {
                     let directory = lock.with_extension("");
-                    tracing::info!(directory = %directory.display(), "deleting what a process that died left");
+                    tracing::info!(directory = %directory.display(), "deleting files of a dead process");
                     remove(&directory);
                     if let Err(error) = fs::remove_file(&lock) {
                         tracing::warn!(path = %lock.display(), %error, "a lock file cannot be deleted");
@@ -70,7 +72,7 @@ impl Home {
                 }
                 Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(error)) => {
-                    tracing::warn!(path = %lock.display(), %error, "a lock file cannot be locked; left alone");
+                    tracing::warn!(path = %lock.display(), %error, "a lock file cannot be locked; ignored");
                 }
             }
         }
@@ -95,7 +97,8 @@ impl Home {
         self.local().join(format!("{hash:032x}.sst"))
     }
 
-    /// Links the local copy of the file with this hash to `target`, if there is one and it is what its name says.
+    /// Links the local copy of the file with this hash to `target`; returns whether there is one whose bytes
+    /// have the hash.
     pub(crate) fn take_copy(&self, hash: u128, len: u64, target: &Path) -> bool {
         let path = self.copy_path(hash);
         match hash_file(&path) {
@@ -122,7 +125,8 @@ impl Home {
         }
     }
 
-    /// Declares what `instance` may need after a restart. Unless it is only starting, deletes what no instance needs.
+    /// Notes the copies that `instance` may need after a restart. Unless it is only starting, deletes those
+    /// that no instance needs.
     pub(crate) fn need_copies(&self, instance: &Instance, hashes: HashSet<u128>, starting: bool) {
         let mut needed = self.needed.lock().unwrap_or_else(PoisonError::into_inner);
         needed.insert(instance.number, hashes);
@@ -139,7 +143,7 @@ impl Home {
     }
 }
 
-/// The directory of one backend; deleted when nobody uses it any more.
+/// The directory of one backend; deleted when its last user drops it.
 #[derive(Debug)]
 pub(crate) struct Instance {
     home: Arc<Home>,
@@ -168,7 +172,7 @@ impl Drop for Instance {
     }
 }
 
-/// Deletes a directory, if it is there.
+/// Deletes a directory where it exists.
 pub(crate) fn remove(directory: &Path) {
     match fs::remove_dir_all(directory) {
         Ok(()) => {}

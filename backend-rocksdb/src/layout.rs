@@ -1,14 +1,16 @@
 //! How the address of an entry becomes a key of RocksDB: key group, state, key, namespace, map key.
 //!
-//! So a range of key groups is one range of keys, and within a state the order is that of the portable format. Each part is
-//! of fixed width, or escaped so that it ends by itself, or the last and ends with the key. All three keep order, and together they are
-//! injective (a property test below).
+//! So a range of key groups is one range of keys, and within a state the order is that of the portable
+//! format. Each part has a fixed width, or is escaped so that its end shows, or is the last and ends with the
+//! key. All three forms keep the order, and together they are injective (a property test below checks both).
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
-use strandline_state_api::format::{StateKind, StateMeta};
-use strandline_state_api::{Error, KeyGroup, KeyGroupRange, Result, StateKey, push_escaped, split_escaped};
+use strandline_state_api::backend::At;
+use strandline_state_api::encoding::{push_escaped, split_escaped};
+use strandline_state_api::schema::{StateKind, StateMeta};
+use strandline_state_api::{Error, KeyGroup, KeyGroupRange, Result, StateKey, Timestamp};
 
 /// Bytes in front of the key: key group and state, big-endian.
 pub(crate) const PREFIX: usize = 4;
@@ -24,13 +26,22 @@ pub(crate) enum Part {
     Last,
 }
 
-/// How the entries of a state are addressed. Stored with native snapshots, as files keep the layout that they were written in.
+/// How the parts of an address are written. Native snapshots store it, as files keep the layout that they
+/// were written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Layout {
     /// Timers have their time in front of the key, in the same part.
     pub(crate) key: Part,
     pub(crate) namespace: Part,
     pub(crate) sub: Part,
+}
+
+/// Which addresses the entries of a state have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Addressing {
+    /// The number of the state in the keys.
+    pub(crate) id: u16,
+    pub(crate) layout: Layout,
 }
 
 /// The parts of an address, as the portable format has them.
@@ -62,58 +73,11 @@ impl Layout {
         Self::new(K::WIDTH.map(|width| width + time), N::WIDTH, sub)
     }
 
-    /// For a state whose types nobody knows, because no registered state claims it.
+    /// For a stored state that no registered state claims, so that its types are unknown.
     pub(crate) fn unknown(meta: &StateMeta) -> Self {
         let width = |exists: bool| if exists { None } else { Some(0) };
         let (namespace, sub) = (width(meta.has_namespace()), width(meta.has_sub()));
         Self::new(None, namespace, sub)
-    }
-
-    /// Writes the address of a key and namespace to `out`, replacing what is there. Map keys and nothing else may follow.
-    #[inline]
-    pub(crate) fn address<K: StateKey, N: StateKey>(
-        &self,
-        state: u16,
-        group: KeyGroup,
-        key: &K,
-        namespace: &N,
-        out: &mut Vec<u8>,
-    ) {
-        start(state, group, out);
-        push_with(self.key, out, |out| key.encode(out));
-        push_with(self.namespace, out, |out| namespace.encode(out));
-    }
-
-    /// Writes the address of a timer to `out`, replacing what is there.
-    pub(crate) fn timer<K: StateKey, N: StateKey>(
-        &self,
-        state: u16,
-        group: KeyGroup,
-        time: i64,
-        key: &K,
-        namespace: &N,
-        out: &mut Vec<u8>,
-    ) {
-        start(state, group, out);
-        push_with(self.key, out, |out| {
-            out.extend_from_slice(&flip(time).to_be_bytes());
-            key.encode(out);
-        });
-        push_with(self.namespace, out, |out| namespace.encode(out));
-    }
-
-    /// Appends a map key to an address.
-    #[inline]
-    pub(crate) fn push_sub(&self, out: &mut Vec<u8>, encode: impl FnOnce(&mut Vec<u8>)) {
-        push_with(self.sub, out, encode);
-    }
-
-    /// Writes the address of an entry of the portable format to `out`, replacing what is there.
-    pub(crate) fn join(&self, state: u16, group: KeyGroup, parts: [&[u8]; 3], out: &mut Vec<u8>) {
-        start(state, group, out);
-        for (part, bytes) in [self.key, self.namespace, self.sub].into_iter().zip(parts) {
-            push(part, bytes, out);
-        }
     }
 
     /// The parts behind the prefix of an address.
@@ -129,9 +93,54 @@ impl Layout {
     }
 }
 
-/// Time as a number whose order is that of its bytes.
-pub(crate) fn flip(time: i64) -> u64 {
-    (time as u64) ^ (1 << 63)
+impl Addressing {
+    /// Writes the address of a key and namespace to `out`, replacing its content. A map key may follow.
+    #[inline]
+    pub(crate) fn encode_address<K: StateKey, N: StateKey>(&self, at: At<'_, K, N>, out: &mut Vec<u8>) {
+        start(self.id, at.key.group(), out);
+        push_with(self.layout.key, out, |out| at.key.key().encode(out));
+        push_with(self.layout.namespace, out, |out| at.namespace.encode(out));
+    }
+
+    /// Writes the address of a timer to `out`, replacing its content.
+    pub(crate) fn encode_timer<K: StateKey, N: StateKey>(
+        &self,
+        at: At<'_, K, N>,
+        time: Timestamp,
+        out: &mut Vec<u8>,
+    ) {
+        start(self.id, at.key.group(), out);
+        push_with(self.layout.key, out, |out| {
+            out.extend_from_slice(&time_to_bytes(time));
+            at.key.key().encode(out);
+        });
+        push_with(self.layout.namespace, out, |out| at.namespace.encode(out));
+    }
+
+    /// Appends a map key to an address.
+    #[inline]
+    pub(crate) fn push_map_key(&self, out: &mut Vec<u8>, encode: impl FnOnce(&mut Vec<u8>)) {
+        push_with(self.layout.sub, out, encode);
+    }
+
+    /// Writes the address of an entry of the portable format to `out`, replacing its content.
+    pub(crate) fn join(&self, group: KeyGroup, parts: [&[u8]; 3], out: &mut Vec<u8>) {
+        start(self.id, group, out);
+        let Layout { key, namespace, sub } = self.layout;
+        for (part, bytes) in [key, namespace, sub].into_iter().zip(parts) {
+            push(part, bytes, out);
+        }
+    }
+}
+
+/// A time as bytes whose order is that of the times.
+pub(crate) fn time_to_bytes(time: Timestamp) -> [u8; 8] {
+    (time.as_millis() as u64 ^ 1 << 63).to_be_bytes()
+}
+
+/// Reads back what [`time_to_bytes`] returned.
+pub(crate) fn time_from_bytes(bytes: [u8; 8]) -> Timestamp {
+    Timestamp::from_millis((u64::from_be_bytes(bytes) ^ 1 << 63) as i64)
 }
 
 /// Starts an address anew.
@@ -152,7 +161,8 @@ pub(crate) fn prefix(address: &[u8]) -> Result<(KeyGroup, u16)> {
     Ok((group, u16::from_be_bytes([c, d])))
 }
 
-/// The first address that may belong to `range`, and the first behind it (of 2 bytes, as the key groups end below `2^15`).
+/// The first address that may belong to `range`, and the first behind it (2 bytes each, as the key groups end
+/// below `2^15`).
 pub(crate) fn bounds(range: KeyGroupRange) -> ([u8; 2], [u8; 2]) {
     ((range.start() as u16).to_be_bytes(), (range.end() as u16).to_be_bytes())
 }

@@ -8,8 +8,8 @@ use crate::RocksOptions;
 
 /// What all databases share: a cache that memtables are charged to, and the room for write-back tables.
 ///
-/// With `ratio` of the cache for memtables, RocksDB may use half as much again before a flush frees it; so the capacity is
-/// lower than the budget by that (Flink: `RocksDBMemoryControllerUtils`, with the same sums).
+/// Of the cache's share for memtables, RocksDB may use half as much again before a flush frees it; the
+/// capacity is lower than the budget by that (Flink: `RocksDBMemoryControllerUtils`, with the same sums).
 pub(crate) struct Memory {
     pub(crate) cache: Cache,
     pub(crate) buffers: WriteBufferManager,
@@ -34,7 +34,7 @@ impl Memory {
         self.buffers.get_buffer_size()
     }
 
-    /// Bytes for the write-back table of one backend, while there are as many as now.
+    /// Bytes for the write-back table of one backend, at the current number of backends.
     pub(crate) fn write_back_share(&self) -> usize {
         self.write_back / self.backends.load(Ordering::Relaxed).max(1)
     }

@@ -1,40 +1,42 @@
-//! What can be set, and to what it is set by itself.
+//! The options of the backend, and their defaults.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use strandline_state_api::format::FoldOptions;
+use strandline_snapshot_format::FoldOptions;
 use strandline_state_api::{Error, Result};
 
-/// How the backend works. Every option has a default that fits; data only, so that it can stand in a configuration file.
+/// How the backend works. Every option has a default that fits; plain data, which serde reads from a
+/// configuration file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RocksOptions {
-    /// Where databases and local copies of checkpoint files live; needs room for the state and its snapshots under way. Unless set,
-    /// `strandline-rocksdb` in the directory for temporary files.
+    /// Where databases and local copies of checkpoint files live; needs room for the state and its snapshots
+    /// under way. Unless set, `strandline-rocksdb` in the directory for temporary files.
     pub directory: Option<PathBuf>,
-    /// Bytes of memory for all backends of the factory together: block cache, memtables, write-back tables. 512 MiB unless set.
+    /// Bytes of memory for all backends of the factory together: block cache, memtables, write-back tables.
+    /// 512 MiB unless set.
     pub memory: usize,
-    /// The share of `memory` for the write-back tables, which hold hot entries in front of the database. 0.25 unless set; 0 writes
-    /// every change through to the database at once.
+    /// The share of `memory` for the write-back tables, which hold hot entries in front of the database. 0.25
+    /// unless set; 0 writes every change through to the database at once.
     pub write_back: f64,
-    /// The share of what is left for memtables (the rest caches blocks). 0.5 unless set, as in Flink.
+    /// The share of the remaining memory for memtables; the rest caches blocks. 0.5 unless set, as in Flink.
     pub write_buffer_ratio: f64,
     /// Bits of the Bloom filter for each key; 0 for no filter. 10 unless set.
     pub bloom_bits: f64,
     /// Background threads of a database, for flushes and compactions. 2 unless set.
     pub background_jobs: i32,
-    /// Files of this many bytes are aimed at. 32 MiB unless set.
+    /// The size of table files that the database aims for, in bytes. 32 MiB unless set.
     pub file_bytes: u64,
-    /// Files that are uploaded or downloaded at once, by each subtask. 4 unless set, as in Flink.
+    /// Files that each subtask uploads or downloads at once. 4 unless set, as in Flink.
     pub transfers: usize,
-    /// Small files are packed into objects of about this many bytes. 32 MiB unless set.
+    /// The size of the objects that small files are packed into, in bytes. 32 MiB unless set.
     pub pack_bytes: u64,
-    /// Whether files of the last checkpoint are kept (as hard links), so that a restore on this machine need not download them. They
-    /// are used only if their hash is right. True unless set.
+    /// Whether files of the last checkpoints are kept as hard links, so that a restore on this machine need
+    /// not download them. A restore uses one only if its hash is right. True unless set.
     pub local_copies: bool,
     /// Whether hits, misses and stalls are counted for reports. True unless set.
     pub statistics: bool,
@@ -63,12 +65,12 @@ impl Default for RocksOptions {
 }
 
 impl RocksOptions {
-    /// The directory that is set, or the default.
+    /// The directory, or the default where none is set.
     pub fn directory(&self) -> PathBuf {
         self.directory.clone().unwrap_or_else(|| std::env::temp_dir().join("strandline-rocksdb"))
     }
 
-    /// Refuses what cannot work.
+    /// Refuses values that cannot work.
     pub(crate) fn check(&self) -> Result<()> {
         let share = |value: f64| (0.0..=0.9).contains(&value);
         let refuse = |what: &str, rule: &str| Err(Error::invalid(format!("{what} must be {rule}")));
@@ -96,7 +98,7 @@ impl RocksOptions {
 
 /// Changes the options of RocksDB itself, after this crate has set its own (Flink: `RocksDBOptionsFactory`).
 ///
-/// The merge operator and the place of files must stay as they are.
+/// The merge operator and the paths of files must stay as they are.
 #[derive(Clone)]
 pub struct Tune(Arc<dyn Fn(&mut rocksdb::Options) + Send + Sync>);
 

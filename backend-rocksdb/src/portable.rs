@@ -1,9 +1,12 @@
 //! Full snapshots: the cut, read in order and written in the portable format.
 
-use strandline_state_api::format::{EntryRef, Op, SegmentKind, SegmentWriter, StateMeta};
-use strandline_state_api::{
-    BackendScope, Error, KeyGroup, KeyedSnapshot, Result, SegmentStore, SnapshotPart, Trimmed, Trimming,
+use strandline_snapshot_format::{
+    EntryRef, ExpiryFilter, FinishedSegment, Kept, Op, SegmentKind, SegmentWriter,
 };
+use strandline_state_api::backend::BackendScope;
+use strandline_state_api::schema::StateMeta;
+use strandline_state_api::snapshot::{KeyedSnapshot, SegmentStore, SnapshotPart};
+use strandline_state_api::{Error, KeyGroup, Result};
 
 use crate::cut::PreparedCut;
 use crate::database::{Environment, ReadOnly};
@@ -18,9 +21,9 @@ pub(crate) async fn write_portable(
     store: &dyn SegmentStore,
 ) -> Result<KeyedSnapshot> {
     let database = ReadOnly::open(environment, prepared.cut.path())?;
-    let mut output = Output::new(prepared, environment);
+    let mut output = PortableOutput::new(prepared, environment);
     let (from, to) = bounds(scope.key_groups);
-    // The walk stays on this side of every wait, so that the future can move between threads.
+    // No walk is open at an await, so that the future can move between threads.
     let mut next = from.to_vec();
     loop {
         let (segment, resume) = output.fill(&database, &next, &to)?;
@@ -37,7 +40,7 @@ pub(crate) async fn write_portable(
     }
 }
 
-/// An entry of the key group at hand, waiting for those of states whose names come first.
+/// An entry of the current key group, which waits for those of states whose names come first.
 struct Waiting {
     /// The index of the state, by name.
     state: u16,
@@ -45,36 +48,35 @@ struct Waiting {
     value: Vec<u8>,
 }
 
-struct Output<'a> {
+struct PortableOutput<'a> {
     states: &'a [StoredState],
     /// From numbers in keys to indexes by name.
     index: Vec<Option<u16>>,
     environment: &'a Environment,
-    trimming: &'a Trimming,
+    filter: &'a ExpiryFilter,
     writer: Option<SegmentWriter>,
     snapshot: KeyedSnapshot,
 }
 
-/// A finished segment.
-type Finished = strandline_state_api::format::FinishedSegment;
-
-impl<'a> Output<'a> {
+impl<'a> PortableOutput<'a> {
     fn new(prepared: &'a PreparedCut, environment: &'a Environment) -> Self {
-        let (states, trimming) = (&prepared.states[..], &prepared.trimming);
-        let mut index = vec![None; states.iter().map(|state| usize::from(state.id) + 1).max().unwrap_or(0)];
+        let (states, filter) = (&prepared.states[..], &prepared.filter);
+        let id = |state: &StoredState| usize::from(state.addressing.id);
+        let mut index = vec![None; states.iter().map(|state| id(state) + 1).max().unwrap_or(0)];
         for (position, state) in (0..).zip(states) {
-            index[usize::from(state.id)] = Some(position);
+            index[id(state)] = Some(position);
         }
-        Self { states, index, environment, trimming, writer: None, snapshot: KeyedSnapshot::default() }
+        Self { states, index, environment, filter, writer: None, snapshot: KeyedSnapshot::default() }
     }
 
-    /// Reads on from `from` until a segment is full or all is read; the answer is the segment, and where to go on.
+    /// Reads from `from` until a segment is full or all is read; returns the segment and where the next one
+    /// starts.
     fn fill(
         &mut self,
         database: &ReadOnly,
         from: &[u8],
         to: &[u8],
-    ) -> Result<(Option<Finished>, Option<Vec<u8>>)> {
+    ) -> Result<(Option<FinishedSegment>, Option<Vec<u8>>)> {
         let mut entries = database.iterate(from, Some(to));
         entries.first()?;
         let mut group: Option<KeyGroup> = None;
@@ -93,9 +95,9 @@ impl<'a> Output<'a> {
             let state = self.index.get(usize::from(state)).copied().flatten();
             let state =
                 state.ok_or_else(|| Error::corrupt("the local database has an entry of an unknown state"))?;
-            let trimmed = self.trimming.trim(&self.states[usize::from(state)].meta, value, &mut part);
-            let value = if trimmed == Trimmed::Part { &part } else { value };
-            if trimmed != Trimmed::Gone {
+            let kept = self.filter.keep(&self.states[usize::from(state)].meta, value, &mut part);
+            let value = if kept == Kept::Part { &part } else { value };
+            if kept != Kept::Nothing {
                 waiting.push(Waiting { state, address: address.to_vec(), value: value.to_vec() });
             }
             entries.step()?;
@@ -107,7 +109,7 @@ impl<'a> Output<'a> {
     /// Writes the entries of a key group in the order of their states' names.
     fn write(&mut self, group: Option<KeyGroup>, waiting: &mut Vec<Waiting>) -> Result<()> {
         let Some(group) = group else { return Ok(()) };
-        // Stable: within a state the order is right already.
+        // The sort is stable: within a state the entries are in order already.
         waiting.sort_by_key(|waiting| waiting.state);
         let writer = match &mut self.writer {
             Some(writer) => writer,
@@ -121,7 +123,7 @@ impl<'a> Output<'a> {
             }
         };
         for Waiting { state, address, value } in waiting.drain(..) {
-            let parts = self.states[usize::from(state)].layout.split(&address)?;
+            let parts = self.states[usize::from(state)].addressing.layout.split(&address)?;
             let (namespace, sub) = (&*parts.namespace, &*parts.sub);
             let key = &*parts.key;
             writer.push(EntryRef {
@@ -134,11 +136,11 @@ impl<'a> Output<'a> {
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<Option<Finished>> {
+    fn finish(&mut self) -> Result<Option<FinishedSegment>> {
         self.writer.take().filter(|writer| !writer.is_empty()).map(SegmentWriter::finish).transpose()
     }
 
-    async fn store(&mut self, finished: Finished, store: &dyn SegmentStore) -> Result<()> {
+    async fn store(&mut self, finished: FinishedSegment, store: &dyn SegmentStore) -> Result<()> {
         let segment = store.put(finished.bytes).await?;
         self.snapshot.written_bytes += segment.len;
         self.snapshot.parts.push(SnapshotPart::portable(segment, finished.key_groups));

@@ -1,13 +1,13 @@
-//! The first phase of a snapshot: what runs on the processing thread.
+//! The first phase of a snapshot, which runs on the processing thread.
 
 use std::sync::Arc;
 
-use strandline_state_api::{
-    CheckpointId, Error, Progress, Result, SnapshotKind, SnapshotSource, StateKey, Trimming,
-};
+use strandline_snapshot_format::ExpiryFilter;
+use strandline_state_api::backend::{Progress, SnapshotKind, SnapshotSource};
+use strandline_state_api::{CheckpointId, Result, StateKey};
 
 use crate::RocksBackend;
-use crate::cut::{Cut, PreparedCut};
+use crate::cut::{DatabaseCut, PreparedCut};
 use crate::directory::StoredState;
 use crate::writer::RocksSnapshotWriter;
 
@@ -16,30 +16,26 @@ use crate::writer::RocksSnapshotWriter;
 pub(crate) struct UnderWay {
     checkpoint: CheckpointId,
     kind: SnapshotKind,
-    cut: Arc<Cut>,
+    cut: Arc<DatabaseCut>,
     states: Vec<StoredState>,
     /// What a full snapshot leaves out.
-    trimming: Trimming,
+    filter: ExpiryFilter,
 }
 
 impl<K: StateKey> RocksBackend<K> {
     /// What a snapshot of this barrier leaves out.
-    fn trimming(&self, kind: SnapshotKind) -> Trimming {
-        let mut trimming = Trimming::at(self.clock);
-        if kind == SnapshotKind::Full {
-            for state in &self.states {
-                if let Some(ttl) = state.ttl() {
-                    trimming.add(&state.place().meta().name, ttl);
-                }
-            }
+    fn expiry_filter(&self, kind: SnapshotKind) -> ExpiryFilter {
+        let states = self.registry.iter().map(|state| (state.meta(), state.ttl()));
+        match kind {
+            SnapshotKind::Full => ExpiryFilter::of(self.clock, states),
+            SnapshotKind::Incremental => ExpiryFilter::default(),
         }
-        trimming
     }
 
     /// All states, registered or not, by name.
     fn stored_states(&self) -> Vec<StoredState> {
-        let registered = self.states.iter().map(|state| state.place().stored());
-        let mut states: Vec<_> = registered.chain(self.unclaimed.iter().cloned()).collect();
+        let registered = self.registry.iter().map(|state| state.stored());
+        let mut states: Vec<_> = registered.chain(self.orphans.iter().cloned()).collect();
         states.sort_by(|a, b| a.meta.name.cmp(&b.meta.name));
         states
     }
@@ -50,22 +46,14 @@ impl<K: StateKey> SnapshotSource for RocksBackend<K> {
     type Writer = RocksSnapshotWriter;
 
     fn prepare(&mut self, checkpoint: CheckpointId, kind: SnapshotKind) -> Result<()> {
-        if let Some(newest) = self.newest.filter(|newest| *newest >= checkpoint) {
-            return Err(Error::invalid("a snapshot of this or a later checkpoint was prepared before")
-                .with("operator", &self.scope.operator)
-                .with("checkpoint", checkpoint)
-                .with("newest", newest));
-        }
-        self.used = true;
-        self.newest = Some(checkpoint);
-        let shared = &self.store.database().expiries;
-        let trimming = self.trimming(kind);
+        self.registry.begin_checkpoint(checkpoint)?;
+        let filter = self.expiry_filter(kind);
         if !self.store.waits_for_a_copy() {
-            // Every older cut is copied, and this one knows nothing older than now.
-            shared.tell(self.clock);
+            // Every older cut is copied, and this one holds nothing older than now.
+            self.store.database().expiries.set_clock(self.clock);
         }
         let (cut, states) = (self.store.cut(checkpoint), self.stored_states());
-        self.under_way.push_back(UnderWay { checkpoint, kind, cut, states, trimming });
+        self.under_way.push_back(UnderWay { checkpoint, kind, cut, states, filter });
         Ok(())
     }
 
@@ -78,22 +66,18 @@ impl<K: StateKey> SnapshotSource for RocksBackend<K> {
             Err(error) => {
                 self.under_way.pop_front();
                 self.store.forget(checkpoint);
-                return Err(error.with("operator", &self.scope.operator).with("checkpoint", checkpoint));
+                return Err(self.registry.scope().locate(error).with("checkpoint", checkpoint));
             }
         }
-        let Some(UnderWay { checkpoint, kind, cut, states, trimming }) = self.under_way.pop_front() else {
+        let Some(UnderWay { checkpoint, kind, cut, states, filter }) = self.under_way.pop_front() else {
             return Ok(Progress::Idle);
         };
-        Ok(Progress::Ready(checkpoint, PreparedCut { cut, checkpoint, kind, states, trimming }))
+        Ok(Progress::Ready(checkpoint, PreparedCut { cut, checkpoint, kind, states, filter }))
     }
 
     fn take_writer(&mut self) -> Result<RocksSnapshotWriter> {
-        if std::mem::replace(&mut self.writer_taken, true) {
-            return Err(
-                Error::invalid("the snapshot writer was taken before").with("operator", &self.scope.operator)
-            );
-        }
-        let (scope, environment) = (self.scope.clone(), self.environment.clone());
+        self.registry.take_writer()?;
+        let (scope, environment) = (self.registry.scope().clone(), self.environment.clone());
         Ok(RocksSnapshotWriter::new(scope, environment, self.restored.take().unwrap_or_default()))
     }
 }

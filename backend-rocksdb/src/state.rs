@@ -3,44 +3,47 @@
 use std::any::Any;
 use std::fmt::Debug;
 
-use strandline_state_api::format::StateMeta;
-use strandline_state_api::{KeyGroupRange, KeyHash, Result, StateKey, StateSchema, StateTime, Ttl};
+use strandline_state_api::backend::{RegisteredState, StateLocation, StateTime};
+use strandline_state_api::schema::{Compatibility, StateMeta};
+use strandline_state_api::{KeyGroupRange, KeyHash, Result, Ttl};
 
 use crate::directory::StoredState;
-use crate::layout::Layout;
+use crate::layout::Addressing;
 use crate::store::Store;
 
-mod ageing;
 mod list;
 mod map;
+mod table;
 mod timers;
 mod value;
 
-pub(crate) use list::List;
-pub(crate) use map::Map;
-pub(crate) use timers::Timers;
-pub(crate) use value::Value;
+pub(crate) use list::ListTable;
+pub(crate) use map::MapTable;
+pub(crate) use timers::TimerQueue;
+pub(crate) use value::ValueTable;
 
-/// Is given the hash of a key, the key and a namespace, of the types of the state.
+/// Receives the hash of a key, the key and a namespace, of the types of the state.
 pub(crate) type VisitKey<'a> = &'a mut dyn FnMut(KeyHash, &dyn Any, &dyn Any) -> Result<()>;
 
-/// A state behind a handle. Accesses go to the concrete type; only what spans all states goes through this.
-pub(crate) trait AnyState: Any + Debug + Send {
-    fn place(&self) -> &Place;
+/// A registered state. Accesses go to the concrete type; only what spans all states goes through this trait.
+pub(crate) trait RocksState: RegisteredState + Any + Debug + Send {
+    /// Which addresses its entries have.
+    fn addressing(&self) -> Addressing;
 
-    /// Changes what the keys of the state look like, as those of a restored snapshot are.
-    fn adopt(&mut self, id: u16, layout: Layout);
+    /// Changes the addresses to those of a restored snapshot.
+    fn set_addressing(&mut self, addressing: Addressing);
 
-    /// Prepares for values that were stored under `stored`; says whether they have to be [migrated](Self::migrate).
-    fn accept(&mut self, stored: &StateMeta) -> Result<bool>;
+    /// Prepares for values that were stored under `stored`; returns whether they have to be
+    /// [rewritten](Self::rewrite).
+    fn accept(&mut self, stored: &StateMeta) -> Result<Compatibility>;
 
-    /// Writes the form of today of a value in the form that was accepted to `out`, replacing what is there.
-    fn migrate(&self, value: &[u8], out: &mut Vec<u8>) -> Result<()>;
+    /// Replaces `out` with the current form of a value in the form that was accepted last.
+    fn rewrite(&self, stored: &[u8], out: &mut Vec<u8>) -> Result<()>;
 
-    /// How long values live, if they expire.
-    fn ttl(&self) -> Option<Ttl>;
+    /// The time-to-live of its values, where they expire.
+    fn ttl(&self) -> Option<&Ttl>;
 
-    /// Visits each key and namespace once: the hash of the key, the key, the namespace.
+    /// Visits each key and namespace once.
     fn for_each_key(
         &mut self,
         store: &mut Store,
@@ -48,35 +51,41 @@ pub(crate) trait AnyState: Any + Debug + Send {
         visit: VisitKey<'_>,
     ) -> Result<()>;
 
-    /// Looks at the entries that `records` records pay for, and removes what has expired; says how many.
+    /// Scans the entries that `records` records pay for and removes expired ones; returns the number removed.
     fn clean_up(&mut self, _store: &mut Store, _records: usize, _clock: &StateTime) -> Result<u64> {
         Ok(0)
     }
 }
 
-/// Where the entries of a state are.
-#[derive(Clone, Debug)]
-pub(crate) struct Place {
-    pub(crate) schema: StateSchema,
-    pub(crate) id: u16,
-    pub(crate) layout: Layout,
+impl dyn RocksState {
+    pub(crate) fn meta(&self) -> &StateMeta {
+        &self.schema().meta
+    }
+
+    /// How a snapshot describes it.
+    pub(crate) fn stored(&self) -> StoredState {
+        StoredState { addressing: self.addressing(), meta: self.meta().clone() }
+    }
 }
 
-impl Place {
-    pub(crate) fn new<K: StateKey, N: StateKey>(schema: StateSchema, id: u16, sub: Option<usize>) -> Self {
-        let layout = Layout::of::<K, N>(schema.meta.kind, sub);
-        Self { schema, id, layout }
+/// A state, borrowed for one access, with the store that holds its entries.
+#[derive(Debug)]
+pub struct Access<'b, S> {
+    state: &'b mut S,
+    store: &'b mut Store,
+    location: StateLocation<'b>,
+}
+
+impl<'b, S> Access<'b, S> {
+    #[inline]
+    pub(crate) fn new(state: &'b mut S, store: &'b mut Store, location: StateLocation<'b>) -> Self {
+        Self { state, store, location }
     }
 
-    pub(crate) fn meta(&self) -> &StateMeta {
-        &self.schema.meta
-    }
-
-    pub(crate) fn adopt(&mut self, id: u16, layout: Layout) {
-        (self.id, self.layout) = (id, layout);
-    }
-
-    pub(crate) fn stored(&self) -> StoredState {
-        StoredState { id: self.id, layout: self.layout, meta: self.meta().clone() }
+    /// Calls `access`, and adds the state to its error.
+    #[inline]
+    fn run<R>(self, access: impl FnOnce(&'b mut S, &'b mut Store) -> Result<R>) -> Result<R> {
+        let Self { state, store, location } = self;
+        access(state, store).map_err(|error| location.locate(error))
     }
 }

@@ -1,10 +1,10 @@
 //! Bytes by address: the database, and the write-back table in front of it.
 //!
-//! The table holds what was read or changed lately. The checkpoint is the only durability there is, so a change need not reach the
-//! database before the barrier; an entry that changes a thousand times is written once. The table is also what lets a snapshot
-//! be taken beside the work: after the barrier, what was changed before it goes to the database in small steps (or just
-//! before it is changed again), and later changes stay in the table until the [cut](crate::cut) is made. So a barrier itself
-//! costs one increment.
+//! The table holds what was read or changed lately. Only a checkpoint makes state durable, so a change need
+//! not reach the database before the barrier, and an entry that changes a thousand times is written once.
+//! With the table a snapshot is taken beside the work, too: after the barrier, what was changed before it
+//! goes to the database in small steps (or just before it changes again), and later changes stay in the table
+//! until the [cut](crate::cut) is made. So a barrier itself costs one increment.
 //!
 //! With a budget of 0 changes go to the database at once, and the table is used only while a cut waits.
 
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use rocksdb::WriteBatch;
 use strandline_state_api::{CheckpointId, Result};
 
-use crate::cut::Cut;
+use crate::cut::DatabaseCut;
 use crate::database::Database;
 use crate::memory::Memory;
 
@@ -24,17 +24,17 @@ mod pending;
 pub(crate) mod scan;
 
 pub(crate) use overlay::Order;
-use overlay::{Bytes, Overlay, Value};
+use overlay::{Bytes, Known, Overlay};
 use pending::Pending;
 
 /// Bytes of a batch after which it is written.
 const BATCH_BYTES: usize = 1 << 20;
 
 /// A cut that may still need values out of the table.
-struct Open {
-    cut: Arc<Cut>,
+struct OpenCut {
+    cut: Arc<DatabaseCut>,
     checkpoint: CheckpointId,
-    /// Its epoch: changes of this one and those before belong to it.
+    /// Its epoch: changes of this epoch and of earlier ones belong to the cut.
     epoch: u32,
     /// Slots that were changed in its epoch.
     changed: Pending,
@@ -49,9 +49,9 @@ pub(crate) struct Store {
     overlay: Overlay,
     /// Slots that were changed in this epoch.
     changed: Vec<u32>,
-    open: VecDeque<Open>,
+    open: VecDeque<OpenCut>,
     epoch: u32,
-    /// Writes that the database has not seen; their keys are all in the table, dirty, unless it says otherwise.
+    /// Writes that the database lacks; the table holds a dirty value for each of their keys.
     batch: WriteBatch,
     read: Vec<u8>,
     write_through: bool,
@@ -97,7 +97,7 @@ impl Store {
         self.overlay.bytes()
     }
 
-    /// Whether reads should leave something in the table.
+    /// Whether reads fill the table.
     pub(crate) fn caches(&self) -> bool {
         !self.write_through
     }
@@ -118,14 +118,14 @@ impl Store {
             return Ok(Some(&self.read));
         }
         let found = self.database.get(at)?;
-        let value = found.map_or(Value::Gone, |found| Value::Put(Bytes::from_slice(&found)));
+        let value = found.map_or(Known::Gone, |found| Known::Put(Bytes::from_slice(&found)));
         let id = self.overlay.insert(at, order, value);
-        self.relieve()?;
-        // A relief never takes what came last.
+        self.enforce_budget()?;
+        // An eviction spares the newest slot.
         Ok(self.overlay.bytes_of(id))
     }
 
-    /// Whether there is a value.
+    /// Returns whether there is a value.
     pub(crate) fn contains(&mut self, at: &[u8], order: Order) -> Result<bool> {
         Ok(self.get(at, order)?.is_some())
     }
@@ -136,7 +136,7 @@ impl Store {
             None => self.database.put(at, value),
             Some(id) => {
                 self.overlay.set(id, value);
-                self.relieve()
+                self.enforce_budget()
             }
         }
     }
@@ -146,8 +146,8 @@ impl Store {
         match self.change(at, order)? {
             None => self.database.delete(at),
             Some(id) => {
-                self.overlay.replace(id, Value::Gone);
-                self.relieve()
+                self.overlay.replace(id, Known::Gone);
+                self.enforce_budget()
             }
         }
     }
@@ -159,12 +159,12 @@ impl Store {
             None => self.database.merge(at, more),
             Some(id) => {
                 self.overlay.append(id, more, known.is_some());
-                self.relieve()
+                self.enforce_budget()
             }
         }
     }
 
-    /// Reads what is missing of these addresses, all at once.
+    /// Reads those of these addresses that the table lacks, all at once.
     pub(crate) fn load(&mut self, wanted: &[Vec<u8>]) -> Result<()> {
         self.settle()?;
         let Self { database, overlay, .. } = self;
@@ -176,15 +176,15 @@ impl Store {
         database.get_many(missing.iter().copied(), |i, value| {
             // One address may come several times.
             if overlay.find(missing[i], Order::Hashed).is_none() {
-                let value = value.map_or(Value::Gone, |value| Value::Put(Bytes::from_slice(value)));
+                let value = value.map_or(Known::Gone, |value| Known::Put(Bytes::from_slice(value)));
                 overlay.insert(missing[i], Order::Hashed, value);
             }
         })?;
         self.misses += missing.len() as u64;
-        self.relieve()
+        self.enforce_budget()
     }
 
-    /// The slot at an address, after what the table has to do before it is used.
+    /// The slot at an address. Settles cuts first.
     #[inline]
     fn find(&mut self, at: &[u8], order: Order) -> Result<Option<u32>> {
         if self.write_through || !self.open.is_empty() {
@@ -193,7 +193,7 @@ impl Store {
         Ok(self.overlay.find(at, order))
     }
 
-    /// Notices cuts that are made; without any, a table without a budget is emptied.
+    /// Drops cuts that are made; where none is left, empties a table without a budget.
     fn settle(&mut self) -> Result<()> {
         while self.open.front().is_some_and(|open| open.ready && open.cut.is_over()) {
             self.open.pop_front();
@@ -206,7 +206,7 @@ impl Store {
         Ok(())
     }
 
-    /// Makes a slot ready for a change; none where changes go to the database.
+    /// Makes a slot ready for a change; returns none where changes go to the database.
     #[inline]
     fn change(&mut self, at: &[u8], order: Order) -> Result<Option<u32>> {
         let found = self.find(at, order)?;
@@ -214,34 +214,35 @@ impl Store {
             return Ok(None);
         }
         let Some(id) = found else {
-            let id = self.overlay.insert(at, order, Value::Gone);
-            self.overlay.soil(id, self.epoch);
+            let id = self.overlay.insert(at, order, Known::Gone);
+            self.overlay.mark_dirty(id, self.epoch);
             self.changed.push(id);
             return Ok(Some(id));
         };
         match self.overlay.dirty_since(id) {
             Some(epoch) if epoch == self.epoch => {}
             None => {
-                self.overlay.soil(id, self.epoch);
+                self.overlay.mark_dirty(id, self.epoch);
                 self.changed.push(id);
             }
             Some(_) => {
-                self.pay(id)?;
-                self.overlay.soil(id, self.epoch);
+                self.copy_on_write(id)?;
+                self.overlay.mark_dirty(id, self.epoch);
                 self.changed.push(id);
             }
         }
         Ok(Some(id))
     }
 
-    /// Gives the value of a slot, which was changed before the newest cut and changes again, to the cut that it belongs to.
+    /// Copy-on-write: writes the old value of a slot that changes again to the database, for the cut that
+    /// needs it.
     #[cold]
-    fn pay(&mut self, id: u32) -> Result<()> {
+    fn copy_on_write(&mut self, id: u32) -> Result<()> {
         while let Some(epoch) = self.overlay.dirty_since(id) {
             self.settle()?;
             let Some(front) = self.open.front() else { return Ok(()) };
             if epoch > front.epoch {
-                // Its cut waits for that of another, or there is none.
+                // An older cut comes before its own, or there is none.
                 if !self.open.iter().any(|open| epoch <= open.epoch) {
                     return Ok(());
                 }
@@ -250,7 +251,8 @@ impl Store {
             }
             let appended = self.overlay.write(id, &mut self.batch);
             if appended {
-                // The rest of the list is read from the database, so what it owes must be there first.
+                // The rest of the list is read from the database, so the appended elements must be there
+                // first.
                 self.write_batch()?;
             } else if self.batch.size_in_bytes() > BATCH_BYTES {
                 self.write_batch()?;
@@ -260,30 +262,31 @@ impl Store {
         Ok(())
     }
 
-    /// Makes a list whole that was only appended to.
+    /// Reads the rest of a list that was only appended to.
     fn complete(&mut self, id: u32) -> Result<()> {
         if let Some((at, more)) = self.overlay.appended(id) {
             let mut list = self.database.get(at)?.map(|list| list.to_vec()).unwrap_or_default();
             list.extend_from_slice(more);
-            self.overlay.replace(id, Value::Put(Bytes::from_vec(list)));
+            self.overlay.replace(id, Known::Put(Bytes::from_vec(list)));
         }
         Ok(())
     }
 
-    /// Marks a cut: what was changed so far belongs to it. Constant time.
-    pub(crate) fn cut(&mut self, checkpoint: CheckpointId) -> Arc<Cut> {
-        let cut = Arc::new(Cut::new(Arc::clone(&self.database)));
+    /// Marks a cut, to which all changes so far belong. Constant time.
+    pub(crate) fn cut(&mut self, checkpoint: CheckpointId) -> Arc<DatabaseCut> {
+        let cut = Arc::new(DatabaseCut::new(Arc::clone(&self.database)));
         let changed = Pending::new(std::mem::take(&mut self.changed));
         let (epoch, ready) = (self.epoch, false);
-        self.open.push_back(Open { cut: Arc::clone(&cut), checkpoint, epoch, changed, ready });
+        self.open.push_back(OpenCut { cut: Arc::clone(&cut), checkpoint, epoch, changed, ready });
         self.epoch += 1;
         cut
     }
 
-    /// Moves about `budget` entries to the database for the oldest cut that is not ready. True when `checkpoint` is.
+    /// Moves about `budget` entries to the database for the oldest cut that is not ready; returns whether
+    /// that of `checkpoint` is ready.
     pub(crate) fn drain(&mut self, checkpoint: CheckpointId, budget: usize) -> Result<bool> {
         self.settle()?;
-        // One cut after the other: the database shows only one.
+        // One cut after the other: the database holds the state of one barrier at a time.
         while let Some(front) = self.open.front() {
             if front.ready {
                 if front.checkpoint >= checkpoint {
@@ -317,11 +320,11 @@ impl Store {
         Ok(front.ready)
     }
 
-    /// Brings the oldest cut to its end here and now.
+    /// Finishes the oldest cut at once.
     fn finish_front(&mut self) -> Result<()> {
         while !self.drain_front(1 << 16)? {}
         if let Some(front) = self.open.pop_front() {
-            // When the copy fails, the snapshot fails; the state does not.
+            // A failed copy fails the snapshot; the state is unharmed.
             if let Err(error) = front.cut.make() {
                 tracing::warn!(checkpoint = %front.checkpoint, %error, "a local snapshot failed");
             }
@@ -329,7 +332,7 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets a cut that failed: its changes are those of the next.
+    /// Forgets a cut that failed; its changes belong to the next one.
     pub(crate) fn forget(&mut self, checkpoint: CheckpointId) {
         if let Some(index) = self.open.iter().position(|open| open.checkpoint == checkpoint)
             && let Some(open) = self.open.remove(index)
@@ -367,7 +370,7 @@ impl Store {
 
     /// Keeps the table within its budget.
     #[inline]
-    fn relieve(&mut self) -> Result<()> {
+    fn enforce_budget(&mut self) -> Result<()> {
         if self.write_through || self.overlay.bytes() <= self.memory.write_back_share() {
             return Ok(());
         }
@@ -379,7 +382,7 @@ impl Store {
         let target = self.memory.write_back_share() / 16 * 15;
         loop {
             self.settle()?;
-            // What no cut forbids may be written.
+            // Which slots may be written without a change to a cut.
             let writable = match self.open.front() {
                 None => Some(u32::MAX),
                 Some(front) if !front.ready => Some(front.epoch),
@@ -408,7 +411,7 @@ impl Store {
             if self.overlay.bytes() <= self.memory.write_back_share() || self.open.is_empty() {
                 return Ok(());
             }
-            // Everything is dirty and waits for a cut: make it now.
+            // Every slot is dirty and waits for a cut: make that now.
             self.finish_front()?;
         }
     }

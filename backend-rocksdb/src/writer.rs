@@ -1,18 +1,19 @@
-//! The second phase of a snapshot: files of the cut that the store lacks are uploaded.
+//! The second phase of a snapshot: the upload of those files of the cut that the store lacks.
 //!
-//! A file of the database never changes, and its number is never used again. So one that was stored for an earlier increment, committed,
-//! aborted or failed, is not stored again; and what a later increment does not have, none after it has. That is just what a
-//! sweep relies on. A full snapshot names no such file, so the next increment stores all of them. (Flink: `RocksIncrementalSnapshotStrategy`, which has to be told what was committed.)
+//! A file of the database never changes, and its number is never used again. So a file that was stored for an
+//! earlier increment (committed, aborted or failed) is not stored again; and a file that a later increment
+//! does not have, no increment after it has. A sweep relies on just that. A full snapshot names no such file,
+//! so the next increment stores all of them. (Flink: `RocksIncrementalSnapshotStrategy`, which needs notice
+//! of each committed checkpoint.)
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use futures::StreamExt;
-use strandline_state_api::{
-    BackendScope, Error, ErrorKind, KeyedSnapshot, Result, SegmentRef, SegmentStore, SnapshotKind,
-    SnapshotWriter,
-};
+use strandline_state_api::backend::{BackendScope, SnapshotKind, SnapshotWriter};
+use strandline_state_api::snapshot::{KeyedSnapshot, SegmentRef, SegmentStore};
+use strandline_state_api::{Error, ErrorKind, Result};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::cut::PreparedCut;
@@ -39,7 +40,7 @@ pub struct RocksSnapshotWriter {
     scope: BackendScope,
     environment: Environment,
     uploaded: Uploaded,
-    /// Hashes of the files of the snapshot before, which may be the one that a restore takes.
+    /// Hashes of the files of the previous snapshot, which a restore may still need.
     before: HashSet<u128>,
 }
 
@@ -65,7 +66,7 @@ impl RocksSnapshotWriter {
         prepared.cut.make()?;
         match prepared.kind {
             SnapshotKind::Full => {
-                // Once this is complete, a sweep may delete what it does not name.
+                // Once this checkpoint is complete, a sweep may delete what it does not name.
                 self.uploaded.clear();
                 write_portable(&self.scope, &self.environment, prepared, store).await
             }
@@ -111,28 +112,29 @@ impl RocksSnapshotWriter {
         Ok(KeyedSnapshot { parts: directory.parts(stored), written_bytes, states })
     }
 
-    /// Stores the files that are not stored, small ones together; the answer is the bytes. What was stored before an error stays known.
+    /// Stores the files that are not stored, small ones together; returns the number of bytes. After an error
+    /// the files that were stored before it stay known.
     async fn upload(&mut self, files: &[CutFile], store: &dyn SegmentStore) -> Result<u64> {
         let missing = files.iter().filter(|file| !self.uploaded.contains_key(&file.name));
         let packs = pack(missing.cloned(), self.environment.options.pack_bytes);
         let uploads = packs.into_iter().map(|files| async move {
             let mut bytes = Vec::with_capacity(files.iter().map(|file| file.len as usize).sum());
-            let mut places = Vec::with_capacity(files.len());
+            let mut positions = Vec::with_capacity(files.len());
             for file in &files {
                 let start = bytes.len();
                 read(file, &mut bytes)?;
-                places.push((start as u64, xxh3_128(&bytes[start..])));
+                positions.push((start as u64, xxh3_128(&bytes[start..])));
             }
             let pack = store.put(bytes).await?;
-            Ok((files, places, pack))
+            Ok((files, positions, pack))
         });
         let mut uploads = futures::stream::iter(uploads).buffer_unordered(self.environment.options.transfers);
         let (mut written, mut result) = (0, Ok(()));
         while let Some(uploaded) = uploads.next().await {
             match uploaded {
-                Ok((files, places, pack)) => {
+                Ok((files, positions, pack)) => {
                     written += pack.len;
-                    for (file, (offset, hash)) in files.into_iter().zip(places) {
+                    for (file, (offset, hash)) in files.into_iter().zip(positions) {
                         let location = Location { pack: pack.clone(), offset, len: file.len, hash };
                         self.uploaded.insert(file.name, location);
                     }
@@ -143,7 +145,7 @@ impl RocksSnapshotWriter {
         result.map(|()| written)
     }
 
-    /// Keeps this snapshot's files here, and those of the one before.
+    /// Keeps local copies of the files of this snapshot and of the previous one.
     fn keep_copies(&mut self, instance: &Instance, files: &[CutFile]) {
         if !self.environment.options.local_copies {
             return;
@@ -167,12 +169,7 @@ impl SnapshotWriter for RocksSnapshotWriter {
 
     async fn commit(&mut self, prepared: PreparedCut, store: &dyn SegmentStore) -> Result<KeyedSnapshot> {
         let stored = self.store(&prepared, store).await;
-        stored.map_err(|error| {
-            error
-                .with("operator", &self.scope.operator)
-                .with("subtask", self.scope.subtask)
-                .with("checkpoint", prepared.checkpoint)
-        })
+        stored.map_err(|error| self.scope.locate(error).with("checkpoint", prepared.checkpoint))
     }
 }
 

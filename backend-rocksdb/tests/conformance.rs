@@ -1,4 +1,4 @@
-//! The whole suite, on every way in which the backend can work.
+//! The whole conformance suite, in each mode of the backend.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -10,22 +10,23 @@ use strandline_backend_rocksdb::{RocksBackendFactory, RocksOptions, Tune};
 use strandline_conformance::{Capabilities, Subject, backend, backend_tests};
 use tempfile::TempDir;
 
-/// A place that is gone when the process has ended.
-fn place() -> &'static Path {
-    static PLACE: OnceLock<TempDir> = OnceLock::new();
-    // In memory where there is such a place: nothing here is about the disk, and thousands of databases are opened.
-    PLACE.get_or_init(|| TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap()).path()
+/// A directory for the databases.
+fn directory() -> &'static Path {
+    static DIRECTORY: OnceLock<TempDir> = OnceLock::new();
+    // In memory where the machine has such a directory: the cases open thousands of databases, and none tests
+    // the disk.
+    DIRECTORY.get_or_init(|| TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap()).path()
 }
 
-/// Small files and little memory. Local copies are off, as cases damage the store and expect that to be noticed.
+/// Small files and little memory. Local copies are off, as cases damage the store and expect an error.
 fn factory(write_back: f64, memory: usize) -> RocksBackendFactory {
     let mut options = RocksOptions::default();
-    options.directory = Some(place().to_path_buf());
+    options.directory = Some(directory().to_path_buf());
     options.memory = memory;
     options.write_back = write_back;
     options.local_copies = false;
     options.statistics = false;
-    // A compaction in the middle of a case that counts bytes would be counted.
+    // A compaction in the middle of a case that counts bytes would add to them.
     let calm = |options: &mut rocksdb::Options| {
         options.set_level_zero_file_num_compaction_trigger(40);
         options.set_level_zero_slowdown_writes_trigger(80);

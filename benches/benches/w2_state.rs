@@ -13,7 +13,7 @@ use strandline_benches::table::thousands;
 use strandline_benches::w2::list::{ListOp, Lists, PlainLists};
 use strandline_benches::w2::map::{MapOp, Maps, PlainMaps};
 use strandline_benches::w2::value::{PlainValues, ValueOp, Values};
-use strandline_state_api::BackendFactory;
+use strandline_state_api::backend::BackendFactory;
 
 fn both<Op: Copy>(
     group: &mut BenchmarkGroup<'_, WallTime>,

@@ -10,7 +10,8 @@ use strandline_backend_memory::MemoryBackendFactory;
 use strandline_benches::criterion_support::{bench_timed, or_panic, sizes};
 use strandline_benches::table::thousands;
 use strandline_benches::w3::{Counters, SnapshotCost};
-use strandline_state_api::{BackendFactory, KeyGroupRange, Result};
+use strandline_state_api::Result;
+use strandline_state_api::backend::BackendFactory;
 
 /// How a part of the cost is read off.
 type Part = fn(&SnapshotCost) -> Duration;
@@ -52,9 +53,8 @@ fn of<F: BackendFactory>(criterion: &mut Criterion, factory: &F) {
                 bench_timed(&mut group, format!("{name}, {share} changed"), || snapshot(stride, part));
             }
         }
-        let (whole, half) = (KeyGroupRange::ALL, KeyGroupRange::of_subtask(0, 2));
-        for (name, range) in [("restore, whole", whole), ("restore, half", half)] {
-            bench_timed(&mut group, name, || Ok(counters.borrow().restore(range)?.restore));
+        for (name, parallelism) in [("restore, whole", 1), ("restore, half", 2)] {
+            bench_timed(&mut group, name, || Ok(counters.borrow().restore(0, parallelism)?.restore));
         }
         group.finish();
     }

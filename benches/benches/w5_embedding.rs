@@ -8,7 +8,7 @@ use strandline_benches::criterion_support::{bench, or_panic};
 use strandline_benches::w1::KEYS;
 use strandline_benches::w5::{Counting, Embedding, Floor, executor, stream};
 use strandline_connectors::keys::Distribution;
-use strandline_state_api::BackendFactory;
+use strandline_state_api::backend::BackendFactory;
 
 fn w5(criterion: &mut Criterion) {
     of(criterion, &MemoryBackendFactory::default());
@@ -37,7 +37,8 @@ fn of<F: BackendFactory>(criterion: &mut Criterion, factory: &F) {
         for (name, chained) in [("executor, one thread", true), ("executor, two threads", false)] {
             group.bench_function(name, |bencher| {
                 bencher.iter_custom(|iterations| {
-                    // The time of a record behind the first third, from as many whole runs as the iterations ask for.
+                    // The time of a record behind the first third, from as many whole runs as the iterations
+                    // ask for.
                     let runs = iterations.div_ceil(records).max(1);
                     let one = || or_panic(executor(factory.clone(), finite.clone(), chained)).1;
                     let total: Duration = (0..runs).map(|_| one()).sum();

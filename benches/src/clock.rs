@@ -1,13 +1,13 @@
-//! What is counted as the time of some work.
+//! The clocks that time some work.
 
 use std::time::{Duration, Instant};
 
 /// Which time counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Clock {
-    /// The time that the processor spent on this thread. On a busy machine that is a fraction of what passed, and what the
-    /// work costs. It leaves out waiting and other threads, so it is for work that has neither. Where the system cannot tell it,
-    /// the same as [`Wall`](Self::Wall).
+    /// The time that the processor spent on this thread. On a busy machine that is a fraction of what passed,
+    /// and what the work costs. It leaves out waiting and other threads, so it is for work that has neither.
+    /// On a system without such a clock it is the same as [`Wall`](Self::Wall).
     #[default]
     Thread,
     /// The time that passed.
@@ -15,7 +15,7 @@ pub enum Clock {
 }
 
 impl Clock {
-    /// Does `work`; gives what came out and how long it took.
+    /// Does `work`; returns its result and how long it took.
     pub fn time<T>(self, work: impl FnOnce() -> T) -> (T, Duration) {
         match self {
             Self::Thread => {
@@ -32,7 +32,7 @@ impl Clock {
     }
 }
 
-/// Since some moment, the same for all calls of one thread.
+/// Returns the time since some moment, the same for all calls of one thread.
 #[cfg(unix)]
 fn of_thread() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
@@ -45,7 +45,7 @@ fn of_thread() -> Duration {
     START.get_or_init(Instant::now).elapsed()
 }
 
-/// The processor time of all child processes that have ended, where the system tells.
+/// Returns the processor time of all child processes that have ended, where the system reports it.
 pub fn of_ended_children() -> Option<Duration> {
     of_children()
 }
@@ -53,7 +53,8 @@ pub fn of_ended_children() -> Option<Duration> {
 #[cfg(target_os = "linux")]
 fn of_children() -> Option<Duration> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The name of the program stands in parentheses and may hold anything. The times are the 14th and 15th field behind it.
+    // The name of the program stands in parentheses and may hold anything. The times are the 14th and 15th
+    // field behind it.
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(13);
     let ticks = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
     Some(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))

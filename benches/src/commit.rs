@@ -1,7 +1,7 @@
 //! What it costs to make a checkpoint exist, on a local disk, beside the least that a disk demands for it.
 //!
-//! The least is a file that is written and synced, gets its name atomically, and whose directory is synced: no cheaper way leaves
-//! nothing half done after a loss of power.
+//! The least is to write and sync a file, give it its name atomically, and sync its directory: no cheaper way
+//! is safe against a loss of power.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -11,10 +11,8 @@ use strandline_checkpoint_storage::{
     ClaimOutcome, CommitLog, CommitLogOptions, LOG_DIR, Manifest, OperatorSnapshot, Storage, SubtaskSnapshot,
     slot_path,
 };
-use strandline_state_api::{
-    CheckpointId, Error, ErrorKind, KeyGroupRange, KeyedSnapshot, OperatorId, Result, SegmentStore,
-    SnapshotPart,
-};
+use strandline_state_api::snapshot::{KeyedSnapshot, SegmentStore, SnapshotPart};
+use strandline_state_api::{CheckpointId, Error, ErrorKind, KeyGroupRange, OperatorId, Result};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -29,7 +27,7 @@ const ENTRY_BYTES: usize = 512;
 const MANIFEST_BYTES: usize = 2048;
 const SUBTASKS: u32 = 2;
 
-/// What is made to exist.
+/// What a commit makes durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CommitOp {
     /// One slot of a log, claimed.
@@ -143,7 +141,7 @@ impl PlainFiles {
         Ok(Self { next: 0, dir })
     }
 
-    fn place(&self, folder: &str) -> PathBuf {
+    fn path(&self, folder: &str) -> PathBuf {
         self.dir.path().join(folder).join(format!("{:020}", self.next))
     }
 }
@@ -152,28 +150,28 @@ fn failed(error: std::io::Error) -> Error {
     Error::new(ErrorKind::Unavailable, "a file cannot be written").caused_by(error)
 }
 
-fn write_synced(place: &Path, len: usize) -> std::io::Result<PathBuf> {
-    let temporary = place.with_extension("tmp");
+fn write_synced(path: &Path, len: usize) -> std::io::Result<PathBuf> {
+    let temporary = path.with_extension("tmp");
     let mut file = File::create_new(&temporary)?;
     file.write_all(&vec![b' '; len])?;
     file.sync_all()?;
     Ok(temporary)
 }
 
-fn sync_parent(place: &Path) -> std::io::Result<()> {
-    place.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+fn sync_parent(path: &Path) -> std::io::Result<()> {
+    path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
-fn create(place: &Path) -> std::io::Result<()> {
-    let temporary = write_synced(place, ENTRY_BYTES)?;
-    fs::hard_link(&temporary, place)?;
+fn create(path: &Path) -> std::io::Result<()> {
+    let temporary = write_synced(path, ENTRY_BYTES)?;
+    fs::hard_link(&temporary, path)?;
     fs::remove_file(&temporary)?;
-    sync_parent(place)
+    sync_parent(path)
 }
 
-fn replace(place: &Path) -> std::io::Result<()> {
-    fs::rename(write_synced(place, MANIFEST_BYTES)?, place)?;
-    sync_parent(place)
+fn replace(path: &Path) -> std::io::Result<()> {
+    fs::rename(write_synced(path, MANIFEST_BYTES)?, path)?;
+    sync_parent(path)
 }
 
 impl Subject<CommitOp> for PlainFiles {
@@ -188,9 +186,9 @@ impl Subject<CommitOp> for PlainFiles {
     fn work(&mut self, op: CommitOp) -> Result<u64> {
         for _ in 0..SLICE {
             if op == CommitOp::Checkpoint {
-                replace(&self.place("manifest")).map_err(failed)?;
+                replace(&self.path("manifest")).map_err(failed)?;
             }
-            create(&self.place(LOG_DIR)).map_err(failed)?;
+            create(&self.path(LOG_DIR)).map_err(failed)?;
             self.next += 1;
         }
         Ok(SLICE as u64)

@@ -1,8 +1,8 @@
 //! Two subjects take turns, so that what disturbs the machine disturbs both.
 //!
-//! A slice takes a few milliseconds. Each pair of neighbouring slices gives one ratio, who is first alternates, and what counts is the
-//! median of the ratios. A noisy neighbour that comes and goes hits both halves of most pairs alike; those that it does not are
-//! the tails, which is why p5 and p95 stand beside every median.
+//! A slice takes a few milliseconds. Each pair of neighbouring slices makes one ratio, the order alternates,
+//! and the median of the ratios counts. A noisy neighbour that comes and goes hits both halves of most pairs
+//! alike; those that it does not are the tails, which is why p5 and p95 stand beside every median.
 
 use std::fmt::Debug;
 use std::hint::black_box;
@@ -17,21 +17,21 @@ pub trait Subject<Op> {
     /// How many operations one slice of `op` has.
     fn slice(&self, op: Op) -> usize;
 
-    /// Brings about the state that the next slice of `op` starts from. Not timed.
+    /// Prepares the state that the next slice of `op` starts from. Not timed.
     ///
     /// # Errors
     /// What the backend or the store fails with.
     fn ready(&mut self, op: Op) -> Result<()>;
 
-    /// Does a slice of `op`. The result depends on what all its operations found, so nothing can be left out, and subjects that
-    /// do the same work come to the same result.
+    /// Does a slice of `op`. The result depends on what all its operations found, so nothing can be left out,
+    /// and subjects that do the same work come to the same result.
     ///
     /// # Errors
     /// What the backend or the store fails with.
     fn work(&mut self, op: Op) -> Result<u64>;
 }
 
-/// How long a comparison goes on.
+/// How long a comparison takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Effort {
     /// Pairs of slices that do not count.

@@ -1,4 +1,4 @@
-//! What the criterion benches share: sizes, and subjects as routines.
+//! Sizes and routines that the criterion benches share.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use strandline_state_api::{Error, Result};
 
 use crate::compare::{Subject, timed};
 
-/// The sizes that the environment variable `name` holds, separated by commas, else `usual`. Just one small size when the bench runs as
-/// a test, that is, without `--bench` on the command line.
+/// Returns the sizes that the environment variable `name` holds, separated by commas, else `usual`. A bench
+/// that runs as a test, without `--bench` on the command line, gets one small size.
 ///
 /// # Panics
 /// When the variable holds something else.
@@ -24,7 +24,7 @@ pub fn sizes(name: &str, usual: &[usize]) -> Vec<usize> {
     text.split(',').map(parse).collect()
 }
 
-/// Adds a benchmark of `op` to `group`; what it reports is the time of one operation.
+/// Adds a benchmark of `op` to `group`; it reports the time of one operation.
 pub fn bench<Op: Copy>(
     group: &mut BenchmarkGroup<'_, WallTime>,
     name: impl Into<String>,
@@ -48,7 +48,7 @@ pub fn bench_timed(
     });
 }
 
-/// A bench has nobody to return an error to.
+/// Unwraps a result in a bench, which cannot return an error.
 ///
 /// # Panics
 /// With the error.

@@ -1,25 +1,26 @@
-//! Which keys there are, and in which order they are visited.
+//! The keys of the workloads, and the order in which they are visited.
 
 use std::sync::Arc;
 
 use strandline_connectors::keys::mix;
 
-/// `count` keys, `mix(0)`, `mix(1)` and so on, in a shuffled order that is always the same.
+/// Returns `count` keys, `mix(0)`, `mix(1)` and so on, in a shuffled order that is always the same.
 ///
-/// The order is unlike that of any table, so a visit finds nothing in the cache that the visit before left there.
+/// The order is unlike that of any table, so a visit finds nothing in the cache that the visit before left
+/// there.
 pub fn shuffled(count: usize) -> Arc<[u64]> {
     order(count).iter().copied().map(mix).collect()
 }
 
-/// The numbers below `count` in a shuffled order that is always the same.
+/// Returns the numbers below `count` in a shuffled order that is always the same.
 pub fn order(count: usize) -> Arc<[u64]> {
     let mut numbers: Vec<u64> = (0..count as u64).collect();
     fastrand::Rng::with_seed(0x57_2a_4d).shuffle(&mut numbers);
     numbers.into()
 }
 
-/// How many operations a slice of a comparison has when there are `keys` keys: a few milliseconds, and never so many that a
-/// slice changes a large share of all entries.
+/// Returns how many operations a slice of a comparison has with `keys` keys: enough for a few milliseconds,
+/// and few enough that a slice changes only a part of all entries.
 pub fn slice_of(keys: usize) -> usize {
     (keys / 5).clamp(1, 100_000)
 }
@@ -42,14 +43,14 @@ impl Visit {
         Arc::clone(&self.keys)
     }
 
-    /// Where the next slice of `count` keys is; starts over when fewer are left.
+    /// Returns the range of the next slice of `count` keys; starts over when fewer are left.
     pub fn next(&mut self, count: usize) -> std::ops::Range<usize> {
         let slice = self.peek(count);
         self.next = slice.end;
         slice
     }
 
-    /// The same without moving on.
+    /// Returns the same range as [`next`](Self::next) without moving on.
     pub fn peek(&self, count: usize) -> std::ops::Range<usize> {
         let count = count.min(self.keys.len());
         let start = if self.next + count > self.keys.len() { 0 } else { self.next };

@@ -4,10 +4,13 @@ use std::time::{Duration, Instant};
 
 use strandline_checkpoint_storage::Storage;
 use strandline_connectors::keys::mix;
+use strandline_state_api::backend::{
+    BackendFactory, BackendScope, KeyedBackendExt, Progress, RestoreSnapshot, SnapshotKind, SnapshotSource,
+    SnapshotWriter,
+};
+use strandline_state_api::snapshot::KeyedSnapshot;
 use strandline_state_api::{
-    BackendFactory, BackendScope, CheckpointId, Error, ErrorKind, KeyGroup, KeyGroupRange, KeyScope, Keyed,
-    KeyedBackend, KeyedSnapshot, OperatorId, Progress, RestoreSnapshot, Result, SnapshotKind, SnapshotSource,
-    SnapshotWriter, StateKey, ValueDescriptor, ValueState,
+    CheckpointId, Error, ErrorKind, KeyGroup, OperatorId, Result, StateKey, ValueDescriptor, ValueState,
 };
 
 use crate::scratch;
@@ -16,7 +19,7 @@ use crate::w3::runtime;
 /// One step of the run.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// What was done.
+    /// Its name.
     pub what: String,
     /// How long it took.
     pub took: Duration,
@@ -24,15 +27,16 @@ pub struct Step {
     pub written: Option<u64>,
     /// Bytes of all files of the snapshot, where there is one.
     pub full: Option<u64>,
-    /// Resident memory of the process afterwards, in bytes; 0 where the system does not tell.
+    /// Resident memory of the process afterwards, in bytes; 0 where the system does not report it.
     pub resident: u64,
 }
 
-/// Does all steps with `count` counters, and tells each to `tell`. Every restore is checked whole.
+/// Does all steps with `count` counters, and passes each to `report` when it is done. Every restore is
+/// checked whole.
 ///
 /// # Errors
 /// What the backend or the store fails with, and an error when a value is not the one that was written.
-pub fn run<F: BackendFactory>(factory: &F, count: u64, mut tell: impl FnMut(&Step)) -> Result<()> {
+pub fn run<F: BackendFactory>(factory: &F, count: u64, mut report: impl FnMut(&Step)) -> Result<()> {
     let mut job = Job::new(factory, count)?;
     let mut step = |what: &str, job: &mut Job<'_, F>, work: &mut Work<'_, F>| {
         let start = Instant::now();
@@ -41,7 +45,7 @@ pub fn run<F: BackendFactory>(factory: &F, count: u64, mut tell: impl FnMut(&Ste
         let sum =
             |bytes: fn(&KeyedSnapshot) -> u64| snapshots.as_ref().map(|all| all.iter().map(bytes).sum());
         let (written, full) = (sum(|s| s.written_bytes), sum(KeyedSnapshot::full_bytes));
-        tell(&Step { what: what.into(), took, written, full, resident: resident() });
+        report(&Step { what: what.into(), took, written, full, resident: resident() });
         Ok::<_, Error>(())
     };
     step("build", &mut job, &mut |job| job.fill())?;
@@ -61,7 +65,6 @@ pub fn run<F: BackendFactory>(factory: &F, count: u64, mut tell: impl FnMut(&Ste
 type Work<'a, F> = dyn FnMut(&mut Job<'_, F>) -> Result<Option<Vec<KeyedSnapshot>>> + 'a;
 
 struct Subtask<B: SnapshotSource> {
-    range: KeyGroupRange,
     backend: B,
     state: ValueState<u64>,
     writer: B::Writer,
@@ -101,31 +104,24 @@ impl<'a, F: BackendFactory> Job<'a, F> {
         Ok(job)
     }
 
-    fn owner(&mut self, group: KeyGroup) -> Result<&mut Subtask<F::Backend<u64>>> {
-        let owner = self.subtasks.iter_mut().find(|subtask| subtask.range.contains(group));
-        owner.ok_or_else(|| Error::new(ErrorKind::Internal, "no subtask owns a key"))
-    }
-
     fn value(&self, i: u64) -> u64 {
         if i.is_multiple_of(self.changed) { !i } else { i }
     }
 
     fn fill(&mut self) -> Result<Option<Vec<KeyedSnapshot>>> {
-        for i in 0..self.count {
-            let key = mix(i);
-            let subtask = self.owner(KeyGroup::of(key.key_hash()))?;
-            KeyScope::new(&mut subtask.backend, Keyed::new(&key)).value(subtask.state).put(i)?;
-        }
+        // Only the first counter is a multiple of their number.
         self.changed = self.count;
-        // The first counter keeps its value as long as nothing else is said.
-        self.put(0, !0)?;
+        for i in 0..self.count {
+            self.put(i, self.value(i))?;
+        }
         Ok(None)
     }
 
     fn put(&mut self, i: u64, value: u64) -> Result<()> {
         let key = mix(i);
-        let subtask = self.owner(KeyGroup::of(key.key_hash()))?;
-        KeyScope::new(&mut subtask.backend, Keyed::new(&key)).value(subtask.state).put(value)
+        let owner = KeyGroup::of(key.key_hash()).subtask(self.subtasks.len() as u32);
+        let Subtask { backend, state, .. } = &mut self.subtasks[owner as usize];
+        backend.at(&key).state(*state).put(value)
     }
 
     fn change(&mut self, stride: u64) -> Result<Option<Vec<KeyedSnapshot>>> {
@@ -158,22 +154,22 @@ impl<'a, F: BackendFactory> Job<'a, F> {
         self.subtasks.clear();
         let store = self.storage.reader();
         for subtask in 0..parallelism {
-            let key_groups = KeyGroupRange::of_subtask(subtask, parallelism);
-            let scope = BackendScope { operator: OperatorId::new("counters")?, subtask, key_groups };
+            let scope = BackendScope::new(OperatorId::new("counters")?, subtask, parallelism);
             let mut backend = self.factory.create(scope)?;
-            let state = backend.register_value(&ValueDescriptor::<u64>::new("counters"))?;
+            let state = backend.register(&ValueDescriptor::<u64>::new("counters"))?;
             self.runtime.block_on(backend.restore(&self.latest, &store))?;
             let writer = backend.take_writer()?;
-            self.subtasks.push(Subtask { range: key_groups, backend, state, writer });
+            self.subtasks.push(Subtask { backend, state, writer });
         }
         Ok(None)
     }
 
-    /// Compares the number of entries and the sum over them with what was written: no entry is missing, none is there twice.
+    /// Compares the number of entries and the sum over them with what was written: none is missing, none
+    /// exists twice.
     fn check(&mut self) -> Result<Option<Vec<KeyedSnapshot>>> {
         let (mut entries, mut sum) = (0, 0u64);
         for Subtask { backend, state, .. } in &mut self.subtasks {
-            backend.value_for_each(*state, |key, (), value| {
+            backend.for_each_value(*state, |key, (), value| {
                 entries += 1;
                 sum = sum.wrapping_add(mix(*key ^ value));
                 Ok(())

@@ -1,4 +1,4 @@
-//! What the backends are compared with: a plain hash map that hashes keys as they do.
+//! A plain hash map that hashes keys as the backends do, to compare them with.
 
 use std::hash::{BuildHasherDefault, Hasher};
 

@@ -1,8 +1,9 @@
 //! RocksDB itself beside the backend that is built on it.
 //!
-//! [`Ours`] is the backend, [`Raw`] a RocksDB that is opened with the same options, its write-ahead log off too, with keys and values
-//! of the same bytes. Without a write-back table both make the same calls of RocksDB, and the ratio is what the backend costs; with one
-//! it is what the table saves. [`ManyStates`] is about the number of states.
+//! [`Ours`] is the backend, [`Raw`] a RocksDB that is opened with the same options, its write-ahead log off
+//! too, with keys and values of the same bytes. Without a write-back table both make the same calls of
+//! RocksDB, and the ratio is the cost of the backend; with one it shows what the table saves. [`ManyStates`]
+//! compares numbers of states.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ pub use ours::Ours;
 pub use raw::Raw;
 pub use states::{ManyStates, StatesOp};
 
-/// A factory whose files are in a directory of their own, which goes with the second value.
+/// Makes a factory whose files are in a directory of their own, which is deleted with the second value.
 ///
 /// # Errors
 /// When the directory cannot be made, or an option cannot work.
@@ -35,7 +36,7 @@ pub fn factory(mut options: RocksOptions) -> Result<(RocksBackendFactory, TempDi
     Ok((RocksBackendFactory::new(options)?, dir))
 }
 
-/// The default options, with this share of the memory for the write-back table.
+/// Returns the default options, with this share of the memory for the write-back table.
 pub fn options(write_back: f64) -> RocksOptions {
     let mut options = RocksOptions::default();
     options.write_back = write_back;
@@ -50,7 +51,7 @@ enum Kind {
     Map,
 }
 
-/// What is done.
+/// An access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Access {
     /// Reads a value.
@@ -99,7 +100,7 @@ impl Access {
     }
 }
 
-/// What is done, and to which keys how often.
+/// An access, and how often each key comes.
 pub type RocksOp = (Access, Distribution);
 
 /// At most so many operations a slice.
@@ -107,7 +108,7 @@ const SLICE: usize = 20_000;
 /// How many choices of keys are made beforehand: so many slices come before the same choices again.
 const CHOICES: usize = 50 * SLICE;
 
-/// What both sides keep in step.
+/// The next slice, the same on both sides.
 #[derive(Clone, Debug)]
 struct Plan {
     all: Arc<[u64]>,
@@ -143,7 +144,7 @@ impl Plan {
         if distribution == Distribution::Zipf { &mut self.zipf } else { &mut self.uniform }
     }
 
-    /// The keys of the next slice.
+    /// Returns the keys of the next slice.
     fn next(&mut self, (access, distribution): RocksOp) -> (Arc<[u64]>, Range<usize>, u64) {
         self.round += 1;
         let slice = self.slice(access);
@@ -156,7 +157,7 @@ impl Plan {
         (all, range, self.round)
     }
 
-    /// The keys of the lists that are longer than one.
+    /// Returns the keys of the lists that are longer than one.
     fn take_grown(&mut self) -> (Arc<[u64]>, Range<usize>) {
         let (distribution, range) = std::mem::replace(&mut self.grown, (Distribution::Uniform, 0..0));
         (self.choices(distribution).all(), range)

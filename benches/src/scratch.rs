@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use strandline_state_api::{Error, Result};
 use tempfile::TempDir;
 
-/// The variable that says where.
+/// The environment variable that names the directory.
 pub const DIR_VARIABLE: &str = "STRANDLINE_BENCH_DIR";
 
-/// A new directory that goes when it is dropped: in the directory that [`DIR_VARIABLE`] names, else beside the running program.
-///
-/// Not in the system's place for temporary files, which may be in memory, where nothing is ever synced to a disk.
+/// Makes a new directory that is deleted when it is dropped: in the directory that [`DIR_VARIABLE`] names,
+/// else beside the running program. The system's directory for temporary files may be in memory, where
+/// nothing is ever synced to a disk.
 ///
 /// # Errors
 /// When it cannot be created.

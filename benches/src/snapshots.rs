@@ -1,20 +1,48 @@
-//! Cuts and drains: what a checkpoint does to a backend on the processing thread.
+//! Cuts and drains: the part of a checkpoint on the processing thread.
 
 use std::time::{Duration, Instant};
 
-use strandline_state_api::{CheckpointId, Progress, Result, SnapshotKind, SnapshotSource};
+use strandline_state_api::backend::{
+    BackendFactory, BackendScope, KeyedBackendExt, Progress, SnapshotKind, SnapshotSource,
+};
+use strandline_state_api::{CheckpointId, Error, ErrorKind, Result, StateDescriptor};
 
-/// How many entries one step of a drain moves: as the executor does between batches.
+/// A backend that `F` makes, and the handle of its only state.
+pub(crate) type Opened<F, D> = (<F as BackendFactory>::Backend<u64>, <D as StateDescriptor>::State);
+
+/// Makes an empty backend for all keys with one state.
+pub(crate) fn open<F: BackendFactory, D: StateDescriptor>(
+    factory: &F,
+    descriptor: &D,
+) -> Result<Opened<F, D>> {
+    let mut backend = factory.create(BackendScope::whole("bench")?)?;
+    let state = backend.register(descriptor)?;
+    Ok((backend, state))
+}
+
+/// How many entries one step of a drain moves; the executor moves as many between batches.
 pub const STEP: usize = 2048;
 
 /// Takes the snapshots of one backend.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cuts {
     taken: u64,
-    drained: u64,
 }
 
-/// What a drain cost the processing thread.
+/// A snapshot that waits to be written.
+#[derive(Debug)]
+pub struct Snapshot<P> {
+    /// Its number.
+    pub checkpoint: CheckpointId,
+    /// How long the cut took.
+    pub pause: Duration,
+    /// The time of the drain.
+    pub drained: Drained,
+    /// The input of the writer.
+    pub prepared: P,
+}
+
+/// The time of a drain on the processing thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Drained {
     /// All steps together.
@@ -26,7 +54,7 @@ pub struct Drained {
 }
 
 impl Cuts {
-    /// Marks a cut; gives its number and how long that took.
+    /// Marks a cut; returns its number and how long that took.
     ///
     /// # Errors
     /// Those of [`SnapshotSource::prepare`].
@@ -55,12 +83,21 @@ impl Cuts {
             match progress {
                 Progress::Idle => return Ok(None),
                 Progress::More => {}
-                Progress::Ready(_, prepared) => {
-                    self.drained += 1;
-                    return Ok(Some((prepared, drained)));
-                }
+                Progress::Ready(_, prepared) => return Ok(Some((prepared, drained))),
             }
         }
+    }
+
+    /// Cuts and drains: all that a snapshot does on the processing thread. No earlier cut may be under way.
+    ///
+    /// # Errors
+    /// As [`cut`](Self::cut) and [`drain`](Self::drain).
+    pub fn snapshot<B: SnapshotSource>(&mut self, backend: &mut B) -> Result<Snapshot<B::Prepared>> {
+        let (checkpoint, pause) = self.cut(backend)?;
+        let drained = self.drain(backend)?;
+        let (prepared, drained) =
+            drained.ok_or_else(|| Error::new(ErrorKind::Internal, "the backend forgot its snapshot"))?;
+        Ok(Snapshot { checkpoint, pause, drained, prepared })
     }
 
     /// Cuts, and drains everything: the next change of each entry is the first in its epoch.
@@ -71,10 +108,5 @@ impl Cuts {
         self.cut(backend)?;
         while self.drain(backend)?.is_some() {}
         Ok(())
-    }
-
-    /// How many cuts are not drained.
-    pub fn under_way(&self) -> u64 {
-        self.taken - self.drained
     }
 }

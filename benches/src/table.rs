@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::compare::{Comparison, Spread};
 
-/// What the number of a row is.
+/// The unit of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unit {
@@ -18,7 +18,7 @@ pub enum Unit {
     MillionsPerSecond,
 }
 
-/// What a number must keep to.
+/// The limit of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Budget {
@@ -29,7 +29,7 @@ pub enum Budget {
 }
 
 impl Budget {
-    /// Whether `value` keeps to it.
+    /// Returns whether `value` keeps to it.
     pub fn holds(self, value: f64) -> bool {
         match self {
             Self::AtMost(limit) => value <= limit,
@@ -50,11 +50,11 @@ pub struct Row {
     /// The measured number.
     #[serde(serialize_with = "spread")]
     pub value: Spread,
-    /// What it is.
+    /// Its unit.
     pub unit: Unit,
-    /// What it must keep to, if there is a promise.
+    /// Its limit, if there is a promise.
     pub budget: Option<Budget>,
-    /// What the number was made from, for people.
+    /// The figures behind the number, for people.
     pub notes: String,
 }
 
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn budgets_come_first_and_say_whether_they_hold() {
+    fn budgets_come_first_with_whether_they_hold() {
         let rows = [
             row("free", 7.0, None),
             row("kept", 1.0, Some(Budget::AtMost(1.3))),

@@ -9,19 +9,19 @@ use strandline_state_api::{Error, ErrorKind, Result};
 
 use crate::clock::of_ended_children;
 use crate::scratch;
-use crate::w5::{Floor, parse_checksum, stream};
+use crate::w5::{Floor, stream};
 
 /// How many keys the workload has.
 pub const KEYS: u64 = 1_000_000;
 
-/// The checksums that the shared workloads give, for 1,000,000 keys and seed 42.
+/// The checksums of the shared workloads, for 1,000,000 keys and seed 42.
 pub const CHECKSUMS: [(u64, u64, u64); 3] = [
     (4_000_000, 0xfededed8feeebf25, 0xbbd8f1d9d9ea8aff),
     (20_000_000, 0x81b493f998332dcf, 0x0e06c135561cafe0),
     (40_000_000, 0xc19877a6f6214f08, 0x3758cdfa8de26174),
 ];
 
-/// What the checksum of so many records must be: known, or else counted by the plain loop.
+/// The checksum that so many records must have: a known one, or else that of the plain loop.
 ///
 /// # Errors
 /// When there is no such stream.
@@ -80,7 +80,7 @@ impl Variant {
     ];
 }
 
-/// What `strandline run --json` told of one run.
+/// The report of `strandline run --json` on one run.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Report {
     /// Records a second, from the first to the last.
@@ -93,11 +93,20 @@ pub struct Report {
     pub longest_stall_us: u64,
     /// Each checkpoint.
     pub checkpoints: Vec<Checkpoint>,
-    /// Processor time for each record, in microseconds, the start of the process included; where the system tells.
+    /// Processor time for each record, in microseconds, the start of the process included; where the system
+    /// reports it.
     #[serde(default)]
     pub cpu_us: Option<f64>,
-    /// What the sinks told.
+    /// The figures of each sink.
     sinks: std::collections::BTreeMap<String, std::collections::BTreeMap<String, String>>,
+}
+
+impl Report {
+    /// The checksum of all results.
+    fn checksum(&self) -> Option<u64> {
+        let text = self.sinks.values().find_map(|figures| figures.get("checksum"))?;
+        u64::from_str_radix(text.strip_prefix("0x")?, 16).ok()
+    }
 }
 
 /// Records a second.
@@ -176,19 +185,15 @@ impl Runs {
                 .caused_by(e)
         })?;
         if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            return Err(failed(format!("the run ended with {}: {}", output.status, said.trim())));
+            let errors = String::from_utf8_lossy(&output.stderr);
+            return Err(failed(format!("the run ended with {}: {}", output.status, errors.trim())));
         }
         let mut report: Report = serde_json::from_slice(&output.stdout)
             .map_err(|e| failed("the report of the run is not understood".into()).caused_by(e))?;
         report.cpu_us = before.zip(of_ended_children()).map(|(before, after)| {
             after.saturating_sub(before).as_secs_f64() * 1e6 / self.records.max(1) as f64
         });
-        let said = report.sinks.values().find_map(|sink| sink.get("checksum"));
-        let (found, wanted) = (
-            said.and_then(|text| parse_checksum(text)),
-            expected_checksum(self.records, variant.distribution)?,
-        );
+        let (found, wanted) = (report.checksum(), expected_checksum(self.records, variant.distribution)?);
         if found != Some(wanted) {
             return Err(Error::corrupt(format!("the checksum is {found:x?} instead of {wanted:#x}"))
                 .with("workload", variant.name));

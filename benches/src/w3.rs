@@ -4,17 +4,20 @@ use std::time::{Duration, Instant};
 
 use strandline_checkpoint_storage::Storage;
 use strandline_connectors::keys::mix;
-use strandline_state_api::format::SegmentReader;
+use strandline_snapshot_format::SegmentReader;
+use strandline_state_api::backend::{
+    BackendFactory, BackendScope, KeyedBackendExt, RestoreSnapshot, SnapshotSource, SnapshotWriter,
+};
+use strandline_state_api::snapshot::{KeyedSnapshot, SegmentStore, SnapshotPart};
 use strandline_state_api::{
-    BackendFactory, BackendScope, Error, ErrorKind, KeyGroup, KeyGroupRange, KeyScope, Keyed, KeyedBackend,
-    KeyedSnapshot, OperatorId, RestoreSnapshot, Result, SegmentStore, SnapshotPart, SnapshotSource,
-    SnapshotWriter, StateKey, ValueDescriptor, ValueState,
+    Codec, Error, ErrorKind, KeyScope, Keyed, KeyedBackend, OperatorId, Result, SerdeCodec, StateKey,
+    ValueDescriptor, ValueState,
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use crate::scratch;
-use crate::snapshots::{Cuts, Drained};
+use crate::snapshots::{Cuts, Drained, Opened, Snapshot};
 
 mod rescale;
 
@@ -42,31 +45,32 @@ impl<F: BackendFactory> std::fmt::Debug for Counters<F> {
     }
 }
 
-/// What one snapshot cost.
+/// The cost of one snapshot.
 #[derive(Clone, Debug)]
 pub struct SnapshotCost {
-    /// The cut: how long the processing thread stood still.
+    /// The cut, for which the processing thread stops.
     pub pause: Duration,
-    /// The steps on the processing thread that came after.
+    /// The steps on the processing thread after it.
     pub drained: Drained,
     /// The second phase, elsewhere: sorting, compressing, writing, syncing.
     pub commit: Duration,
     /// Bytes added to the store.
     pub written: u64,
-    /// Bytes of the entries in the added files before compression; of files in a backend's own format, their bytes as they are.
+    /// Bytes of the entries in the added files before compression; for files in a backend's own format, the
+    /// bytes of the files.
     pub raw: u64,
     /// Bytes of all files of the snapshot.
     pub full: u64,
 }
 
 impl SnapshotCost {
-    /// Everything but the pause.
+    /// Returns the time of everything but the pause.
     pub fn rest(&self) -> Duration {
         self.drained.total + self.commit
     }
 }
 
-/// What a restore cost. Every value was checked.
+/// The cost of a restore. Every value was checked.
 #[derive(Clone, Copy, Debug)]
 pub struct RestoreCost {
     /// The restore itself.
@@ -78,7 +82,7 @@ pub struct RestoreCost {
 }
 
 impl<F: BackendFactory> Counters<F> {
-    /// A backend and its store, without a counter.
+    /// Makes a backend and its store, without a counter.
     ///
     /// # Errors
     /// What the factory or the file system fails with.
@@ -86,7 +90,7 @@ impl<F: BackendFactory> Counters<F> {
         let dir = scratch::directory()?;
         let storage = Storage::in_dir(dir.path().join("w3"))?;
         let runtime = runtime()?;
-        let (mut backend, state) = open(&factory, KeyGroupRange::ALL)?;
+        let (mut backend, state) = open(&factory, 0, 1)?;
         let writer = backend.take_writer()?;
         Ok(Self {
             factory,
@@ -103,19 +107,19 @@ impl<F: BackendFactory> Counters<F> {
         })
     }
 
-    /// Writes all counters; says how long that took.
+    /// Writes all counters; returns how long that took.
     ///
     /// # Errors
     /// What the backend fails with.
     pub fn fill(&mut self) -> Result<Duration> {
         let start = Instant::now();
         for i in 0..self.count {
-            KeyScope::new(&mut self.backend, Keyed::new(&mix(i))).value(self.state).put(i)?;
+            self.backend.at(&mix(i)).state(self.state).put(i)?;
         }
         Ok(start.elapsed())
     }
 
-    /// Changes every `stride`-th counter; says how long that took.
+    /// Changes every `stride`-th counter; returns how long that took.
     ///
     /// # Errors
     /// What the backend fails with.
@@ -123,9 +127,7 @@ impl<F: BackendFactory> Counters<F> {
         let start = Instant::now();
         let count = self.count;
         for i in (0..count).step_by(stride.max(1) as usize) {
-            let key = mix(i);
-            let scope = &mut KeyScope::new(&mut self.backend, Keyed::new(&key));
-            scope.value(self.state).modify(|| 0, |n| *n += count)?;
+            self.backend.at(&mix(i)).state(self.state).update_or_default(|n| *n += count)?;
         }
         self.updates.push(stride.max(1));
         Ok(start.elapsed())
@@ -136,16 +138,17 @@ impl<F: BackendFactory> Counters<F> {
         i + self.count * changes as u64
     }
 
-    /// The bytes of key and value, encoded, of every `stride`-th counter: what an update of them changes.
+    /// Returns the bytes of key and value, encoded, of every `stride`-th counter, which an update of them
+    /// changes.
     ///
     /// # Errors
     /// What the codec fails with.
     pub fn changed_bytes(&self, stride: u64) -> Result<u64> {
-        let (descriptor, mut encoded, mut bytes) = (descriptor(), Vec::new(), 0);
+        let (mut encoded, mut bytes) = (Vec::new(), 0);
         for i in (0..self.count).step_by(stride.max(1) as usize) {
             encoded.clear();
             mix(i).encode(&mut encoded);
-            descriptor.codec().encode(&self.value(i), &mut encoded)?;
+            SerdeCodec.encode(&self.value(i), &mut encoded)?;
             bytes += encoded.len() as u64;
         }
         Ok(bytes)
@@ -156,10 +159,7 @@ impl<F: BackendFactory> Counters<F> {
     /// # Errors
     /// What the backend or the store fails with.
     pub fn snapshot(&mut self) -> Result<SnapshotCost> {
-        let (checkpoint, pause) = self.cuts.cut(&mut self.backend)?;
-        let drained = self.cuts.drain(&mut self.backend)?;
-        let (prepared, drained) =
-            drained.ok_or_else(|| Error::new(ErrorKind::Internal, "the backend forgot its snapshot"))?;
+        let Snapshot { checkpoint, pause, drained, prepared } = self.cuts.snapshot(&mut self.backend)?;
         let store = self.storage.segments(1, checkpoint);
         let start = Instant::now();
         let snapshot = self.runtime.block_on(self.writer.commit(prepared, &store))?;
@@ -171,50 +171,53 @@ impl<F: BackendFactory> Counters<F> {
         Ok(SnapshotCost { pause, drained, commit, written, raw, full })
     }
 
-    /// Restores the newest snapshot into a new backend for `range`, and checks every value in it and their number.
-    /// Nothing may have changed since the snapshot.
+    /// Restores the newest snapshot into a new backend of one of `parallelism` subtasks, and checks every
+    /// value in it and their number. Nothing may have changed since the snapshot.
     ///
     /// # Errors
     /// What the backend or the store fails with, and an error when a value is not the one that was written.
-    pub fn restore(&self, range: KeyGroupRange) -> Result<RestoreCost> {
-        let (mut restored, restore) =
-            self.restored(&self.factory, range, std::slice::from_ref(&self.latest))?;
-        let (check, entries) = self.check(&mut restored, range)?;
+    pub fn restore(&self, subtask: u32, parallelism: u32) -> Result<RestoreCost> {
+        let latest = std::slice::from_ref(&self.latest);
+        let (mut restored, restore) = self.restored(&self.factory, subtask, parallelism, latest)?;
+        let (check, entries) = self.check(&mut restored)?;
         Ok(RestoreCost { restore, check, entries })
     }
 
-    /// A backend that `factory` made, with what `snapshots` have of `range`; and how long the restore took.
+    /// Restores what `snapshots` hold of one subtask into a backend that `factory` makes; returns how long
+    /// that took, too.
     fn restored(
         &self,
         factory: &F,
-        range: KeyGroupRange,
+        subtask: u32,
+        parallelism: u32,
         snapshots: &[KeyedSnapshot],
-    ) -> Result<(Opened<F>, Duration)> {
-        let (mut backend, state) = open(factory, range)?;
+    ) -> Result<(Opened<F, Descriptor>, Duration)> {
+        let (mut backend, state) = open(factory, subtask, parallelism)?;
         let store = self.storage.reader();
         let start = Instant::now();
         self.runtime.block_on(backend.restore(snapshots, &store))?;
         Ok(((backend, state), start.elapsed()))
     }
 
-    /// Reads and checks every value of `range`; says how long that took, and how many there are.
-    fn check(&self, (backend, state): &mut Opened<F>, range: KeyGroupRange) -> Result<(Duration, u64)> {
+    /// Reads and checks every value of a backend; returns how long that took, and how many there are.
+    fn check(&self, (backend, state): &mut Opened<F, Descriptor>) -> Result<(Duration, u64)> {
+        let range = backend.scope().key_groups;
         let (start, mut entries) = (Instant::now(), 0);
         for i in 0..self.count {
             let key = mix(i);
             let keyed = Keyed::new(&key);
-            if !range.contains(KeyGroup::of(keyed.hash())) {
+            if !range.contains(keyed.group()) {
                 continue;
             }
             entries += 1;
-            let found = KeyScope::new(backend, keyed).value(*state).get()?.copied();
+            let found = KeyScope::new(backend, keyed).state(*state).get()?.copied();
             if found != Some(self.value(i)) {
                 return Err(wrong(&format!("counter {i} is {found:?} instead of {}", self.value(i))));
             }
         }
         let (took, mut there) = (start.elapsed(), 0);
-        // Counted one by one, as a backend may know only about how many there are.
-        backend.value_for_each(*state, |_, (), _| {
+        // Counted one by one: a backend may know its number of entries only roughly.
+        backend.for_each_value(*state, |_, (), _| {
             there += 1;
             Ok(())
         })?;
@@ -229,7 +232,7 @@ impl<F: BackendFactory> Counters<F> {
     /// # Errors
     /// As there, and an error when the halves do not make up the whole.
     pub fn restore_halves(&self) -> Result<[RestoreCost; 2]> {
-        let [first, second] = [0, 1].map(|half| self.restore(KeyGroupRange::of_subtask(half, 2)));
+        let [first, second] = [0, 1].map(|half| self.restore(half, 2));
         let halves = [first?, second?];
         let entries: u64 = halves.iter().map(|half| half.entries).sum();
         if entries == self.count {
@@ -239,15 +242,16 @@ impl<F: BackendFactory> Counters<F> {
         }
     }
 
-    /// Deletes the segments that the newest snapshot does not need, so that long benches do not fill the disk.
+    /// Deletes the segments that the newest snapshot does not need, so that long benches do not fill the
+    /// disk.
     ///
     /// # Errors
     /// What the store fails with.
     pub fn tidy(&self) -> Result<()> {
-        let alive = |name: &str| self.latest.parts.iter().any(|part| part.segment.name.0 == name);
+        let needed = |name: &str| self.latest.parts.iter().any(|part| part.segment.name.0 == name);
         self.runtime.block_on(async {
             for file in self.storage.blobs().list("segments").await? {
-                if !alive(&file.name) {
+                if !needed(&file.name) {
                     self.storage.blobs().delete(&format!("segments/{}", file.name)).await?;
                 }
             }
@@ -256,17 +260,12 @@ impl<F: BackendFactory> Counters<F> {
     }
 }
 
-fn descriptor() -> ValueDescriptor<u64> {
-    ValueDescriptor::new("counters")
-}
+type Descriptor = ValueDescriptor<u64>;
 
-/// A backend and its only state.
-type Opened<F> = (<F as BackendFactory>::Backend<u64>, ValueState<u64>);
-
-fn open<F: BackendFactory>(factory: &F, key_groups: KeyGroupRange) -> Result<Opened<F>> {
-    let scope = BackendScope { operator: OperatorId::new("counters")?, subtask: 0, key_groups };
+fn open<F: BackendFactory>(factory: &F, subtask: u32, parallelism: u32) -> Result<Opened<F, Descriptor>> {
+    let scope = BackendScope::new(OperatorId::new("counters")?, subtask, parallelism);
     let mut backend = factory.create(scope)?;
-    let state = backend.register_value(&descriptor())?;
+    let state = backend.register(&ValueDescriptor::new("counters"))?;
     Ok((backend, state))
 }
 
@@ -282,7 +281,7 @@ async fn raw_bytes(parts: impl Iterator<Item = &SnapshotPart>, store: &dyn Segme
     Ok(bytes)
 }
 
-/// A runtime for one thread.
+/// Makes a runtime for one thread.
 pub(crate) fn runtime() -> Result<Runtime> {
     let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
     built.map_err(|e| Error::new(ErrorKind::Unavailable, "no runtime can be started").caused_by(e))

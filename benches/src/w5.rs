@@ -1,28 +1,31 @@
-//! W5: what the embedding API and the executor cost. The work is W1's count: read a key, add one to its counter, add to the checksum.
+//! W5: the cost of the embedding API and of the executor. The work is W1's count: read a key, add one to its
+//! counter, add to the checksum.
 
 use std::time::{Duration, Instant};
 
 use strandline_connectors::DiscardSink;
 use strandline_connectors::keys::{Distribution, GAMMA, KeyStream, KeyStreamConfig, mix};
 use strandline_runtime::{JobConfig, JobControl, Pipeline, run};
+use strandline_state_api::backend::{BackendFactory, BackendScope, KeyedBackendExt};
+use strandline_state_api::host::KeyedProcess;
 use strandline_state_api::{
-    BackendFactory, BackendScope, Context, Error, ErrorKind, KeyHash, KeyScope, Keyed, KeyedBackend,
-    KeyedProcess, NO_TIMESTAMP, Open, Operator, Output, Result, StateKey, ValueDescriptor, ValueState,
+    Batch, Context, Error, ErrorKind, KeyHash, KeyScope, Keyed, KeyedBackend, Open, Operator, Result,
+    StateKey, ValueDescriptor, ValueState,
 };
 
 use crate::compare::Subject;
 use crate::plain::PlainMap;
-use crate::w2::value::BATCH;
+use crate::w2::value::{BATCH, add_one};
 
 /// How many records a slice has.
 const SLICE: u64 = 100_000;
 /// How many records the driver takes at a time, as the executor does.
 const CHUNK: usize = 1024;
 
-/// Ways to count.
+/// A way to count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Embedding {
-    /// State of one key at a time, as in a plain loop of one's own.
+    /// Record by record, as in a plain loop.
     Scope,
     /// In batches, with a prefetch.
     Batches,
@@ -44,7 +47,7 @@ impl Embedding {
     }
 }
 
-/// The stream of W1.
+/// Makes the stream of W1.
 ///
 /// # Errors
 /// When there are no keys.
@@ -52,16 +55,10 @@ pub fn stream(records: u64, keys: u64, distribution: Distribution) -> Result<Key
     KeyStream::new(KeyStreamConfig { records, keys, seed: 42, distribution })
 }
 
-/// What a record adds to the checksum.
+/// Returns the part of a record in the checksum.
 #[inline]
 pub fn checksum_of(key: u64, count: u64) -> u64 {
     mix(key.wrapping_mul(GAMMA).wrapping_add(count))
-}
-
-#[inline]
-fn add_one(n: &mut u64) -> u64 {
-    *n += 1;
-    *n
 }
 
 /// The floor: a loop over a plain map.
@@ -79,7 +76,7 @@ impl Floor {
         Self { stream, warm_up, next: 0, counts: PlainMap::default() }
     }
 
-    /// Counts the next records; gives their checksum.
+    /// Counts the next records; returns their checksum.
     pub fn count(&mut self, records: u64) -> u64 {
         let (from, mut sum) = (self.next, 0u64);
         self.next += records;
@@ -90,7 +87,8 @@ impl Floor {
         sum
     }
 
-    /// Counts the first `records` of a new stream. Gives the checksum, and the time for each record behind the first third.
+    /// Counts the first `records` of a new stream. Returns the checksum, and the time for each record behind
+    /// the first third.
     pub fn whole(stream: KeyStream, records: u64) -> (u64, Duration) {
         let mut floor = Self::new(stream, 0);
         let cold = floor.count(records / 3);
@@ -124,7 +122,7 @@ pub struct Counting<F: BackendFactory> {
     next: u64,
     keys: Vec<u64>,
     hashes: Vec<KeyHash>,
-    output: Output<(u64, u64)>,
+    output: Batch<(u64, u64)>,
 }
 
 impl<F: BackendFactory> std::fmt::Debug for Counting<F> {
@@ -133,10 +131,10 @@ impl<F: BackendFactory> std::fmt::Debug for Counting<F> {
     }
 }
 
-/// What the backend is in.
+/// The way in which the backend is used.
 enum Engine<F: BackendFactory> {
     Loop { backend: F::Backend<u64>, counts: ValueState<u64>, batches: bool },
-    Driven(Box<KeyedProcess<Count, F::Backend<u64>, ()>>),
+    Driven(Box<KeyedProcess<Count, F::Backend<u64>>>),
 }
 
 impl<F: BackendFactory> Counting<F> {
@@ -148,18 +146,18 @@ impl<F: BackendFactory> Counting<F> {
         let mut backend = factory.create(BackendScope::whole("count")?)?;
         let engine = match way {
             Embedding::Scope | Embedding::Batches => {
-                let counts = backend.register_value(&ValueDescriptor::new("counts"))?;
+                let counts = backend.register(&ValueDescriptor::new("counts"))?;
                 Engine::Loop { backend, counts, batches: way == Embedding::Batches }
             }
             Embedding::Driver => {
                 Engine::Driven(Box::new(KeyedProcess::open(Count::open, backend, Vec::new())?))
             }
         };
-        let (keys, hashes, output) = (Vec::new(), Vec::new(), Output::new());
+        let (keys, hashes, output) = (Vec::new(), Vec::new(), Batch::new());
         Ok(Self { engine, stream, warm_up, next: 0, keys, hashes, output })
     }
 
-    /// Counts the next records; gives their checksum.
+    /// Counts the next records; returns their checksum.
     ///
     /// # Errors
     /// What the backend fails with.
@@ -180,15 +178,15 @@ impl<F: BackendFactory> Counting<F> {
                 Engine::Loop { backend, counts, batches: false } => {
                     let key = stream.key(*next);
                     *next += 1;
-                    let scope = &mut KeyScope::new(backend, Keyed::new(&key));
-                    sum = sum.wrapping_add(checksum_of(key, scope.value(*counts).modify(|| 0, add_one)?));
+                    let count = backend.at(&key).state(*counts).update_or_default(add_one)?;
+                    sum = sum.wrapping_add(checksum_of(key, count));
                 }
                 Engine::Loop { backend, counts, batches: true } => {
                     read(next, BATCH, keys, hashes);
-                    backend.value_prefetch(*counts, &mut hashes.iter().copied().zip(&*keys))?;
+                    backend.prefetch(*counts, &mut hashes.iter().copied().zip(&*keys))?;
                     for (key, hash) in keys.iter().zip(&*hashes) {
-                        let scope = &mut KeyScope::new(backend, Keyed::with_hash(key, *hash));
-                        let count = scope.value(*counts).modify(|| 0, add_one)?;
+                        let mut scope = KeyScope::new(backend, Keyed::with_hash(key, *hash));
+                        let count = scope.state(*counts).update_or_default(add_one)?;
                         sum = sum.wrapping_add(checksum_of(*key, count));
                     }
                 }
@@ -199,10 +197,10 @@ impl<F: BackendFactory> Counting<F> {
                         let hashed = || hashes[start..until].iter().copied().zip(&keys[start..until]);
                         process.prefetch(hashed())?;
                         for (hash, key) in hashed() {
-                            process.process(Keyed::with_hash(key, hash), (), NO_TIMESTAMP, output)?;
+                            process.process(Keyed::with_hash(key, hash), (), None, output)?;
                         }
                     }
-                    for (key, count) in &output.records {
+                    for (key, count) in output.records() {
                         sum = sum.wrapping_add(checksum_of(*key, *count));
                     }
                     output.clear();
@@ -236,29 +234,38 @@ pub struct Count {
 
 impl Count {
     fn open<B: KeyedBackend>(ctx: &mut Open<'_, B>) -> Result<Self> {
-        Ok(Self { counts: ctx.value(&ValueDescriptor::new("counts"))? })
+        Ok(Self { counts: ctx.register(&ValueDescriptor::new("counts"))? })
     }
 }
 
-impl<B: KeyedBackend<Key = u64>> Operator<B> for Count {
+impl Operator for Count {
+    type Key = u64;
     type In = ();
     type Out = (u64, u64);
     type Namespace = ();
 
     #[inline]
-    fn process(&mut self, (): (), ctx: &mut Context<'_, B, (u64, u64)>) -> Result<()> {
-        let count = ctx.state().value(self.counts).modify(|| 0, add_one)?;
+    fn process<B: KeyedBackend<Key = u64>>(
+        &mut self,
+        (): (),
+        ctx: &mut Context<'_, B, (u64, u64)>,
+    ) -> Result<()> {
+        let count = ctx.state(self.counts).update_or_default(add_one)?;
         ctx.emit((*ctx.key(), count));
         Ok(())
     }
 
-    fn prefetch(&mut self, backend: &mut B, keys: &mut dyn Iterator<Item = (KeyHash, &u64)>) -> Result<()> {
-        backend.value_prefetch(self.counts, keys)
+    fn prefetch<B: KeyedBackend<Key = u64>>(
+        &mut self,
+        backend: &mut B,
+        keys: &mut dyn Iterator<Item = (KeyHash, &u64)>,
+    ) -> Result<()> {
+        backend.prefetch(self.counts, keys)
     }
 }
 
-/// Counts all of `stream` with the executor: chained in one thread, or with an exchange between two. Gives the checksum, and the time
-/// for each record behind the first third.
+/// Counts all of `stream` with the executor: chained in one thread, or with an exchange between two. Returns
+/// the checksum, and the time for each record behind the first third.
 ///
 /// # Errors
 /// What the job fails with.
@@ -270,15 +277,9 @@ pub fn executor<F: BackendFactory>(factory: F, stream: KeyStream, chained: bool)
         .key_by(|key| (key, ()))
         .process("count", Count::open)
         .sink("sink", sink);
-    let config = JobConfig { chain_keyed: chained, ..JobConfig::default() };
+    let config = JobConfig::default().chain_keyed(chained);
     let report = run(&pipeline, config, &JobControl::new())?;
-    let said = report.sinks.get("sink").and_then(|sink| sink.get("checksum"));
-    let checksum = said.and_then(|text| parse_checksum(text));
-    let checksum = checksum.ok_or_else(|| Error::new(ErrorKind::Internal, "the sink told no checksum"))?;
-    Ok((checksum, Duration::from_secs_f64(1.0 / report.warm_rate().max(1e-9))))
-}
-
-/// Reads a checksum as the sink writes it.
-pub(crate) fn parse_checksum(text: &str) -> Option<u64> {
-    u64::from_str_radix(text.trim_start_matches("0x"), 16).ok()
+    let checksum = report.sinks.get("sink").and_then(|figures| figures.iter().find(|f| f.name == "checksum"));
+    let checksum = checksum.ok_or_else(|| Error::new(ErrorKind::Internal, "the sink has no checksum"))?;
+    Ok((checksum.value, Duration::from_secs_f64(1.0 / report.warm_rate().max(1e-9))))
 }

@@ -1,8 +1,10 @@
-//! Barrier alignment: how a task with several inputs finds the one point that a checkpoint cuts through all of them.
+//! Barrier alignment: how a task with several inputs finds the one point that a checkpoint cuts through all
+//! of them.
 //!
-//! A channel that has delivered the barrier is not read until every other has delivered it too, so the snapshot holds
-//! the effect of exactly what came before the barrier (Chandy and Lamport's snapshot, as in Carbone et al., *Lightweight
-//! Asynchronous Snapshots for Distributed Dataflows*; Flink: `SingleCheckpointBarrierHandler`, aligned).
+//! A channel that has delivered the barrier is not read until every other has delivered it too, so the
+//! snapshot holds the effect of exactly what came before the barrier (Chandy and Lamport's snapshot, as in
+//! Carbone et al., *Lightweight Asynchronous Snapshots for Distributed Dataflows*; Flink:
+//! `SingleCheckpointBarrierHandler`, aligned).
 
 mod channel_set;
 #[cfg(test)]
@@ -15,10 +17,10 @@ use strandline_state_api::CheckpointId;
 use self::channel_set::ChannelSet;
 use crate::Millis;
 
-/// The aligner of one task: tell it what arrives on which channel, do what its answer says.
+/// The aligner of one task: its inputs are what arrives on which channel, its answers are what to do.
 ///
-/// Channels are numbered from 0. A task without inputs needs none. Nothing is allocated up to 64 channels, and a task with
-/// one channel is answered [`Aligned`](Alignment::Aligned) at once.
+/// Channels are numbered from 0. A task without inputs needs none. Nothing is allocated up to 64 channels,
+/// and a task with one channel is answered [`Aligned`](Alignment::Aligned) at once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Aligner {
     channels: usize,
@@ -40,8 +42,8 @@ struct Current {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[must_use]
 pub enum Alignment {
-    /// Do not read this channel until told otherwise. If an alignment was superseded, read the other blocked channels
-    /// again and decline that checkpoint.
+    /// Do not read this channel until a later answer unblocks it. If an alignment was superseded, read the
+    /// other blocked channels again and decline that checkpoint.
     Block {
         /// The checkpoint that is being aligned.
         checkpoint: CheckpointId,
@@ -50,8 +52,8 @@ pub enum Alignment {
     },
     /// The cut is here: forward the barrier, take the snapshot, read all channels again.
     Aligned(Aligned),
-    /// The checkpoint will not complete here: read all channels again, forward the cancellation, decline it. Decline the
-    /// superseded one as well.
+    /// The checkpoint will not complete here: read all channels again, forward the cancellation, decline it.
+    /// Decline the superseded one as well.
     Aborted {
         /// The checkpoint that was cancelled.
         checkpoint: CheckpointId,
@@ -77,7 +79,8 @@ pub struct Aligned {
     pub started_at: Millis,
     /// How long it took from the first barrier to the last, during which channels were blocked.
     pub duration: Duration,
-    /// Whether every channel has ended, so that the task has come to the end of its input after this snapshot.
+    /// Whether every channel has ended, so that the task has come to the end of its input after this
+    /// snapshot.
     pub all_ended: bool,
 }
 
@@ -137,7 +140,7 @@ impl Aligner {
         self.abort(checkpoint)
     }
 
-    /// The coordinator says that `checkpoint` is aborted: as if a cancellation marker had come.
+    /// The coordinator aborted `checkpoint`: as if a cancellation marker had come.
     pub fn abort(&mut self, checkpoint: CheckpointId) -> Alignment {
         if self.is_stale(checkpoint) {
             return Alignment::Ignored(IgnoredBecause::Stale);
@@ -148,7 +151,8 @@ impl Aligner {
         Alignment::Aborted { checkpoint, superseded }
     }
 
-    /// `channel` has ended: all that it will ever deliver is here. It counts as having delivered every later barrier.
+    /// `channel` has ended: all that it will ever deliver is here. It counts as having delivered every later
+    /// barrier.
     pub fn end_of_channel(&mut self, now: Millis, channel: usize) -> Alignment {
         if channel >= self.channels {
             return Alignment::Ignored(IgnoredBecause::NoSuchChannel);

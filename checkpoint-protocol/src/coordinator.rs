@@ -1,4 +1,5 @@
-//! The checkpoint coordinator: decides when a checkpoint starts, who is still missing, and when it may be committed.
+//! The checkpoint coordinator: decides when a checkpoint starts, who is still missing, and when it may be
+//! committed.
 //!
 //! The life of one checkpoint (Flink: `CheckpointCoordinator`, `PendingCheckpoint`):
 //!
@@ -9,14 +10,14 @@
 //!                                   └───────────────────────────────┴─────────────────────┴──> NotifyAborted
 //! ```
 //!
-//! Three rules keep what is on disk and what tasks are told in step:
+//! Three rules keep the storage and the notifications of tasks in step:
 //!
-//! * **One commit at a time, in the order of ids.** A ready checkpoint waits for the commit before it, and for an older
-//!   savepoint or final checkpoint; older ordinary ones are subsumed when it completes.
-//! * **A commit under way is never aborted**, neither by a timeout nor by a suspension: it may already have happened. Only
-//!   its result ends it.
-//! * **Ids never repeat**: they increase strictly from the first id handed in, over suspensions too. So an id below the
-//!   next one that is not under way has ended, and nothing need be remembered of it.
+//! * **One commit at a time, in the order of ids.** A ready checkpoint waits for the commit before it, and
+//!   for an older savepoint or final checkpoint; older ordinary ones are subsumed when it completes.
+//! * **A commit under way is never aborted**, neither by a timeout nor by a suspension: it may already have
+//!   happened. Only its result ends it.
+//! * **Ids never repeat**: they increase strictly from the first id handed in, over suspensions too. So an id
+//!   below the next one that is not under way has ended, and nothing need be remembered of it.
 
 mod outcome;
 mod pending;
@@ -43,10 +44,11 @@ use crate::{Millis, TaskId};
 
 /// The coordinator of one job, as plain data: inputs are method calls, what is to be done is returned.
 ///
-/// `S` is what a task acknowledges with, usually the list of its snapshot files; the coordinator only carries it into
-/// the [`CommitPermit`].
+/// `S` is what a task acknowledges with, usually the list of its snapshot files; the coordinator only carries
+/// it into the [`CommitPermit`].
 ///
-/// The driver calls [`tick`](Self::tick) at [`next_deadline`](Self::next_deadline), which changes with every input.
+/// The driver calls [`tick`](Self::tick) at [`next_deadline`](Self::next_deadline), which changes with every
+/// input.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Coordinator<S> {
     policy: Policy,
@@ -82,8 +84,8 @@ enum Life {
 }
 
 impl<S> Coordinator<S> {
-    /// A coordinator that has not started. Its first checkpoint gets `first_id`, which must be above every id that is
-    /// in the commit log, also of checkpoints that do not verify.
+    /// A coordinator that has not started. Its first checkpoint gets `first_id`, which must be above every id
+    /// that is in the commit log, also of checkpoints that do not verify.
     pub fn new(policy: Policy, first_id: CheckpointId) -> Self {
         Self {
             policy,
@@ -100,8 +102,8 @@ impl<S> Coordinator<S> {
         }
     }
 
-    /// All tasks of the job run: checkpoints may start. Also the way back from [`suspend`](Self::suspend), with the
-    /// tasks of the new attempt.
+    /// All tasks of the job run: checkpoints may start. Also the way back from [`suspend`](Self::suspend),
+    /// with the tasks of the new attempt.
     ///
     /// Does nothing once the coordinator is fenced or has completed its final checkpoint.
     pub fn start(&mut self, now: Millis, tasks: impl IntoIterator<Item = TaskId>) -> Vec<Action<S>> {
@@ -117,11 +119,11 @@ impl<S> Coordinator<S> {
         actions
     }
 
-    /// The job stops, restarts or failed: aborts everything except a commit under way, and starts nothing until
-    /// [`start`](Self::start).
+    /// The job stops, restarts or failed: aborts everything except a commit under way, and starts nothing
+    /// until [`start`](Self::start).
     ///
-    /// While [`commit_in_flight`](Self::commit_in_flight) is not `None`, it is open which checkpoint is the latest: await
-    /// its result before choosing the one to restart from.
+    /// While [`commit_in_flight`](Self::commit_in_flight) is not `None`, it is open which checkpoint is the
+    /// latest: await its result before choosing the one to restart from.
     pub fn suspend(&mut self, now: Millis) -> Vec<Action<S>> {
         let mut actions = Vec::new();
         if self.phase == Phase::Running {
@@ -229,12 +231,12 @@ impl<S> Coordinator<S> {
         (outcome, actions)
     }
 
-    /// A task has come to the end of its input and is gone. It need not acknowledge checkpoints whose barrier it never
-    /// passed: everything that it emitted is before them.
+    /// A task has come to the end of its input and is gone. It need not acknowledge checkpoints whose barrier
+    /// it never passed: everything that it emitted is before them.
     ///
-    /// `last_barrier` is the last barrier that the task did pass (snapshotted at, or forwarded). For checkpoints up to
-    /// that one its acknowledgement is still required; it may be under way, since snapshots are written in the
-    /// background.
+    /// `last_barrier` is the last barrier that the task did pass (snapshotted at, or forwarded). For
+    /// checkpoints up to that one its acknowledgement is still required; it may be under way, since snapshots
+    /// are written in the background.
     pub fn task_finished(
         &mut self,
         now: Millis,
@@ -269,7 +271,8 @@ impl<S> Coordinator<S> {
             CommitResult::Committed => self.completed(now, checkpoint, &mut actions),
             CommitResult::Failed => self.abort(now, checkpoint, AbortReason::CommitFailed, &mut actions),
             CommitResult::Unknown => {
-                // Neither complete nor aborted may be said of it: a sink would commit, or roll back, wrongly.
+                // No notification may call it complete or aborted: a sink would commit, or roll back,
+                // wrongly.
                 self.pending.remove(&checkpoint);
                 self.fail(now, FailReason::CommitUnknown(checkpoint), &mut actions);
             }

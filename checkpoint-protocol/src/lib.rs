@@ -15,10 +15,6 @@ pub use coordinator::{
     AbortReason, AckOutcome, Action, CheckpointKind, CommitParts, CommitPermit, CommitResult, CommitRight,
     Coordinator, DeclineOutcome, DeclineReason, FailReason, Policy, Refusal, RequestId, RequestOutcome,
 };
-// Who gets which state on a rescale is decided where state is defined; engines find it here, too.
-pub use strandline_state_api::{
-    KeyedAssignment, ListSplit, assign_keyed, assign_operator_state, broadcast_source, union_list,
-};
 pub use task::TaskId;
 pub use time::Millis;
 

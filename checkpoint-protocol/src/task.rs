@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 /// One running instance of one subtask.
 ///
-/// The attempt is what keeps an old life from speaking for a new one: when a job restarts, its tasks get attempts that
-/// none of their predecessors had, so an acknowledgement that was under way during the restart belongs to no task
-/// that the coordinator knows. (Flink: `ExecutionAttemptID`.) Where several coordinators may exist one after the other, use
-/// the term of the commit log as (the upper part of) the attempt.
+/// The attempt is what keeps an old life from speaking for a new one: when a job restarts, its tasks get
+/// attempts that none of their predecessors had, so an acknowledgement that was under way during the restart
+/// belongs to no task that the coordinator knows. (Flink: `ExecutionAttemptID`.) Where several coordinators
+/// may exist one after the other, use the term of the commit log as (the upper part of) the attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TaskId {
     /// The chain of operators that the task runs, by its place in the job.

@@ -3,16 +3,17 @@
 use std::fmt;
 use std::time::Duration;
 
-/// A point in time: milliseconds since an origin that the caller chooses once (the start of the process, the epoch).
+/// A point in time: milliseconds since an origin that the caller chooses once (the start of the process, the
+/// epoch).
 ///
-/// No machine of this crate reads a clock. Whoever drives one takes the time from a clock that never runs backwards;
-/// a simulation or a model hands in any number it likes.
+/// No machine of this crate reads a clock. Whoever drives one takes the time from a clock that never runs
+/// backwards; a simulation or a model hands in any number it likes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Millis(pub u64);
 
 impl Millis {
-    /// The time `wait` later, at most the largest there is. A fraction of a millisecond counts as a whole one, so
-    /// that a deadline is never early.
+    /// The time `wait` later, at most the largest there is. A fraction of a millisecond counts as a whole
+    /// one, so that a deadline is never early.
     #[must_use]
     pub fn after(self, wait: Duration) -> Self {
         let millis = wait.as_nanos().div_ceil(1_000_000);

@@ -9,7 +9,7 @@
 //! | 8 | XXH3-64 (seed 0) of all before, little-endian |
 //!
 //! Of every version, present and future, the first twelve bytes and the last eight mean the same. So a
-//! flipped bit in the version is told from a newer version.
+//! flipped bit in the version is distinguished from a newer version.
 
 use bytes::Bytes;
 use strandline_state_api::{Error, ErrorKind, Result};
@@ -21,7 +21,7 @@ const TRAILER: usize = 8;
 /// One kind of file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Envelope {
-    /// What a person calls it.
+    /// Its name in messages.
     pub(crate) what: &'static str,
     pub(crate) magic: [u8; 8],
     /// The version that is written, and the newest that is read.
@@ -49,6 +49,11 @@ impl Envelope {
 
     /// The payload of a file, if the file is whole; `name` is for the error.
     pub(crate) fn open<'f>(&self, file: &'f [u8], name: &str) -> Result<&'f [u8]> {
+        Ok(self.open_version(file, name)?.1)
+    }
+
+    /// The version and the payload of a file, if the file is whole.
+    pub(crate) fn open_version<'f>(&self, file: &'f [u8], name: &str) -> Result<(u32, &'f [u8])> {
         let corrupt =
             |why: &str| Error::corrupt(format!("this is no whole {}: {why}", self.what)).with("file", name);
         let Some((body, checksum)) = file.split_last_chunk::<TRAILER>() else {
@@ -75,9 +80,9 @@ impl Envelope {
             return Err(corrupt("there is no version 0"));
         }
         if len != payload.len() as u64 {
-            return Err(corrupt("its length differs from what its header says"));
+            return Err(corrupt("its length differs from that in its header"));
         }
-        Ok(payload)
+        Ok((version, payload))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Stores that fail on purpose, for tests of storages and of what stands on them.
 //!
-//! [`Faults`] says when and how; [`Faults::wrap`] puts it around any [`Storage`]. Nothing waits and nothing is left to chance
-//! but what a seed decides, so a failure can be repeated.
+//! [`Faults`] decides when and how; [`Faults::wrap`] puts it around any [`Storage`]. Nothing waits and
+//! nothing is left to chance but what a seed decides, so a failure can be repeated.
 //!
 //! ```
 //! use strandline_checkpoint_storage::faults::{Fault, Faults};
@@ -33,10 +33,11 @@ use wrapped::{FaultyBlobs, FaultyClaims};
 pub enum Fault {
     /// It is not done.
     NotDone,
-    /// It is done, and nobody hears of it.
+    /// It is done, and its answer is lost.
     AnswerLost,
     /// Of what was to be written the first half is there: a store that breaks the law of
-    /// [`BlobStore`](crate::BlobStore) or [`ClaimStore`](crate::ClaimStore). For other operations as [`NotDone`](Self::NotDone).
+    /// [`BlobStore`](crate::BlobStore) or [`ClaimStore`](crate::ClaimStore). For other operations as
+    /// [`NotDone`](Self::NotDone).
     Torn,
 }
 
@@ -87,7 +88,8 @@ impl Faults {
         Self::when(When::At { operation, fault })
     }
 
-    /// The process dies in the operation with this number: that one fails as told, and nothing is done afterwards.
+    /// The process dies in the operation with this number: that one fails in this way, and nothing is done
+    /// afterwards.
     pub fn crash_at(operation: u64, fault: Fault) -> Self {
         Self::when(When::From { operation, fault })
     }
@@ -109,7 +111,7 @@ impl Faults {
         self
     }
 
-    /// The storage, failing when told so. The one given is unharmed and sees the same files.
+    /// Wraps a storage so that it fails. The original is unharmed and sees the same files.
     pub fn wrap(&self, storage: &Storage) -> Storage {
         let blobs = FaultyBlobs { faults: self.clone(), inner: Arc::clone(storage.blobs()) };
         let claims = FaultyClaims { faults: self.clone(), inner: Arc::clone(storage.claims()) };
@@ -121,7 +123,7 @@ impl Faults {
         self.state().when = When::Never;
     }
 
-    /// How many operations were asked for so far.
+    /// How many operations were called so far.
     pub fn operations(&self) -> u64 {
         self.state().operations
     }
@@ -135,7 +137,7 @@ impl Faults {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts an operation, and says how it fails.
+    /// Counts an operation; returns how it fails, if it does.
     fn next(&self, writes: bool) -> Option<Fault> {
         let mut state = self.state();
         if state.only_writes && !writes {

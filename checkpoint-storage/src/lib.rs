@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod assignment;
 mod envelope;
 pub mod faults;
 mod log;
@@ -14,16 +15,17 @@ mod sweep;
 mod uri;
 mod verify;
 
+pub use assignment::{OperatorAssignment, RestoreAssignment, SubtaskAssignment};
 pub use log::{
     Claimed, CommitLog, CommitLogOptions, Committed, CompletedCheckpoint, History, UnreadableSlot,
 };
 pub use manifest::{
-    CheckpointTrace, INLINE_LIMIT, Manifest, OperatorSnapshot, SubtaskSnapshot, SubtaskTrace,
+    CheckpointTrace, INLINE_LIMIT, Manifest, OperatorSnapshot, StoredStatistic, SubtaskSnapshot, SubtaskTrace,
 };
 pub use name::{FileKind, FileName, LOG_DIR, slot_path};
 pub use recover::{RecoverFrom, RecoverOptions, Recovered, Recovery};
 pub use segments::Segments;
-pub use solo::SoloJob;
+pub use solo::{Alone, LoopOptions, Member, SoloJob, Worker, WorkerGroup, WorkerSnapshot};
 pub use storage::Storage;
 pub use store::{BlobStore, ClaimOutcome, ClaimStore, Listed, LocalDir, ObjectStore};
 pub use strandline_checkpoint_protocol::CheckpointKind;

@@ -1,18 +1,22 @@
 //! What a checkpoint consists of.
 
+mod json;
 mod stored;
-
-use std::collections::BTreeMap;
+#[cfg(test)]
+mod tests;
+mod version1;
 
 use serde::{Deserialize, Serialize};
 use strandline_checkpoint_protocol::CheckpointKind;
-use strandline_state_api::{
-    CheckpointId, KeyGroupRange, KeyedSnapshot, OperatorId, OperatorStateEntry, SegmentRef,
-};
+use strandline_state_api::backend::{Scope, Statistic};
+use strandline_state_api::host::OperatorStateEntry;
+use strandline_state_api::snapshot::{KeyedSnapshot, SegmentRef};
+use strandline_state_api::{CheckpointId, KeyGroupRange, OperatorId, Timestamp};
 
 pub(crate) use stored::{External, StoredManifest, decode_elements, encode_elements};
 
-/// Operator state of more bytes than this goes to a file of its own, so that manifests stay small.
+/// A list of elements (an operator state, positions, committables) with more bytes than this goes to a file
+/// of its own, so that manifests stay small.
 pub const INLINE_LIMIT: usize = 64 * 1024;
 
 /// Everything that a checkpoint consists of; with the files that it names, enough to restore a job.
@@ -35,7 +39,7 @@ pub struct Manifest {
     pub restored_from: Option<CheckpointId>,
     /// What each operator handed in.
     pub operators: Vec<OperatorSnapshot>,
-    /// How it went.
+    /// What it cost.
     #[serde(default)]
     pub trace: CheckpointTrace,
 }
@@ -89,21 +93,31 @@ pub struct SubtaskSnapshot {
     #[serde(default)]
     pub keyed: KeyedSnapshot,
     /// Its operator state.
-    #[serde(default, with = "stored::entries")]
+    #[serde(default, with = "json::entries")]
     pub operator_state: Vec<OperatorStateEntry>,
-    /// Its watermark at the barrier: milliseconds of event time. `None` before the first.
-    #[serde(default)]
-    pub watermark: Option<i64>,
+    /// Of a source: its positions, one encoded element for each split.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "json::elements")]
+    pub positions: Vec<Vec<u8>>,
+    /// Of a sink: what it has yet to commit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "json::elements")]
+    pub committables: Vec<Vec<u8>>,
+    /// The greatest timestamp that each timestamp assigner in front of the operator saw, by its place in the
+    /// chain.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub assigners: Vec<Option<Timestamp>>,
+    /// Its watermark at the barrier. `None` before the first.
+    #[serde(default, deserialize_with = "json::watermark")]
+    pub watermark: Option<Timestamp>,
     /// Whether it had ended before the barrier.
     #[serde(default)]
     pub finished: bool,
-    /// How it went.
+    /// What the checkpoint cost it.
     #[serde(default)]
     pub trace: SubtaskTrace,
-    /// What the state backend told of itself, by name; see
+    /// The measurements of its state backend; see
     /// [`KeyedBackend::statistics`](strandline_state_api::KeyedBackend::statistics).
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub statistics: BTreeMap<String, u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "json::statistics")]
+    pub statistics: Vec<StoredStatistic>,
 }
 
 impl SubtaskSnapshot {
@@ -114,11 +128,31 @@ impl SubtaskSnapshot {
             key_groups,
             keyed: KeyedSnapshot::default(),
             operator_state: Vec::new(),
+            positions: Vec::new(),
+            committables: Vec::new(),
+            assigners: Vec::new(),
             watermark: None,
             finished: false,
             trace: SubtaskTrace::default(),
-            statistics: BTreeMap::new(),
+            statistics: Vec::new(),
         }
+    }
+}
+
+/// A [`Statistic`] as a checkpoint holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredStatistic {
+    /// Its name, which holds the unit.
+    pub name: String,
+    /// Its value.
+    pub value: u64,
+    /// What it measures.
+    pub scope: Scope,
+}
+
+impl From<Statistic> for StoredStatistic {
+    fn from(Statistic { name, value, scope }: Statistic) -> Self {
+        Self { name: name.into(), value, scope }
     }
 }
 

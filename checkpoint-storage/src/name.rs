@@ -43,9 +43,9 @@ impl FileKind {
 
 /// The name of an immutable file: `<term>-<checkpoint>-<hash>.<extension>`.
 ///
-/// Term and checkpoint are decimal with 20 digits, so that names sort by age. The hash is the XXH3-128 (seed 0)
-/// of the bytes in 32 hexadecimal digits: one name can never mean two contents. Term and checkpoint tell a sweep
-/// whether a running checkpoint can still need the file.
+/// Term and checkpoint are decimal with 20 digits, so that names sort by age. The hash is the XXH3-128 (seed
+/// 0) of the bytes in 32 hexadecimal digits: one name can never mean two contents. Term and checkpoint show a
+/// sweep whether a running checkpoint can still need the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FileName {
     /// What it is.

@@ -7,7 +7,7 @@ use crate::{
     CompletedCheckpoint, Depth, FileKind, FileName, History, Manifest, Storage, UnreadableSlot, VerifyReport,
 };
 
-/// Which checkpoint is wanted.
+/// Which checkpoint a recovery chooses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RecoverFrom {
     /// The newest that verifies.
@@ -17,7 +17,7 @@ pub enum RecoverFrom {
     Checkpoint(CheckpointId),
 }
 
-/// What is wanted, and how closely it is looked at.
+/// Which checkpoint a recovery chooses, and how closely it verifies one before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecoverOptions {
     /// Which checkpoint.
@@ -35,7 +35,8 @@ pub struct Recovered {
     pub manifest: Manifest,
 }
 
-/// What to restore, and everything that stood against it. Show the latter to a person whenever it is not empty.
+/// What to restore, and everything that stood against it. Show the latter to a person whenever it is not
+/// empty.
 #[derive(Debug)]
 pub struct Recovery {
     /// The checkpoint to restore; `None` when the storage never held one.
@@ -44,8 +45,8 @@ pub struct Recovery {
     pub skipped: Vec<VerifyReport>,
     /// Slots of the log that cannot be read; any of them may have held a newer checkpoint.
     pub unreadable: Vec<UnreadableSlot>,
-    /// Manifests newer than every checkpoint in the log. Usually their coordinator died before the commit; if not, the end
-    /// of the log was lost.
+    /// Manifests newer than every checkpoint in the log. Usually their coordinator died before the commit; if
+    /// not, the end of the log was lost.
     pub uncommitted: Vec<String>,
 }
 
@@ -57,14 +58,15 @@ impl Recovery {
 }
 
 impl Storage {
-    /// Chooses the newest checkpoint that verifies, falling back to older ones and telling which were passed over and
-    /// why. Claim a term first ([`CommitLog::claim`](crate::CommitLog::claim)), or an older coordinator may add a newer one.
+    /// Chooses the newest checkpoint that verifies, falling back to older ones; reports which it passed over
+    /// and why. Claim a term first ([`CommitLog::claim`](crate::CommitLog::claim)), or an older coordinator
+    /// may add a newer one.
     ///
     /// # Errors
-    /// [`Corrupt`](strandline_state_api::ErrorKind::Corrupt) when there are checkpoints and none verifies: it is never an
-    /// empty start then. [`NotFound`](strandline_state_api::ErrorKind::NotFound) when the one that was asked for does
-    /// not exist. [`Unavailable`](strandline_state_api::ErrorKind::Unavailable) when the store fails, which says
-    /// nothing about any checkpoint.
+    /// [`Corrupt`](strandline_state_api::ErrorKind::Corrupt) when there are checkpoints and none verifies: it
+    /// is never an empty start then. [`NotFound`](strandline_state_api::ErrorKind::NotFound) when the
+    /// requested one does not exist. [`Unavailable`](strandline_state_api::ErrorKind::Unavailable) when the
+    /// store fails, which proves nothing about any checkpoint.
     pub async fn recover(&self, options: RecoverOptions) -> Result<Recovery> {
         let history = self.history().await?;
         let candidates: Vec<_> = match options.from {

@@ -5,7 +5,8 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
-use strandline_state_api::{CheckpointId, Error, ErrorKind, Result, SegmentName, SegmentRef, SegmentStore};
+use strandline_state_api::snapshot::{SegmentName, SegmentRef, SegmentStore};
+use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
 
 use crate::storage::parse_name;
 use crate::{FileKind, Storage};

@@ -1,117 +1,109 @@
-//! Checkpoints for a program with one loop of its own: a consumer, an actor, a worker.
+//! Checkpoints for programs with loops of their own: a consumer, an actor, workers.
 
-use std::num::NonZeroUsize;
+mod group;
+mod options;
+mod time;
+mod worker;
+mod writing;
 
-use strandline_state_api::{
-    BackendScope, CheckpointId, CheckpointedBackend, Error, OperatorStateStore, Progress, Result,
-    SnapshotKind, SnapshotSource, SnapshotWriter,
-};
+pub use group::{Member, WorkerGroup};
+pub use options::LoopOptions;
+use strandline_state_api::backend::{BackendFactory, BackendScope, CheckpointedBackend};
+use strandline_state_api::{Error, Result, StateKey};
+pub use worker::Worker;
+pub use writing::WorkerSnapshot;
 
-use crate::{
-    CommitLog, CommitLogOptions, Committed, Manifest, OperatorSnapshot, RecoverOptions, Recovery, Storage,
-    SubtaskSnapshot,
-};
+use crate::{Committed, Recovery, Storage};
 
-/// Entries that are drained at once; between the steps of a loop that must not wait, drain fewer by hand.
-const STEP: usize = 4096;
-
-/// One backend, one loop, one storage: the whole of checkpointing in two calls.
+/// One loop, one backend, one storage: a whole job.
 ///
-/// It claims the storage (no older process can complete a checkpoint from then on), restores the newest checkpoint that
-/// verifies, and takes checkpoints when told, keyed state and operator state (such as input positions) in one cut. A checkpoint
-/// here waits until it is complete. A loop that must not wait drives [`SnapshotSource`] and [`CommitLog`] itself.
+/// [`register`](Worker::register) its states, [`restore`](Worker::restore), then work on keys with
+/// [`at`](Worker::at) and on operator lists with [`list_mut`](Worker::list_mut). A
+/// [`checkpoint`](Worker::checkpoint) holds all of it in one cut, and returns when it is complete. A loop
+/// that must not wait drives [`SnapshotSource`](strandline_state_api::backend::SnapshotSource) and
+/// [`CommitLog`](crate::CommitLog) itself.
+///
+/// Keyed state that expires by processing time, and timers in it, go by the system clock, unless the loop
+/// [sets the time](Worker::set_time) itself.
+pub type SoloJob<B> = Worker<B, Alone>;
+
+/// The role of a loop that is a job of its own.
 #[derive(Debug)]
-pub struct SoloJob<B: SnapshotSource> {
+pub struct Alone {
     storage: Storage,
-    scope: BackendScope,
-    log: CommitLog,
-    writer: B::Writer,
-    next: CheckpointId,
-    recovery: Recovery,
+    options: LoopOptions,
+    /// `None` before the restore.
+    group: Option<WorkerGroup>,
 }
 
-impl<B: CheckpointedBackend> SoloJob<B> {
-    /// Claims `storage` and restores `backend`, whose states must be registered. Gives the job and its operator state.
-    ///
-    /// `scope` is the one that `backend` was made with. Two checkpoints are kept, so that a damaged one has a predecessor.
+/// A job of its own.
+impl<B: CheckpointedBackend> Worker<B, Alone> {
+    /// Makes a job of this name, with an empty backend of `factory`. Reads nothing yet.
     ///
     /// # Errors
-    /// Those of [`CommitLog::claim`], [`Storage::recover`] and
-    /// [`RestoreSnapshot::restore`](strandline_state_api::RestoreSnapshot::restore);
-    /// [`NotFound`](strandline_state_api::ErrorKind::NotFound) when the checkpoint has no such operator.
-    pub async fn start(
-        storage: &Storage,
-        scope: BackendScope,
-        backend: &mut B,
-    ) -> Result<(Self, OperatorStateStore)> {
-        let holder = format!("{} (process {})", scope.operator, std::process::id());
-        let options = CommitLogOptions::new(holder).retain(NonZeroUsize::MIN.saturating_add(1));
-        let claimed = CommitLog::claim(storage, options, CommitLog::random_tokens()).await?;
-        let next = claimed.next_checkpoint();
-        let recovery = storage.recover(RecoverOptions::default()).await?;
-        let mut operator_state = OperatorStateStore::new();
-        if let Some(restored) = &recovery.restored {
-            let operator = restored.manifest.operator(&scope.operator).ok_or_else(|| {
-                Error::new(
-                    strandline_state_api::ErrorKind::NotFound,
-                    "the checkpoint has no such operator; give it the id that it had, or another storage",
-                )
-                .with("operator", &scope.operator)
-                .with("checkpoint", restored.manifest.checkpoint)
-            })?;
-            let keyed: Vec<_> =
-                operator.subtasks.iter().map(|subtask| subtask.keyed.clip(scope.key_groups)).collect();
-            backend.restore(&keyed, &storage.reader()).await?;
-            let entries = operator.subtasks.iter().flat_map(|subtask| subtask.operator_state.clone());
-            operator_state = OperatorStateStore::restored(entries.collect());
+    /// [`Invalid`](strandline_state_api::ErrorKind::Invalid) when `name` is no
+    /// [`OperatorId`](strandline_state_api::OperatorId); those of the factory.
+    pub fn open<F, K>(name: &str, factory: F, storage: &Storage) -> Result<Self>
+    where
+        F: BackendFactory<Backend<K> = B>,
+        K: StateKey,
+    {
+        Self::open_with::<F, K>(name, factory, storage, LoopOptions::default())
+    }
+
+    /// Makes a job with options.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    #[allow(clippy::needless_pass_by_value, reason = "a factory is a small value that a call makes in place")]
+    pub fn open_with<F, K>(name: &str, factory: F, storage: &Storage, options: LoopOptions) -> Result<Self>
+    where
+        F: BackendFactory<Backend<K> = B>,
+        K: StateKey,
+    {
+        let role = Alone { storage: storage.clone(), options, group: None };
+        Worker::new::<F, K>(&factory, BackendScope::whole(name)?, role)
+    }
+
+    /// Claims the storage (from then on no older process can complete a checkpoint) and restores the newest
+    /// checkpoint that verifies, if there is one; nothing can be registered afterwards. Returns what was
+    /// chosen and what stood against newer checkpoints.
+    ///
+    /// # Errors
+    /// Those of [`WorkerGroup::claim`]; [`Incompatible`](strandline_state_api::ErrorKind::Incompatible) when
+    /// the checkpoint has a state that is not registered, unless [allowed](LoopOptions::allow_orphan), or one
+    /// that cannot be read; those of
+    /// [`RestoreSnapshot::restore`](strandline_state_api::backend::RestoreSnapshot::restore).
+    pub async fn restore(&mut self) -> Result<&Recovery> {
+        if self.running.is_some() {
+            return Err(self.locate(Error::invalid("the job is restored already")));
         }
-        let writer = backend.take_writer()?;
-        Ok((
-            Self { storage: storage.clone(), scope, log: claimed.log, writer, next, recovery },
-            operator_state,
-        ))
+        let name = self.scope().operator.clone();
+        let Alone { storage, options, .. } = &self.role;
+        let (storage, options) = (storage.clone(), options.clone());
+        let group = WorkerGroup::claim_with(name.as_str(), &storage, &[(name.as_str(), 1)], options).await?;
+        self.start(group.start()).await?;
+        Ok(self.role.group.insert(group).recovery())
     }
 
-    /// What was restored, and what stood against it.
-    pub fn recovery(&self) -> &Recovery {
-        &self.recovery
-    }
-
-    /// Takes a checkpoint of `backend` and `operator_state`, and sweeps what no checkpoint needs any more. When it returns, the
+    /// Takes a checkpoint of all state, and sweeps what no checkpoint needs any more. When it returns, the
     /// checkpoint is durable: now acknowledge input, publish output.
     ///
     /// # Errors
-    /// [`Fenced`](strandline_state_api::ErrorKind::Fenced) when another process claimed the storage: stop. After any other
-    /// error the job may go on: what this checkpoint should have stored is part of the next.
-    pub async fn checkpoint(
-        &mut self,
-        backend: &mut B,
-        operator_state: &OperatorStateStore,
-    ) -> Result<Committed> {
-        let checkpoint = self.next;
-        self.next = checkpoint.next();
-        backend.prepare(checkpoint, SnapshotKind::Incremental)?;
-        let prepared = loop {
-            match backend.advance(STEP)? {
-                Progress::Ready(of, prepared) if of == checkpoint => break prepared,
-                Progress::Ready(_, prepared) => {
-                    // Of a checkpoint that failed before this point; its changes belong to this one too.
-                    let term = self.log.term();
-                    self.writer.commit(prepared, &self.storage.segments(term, checkpoint)).await?;
-                }
-                Progress::More | Progress::Idle => {}
-            }
+    /// [`Invalid`](strandline_state_api::ErrorKind::Invalid) before the restore;
+    /// [`Fenced`](strandline_state_api::ErrorKind::Fenced) when another process claimed the storage: stop.
+    /// After any other error, or when the future is dropped, the job may go on: the next checkpoint holds
+    /// what this one should have stored.
+    pub async fn checkpoint(&mut self) -> Result<Committed> {
+        let Some(group) = &mut self.role.group else {
+            return Err(self.locate(Error::invalid("a checkpoint before the restore: restore first")));
         };
-        let term = self.log.term();
-        let keyed = self.writer.commit(prepared, &self.storage.segments(term, checkpoint)).await?;
-        let mut subtask = SubtaskSnapshot::new(self.scope.subtask, self.scope.key_groups);
-        subtask.keyed = keyed;
-        subtask.operator_state = operator_state.snapshot()?;
-        let mut manifest = Manifest::new(checkpoint, term, self.scope.operator.as_str());
-        let id = self.scope.operator.clone();
-        manifest.operators.push(OperatorSnapshot { id, parallelism: 1, subtasks: vec![subtask] });
-        let committed = self.log.commit_alone(&manifest).await?;
-        self.storage.sweep().await?;
-        Ok(committed)
+        let checkpoint = group.begin()?;
+        let snapshot = self.write(checkpoint).await?;
+        let Some(group) = &mut self.role.group else {
+            return Err(Error::invalid("a checkpoint before the restore: restore first"));
+        };
+        let committed = group.add(snapshot).await?;
+        committed.ok_or_else(|| Error::invalid("the checkpoint of a job of one loop waits for nobody else"))
     }
 }

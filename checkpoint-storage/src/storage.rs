@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use strandline_checkpoint_protocol::ManifestRef;
-use strandline_state_api::{CheckpointId, Error, ErrorKind, Result, SegmentName, SegmentRef};
+use strandline_state_api::snapshot::{SegmentName, SegmentRef};
+use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use crate::manifest::{External, StoredManifest, decode_elements, encode_elements};
@@ -41,8 +42,8 @@ impl Storage {
     /// | `s3://bucket/prefix?endpoint=…&region=…` | S3, with the cargo feature `s3`; options and environment as in OpenDAL |
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] when the form is none of these, [`ErrorKind::Unsupported`] when the store cannot create
-    /// atomically or its cargo feature is off.
+    /// [`ErrorKind::Invalid`] when the form is none of these, [`ErrorKind::Unsupported`] when the store
+    /// cannot create atomically or its cargo feature is off.
     pub fn open(uri: &str) -> Result<Self> {
         uri::open(uri)
     }
@@ -105,29 +106,25 @@ impl Storage {
         Segments::new(self.clone(), None)
     }
 
-    /// Writes a manifest, and the large operator state in it as files of its own. The checkpoint does not exist by
-    /// that: [`CommitLog::commit`](crate::CommitLog::commit) writes the manifest and makes it exist.
+    /// Writes a manifest, and the large operator state in it as files of its own. The checkpoint does not
+    /// exist by that: [`CommitLog::commit`](crate::CommitLog::commit) writes the manifest and makes it exist.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] when it is too large, else when the store fails.
     pub async fn write_manifest(&self, manifest: &Manifest) -> Result<ManifestRef> {
-        let mut stored = StoredManifest { manifest: manifest.clone(), external: Vec::new() };
-        for (o, operator) in manifest.operators.iter().enumerate() {
-            for (s, subtask) in operator.subtasks.iter().enumerate() {
-                for (e, entry) in subtask.operator_state.iter().enumerate() {
-                    if entry.elements.iter().map(Vec::len).sum::<usize>() <= INLINE_LIMIT {
+        let mut stored = StoredManifest::new(manifest.clone());
+        for (o, operator) in stored.manifest.operators.iter_mut().enumerate() {
+            for (s, subtask) in operator.subtasks.iter_mut().enumerate() {
+                for (list, elements) in subtask.element_lists() {
+                    if elements.iter().map(Vec::len).sum::<usize>() <= INLINE_LIMIT {
                         continue;
                     }
-                    let bytes = encode_elements(&entry.elements)?;
+                    let bytes = encode_elements(&std::mem::take(elements))?;
                     let len = bytes.len() as u64;
                     let name =
                         self.put(FileKind::OperatorState, manifest.term, manifest.checkpoint, bytes).await?;
                     let file = SegmentRef { name: SegmentName(name.to_string()), len };
-                    let external = External { operator: o, subtask: s, entry: e, file };
-                    if let Some(elements) = stored.manifest.elements_mut(&external) {
-                        elements.clear();
-                    }
-                    stored.external.push(external);
+                    stored.external.push(External { operator: o, subtask: s, list, file });
                 }
             }
         }
@@ -143,20 +140,21 @@ impl Storage {
     /// [`ErrorKind::NotFound`] or [`ErrorKind::Corrupt`] with the file that is missing or damaged,
     /// [`ErrorKind::Incompatible`] when a newer version of this crate wrote it.
     pub async fn read_manifest(&self, checkpoint: &CompletedCheckpoint) -> Result<Manifest> {
-        let StoredManifest { mut manifest, external } = self.read_stored(checkpoint).await?;
-        for external in &external {
+        let mut stored = self.read_stored(checkpoint).await?;
+        for external in &stored.external {
             let elements = self.read_operator_state(&external.file).await?;
-            if let Some(place) = manifest.elements_mut(external) {
-                *place = elements;
+            if let Some(list) = stored.manifest.elements_mut(external) {
+                *list = elements;
             }
         }
-        Ok(manifest)
+        stored.into_manifest()
     }
 
     /// Reads all of a segment and compares its length and its hash with its reference.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] when it is missing, [`ErrorKind::Corrupt`] when its bytes are not those that were written.
+    /// [`ErrorKind::NotFound`] when it is missing, [`ErrorKind::Corrupt`] when its bytes are not those that
+    /// were written.
     pub async fn verify_segment(&self, segment: &SegmentRef) -> Result<()> {
         self.verify_file(FileKind::Segment, segment).await
     }
@@ -199,11 +197,11 @@ impl Storage {
         Ok(stored)
     }
 
-    /// What the commit log says now: the checkpoints that exist. Claims nothing, changes nothing.
+    /// Reads the commit log: the checkpoints that exist. Claims nothing, changes nothing.
     ///
     /// # Errors
-    /// [`ErrorKind::Incompatible`] when a newer version of this crate wrote the log, else when the store fails. Damaged
-    /// slots are no errors but part of the answer.
+    /// [`ErrorKind::Incompatible`] when a newer version of this crate wrote the log, else when the store
+    /// fails. Damaged slots are no errors but part of the answer.
     pub async fn history(&self) -> Result<History> {
         History::load(self).await
     }
@@ -216,7 +214,7 @@ impl Storage {
         Ok(self.history().await?.completed)
     }
 
-    /// Compares the length of a file with what its reference says.
+    /// Compares the length of a file with that of its reference.
     pub(crate) async fn check_len(&self, name: &FileName, len: u64) -> Result<()> {
         let path = name.path();
         match self.inner.blobs.len(&path).await? {

@@ -1,9 +1,9 @@
 //! The two seams to whatever holds the bytes: immutable objects, and slots that one writer wins.
 //!
-//! The crate brings [`LocalDir`] (a directory on a local disk) and [`ObjectStore`] (anything that OpenDAL reaches and
-//! that can create an object atomically). Bring your own by implementing [`BlobStore`] and [`ClaimStore`]: blobs may
-//! live in one system and claims in another, for example in a consensus service beside an object store that
-//! cannot create conditionally.
+//! The crate brings [`LocalDir`] (a directory on a local disk) and [`ObjectStore`] (anything that OpenDAL
+//! reaches and that can create an object atomically). Bring your own by implementing [`BlobStore`] and
+//! [`ClaimStore`]: blobs may live in one system and claims in another, for example in a consensus service
+//! beside an object store that cannot create conditionally.
 
 mod local;
 mod object;
@@ -41,12 +41,14 @@ pub enum ClaimOutcome {
 /// Immutable objects. Paths are relative, parts separated by `/`, in ASCII.
 ///
 /// # Law
-/// Once [`put`](Self::put) returned, every later [`read`](Self::read), [`len`](Self::len) and [`list`](Self::list), by any
-/// process, sees the whole object, also after a crash or a loss of power. Until then readers see all of it or
-/// nothing. Implementations retry what fails for a moment; an error that they return is meant to be final.
+/// Once [`put`](Self::put) returned, every later [`read`](Self::read), [`len`](Self::len) and
+/// [`list`](Self::list), by any process, sees the whole object, also after a crash or a loss of power. Until
+/// then readers see all of it or nothing. Implementations retry what fails for a moment; an error that they
+/// return is meant to be final.
 #[async_trait]
 pub trait BlobStore: Send + Sync + fmt::Debug {
-    /// Stores `bytes` under `path`. An object of that name is replaced, which happens only with the same content.
+    /// Stores `bytes` under `path`. An object of that name is replaced, which happens only with the same
+    /// content.
     ///
     /// # Errors
     /// When the store cannot; the object may exist or not.
@@ -55,7 +57,7 @@ pub trait BlobStore: Send + Sync + fmt::Debug {
     /// The length of an object in bytes; `None` when there is none.
     ///
     /// # Errors
-    /// When the store cannot tell.
+    /// When the store does not answer.
     async fn len(&self, path: &str) -> Result<Option<u64>>;
 
     /// Reads `range` of an object, exactly.
@@ -68,7 +70,7 @@ pub trait BlobStore: Send + Sync + fmt::Debug {
     /// The files directly in `dir`, in no order; none when the directory does not exist.
     ///
     /// # Errors
-    /// When the store cannot tell: a list is complete or an error.
+    /// When the store does not answer: a list is complete or an error.
     async fn list(&self, dir: &str) -> Result<Vec<Listed>>;
 
     /// Deletes an object; no error when there is none.
@@ -77,7 +79,8 @@ pub trait BlobStore: Send + Sync + fmt::Debug {
     /// When the store cannot; the object may exist or not.
     async fn delete(&self, path: &str) -> Result<()>;
 
-    /// If `name` is what an interrupted write of this store leaves behind: the name that the object was to get.
+    /// If `name` is what an interrupted write of this store leaves behind: the name that the object was to
+    /// get.
     fn leftover_of<'n>(&self, name: &'n str) -> Option<&'n str> {
         let _ = name;
         None
@@ -92,32 +95,33 @@ pub trait BlobStore: Send + Sync + fmt::Debug {
 /// Slots that exactly one writer wins: the consensus register under the commit log.
 ///
 /// # Law
-/// [`claim`](Self::claim) is linearizable: of all attempts at one path, over all processes and all time until the
-/// path is deleted, at most one creates it; readers see its whole content or nothing; a writer that dies in the
-/// middle leaves the slot free or created, never half. Safety decisions are not made here.
+/// [`claim`](Self::claim) is linearizable: of all attempts at one path, over all processes and all time until
+/// the path is deleted, at most one creates it; readers see its whole content or nothing; a writer that dies
+/// in the middle leaves the slot free or created, never half. Safety decisions are not made here.
 #[async_trait]
 pub trait ClaimStore: Send + Sync + fmt::Debug {
     /// Creates `path` with `bytes` if it does not exist.
     ///
     /// # Errors
-    /// The outcome is unknown: the slot may have been created by this very call. Read it back and compare a token
-    /// that only this writer knows; never take an error for a lost slot. An implementation must not retry a create
-    /// whose answer was lost, as it would be told of its own success as
+    /// The outcome is unknown: the slot may have been created by this very call. Read it back and compare a
+    /// token that only this writer knows; never take an error for a lost slot. An implementation must not
+    /// retry a create whose answer was lost, as it would report its own success as
     /// [`Exists`](ClaimOutcome::Exists) without knowing it.
     async fn claim(&self, path: &str, bytes: Bytes) -> Result<ClaimOutcome>;
 
-    /// The content of a slot, `None` when it does not exist; never older than any answer given before the call.
+    /// The content of a slot, `None` when it does not exist; never older than any answer before the call.
     ///
     /// # Errors
-    /// [`Corrupt`](strandline_state_api::ErrorKind::Corrupt) when it is longer than `limit` bytes, else when the store cannot
-    /// tell.
+    /// [`Corrupt`](strandline_state_api::ErrorKind::Corrupt) when it is longer than `limit` bytes, else when
+    /// the store cannot tell.
     async fn read(&self, path: &str, limit: u64) -> Result<Option<Bytes>>;
 
-    /// The files directly in `dir`, in no order; holds every slot that exists during the whole call. Slots that are created or
-    /// deleted meanwhile may be in it or not; nothing that decides about a commit relies on them.
+    /// The files directly in `dir`, in no order; holds every slot that exists during the whole call. Slots
+    /// that are created or deleted meanwhile may be in it or not; nothing that decides about a commit relies
+    /// on them.
     ///
     /// # Errors
-    /// When the store cannot tell: a list is complete or an error.
+    /// When the store does not answer: a list is complete or an error.
     async fn list(&self, dir: &str) -> Result<Vec<Listed>>;
 
     /// Deletes a slot; no error when there is none.

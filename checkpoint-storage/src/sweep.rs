@@ -1,26 +1,28 @@
 //! Deleting what no retained checkpoint needs: mark and sweep.
 //!
-//! Marked is what the manifests of the retained checkpoints refer to, that is of those which the log still names. A file that
-//! is not marked is deleted only if no running checkpoint can need it either:
+//! Marked is what the manifests of the retained checkpoints refer to, that is of those which the log still
+//! names. A file that is not marked is deleted only if no running checkpoint can need it either:
 //!
-//! - its term is lower than the highest claimed one: whoever wrote it is fenced and completes nothing any more; or
+//! - its term is lower than the highest claimed one: whoever wrote it is fenced and completes nothing any
+//!   more; or
 //! - its term is the highest, and its checkpoint is not newer than the last one that completed in this term
 //!   (savepoints not counted).
 //!
-//! The second relies on what a backend may refer to: once its snapshot is part of a completed checkpoint, later snapshots
-//! of it refer only to files that this one refers to, or that were written for later checkpoints. A snapshot that was
-//! uploaded for an aborted checkpoint may well be the base of later ones: until one of these completes it is newer
-//! than the last completed one, and afterwards it is marked if it is needed.
+//! The second relies on what a backend may refer to: once its snapshot is part of a completed checkpoint,
+//! later snapshots of it refer only to files that this one refers to, or that were written for later
+//! checkpoints. A snapshot that was uploaded for an aborted checkpoint may well be the base of later ones:
+//! until one of these completes it is newer than the last completed one, and afterwards it is marked if it is
+//! needed.
 //!
-//! A sweep that was planned on an old view of the log stays right: what is written later has a later checkpoint or a
-//! higher term in its name, and refers back only to what was marked. So anyone may sweep at any time, also a fenced
-//! coordinator or a person's command beside a running job.
+//! A sweep that was planned on an old view of the log stays right: what is written later has a later
+//! checkpoint or a higher term in its name, and refers back only to what was marked. So anyone may sweep at
+//! any time, also a fenced coordinator or a person's command beside a running job.
 //!
-//! Slots of the log below the floor are deleted in ascending order, but never the two highest: by that a coordinator knows
-//! whether a slot that it created had been deleted before.
+//! Slots of the log below the floor are deleted in ascending order, but never the two highest: by that a
+//! coordinator knows whether a slot that it created had been deleted before.
 //!
-//! The sweep deletes nothing that it does not understand: files with foreign names are reported and left alone. While a slot
-//! of the log or a retained manifest cannot be read, what it may refer to stays.
+//! The sweep deletes nothing that it does not understand: files with foreign names are reported and left
+//! alone. While a slot of the log or a retained manifest cannot be read, what it may refer to stays.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -77,8 +79,8 @@ impl Fence {
 }
 
 impl Storage {
-    /// Deletes what no retained checkpoint needs and no running one can need: see the rules in the crate's README.
-    /// Safe at any time and for anyone.
+    /// Deletes what no retained checkpoint needs and no running one can need: see the rules in the crate's
+    /// README. Safe at any time and for anyone.
     ///
     /// # Errors
     /// When the store fails; the next sweep goes on.

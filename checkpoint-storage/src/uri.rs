@@ -18,7 +18,7 @@ pub(crate) fn open(uri: &str) -> Result<Storage> {
             Storage::in_dir(path.as_ref())
         }
         Some(("file", _)) => Err(Error::invalid(
-            "a file URI needs three slashes and an absolute path, as in file:///var/lib/job; or give the path alone",
+            "a file URI needs three slashes and an absolute path, as in file:///var/lib/job; or the path alone",
         )
         .with("uri", uri)),
         Some(("memory", _)) => {
@@ -53,7 +53,7 @@ fn s3(uri: &str) -> Result<Storage> {
 }
 
 fn unknown(uri: &str) -> Error {
-    Error::invalid("this is no storage: give file:///abs/path, a path, memory:// or s3://bucket/prefix")
+    Error::invalid("this is no storage: use file:///abs/path, a path, memory:// or s3://bucket/prefix")
         .with("uri", uri)
 }
 

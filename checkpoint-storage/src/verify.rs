@@ -5,10 +5,9 @@ use std::fmt;
 
 use async_trait::async_trait;
 use futures::StreamExt;
-use strandline_state_api::format::SegmentReader;
-use strandline_state_api::{
-    CheckpointId, Error, ErrorKind, KeyGroupRange, OperatorId, Result, SegmentRef, SegmentStore,
-};
+use strandline_snapshot_format::SegmentReader;
+use strandline_state_api::snapshot::{SegmentRef, SegmentStore};
+use strandline_state_api::{CheckpointId, Error, ErrorKind, KeyGroupRange, OperatorId, Result};
 
 use crate::manifest::StoredManifest;
 use crate::storage::parse_name;
@@ -17,7 +16,7 @@ use crate::{CompletedCheckpoint, FileKind, Manifest, Storage};
 /// Files that are verified at once.
 const CONCURRENT: usize = 8;
 
-/// How closely files are looked at.
+/// How closely a verification looks at files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Depth {
     /// Every file is there and has its length. Manifests are read in any case.
@@ -27,14 +26,15 @@ pub enum Depth {
     Contents,
 }
 
-/// Looks into a segment in the portable format: what a hash cannot tell, for example whether its blocks decode. Segments in
-/// native formats are files of their backend; of them only length and hash are compared.
+/// Looks into a segment in the portable format: what a hash cannot show, for example whether its blocks
+/// decode. Segments in native formats are files of their backend; of them only length and hash are compared.
 #[async_trait]
 pub trait SegmentCheck: Send + Sync {
     /// Checks one segment, whose bytes are known to be those that were written.
     ///
     /// # Errors
-    /// [`ErrorKind::Corrupt`] or [`ErrorKind::Incompatible`] when it is bad; any other kind ends the verification.
+    /// [`ErrorKind::Corrupt`] or [`ErrorKind::Incompatible`] when it is bad; any other kind ends the
+    /// verification.
     async fn check(&self, segment: &SegmentRef, store: &dyn SegmentStore) -> Result<()>;
 }
 
@@ -114,15 +114,16 @@ impl Storage {
     /// Reads the manifest of a checkpoint and all its files, and compares lengths and hashes.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] when the log names no such checkpoint, else when the store fails. Bad files are no errors but
-    /// the answer.
+    /// [`ErrorKind::NotFound`] when the log names no such checkpoint, else when the store fails. Bad files
+    /// are no errors but the answer.
     pub async fn verify(&self, checkpoint: CheckpointId) -> Result<VerifyReport> {
         let history = self.history().await?;
         let completed = history.find(checkpoint).ok_or_else(|| unknown(checkpoint, self))?;
         self.verify_with(completed, Depth::Contents, None).await
     }
 
-    /// As [`verify`](Self::verify), as closely as wanted, and with a look into every segment that is good so far.
+    /// Verifies as [`verify`](Self::verify) does, to the given depth; `check` looks into every segment that
+    /// is good so far.
     ///
     /// # Errors
     /// When the store fails.
@@ -135,7 +136,7 @@ impl Storage {
         Ok(self.inspect(checkpoint, depth, check).await?.0)
     }
 
-    /// Verifies, and gives the manifest if that is good.
+    /// Verifies, and returns the manifest if that is good.
     pub(crate) async fn inspect(
         &self,
         checkpoint: &CompletedCheckpoint,
@@ -193,7 +194,8 @@ impl Storage {
     }
 }
 
-/// Bad files are the answer, a store that fails is not: recovery must not fall back because a network is down.
+/// Bad files are the answer, a store that fails is not: recovery must not fall back because a network is
+/// down.
 fn verdict<T>(result: Result<T>) -> Result<Result<T>> {
     match result {
         Ok(value) => Ok(Ok(value)),
@@ -208,7 +210,7 @@ pub(crate) fn is_verdict(error: &Error) -> bool {
 
 /// The files that a manifest refers to, each once, in the order of their first mention.
 fn references(stored: &StoredManifest) -> Vec<Reference> {
-    let StoredManifest { manifest, external } = stored;
+    let StoredManifest { manifest, external, .. } = stored;
     let segments = owners(manifest).flat_map(|(operator, subtask)| {
         let parts = subtask.keyed.parts.iter();
         parts.map(move |part| {

@@ -1,4 +1,4 @@
-//! `strandline checkpoints`: a window into a checkpoint storage.
+//! `strandline checkpoints`: inspects a checkpoint storage.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -12,8 +12,9 @@ use crate::schema::compat;
 
 pub(crate) fn checkpoints(args: &CheckpointsArgs) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime =
-        runtime.map_err(|e| Error::new(ErrorKind::Unavailable, "no threads to be had").caused_by(e))?;
+    let runtime = runtime.map_err(|e| {
+        Error::new(ErrorKind::Unavailable, "the threads that read the storage cannot be started").caused_by(e)
+    })?;
     match &args.command {
         CheckpointsCommand::List(storage) => runtime.block_on(list(&open(&storage.uri)?)),
         CheckpointsCommand::Verify { storage, id } => {
@@ -38,9 +39,8 @@ fn open(uri: &str) -> Result<Storage> {
         Error::invalid("the path of the storage cannot be used").with("path", uri).caused_by(e)
     })?;
     if !path.is_dir() {
-        return Err(
-            Error::new(ErrorKind::NotFound, "there is no such directory").with("path", path.display())
-        );
+        return Err(Error::new(ErrorKind::NotFound, "the directory of the storage does not exist")
+            .with("path", path.display()));
     }
     Storage::in_dir(path)
 }
@@ -48,9 +48,9 @@ fn open(uri: &str) -> Result<Storage> {
 async fn list(storage: &Storage) -> Result<(), Failure> {
     let history = storage.history().await?;
     if history.completed.is_empty() {
-        say!("no checkpoints in {}", storage.uri());
+        print_line!("no checkpoints in {}", storage.uri());
     } else {
-        say!(
+        print_line!(
             "{:>8}  {:<10}  {:<20}  {:>10}  {:>10}  {:>9}  operators",
             "id",
             "kind",
@@ -63,16 +63,16 @@ async fn list(storage: &Storage) -> Result<(), Failure> {
     let mut good = true;
     for completed in &history.completed {
         match line(storage, completed).await {
-            Ok(line) => say!("{line}"),
+            Ok(line) => print_line!("{line}"),
             Err(error) => {
                 good = false;
-                say!("{:>8}  {error}", completed.checkpoint.0);
+                print_line!("{:>8}  {error}", completed.checkpoint.0);
             }
         }
     }
     for slot in &history.unreadable {
         good = false;
-        say!("slot {} of the commit log: {}", slot.slot, slot.error);
+        print_line!("slot {} of the commit log: {}", slot.slot, slot.error);
     }
     if good { Ok(()) } else { Err(Failure::Shown) }
 }
@@ -104,11 +104,11 @@ async fn verify(storage: &Storage, id: Option<CheckpointId>) -> Result<(), Failu
         let report = storage.verify(id).await?;
         let (files, bytes) = (HumanCount(report.files), HumanBytes(report.bytes));
         if report.is_good() {
-            say!("checkpoint {id}: good, {files} files, {bytes}");
+            print_line!("checkpoint {id}: good, {files} files, {bytes}");
         }
         good &= report.is_good();
         for bad in &report.bad {
-            say!("checkpoint {id}: bad: {bad}");
+            print_line!("checkpoint {id}: bad: {bad}");
         }
     }
     if good { Ok(()) } else { Err(Failure::Shown) }
@@ -118,18 +118,18 @@ async fn sweep(storage: &Storage, dry_run: bool) -> Result<(), Failure> {
     let report = if dry_run { storage.plan_sweep().await? } else { storage.sweep().await? };
     let verb = if dry_run { "would delete" } else { "deleted" };
     for file in &report.deleted {
-        say!("{verb} {file}");
+        print_line!("{verb} {file}");
     }
     for file in &report.foreign {
-        say!("left alone, not ours: {file}");
+        print_line!("left alone, not ours: {file}");
     }
     for slot in &report.unreadable_slots {
-        say!("nothing is deleted while slot {} of the log cannot be read: {}", slot.slot, slot.error);
+        print_line!("nothing is deleted while slot {} of the log cannot be read: {}", slot.slot, slot.error);
     }
     for error in &report.unreadable_manifests {
-        say!("files are kept for a checkpoint that cannot be read: {error}");
+        print_line!("files are kept for a checkpoint that cannot be read: {error}");
     }
     let (files, freed) = (HumanCount(report.deleted.len() as u64), HumanBytes(report.freed_bytes));
-    say!("{verb} {files} files ({freed}); {} checkpoints stay", report.retained.len());
+    print_line!("{verb} {files} files ({freed}); {} checkpoints stay", report.retained.len());
     Ok(())
 }

@@ -9,8 +9,8 @@ use strandline_state_api::{CheckpointId, OperatorId};
 
 /// Streaming jobs that survive.
 ///
-/// Exit codes: 0 finished or stopped gracefully, 1 failed, 2 a mistake in the command line or the job file, 130 cut off by
-/// a second Ctrl-C.
+/// Exit codes: 0 finished or stopped gracefully, 1 failed, 2 a mistake in the command line or the job file,
+/// 130 cut off by a second Ctrl-C.
 #[derive(Debug, Parser)]
 #[command(name = "strandline", version)]
 pub(crate) struct Cli {
@@ -24,7 +24,7 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Kills a job hard in mid-stream a few times, and shows that its results are still exact.
     Demo(DemoArgs),
-    /// Looks into the checkpoints of a job.
+    /// Inspects the checkpoints of a job.
     Checkpoints(CheckpointsArgs),
     /// Prints the operators and states of a job as JSON, for `checkpoints compat`.
     Schema {
@@ -39,8 +39,8 @@ pub(crate) struct RunArgs {
     /// The job file.
     #[arg(value_name = "JOB.toml")]
     pub(crate) job: PathBuf,
-    /// Where to start: `latest` (an error when there is no checkpoint), the number of a checkpoint, or `none` for a new job.
-    /// Without this: the newest checkpoint that verifies, or a new job when there is none.
+    /// Where to start: `latest` (an error when there is no checkpoint), the number of a checkpoint, or `none`
+    /// for a new job. Without this: the newest checkpoint that verifies, or a new job when there is none.
     #[arg(long, value_name = "latest|ID|none")]
     pub(crate) from: Option<From>,
     /// Overrides the parallelism of the job file; any number restores any checkpoint.
@@ -52,14 +52,14 @@ pub(crate) struct RunArgs {
     /// Overrides a value of the job file, for example `--set checkpoint.interval=1s`.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) overrides: Vec<String>,
-    /// Starts although the checkpoint has this, and the job does not: an operator, whose state is dropped, or `operator/state`, which
-    /// is kept as it is. May be given several times.
+    /// Starts although the checkpoint has this and the job does not: an operator, whose state is dropped, or
+    /// `operator/state`, which is kept as it is. May be given several times.
     #[arg(long = "allow-orphan", value_name = "NAME")]
     pub(crate) allow_orphans: Vec<String>,
     /// Restores into the operator NEW what the checkpoint has under the id OLD. May be given several times.
     #[arg(long = "renamed", value_name = "OLD=NEW", value_parser = rename)]
     pub(crate) renamed: Vec<(OperatorId, OperatorId)>,
-    /// How progress is shown on the standard error.
+    /// How to show progress on the standard error.
     #[arg(long, value_enum, default_value_t = ProgressMode::Auto)]
     pub(crate) progress: ProgressMode,
 }
@@ -70,7 +70,7 @@ fn rename(text: &str) -> Result<(OperatorId, OperatorId), String> {
     Ok((id(old)?, id(new)?))
 }
 
-/// How progress is shown.
+/// How to show progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ProgressMode {
     /// A line that changes on a terminal, plain lines elsewhere.
@@ -79,7 +79,7 @@ pub(crate) enum ProgressMode {
     Plain,
     /// Each event as a JSON object on a line of its own.
     Json,
-    /// Only what goes wrong.
+    /// Only problems.
     None,
 }
 
@@ -105,7 +105,8 @@ impl FromStr for From {
 #[derive(Args, Debug)]
 pub(crate) struct DemoArgs {
     /// How many records to make.
-    #[arg(long, value_name = "N", default_value_t = 3_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
+    #[arg(long, value_name = "N", default_value_t = 3_000_000)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1_000..))]
     pub(crate) records: u64,
     /// How often to kill the job.
     #[arg(long, value_name = "N", default_value_t = 3)]
@@ -131,15 +132,15 @@ pub(crate) struct CheckpointsArgs {
 pub(crate) enum CheckpointsCommand {
     /// Lists the checkpoints that exist, oldest first.
     List(StorageArgs),
-    /// Reads a checkpoint whole and compares every file with its hash.
+    /// Reads a whole checkpoint and compares every file with its hash.
     Verify {
         #[command(flatten)]
         storage: StorageArgs,
         /// Which checkpoint; all of them unless given.
         id: Option<u64>,
     },
-    /// Says what would become of every operator and state of a checkpoint under a new version of the job, and fails when it would be
-    /// refused.
+    /// Lists what a new version of the job would do with every operator and state of a checkpoint, and fails
+    /// when it would refuse the checkpoint.
     Compat {
         #[command(flatten)]
         storage: StorageArgs,
@@ -156,11 +157,11 @@ pub(crate) enum CheckpointsCommand {
         #[arg(long = "renamed", value_name = "OLD=NEW", value_parser = rename)]
         renamed: Vec<(OperatorId, OperatorId)>,
     },
-    /// Deletes what no retained checkpoint needs.
+    /// Deletes the files that no retained checkpoint needs.
     Sweep {
         #[command(flatten)]
         storage: StorageArgs,
-        /// Only tells what would be deleted.
+        /// Only lists what it would delete.
         #[arg(long)]
         dry_run: bool,
     },
@@ -168,7 +169,7 @@ pub(crate) enum CheckpointsCommand {
 
 #[derive(Args, Debug)]
 pub(crate) struct StorageArgs {
-    /// Where the checkpoints are: a path or `file:///…`.
+    /// The storage of the checkpoints: a path or `file:///…`.
     #[arg(value_name = "STORAGE")]
     pub(crate) uri: String,
 }

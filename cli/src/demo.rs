@@ -1,7 +1,8 @@
-//! `strandline demo`: the main promise, shown in a few seconds.
+//! `strandline demo`: proves the main promise in a few seconds.
 //!
-//! It makes a day of orders, lets a job sum them up undisturbed, then runs the same job again, kills it hard in
-//! mid-stream, resumes it, kills it again, changes its parallelism, and compares the results record by record.
+//! It writes a day of orders, runs a job that sums them up, then runs the same job again, kills it hard in
+//! mid-stream, resumes it, kills it again, changes its parallelism, and compares the results record by
+//! record.
 
 mod child;
 mod compare;
@@ -18,7 +19,7 @@ use crate::Failure;
 use crate::cli::DemoArgs;
 use child::{Child, End};
 
-/// The job: sums for each user and minute. `{rate}` slows the disturbed runs down, so that there is time to kill them.
+/// The job: sums for each user and minute.
 const JOB: &str = r#"# The job of `strandline demo`: what each user ordered in each minute.
 name = "orders"
 parallelism = 2
@@ -48,32 +49,35 @@ type = "csv"
 path = "results"
 "#;
 
-/// A run is killed within its start and this time: three intervals of checkpoints. So some die before their first one.
+/// A kill comes within the start of a run and this time, three intervals of checkpoints: so some runs die
+/// before their first checkpoint.
 const KILLED_WITHIN: Duration = Duration::from_millis(300);
 
 /// The parallelism of each run in turn.
 const PARALLELISM: [u32; 4] = [2, 2, 3, 1];
 
 pub(crate) fn demo(args: &DemoArgs) -> Result<(), Failure> {
-    let place = Place::new(args)?;
-    let folder = place.path();
-    say!(
+    let work_dir = WorkDir::new(args)?;
+    let folder = work_dir.path();
+    print_line!(
         "strandline demo: {} orders, summed for each user and minute of event time",
         HumanCount(args.records)
     );
-    say!("in {}\n", folder.display());
-    let equal = show(args, folder)?;
-    say!("");
-    if place.is_kept() {
-        say!("Kept: {}/job.toml with its input, results and checkpoints.", folder.display());
+    print_line!("in {}\n", folder.display());
+    let equal = prove(args, folder)?;
+    print_line!("");
+    if work_dir.is_kept() {
+        print_line!("Kept: {}/job.toml with its input, results and checkpoints.", folder.display());
     } else {
-        say!("Removed its files; `--dir DIR` keeps them to look around, `--keep` leaves them in place.");
+        print_line!(
+            "Removed its files; `--dir DIR` keeps them to look around, `--keep` leaves them in place."
+        );
     }
     if equal { Ok(()) } else { Err(Failure::Shown) }
 }
 
-/// Does everything; says whether the results are equal.
-fn show(args: &DemoArgs, folder: &Path) -> Result<bool> {
+/// Runs the demo; returns whether the results are equal.
+fn prove(args: &DemoArgs, folder: &Path) -> Result<bool> {
     let started = Instant::now();
     let input = orders::write(&folder.join("orders"), args.records)?;
     let (files, bytes) = (input.files, HumanBytes(input.bytes));
@@ -89,17 +93,17 @@ fn show(args: &DemoArgs, folder: &Path) -> Result<bool> {
     let rate = HumanCount(reference.rate() as u64);
     step("undisturbed", &format!("parallelism {}, {rate} orders/s", PARALLELISM[0]), started);
 
-    say!("");
+    print_line!("");
     let start_up = reference.started.unwrap_or_default();
     let attempts = disturbed(args, folder, start_up)?;
-    say!("");
+    print_line!("");
 
     let started = Instant::now();
     let found = compare::compare(&folder.join("expected"), &folder.join("results"))?;
     let results = HumanCount(found.expected);
     if found.is_equal() {
         step("compared", &format!("{results} results, the same in both, each exactly once"), started);
-        say!(
+        print_line!(
             "\nThe killed job gave the result of the undisturbed one: {} kills, {} changes of parallelism, \
              {} checkpoints.",
             attempts.kills,
@@ -112,7 +116,7 @@ fn show(args: &DemoArgs, folder: &Path) -> Result<bool> {
     Ok(found.is_equal())
 }
 
-/// What the command line says about the state backend, in the words of the job file.
+/// The state backend of the command line, as overrides of the job file.
 fn state(args: &DemoArgs) -> Vec<String> {
     match args.backend.as_str() {
         "memory" => Vec::new(),
@@ -120,7 +124,7 @@ fn state(args: &DemoArgs) -> Vec<String> {
     }
 }
 
-/// What happened in the runs that were killed.
+/// The runs that were killed, summed up.
 #[derive(Debug, Default)]
 struct Attempts {
     kills: u32,
@@ -128,11 +132,12 @@ struct Attempts {
     checkpoints: u64,
 }
 
-/// Runs the job, kills it `args.kills` times, each at any moment of its start and of the time after it, and lets the last run
-/// finish. `start_up` is how long the start of the undisturbed run took.
+/// Runs the job, kills it `args.kills` times, each at any moment of its start and of the time after it, and
+/// lets the last run finish. `start_up` is how long the start of the undisturbed run took.
 fn disturbed(args: &DemoArgs, folder: &Path, mut start_up: Duration) -> Result<Attempts> {
     let mut random = fastrand::Rng::with_seed(args.records);
-    // So slow that the input lasts for all kills, whatever the machine and whatever they leave of each run.
+    // So slow that the input lasts for all kills, however fast the machine is and however little each run
+    // completes.
     let seconds = ((start_up + KILLED_WITHIN) * args.kills * 2).max(Duration::from_secs(5)).as_secs_f64();
     let rate = (args.records as f64 / seconds).max(1.0) as u64;
     let slow = format!("source.rate={rate}");
@@ -148,9 +153,10 @@ fn disturbed(args: &DemoArgs, folder: &Path, mut start_up: Duration) -> Result<A
         let child = Child::start(folder, parallelism, &overrides)?;
         let kill_after = (start_up + KILLED_WITHIN).mul_f64(random.f64());
         let end = child.watch((!last).then_some(kill_after))?;
-        // A start that restores takes longer, and the machine may have become slower: else no run would come to anything.
+        // A start that restores takes longer, and the machine may have become slower; without this no run
+        // would get far.
         start_up = start_up.max(end.seen().started.unwrap_or(kill_after));
-        step(&format!("run {run}"), &format!("parallelism {parallelism}{}", told(&end)), started);
+        step(&format!("run {run}"), &format!("parallelism {parallelism}{}", describe(&end)), started);
         attempts.checkpoints += end.seen().checkpoints;
         match end {
             End::Ended(_) => break,
@@ -160,8 +166,8 @@ fn disturbed(args: &DemoArgs, folder: &Path, mut start_up: Duration) -> Result<A
     Ok(attempts)
 }
 
-/// How a run went, for people.
-fn told(end: &End) -> String {
+/// Describes a run for a person.
+fn describe(end: &End) -> String {
     let seen = end.seen();
     if seen.already_finished {
         return match seen.from {
@@ -184,19 +190,19 @@ fn told(end: &End) -> String {
     format!("{from}: {end}")
 }
 
-/// One line: what, how it went, and how long it took.
+/// Prints a line: the step, its result, and how long it took.
 fn step(what: &str, how: &str, started: Instant) {
-    say!("  {what:<12} {how:<82} {:>6}", crate::report::seconds(started.elapsed()));
+    print_line!("  {what:<12} {how:<82} {:>6}", crate::report::seconds(started.elapsed()));
 }
 
-/// Where the demo works.
+/// The directory of the demo.
 #[derive(Debug)]
-enum Place {
+enum WorkDir {
     Kept(PathBuf),
     Temporary(tempfile::TempDir),
 }
 
-impl Place {
+impl WorkDir {
     fn new(args: &DemoArgs) -> Result<Self, Failure> {
         let Some(path) = &args.dir else {
             let folder = tempfile::Builder::new().prefix("strandline-demo-").tempdir();
@@ -225,7 +231,7 @@ impl Place {
     }
 }
 
-/// How long a child may show no sign of life.
+/// How long a child may print nothing.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn failed(message: &str, e: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
@@ -238,9 +244,9 @@ mod tests {
     use child::Seen;
 
     #[test]
-    fn a_run_is_told_as_it_went() {
+    fn a_run_is_described_as_it_went() {
         let started = Some(Duration::ZERO);
-        let run = |seen: Seen| (told(&End::Killed(seen.clone())), told(&End::Ended(seen)));
+        let run = |seen: Seen| (describe(&End::Killed(seen.clone())), describe(&End::Ended(seen)));
         let early = run(Seen::default()).0;
         assert_eq!(early, ": killed before it had started");
         let (killed, ended) = run(Seen { started, read: 1_000, ..Seen::default() });

@@ -1,7 +1,8 @@
-//! The job file: what it may say, checked before anything runs.
+//! The job file, checked before anything runs.
 //!
-//! A job file is TOML. It is read into a tree that knows where each key and value stands, so that every mistake is shown
-//! at its place, with what was expected there. Columns and their types are followed through all steps.
+//! A job file is TOML. The reader builds a tree in which each key and value has its location, so that a
+//! report of a mistake shows where it is and what was expected there. It follows the columns and their types
+//! through all steps.
 
 mod aggregate;
 mod expression;
@@ -21,17 +22,15 @@ use std::path::Path;
 use strandline_connectors::Column;
 
 pub(crate) use aggregate::{Aggregate, Function};
-#[cfg(test)]
-use expression::Expression;
-pub(crate) use expression::compare;
+pub(crate) use expression::{Expression, compare};
 #[cfg_attr(
     not(feature = "rocksdb"),
-    expect(unused_imports, reason = "only that backend asks for its settings")
+    expect(unused_imports, reason = "only that backend reads its settings")
 )]
 pub(crate) use settings::RocksDb;
 pub(crate) use settings::{Backend, Settings};
 pub(crate) use sink::{SinkFormat, SinkSpec};
-pub(crate) use source::{SourceKind, SourceSpec};
+pub(crate) use source::{Files, SourceKind, SourceSpec};
 pub(crate) use step::{Emit, Group, Step};
 
 use problem::{Documents, Problem};
@@ -50,10 +49,10 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    /// Reads the file at `path`; each of `overrides` is a `key=value` that replaces what the file says.
+    /// Reads the file at `path`; each of `overrides` is a `key=value` that replaces a value of the file.
     ///
     /// # Errors
-    /// The text to show: where the mistake is, what was expected, and often what was meant.
+    /// A text for the terminal: where the mistake is, what was expected, and often what was meant.
     pub(crate) fn load(path: &Path, overrides: &[String], color: bool) -> Result<Self, String> {
         let text = std::fs::read_to_string(path)
             .map_err(|e| format!("error: the job file {} cannot be read: {e}\n", path.display()))?;

@@ -1,10 +1,10 @@
-//! `strandline`: runs streaming jobs that are described in files, and looks after their checkpoints.
+//! `strandline`: runs streaming jobs that are described in files, and inspects their checkpoints.
 //!
-//! Exit codes: 0 when the job finished or was stopped gracefully, 1 when it failed, 2 for a mistake in the command line or
-//! the job file, 130 when a second Ctrl-C cut it off.
+//! Exit codes: 0 when the job finished or was stopped gracefully, 1 when it failed, 2 for a mistake in the
+//! command line or the job file, 130 when a second Ctrl-C cut it off.
 
-/// Prints a line to the standard output, as `println!` does, but does not panic when nobody listens any more.
-macro_rules! say {
+/// Prints a line to the standard output as `println!` does, but does not panic when the reader has gone.
+macro_rules! print_line {
     ($($arguments:tt)*) => {
         $crate::print(format_args!($($arguments)*))
     };
@@ -26,17 +26,20 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use strandline_state_api::Error;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use cli::{Cli, Command};
 
-/// Why a command did not do what it should.
+/// Why a command failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The command line or the job file is wrong; the text says how, ready to be shown.
+    /// A mistake in the command line or the job file; the text describes it and is ready to print.
     Usage(String),
     /// The job or the storage failed.
     Failed(Error),
-    /// It did what it should, and the answer is bad: already shown.
+    /// The command worked, and its answer is bad: it has printed that already.
     Shown,
     /// Cut off by a second Ctrl-C.
     Cancelled,
@@ -48,24 +51,20 @@ impl From<Error> for Failure {
     }
 }
 
-/// Prints a line; when nobody listens any more, nobody needs to be told.
+/// Prints a line to the standard output. That the reader has gone is no failure.
 pub(crate) fn print(line: impl Display) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-/// The same for the standard error.
+/// Prints a line to the standard error.
 pub(crate) fn print_error(line: impl Display) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_env("STRANDLINE_LOG");
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error")))
-        .init();
+    start_log();
     let result = match &cli.command {
         Command::Run(args) => run::run(args),
         Command::Demo(args) => demo::demo(args),
@@ -85,4 +84,13 @@ fn main() -> ExitCode {
         Err(Failure::Shown) => ExitCode::FAILURE,
         Err(Failure::Cancelled) => ExitCode::from(130),
     }
+}
+
+/// Logs to the standard error: errors, or the levels in STRANDLINE_LOG, for example `info` or
+/// `strandline_runtime=debug`.
+fn start_log() {
+    let levels = std::env::var("STRANDLINE_LOG").ok().and_then(|levels| levels.parse::<Targets>().ok());
+    let levels = levels.unwrap_or_else(|| Targets::new().with_default(LevelFilter::ERROR));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(lines).with(levels).init();
 }

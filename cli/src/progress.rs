@@ -1,4 +1,4 @@
-//! Shows on the standard error how a job comes along.
+//! Shows the progress of a job on the standard error.
 
 use std::io::IsTerminal;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,16 +6,16 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
-use strandline_runtime::{CheckpointReport, JobEvent, Observer, Progress as Counts};
-use strandline_state_api::Planned;
+use strandline_runtime::{CheckpointReport, JobEvent, JobProgress, Observer};
+use strandline_state_api::schema::Planned;
 
 use crate::cli::ProgressMode;
 use crate::{print_error, report};
 
-/// How often a plain line is written.
+/// The time between two plain lines.
 const PLAIN_EVERY: Duration = Duration::from_secs(3);
 
-/// Tells people, or programs, what a job does.
+/// Prints the events of a job, for a person or a program.
 #[derive(Debug)]
 pub(crate) struct Progress {
     job: String,
@@ -33,7 +33,7 @@ enum Style {
 
 #[derive(Debug)]
 struct State {
-    last: Counts,
+    last: JobProgress,
     /// Records per second, smoothed.
     rate: f64,
     line_at: Instant,
@@ -48,19 +48,20 @@ impl Progress {
             ProgressMode::Json => Style::Json,
             ProgressMode::None => Style::Quiet,
         };
-        let state = State { last: Counts::default(), rate: 0.0, line_at: Instant::now(), checkpoint: None };
+        let state =
+            State { last: JobProgress::default(), rate: 0.0, line_at: Instant::now(), checkpoint: None };
         Self { job: job.to_owned(), style, state: Mutex::new(state) }
     }
 
-    /// Takes the changing line away.
+    /// Removes the changing line.
     pub(crate) fn finish(&self) {
         if let Style::Bar(bar) = &self.style {
             bar.finish_and_clear();
         }
     }
 
-    /// Says something worth a line; programs have their own report.
-    pub(crate) fn say(&self, text: &str) {
+    /// Prints a line for a person; programs have their own report.
+    pub(crate) fn note(&self, text: &str) {
         match &self.style {
             Style::Bar(bar) => bar.suspend(|| print_error(format_args!("{}: {text}", self.job))),
             Style::Plain => print_error(format_args!("{}: {text}", self.job)),
@@ -68,11 +69,11 @@ impl Progress {
         }
     }
 
-    /// As [`say`](Self::say), for what is said even to those who want quiet.
+    /// Prints a problem, which shows in the quiet style too.
     fn warn(&self, text: &str) {
         match self.style {
             Style::Quiet => print_error(format_args!("{}: {text}", self.job)),
-            _ => self.say(text),
+            _ => self.note(text),
         }
     }
 
@@ -80,7 +81,7 @@ impl Progress {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn count(&self, now: Counts) {
+    fn count(&self, now: JobProgress) {
         let mut state = self.state();
         let seconds = now.elapsed.saturating_sub(state.last.elapsed).as_secs_f64();
         if seconds > 0.0 {
@@ -98,18 +99,18 @@ impl Progress {
         }
     }
 
-    fn tell(&self, event: &JobEvent) {
+    fn print(&self, event: &JobEvent) {
         match event {
             JobEvent::Started { from, attempt } => {
                 let from = from.map_or("from the beginning".into(), |id| format!("from checkpoint {id}"));
                 let again = if *attempt > 1 { format!(" (attempt {attempt})") } else { String::new() };
-                self.say(&format!("started {from}{again}"));
+                self.note(&format!("started {from}{again}"));
             }
             JobEvent::Skipped { checkpoint, reason } => {
                 self.warn(&format!("checkpoint {checkpoint} cannot be used: {reason}"));
             }
             JobEvent::RestorePlanned { checkpoint, plan } => {
-                self.say(&format!("what becomes of checkpoint {checkpoint}:\n{plan}"));
+                self.note(&format!("what becomes of checkpoint {checkpoint}:\n{plan}"));
             }
             JobEvent::Progress(counts) => self.count(*counts),
             JobEvent::CheckpointCompleted(report) => self.state().checkpoint = Some(report.clone()),
@@ -137,14 +138,14 @@ impl Observer for Progress {
                     print_error(value);
                 }
             }
-            _ => self.tell(event),
+            _ => self.print(event),
         }
     }
 }
 
 impl State {
     fn line(&self) -> String {
-        let Counts { read, state_entries, .. } = self.last;
+        let JobProgress { read, state_entries, .. } = self.last;
         let mut line = format!("{} records, {}/s", HumanCount(read), HumanCount(self.rate as u64));
         if state_entries > 0 {
             line += &format!(", state {} entries", HumanCount(state_entries));
@@ -166,7 +167,7 @@ fn bar() -> ProgressBar {
     bar
 }
 
-/// An event for programs; those that they have no use for are none.
+/// An event for programs; `None` for those that only a person wants.
 fn json_event(event: &JobEvent) -> Option<Value> {
     Some(match event {
         JobEvent::Started { attempt, from } => {
@@ -185,7 +186,7 @@ fn json_event(event: &JobEvent) -> Option<Value> {
             let lines: Vec<_> = plan.lines.iter().map(line).collect();
             json!({ "event": "plan", "id": checkpoint.0, "plan": lines })
         }
-        JobEvent::Progress(Counts { elapsed, read, done, emitted, state_entries }) => json!({
+        JobEvent::Progress(JobProgress { elapsed, read, done, emitted, state_entries }) => json!({
             "event": "progress", "seconds": elapsed.as_secs_f64(), "read": read, "done": done,
             "emitted": emitted, "state_entries": state_entries,
         }),

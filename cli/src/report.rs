@@ -1,15 +1,17 @@
-//! What a run tells at its end.
+//! The report of a run.
 
 use std::time::Duration;
 
 use indicatif::{HumanBytes, HumanCount};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use strandline_runtime::sink::{Figure, Unit};
 use strandline_runtime::{CheckpointReport, JobReport, Outcome};
 use strandline_state_api::Error;
+use strandline_state_api::backend::{Scope, Statistic};
 
 use crate::plan::Counters;
 
-/// One line for people.
+/// One line for a person.
 pub(crate) fn summary(report: &JobReport, counters: &Counters) -> String {
     let outcome = match report.outcome {
         Outcome::Finished => "finished",
@@ -33,9 +35,7 @@ pub(crate) fn summary(report: &JobReport, counters: &Counters) -> String {
     if counters.skipped() > 0 {
         parts.push(format!("{} bad records skipped", HumanCount(counters.skipped())));
     }
-    for summary in report.sinks.values() {
-        parts.extend(summary.iter().map(|(name, value)| format!("{name} {value}")));
-    }
+    parts.extend(report.sinks.values().flatten().map(Figure::to_string));
     format!("{outcome}: {}", parts.join(", "))
 }
 
@@ -43,7 +43,7 @@ pub(crate) fn seconds(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())
 }
 
-/// All of it for programs.
+/// The whole report, for programs.
 pub(crate) fn json(job: &str, report: &JobReport, counters: &Counters) -> Value {
     let quantiles = report.rate_quantiles(&[0.05, 0.5, 0.95]);
     let quantile = |i: usize| quantiles.get(i).copied().unwrap_or(0.0);
@@ -71,11 +71,35 @@ pub(crate) fn json(job: &str, report: &JobReport, counters: &Counters) -> Value 
         "restarts": report.restarts,
         "checkpoints": report.checkpoints.iter().map(checkpoint).collect::<Vec<_>>(),
         "checkpoints_aborted": report.aborted_checkpoints,
-        "sinks": report.sinks,
+        "sinks": report.sinks.iter().map(|(id, of)| (id.clone(), figures(of))).collect::<Map<_, _>>(),
     })
 }
 
-/// A checkpoint for programs.
+/// The figures of a sink, for programs. Values are text: many readers of JSON round large numbers.
+fn figures(figures: &[Figure]) -> Value {
+    let member = |figure: &Figure| {
+        let value = match figure.unit {
+            Unit::Checksum => format!("{:#018x}", figure.value),
+            _ => figure.value.to_string(),
+        };
+        (figure.name.to_owned(), Value::String(value))
+    };
+    figures.iter().map(member).collect::<Map<_, _>>().into()
+}
+
+/// The measurements of state backends, for programs.
+fn statistics(statistics: &[Statistic]) -> Value {
+    let member = |statistic: &Statistic| {
+        let name = match statistic.scope {
+            Scope::Backend => statistic.name.to_owned(),
+            Scope::Process => format!("shared_{}", statistic.name),
+        };
+        (name, Value::from(statistic.value))
+    };
+    statistics.iter().map(member).collect::<Map<_, _>>().into()
+}
+
+/// A checkpoint, for programs.
 pub(crate) fn checkpoint(report: &CheckpointReport) -> Value {
     json!({
         "id": report.checkpoint.0,
@@ -87,11 +111,11 @@ pub(crate) fn checkpoint(report: &CheckpointReport) -> Value {
         "commit_us": micros(report.commit),
         "bytes_written": report.written_bytes,
         "full_bytes": report.full_bytes,
-        "statistics": report.statistics,
+        "statistics": statistics(&report.statistics),
     })
 }
 
-/// A run that failed, for programs.
+/// A failed run, for programs.
 pub(crate) fn failure(job: &str, error: &Error) -> Value {
     json!({ "job": job, "outcome": "failed", "error": error.to_string() })
 }

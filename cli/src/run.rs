@@ -10,7 +10,8 @@ use strandline_backend_rocksdb::{RocksBackendFactory, RocksOptions};
 use strandline_runtime::{JobConfig, JobControl, JobReport, Outcome, StartFrom, run as run_pipeline};
 #[cfg(not(feature = "rocksdb"))]
 use strandline_state_api::ErrorKind;
-use strandline_state_api::{BackendFactory, Error, Result};
+use strandline_state_api::backend::BackendFactory;
+use strandline_state_api::{Error, Result};
 
 use crate::cli::RunArgs;
 #[cfg(feature = "rocksdb")]
@@ -33,18 +34,18 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let control = JobControl::new();
     stop_on_signal(&control).map_err(Failure::Failed)?;
     let progress = Arc::new(Progress::new(args.progress, &job.settings.name));
-    let config = JobConfig {
-        parallelism: args.parallelism.unwrap_or(job.settings.parallelism),
-        batch_size: job.settings.batch_size.unwrap_or(JobConfig::default().batch_size),
-        chain_keyed: job.settings.chain,
-        checkpointing: job.settings.checkpoint.clone(),
-        restart: Some(job.settings.restart),
-        start,
-        allow_orphans: args.allow_orphans.iter().cloned().collect(),
-        renamed_operators: args.renamed.iter().cloned().collect(),
-        observer: Some(Arc::clone(&progress) as _),
-        ..JobConfig::default()
-    };
+    let defaults = JobConfig::default();
+    let batch_size = job.settings.batch_size.unwrap_or(defaults.batch_size);
+    let config = defaults
+        .parallelism(args.parallelism.unwrap_or(job.settings.parallelism))
+        .batch_size(batch_size)
+        .chain_keyed(job.settings.chain)
+        .checkpointing(job.settings.checkpoint.clone())
+        .restart(job.settings.restart)
+        .start(start)
+        .allow_orphans(&args.allow_orphans)
+        .renamed_operators(args.renamed.iter().cloned())
+        .observer(Arc::clone(&progress) as _);
     let ran = match &job.settings.backend {
         Backend::Memory => execute(&job, MemoryBackendFactory::default(), config, &control),
         #[cfg(feature = "rocksdb")]
@@ -53,15 +54,15 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         }
         #[cfg(not(feature = "rocksdb"))]
         Backend::RocksDb(_) => {
-            let message = "this program was built without RocksDB; build it with `--features rocksdb`, or use the \
-                           memory backend";
+            let message = "this program was built without RocksDB; build it with `--features rocksdb`, or \
+                           use the memory backend";
             Err(Error::new(ErrorKind::Unsupported, message))
         }
     };
     progress.finish();
     match ran {
         Ok((ended, counters)) => {
-            progress.say(&report::summary(&ended, &counters));
+            progress.note(&report::summary(&ended, &counters));
             if args.json {
                 print(report::json(&job.settings.name, &ended, &counters));
             }
@@ -101,7 +102,7 @@ fn rocksdb_factory(settings: &RocksDb) -> Result<RocksBackendFactory> {
     RocksBackendFactory::new(options)
 }
 
-/// The first signal stops gracefully, the second at once, the third does not even wait for that.
+/// The first signal stops the job gracefully, the second at once, and the third ends the process.
 fn stop_on_signal(control: &JobControl) -> Result<()> {
     let (control, signals) = (control.clone(), AtomicU32::new(0));
     let handler = move || match signals.fetch_add(1, Ordering::Relaxed) {
@@ -112,5 +113,6 @@ fn stop_on_signal(control: &JobControl) -> Result<()> {
         1 => control.cancel(),
         _ => std::process::exit(130),
     };
-    ctrlc::set_handler(handler).map_err(|e| Error::invalid("signals cannot be handled").caused_by(e))
+    ctrlc::set_handler(handler)
+        .map_err(|e| Error::invalid("the handler of signals cannot be installed").caused_by(e))
 }

@@ -1,11 +1,12 @@
-//! `strandline schema` and `strandline checkpoints compat`: what a new version of a job would make of a checkpoint.
+//! `strandline schema` and `strandline checkpoints compat`: whether a new version of a job can restore a
+//! checkpoint.
 
 use std::path::Path;
 
 use strandline_backend_memory::MemoryBackendFactory;
 use strandline_checkpoint_storage::Storage;
-use strandline_runtime::stored_operators;
-use strandline_state_api::{CheckpointId, Error, ErrorKind, JobSchema, OperatorId, Result};
+use strandline_state_api::schema::JobSchema;
+use strandline_state_api::{CheckpointId, Error, ErrorKind, OperatorId, Result};
 
 use crate::Failure;
 use crate::jobfile::Job;
@@ -16,11 +17,11 @@ pub(crate) fn show(job: &Path) -> Result<(), Failure> {
     let schema = of_job(job)?;
     let text = serde_json::to_string_pretty(&schema)
         .map_err(|e| Error::new(ErrorKind::Internal, "a schema cannot be printed").caused_by(e))?;
-    say!("{text}");
+    print_line!("{text}");
     Ok(())
 }
 
-/// Says what would become of a checkpoint.
+/// Prints what a new version of the job would do with a checkpoint.
 pub(crate) async fn compat(
     storage: &Storage,
     id: Option<CheckpointId>,
@@ -43,20 +44,19 @@ pub(crate) async fn compat(
         return Err(error.into());
     };
     let manifest = storage.read_manifest(chosen).await?;
-    let stored = stored_operators(&manifest);
-    let plan = schema.plan(&stored, &allow_orphans.iter().cloned().collect());
-    say!("{plan}");
+    let plan = schema.plan(&manifest.stored_operators(), &allow_orphans.iter().cloned().collect());
+    print_line!("{plan}");
     let mut subtasks = manifest.operators.iter().flat_map(|operator| &operator.subtasks);
     if subtasks.any(|subtask| !subtask.keyed.parts.is_empty() && subtask.keyed.states.is_empty()) {
-        say!("An older version wrote the checkpoint; its states are compared when they are restored.");
+        print_line!("An older version wrote the checkpoint; its states are compared when they are restored.");
     }
     match plan.check() {
         Ok(()) => {
-            say!("checkpoint {} can be restored", chosen.checkpoint);
+            print_line!("checkpoint {} can be restored", chosen.checkpoint);
             Ok(())
         }
         Err(error) => {
-            say!("checkpoint {} would be refused: {error}", chosen.checkpoint);
+            print_line!("checkpoint {} would be refused: {error}", chosen.checkpoint);
             Err(Failure::Shown)
         }
     }
@@ -77,6 +77,6 @@ fn load(path: &Path) -> Result<JobSchema, Failure> {
 fn of_job(path: &Path) -> Result<JobSchema, Failure> {
     let color = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let job = Job::load(path, &[], color).map_err(Failure::Usage)?;
-    // Which states there are does not depend on the backend.
+    // The states of a job do not depend on its backend.
     Ok(plan(&job, MemoryBackendFactory::default())?.pipeline.schema()?)
 }

@@ -1,5 +1,6 @@
-//! Cases for keyed state backends; each takes the [`Subject`](crate::Subject) and panics with what differs.
+//! Cases for keyed state backends; each takes the [`Subject`](crate::Subject) and panics with the difference.
 
+pub mod cleanup;
 pub mod compatibility;
 pub mod cuts;
 pub mod evolution;
@@ -19,3 +20,4 @@ pub mod timers;
 pub mod values;
 
 mod simple;
+mod timed;

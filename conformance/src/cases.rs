@@ -1,29 +1,39 @@
-//! The list of all cases, once: the macros and the plain lists are made from it.
+//! The list of all cases, from which the macros and the plain lists are made.
 
-use crate::{BackendFactory, Subject};
+use crate::{BackendFactory, Capabilities, OptionalKind, Subject};
 
 /// One case of the suite.
 #[derive(Debug)]
 pub struct Case<S> {
-    /// Its name, `module::case`.
+    /// The name, `module::case`.
     pub name: &'static str,
-    /// Runs it; panics with what differs.
+    /// The kinds of state that the case needs; it fails on a backend without them.
+    pub needs: &'static [OptionalKind],
+    /// Runs the case; panics with the difference.
     pub run: fn(&S),
 }
 
-/// Every case for a backend; see [`backend_tests`](crate::backend_tests) for the usual way to run them.
+impl<S> Case<S> {
+    /// Returns a kind of state that the case needs and the backend does not have.
+    pub fn missing(&self, capabilities: &Capabilities) -> Option<OptionalKind> {
+        self.needs.iter().copied().find(|kind| !capabilities.has(*kind))
+    }
+}
+
+/// Returns every case for a backend; see [`backend_tests`](crate::backend_tests) for the usual way to run them.
 pub fn backend_cases<F: BackendFactory>() -> Vec<Case<Subject<F>>> {
     crate::__backend_cases!(__list_cases(crate::backend))
 }
 
-/// Every case for a storage; see [`storage_tests`](crate::storage_tests) for the usual way to run them.
+/// Returns every case for a storage; see [`storage_tests`](crate::storage_tests) for the usual way to run them.
 #[cfg(feature = "storage")]
 pub fn storage_cases() -> Vec<Case<crate::StorageSubject>> {
     crate::__storage_cases!(__list_cases(crate::storage))
 }
 
-/// Makes one `#[test]` of every case for a storage: `storage_tests!(create)`, where `create` is what
-/// [`StorageSubject::new`](crate::StorageSubject::new) takes. Once in a module. With the cargo feature `storage`.
+/// Creates one `#[test]` for every case for a storage: `storage_tests!(create)`, where `create` is the argument of
+/// [`StorageSubject::new`](crate::StorageSubject::new). Use it once in a module. It needs the cargo feature
+/// `storage`.
 #[cfg(feature = "storage")]
 #[macro_export]
 macro_rules! storage_tests {
@@ -32,50 +42,104 @@ macro_rules! storage_tests {
             $crate::StorageSubject::new($create)
         }
 
-        $crate::__storage_cases!(__test_cases($crate::storage));
+        $crate::__storage_cases!(__test_cases([], $crate::storage));
     };
 }
 
-/// Makes one `#[test]` of every case for the backends of a factory: `backend_tests!(factory)` or
-/// `backend_tests!(factory, capabilities)`. Once in a module.
+/// Creates one `#[test]` for every case for the backends of a factory: `backend_tests!(factory)`,
+/// `backend_tests!(factory, capabilities)`, or `backend_tests!(factory, capabilities, kinds: [values, ..])`. Use it
+/// once in a module.
+///
+/// `kinds` lists the kinds of state that the backend has: `values`, which all have, `lists`, `maps`, `timers`. Tests
+/// of cases that need another kind are ignored, with the kind as the reason. Cases that use several kinds run with
+/// those that the backend has.
 #[macro_export]
 macro_rules! backend_tests {
     ($factory:expr $(,)?) => {
         $crate::backend_tests!($factory, $crate::Capabilities::default());
     };
     ($factory:expr, $capabilities:expr $(,)?) => {
+        $crate::backend_tests!($factory, $capabilities, kinds: [values, lists, maps, timers]);
+    };
+    ($factory:expr, $capabilities:expr, kinds: [values $(, $kind:ident)* $(,)?] $(,)?) => {
         fn conformance_subject() -> $crate::Subject<impl $crate::BackendFactory> {
-            $crate::Subject::new($factory).with_capabilities($capabilities)
+            let kinds: &[$crate::OptionalKind] = $crate::__kinds!([$($kind)*] []);
+            let capabilities = $crate::Capabilities::with_kinds($capabilities, kinds);
+            $crate::Subject::new($factory).with_capabilities(capabilities)
         }
 
-        $crate::__backend_cases!(__test_cases($crate::backend));
+        $crate::__backend_cases!(__test_cases([$($kind)*], $crate::backend));
     };
 }
 
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __test_cases {
-    ($root:path; $($module:ident { $($case:ident)* })*) => {$(
+    (($has:tt, $root:path) $($module:ident $needs:tt { $($case:ident $([$($need:ident)*])?)* })*) => {$(
         mod $module {
             $(
-                #[test]
-                fn $case() {
-                    use $root as root;
-                    root::$module::$case(&super::conformance_subject());
-                }
+                $crate::__test_case! { $has $needs [$($($need)*)?] ($root, $module, $case) }
             )*
         }
     )*};
 }
 
+/// Creates the test of one case, for a backend with the kinds of the first list. The other lists are the needs of
+/// the module and of the case.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __test_case {
+    ($has:tt [] [] ($root:path, $module:ident, $case:ident)) => {
+        #[test]
+        fn $case() {
+            use $root as root;
+            root::$module::$case(&super::conformance_subject());
+        }
+    };
+    ($has:tt [$need:ident $($needs:ident)*] $of_case:tt $case:tt) => {
+        $crate::__search_kind! { $need $has ($has [$($needs)*] $of_case $case) }
+    };
+    ($has:tt [] [$need:ident $($needs:ident)*] $case:tt) => {
+        $crate::__search_kind! { $need $has ($has [] [$($needs)*] $case) }
+    };
+}
+
+/// Continues with `__test_case` if the list has the kind; otherwise creates an ignored test.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __search_kind {
+    (lists [lists $($rest:ident)*] ($($then:tt)*)) => { $crate::__test_case! { $($then)* } };
+    (maps [maps $($rest:ident)*] ($($then:tt)*)) => { $crate::__test_case! { $($then)* } };
+    (timers [timers $($rest:ident)*] ($($then:tt)*)) => { $crate::__test_case! { $($then)* } };
+    ($need:ident [$other:ident $($rest:ident)*] $then:tt) => {
+        $crate::__search_kind! { $need [$($rest)*] $then }
+    };
+    (lists [] ($has:tt $of_module:tt $of_case:tt ($root:path, $module:ident, $case:ident))) => {
+        #[test]
+        #[ignore = "the backend declares no lists"]
+        fn $case() {}
+    };
+    (maps [] ($has:tt $of_module:tt $of_case:tt ($root:path, $module:ident, $case:ident))) => {
+        #[test]
+        #[ignore = "the backend declares no maps"]
+        fn $case() {}
+    };
+    (timers [] ($has:tt $of_module:tt $of_case:tt ($root:path, $module:ident, $case:ident))) => {
+        #[test]
+        #[ignore = "the backend declares no timers"]
+        fn $case() {}
+    };
+}
+
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __list_cases {
-    ($root:path; $($module:ident { $($case:ident)* })*) => {{
+    (($root:path) $($module:ident $needs:tt { $($case:ident $([$($need:ident)*])?)* })*) => {{
         use $root as root;
         vec![$($(
             $crate::Case {
                 name: concat!(stringify!($module), "::", stringify!($case)),
+                needs: $crate::__kinds!($needs [$($($need)*)?]),
                 run: root::$module::$case,
             },
         )*)*]
@@ -84,20 +148,42 @@ macro_rules! __list_cases {
 
 #[doc(hidden)]
 #[macro_export]
+macro_rules! __kinds {
+    ([$($a:ident)*] [$($b:ident)*]) => { &[$($crate::__kind!($a),)* $($crate::__kind!($b),)*] };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __kind {
+    (lists) => {
+        $crate::OptionalKind::Lists
+    };
+    (maps) => {
+        $crate::OptionalKind::Maps
+    };
+    (timers) => {
+        $crate::OptionalKind::Timers
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
 macro_rules! __backend_cases {
-    ($then:ident($root:path)) => {
-        $crate::$then! { $root;
-            registration {
+    ($then:ident $args:tt) => {
+        $crate::$then! { $args
+            registration [] {
                 the_same_name_gives_the_same_state
                 another_kind_under_a_known_name_is_refused
                 another_type_under_a_known_name_is_refused
-                a_foreign_handle_is_an_error
+                a_conflict_names_both_types
+                a_handle_of_another_backend_is_an_error
                 many_states_stay_apart
                 a_state_may_be_registered_late
             }
-            values {
+            values [] {
                 put_get_clear
                 modify_starts_from_the_initial_value_only_once
+                update_and_take
                 keys_and_namespaces_stay_apart
                 every_type_of_key_works
                 every_type_of_value_works
@@ -106,21 +192,23 @@ macro_rules! __backend_cases {
                 for_each_visits_each_once_and_stops_at_an_error
                 prefetch_changes_nothing
             }
-            lists {
+            lists [lists] {
                 elements_come_in_the_order_in_which_they_were_added
                 put_replaces_and_an_empty_list_clears
+                take_empties_the_list
                 keys_and_namespaces_stay_apart
                 a_long_list
             }
-            maps {
+            maps [maps] {
                 put_get_contains_remove
+                modify_take_and_len
                 for_each_visits_each_entry_once_and_stops_at_an_error
                 range_visits_in_order
                 clear_empties_one_map_only
                 map_keys_of_every_kind_stay_apart
                 a_large_map
             }
-            timers {
+            timers [timers] {
                 equal_timers_collapse
                 pop_takes_what_is_due_in_order
                 times_at_both_ends
@@ -130,29 +218,35 @@ macro_rules! __backend_cases {
                 services_and_namespaces_stay_apart
                 for_each_visits_every_timer
             }
-            folding {
+            folding [] {
                 values_are_folded_as_they_come
                 namespaces_merge
                 folds_survive_a_restore
             }
-            keys {
+            keys [] {
                 every_kind_tells_its_keys
                 key_groups_bound_the_walk
                 a_function_applied_to_all_keys
+                a_foreign_key_is_the_same_error_for_all_accesses
             }
-            expiry {
+            expiry [] {
                 the_instant_of_expiry
                 every_kind_expires
+                a_change_begins_anew_after_expiry
                 reading_refreshes_where_it_should
-                what_is_shown_until_it_is_cleaned_up
                 event_time_goes_by_the_watermark
                 merging_leaves_out_what_has_expired
+                a_time_to_live_changes_no_call_site
+                a_duration_of_nothing_is_refused
+            }
+            cleanup [] {
+                what_is_shown_until_it_is_cleaned_up
+                a_read_does_not_refresh_an_expired_value
                 clean_up_by_records
                 full_snapshots_leave_out_what_has_expired
                 a_snapshot_has_what_lived_at_its_barrier
-                a_duration_of_nothing_is_refused
             }
-            cuts {
+            cuts [] {
                 an_empty_backend
                 a_backend_without_states
                 later_changes_are_invisible
@@ -165,15 +259,15 @@ macro_rules! __backend_cases {
                 the_writer_is_taken_once
                 a_snapshot_describes_itself
             }
-            increments {
+            increments [] {
                 bytes_are_proportional_to_the_change
                 tombstones_survive
-                a_cleared_map_is_filled_again
-                list_deltas_add_up
+                a_cleared_map_is_filled_again [maps]
+                list_deltas_add_up [lists]
                 a_long_chain
                 a_full_snapshot_needs_no_older_file
             }
-            faults {
+            faults [] {
                 a_failed_commit_loses_nothing
                 a_failed_read_loses_nothing
                 many_failed_commits_in_a_row
@@ -181,40 +275,41 @@ macro_rules! __backend_cases {
                 an_aborted_snapshot_breaks_no_later_one
                 a_value_that_cannot_be_encoded_fails_one_snapshot
             }
-            restores {
+            restores [] {
                 nothing
                 many_lives
                 increments_go_on_after_a_restore
-                timers_keep_their_order
+                timers_keep_their_order [timers]
                 a_backend_that_is_not_empty_is_not_filled
+                a_restore_after_the_writer_was_taken_names_it
                 a_missing_segment_is_named
                 a_changed_byte_is_detected
                 a_reference_with_another_length_is_refused
             }
-            rescales {
+            rescales [] {
                 any_range_of_a_snapshot
                 up_and_down
                 a_full_snapshot_after_a_rescale_stands_alone
                 fingerprints_add_up
             }
-            compatibility {
+            compatibility [] {
                 another_type_than_was_stored_is_refused
                 another_type_of_key_is_refused
                 a_restored_state_is_registered_before_and_not_after
                 unclaimed_state_is_kept_and_written_again
             }
-            evolution {
+            evolution [] {
                 every_older_version_is_migrated
                 a_migration_is_done_once
                 a_migration_that_fails_names_the_state
                 a_time_to_live_comes_and_goes
                 a_state_is_renamed
-                what_nobody_claims_survives_a_migration
+                what_nobody_claims_survives_a_migration [lists maps]
                 a_self_describing_type_grows
                 another_form_of_a_type_is_refused
                 versions_must_rise
             }
-            model {
+            model [] {
                 random_programs
             }
         }
@@ -225,9 +320,9 @@ macro_rules! __backend_cases {
 #[cfg(feature = "storage")]
 #[macro_export]
 macro_rules! __storage_cases {
-    ($then:ident($root:path)) => {
-        $crate::$then! { $root;
-            objects {
+    ($then:ident $args:tt) => {
+        $crate::$then! { $args
+            objects [] {
                 an_empty_storage
                 read_after_write
                 ranged_reads
@@ -235,31 +330,31 @@ macro_rules! __storage_cases {
                 readers_never_see_half_an_object
                 segments_are_checked
             }
-            claims {
+            claims [] {
                 a_slot_is_created_once
                 a_slot_has_a_limit
                 of_eight_threads_one_wins
                 readers_never_see_half_a_slot
             }
-            coordinators {
+            coordinators [] {
                 a_checkpoint_is_recovered
                 a_stale_coordinator_is_fenced
                 coordinators_that_claim_at_once
                 the_first_claims_of_a_storage
                 coordinators_that_race
             }
-            crashes {
+            crashes [] {
                 a_crash_at_any_operation
                 a_torn_write_at_any_operation
                 a_lost_answer_at_any_operation
                 many_faults_at_random
             }
-            damage {
+            damage [] {
                 recovery_falls_back
                 an_empty_start_is_never_silent
                 a_damaged_slot_is_passed_over
             }
-            retention {
+            retention [] {
                 the_retained_count_is_kept
                 savepoints_stay
                 files_of_running_checkpoints_stay

@@ -2,9 +2,10 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "a case that fails panics: that is what the harness of the caller waits for"
+    reason = "a case fails by a panic, which the test harness of the caller catches"
 )]
 
+mod access;
 mod cases;
 mod effort;
 mod segments;
@@ -22,5 +23,5 @@ pub use cases::{Case, backend_cases};
 pub use segments::{FaultySegments, StoreFault};
 #[cfg(feature = "storage")]
 pub use storage::StorageSubject;
-pub use strandline_state_api::BackendFactory;
-pub use subject::{Capabilities, Subject};
+pub use strandline_state_api::backend::BackendFactory;
+pub use subject::{Capabilities, OptionalKind, Subject};

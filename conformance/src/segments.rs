@@ -5,10 +5,9 @@ use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use strandline_state_api::format::MemorySegments;
-use strandline_state_api::{
-    CheckpointId, Error, ErrorKind, KeyHash, KeyedSnapshot, Result, SegmentName, SegmentRef, SegmentStore,
-};
+use strandline_snapshot_format::MemorySegments;
+use strandline_state_api::snapshot::{KeyedSnapshot, SegmentName, SegmentRef, SegmentStore};
+use strandline_state_api::{CheckpointId, Error, ErrorKind, KeyHash, Result};
 
 /// How a store fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

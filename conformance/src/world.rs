@@ -1,4 +1,4 @@
-//! A backend beside the naive model of what it should hold, kept in step operation by operation.
+//! A backend beside a model of its contents; every operation applies to both.
 
 mod contents;
 mod live;
@@ -64,17 +64,17 @@ pub(crate) const NAMESPACES: [&str; 4] = ["", "\0", "a", "a\0"];
 /// Map keys of the same nature.
 pub(crate) const MAP_KEYS: [&str; 6] = ["", "\0", "\u{1}", "a", "a\0", "ab"];
 
-/// The key group of a key of the world.
+/// Returns the key group of a key of the world.
 pub(crate) fn group_of(key: &str) -> KeyGroup {
     Keyed::new(&key.to_owned()).group()
 }
 
-/// Those keys of the world that lie in `range`.
+/// Returns those keys of the world that lie in `range`.
 pub(crate) fn keys_in(range: KeyGroupRange) -> impl Iterator<Item = &'static str> {
     KEYS.into_iter().filter(move |key| range.contains(group_of(key)))
 }
 
-/// Why a backend is not as it should be.
+/// How a backend differs from the model.
 pub(crate) struct Failure(pub(crate) String);
 
 impl fmt::Debug for Failure {
@@ -89,7 +89,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// Compares what a backend answered with what the model says.
+/// Compares the result of a backend with that of the model.
 #[allow(clippy::needless_pass_by_value, reason = "the callers read better")]
 pub(crate) fn same<T: PartialEq + fmt::Debug>(
     what: impl fmt::Debug,

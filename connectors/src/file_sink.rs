@@ -1,37 +1,37 @@
 //! Results in files, each exactly once.
 //!
-//! A subtask writes to a hidden temporary file. At a barrier (phase one) the file is made durable and closed, and the
-//! checkpoint takes note of its name; when the checkpoint is complete (phase two) it is renamed, which makes it visible at
-//! once and whole. After a crash exactly the files that the restored checkpoint names are made visible, visible files
-//! of later checkpoints and all other temporary files are removed: what they held is produced again. So finished
-//! files hold each result once, whatever died when; only what stands in files of this sink's own naming is ever touched.
+//! A subtask writes to a hidden temporary file. At a barrier (phase one) it makes the file durable and closes
+//! it, and the checkpoint stores the file's name; when the checkpoint is complete (phase two), the subtask
+//! renames the file, which makes it visible at once and whole. After a crash the sink makes exactly the files
+//! visible that the restored checkpoint names, and removes visible files of later checkpoints and all other
+//! temporary files: the job produces their records again. So finished files hold each result once, whichever
+//! process died when. The sink touches no file whose name is not of its own making.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::Write;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-use strandline_runtime::sink::{Sink, SinkContext, SinkFactory};
-use strandline_state_api::{CheckpointId, Error, ErrorKind, Output, Result};
+use strandline_runtime::sink::{Figure, Sink, SinkContext, SinkFactory, Summary};
+use strandline_state_api::{Batch, CheckpointId, Error, ErrorKind, Result};
 
 mod committable;
 mod format;
 mod naming;
 mod recovery;
 
+pub use committable::PendingFile;
 pub use format::{CsvRows, JsonRows, WriteRecords};
 
-use committable::Committable;
 use naming::Naming;
 
 /// Where a [`FileSink`] writes.
 #[derive(Clone, Debug)]
 pub struct FileSinkConfig {
-    /// The directory of the files; made when it is missing. A new job wants it empty.
+    /// The directory of the files. The sink creates it where it is missing; a new job wants it empty.
     pub directory: PathBuf,
-    /// What all file names begin with.
+    /// The beginning of all file names.
     pub prefix: String,
 }
 
@@ -68,42 +68,54 @@ impl<T, W: WriteRecords<T>> FileSink<T, W> {
 impl<T: Send + 'static, W: WriteRecords<T>> SinkFactory for FileSink<T, W> {
     type Sink = FileSinkSubtask<T, W>;
 
-    fn open(&self, context: SinkContext) -> Result<FileSinkSubtask<T, W>> {
+    fn open(&self, context: SinkContext<PendingFile>) -> Result<FileSinkSubtask<T, W>> {
         naming::check(&context.attempt, "the attempt")?;
         Ok(FileSinkSubtask {
             config: self.config.clone(),
             format: self.format.clone(),
-            context: SinkContext { restored: Vec::new(), ..context },
+            subtask: context.subtask,
+            attempt: context.attempt,
             opened: 0,
             current: None,
             pending: Vec::new(),
-            committed: Totals::default(),
+            committed: FileSinkSummary::default(),
             records: PhantomData,
         })
     }
 
-    fn recover(&self, checkpoint: Option<CheckpointId>, elements: &[Vec<u8>]) -> Result<()> {
-        recovery::recover(&self.config.directory, self.naming(), checkpoint, elements)
-    }
-
-    fn summarize(&self, summaries: &[BTreeMap<String, String>]) -> BTreeMap<String, String> {
-        let mut sums = BTreeMap::<String, u64>::new();
-        for (name, value) in summaries.iter().flatten() {
-            *sums.entry(name.clone()).or_default() += value.parse::<u64>().unwrap_or(0);
-        }
-        sums.into_iter().map(|(name, sum)| (name, sum.to_string())).collect()
+    fn recover(&self, checkpoint: Option<CheckpointId>, files: &[PendingFile]) -> Result<()> {
+        recovery::recover(&self.config.directory, self.naming(), checkpoint, files)
     }
 }
 
-/// What has been made visible.
-#[derive(Clone, Copy, Debug, Default)]
-struct Totals {
-    files: u64,
-    records: u64,
-    bytes: u64,
+/// What a [`FileSink`] has made visible.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileSinkSummary {
+    /// How many files.
+    pub files: u64,
+    /// How many records they hold.
+    pub records: u64,
+    /// How long they are, all together.
+    pub bytes: u64,
 }
 
-/// A temporary file that is being written.
+impl Summary for FileSinkSummary {
+    fn add(&mut self, other: Self) {
+        self.files += other.files;
+        self.records += other.records;
+        self.bytes += other.bytes;
+    }
+
+    fn figures(&self) -> Vec<Figure> {
+        vec![
+            Figure::bytes("bytes", self.bytes),
+            Figure::count("files", self.files),
+            Figure::count("records", self.records),
+        ]
+    }
+}
+
+/// The temporary file that a subtask writes to.
 #[derive(Debug)]
 struct OpenFile {
     name: String,
@@ -113,18 +125,19 @@ struct OpenFile {
     buffer: Vec<u8>,
 }
 
-/// This much is collected before it is written.
+/// A file is written in pieces of this many bytes.
 const BUFFER: usize = 128 << 10;
 
 /// One subtask of a [`FileSink`].
 pub struct FileSinkSubtask<T, W> {
     config: FileSinkConfig,
     format: W,
-    context: SinkContext,
+    subtask: u32,
+    attempt: String,
     opened: u64,
     current: Option<OpenFile>,
-    pending: Vec<Committable>,
-    committed: Totals,
+    pending: Vec<PendingFile>,
+    committed: FileSinkSummary,
     records: PhantomData<fn(T)>,
 }
 
@@ -134,7 +147,7 @@ impl<T, W: WriteRecords<T>> FileSinkSubtask<T, W> {
     }
 
     fn open_file(&mut self) -> Result<OpenFile> {
-        let name = self.naming().temporary(&self.context.attempt, self.context.subtask, self.opened);
+        let name = self.naming().temporary(&self.attempt, self.subtask, self.opened);
         self.opened += 1;
         let path = self.config.directory.join(&name);
         let file = File::create_new(&path).map_err(|e| failed("created", &path, e))?;
@@ -156,8 +169,10 @@ impl OpenFile {
 
 impl<T: Send + 'static, W: WriteRecords<T>> Sink for FileSinkSubtask<T, W> {
     type In = T;
+    type Committable = PendingFile;
+    type Summary = FileSinkSummary;
 
-    fn write(&mut self, batch: &mut Output<T>) -> Result<()> {
+    fn write(&mut self, batch: &mut Batch<T>) -> Result<()> {
         if batch.is_empty() {
             return Ok(());
         }
@@ -165,8 +180,8 @@ impl<T: Send + 'static, W: WriteRecords<T>> Sink for FileSinkSubtask<T, W> {
             Some(open) => open,
             None => self.open_file()?,
         };
-        for record in batch.records.drain(..) {
-            self.format.write(&record, &mut open.buffer).map_err(|message| {
+        for record in batch.records() {
+            self.format.write(record, &mut open.buffer).map_err(|message| {
                 Error::new(ErrorKind::User, message).with("directory", self.config.directory.display())
             })?;
             open.records += 1;
@@ -179,15 +194,15 @@ impl<T: Send + 'static, W: WriteRecords<T>> Sink for FileSinkSubtask<T, W> {
         Ok(())
     }
 
-    fn pre_commit(&mut self, checkpoint: CheckpointId) -> Result<Vec<Vec<u8>>> {
+    fn pre_commit(&mut self, checkpoint: CheckpointId) -> Result<Vec<PendingFile>> {
         if let Some(mut open) = self.current.take() {
             open.flush(&self.config.directory)?;
             let path = self.config.directory.join(&open.name);
             open.file.sync_all().map_err(|e| failed("synced", &path, e))?;
             // The checkpoint relies on the name too.
             sync_directory(&self.config.directory)?;
-            let name = self.naming().visible(checkpoint, self.context.subtask, &self.context.attempt);
-            self.pending.push(Committable {
+            let name = self.naming().visible(checkpoint, self.subtask, &self.attempt);
+            self.pending.push(PendingFile {
                 temporary: open.name,
                 name,
                 checkpoint,
@@ -195,7 +210,7 @@ impl<T: Send + 'static, W: WriteRecords<T>> Sink for FileSinkSubtask<T, W> {
                 records: open.records,
             });
         }
-        self.pending.iter().map(Committable::encode).collect()
+        Ok(self.pending.clone())
     }
 
     fn commit(&mut self, checkpoint: CheckpointId) -> Result<()> {
@@ -214,10 +229,8 @@ impl<T: Send + 'static, W: WriteRecords<T>> Sink for FileSinkSubtask<T, W> {
         Ok(())
     }
 
-    fn summary(&self) -> BTreeMap<String, String> {
-        let Totals { files, records, bytes } = self.committed;
-        let numbers = [("files", files), ("records", records), ("bytes", bytes)];
-        numbers.into_iter().map(|(name, number)| (name.to_owned(), number.to_string())).collect()
+    fn summary(&self) -> FileSinkSummary {
+        self.committed
     }
 }
 
@@ -248,7 +261,7 @@ impl<T, W: fmt::Debug> fmt::Debug for FileSinkSubtask<T, W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileSinkSubtask")
             .field("directory", &self.config.directory)
-            .field("subtask", &self.context.subtask)
+            .field("subtask", &self.subtask)
             .field("current", &self.current.as_ref().map(|open| &open.name))
             .field("pending", &self.pending)
             .finish()

@@ -1,9 +1,10 @@
 //! Files as a source: text lines, CSV and JSON lines, in one file or a directory of them.
 //!
-//! The input is cut into *splits*, byte ranges of files, that subtasks read independently. A line belongs to the split in
-//! which its first byte lies (Hadoop's rule), so every line is read once wherever the cuts fall. The position of a split is
-//! the offset of its next line. After a rescale the unfinished splits, in the order of file names and offsets, are dealt
-//! out again one by one; each subtask reads its splits in that order, so event times rise for it as they do in the files.
+//! The source cuts its input into *splits*, byte ranges of files, which subtasks read independently. A line
+//! belongs to the split in which its first byte lies (Hadoop's rule), so exactly one split reads it wherever
+//! the cuts fall. The position of a split is the offset of its next line. After a rescale the source deals
+//! the unfinished splits out again one by one, in the order of file names and offsets; each subtask reads its
+//! splits in that order, so event times rise for it as they do in the files.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use strandline_runtime::source::{Source, SourceContext, SourceFactory, SourceStatus};
-use strandline_state_api::{Error, ErrorKind, Output, Result};
+use strandline_state_api::{Batch, Error, ErrorKind, Result};
 
 mod csv;
 mod json;
@@ -26,16 +27,16 @@ pub use text::TextLines;
 
 pub use listing::first_header;
 pub use reader::Framing;
+pub use split::Split;
 
 use listing::InputFile;
 use reader::SplitReader;
-use split::Split;
 
-/// How the records of a file look: what a format implements to be read by [`FileSource`].
+/// The form of the records in a file. [`FileSource`] reads every format that implements it.
 pub trait FileFormat: Clone + Send + Sync + 'static {
     /// The records.
     type Record: Send + 'static;
-    /// What decodes the records of one file.
+    /// The decoder of one file.
     type Decoder: Decode<Self::Record>;
 
     /// Where a record ends.
@@ -46,37 +47,39 @@ pub trait FileFormat: Clone + Send + Sync + 'static {
         false
     }
 
-    /// The decoder for a file with this first record (empty where the format [has no header](Self::has_header)).
+    /// The decoder for a file with this first record (empty where the format [has no
+    /// header](Self::has_header)).
     ///
     /// # Errors
-    /// What is wrong with the header, as one sentence.
+    /// The mistake in the header, as one sentence.
     fn decoder(&self, header: &[u8]) -> Result<Self::Decoder, String>;
 }
 
 /// Decodes the records of one file.
 pub trait Decode<T>: Send {
-    /// Decodes one record, given without its line end, and pushes what it holds: one record, or none for a blank line.
+    /// Decodes the bytes of one record, without its line end, and pushes the record; a blank line pushes
+    /// none.
     ///
     /// # Errors
-    /// What was expected and what was found, as one sentence; nothing may have been pushed then.
-    fn decode(&mut self, record: &[u8], output: &mut Output<T>) -> Result<(), String>;
+    /// One sentence with the expected and the found; then nothing may have been pushed.
+    fn decode(&mut self, bytes: &[u8], output: &mut Batch<T>) -> Result<(), String>;
 }
 
-/// What happens to a record that cannot be decoded.
+/// The treatment of records that cannot be decoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnBadRecord {
     /// The job fails with an error that names file and line.
     #[default]
     Fail,
-    /// It is left out and [counted](FileSource::skipped).
+    /// The source leaves it out and [counts](FileSource::skipped) it.
     Skip,
 }
 
 /// A source over a file, or over the files of a directory in the order of their names.
 ///
-/// Names that start with `.` or `_` are left out, and so are directories. The input is listed once, before the first
-/// subtask opens. When a checkpoint is restored, files that are new since then are read too, and so are lines that were
-/// appended; a file that vanished or shrank is an error.
+/// It leaves out directories, and names that start with `.` or `_`. It lists the input once, before the first
+/// subtask opens. When it restores a checkpoint, it also reads files that are new since then and lines that
+/// were appended; a file that vanished or shrank is an error.
 #[derive(Clone)]
 pub struct FileSource<F> {
     format: F,
@@ -103,21 +106,21 @@ impl<F: FileFormat> FileSource<F> {
         }
     }
 
-    /// Sets the size of a split in bytes (at least 1). A format whose records may cross lines is not split.
+    /// Sets the size of a split in bytes (at least 1). Where records may cross lines, a file is one split.
     #[must_use]
     pub fn split_size(mut self, bytes: u64) -> Self {
         self.split_size = bytes.max(1);
         self
     }
 
-    /// Sets what happens to records that cannot be decoded.
+    /// Sets the treatment of records that cannot be decoded.
     #[must_use]
     pub fn on_bad_record(mut self, what: OnBadRecord) -> Self {
         self.on_bad_record = what;
         self
     }
 
-    /// How many records were left out so far, those before a restored checkpoint included.
+    /// How many records the source has left out so far, those before a restored checkpoint included.
     pub fn skipped(&self) -> u64 {
         self.skipped.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
     }
@@ -138,14 +141,14 @@ impl<F: FileFormat> FileSource<F> {
 impl<F: FileFormat> SourceFactory for FileSource<F> {
     type Source = FileSubtask<F>;
 
-    fn open(&self, context: SourceContext) -> Result<FileSubtask<F>> {
+    fn open(&self, context: SourceContext<Split>) -> Result<FileSubtask<F>> {
         let split_size = match self.format.framing() {
             Framing::Lines => self.split_size,
             Framing::Quoted { .. } => u64::MAX,
         };
-        let splits = match &context.restored {
+        let splits = match context.restored {
             None => split::plan(self.listing()?, split_size),
-            Some(positions) => split::resume(self.folder(), self.listing()?, split_size, positions)?,
+            Some(splits) => split::resume(self.folder(), self.listing()?, split_size, splits)?,
         };
         let splits = split::share(splits, context.subtask, context.parallelism);
         let skipped = splits.iter().map(|split| split.skipped).sum();
@@ -195,7 +198,7 @@ impl<F: FileFormat> FileSubtask<F> {
         Ok((reader, decoder))
     }
 
-    /// A record that cannot be decoded is an error, or is counted.
+    /// Fails for a record that cannot be decoded, or counts it.
     fn bad_record(&mut self, offset: u64, message: String) -> Result<()> {
         let Some(split) = self.splits.get_mut(self.current) else { return Ok(()) };
         let path = self.folder.join(&split.file);
@@ -220,8 +223,9 @@ impl<F: FileFormat> FileSubtask<F> {
 
 impl<F: FileFormat> Source for FileSubtask<F> {
     type Out = F::Record;
+    type Position = Split;
 
-    fn poll(&mut self, max: usize, output: &mut Output<F::Record>) -> Result<SourceStatus> {
+    fn poll(&mut self, max: usize, output: &mut Batch<F::Record>) -> Result<SourceStatus> {
         for _ in 0..max {
             let Some(split) = self.splits.get(self.current) else { return Ok(SourceStatus::End) };
             if self.open.is_none() {
@@ -249,13 +253,12 @@ impl<F: FileFormat> Source for FileSubtask<F> {
         Ok(if self.current < self.splits.len() { SourceStatus::More } else { SourceStatus::End })
     }
 
-    fn positions(&self) -> Result<Vec<Vec<u8>>> {
-        let reading = self.open.as_ref().map(|(reader, _)| reader.offset());
-        let encode = |(i, split): (usize, &Split)| match reading {
-            Some(offset) if i == self.current => Split { offset, ..split.clone() }.encode(),
-            _ => split.encode(),
-        };
-        self.splits.iter().enumerate().map(encode).collect()
+    fn positions(&self) -> Result<Vec<Split>> {
+        let mut splits = self.splits.clone();
+        if let (Some((reader, _)), Some(current)) = (&self.open, splits.get_mut(self.current)) {
+            current.offset = reader.offset();
+        }
+        Ok(splits)
     }
 }
 

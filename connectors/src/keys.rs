@@ -1,14 +1,14 @@
-//! A stream of keys that every engine can reproduce: for benchmarks and for tests that need a known result.
+//! A stream of keys that every engine can reproduce: for benchmarks, and for tests that need a known result.
 //!
 //! The stream is SplitMix64 started at a seed, mapped to `keys` ranks, uniform or with Zipf's law (exponent
-//! 0.989990234375, from correctly rounded operations only); a key is the mixed rank. Record `n` depends on `n` alone, so
-//! any part of the stream can be read by any subtask, from any position.
+//! 0.989990234375, from correctly rounded operations only); a key is the mixed rank. Record `n` depends on
+//! `n` alone, so any subtask can read any part of the stream, from any position.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use strandline_runtime::source::{Source, SourceContext, SourceFactory, SourceStatus};
-use strandline_state_api::{Error, ErrorKind, NO_TIMESTAMP, Output, Result};
+use strandline_state_api::{Batch, Error, ErrorKind, Result};
 
 mod zipf;
 
@@ -30,7 +30,7 @@ const fn high_half(a: u64, b: u64) -> u64 {
     ((a as u128 * b as u128) >> 64) as u64
 }
 
-/// How often each key comes.
+/// The frequency of each key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Distribution {
     /// All equally often.
@@ -39,16 +39,16 @@ pub enum Distribution {
     Zipf,
 }
 
-/// Which stream: two equal descriptions give equal records.
+/// The description of a stream: two equal ones make equal records.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyStreamConfig {
     /// How many records there are.
     pub records: u64,
     /// How many different keys there are.
     pub keys: u64,
-    /// Where SplitMix64 starts.
+    /// The state that SplitMix64 starts from.
     pub seed: u64,
-    /// How often each key comes.
+    /// The frequency of each key.
     pub distribution: Distribution,
 }
 
@@ -98,7 +98,7 @@ impl KeyStream {
         mix(self.rank(sequence))
     }
 
-    /// The ranges that subtask `subtask` of `parallelism` reads when `left` is all that is left to read.
+    /// The ranges that subtask `subtask` of `parallelism` reads where `left` holds all unread ranges.
     fn share(left: &[(u64, u64)], subtask: u32, parallelism: u32) -> Vec<(u64, u64)> {
         let total: u64 = left.iter().map(|(start, end)| end - start).sum();
         let border = |i: u32| (u128::from(total) * u128::from(i) / u128::from(parallelism.max(1))) as u64;
@@ -116,9 +116,9 @@ impl KeyStream {
     }
 }
 
-/// What is left of one range.
-#[derive(Debug, Serialize, Deserialize)]
-struct Position {
+/// The position in one range of a [`KeyStream`]: the sequence numbers that are left of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyRange {
     config: KeyStreamConfig,
     next: u64,
     end: u64,
@@ -127,19 +127,17 @@ struct Position {
 impl SourceFactory for KeyStream {
     type Source = KeyStreamSubtask;
 
-    fn open(&self, context: SourceContext) -> Result<KeyStreamSubtask> {
+    fn open(&self, context: SourceContext<KeyRange>) -> Result<KeyStreamSubtask> {
         let mut left = Vec::new();
-        for bytes in context.restored.iter().flatten() {
-            let position: Position = postcard::from_bytes(bytes)
-                .map_err(|e| Error::corrupt("the position of a key stream cannot be read").caused_by(e))?;
-            if position.config != self.config || position.next > position.end {
+        for range in context.restored.iter().flatten() {
+            if range.config != self.config || range.next > range.end {
                 let message = "the checkpoint is of another key stream: use the same records, keys, seed and \
                                distribution, or start a new job";
                 return Err(Error::new(ErrorKind::Incompatible, message)
-                    .with("stored", format_args!("{:?}", position.config))
+                    .with("stored", format_args!("{:?}", range.config))
                     .with("wanted", format_args!("{:?}", self.config)));
             }
-            left.push((position.next, position.end));
+            left.push((range.next, range.end));
         }
         if context.restored.is_none() {
             left.push((0, self.config.records));
@@ -160,30 +158,32 @@ pub struct KeyStreamSubtask {
 
 impl Source for KeyStreamSubtask {
     type Out = u64;
+    type Position = KeyRange;
 
-    fn poll(&mut self, max: usize, output: &mut Output<u64>) -> Result<SourceStatus> {
+    fn poll(&mut self, max: usize, output: &mut Batch<u64>) -> Result<SourceStatus> {
+        // Whole columns grow faster than records one by one.
+        let (mut keys, mut timestamps) = std::mem::take(output).into_columns();
         let mut room = max as u64;
+        let mut status = SourceStatus::End;
         while let Some((next, end)) = self.ranges.get_mut(self.current) {
             let stop = (*end).min(next.saturating_add(room));
-            output.records.extend((*next..stop).map(|sequence| self.stream.key(sequence)));
-            output.timestamps.resize(output.records.len(), NO_TIMESTAMP);
+            keys.extend((*next..stop).map(|sequence| self.stream.key(sequence)));
             room -= stop - *next;
             *next = stop;
-            if stop == *end {
-                self.current += 1;
-            } else {
-                return Ok(SourceStatus::More);
+            if stop < *end {
+                status = SourceStatus::More;
+                break;
             }
+            self.current += 1;
         }
-        Ok(SourceStatus::End)
+        timestamps.resize(keys.len(), None);
+        *output = Batch::from_columns(keys, timestamps);
+        Ok(status)
     }
 
-    fn positions(&self) -> Result<Vec<Vec<u8>>> {
-        let encode = |&(next, end): &(u64, u64)| {
-            postcard::to_allocvec(&Position { config: self.stream.config.clone(), next, end })
-                .map_err(|e| Error::new(ErrorKind::Internal, "a position cannot be encoded").caused_by(e))
-        };
-        self.ranges.iter().map(encode).collect()
+    fn positions(&self) -> Result<Vec<KeyRange>> {
+        let range = |&(next, end): &(u64, u64)| KeyRange { config: self.stream.config.clone(), next, end };
+        Ok(self.ranges.iter().map(range).collect())
     }
 }
 

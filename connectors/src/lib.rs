@@ -1,32 +1,36 @@
 //! Sources and sinks for pipelines of the Strandline runtime.
 //!
-//! * [`FileSource`] reads [`TextLines`], [`CsvFiles`] and [`JsonLines`] from a file or a directory, in parallel and from
-//!   any position; [`Throttled`] bounds how fast a source reads.
-//! * [`FileSink`] writes CSV and JSON lines so that each result is in its finished files exactly once; [`StdoutSink`]
-//!   prints, [`DiscardSink`] forgets.
+//! * [`FileSource`] reads [`TextLines`], [`CsvFiles`] and [`JsonLines`] from a file or a directory, in
+//!   parallel and from any position; [`Throttled`] bounds how fast a source reads.
+//! * [`FileSink`] writes CSV and JSON lines so that its finished files hold each result exactly once;
+//!   [`StdoutSink`] prints, [`DiscardSink`] drops and counts.
 //! * [`keys`] makes the stream of keys that benchmarks and tests count.
 //!
-//! Files and the sinks work on [`Row`], the dynamic record of declarative jobs; the key stream, the file sink and the
-//! discarding sink take other types too.
+//! Files and the sinks work on [`Row`], the dynamic record of declarative jobs; the key stream, the file sink
+//! and the discarding sink take other types too.
 
+mod discard_sink;
 mod file_sink;
 mod files;
-mod plain_sinks;
 mod row;
+mod stdout_sink;
 mod throttle;
 
 pub mod keys;
 
-pub use file_sink::{CsvRows, FileSink, FileSinkConfig, FileSinkSubtask, JsonRows, WriteRecords};
+pub use discard_sink::{DiscardSink, DiscardSubtask, DiscardSummary, Discarded};
+pub use file_sink::{
+    CsvRows, FileSink, FileSinkConfig, FileSinkSubtask, FileSinkSummary, JsonRows, PendingFile, WriteRecords,
+};
 pub use files::{
-    CsvFiles, Decode, FileFormat, FileSource, FileSubtask, Framing, JsonLines, OnBadRecord, TextLines,
+    CsvFiles, Decode, FileFormat, FileSource, FileSubtask, Framing, JsonLines, OnBadRecord, Split, TextLines,
     first_header,
 };
-pub use plain_sinks::{DiscardSink, DiscardSubtask, StdoutSink, StdoutSubtask};
 pub use row::{Column, ColumnType, Row, RowKey, Value};
+pub use stdout_sink::{PendingText, StdoutSink, StdoutSubtask};
 pub use throttle::{Throttled, ThrottledSubtask};
 
-/// How many cases a property test runs: `base`, times the variable STRANDLINE_CASES where it is set.
+/// Scales the `base` cases of a property test by the variable STRANDLINE_CASES, where it is set.
 #[cfg(test)]
 fn test_cases(base: u32) -> u32 {
     let times = std::env::var("STRANDLINE_CASES").ok().and_then(|times| times.parse::<u32>().ok());

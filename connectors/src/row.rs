@@ -10,7 +10,7 @@ mod key;
 
 pub use key::RowKey;
 
-/// What a column holds.
+/// The type of the values in a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ColumnType {
     /// `true` or `false`.
@@ -35,7 +35,7 @@ impl ColumnType {
         ("text", Self::Text),
     ];
 
-    /// The name in job files.
+    /// The name that job files use.
     pub fn name(self) -> &'static str {
         match self {
             Self::Bool => "bool",
@@ -63,7 +63,7 @@ impl fmt::Display for ColumnType {
 pub struct Column {
     /// Its name, unique within a row.
     pub name: String,
-    /// What it holds.
+    /// The type of its values.
     pub kind: ColumnType,
     /// Whether a value may be missing ([`Value::Null`]).
     pub nullable: bool,

@@ -1,61 +1,82 @@
-//! A source that reads no faster than wanted.
+//! A source with a bounded rate.
 
 use std::time::Instant;
 
 use strandline_runtime::source::{Source, SourceContext, SourceFactory, SourceStatus};
-use strandline_state_api::{Output, Result};
+use strandline_state_api::{Batch, Result};
 
 /// Bounds the records per second of another source, divided evenly between its subtasks.
 #[derive(Clone, Debug)]
 pub struct Throttled<S> {
     source: S,
-    per_second: f64,
+    per_second: Option<f64>,
 }
 
 impl<S> Throttled<S> {
-    /// At most `per_second` records each second, all subtasks together; below 1 counts as 1.
-    pub fn new(source: S, per_second: u64) -> Self {
-        Self { source, per_second: per_second.max(1) as f64 }
+    /// At most `per_second` records each second, all subtasks together; below 1 counts as 1. `None` is no
+    /// bound.
+    pub fn new(source: S, per_second: impl Into<Option<u64>>) -> Self {
+        Self { source, per_second: per_second.into().map(|rate| rate.max(1) as f64) }
     }
 }
 
 impl<S: SourceFactory> SourceFactory for Throttled<S> {
     type Source = ThrottledSubtask<S::Source>;
 
-    fn open(&self, context: SourceContext) -> Result<Self::Source> {
-        let per_second = self.per_second / f64::from(context.parallelism.max(1));
-        let source = self.source.open(context)?;
-        Ok(ThrottledSubtask { source, per_second, allowed: 0.0, filled: Instant::now() })
+    fn open(&self, context: SourceContext<<S::Source as Source>::Position>) -> Result<Self::Source> {
+        let share = |per_second: f64| per_second / f64::from(context.parallelism.max(1));
+        let bucket = self.per_second.map(share).map(Bucket::new);
+        Ok(ThrottledSubtask { source: self.source.open(context)?, bucket })
     }
 }
 
-/// One subtask of a [`Throttled`] source: a token bucket that holds at most 100 ms worth of records (at least one).
+/// One subtask of a [`Throttled`] source.
 #[derive(Debug)]
 pub struct ThrottledSubtask<S> {
     source: S,
+    bucket: Option<Bucket>,
+}
+
+/// A token bucket that holds at most 100 ms worth of records (at least one).
+#[derive(Debug)]
+struct Bucket {
     per_second: f64,
     allowed: f64,
     filled: Instant,
 }
 
-impl<S: Source> Source for ThrottledSubtask<S> {
-    type Out = S::Out;
+impl Bucket {
+    fn new(per_second: f64) -> Self {
+        Self { per_second, allowed: 0.0, filled: Instant::now() }
+    }
 
-    fn poll(&mut self, max: usize, output: &mut Output<S::Out>) -> Result<SourceStatus> {
+    /// Fills the bucket; returns how many records it allows.
+    fn fill(&mut self) -> usize {
         let now = Instant::now();
         let since = now.duration_since(self.filled).as_secs_f64();
         self.filled = now;
         self.allowed = (self.allowed + since * self.per_second).min((self.per_second / 10.0).max(1.0));
-        if self.allowed < 1.0 {
+        self.allowed as usize
+    }
+}
+
+impl<S: Source> Source for ThrottledSubtask<S> {
+    type Out = S::Out;
+    type Position = S::Position;
+
+    fn poll(&mut self, max: usize, output: &mut Batch<S::Out>) -> Result<SourceStatus> {
+        let Some(bucket) = &mut self.bucket else { return self.source.poll(max, output) };
+        let allowed = bucket.fill();
+        if allowed == 0 {
             return Ok(SourceStatus::Idle);
         }
         let before = output.len();
-        let status = self.source.poll(max.min(self.allowed as usize), output)?;
-        self.allowed -= (output.len() - before) as f64;
+        let status = self.source.poll(max.min(allowed), output)?;
+        bucket.allowed -= (output.len() - before) as f64;
         Ok(status)
     }
 
-    fn positions(&self) -> Result<Vec<Vec<u8>>> {
+    fn positions(&self) -> Result<Vec<S::Position>> {
         self.source.positions()
     }
 }
@@ -65,27 +86,30 @@ mod tests {
     use super::*;
     use crate::keys::{Distribution, KeyStream, KeyStreamConfig};
 
-    /// Never more than the bucket holds, whatever the clock does, and nothing is lost on the way.
+    /// A poll returns at most as many records as the bucket holds, whatever the clock does, and none is lost.
     #[test]
-    fn a_poll_gives_no_more_than_is_allowed_and_in_the_end_everything() {
+    fn a_poll_returns_no_more_than_is_allowed_and_in_the_end_everything() {
         let config = KeyStreamConfig { records: 200, keys: 10, seed: 1, distribution: Distribution::Uniform };
         let stream = KeyStream::new(config).unwrap();
-        let all = |per_second: u64, most: usize| {
+        let all = |per_second: Option<u64>, most: usize| {
             let context = SourceContext { subtask: 0, parallelism: 1, restored: None };
             let mut source = Throttled::new(stream.clone(), per_second).open(context).unwrap();
-            let mut output = Output::new();
+            let mut output = Batch::new();
             loop {
                 let before = output.len();
                 let status = source.poll(1_000, &mut output).unwrap();
-                assert!(output.len() - before <= most, "{per_second}");
+                assert!(output.len() - before <= most, "{per_second:?}");
                 match status {
-                    SourceStatus::End => return output.records,
+                    SourceStatus::End => return output.into_columns().0,
                     SourceStatus::Idle => assert_eq!(output.len(), before),
                     SourceStatus::More => {}
                 }
             }
         };
-        assert_eq!(all(20_000, 2_000), all(5_000, 500));
-        assert_eq!(all(1_000_000, 1_000).len(), 200);
+        let keys = all(None, 1_000);
+        assert_eq!(keys.len(), 200);
+        for (per_second, most) in [(20_000, 2_000), (5_000, 500), (1_000_000, 1_000)] {
+            assert_eq!(all(Some(per_second), most), keys);
+        }
     }
 }

@@ -1,14 +1,16 @@
-//! Batches on their way to a task: records with keys, and the two sides of an operator with broadcast input.
+//! Batches on their way to a task.
 
-use strandline_state_api::{KeyHash, Output, StateKey};
+use std::any::Any;
 
-/// A batch in columns: the hashes alone are walked through when state is prefetched.
+use strandline_state_api::{Batch, Error, ErrorKind, KeyHash, Result, StateKey, Timestamp};
+
+/// Records with their keys, in columns: a prefetch walks through the hashes alone.
 #[derive(Debug)]
 pub(crate) struct KeyedBatch<K, V> {
     pub(crate) keys: Vec<K>,
     pub(crate) hashes: Vec<KeyHash>,
     pub(crate) values: Vec<V>,
-    pub(crate) timestamps: Vec<i64>,
+    pub(crate) timestamps: Vec<Option<Timestamp>>,
 }
 
 impl<K, V> Default for KeyedBatch<K, V> {
@@ -34,7 +36,7 @@ impl<K, V> KeyedBatch<K, V> {
     }
 
     #[inline]
-    pub(crate) fn push(&mut self, key: K, hash: KeyHash, value: V, timestamp: i64) {
+    pub(crate) fn push(&mut self, key: K, hash: KeyHash, value: V, timestamp: Option<Timestamp>) {
         self.keys.push(key);
         self.hashes.push(hash);
         self.values.push(value);
@@ -46,7 +48,7 @@ impl<K: StateKey, V> KeyedBatch<K, V> {
     /// Takes records with their timestamps and returns how many there were.
     pub(crate) fn extend<T>(
         &mut self,
-        records: impl Iterator<Item = (T, i64)>,
+        records: impl Iterator<Item = (T, Option<Timestamp>)>,
         key: &mut impl FnMut(T) -> (K, V),
     ) -> usize {
         let before = self.len();
@@ -59,35 +61,36 @@ impl<K: StateKey, V> KeyedBatch<K, V> {
     }
 }
 
-/// A batch that a task can take.
-pub(crate) trait Payload: Send + 'static {
+/// A batch whose type a channel does not know. Only the two ends of an exchange do.
+pub(crate) trait AnyBatch: Any + Send {
     fn is_empty(&self) -> bool;
 }
 
-impl<K: Send + 'static, V: Send + 'static> Payload for KeyedBatch<K, V> {
+impl<K: Send + 'static, V: Send + 'static> AnyBatch for KeyedBatch<K, V> {
     fn is_empty(&self) -> bool {
         self.is_empty()
     }
 }
 
-impl<T: Send + 'static> Payload for Output<T> {
+impl<T: Send + 'static> AnyBatch for Batch<T> {
     fn is_empty(&self) -> bool {
         self.is_empty()
     }
 }
 
-/// A batch of an operator with a broadcast side.
-#[derive(Debug)]
-pub(crate) enum Sided<A, B> {
-    Keyed(A),
-    Broadcast(B),
+/// Returns a batch from a channel as the type that its reader expects.
+pub(crate) fn downcast<P: AnyBatch>(batch: &mut dyn AnyBatch) -> Result<&mut P> {
+    (batch as &mut dyn Any).downcast_mut::<P>().ok_or_else(|| {
+        let message = format!("an exchange carries something else than {}", std::any::type_name::<P>());
+        Error::new(ErrorKind::Internal, message)
+    })
 }
 
-impl<A: Payload, B: Payload> Payload for Sided<A, B> {
-    fn is_empty(&self) -> bool {
-        match self {
-            Self::Keyed(batch) => batch.is_empty(),
-            Self::Broadcast(batch) => batch.is_empty(),
-        }
-    }
+/// Which input of an operator a batch comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// The records that the operator is for; an operator without a broadcast side has no other.
+    Main,
+    /// The records that reach every subtask.
+    Broadcast,
 }

@@ -4,15 +4,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use strandline_checkpoint_storage::Storage;
-use strandline_state_api::{CheckpointId, OperatorId, SnapshotKind};
+use strandline_state_api::backend::SnapshotKind;
+use strandline_state_api::{CheckpointId, OperatorId, Timestamp};
 
 use crate::event::Observer;
 
 /// How to run a [`Pipeline`](crate::Pipeline). The default is one subtask, no checkpoints, no restarts.
+///
+/// ```
+/// use strandline_runtime::{JobConfig, StartFrom};
+///
+/// let config = JobConfig::default().parallelism(4).start(StartFrom::Latest);
+/// assert_eq!(config.parallelism, 4);
+/// ```
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct JobConfig {
     /// Into how many subtasks every source, operator and sink is split.
     pub parallelism: u32,
@@ -24,19 +33,21 @@ pub struct JobConfig {
     pub chain_keyed: bool,
     /// When and where checkpoints are taken; `None` for a job that starts over whenever it starts.
     pub checkpointing: Option<CheckpointConfig>,
-    /// What happens after a failure. `None`: [`RestartStrategy::default`] with checkpoints, no restart without.
+    /// What happens after a failure. `None`: [`RestartStrategy::default`] with checkpoints, no restart
+    /// without.
     pub restart: Option<RestartStrategy>,
     /// Where the first attempt starts.
     pub start: StartFrom,
-    /// Start although the checkpoint has these, and the job does not: operators by their id, whose state is lost with the next
-    /// checkpoint, and states as `operator/state`, which are kept as they are. (Flink: `allowNonRestoredState`, for all.)
+    /// Start although the checkpoint has these, and the job does not: operators by their id, whose state is
+    /// lost with the next checkpoint, and states as `operator/state`, which are kept as they are. (Flink:
+    /// `allowNonRestoredState`, for all.)
     pub allow_orphans: BTreeSet<String>,
-    /// Operators that had another id in the checkpoint: from the id there to that of today. Needed until a checkpoint has
-    /// the new one; states are renamed by their descriptors.
+    /// Operators that had another id in the checkpoint: from the id there to that of today. Needed until a
+    /// checkpoint has the new one; states are renamed by their descriptors.
     pub renamed_operators: BTreeMap<OperatorId, OperatorId>,
-    /// Who is told what happens.
+    /// Receives the events of the job.
     pub observer: Option<Arc<dyn Observer>>,
-    /// The processing time of timers.
+    /// The clock of processing time.
     pub clock: Arc<dyn Clock>,
 }
 
@@ -58,6 +69,88 @@ impl Default for JobConfig {
     }
 }
 
+impl JobConfig {
+    /// Sets [`parallelism`](Self#structfield.parallelism).
+    #[must_use]
+    pub fn parallelism(mut self, parallelism: u32) -> Self {
+        self.parallelism = parallelism;
+        self
+    }
+
+    /// Sets [`batch_size`](Self#structfield.batch_size).
+    #[must_use]
+    pub fn batch_size(mut self, batch_size: usize) -> Self {
+        self.batch_size = batch_size;
+        self
+    }
+
+    /// Sets [`channel_capacity`](Self#structfield.channel_capacity).
+    #[must_use]
+    pub fn channel_capacity(mut self, channel_capacity: usize) -> Self {
+        self.channel_capacity = channel_capacity;
+        self
+    }
+
+    /// Sets [`chain_keyed`](Self#structfield.chain_keyed).
+    #[must_use]
+    pub fn chain_keyed(mut self, chain_keyed: bool) -> Self {
+        self.chain_keyed = chain_keyed;
+        self
+    }
+
+    /// Sets [`checkpointing`](Self#structfield.checkpointing).
+    #[must_use]
+    pub fn checkpointing(mut self, checkpointing: impl Into<Option<CheckpointConfig>>) -> Self {
+        self.checkpointing = checkpointing.into();
+        self
+    }
+
+    /// Sets [`restart`](Self#structfield.restart).
+    #[must_use]
+    pub fn restart(mut self, restart: impl Into<Option<RestartStrategy>>) -> Self {
+        self.restart = restart.into();
+        self
+    }
+
+    /// Sets [`start`](Self#structfield.start).
+    #[must_use]
+    pub fn start(mut self, start: StartFrom) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// Sets [`allow_orphans`](Self#structfield.allow_orphans).
+    #[must_use]
+    pub fn allow_orphans(mut self, allow_orphans: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.allow_orphans = allow_orphans.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets [`renamed_operators`](Self#structfield.renamed_operators).
+    #[must_use]
+    pub fn renamed_operators(
+        mut self,
+        renamed_operators: impl IntoIterator<Item = (OperatorId, OperatorId)>,
+    ) -> Self {
+        self.renamed_operators = renamed_operators.into_iter().collect();
+        self
+    }
+
+    /// Sets the [`observer`](Self#structfield.observer).
+    #[must_use]
+    pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = Some(observer);
+        self
+    }
+
+    /// Sets the [`clock`](Self#structfield.clock).
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+}
+
 impl fmt::Debug for JobConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JobConfig")
@@ -76,6 +169,7 @@ impl fmt::Debug for JobConfig {
 
 /// When and where checkpoints are taken.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct CheckpointConfig {
     /// The storage of this job, see [`Storage::open`]. One job for each storage.
     pub storage: Storage,
@@ -109,6 +203,55 @@ impl CheckpointConfig {
             kind: SnapshotKind::Incremental,
         }
     }
+
+    /// Sets [`interval`](Self#structfield.interval).
+    #[must_use]
+    pub fn interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.interval = interval.into();
+        self
+    }
+
+    /// Sets [`min_pause`](Self#structfield.min_pause).
+    #[must_use]
+    pub fn min_pause(mut self, min_pause: Duration) -> Self {
+        self.min_pause = min_pause;
+        self
+    }
+
+    /// Sets [`timeout`](Self#structfield.timeout).
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Sets [`max_concurrent`](Self#structfield.max_concurrent).
+    #[must_use]
+    pub fn max_concurrent(mut self, max_concurrent: u32) -> Self {
+        self.max_concurrent = max_concurrent;
+        self
+    }
+
+    /// Sets [`tolerable_failures`](Self#structfield.tolerable_failures).
+    #[must_use]
+    pub fn tolerable_failures(mut self, tolerable_failures: u32) -> Self {
+        self.tolerable_failures = tolerable_failures;
+        self
+    }
+
+    /// Sets [`retained`](Self#structfield.retained).
+    #[must_use]
+    pub fn retained(mut self, retained: NonZeroUsize) -> Self {
+        self.retained = retained;
+        self
+    }
+
+    /// Sets [`kind`](Self#structfield.kind).
+    #[must_use]
+    pub fn kind(mut self, kind: SnapshotKind) -> Self {
+        self.kind = kind;
+        self
+    }
 }
 
 /// Where the first attempt of a job starts. Later ones always start from the newest checkpoint that verifies.
@@ -125,7 +268,8 @@ pub enum StartFrom {
     Fresh,
 }
 
-/// What happens after a failure (Flink: `restart-strategy`). Every delay is the caller's, so tests hand in zero.
+/// What happens after a failure (Flink: `restart-strategy`). Every delay is the caller's, so tests hand in
+/// zero.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RestartStrategy {
     /// The first failure ends the job.
@@ -162,19 +306,18 @@ impl Default for RestartStrategy {
     }
 }
 
-/// Tells the processing time.
+/// A clock of processing time.
 pub trait Clock: Send + Sync {
-    /// Milliseconds since the epoch.
-    fn now_ms(&self) -> i64;
+    /// Returns the current time.
+    fn now(&self) -> Timestamp;
 }
 
-/// The clock of the system.
+/// The system clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    fn now_ms(&self) -> i64 {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    fn now(&self) -> Timestamp {
+        Timestamp::of_system_clock()
     }
 }

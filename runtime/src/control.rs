@@ -1,12 +1,12 @@
-//! How a running job is told what to do.
+//! Commands to a running job.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-/// A handle to a job that runs elsewhere, for example in the thread that called [`run`](crate::run). Clones speak to the same
-/// job. What is asked for before the job starts is done once it has.
+/// A handle to a job that runs elsewhere, for example in the thread that called [`run`](crate::run). Clones
+/// control the same job. A job that has not started yet follows its commands once it has.
 #[derive(Clone, Debug)]
 pub struct JobControl(Arc<Shared>);
 
@@ -27,8 +27,8 @@ impl JobControl {
         Self(Arc::new(Shared { stop, cancel, triggers: AtomicU32::new(0), wake, woken }))
     }
 
-    /// Stops gracefully: sources stop reading, a final checkpoint is taken, sinks commit, the job ends. A later start resumes
-    /// exactly there.
+    /// Stops gracefully: sources stop reading, a final checkpoint is taken, sinks commit, the job ends. A
+    /// later start resumes exactly there.
     pub fn stop(&self) {
         self.0.stop.store(true, Ordering::Release);
         self.wake();
@@ -40,14 +40,14 @@ impl JobControl {
         self.wake();
     }
 
-    /// Takes a checkpoint soon, whatever the interval. [`JobEvent`](crate::JobEvent)s tell how it went.
+    /// Takes a checkpoint soon, whatever the interval. [`JobEvent`](crate::JobEvent)s report the outcome.
     pub fn trigger_checkpoint(&self) {
         self.0.triggers.fetch_add(1, Ordering::AcqRel);
         self.wake();
     }
 
     fn wake(&self) {
-        // When the slot is full somebody else has woken the job already, and it will see our flag too.
+        // When the slot is full, the job is awake already and sees this flag, too.
         let _ = self.0.wake.try_send(());
     }
 

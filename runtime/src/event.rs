@@ -1,14 +1,15 @@
-//! What a job tells while it runs.
+//! The events of a running job.
 
 use std::time::Duration;
 
-use strandline_state_api::{CheckpointId, RestorePlan};
+use strandline_state_api::CheckpointId;
+use strandline_state_api::schema::RestorePlan;
 
 use crate::report::CheckpointReport;
 
-/// Is told what happens to a job, from the coordinating thread; must not block for long.
+/// Receives the events of a job, on the coordinating thread; must not block for long.
 pub trait Observer: Send + Sync {
-    /// Something happened.
+    /// Receives an event.
     fn event(&self, event: &JobEvent);
 }
 
@@ -18,7 +19,7 @@ impl<F: Fn(&JobEvent) + Send + Sync> Observer for F {
     }
 }
 
-/// Something that happened to a job.
+/// An event of a job.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum JobEvent {
@@ -36,8 +37,8 @@ pub enum JobEvent {
         /// What is wrong with it.
         reason: String,
     },
-    /// What becomes of the operators and states of the checkpoint that is about to be restored, where that is not obvious:
-    /// some are new, renamed, migrated, orphaned or refused.
+    /// What becomes of the operators and states of the checkpoint that is about to be restored, where that is
+    /// not obvious: some are new, renamed, migrated, orphaned or refused.
     RestorePlanned {
         /// That checkpoint.
         checkpoint: CheckpointId,
@@ -45,7 +46,7 @@ pub enum JobEvent {
         plan: RestorePlan,
     },
     /// How far it is; about ten times a second.
-    Progress(Progress),
+    Progress(JobProgress),
     /// A checkpoint is complete.
     CheckpointCompleted(CheckpointReport),
     /// A checkpoint will never be complete; the job goes on.
@@ -73,9 +74,10 @@ pub enum JobEvent {
     },
 }
 
-/// How far a job is. Counts are of all attempts since [`run`](crate::run) was called, what was done twice counted twice.
+/// How far a job is. Counts are of all attempts since [`run`](crate::run) was called, what was done twice
+/// counted twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
+pub struct JobProgress {
     /// Since the job started.
     pub elapsed: Duration,
     /// Records that sources read.

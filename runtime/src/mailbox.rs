@@ -1,15 +1,13 @@
 //! What the coordinator and the tasks exchange.
 
-use std::collections::BTreeMap;
-
 use crossbeam_channel::{Receiver, Sender};
 use strandline_checkpoint_protocol::{DeclineReason, TaskId};
-use strandline_checkpoint_storage::SubtaskSnapshot;
-use strandline_state_api::{CheckpointId, Error, OperatorId, Result};
+use strandline_state_api::{CheckpointId, Error, Result};
 
-use crate::channel::Barrier;
+use crate::barrier::{Barrier, OperatorPart};
+use crate::summary::TaskSummary;
 
-/// To a task. The coordinator closes the channel where the task has to give up at once.
+/// A command to a task. The coordinator closes the channel where the task has to give up at once.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Control {
     /// Inject this barrier; to sources only.
@@ -22,26 +20,19 @@ pub(crate) enum Control {
     Finish,
 }
 
-/// From a task.
+/// An event of a task.
 #[derive(Debug)]
 pub(crate) enum TaskEvent {
-    /// It has restored its state and begins.
+    /// It has restored its state and starts.
     Opened,
-    /// Its part of a checkpoint is stored.
-    Ack { task: TaskId, checkpoint: CheckpointId, parts: Vec<(OperatorId, SubtaskSnapshot)> },
+    /// The snapshots of its operators are stored.
+    Ack { task: TaskId, checkpoint: CheckpointId, parts: Vec<OperatorPart> },
     /// It cannot take part in a checkpoint.
     Decline { task: TaskId, checkpoint: CheckpointId, reason: DeclineReason, error: Option<Error> },
     /// Its input has ended, and all that follows from it was emitted.
     Drained(TaskId),
     /// Its thread ends.
-    Exited(TaskId, Result<Closing>),
-}
-
-/// What a task hands in when its job is over.
-#[derive(Debug, Default)]
-pub(crate) struct Closing {
-    /// By sink.
-    pub(crate) summaries: Vec<(String, BTreeMap<String, String>)>,
+    Exited(TaskId, Result<TaskSummary>),
 }
 
 /// A task's side of both channels.
@@ -53,9 +44,9 @@ pub(crate) struct Mailbox {
 }
 
 impl Mailbox {
-    /// Tells the coordinator something. After the end of an attempt nobody listens; then the control channel is closed too,
-    /// which ends the task.
-    pub(crate) fn tell(&self, event: TaskEvent) {
+    /// Sends an event to the coordinator. After the end of an attempt nothing receives it; then the control
+    /// channel is closed too, which ends the task.
+    pub(crate) fn send(&self, event: TaskEvent) {
         let _ = self.events.send(event);
     }
 
@@ -63,7 +54,7 @@ impl Mailbox {
     pub(crate) fn superseded(&self, checkpoint: Option<CheckpointId>) {
         if let Some(checkpoint) = checkpoint {
             let (task, reason) = (self.task, DeclineReason::Superseded);
-            self.tell(TaskEvent::Decline { task, checkpoint, reason, error: None });
+            self.send(TaskEvent::Decline { task, checkpoint, reason, error: None });
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use strandline_state_api::OperatorId;
 
-use crate::event::Progress;
+use crate::event::JobProgress;
 use crate::sync::lock;
 
 /// The counters of one run, over all its attempts.
@@ -76,8 +76,8 @@ impl Metrics {
         self.start.elapsed()
     }
 
-    pub(crate) fn progress(&self) -> Progress {
-        Progress {
+    pub(crate) fn progress(&self) -> JobProgress {
+        JobProgress {
             elapsed: self.start.elapsed(),
             read: self.read_by_source().values().sum(),
             done: self.done.load(Relaxed),

@@ -8,7 +8,9 @@ mod stream;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use strandline_state_api::{BackendFactory, JobSchema, Result};
+use strandline_state_api::Result;
+use strandline_state_api::backend::BackendFactory;
+use strandline_state_api::schema::JobSchema;
 
 pub use connected_stream::ConnectedStream;
 pub use keyed_stream::KeyedStream;
@@ -22,19 +24,23 @@ use crate::task::source::SourceTask;
 
 /// A job under construction: sources, steps, keyed operators and sinks, wired into a graph without loops.
 ///
-/// Whatever has state gets an id that you write ([`OperatorId`](strandline_state_api::OperatorId)); its state is found again
-/// by it. Mistakes, such as an id that is used twice, are reported by [`run`](crate::run).
+/// Every source, keyed operator and sink has an id that you choose
+/// ([`OperatorId`](strandline_state_api::OperatorId)): a restore finds its state by the id.
+/// [`run`](crate::run) reports mistakes, such as an id that is used twice.
 ///
 /// ```no_run
-/// # use strandline_runtime::{JobConfig, JobControl, Pipeline, run, sink::SinkFactory, source::{Source, SourceFactory}};
+/// # use strandline_runtime::source::{Source, SourceFactory};
+/// # use strandline_runtime::{JobConfig, JobControl, Pipeline, run, sink::SinkFactory};
+/// # use strandline_state_api::backend::BackendFactory;
 /// # use strandline_state_api::*;
 /// # struct Count { counts: ValueState<u64> }
 /// # impl Count { fn open<B: KeyedBackend>(ctx: &mut Open<'_, B>) -> Result<Self> {
-/// #     Ok(Self { counts: ctx.value(&ValueDescriptor::new("counts"))? }) } }
-/// # impl<B: KeyedBackend<Key = String>> Operator<B> for Count {
-/// #     type In = (); type Out = (String, u64); type Namespace = ();
-/// #     fn process(&mut self, _: (), ctx: &mut Context<'_, B, (String, u64)>) -> Result<()> {
-/// #         let n = ctx.state().value(self.counts).modify(|| 0, |n| { *n += 1; *n })?;
+/// #     Ok(Self { counts: ctx.register(&ValueDescriptor::new("counts"))? }) } }
+/// # impl Operator for Count {
+/// #     type Key = String; type In = (); type Out = (String, u64); type Namespace = ();
+/// #     fn process<B: KeyedBackend<Key = String>>(
+/// #         &mut self, _: (), ctx: &mut Context<'_, B, (String, u64)>) -> Result<()> {
+/// #         let n = ctx.state(self.counts).update_or_default(|n| { *n += 1; *n })?;
 /// #         ctx.emit((ctx.key().clone(), n)); Ok(()) } }
 /// # fn job<L, S, F: BackendFactory>(lines: L, counts: S, backend: F) -> Result<()>
 /// # where L: SourceFactory, L::Source: Source<Out = String>,
@@ -60,8 +66,9 @@ impl<F: BackendFactory> Pipeline<F> {
         Self { factory: backend, graph: Arc::new(Mutex::new(Graph::new(name.into()))) }
     }
 
-    /// The operators with state and the keyed states that they declare: to be compared with a checkpoint
-    /// ([`JobSchema::plan`]), or kept as a file. Opens each keyed operator once, on a backend that is thrown away.
+    /// Lists the operators with state and the keyed states that they declare, to compare them with a
+    /// checkpoint ([`JobSchema::plan`]) or to keep them as a file. Opens each keyed operator once, on a
+    /// backend that it drops.
     ///
     /// # Errors
     /// Mistakes of the pipeline, and errors of an operator that opens.

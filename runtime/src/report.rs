@@ -1,9 +1,12 @@
-//! What a job did, told at its end.
+//! What a job did.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use strandline_state_api::CheckpointId;
+use strandline_state_api::backend::Statistic;
+
+use crate::sink::Figure;
 
 /// How a job ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +54,8 @@ pub struct JobReport {
     pub longest_stall: Duration,
     /// How `done` grew, first in steps of about 100 ms; of long jobs in longer ones.
     pub samples: Vec<Sample>,
-    /// What the sinks have to say, by sink; of the last attempt.
-    pub sinks: BTreeMap<String, BTreeMap<String, String>>,
+    /// The figures of each sink, by its id, added up over its subtasks; of the last attempt.
+    pub sinks: BTreeMap<String, Vec<Figure>>,
 }
 
 /// How far a job was at one moment.
@@ -85,9 +88,9 @@ pub struct CheckpointReport {
     pub written_bytes: u64,
     /// Bytes of all files that it needs, shared ones included.
     pub full_bytes: u64,
-    /// What the state backends told of themselves, by name: sums over the subtasks, or one of the values where the name starts
-    /// with `shared_`.
-    pub statistics: BTreeMap<String, u64>,
+    /// The measurements of the state backends, sorted by name: those of a
+    /// [backend](strandline_state_api::backend::Scope::Backend) added up over the subtasks.
+    pub statistics: Vec<Statistic>,
 }
 
 impl JobReport {
@@ -105,7 +108,8 @@ impl JobReport {
         }
     }
 
-    /// Quantiles (`0.0..=1.0`) of the rate in the windows between samples, without the first third of the records.
+    /// Quantiles (`0.0..=1.0`) of the rate in the windows between samples, without the first third of the
+    /// records.
     pub fn rate_quantiles(&self, quantiles: &[f64]) -> Vec<f64> {
         let mut rates: Vec<f64> =
             self.warm().windows(2).map(|w| per_second(w[1].done - w[0].done, w[1].at - w[0].at)).collect();

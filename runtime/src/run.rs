@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::RecvTimeoutError;
-use strandline_state_api::{BackendFactory, CheckpointId, Error, ErrorKind, Result};
+use strandline_state_api::backend::BackendFactory;
+use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
 use tokio::runtime::{Builder, Runtime};
 
 use self::restarts::Restarts;
@@ -24,21 +25,23 @@ use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::pipeline::graph::Job;
 use crate::report::{CheckpointReport, JobReport, Outcome};
+use crate::sink::Figure;
 use crate::sync::lock;
 
 /// How many completed checkpoints the report of a long job remembers.
 const REPORTED: usize = 10_000;
 
-/// Runs a job until it is finished, stopped or cancelled, restarting it after failures. Blocks; `control` works from other
-/// threads.
+/// Runs a job until it is finished, stopped or cancelled, restarting it after failures. Blocks; `control`
+/// works from other threads.
 ///
-/// With checkpoints, each attempt claims a new term of the commit log before it looks where to resume, so that no other run on the
-/// same storage can complete a checkpoint any more.
+/// With checkpoints, each attempt claims a new term of the commit log before it looks where to resume, so
+/// that no other run on the same storage can complete a checkpoint any more.
 ///
 /// # Errors
-/// `Invalid` for a mistake in the pipeline or the configuration; `Fenced` when another run took over the storage;
-/// what recovery says when there are checkpoints and none can be restored; else the error that the restart strategy
-/// gave up on, with the operator, subtask and checkpoint that it speaks of.
+/// `Invalid` for a mistake in the pipeline or the configuration; `Fenced` when another run took over the
+/// storage; those of [`Storage::recover`](strandline_checkpoint_storage::Storage::recover) when there are
+/// checkpoints and none can be restored; else the error that the restart strategy gave up on, with its
+/// operator, subtask and checkpoint.
 pub fn run<F: BackendFactory>(
     pipeline: &Pipeline<F>,
     config: JobConfig,
@@ -79,7 +82,7 @@ struct Run<'a> {
     runtime: &'a Runtime,
     metrics: Arc<Metrics>,
     samples: Samples,
-    /// Tells the attempts of this run from those of any other.
+    /// Distinguishes the attempts of this run from those of any other.
     label: String,
     attempts: u32,
     /// The term of the first attempt.
@@ -89,7 +92,7 @@ struct Run<'a> {
     resumed_from: Option<CheckpointId>,
     checkpoints: Vec<CheckpointReport>,
     aborted_checkpoints: u64,
-    sinks: BTreeMap<String, BTreeMap<String, String>>,
+    sinks: BTreeMap<String, Vec<Figure>>,
 }
 
 /// How an attempt ended.
@@ -139,7 +142,7 @@ impl<'a> Run<'a> {
                 return Err(error.with("job", &self.job.name));
             };
             tracing::warn!(%error, restart = restarts.count(), ?delay, "the job failed and restarts");
-            self.tell(&JobEvent::Restarting { error: error.to_string(), restart: restarts.count(), delay });
+            self.notify(&JobEvent::Restarting { error: error.to_string(), restart: restarts.count(), delay });
             self.wait(delay);
             if self.control.cancel_requested() {
                 return Ok(self.report(Outcome::Cancelled, restarts.count()));
@@ -158,14 +161,14 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn tell(&self, event: &JobEvent) {
+    fn notify(&self, event: &JobEvent) {
         if let Some(observer) = &self.config.observer {
             observer.event(event);
         }
     }
 
     fn completed(&mut self, report: CheckpointReport) {
-        self.tell(&JobEvent::CheckpointCompleted(report.clone()));
+        self.notify(&JobEvent::CheckpointCompleted(report.clone()));
         if self.checkpoints.len() >= REPORTED {
             self.checkpoints.remove(0);
         }

@@ -1,4 +1,4 @@
-//! What every thread of a job uses: locks without poison, panics as errors, the error of a task that gives up.
+//! What every thread of a job uses: locks without poison, panics as errors, the error of a cancelled task.
 
 use std::any::Any;
 use std::fmt;

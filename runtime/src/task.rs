@@ -1,15 +1,48 @@
 //! The tasks: what runs in one thread, from its input to the end of its chain.
 
 pub(crate) mod input;
-mod receive;
 pub(crate) mod source;
 
-use strandline_state_api::Result;
+use std::time::Duration;
 
-use crate::mailbox::{Closing, Mailbox};
+use strandline_state_api::{CheckpointId, Result};
+
+use crate::chain::assembly::Attempt;
+use crate::chain::{Signal, Stage, Work};
+use crate::mailbox::Mailbox;
+use crate::summary::TaskSummary;
 
 /// One subtask of a vertex, ready to run.
 pub(crate) trait Task {
     /// Runs until the job is over, or until something fails.
-    fn run(&mut self, mailbox: &Mailbox) -> Result<Closing>;
+    fn run(&mut self, mailbox: &Mailbox) -> Result<TaskSummary>;
+}
+
+/// How long half-filled batches may wait while there is more to read.
+const FLUSH_AFTER: Duration = Duration::from_millis(5);
+
+/// The longest sleep of a task while a processing timer is pending: only the clock knows when it jumps.
+const DOZE: Duration = Duration::from_millis(100);
+
+/// How long to wait for the earliest processing timer.
+fn until_timer(work: Work, attempt: &Attempt) -> Option<Duration> {
+    let ahead = work.wake_at?.as_millis().saturating_sub(attempt.config.clock.now().as_millis());
+    Some(Duration::from_millis(u64::try_from(ahead).unwrap_or(0)).min(DOZE))
+}
+
+/// Collects the summaries of a chain whose job is over.
+fn close(chain: &mut dyn Stage) -> Result<TaskSummary> {
+    let mut summary = TaskSummary::default();
+    chain.signal(&mut Signal::Close(&mut summary))?;
+    Ok(summary)
+}
+
+/// Commits what belongs to a complete checkpoint.
+fn complete(chain: &mut dyn Stage, checkpoint: CheckpointId) -> Result<()> {
+    chain.signal(&mut Signal::Complete(checkpoint))
+}
+
+/// Sets the processing time of a chain.
+fn set_processing_time(chain: &mut dyn Stage, attempt: &Attempt) -> Result<()> {
+    chain.signal(&mut Signal::ProcessingTime(attempt.config.clock.now()))
 }

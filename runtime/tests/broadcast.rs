@@ -13,6 +13,7 @@ use common::*;
 use strandline_backend_memory::MemoryBackendFactory;
 use strandline_checkpoint_storage::Storage;
 use strandline_runtime::*;
+use strandline_state_api::backend::KeyedBackendExt;
 use strandline_state_api::*;
 
 #[test]
@@ -20,7 +21,7 @@ fn every_subtask_gets_every_rule_once() {
     let orders = orders(3_000);
     for (parallelism, chain_keyed) in [(1, false), (1, true), (2, false), (3, false)] {
         let job = Job::new(&orders);
-        let config = JobConfig { chain_keyed, batch_size: 64, parallelism, ..JobConfig::default() };
+        let config = JobConfig::default().chain_keyed(chain_keyed).batch_size(64).parallelism(parallelism);
         let report = run(&job.pipeline(), config, &JobControl::new()).unwrap();
         assert_eq!(report.outcome, Outcome::Finished);
         assert!(job.sink.visible() == rated(&orders, &rules()), "parallelism {parallelism}");
@@ -31,7 +32,8 @@ fn every_subtask_gets_every_rule_once() {
 
 #[test]
 fn many_streams_of_both_sides_meet_with_channels_of_one_batch() {
-    // One source feeds both sides, so each of its barriers goes two ways to the same task; another one unites with each.
+    // One source feeds both sides, so each of its barriers goes two ways to the same task; another one unites
+    // with each.
     let (all, other) = (orders(1_500), orders(500));
     let (finished, wait) = mpsc::channel();
     let job = Job { orders: VecSource { step: 7, ..VecSource::new(&all, 4) }, ..Job::new(&other) };
@@ -65,10 +67,14 @@ fn many_streams_of_both_sides_meet_with_channels_of_one_batch() {
 }
 
 /// A broadcast side that only has a time.
-impl<B: KeyedBackend> BroadcastOperator<B> for WindowSum {
+impl<K: StateKey> BroadcastOperator for WindowSum<K> {
     type Broadcast = i64;
 
-    fn process_broadcast(&mut self, _: i64, _: &mut BroadcastContext<'_, B, Self::Out>) -> Result<()> {
+    fn process_broadcast<B: KeyedBackend<Key = K>>(
+        &mut self,
+        _: i64,
+        _: &mut BroadcastContext<'_, B, Self::Out>,
+    ) -> Result<()> {
         Ok(())
     }
 }
@@ -79,19 +85,17 @@ fn time_is_that_of_the_slower_side() {
     let times = VecSource::new(&[2_500_i64, 5_500, 99_999], 1).gated(1);
     let (sink, storage) = (VecSink::default(), Storage::in_memory().unwrap());
     let pipeline = Pipeline::new("times", MemoryBackendFactory::default());
-    let side = pipeline.source("times", times.clone()).timestamps(0, |time| *time);
+    let side = pipeline
+        .source("times", times.clone())
+        .timestamps(Duration::ZERO, |time| Timestamp::from_millis(*time));
     pipeline
         .source("events", VecSource::new(&records, 1))
-        .timestamps(DISORDER, |event: &Event| event.1)
+        .timestamps(millis(DISORDER), time_of)
         .key_by(|(key, _, value)| (key, value))
         .connect_broadcast(side)
         .process("sums", |ctx| WindowSum::open(1_000, ctx))
         .sink("results", sink.clone());
-    let config = JobConfig {
-        parallelism: 2,
-        checkpointing: Some(CheckpointConfig::new(storage, NEVER)),
-        ..JobConfig::default()
-    };
+    let config = JobConfig::default().parallelism(2).checkpointing(CheckpointConfig::new(storage, NEVER));
     let up_to = |end: i64| {
         let mut sums = window_sums(&records, 1_000);
         sums.retain(|(_, start, _)| start + 1_000 <= end);
@@ -120,34 +124,47 @@ struct Rebased {
     done: Tally,
 }
 
-impl<B: KeyedBackend<Key = u64>> Operator<B> for Rebased {
+impl Operator for Rebased {
+    type Key = u64;
     type In = ();
     type Out = (u64, u64);
     type Namespace = ();
 
-    fn process(&mut self, _: (), ctx: &mut Context<'_, B, Self::Out>) -> Result<()> {
-        ctx.state().value(self.counts).modify(|| 0, |n| *n += 1)
+    fn process<B: KeyedBackend<Key = u64>>(
+        &mut self,
+        _: (),
+        ctx: &mut Context<'_, B, Self::Out>,
+    ) -> Result<()> {
+        ctx.state(self.counts).update_or_default(|n| *n += 1)
     }
 
-    fn on_end(&mut self, backend: &mut B, output: &mut Output<Self::Out>) -> Result<()> {
-        backend.value_for_each(self.counts, |key: &u64, _: &(), n: &u64| {
-            output.push((*key, *n), NO_TIMESTAMP);
+    fn on_end<B: KeyedBackend<Key = u64>>(
+        &mut self,
+        backend: &mut B,
+        output: &mut Batch<Self::Out>,
+    ) -> Result<()> {
+        backend.for_each_value(self.counts, |key: &u64, _: &(), n: &u64| {
+            output.push((*key, *n), None);
             Ok(())
         })
     }
 }
 
-impl<B: KeyedBackend<Key = u64>> BroadcastOperator<B> for Rebased {
+impl BroadcastOperator for Rebased {
     type Broadcast = u64;
 
-    fn process_broadcast(&mut self, less: u64, ctx: &mut BroadcastContext<'_, B, Self::Out>) -> Result<()> {
+    fn process_broadcast<B: KeyedBackend<Key = u64>>(
+        &mut self,
+        less: u64,
+        ctx: &mut BroadcastContext<'_, B, Self::Out>,
+    ) -> Result<()> {
         let mut keys = Vec::new();
-        ctx.backend().value_for_each(self.counts, |key: &u64, _: &(), _: &u64| {
+        ctx.backend().for_each_value(self.counts, |key: &u64, _: &(), _: &u64| {
             keys.push(*key);
             Ok(())
         })?;
         for key in keys {
-            KeyScope::new(ctx.backend(), Keyed::new(&key)).value(self.counts).modify(|| 0, |n| *n -= less)?;
+            ctx.backend().at(&key).state(self.counts).update_or_default(|n| *n -= less)?;
             ctx.emit((key, 1_000));
         }
         self.done.add();
@@ -168,10 +185,10 @@ fn the_broadcast_side_reaches_the_keyed_state_of_all_keys() {
         .key_by(|n| (n, ()))
         .connect_broadcast(side)
         .process("rebase", move |ctx| {
-            Ok(Rebased { counts: ctx.value(&ValueDescriptor::new("counts"))?, done: tally.clone() })
+            Ok(Rebased { counts: ctx.register(&ValueDescriptor::new("counts"))?, done: tally.clone() })
         })
         .sink("results", sink.clone());
-    let config = JobConfig { parallelism: 2, ..JobConfig::default() };
+    let config = JobConfig::default().parallelism(2);
     run_while(&pipeline, config, |events, _| {
         wait_done(events, 300);
         less.open_gate();

@@ -1,5 +1,5 @@
-//! Keyed operators with a broadcast side that fail, stop, and go on at another parallelism. A mismatch here means that a
-//! subtask missed a rule, had one twice, or forgot one.
+//! Keyed operators with a broadcast side that fail, stop, and go on at another parallelism. A mismatch here
+//! means that a subtask missed a rule, had one twice, or forgot one.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -44,11 +44,10 @@ fn failures_change_nothing_in_the_result() {
             relight(event);
             seen.event(event);
         };
-        let config = JobConfig {
-            restart: Some(RestartStrategy::FixedDelay { attempts: 20, delay: Duration::ZERO }),
-            observer: Some(Arc::new(observer)),
-            ..job.config(random.u32(1..4), Duration::from_millis(1))
-        };
+        let config = job
+            .config(random.u32(1..4), Duration::from_millis(1))
+            .restart(RestartStrategy::FixedDelay { attempts: 20, delay: Duration::ZERO })
+            .observer(Arc::new(observer));
         let report = run(&job.pipeline(), config, &JobControl::new()).unwrap();
         assert_eq!(report.outcome, Outcome::Finished, "seed {seed}");
         assert!(job.sink.visible() == rated(&orders, &rules()), "seed {seed}: the result differs");

@@ -42,17 +42,12 @@ impl Job {
     }
 
     fn config(&self) -> JobConfig {
-        let checkpointing = CheckpointConfig {
-            tolerable_failures: u32::MAX,
-            ..CheckpointConfig::new(self.storage.clone(), NEVER)
-        };
-        JobConfig {
-            parallelism: 2,
-            checkpointing: Some(checkpointing),
-            restart: Some(RestartStrategy::None),
-            observer: Some(self.events.clone()),
-            ..JobConfig::default()
-        }
+        let checkpointing = CheckpointConfig::new(self.storage.clone(), NEVER).tolerable_failures(u32::MAX);
+        JobConfig::default()
+            .parallelism(2)
+            .checkpointing(checkpointing)
+            .restart(RestartStrategy::None)
+            .observer(self.events.clone())
     }
 
     fn pipeline(&self) -> Pipeline<MemoryBackendFactory> {
@@ -258,7 +253,7 @@ fn a_stop_takes_a_last_checkpoint_and_a_start_goes_on_from_it() {
 #[test]
 fn a_stop_without_checkpoints_commits_what_was_read() {
     let job = Job::new();
-    let config = JobConfig { checkpointing: None, ..job.config() };
+    let config = job.config().checkpointing(None::<CheckpointConfig>);
     let report = job
         .run_while(config, || {
             job.wait_done(5_000);
@@ -272,7 +267,7 @@ fn a_stop_without_checkpoints_commits_what_was_read() {
 #[test]
 fn a_job_starts_where_it_is_told_to() {
     let job = Job::new();
-    let latest = JobConfig { start: StartFrom::Latest, ..job.config() };
+    let latest = job.config().start(StartFrom::Latest);
     let error = job.run(latest).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "there is nothing to resume from");
     let report = job
@@ -288,15 +283,15 @@ fn a_job_starts_where_it_is_told_to() {
     assert_eq!(report.outcome, Outcome::Cancelled);
 
     let job = Job { control: JobControl::new(), ..job };
-    let unknown = JobConfig { start: StartFrom::Checkpoint(CheckpointId(77)), ..job.config() };
+    let unknown = job.config().start(StartFrom::Checkpoint(CheckpointId(77)));
     assert_eq!(job.run(unknown).unwrap_err().kind(), ErrorKind::NotFound);
     job.source.open_gate();
-    let first = JobConfig { start: StartFrom::Checkpoint(CheckpointId(1)), ..job.config() };
+    let first = job.config().start(StartFrom::Checkpoint(CheckpointId(1)));
     let report = job.run(first).unwrap();
     assert_eq!((report.resumed_from, report.outcome), (Some(CheckpointId(1)), Outcome::Finished));
     assert!(report.checkpoints[0].checkpoint > CheckpointId(2), "numbers are never used again");
 
-    let fresh = JobConfig { start: StartFrom::Fresh, ..job.config() };
+    let fresh = job.config().start(StartFrom::Fresh);
     let report = job.run(fresh).unwrap();
     assert_eq!((report.resumed_from, report.read["numbers"]), (None, 10_000));
     assert_eq!(job.sink.visible(), counted(&job.records));
@@ -368,8 +363,7 @@ fn state_of_an_operator_that_is_gone_is_not_dropped_silently() {
     let error = run(&renamed(), job.config(), &JobControl::new()).unwrap_err();
     assert_eq!((error.kind(), error.context("operator")), (ErrorKind::Incompatible, Some("count")));
 
-    let allow_orphans = ["count".to_owned()].into();
-    let allowed = JobConfig { allow_orphans, ..job.config() };
+    let allowed = job.config().allow_orphans(["count"]);
     let report = run(&renamed(), allowed, &JobControl::new()).unwrap();
     assert_eq!(report.read["numbers"], 5_000, "the source goes on, the renamed operator starts empty");
     assert_eq!(report.state_entries, 300);
@@ -392,8 +386,8 @@ fn an_operator_that_is_declared_to_be_renamed_keeps_its_state() {
     job.source.open_gate();
     let id = |id: &str| OperatorId::new(id).unwrap();
     let events = Events::new();
-    let renamed_operators = [(id("count"), id("renamed"))].into();
-    let config = JobConfig { renamed_operators, observer: Some(events.clone()), ..job.config() };
+    let renamed_operators = [(id("count"), id("renamed"))];
+    let config = job.config().renamed_operators(renamed_operators).observer(events.clone());
     run(&pipeline, config, &JobControl::new()).unwrap();
     assert_eq!(job.sink.visible(), counted(&job.records));
     let planned = events.all().into_iter().find_map(|event| match event {
@@ -402,7 +396,7 @@ fn an_operator_that_is_declared_to_be_renamed_keeps_its_state() {
     });
     let plan = planned.expect("a rename is told");
     assert!(plan.contains("renamed") && plan.contains("(stored as count)"), "{plan}");
-    let unknown = JobConfig { renamed_operators: [(id("count"), id("nobody"))].into(), ..job.config() };
+    let unknown = job.config().renamed_operators([(id("count"), id("nobody"))]);
     let error = run(&pipeline, unknown, &JobControl::new()).unwrap_err();
     assert!(error.to_string().contains("nobody"), "{error}");
 }
@@ -410,19 +404,21 @@ fn an_operator_that_is_declared_to_be_renamed_keeps_its_state() {
 /// Counts in a state of another name than [`Count`].
 struct Recount(ValueState<u64>);
 
-impl<B: KeyedBackend<Key = u64>> Operator<B> for Recount {
+impl Operator for Recount {
+    type Key = u64;
     type In = ();
     type Out = (u64, u64);
     type Namespace = ();
 
-    fn process(&mut self, (): (), ctx: &mut Context<'_, B, (u64, u64)>) -> Result<()> {
-        let n = ctx.state().value(self.0).modify(
-            || 0,
-            |n| {
-                *n += 1;
-                *n
-            },
-        )?;
+    fn process<B: KeyedBackend<Key = u64>>(
+        &mut self,
+        (): (),
+        ctx: &mut Context<'_, B, (u64, u64)>,
+    ) -> Result<()> {
+        let n = ctx.state(self.0).update_or_default(|n| {
+            *n += 1;
+            *n
+        })?;
         ctx.emit((*ctx.key(), n));
         Ok(())
     }
@@ -441,7 +437,7 @@ fn a_state_that_nobody_registers_refuses_the_start_and_a_declared_rename_does_no
         pipeline
             .source("numbers", job.source.clone())
             .key_by(|n| (n, ()))
-            .process("count", move |ctx| Ok(Recount(ctx.value(&descriptor)?)))
+            .process("count", move |ctx| Ok(Recount(ctx.register(&descriptor)?)))
             .sink("results", job.sink.clone());
         pipeline
     };
@@ -458,4 +454,57 @@ fn a_state_that_nobody_registers_refuses_the_start_and_a_declared_rename_does_no
     let renamed = recount(ValueDescriptor::new("other").renamed_from(stored));
     run(&renamed, job.config(), &JobControl::new()).unwrap();
     assert_eq!(job.sink.visible(), counted(&job.records));
+}
+
+/// Keeps the keys that it sees in an operator list named as the executor names the state of sources.
+struct Remembering {
+    positions: OperatorListState<u64>,
+    pending: OperatorListState<u64>,
+}
+
+impl Operator for Remembering {
+    type Key = u64;
+    type In = ();
+    type Out = (u64, u64);
+    type Namespace = ();
+
+    fn process<B: KeyedBackend<Key = u64>>(
+        &mut self,
+        (): (),
+        ctx: &mut Context<'_, B, (u64, u64)>,
+    ) -> Result<()> {
+        let key = *ctx.key();
+        ctx.operator_state().get_mut(self.positions)?.push(key);
+        ctx.operator_state().get_mut(self.pending)?.push(key);
+        let lists = ctx.operator_state();
+        let (one, other) = (lists.get(self.positions)?.len(), lists.get(self.pending)?.len());
+        assert_eq!(one, other);
+        ctx.emit((key, one as u64));
+        Ok(())
+    }
+}
+
+#[test]
+fn operator_lists_named_as_the_executor_names_its_own_state_survive_a_restart() {
+    let job = Job::new();
+    let pipeline = Pipeline::new("job", MemoryBackendFactory::default());
+    pipeline
+        .source("numbers", job.source.clone())
+        .key_by(|n| (n, ()))
+        .process("remember", |ctx| {
+            let positions = ctx.register(&OperatorListDescriptor::split("positions"))?;
+            Ok(Remembering { positions, pending: ctx.register(&OperatorListDescriptor::split("pending"))? })
+        })
+        .sink("results", job.sink.clone());
+    let stopped = rated::run_while(&pipeline, job.config().parallelism(1), |events, control| {
+        rated::wait_done(events, 5_000);
+        control.stop();
+    });
+    assert_eq!(stopped.outcome, Outcome::Stopped);
+    job.source.open_gate();
+    let report = run(&pipeline, job.config().parallelism(1), &JobControl::new()).unwrap();
+    assert_eq!((report.outcome, report.read["numbers"]), (Outcome::Finished, 5_000));
+    let mut lengths: Vec<u64> = job.sink.visible().into_iter().map(|(_, length)| length).collect();
+    lengths.sort_unstable();
+    assert_eq!(lengths, (1..=10_000).collect::<Vec<_>>(), "the lists go on where they stood");
 }

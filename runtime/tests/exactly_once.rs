@@ -1,5 +1,5 @@
-//! Each record counts once, whatever fails: sources, operators, sinks, commits, the store. A mismatch here means that a
-//! record was lost or counted twice.
+//! Each record counts once, whatever fails: sources, operators, sinks, commits, the store. A mismatch here
+//! means that a record was lost or counted twice.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -14,7 +14,7 @@ use common::*;
 use strandline_backend_memory::MemoryBackendFactory;
 use strandline_checkpoint_storage::Storage;
 use strandline_runtime::*;
-use strandline_state_api::SnapshotKind;
+use strandline_state_api::backend::SnapshotKind;
 
 fn records(random: &mut fastrand::Rng, n: usize) -> Vec<u64> {
     (0..n).map(|_| random.u64(0..500)).collect()
@@ -32,12 +32,10 @@ fn pipeline(source: &VecSource<u64>, sink: &VecSink<(u64, u64)>) -> Pipeline<Mem
 
 fn often(storage: Storage, random: &mut fastrand::Rng) -> CheckpointConfig {
     let kind = if random.bool() { SnapshotKind::Incremental } else { SnapshotKind::Full };
-    CheckpointConfig {
-        max_concurrent: random.u32(1..4),
-        tolerable_failures: u32::MAX,
-        kind,
-        ..CheckpointConfig::new(storage, Duration::from_millis(1))
-    }
+    CheckpointConfig::new(storage, Duration::from_millis(1))
+        .max_concurrent(random.u32(1..4))
+        .tolerable_failures(u32::MAX)
+        .kind(kind)
 }
 
 /// Lights one of the fuses at every restart, until there have been enough.
@@ -79,15 +77,13 @@ fn failures_of_tasks_and_commits_change_nothing_in_the_result() {
         let sink = VecSink::default();
         let storage = Storage::in_memory().unwrap();
         let observer = relight(seed, 4, &source, &sink, records.len());
-        let config = JobConfig {
-            parallelism: random.u32(1..4),
-            batch_size: 64,
-            chain_keyed: random.bool(),
-            checkpointing: Some(often(storage.clone(), &mut random)),
-            restart: restarting(),
-            observer: Some(Arc::new(observer)),
-            ..JobConfig::default()
-        };
+        let config = JobConfig::default()
+            .parallelism(random.u32(1..4))
+            .batch_size(64)
+            .chain_keyed(random.bool())
+            .checkpointing(often(storage.clone(), &mut random))
+            .restart(restarting())
+            .observer(Arc::new(observer));
         let report = run(&pipeline(&source, &sink), config, &JobControl::new()).unwrap();
         assert_eq!(report.outcome, Outcome::Finished, "seed {seed}");
         assert!(sink.visible() == counted(&records), "seed {seed}: the result differs");
@@ -109,14 +105,12 @@ fn failing_snapshots_and_commits_of_the_store_change_nothing_in_the_result() {
         faults.puts.store(random.u32(0..150), SeqCst);
         faults.claims.store(random.u32(0..300), SeqCst);
         let observer = relight(seed, 2, &source, &sink, records.len());
-        let config = JobConfig {
-            parallelism: random.u32(1..4),
-            batch_size: 64,
-            checkpointing: Some(often(storage, &mut random)),
-            restart: restarting(),
-            observer: Some(Arc::new(observer)),
-            ..JobConfig::default()
-        };
+        let config = JobConfig::default()
+            .parallelism(random.u32(1..4))
+            .batch_size(64)
+            .checkpointing(often(storage, &mut random))
+            .restart(restarting())
+            .observer(Arc::new(observer));
         let report = run(&pipeline(&source, &sink), config, &JobControl::new()).unwrap();
         assert_eq!(report.outcome, Outcome::Finished, "seed {seed}");
         assert!(sink.visible() == counted(&records), "seed {seed}: the result differs");
@@ -148,13 +142,11 @@ fn stopping_and_resuming_at_other_parallelisms_changes_nothing_in_the_result() {
                     stop.stop();
                 }
             };
-            let config = JobConfig {
-                parallelism,
-                batch_size: 32,
-                checkpointing: Some(often(storage.clone(), &mut random)),
-                observer: Some(Arc::new(observer)),
-                ..JobConfig::default()
-            };
+            let config = JobConfig::default()
+                .parallelism(parallelism)
+                .batch_size(32)
+                .checkpointing(often(storage.clone(), &mut random))
+                .observer(Arc::new(observer));
             let report = run(&pipeline(&source, &sink), config, &control).unwrap();
             assert_eq!(report.outcome, Outcome::Stopped, "seed {seed}");
             assert_eq!(report.resumed_from, last, "seed {seed}: a run starts where the last one stopped");
@@ -162,11 +154,7 @@ fn stopping_and_resuming_at_other_parallelisms_changes_nothing_in_the_result() {
             assert_eq!(sink.staged(), 0, "seed {seed}: a graceful stop leaves nothing uncommitted");
         }
         source.open_gate();
-        let config = JobConfig {
-            parallelism: 2,
-            checkpointing: Some(often(storage.clone(), &mut random)),
-            ..JobConfig::default()
-        };
+        let config = JobConfig::default().parallelism(2).checkpointing(often(storage.clone(), &mut random));
         let report = run(&pipeline(&source, &sink), config.clone(), &JobControl::new()).unwrap();
         assert_eq!(report.outcome, Outcome::Finished, "seed {seed}");
         assert!(sink.visible() == counted(&records), "seed {seed}: the result differs");
@@ -201,13 +189,11 @@ fn cancelling_at_any_time_and_resuming_changes_nothing_in_the_result() {
                     cancel.cancel();
                 }
             };
-            let config = JobConfig {
-                parallelism: random.u32(1..4),
-                batch_size: 64,
-                checkpointing: Some(often(storage.clone(), &mut random)),
-                observer: Some(Arc::new(observer)),
-                ..JobConfig::default()
-            };
+            let config = JobConfig::default()
+                .parallelism(random.u32(1..4))
+                .batch_size(64)
+                .checkpointing(often(storage.clone(), &mut random))
+                .observer(Arc::new(observer));
             let report = run(&pipeline(&source, &sink), config, &control).unwrap();
             outcome = report.outcome;
             if let Outcome::AlreadyFinished = outcome {

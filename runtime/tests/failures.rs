@@ -20,10 +20,7 @@ fn restarting() -> Option<RestartStrategy> {
 }
 
 fn often(storage: &Storage) -> CheckpointConfig {
-    CheckpointConfig {
-        tolerable_failures: u32::MAX,
-        ..CheckpointConfig::new(storage.clone(), Duration::from_millis(1))
-    }
+    CheckpointConfig::new(storage.clone(), Duration::from_millis(1)).tolerable_failures(u32::MAX)
 }
 
 /// Fails, one way or the other, at the number 13.
@@ -31,12 +28,13 @@ struct Superstitious {
     panics: bool,
 }
 
-impl<B: KeyedBackend<Key = u64>> Operator<B> for Superstitious {
+impl Operator for Superstitious {
+    type Key = u64;
     type In = ();
     type Out = u64;
     type Namespace = ();
 
-    fn process(&mut self, _: (), ctx: &mut Context<'_, B, u64>) -> Result<()> {
+    fn process<B: KeyedBackend<Key = u64>>(&mut self, _: (), ctx: &mut Context<'_, B, u64>) -> Result<()> {
         match *ctx.key() {
             13 if self.panics => panic!("thirteen!"),
             13 => Err(Error::new(ErrorKind::User, "thirteen!")),
@@ -58,9 +56,9 @@ fn an_error_of_an_operator_reaches_the_caller_with_names() {
             .key_by(|n| (n, ()))
             .process("superstitious", move |_| Ok(Superstitious { panics }))
             .sink("results", VecSink::default());
-        let config = JobConfig { parallelism, batch_size: 16, channel_capacity: 1, ..JobConfig::default() };
+        let config = JobConfig::default().parallelism(parallelism).batch_size(16).channel_capacity(1);
         let error = run(&pipeline, config, &JobControl::new()).unwrap_err();
-        let subtask = subtask_of(KeyGroup::of(13_u64.key_hash()), parallelism).to_string();
+        let subtask = KeyGroup::of(13_u64.key_hash()).subtask(parallelism).to_string();
         assert_eq!(error.kind(), ErrorKind::User);
         assert_eq!(error.context("operator"), Some("superstitious"), "{error}");
         assert_eq!(error.context("subtask"), Some(subtask.as_str()), "{error}");
@@ -86,11 +84,9 @@ fn a_restart_strategy_gives_up_with_the_last_error() {
             seen.store(*restart, SeqCst);
         }
     };
-    let config = JobConfig {
-        restart: Some(RestartStrategy::FixedDelay { attempts: 3, delay: Duration::ZERO }),
-        observer: Some(Arc::new(observer)),
-        ..JobConfig::default()
-    };
+    let config = JobConfig::default()
+        .restart(RestartStrategy::FixedDelay { attempts: 3, delay: Duration::ZERO })
+        .observer(Arc::new(observer));
     let error = run(&pipeline, config, &JobControl::new()).unwrap_err();
     assert!(error.to_string().contains("thirteen!"));
     assert_eq!(restarts.load(SeqCst), 3);
@@ -119,19 +115,19 @@ fn windows_and_their_timers_survive_failures_and_rescaling() {
             let pipeline = Pipeline::new("windows", MemoryBackendFactory::default());
             pipeline
                 .source("events", source.clone())
-                .timestamps(DISORDER, |event: &Event| event.1)
+                .timestamps(millis(DISORDER), time_of)
                 .key_by(|(key, _, value)| (key, value))
                 .process("sums", |ctx| WindowSum::open(100, ctx))
                 .sink("results", sink.clone());
             pipeline
         };
-        let config = |parallelism, observer: Arc<dyn Observer>| JobConfig {
-            parallelism,
-            batch_size: 64,
-            checkpointing: Some(often(&storage)),
-            restart: restarting(),
-            observer: Some(observer),
-            ..JobConfig::default()
+        let config = |parallelism, observer: Arc<dyn Observer>| {
+            JobConfig::default()
+                .parallelism(parallelism)
+                .batch_size(64)
+                .checkpointing(often(&storage))
+                .restart(restarting())
+                .observer(observer)
         };
         for parallelism in [1, 3] {
             let control = JobControl::new();
@@ -154,7 +150,8 @@ fn windows_and_their_timers_survive_failures_and_rescaling() {
 
 #[test]
 fn what_was_late_once_is_late_after_a_restart() {
-    // The second half is far behind the first, so all of it is late; a restart in between must not forget that.
+    // The second half is far behind the first, so all of it is late; a restart in between must not forget
+    // that.
     let early = (0..1_000).map(|i| (1, 100_000 + i, 1));
     let records: Vec<Event> = early.chain((0..1_000).map(|i| (1, i, 1))).collect();
     let source = VecSource { step: 10, ..VecSource::new(&records, 1) }.gated(1_000);
@@ -164,15 +161,11 @@ fn what_was_late_once_is_late_after_a_restart() {
     let pipeline = Pipeline::new("late", MemoryBackendFactory::default());
     pipeline
         .source("events", source.clone())
-        .timestamps(10, |event: &Event| event.1)
+        .timestamps(millis(10), time_of)
         .key_by(|(key, _, value)| (key, value))
         .process("sums", |ctx| WindowSum::open(100, ctx))
         .sink("results", sink.clone());
-    let config = JobConfig {
-        checkpointing: Some(often(&storage)),
-        observer: Some(events.clone()),
-        ..JobConfig::default()
-    };
+    let config = JobConfig::default().checkpointing(often(&storage)).observer(events.clone());
     let control = JobControl::new();
     std::thread::scope(|scope| {
         let job = scope.spawn(|| events.of(|| run(&pipeline, config.clone(), &control).unwrap()));
@@ -206,14 +199,12 @@ fn what_an_operator_says_at_the_end_is_said_once_whatever_fails_after_it() {
             .process("totals", Totals::open)
             .sink("results", sink.clone());
         let observer = relight(sink.commit_fuse.clone(), 2, 4, seed);
-        let config = JobConfig {
-            parallelism: 1 + seed as u32 % 2,
-            batch_size: 64,
-            checkpointing: Some(often(&storage)),
-            restart: restarting(),
-            observer: Some(Arc::new(observer)),
-            ..JobConfig::default()
-        };
+        let config = JobConfig::default()
+            .parallelism(1 + seed as u32 % 2)
+            .batch_size(64)
+            .checkpointing(often(&storage))
+            .restart(restarting())
+            .observer(Arc::new(observer));
         let report = run(&pipeline, config, &JobControl::new()).unwrap();
         assert_eq!(report.outcome, Outcome::Finished);
         assert_eq!(sink.visible(), totals(&records), "seed {seed}");
@@ -226,8 +217,8 @@ fn what_an_operator_says_at_the_end_is_said_once_whatever_fails_after_it() {
 struct ManualClock(AtomicI64);
 
 impl Clock for ManualClock {
-    fn now_ms(&self) -> i64 {
-        self.0.load(SeqCst)
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.load(SeqCst))
     }
 }
 
@@ -236,19 +227,24 @@ struct Later {
     timers: TimerService,
 }
 
-impl<B: KeyedBackend<Key = u64>> Operator<B> for Later {
+impl Operator for Later {
+    type Key = u64;
     type In = ();
     type Out = u64;
     type Namespace = ();
 
-    fn process(&mut self, _: (), ctx: &mut Context<'_, B, u64>) -> Result<()> {
-        let at = ctx.processing_time() + 60_000;
-        ctx.state().timers(self.timers).register(at).map(drop)
+    fn process<B: KeyedBackend<Key = u64>>(&mut self, _: (), ctx: &mut Context<'_, B, u64>) -> Result<()> {
+        let now = ctx.processing_time().expect("the executor sets it");
+        ctx.state(self.timers).register(now + Duration::from_secs(60)).map(drop)
     }
 
-    fn on_timer(&mut self, timer: &DueTimer<u64, ()>, ctx: &mut Context<'_, B, u64>) -> Result<()> {
-        assert_eq!(timer.domain, TimeDomain::Processing);
-        ctx.emit(timer.timer.key);
+    fn on_timer<B: KeyedBackend<Key = u64>>(
+        &mut self,
+        timer: &Timer<u64, ()>,
+        ctx: &mut Context<'_, B, u64>,
+    ) -> Result<()> {
+        assert!(timer.service == self.timers);
+        ctx.emit(timer.key);
         Ok(())
     }
 }
@@ -265,7 +261,7 @@ fn processing_timers_fire_without_input_and_after_a_restart() {
             .source("numbers", source.clone())
             .key_by(|n| (n, ()))
             .process("later", |ctx| {
-                Ok(Later { timers: ctx.timers(&TimerDescriptor::processing_time("later"))? })
+                Ok(Later { timers: ctx.register(&TimerDescriptor::processing_time("later"))? })
             })
             .sink("results", sink.clone());
         let control = JobControl::new();
@@ -279,13 +275,11 @@ fn processing_timers_fire_without_input_and_after_a_restart() {
                 stop.stop();
             }
         };
-        let config = JobConfig {
-            chain_keyed,
-            checkpointing: Some(CheckpointConfig::new(storage.clone(), Duration::from_secs(100_000))),
-            clock: clock.clone(),
-            observer: Some(Arc::new(observer)),
-            ..JobConfig::default()
-        };
+        let config = JobConfig::default()
+            .chain_keyed(chain_keyed)
+            .checkpointing(CheckpointConfig::new(storage.clone(), Duration::from_secs(100_000)))
+            .clock(clock.clone())
+            .observer(Arc::new(observer));
         run(&pipeline, config, &control).unwrap()
     };
     // Read two; their timers are not due when the job stops.
@@ -319,12 +313,10 @@ fn a_branch_that_has_ended_says_nothing_twice_while_others_go_on() {
         .sink("counts-sink", counts_of_open.clone());
     for (parallelism, done) in [(2, 1_200), (1, 0), (3, 1_800)] {
         let (control, events) = (JobControl::new(), Events::new());
-        let config = JobConfig {
-            parallelism,
-            checkpointing: Some(often(&storage)),
-            observer: Some(events.clone()),
-            ..JobConfig::default()
-        };
+        let config = JobConfig::default()
+            .parallelism(parallelism)
+            .checkpointing(often(&storage))
+            .observer(events.clone());
         let last = parallelism == 3;
         if last {
             open.open_gate();
@@ -357,21 +349,20 @@ fn an_idle_source_still_says_after_a_restart_how_far_its_time_had_come() {
     let fast: Vec<Event> = vec![(1, 10_000, 1), (1, 10_001, 1)];
     let (slow, fast) = (VecSource::new(&slow, 1).gated(1), VecSource::new(&fast, 1).gated(1));
     let pipeline = Pipeline::new("idle", MemoryBackendFactory::default());
-    let left = pipeline.source("slow", slow.clone()).timestamps(0, |event: &Event| event.1);
-    let right = pipeline.source("fast", fast).timestamps(0, |event: &Event| event.1);
+    let left = pipeline.source("slow", slow.clone()).timestamps(Duration::ZERO, time_of);
+    let right = pipeline.source("fast", fast).timestamps(Duration::ZERO, time_of);
     left.union(right)
         .key_by(|(key, _, value)| (key, value))
         .process("sums", |ctx| WindowSum::open(1_000, ctx))
         .sink("results", sink.clone());
     for (gate, read) in [(1, 2), (2, 1)] {
-        // After the restart the slow source goes on to 2,000; the fast one, at 10,000 already, says nothing new.
+        // After the restart the slow source goes on to 2,000; the fast one, at 10,000 already, says nothing
+        // new.
         slow.gate.store(gate, SeqCst);
         let (control, events) = (JobControl::new(), Events::new());
-        let config = JobConfig {
-            checkpointing: Some(CheckpointConfig::new(storage.clone(), Duration::from_secs(100_000))),
-            observer: Some(events.clone()),
-            ..JobConfig::default()
-        };
+        let config = JobConfig::default()
+            .checkpointing(CheckpointConfig::new(storage.clone(), Duration::from_secs(100_000)))
+            .observer(events.clone());
         std::thread::scope(|scope| {
             let job = scope.spawn(|| events.of(|| run(&pipeline, config, &control).unwrap()));
             let is_read =

@@ -68,18 +68,27 @@ struct Alarm {
     timers: TimerService,
 }
 
-impl<B: KeyedBackend<Key = u64>> Operator<B> for Alarm {
+impl Operator for Alarm {
+    type Key = u64;
     type In = i64;
     type Out = u64;
     type Namespace = ();
 
-    fn process(&mut self, time: i64, ctx: &mut Context<'_, B, u64>) -> Result<()> {
+    fn process<B: KeyedBackend<Key = u64>>(
+        &mut self,
+        time: i64,
+        ctx: &mut Context<'_, B, u64>,
+    ) -> Result<()> {
         self.watch.fuse.burn(1)?;
-        ctx.state().value(self.seen).put(1)?;
-        ctx.state().timers(self.timers).register(time + 9).map(drop)
+        ctx.state(self.seen).put(1)?;
+        ctx.state(self.timers).register(time + 9).map(drop)
     }
 
-    fn on_timer(&mut self, timer: &DueTimer<u64, ()>, ctx: &mut Context<'_, B, u64>) -> Result<()> {
+    fn on_timer<B: KeyedBackend<Key = u64>>(
+        &mut self,
+        timer: &Timer<u64, ()>,
+        ctx: &mut Context<'_, B, u64>,
+    ) -> Result<()> {
         self.watch.fuse.burn(1)?;
         let before = self.watch.fired.fetch_add(1, SeqCst);
         if before == 0 {
@@ -89,15 +98,16 @@ impl<B: KeyedBackend<Key = u64>> Operator<B> for Alarm {
         if before.is_multiple_of(256) {
             self.watch.wait_for_the_cut();
         }
-        assert_eq!(ctx.state().value(self.seen).get()?, Some(&1));
-        ctx.emit(timer.timer.key);
+        assert_eq!(ctx.state(self.seen).get()?, Some(&1));
+        ctx.emit(timer.key);
         Ok(())
     }
 }
 
 #[test]
 fn a_barrier_is_let_through_between_timers_and_each_fires_once() {
-    // All timers stand at 10; the record behind them raises the watermark to 99, and the last one waits for the gate.
+    // All timers stand at 10; the record behind them raises the watermark to 99, and the last one waits for
+    // the gate.
     let mut records: Vec<(u64, i64)> = (0..TIMERS).map(|key| (key, 1)).collect();
     records.extend([(TIMERS, 100), (TIMERS + 1, 101)]);
     let source = VecSource::new(&records, 1).gated(TIMERS + 1);
@@ -106,21 +116,19 @@ fn a_barrier_is_let_through_between_timers_and_each_fires_once() {
     let watched = watch.clone();
     pipeline
         .source("records", source.clone())
-        .timestamps(0, |record: &(u64, i64)| record.1)
+        .timestamps(Duration::ZERO, |record: &(u64, i64)| Timestamp::from_millis(record.1))
         .key_by(|(key, time)| (key, time))
         .process("alarm", move |ctx| {
             let watch = watched.clone();
-            let seen = ctx.value(&ValueDescriptor::with_codec("seen", Noting(watch.clone())))?;
-            Ok(Alarm { watch, seen, timers: ctx.timers(&TimerDescriptor::event_time("alarms"))? })
+            let seen = ctx.register(&ValueDescriptor::with_codec("seen", Noting(watch.clone())))?;
+            Ok(Alarm { watch, seen, timers: ctx.register(&TimerDescriptor::event_time("alarms"))? })
         })
         .sink("results", sink.clone());
     let (events, control) = (Events::new(), JobControl::new());
-    let config = JobConfig {
-        checkpointing: Some(CheckpointConfig::new(storage, Duration::from_secs(100_000))),
-        restart: Some(RestartStrategy::FixedDelay { attempts: 1, delay: Duration::ZERO }),
-        observer: Some(events.clone()),
-        ..JobConfig::default()
-    };
+    let config = JobConfig::default()
+        .checkpointing(CheckpointConfig::new(storage, Duration::from_secs(100_000)))
+        .restart(RestartStrategy::FixedDelay { attempts: 1, delay: Duration::ZERO })
+        .observer(events.clone());
     std::thread::scope(|scope| {
         let running = scope.spawn(|| run(&pipeline, config, &control));
         watch.wait_for_the_first();

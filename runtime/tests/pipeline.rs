@@ -6,10 +6,11 @@ mod common;
 
 use common::*;
 use strandline_backend_memory::MemoryBackendFactory;
+use strandline_runtime::sink::Figure;
 use strandline_runtime::*;
 
 fn config(parallelism: u32) -> JobConfig {
-    JobConfig { parallelism, batch_size: 64, ..JobConfig::default() }
+    JobConfig::default().parallelism(parallelism).batch_size(64)
 }
 
 fn text() -> Vec<String> {
@@ -56,7 +57,7 @@ fn chained_or_not_the_result_is_the_same() {
             .process("count", Count::open)
             .map(|(key, n)| (key, n))
             .sink("results", sink.clone());
-        let config = JobConfig { chain_keyed, ..config(1) };
+        let config = config(1).chain_keyed(chain_keyed);
         run(&pipeline, config, &JobControl::new()).unwrap();
         let even: Vec<_> = records.iter().copied().filter(|n| n % 2 == 0).collect();
         assert_eq!(sink.visible(), counted(&even), "chained: {chain_keyed}");
@@ -82,7 +83,7 @@ fn streams_fork_and_unite_and_operators_follow_each_other() {
         copy.key_by(|(_, n): (u64, u64)| (n, ()))
             .process("count-again", Count::open)
             .sink("again", again.clone());
-        let config = JobConfig { chain_keyed, ..config(parallelism) };
+        let config = config(parallelism).chain_keyed(chain_keyed);
         let report = run(&pipeline, config, &JobControl::new()).unwrap();
 
         let both: Vec<_> = records.iter().copied().chain(records.iter().map(|n| n + 1_000)).collect();
@@ -111,7 +112,7 @@ fn a_job_without_keyed_operators_counts_at_its_sinks() {
     pipeline.source("numbers", VecSource::new(&numbers(1_000), 2)).sink("all", sink.clone());
     let report = run(&pipeline, config(2), &JobControl::new()).unwrap();
     assert_eq!((report.done, sink.visible().len()), (1_000, 1_000));
-    assert_eq!(report.sinks["all"]["records"], "2000", "both subtasks report what both wrote");
+    assert_eq!(report.sinks["all"], [Figure::count("records", 1_000)], "the sum over both subtasks");
 }
 
 #[test]
@@ -138,11 +139,11 @@ fn windows_of_records_out_of_order_equal_a_plain_sum() {
         let pipeline = Pipeline::new("windows", MemoryBackendFactory::default());
         pipeline
             .source("events", VecSource { step: 7, ..VecSource::new(&records, 1) })
-            .timestamps(DISORDER, |event: &Event| event.1)
+            .timestamps(millis(DISORDER), time_of)
             .key_by(|(key, _, value)| (key, value))
             .process("sums", |ctx| WindowSum::open(100, ctx))
             .sink("results", sink.clone());
-        let config = JobConfig { chain_keyed, ..config(parallelism) };
+        let config = config(parallelism).chain_keyed(chain_keyed);
         let report = run(&pipeline, config, &JobControl::new()).unwrap();
         assert_eq!(sink.visible(), window_sums(&records, 100));
         assert_eq!(report.late, 0);
@@ -157,7 +158,7 @@ fn what_is_later_than_the_delay_allows_is_late() {
     let pipeline = Pipeline::new("late", MemoryBackendFactory::default());
     pipeline
         .source("events", VecSource { step: 1, ..VecSource::new(&records, 1) })
-        .timestamps(5, |event: &Event| event.1)
+        .timestamps(millis(5), time_of)
         .key_by(|(key, _, value)| (key, value))
         .process("sums", |ctx| WindowSum::open(100, ctx))
         .sink("results", sink.clone());
@@ -180,8 +181,7 @@ fn a_slow_sink_holds_the_source_back() {
     let mut guard = Some(held.lock().unwrap());
     let events = Events::new();
     std::thread::scope(|scope| {
-        let config =
-            JobConfig { batch_size: 10, channel_capacity: 4, observer: Some(events.clone()), ..config(1) };
+        let config = config(1).batch_size(10).channel_capacity(4).observer(events.clone());
         let of = events.clone();
         let job = scope.spawn(move || of.of(|| run(&pipeline, config, &JobControl::new()).unwrap()));
         // Three looks at it: whatever the source has read by then, it is held in the channels.
@@ -220,7 +220,7 @@ fn mistakes_of_the_builder_are_told_before_anything_runs() {
     let error = run(&named, config(1), &JobControl::new()).unwrap_err();
     assert!(error.to_string().contains("no/path"), "{error}");
 
-    let none = JobConfig { parallelism: 0, ..JobConfig::default() };
+    let none = JobConfig::default().parallelism(0);
     let error = run(&empty, none, &JobControl::new()).unwrap_err();
     assert_eq!(error.kind(), strandline_state_api::ErrorKind::Invalid);
 }

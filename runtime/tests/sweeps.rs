@@ -73,7 +73,8 @@ impl BlobStore for Slow {
     }
 }
 
-/// A job that was stopped, and whose next run ends with its only checkpoint, which replaces that of the first.
+/// A job that was stopped, and whose next run ends with its only checkpoint, which replaces that of the
+/// first.
 struct Job {
     storage: Storage,
     sink: VecSink<(u64, u64)>,
@@ -149,16 +150,10 @@ fn run_on(
         .key_by(|n| (n, ()))
         .process("count", Count::open)
         .sink("results", sink.clone());
-    let checkpointing = CheckpointConfig {
-        retained: NonZeroUsize::MIN,
-        ..CheckpointConfig::new(storage.clone(), Duration::from_secs(100_000))
-    };
-    let config = JobConfig {
-        checkpointing: Some(checkpointing),
-        restart: Some(RestartStrategy::None),
-        observer: Some(observer),
-        ..JobConfig::default()
-    };
+    let checkpointing =
+        CheckpointConfig::new(storage.clone(), Duration::from_secs(100_000)).retained(NonZeroUsize::MIN);
+    let config =
+        JobConfig::default().checkpointing(checkpointing).restart(RestartStrategy::None).observer(observer);
     run(&pipeline, config, control).unwrap()
 }
 

@@ -1,33 +1,37 @@
-//! Who gets which state when a job restarts with another parallelism.
+//! Distributes state among subtasks when a job restarts with another parallelism.
 //!
-//! Pure functions from the state of the old subtasks to that of the new ones (Flink: `StateAssignmentOperation`,
-//! `RoundRobinOperatorStateRepartitioner`). Nothing is lost, nothing is given twice, and order is kept.
+//! Pure functions compute the state of the new subtasks from that of the old ones (Flink:
+//! `StateAssignmentOperation`, `RoundRobinOperatorStateRepartitioner`). They lose nothing, assign nothing
+//! twice, and keep the order.
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeSet;
 
-use crate::{Error, KeyGroup, KeyGroupRange, KeyedSnapshot, OperatorStateEntry, Redistribution, Result};
+use crate::host::{OperatorStateEntry, Redistribution};
+use crate::snapshot::KeyedSnapshot;
+use crate::{Error, KeyGroup, KeyGroupRange, Result};
 
 /// The keyed state of one new subtask.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct KeyedAssignment {
     /// The key groups that the subtask owns from now on.
     pub range: KeyGroupRange,
-    /// What to restore: per old subtask that had some of these groups, its snapshot clipped to them. In the order of key
-    /// groups; no two speak of the same one.
+    /// The snapshots to restore: one for each old subtask that owned some of these groups, clipped to them.
+    /// They are in the order of key groups and do not overlap.
     pub snapshots: Vec<KeyedSnapshot>,
 }
 
 /// Distributes keyed state over `parallelism` new subtasks.
 ///
-/// `old` holds, per old subtask in any order, the key groups that it owned and its snapshot; a subtask without state
-/// (because it had none, or had finished) takes part with an empty snapshot. When `old` is empty the operator is new, and everyone starts empty.
+/// `old` holds the key groups and the snapshot of each old subtask, in any order; a subtask without state
+/// (because it had none, or had finished) takes part with an empty snapshot. An empty `old` means that the
+/// operator is new: every subtask starts empty.
 ///
 /// # Errors
-/// `Invalid` for a parallelism of 0. `Corrupt` when the old ranges overlap (state would count twice) or do not add up to
-/// all key groups (state would be lost).
+/// `Invalid` for a parallelism of 0. `Corrupt` when the old ranges overlap (state would count twice) or do
+/// not cover all key groups (state would be lost).
 pub fn assign_keyed(
     old: &[(KeyGroupRange, KeyedSnapshot)],
     parallelism: u32,
@@ -40,7 +44,7 @@ pub fn assign_keyed(
     }
     let assign = |subtask| {
         let range = KeyGroupRange::of_subtask(subtask, parallelism);
-        // The old ranges are sorted and do not overlap, so those that touch the new one are consecutive.
+        // The old ranges are sorted and disjoint, so those that meet the new range are consecutive.
         let first = old.partition_point(|(owned, _)| owned.end() <= range.start());
         let touching = old[first..].iter().take_while(|(owned, _)| owned.start() < range.end());
         let snapshots = touching
@@ -52,19 +56,20 @@ pub fn assign_keyed(
     Ok((0..parallelism).map(assign).collect())
 }
 
-/// Distributes the split lists of one operator: each element goes to one subtask, evenly over all lists together.
+/// Distributes the split lists of one operator: each element goes to one subtask, and all lists together are
+/// spread evenly.
 ///
-/// Made once for each operator; [`split`](Self::split) is then called for each list, in an order that depends on
-/// nothing but their names.
+/// Create one for each operator, then call [`split`](Self::split) for each list, in an order that depends
+/// only on the names of the lists.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ListSplit {
     parallelism: usize,
-    /// Who is the first to get one more than the others.
+    /// The subtask that gets the next longer run.
     next: usize,
 }
 
 impl ListSplit {
-    /// Distributes over `parallelism` new subtasks.
+    /// Creates a distribution over `parallelism` new subtasks.
     ///
     /// # Errors
     /// `Invalid` for a parallelism of 0.
@@ -73,12 +78,13 @@ impl ListSplit {
         Ok(Self { parallelism: parallelism as usize, next: 0 })
     }
 
-    /// Distributes one list, given as what each old subtask had of it.
+    /// Distributes one list; `old` holds the elements of each old subtask.
     ///
-    /// With an unchanged parallelism every subtask gets back its own. Otherwise the lists are joined in the order of the
-    /// old subtasks and cut into runs whose lengths differ by at most one. The longer ones go to as many subtasks in a row,
-    /// beginning behind the last one that got a longer run of the list before (Flink does the same): so many lists with
-    /// one element each do not all land on subtask 0. Runs go to the subtasks in order, so order is kept.
+    /// With an unchanged parallelism every subtask keeps its elements. Otherwise the lists are joined in the
+    /// order of the old subtasks and cut into runs whose lengths differ by at most one. Consecutive subtasks
+    /// get the longer runs, starting behind the subtask that got the last longer run of the previous list
+    /// (Flink does the same): so many lists with one element each do not all land on subtask 0. Runs go to
+    /// the subtasks in order, so the elements keep their order.
     pub fn split<T>(&mut self, old: Vec<Vec<T>>) -> Vec<Vec<T>> {
         let parallelism = self.parallelism;
         if old.len() == parallelism {
@@ -96,13 +102,13 @@ impl ListSplit {
     }
 }
 
-/// Joins operator union list state: every new subtask, however many there are, gets this whole list.
+/// Joins a union list: every new subtask gets the whole result, whatever the parallelism.
 pub fn union_list<T>(old: Vec<Vec<T>>) -> Vec<T> {
     old.into_iter().flatten().collect()
 }
 
-/// Distributes the operator state of an operator: `old` holds that of each old subtask, in their order, the result that of
-/// each new one. What becomes of a state is up to its [`Redistribution`].
+/// Distributes the operator state of one operator: `old` holds the entries of each old subtask in order, the
+/// result those of each new one. The [`Redistribution`] of a state decides how its elements move.
 ///
 /// # Errors
 /// `Invalid` for a parallelism of 0. `Corrupt` when subtasks wrote a state of one name in different ways.
@@ -142,12 +148,12 @@ pub fn assign_operator_state(
     Ok(new)
 }
 
-/// Whether two entries of one name are of one state.
+/// Returns whether two entries of one name belong to one state.
 fn is_like(a: &OperatorStateEntry, b: &OperatorStateEntry) -> bool {
     (a.redistribution, &a.codec, a.schema_version) == (b.redistribution, &b.codec, b.schema_version)
 }
 
-/// One copy for each new subtask, of those that there are.
+/// Picks one of the old copies for each new subtask.
 fn broadcast_copies(copies: &[&OperatorStateEntry], parallelism: u32) -> Vec<Vec<Vec<u8>>> {
     let of = |subtask| {
         let source = broadcast_source(subtask, copies.len() as u32)? as usize;
@@ -156,20 +162,21 @@ fn broadcast_copies(copies: &[&OperatorStateEntry], parallelism: u32) -> Vec<Vec
     (0..parallelism).map(|subtask| of(subtask).unwrap_or_default()).collect()
 }
 
-/// Whose copy of a broadcast state the new subtask `subtask` reads, so that the load spreads: all copies are alike.
-/// `None` when there was no old subtask. Copies are never merged.
+/// Returns the old subtask whose copy of a broadcast state the new subtask `subtask` reads; `None` when there
+/// was no old subtask. All copies are equal, so reading different ones spreads the load. Copies are never
+/// merged.
 pub fn broadcast_source(subtask: u32, old_parallelism: u32) -> Option<u32> {
     subtask.checked_rem(old_parallelism)
 }
 
 fn check_parallelism(parallelism: u32) -> Result<()> {
     if parallelism == 0 {
-        return Err(Error::invalid("a parallelism of 0 leaves nobody to restore the state: use 1 or more"));
+        return Err(Error::invalid("with a parallelism of 0 no subtask restores the state: use 1 or more"));
     }
     Ok(())
 }
 
-/// Whether sorted ranges meet without overlap or gap, and make up all key groups.
+/// Returns an error unless the sorted ranges partition all key groups, without overlap or gap.
 fn check_partition(ranges: impl Iterator<Item = KeyGroupRange>) -> Result<()> {
     let mut next = 0;
     for range in ranges.chain([KeyGroupRange::EMPTY]) {

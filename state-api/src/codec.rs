@@ -1,4 +1,4 @@
-//! How values become bytes in a snapshot (and in backends that keep bytes).
+//! Codecs turn values into bytes, for snapshots and for backends that keep bytes.
 
 use std::any::Any;
 
@@ -11,10 +11,10 @@ use crate::{Error, ErrorKind, Result};
 /// Turns values of one type into bytes and back.
 ///
 /// # Laws
-/// `decode` of what `encode` appended gives an equal value. The bytes for a given [`id`](Self::id) never change their
-/// meaning: snapshots store the id and refuse to be read with another.
+/// `decode` returns a value equal to the one that `encode` encoded. The bytes for a given [`id`](Self::id)
+/// never change their meaning: snapshots store the id, and a restore refuses another one.
 pub trait Codec<T>: Send + Sync + 'static {
-    /// The name of the byte form.
+    /// Returns the name of the byte form.
     fn id(&self) -> String;
 
     /// Appends the bytes of `value`.
@@ -26,30 +26,34 @@ pub trait Codec<T>: Send + Sync + 'static {
     /// Reads one value; `bytes` is exactly what `encode` appended.
     ///
     /// # Errors
-    /// [`Corrupt`](ErrorKind::Corrupt) when it is not.
+    /// [`Corrupt`](ErrorKind::Corrupt) when `bytes` is no encoded value.
     fn decode(&self, bytes: &[u8]) -> Result<T>;
 
-    /// Whether it reads what it wrote for older versions of the type: fields that came since get their default, fields that
-    /// went are skipped. Then a state may raise its schema version without a migration.
+    /// Returns whether the codec reads what it wrote for older versions of the type: fields that were added
+    /// get their default, fields that were removed are skipped. A state may then raise its schema version
+    /// without a migration.
     fn is_self_describing(&self) -> bool {
         false
     }
 }
 
-/// The default: numbers in fixed-width little endian, every other serde type in the Postcard wire format.
+/// The default codec: numbers in fixed-width little endian, every other serde type in the Postcard wire
+/// format.
 ///
-/// Compact and fast, but not self-describing: fields are known by their position, so adding, removing or reordering
-/// them, or changing the type of one, makes old bytes unreadable. So its [`id`](Codec::id) holds a fingerprint of the type:
-/// a snapshot of another form of the type is refused, and not misread. To change the type, raise the schema version and
-/// say how the old form migrates ([`Evolution`](crate::Evolution)), or choose [`SelfDescribingCodec`] from the start.
+/// The form is compact and fast, but not self-describing: a field is known by its position, so adding,
+/// removing or reordering fields, or changing the type of one, makes old bytes unreadable. The
+/// [`id`](Codec::id) therefore holds a fingerprint of the type: a restore refuses a snapshot of another form
+/// of the type instead of misreading it. To change the type, raise the schema version and declare how the old
+/// form migrates ([`Evolution`](crate::Evolution)), or choose [`SelfDescribingCodec`] from the start.
 ///
-/// The fingerprint is made of the names of types, fields and variants and of their types, as `Deserialize` asks for them (so
-/// `#[serde(rename)]` keeps it when one is renamed). Types whose
-/// `Deserialize` cannot be asked that way (those that reject default values) have none; then a schema version is all there is.
+/// The fingerprint covers the names of types, fields and variants, and their types, as `Deserialize` asks for
+/// them (so `#[serde(rename)]` keeps the fingerprint when a field is renamed). A type whose `Deserialize`
+/// cannot be asked that way (because it rejects default values) has no fingerprint; then only the schema
+/// version protects the state.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SerdeCodec;
 
-/// Runs `$then` with the number inside `$any`, when it is one. Resolved at compile time for each type.
+/// Runs `$then` with the number inside `$any` if there is one. The compiler resolves this for each type.
 macro_rules! if_number {
     ($any:expr, |$number:ident| $then:expr) => {
         if_number!(@each $any, |$number| $then; u8 i8 u16 i16 u32 i32 u64 i64 u128 i128 f32 f64)
@@ -121,12 +125,13 @@ impl<T: Serialize + DeserializeOwned + 'static> Codec<T> for SerdeCodec {
     }
 }
 
-/// Serde types in MessagePack with the names of their fields: larger and slower than [`SerdeCodec`], and able to change.
+/// Serde types in MessagePack with the names of their fields: larger and slower than [`SerdeCodec`], but able
+/// to change.
 ///
-/// What serde can skip or default evolves without a migration: fields that are added (with `#[serde(default)]`), fields
-/// that are removed, fields in another order, renamed ones (with `#[serde(alias)]`), variants that are added. A field of
-/// another type does not, nor does a value that an older program reads: raise the schema version with every change, and a
-/// program of a lower version refuses the snapshot instead of dropping fields that it does not know.
+/// Changes that serde can skip or default need no migration: added fields (with `#[serde(default)]`), removed
+/// fields, reordered fields, renamed fields (with `#[serde(alias)]`), added variants. A field that changes
+/// its type needs one. Raise the schema version with every change: a program of a lower version then refuses
+/// the snapshot instead of dropping fields that it does not know.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SelfDescribingCodec;
 
@@ -158,7 +163,7 @@ impl<T: Serialize + DeserializeOwned + 'static> Codec<T> for SelfDescribingCodec
     }
 }
 
-/// A hash of the form of a type; `None` when it does not show it.
+/// Returns a hash of the form of a type; `None` when `Deserialize` does not reveal the form.
 fn fingerprint<T: DeserializeOwned>() -> Option<u64> {
     let mut tracer = Tracer::new(TracerConfig::default());
     let (format, _) = tracer.trace_simple_type::<T>().ok()?;
@@ -184,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_have_fixed_width_and_everything_comes_back() {
+    fn numbers_have_fixed_width_and_values_round_trip() {
         assert_eq!(round_trip(&7u64), 8);
         assert_eq!(round_trip(&-7i32), 4);
         assert_eq!(round_trip(&1.5f64), 8);
@@ -207,14 +212,14 @@ mod tests {
     }
 
     #[test]
-    fn the_id_tells_forms_of_a_type_apart() {
+    fn forms_of_a_type_have_different_ids() {
         let id = Codec::<Old>::id(&SerdeCodec);
         assert!(id.starts_with("postcard#"), "{id}");
         assert_eq!(id, Codec::<Old>::id(&SerdeCodec));
         assert_ne!(id, Codec::<New>::id(&SerdeCodec));
         assert_ne!(Codec::<(u8, u16)>::id(&SerdeCodec), Codec::<(u16, u8)>::id(&SerdeCodec));
         assert_ne!(Codec::<Option<u8>>::id(&SerdeCodec), Codec::<Vec<u8>>::id(&SerdeCodec));
-        // Part of the format: it must not change.
+        // This id is part of the format: it must not change.
         assert_eq!(Codec::<String>::id(&SerdeCodec), "postcard#34b57fd58210115c");
     }
 

@@ -1,9 +1,9 @@
-//! The one error type of the crate family.
+//! The error type of all Strandline crates.
 
 use std::error::Error as StdError;
 use std::fmt;
 
-/// The result of every fallible call in the crate family.
+/// The result of every fallible call in the Strandline crates.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What the receiver of an [`Error`] can do about it.
@@ -12,21 +12,22 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum ErrorKind {
     /// The caller broke a rule of the API or gave an unusable value: change the call.
     Invalid,
-    /// The job and the stored state do not fit together (type, schema, missing operator): change the job or migrate.
+    /// The job and the stored state do not fit together (type, schema, missing operator): change the job or
+    /// migrate.
     Incompatible,
-    /// Stored bytes are not what was written: fall back to another checkpoint.
+    /// Stored bytes differ from what was written: fall back to another checkpoint.
     Corrupt,
-    /// A named thing does not exist.
+    /// A file, state or other thing that the caller named does not exist.
     NotFound,
     /// A store or a peer did not do its work now; trying again may help.
     Unavailable,
     /// A newer coordinator has taken over: stop, nothing may be committed any more.
     Fenced,
-    /// This backend or store cannot do what was asked, ever: choose another.
+    /// This backend or store can never do what the caller asked: choose another.
     Unsupported,
     /// Code of the user (operator, source, sink, codec) failed.
     User,
-    /// A bug in this crate family: report it.
+    /// A bug in Strandline: report the error.
     Internal,
 }
 
@@ -46,7 +47,7 @@ impl ErrorKind {
     }
 }
 
-/// What happened, to which state, checkpoint or file, and what to do.
+/// An error: what happened, to which state, checkpoint or file, and what to do.
 ///
 /// The kind is for programs, the message and the context are for people; neither text is part of the API.
 pub struct Error(Box<Inner>);
@@ -59,12 +60,12 @@ struct Inner {
 }
 
 impl Error {
-    /// An error of `kind`; `message` is one sentence without a full stop.
+    /// Creates an error of `kind`; `message` is one sentence without a full stop.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self(Box::new(Inner { kind, message: message.into(), context: Vec::new(), source: None }))
     }
 
-    /// Adds where it happened, for example `("operator", "count")`.
+    /// Adds where the error happened, for example `("operator", "count")`.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl fmt::Display) -> Self {
         self.0.context.push((name, value.to_string()));
@@ -78,27 +79,27 @@ impl Error {
         self
     }
 
-    /// The caller broke a rule: [`ErrorKind::Invalid`].
+    /// Creates an error of kind [`ErrorKind::Invalid`]: the caller broke a rule.
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Invalid, message)
     }
 
-    /// Stored bytes are not what was written: [`ErrorKind::Corrupt`].
+    /// Creates an error of kind [`ErrorKind::Corrupt`]: stored bytes differ from what was written.
     pub fn corrupt(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Corrupt, message)
     }
 
-    /// What the receiver can do about it.
+    /// Returns the kind, which decides what the receiver can do.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// The sentence alone, without context and cause.
+    /// Returns the message alone, without context and cause.
     pub fn message(&self) -> &str {
         &self.0.message
     }
 
-    /// The value given to [`with`](Self::with) under `name`, if any.
+    /// Returns the value given to [`with`](Self::with) under `name`, if any.
     pub fn context(&self, name: &str) -> Option<&str> {
         self.0.context.iter().find(|(n, _)| *n == name).map(|(_, v)| v.as_str())
     }
@@ -137,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_tells_what_where_and_why() {
+    fn an_error_displays_its_message_context_and_cause() {
         let cause = std::io::Error::other("disk on fire");
         let error = Error::corrupt("checksum of block 3 differs")
             .with("segment", "0001-ab.seg")

@@ -1,11 +1,11 @@
-//! The one hash of a key, taken once and carried with the record.
+//! The hash of a key, which is computed once and travels with the record.
 
 use xxhash_rust::xxh3::xxh3_64;
 
 /// The stable 64-bit hash of an encoded key: XXH3-64 with seed 0 (part of the snapshot format).
 ///
-/// Its top 15 bits are the key group, its upper bits choose the shard of an in-memory table, the rest the slot. The
-/// exchange computes it, the record carries it, the backend reuses it.
+/// The top 15 bits are the key group, the upper bits choose the shard of an in-memory table, the rest the
+/// slot. The exchange computes the hash, the record carries it, and the backend reuses it.
 ///
 /// # Test vectors
 /// | key | encoded (hex) | hash | key group |
@@ -19,7 +19,7 @@ use xxhash_rust::xxh3::xxh3_64;
 pub struct KeyHash(pub u64);
 
 impl KeyHash {
-    /// The hash of a key that is encoded already.
+    /// Hashes an encoded key.
     #[inline]
     pub fn of_encoded(key: &[u8]) -> Self {
         Self(xxh3_64(key))

@@ -1,4 +1,4 @@
-//! Identities that travel through every crate: checkpoints and operators.
+//! Identities that all crates share: checkpoints and operators.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// The number of a checkpoint: strictly increasing over the life of a job, from 1, over all restarts.
+/// The number of a checkpoint: starts at 1 and strictly increases over the life of a job, across all
+/// restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct CheckpointId(pub u64);
@@ -16,7 +17,7 @@ impl CheckpointId {
     /// The first checkpoint of a new job.
     pub const FIRST: Self = Self(1);
 
-    /// The checkpoint after this one.
+    /// Returns the checkpoint after this one.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)
@@ -29,15 +30,17 @@ impl fmt::Display for CheckpointId {
     }
 }
 
-/// The name that the author of a job gave to a stateful operator; state is found again by it (Flink's `uid`).
+/// The name that the author of a job gives to a stateful operator; a restore finds the operator's state by
+/// this name (Flink's `uid`).
 ///
-/// One to 120 ASCII letters, digits, `-`, `_` or `.`, not starting with a dot, so that it can be part of a file name.
+/// An id has 1 to 120 ASCII letters, digits, `-`, `_` or `.` and does not start with a dot, so it can be part
+/// of a file name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct OperatorId(Arc<str>);
 
 impl OperatorId {
-    /// Checks and takes a name.
+    /// Checks a name and takes it as an id.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) when the name breaks the rule above.
@@ -45,13 +48,14 @@ impl OperatorId {
         let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if name.is_empty() || name.len() > 120 || name.starts_with('.') || !name.chars().all(legal) {
             return Err(Error::invalid(format!(
-                "{name:?} is no operator id: use 1 to 120 letters, digits, '-', '_' or '.', not starting with '.'"
+                "{name:?} is no operator id: use 1 to 120 letters, digits, '-', '_' or '.', not starting \
+                 with '.'"
             )));
         }
         Ok(Self(name.into()))
     }
 
-    /// The name.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }

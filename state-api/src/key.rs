@@ -13,12 +13,13 @@ pub use tuple::{push_escaped, split_escaped};
 ///
 /// # Laws
 /// * *Injective*: `a == b` exactly when their encodings are equal.
-/// * *Ordered*: where the type has an order that users rely on in ranges (numbers, strings, tuples of them), encodings
-///   compare as bytes like the values do.
-/// * *Stable*: the encoding never changes for a given [`codec`](Self::codec) name; it is part of the snapshot format.
+/// * *Ordered*: where the type has an order that users rely on in ranges (numbers, strings, tuples of them),
+///   encodings compare as bytes like the values do.
+/// * *Stable*: the encoding never changes for a given [`codec`](Self::codec) name; it is part of the
+///   snapshot format.
 ///
-/// Implemented for integers, `bool`, `String`, `Arc<str>`, `Vec<u8>`, `()`, tuples of two to four, and
-/// [`TimeWindow`](crate::TimeWindow). For a type of your own, map it to one of these:
+/// The trait is implemented for integers, `bool`, `String`, `Arc<str>`, `Vec<u8>`, `()`, tuples of two to
+/// four, and [`TimeWindow`](crate::TimeWindow). Map a type of your own to one of these:
 ///
 /// ```
 /// use strandline_state_api::{Result, StateKey};
@@ -36,22 +37,22 @@ pub use tuple::{push_escaped, split_escaped};
 /// }
 /// ```
 pub trait StateKey: Clone + Eq + Debug + Send + 'static {
-    /// The length of every encoding in bytes, if all are equally long.
+    /// The length of every encoding in bytes, if all have the same length.
     const WIDTH: Option<usize>;
 
-    /// The name of the encoding, stored in snapshots and compared on restore.
+    /// Returns the name of the encoding, which snapshots store and a restore compares.
     fn codec() -> String;
 
     /// Appends the encoding.
     fn encode(&self, out: &mut Vec<u8>);
 
-    /// Reads back what [`encode`](Self::encode) wrote; `bytes` is exactly one encoding.
+    /// Reads back what [`encode`](Self::encode) appended; `bytes` is exactly one encoding.
     ///
     /// # Errors
     /// [`Corrupt`](crate::ErrorKind::Corrupt) when `bytes` is no encoding of this type.
     fn decode(bytes: &[u8]) -> Result<Self>;
 
-    /// The stable hash of the encoding.
+    /// Returns the stable hash of the encoding.
     #[inline]
     fn key_hash(&self) -> KeyHash {
         let mut encoded = Vec::with_capacity(Self::WIDTH.unwrap_or(32));
@@ -60,7 +61,7 @@ pub trait StateKey: Clone + Eq + Debug + Send + 'static {
     }
 }
 
-/// A key with its hash, which was computed once and travels with the record.
+/// A key with its hash, which is computed once and travels with the record.
 #[derive(Debug)]
 pub struct Keyed<'a, K> {
     key: &'a K,
@@ -74,26 +75,27 @@ impl<'a, K: StateKey> Keyed<'a, K> {
         Self { key, hash: key.key_hash() }
     }
 
-    /// Takes a hash that was computed before. With another hash than `key.key_hash()` state is not found again.
+    /// Pairs `key` with a hash that was computed before. If the hash differs from `key.key_hash()`, accesses
+    /// do not find the state of the key.
     #[inline]
     pub fn with_hash(key: &'a K, hash: KeyHash) -> Self {
         debug_assert_eq!(hash, key.key_hash(), "hash of another key than {key:?}");
         Self { key, hash }
     }
 
-    /// The key.
+    /// Returns the key.
     #[inline]
     pub fn key(&self) -> &'a K {
         self.key
     }
 
-    /// Its hash.
+    /// Returns the hash of the key.
     #[inline]
     pub fn hash(&self) -> KeyHash {
         self.hash
     }
 
-    /// Its key group.
+    /// Returns the key group of the key.
     #[inline]
     pub fn group(&self) -> KeyGroup {
         KeyGroup::of(self.hash)

@@ -1,4 +1,4 @@
-//! Key groups: the unit of everything that moves (placement, snapshot sections, rescaling, ranged restore).
+//! Key groups: the unit of placement, of snapshot sections, of rescaling and of ranged restores.
 
 use std::fmt;
 
@@ -8,32 +8,39 @@ use crate::KeyHash;
 
 /// One of the [`KeyGroup::COUNT`] slices of the key space: the top 15 bits of a [`KeyHash`].
 ///
-/// There are always 32,768 of them, so there is no maximum parallelism to choose and regret (Flink:
-/// `KeyGroupRangeAssignment`, where the number is fixed at the first start). Whatever is kept per key group must
-/// therefore be sparse.
+/// There are always 32,768 key groups, so there is no maximum parallelism to choose and regret (Flink:
+/// `KeyGroupRangeAssignment`, which fixes the number at the first start). Whatever a backend keeps for each
+/// key group must therefore be sparse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct KeyGroup(u16);
 
 impl KeyGroup {
-    /// How many key groups there are.
+    /// The number of key groups.
     pub const COUNT: u32 = 1 << 15;
 
-    /// The group with this index, if it is below [`COUNT`](Self::COUNT).
+    /// Returns the group with this index if the index is below [`COUNT`](Self::COUNT).
     pub const fn new(index: u16) -> Option<Self> {
         if (index as u32) < Self::COUNT { Some(Self(index)) } else { None }
     }
 
-    /// The group of a key.
+    /// Returns the group of a key.
     #[inline]
     pub const fn of(hash: KeyHash) -> Self {
         Self((hash.0 >> 49) as u16)
     }
 
-    /// Its number, 0 to 32,767.
+    /// Returns the index of the group, 0 to 32,767.
     #[inline]
     pub const fn index(self) -> u16 {
         self.0
+    }
+
+    /// Returns the subtask of `parallelism` that owns the group: `group * parallelism / COUNT`
+    /// (Flink's `computeOperatorIndexForKeyGroup`). A parallelism of 0 counts as 1.
+    #[inline]
+    pub const fn subtask(self, parallelism: u32) -> u32 {
+        ((self.0 as u64 * parallelism as u64) / Self::COUNT as u64) as u32
     }
 }
 
@@ -43,9 +50,9 @@ impl fmt::Display for KeyGroup {
     }
 }
 
-/// Consecutive key groups, `start` to before `end`.
+/// Consecutive key groups, from `start` up to but not including `end`.
 ///
-/// Equal to its like only when both bounds are equal; every empty range is [`EMPTY`](Self::EMPTY).
+/// Two ranges are equal when both bounds are; every empty range is [`EMPTY`](Self::EMPTY).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "(u32, u32)", into = "(u32, u32)")]
 pub struct KeyGroupRange {
@@ -59,55 +66,57 @@ impl KeyGroupRange {
     /// No key group.
     pub const EMPTY: Self = Self { start: 0, end: 0 };
 
-    /// The groups from `start` to before `end`; both are cut to the number of groups that exist.
+    /// Creates the range from `start` to before `end`; both bounds are cut to the number of groups that
+    /// exist.
     pub const fn new(start: u32, end: u32) -> Self {
         let end = if end > KeyGroup::COUNT { KeyGroup::COUNT } else { end };
         if start >= end { Self::EMPTY } else { Self { start, end } }
     }
 
-    /// The range of subtask `subtask` of `parallelism`: the groups whose
-    /// [`subtask_of`] is `subtask`. Empty when `subtask` is not below `parallelism` (or that is 0).
+    /// Returns the range of subtask `subtask` of `parallelism`: the groups whose
+    /// [`subtask`](KeyGroup::subtask) is `subtask`. The range is empty when `subtask` is not below
+    /// `parallelism`.
     pub const fn of_subtask(subtask: u32, parallelism: u32) -> Self {
         if subtask >= parallelism {
             return Self::EMPTY;
         }
-        // The smallest group g with g * parallelism / COUNT >= subtask.
+        // The range starts at the smallest group g with g * parallelism / COUNT >= subtask.
         let (s, p, n) = (subtask as u64, parallelism as u64, KeyGroup::COUNT as u64);
         Self::new((s * n).div_ceil(p) as u32, ((s + 1) * n).div_ceil(p) as u32)
     }
 
-    /// The number of its first group; 0 when it is empty.
+    /// Returns the index of the first group; 0 when the range is empty.
     pub const fn start(self) -> u32 {
         self.start
     }
 
-    /// One more than the number of its last group; 0 when it is empty.
+    /// Returns one more than the index of the last group; 0 when the range is empty.
     pub const fn end(self) -> u32 {
         self.end
     }
 
-    /// How many groups it has.
+    /// Returns the number of groups.
     pub const fn len(self) -> u32 {
         self.end - self.start
     }
 
-    /// Whether it has none.
+    /// Returns whether the range has no group.
     pub const fn is_empty(self) -> bool {
         self.start == self.end
     }
 
-    /// Whether `group` is in it.
+    /// Returns whether `group` is in the range.
     #[inline]
     pub const fn contains(self, group: KeyGroup) -> bool {
         self.start <= group.0 as u32 && (group.0 as u32) < self.end
     }
 
-    /// Whether every group of `other` is in it.
+    /// Returns whether every group of `other` is in this range.
     pub const fn covers(self, other: Self) -> bool {
         other.is_empty() || (self.start <= other.start && other.end <= self.end)
     }
 
-    /// The groups that are in both.
+    /// Returns the groups that are in both ranges.
     #[must_use]
     pub const fn intersect(self, other: Self) -> Self {
         let start = if self.start > other.start { self.start } else { other.start };
@@ -115,17 +124,10 @@ impl KeyGroupRange {
         Self::new(start, end)
     }
 
-    /// Its groups in order.
+    /// Returns an iterator over the groups, in order.
     pub fn groups(self) -> impl Iterator<Item = KeyGroup> {
         (self.start..self.end).map(|g| KeyGroup(g as u16))
     }
-}
-
-/// The subtask of `parallelism` that owns `group`: `group * parallelism / COUNT`
-/// (Flink's `computeOperatorIndexForKeyGroup`). A parallelism of 0 counts as 1.
-#[inline]
-pub const fn subtask_of(group: KeyGroup, parallelism: u32) -> u32 {
-    ((group.0 as u64 * parallelism as u64) / KeyGroup::COUNT as u64) as u32
 }
 
 impl fmt::Display for KeyGroupRange {
@@ -169,7 +171,7 @@ mod tests {
                 assert_eq!(range.start(), next);
                 next = range.end();
                 for group in [range.start(), range.end() - 1] {
-                    assert_eq!(subtask_of(KeyGroup(group as u16), parallelism), subtask);
+                    assert_eq!(KeyGroup(group as u16).subtask(parallelism), subtask);
                 }
             }
             assert_eq!(next, KeyGroup::COUNT);

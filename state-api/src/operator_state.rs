@@ -1,5 +1,5 @@
-//! State that belongs to a subtask and not to a key: positions of a source, files that a sink has yet to commit, rules that
-//! every subtask knows.
+//! State that belongs to a subtask and not to a key: positions of a source, files that a sink has yet to
+//! commit, rules that every subtask needs.
 
 mod broadcast;
 mod list;
@@ -19,7 +19,7 @@ pub use self::list::{OperatorListDescriptor, OperatorListState, OperatorLists};
 use self::registered::{AnyState, Meta, Registered};
 use crate::{Error, ErrorKind, Result, StateKey};
 
-/// Who gets which elements when the parallelism changes (Flink: `OperatorStateHandle.Mode`).
+/// How elements move to new subtasks when the parallelism changes (Flink: `OperatorStateHandle.Mode`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Redistribution {
@@ -27,8 +27,9 @@ pub enum Redistribution {
     Split,
     /// Every new subtask gets all elements of all subtasks.
     Union,
-    /// Every new subtask gets the elements of one old subtask: they are the same in all. Each is one entry of a map: the
-    /// length of the encoded map key (4 bytes, little-endian), the map key, the value.
+    /// Every new subtask gets the elements of one old subtask, since all old subtasks hold the same elements.
+    /// Each element is one entry of a map: the length of the encoded map key (4 bytes, little-endian), the
+    /// map key, the value.
     Broadcast,
 }
 
@@ -42,12 +43,12 @@ impl fmt::Display for Redistribution {
     }
 }
 
-/// One operator state of one subtask as it stands in a checkpoint.
+/// One operator state of one subtask, as a checkpoint stores it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct OperatorStateEntry {
     /// The name of the state, unique within its operator.
     pub name: String,
-    /// Who gets the elements after a change of parallelism.
+    /// How the elements move after a change of parallelism.
     pub redistribution: Redistribution,
     /// The name of the codec that wrote the elements.
     pub codec: String,
@@ -62,10 +63,12 @@ fn first_version() -> u32 {
     1
 }
 
-/// The operator state of one subtask. Small by nature; kept as native values and written whole at every checkpoint.
+/// The operator state of one subtask. It is small by nature: the store holds native values and writes all of
+/// them at every checkpoint.
 ///
 /// ```
-/// use strandline_state_api::{BroadcastDescriptor, OperatorListDescriptor, OperatorStateStore, Result};
+/// use strandline_state_api::host::OperatorStateStore;
+/// use strandline_state_api::{BroadcastDescriptor, OperatorListDescriptor, Result};
 ///
 /// # fn main() -> Result<()> {
 /// let mut store = OperatorStateStore::new();
@@ -83,19 +86,20 @@ fn first_version() -> u32 {
 pub struct OperatorStateStore {
     lists: OperatorLists,
     broadcasts: BroadcastStates,
-    /// Restored and not registered yet. Kept, and written again.
+    /// Restored entries that no registration has claimed. Every snapshot writes them again.
     restored: Vec<OperatorStateEntry>,
 }
 
 impl OperatorStateStore {
-    /// An empty store.
+    /// Creates an empty store.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A store that holds what a checkpoint had; states come to life as they are registered.
+    /// Creates a store with the entries of a checkpoint; a registration decodes the entries of its state.
     ///
-    /// Entries of several subtasks may be given: lists are joined, of each broadcast state the first copy is taken.
+    /// `entries` may come from several subtasks: the store joins lists, and takes the first copy of each
+    /// broadcast state.
     pub fn restored(entries: Vec<OperatorStateEntry>) -> Self {
         let mut restored: Vec<OperatorStateEntry> = Vec::with_capacity(entries.len());
         for entry in entries {
@@ -108,12 +112,30 @@ impl OperatorStateStore {
         Self { restored, ..Self::default() }
     }
 
-    /// Registers a list, with its restored elements if there are any. The same name gives the same list.
+    /// Adds the entries of a checkpoint to the states that are registered; a later registration claims the
+    /// others. `entries` may come from several subtasks, as for [`restored`](Self::restored).
     ///
     /// # Errors
-    /// [`Invalid`](ErrorKind::Invalid) when the name is taken by a state of another type, codec, version or redistribution,
-    /// [`Incompatible`](ErrorKind::Incompatible) when it was stored with another codec, version or redistribution,
-    /// [`Corrupt`](ErrorKind::Corrupt) when an element cannot be decoded.
+    /// [`Incompatible`](ErrorKind::Incompatible) when a state was stored with another codec, version or
+    /// redistribution, [`Corrupt`](ErrorKind::Corrupt) when an element cannot be decoded.
+    pub fn restore(&mut self, entries: Vec<OperatorStateEntry>) -> Result<()> {
+        let Self { restored: mut entries, .. } = Self::restored(entries);
+        for state in self.lists.0.iter_mut().chain(self.broadcasts.0.iter_mut()) {
+            let wanted = state.meta().clone();
+            let elements: Vec<_> = stored(&entries, &wanted)?.cloned().collect();
+            entries.retain(|entry| entry.name != wanted.name);
+            state.restore(&elements).map_err(|error| error.with("operator state", &wanted.name))?;
+        }
+        self.restored.extend(entries);
+        Ok(())
+    }
+
+    /// Registers a list, with its restored elements if there are any. The same name returns the same list.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid) when a state of another type, codec, version or redistribution has the
+    /// name, [`Incompatible`](ErrorKind::Incompatible) when the stored state has another codec, version or
+    /// redistribution, [`Corrupt`](ErrorKind::Corrupt) when an element cannot be decoded.
     pub fn register_list<T: Send + 'static>(
         &mut self,
         descriptor: &OperatorListDescriptor<T>,
@@ -123,18 +145,20 @@ impl OperatorStateStore {
         if let Some(index) = self.lists.0.position(&wanted.name) {
             return same_types::<List<T>>(&self.lists.0, index, &wanted).map(OperatorListState::new);
         }
-        let list = List::decode(descriptor, wanted.clone(), self.stored(&wanted)?)?;
+        let list = List::decode(descriptor, wanted.clone(), stored(&self.restored, &wanted)?)?;
         self.restored.retain(|entry| entry.name != wanted.name);
         Ok(OperatorListState::new(self.lists.0.push(list)))
     }
 
-    /// Registers a broadcast state, with its restored entries if there are any. The same name gives the same map.
+    /// Registers a broadcast state, with its restored entries if there are any. The same name returns the
+    /// same map.
     ///
-    /// What is put must follow from the broadcast records alone: then the map is the same in every subtask. Each checkpoints
-    /// its own copy, and after a change of parallelism each restores one copy, whichever; copies are never merged.
+    /// What an operator puts must follow from the broadcast records alone, so that the map is the same in
+    /// every subtask. Each subtask checkpoints its own copy, and after a change of parallelism it restores
+    /// one copy, of any subtask; copies are never merged.
     ///
     /// # Errors
-    /// As [`register_list`](Self::register_list).
+    /// Those of [`register_list`](Self::register_list).
     pub fn register_broadcast<MK: StateKey, V: Send + 'static>(
         &mut self,
         descriptor: &BroadcastDescriptor<MK, V>,
@@ -145,7 +169,7 @@ impl OperatorStateStore {
             let same = same_types::<Broadcast<MK, V>>(&self.broadcasts.0, index, &wanted);
             return same.map(BroadcastState::new);
         }
-        let broadcast = Broadcast::decode(descriptor, wanted.clone(), self.stored(&wanted)?)?;
+        let broadcast = Broadcast::decode(descriptor, wanted.clone(), stored(&self.restored, &wanted)?)?;
         self.restored.retain(|entry| entry.name != wanted.name);
         Ok(BroadcastState::new(self.broadcasts.0.push(broadcast)))
     }
@@ -153,15 +177,15 @@ impl OperatorStateStore {
     /// Lends the elements of a list.
     ///
     /// # Errors
-    /// [`Invalid`](ErrorKind::Invalid) when the handle is of another store.
+    /// [`Invalid`](ErrorKind::Invalid) when the handle belongs to another store.
     pub fn get<T: Send + 'static>(&self, state: OperatorListState<T>) -> Result<&[T]> {
         self.lists.get(state)
     }
 
-    /// Lends the elements of a list for any change.
+    /// Lends the elements of a list mutably.
     ///
     /// # Errors
-    /// As [`get`](Self::get).
+    /// Those of [`get`](Self::get).
     pub fn get_mut<T: Send + 'static>(&mut self, state: OperatorListState<T>) -> Result<&mut Vec<T>> {
         self.lists.get_mut(state)
     }
@@ -169,7 +193,7 @@ impl OperatorStateStore {
     /// Lends a broadcast state.
     ///
     /// # Errors
-    /// As [`get`](Self::get).
+    /// Those of [`get`](Self::get).
     pub fn broadcast<MK: StateKey, V: Send + 'static>(
         &self,
         state: BroadcastState<MK, V>,
@@ -177,10 +201,10 @@ impl OperatorStateStore {
         self.broadcasts.get(state)
     }
 
-    /// Lends a broadcast state for any change.
+    /// Lends a broadcast state mutably.
     ///
     /// # Errors
-    /// As [`get`](Self::get).
+    /// Those of [`get`](Self::get).
     pub fn broadcast_mut<MK: StateKey, V: Send + 'static>(
         &mut self,
         state: BroadcastState<MK, V>,
@@ -188,53 +212,32 @@ impl OperatorStateStore {
         self.broadcasts.get_mut(state)
     }
 
-    /// All state as it stands in a checkpoint.
+    /// Encodes all state as a checkpoint stores it.
     ///
     /// # Errors
-    /// When an element cannot be encoded.
+    /// Those of the codecs.
     pub fn snapshot(&self) -> Result<Vec<OperatorStateEntry>> {
         let registered = self.lists.0.entries().chain(self.broadcasts.0.entries());
         registered.chain(self.restored.iter().cloned().map(Ok)).collect()
     }
 
-    /// The lists to change, the broadcast states only to read: what an operator sees on its keyed side.
+    /// Returns the lists to change and the broadcast states to read: what an operator sees on its keyed side.
     pub(crate) fn keyed_side(&mut self) -> (&mut OperatorLists, &BroadcastStates) {
         (&mut self.lists, &self.broadcasts)
     }
 
-    /// The same, all of it to change.
+    /// Returns the lists and the broadcast states to change: what an operator sees on its broadcast side.
     pub(crate) fn broadcast_side(&mut self) -> (&mut OperatorLists, &mut BroadcastStates) {
         (&mut self.lists, &mut self.broadcasts)
     }
 
-    /// Refuses a name that is taken by something else than what is wanted.
+    /// Refuses a name that another state has taken.
     fn check_name(&self, wanted: &Meta) -> Result<()> {
         let mut registered = self.lists.0.metas().chain(self.broadcasts.0.metas());
         match registered.find(|known| known.name == wanted.name && *known != wanted) {
             Some(known) => Err(taken(known, wanted)),
             None => Ok(()),
         }
-    }
-
-    /// The stored elements of the state that is wanted.
-    fn stored(&self, wanted: &Meta) -> Result<impl Iterator<Item = &Vec<u8>>> {
-        let of_name = move |entry: &&OperatorStateEntry| entry.name == wanted.name;
-        let fits = |entry: &OperatorStateEntry| {
-            entry.redistribution == wanted.redistribution
-                && entry.codec == wanted.codec
-                && entry.schema_version == wanted.schema_version
-        };
-        if let Some(entry) = self.restored.iter().filter(of_name).find(|entry| !fits(entry)) {
-            let message = format!(
-                "the operator state was stored as {} (codec {}, schema version {}), wanted is {wanted}; ask for what was \
-                 stored, or use another name",
-                entry.redistribution, entry.codec, entry.schema_version
-            );
-            return Err(Error::new(ErrorKind::Incompatible, message).with("operator state", &wanted.name));
-        }
-        let name = wanted.name.clone();
-        let entries = self.restored.iter().filter(move |entry| entry.name == name);
-        Ok(entries.flat_map(|entry| &entry.elements))
     }
 }
 
@@ -245,14 +248,40 @@ impl fmt::Debug for OperatorStateStore {
     }
 }
 
-/// The number of a state that has these very types; two types may have one name.
+/// Returns the stored elements of the wanted state.
+fn stored<'e>(
+    restored: &'e [OperatorStateEntry],
+    wanted: &Meta,
+) -> Result<impl Iterator<Item = &'e Vec<u8>>> {
+    let of_name = move |entry: &&OperatorStateEntry| entry.name == wanted.name;
+    let fits = |entry: &OperatorStateEntry| {
+        entry.redistribution == wanted.redistribution
+            && entry.codec == wanted.codec
+            && entry.schema_version == wanted.schema_version
+    };
+    if let Some(entry) = restored.iter().filter(of_name).find(|entry| !fits(entry)) {
+        let message = format!(
+            "the operator state was stored as {} (codec {}, schema version {}), wanted is {wanted}; ask for \
+             what was stored, or use another name",
+            entry.redistribution, entry.codec, entry.schema_version
+        );
+        return Err(Error::new(ErrorKind::Incompatible, message).with("operator state", &wanted.name));
+    }
+    let name = wanted.name.clone();
+    let entries = restored.iter().filter(move |entry| entry.name == name);
+    Ok(entries.flat_map(|entry| &entry.elements))
+}
+
+/// Returns the index of a registered state if its Rust types are the wanted ones; two types may have one
+/// name.
 fn same_types<S: AnyState>(registered: &Registered, index: usize, wanted: &Meta) -> Result<usize> {
     registered.get::<S>(index).map(|_| index).map_err(|_| taken(wanted, wanted))
 }
 
 fn taken(known: &Meta, wanted: &Meta) -> Error {
     let message = format!(
-        "the operator state is registered as {known}, wanted is {wanted}; one name has one mode and one type: use another name"
+        "the operator state is registered as {known}, wanted is {wanted}; one name has one mode \
+         and one type: use another name"
     );
     Error::invalid(message).with("operator state", &wanted.name)
 }

@@ -1,33 +1,34 @@
-//! Windows of time, the namespaces of windowed state.
+//! Time windows, the namespaces of windowed state.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{KeyHash, Result, StateKey};
+use crate::{KeyHash, Result, StateKey, Timestamp};
 
-/// The times from `start` to before `end`, in milliseconds since the epoch.
+/// The time from `start` up to but not including `end`, in milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TimeWindow {
-    /// The first millisecond that belongs to it.
+    /// The first millisecond of the window.
     pub start: i64,
-    /// The first millisecond behind it.
+    /// The first millisecond after the window.
     pub end: i64,
 }
 
 impl TimeWindow {
-    /// The tumbling window of `size` milliseconds that `time` falls into; windows start at multiples of `size`.
+    /// Returns the tumbling window of `size` milliseconds that contains `time`; windows start at multiples of
+    /// `size`.
     ///
-    /// `size` below 1 counts as 1. Bounds saturate at the ends of time.
+    /// A `size` below 1 counts as 1. Bounds saturate at the ends of time.
     #[inline]
-    pub fn tumbling(time: i64, size: i64) -> Self {
-        let size = size.max(1);
+    pub fn tumbling(time: impl Into<Timestamp>, size: i64) -> Self {
+        let (time, size) = (time.into().as_millis(), size.max(1));
         let start = time.saturating_sub(time.rem_euclid(size));
         Self { start, end: start.saturating_add(size) }
     }
 
-    /// The last millisecond that belongs to it: the event-time timer of a window stands here.
+    /// Returns the last instant of the window, at which its event-time timer is due.
     #[inline]
-    pub fn max_timestamp(self) -> i64 {
-        self.end.saturating_sub(1)
+    pub fn max_timestamp(self) -> Timestamp {
+        Timestamp::from_millis(self.end.saturating_sub(1))
     }
 }
 
@@ -65,7 +66,7 @@ mod tests {
         assert_eq!(TimeWindow::tumbling(7, 5), TimeWindow { start: 5, end: 10 });
         assert_eq!(TimeWindow::tumbling(-1, 5), TimeWindow { start: -5, end: 0 });
         assert_eq!(TimeWindow::tumbling(-5, 5), TimeWindow { start: -5, end: 0 });
-        assert_eq!(TimeWindow::tumbling(0, 5).max_timestamp(), 4);
+        assert_eq!(TimeWindow::tumbling(0, 5).max_timestamp(), Timestamp::from_millis(4));
         assert_eq!(TimeWindow::tumbling(i64::MAX, 10).end, i64::MAX);
     }
 

@@ -1,4 +1,11 @@
 #![doc = include_str!("../README.md")]
+//!
+//! # Modules and features
+//!
+//! [`prelude`] has what a loop, an operator and a pipeline need. Every other module is a crate under a short
+//! name.
+
+pub mod prelude;
 
 pub use strandline_checkpoint_protocol as protocol;
 pub use strandline_checkpoint_storage as storage;

@@ -6,7 +6,7 @@ use super::shard::Growth;
 use super::{Address, Payload, Table};
 
 impl<P: Payload> Table<P> {
-    /// Makes room for one more entry at `at`; the shard that has it.
+    /// Makes room for one more entry at `at`; returns its shard.
     pub(super) fn reserve(&mut self, at: Address) -> Result<usize> {
         loop {
             let index = self.shard_or_foreign(at.hash)?;
@@ -23,14 +23,15 @@ impl<P: Payload> Table<P> {
         }
     }
 
-    /// Splits a shard at the middle of its hashes. False when that would not help: then many entries share few keys.
+    /// Splits a shard at the middle of its hashes; returns `false` if that would not help, because many
+    /// entries share few keys.
     fn split(&mut self, index: usize, at: Address) -> bool {
         let slice = |table: &Self, at: Address| (at.hash.0.wrapping_sub(table.base) >> table.shift) as usize;
         let own = |table: &Self, slice: usize| table.directory.get(slice) == Some(&(index as u32));
         let mut here = slice(self, at);
         let alone = !own(self, here + 1) && (here == 0 || !own(self, here - 1));
         if alone {
-            // Twice the directory; bounded, because few hot keys could double it for ever.
+            // The directory doubles; a bound stops a few hot keys from doubling it for ever.
             if self.shift == 0 || self.directory.len() > self.shards.len() * 16 + 64 {
                 return false;
             }

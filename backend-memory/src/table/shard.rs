@@ -1,67 +1,69 @@
-//! What goes with a few thousand slots: the list of changes, and what is frozen for cuts that are not drained.
+//! The bookkeeping of a few thousand slots: the list of changes, and the changes of cuts that are not
+//! drained.
 
 use std::collections::VecDeque;
 
 use strandline_state_api::Result;
 
+use super::change::{CopyOnWrite, EpochCut, Removed, Touched};
 use super::slots::{MIN_SLOTS, Slots, Taken};
-use super::{Address, BORN, Cut, Debts, Payload, Removed, Touched};
+use super::{Address, BORN, Payload};
 
-/// Slots of a shard that may still split. Small enough that a split takes some ten microseconds.
+/// The number of slots from which on a shard splits. It is so small that a split takes some ten microseconds.
 const MAX_SLOTS: usize = 4096;
-/// A buffer of records is handed over when it reaches this size, so that none is ever grown by copying megabytes.
+/// The size at which a buffer of records is full, so that no buffer grows by copying megabytes.
 const CHUNK: usize = 1 << 20;
 
-/// What a shard holds for one cut until it is drained.
+/// The changes of one cut in a shard, until they are drained.
 pub(super) struct Frozen {
-    pub(super) cut: Cut,
-    /// Slots that changed in the epoch. Some may be empty or hold something else by now.
+    pub(super) cut: EpochCut,
+    /// The slots that changed in the epoch. Some may be empty or hold another entry by now.
     changed: Vec<u32>,
-    /// Encoded entries that changed or went since, and tombstones.
+    /// Tombstones, and encoded entries that changed or were removed since.
     pub(super) records: Vec<u8>,
 }
 
-// What a change needs stands in one cache line. The slots are elsewhere, side by side with those of the other shards: a
-// read needs nothing else, and so few bytes for each shard stay in the cache.
+// One cache line holds the fields that a change needs. The table holds the slots elsewhere, side by side with
+// those of the other shards: a read needs nothing else, and so few bytes for each shard stay in the cache.
 #[repr(C, align(64))]
 pub(super) struct Shard {
-    /// The epoch of `changed` and `removed`.
+    /// The epoch of `changed` and `tombstones`.
     pub(super) epoch: u32,
-    /// Slots that are not empty: full or deleted.
+    /// The number of slots that are not empty: full or deleted.
     used: u32,
     live: u32,
     changed: Vec<u32>,
-    removed: Vec<u8>,
+    tombstones: Vec<u8>,
     frozen: Vec<Frozen>,
 }
 
-/// How a crowded shard gets room.
+/// How a crowded shard makes room.
 pub(super) enum Growth {
-    /// There is room.
+    /// The shard has room.
     None,
-    /// By this many slots.
+    /// The shard moves to this many slots.
     Resize(usize),
-    /// By a split, if that helps, else by this many slots.
+    /// The shard splits; if that does not help, it moves to this many slots.
     Split(usize),
 }
 
 impl Shard {
     pub(super) fn new(epoch: u32) -> Self {
-        Self { epoch, used: 0, live: 0, changed: Vec::new(), removed: Vec::new(), frozen: Vec::new() }
+        Self { epoch, used: 0, live: 0, changed: Vec::new(), tombstones: Vec::new(), frozen: Vec::new() }
     }
 
-    /// The slots that an empty shard starts with.
+    /// Returns the slots of a new shard.
     pub(super) fn first_slots<P: Payload>() -> Slots<P> {
         Slots::new(MIN_SLOTS)
     }
 
-    /// What is needed before one more entry, so that probes stay short.
+    /// Returns how the shard has to grow before it takes one more entry, so that probes stay short.
     pub(super) fn growth(&self, slots: usize) -> Growth {
         let (used, live) = (self.used as usize, self.live as usize);
         if (used + 1) * 3 <= slots * 2 {
             Growth::None
         } else if live * 3 < slots {
-            // Deleted slots take the room.
+            // Deleted slots take up the room.
             Growth::Resize(slots)
         } else if slots < MAX_SLOTS {
             Growth::Resize(slots * 2)
@@ -72,12 +74,12 @@ impl Shard {
 
     /// Brings the shard to the current epoch: changes of an older one are frozen for the cut that ended it.
     #[cold]
-    pub(super) fn roll(&mut self, epoch: u32, cuts: &VecDeque<Cut>) {
+    pub(super) fn roll(&mut self, epoch: u32, cuts: &VecDeque<EpochCut>) {
         for &cut in cuts.iter().filter(|cut| cut.epoch >= self.epoch) {
             let mut frozen = Frozen { cut, changed: Vec::new(), records: Vec::new() };
             if cut.epoch == self.epoch {
                 frozen.changed = std::mem::take(&mut self.changed);
-                frozen.records = std::mem::take(&mut self.removed);
+                frozen.records = std::mem::take(&mut self.tombstones);
             }
             if cut.full || !frozen.changed.is_empty() || !frozen.records.is_empty() {
                 self.frozen.push(frozen);
@@ -86,7 +88,7 @@ impl Shard {
         self.epoch = epoch;
     }
 
-    /// Forgets what it holds for cuts.
+    /// Forgets the changes of all cuts.
     pub(super) fn abandon(&mut self) {
         self.frozen.clear();
     }
@@ -97,7 +99,7 @@ impl Shard {
         slots: &'a mut Slots<P>,
         at: Address,
         is: impl Fn(&P) -> bool,
-        mut save: impl FnMut(&P, Cut, &mut Vec<u8>),
+        mut save: impl FnMut(&P, EpochCut, &mut Vec<u8>),
         changes: &mut usize,
     ) -> Option<Touched<'a, P>> {
         let index = slots.position(at, is)?;
@@ -113,11 +115,12 @@ impl Shard {
             self.changed.push(index as u32);
             *changes += 1;
         }
-        let debts = Debts { frozen: &mut self.frozen, epoch: self.epoch };
-        Some(Touched { payload, before, debts, removed: &mut self.removed })
+        let copies = CopyOnWrite { frozen: &mut self.frozen, epoch: self.epoch };
+        Some(Touched { payload, before, copies, tombstones: &mut self.tombstones })
     }
 
-    /// Adds an entry that is known not to be there, and says where; [`growth`](Self::growth) was heeded.
+    /// Adds an entry that the shard does not have and returns its slot; the caller has followed
+    /// [`growth`](Self::growth).
     fn put<P: Payload>(&mut self, slots: &mut Slots<P>, at: Address, epoch: u32, payload: P) -> usize {
         let (index, was_empty) = slots.put(at, epoch, payload);
         self.used += u32::from(was_empty);
@@ -125,7 +128,7 @@ impl Shard {
         index
     }
 
-    /// Adds an entry of a restored snapshot that is known not to be there.
+    /// Adds an entry of a restored snapshot that the shard does not have.
     pub(super) fn restore<'a, P: Payload>(
         &mut self,
         slots: &'a mut Slots<P>,
@@ -136,7 +139,7 @@ impl Shard {
         slots.entry(index).map(|(_, payload)| payload)
     }
 
-    /// Adds an entry of this epoch that is known not to be there.
+    /// Adds an entry of this epoch that the shard does not have.
     pub(super) fn insert<'a, P: Payload>(
         &'a mut self,
         slots: &'a mut Slots<P>,
@@ -146,33 +149,33 @@ impl Shard {
         let index = self.put(slots, at, self.epoch | BORN, payload);
         self.changed.push(index as u32);
         let (_, payload) = slots.entry(index)?;
-        let debts = Debts { frozen: &mut self.frozen, epoch: self.epoch };
-        Some(Touched { payload, before: self.epoch, debts, removed: &mut self.removed })
+        let copies = CopyOnWrite { frozen: &mut self.frozen, epoch: self.epoch };
+        Some(Touched { payload, before: self.epoch, copies, tombstones: &mut self.tombstones })
     }
 
+    /// Removes the entry of a slot.
+    #[inline]
     pub(super) fn remove<P: Payload>(
         &mut self,
         slots: &mut Slots<P>,
-        at: Address,
-        is: impl Fn(&P) -> bool,
+        index: usize,
     ) -> Option<Removed<'_, P>> {
-        let index = slots.position(at, is)?;
         let Taken { epoch, payload, emptied } = slots.take(index)?;
         self.live -= 1;
         self.used -= emptied;
         let known = epoch != (self.epoch | BORN);
-        let debts = Debts { frozen: &mut self.frozen, epoch: self.epoch };
-        Some(Removed { payload, before: epoch & !BORN, known, debts, removed: &mut self.removed })
+        let copies = CopyOnWrite { frozen: &mut self.frozen, epoch: self.epoch };
+        Some(Removed { payload, before: epoch & !BORN, known, copies, tombstones: &mut self.tombstones })
     }
 
-    /// Moves what this shard has for `cut`; false when the budget ended first.
+    /// Moves the shard's entries of `cut`; returns whether all are moved before the budget is used up.
     pub(super) fn drain<P: Payload>(
         &mut self,
         slots: &mut Slots<P>,
-        cut: Cut,
+        cut: EpochCut,
         budget: &mut usize,
         out: &mut Vec<Vec<u8>>,
-        emit: &mut impl FnMut(&mut P, u32, Cut, &mut Vec<u8>) -> Result<()>,
+        emit: &mut impl FnMut(&mut P, u32, EpochCut, &mut Vec<u8>) -> Result<()>,
     ) -> Result<bool> {
         let Some(frozen) = self.frozen.first_mut().filter(|frozen| frozen.cut.epoch == cut.epoch) else {
             return Ok(true);
@@ -187,7 +190,7 @@ impl Shard {
         };
         let mut result = Ok(true);
         if cut.full {
-            // In one go: entries move when the shard grows, so a place to go on from would not last.
+            // In one go: entries move when the shard grows, so a position to continue from would not last.
             let all =
                 slots.iter_mut().try_for_each(|(epoch, payload)| emit(payload, epoch, cut, &mut buffer));
             result = all.map(|()| true);
@@ -217,14 +220,14 @@ impl Shard {
         result
     }
 
-    /// Moves everything into this many slots.
+    /// Moves all entries into this many slots.
     pub(super) fn resize<P: Payload>(&mut self, slots: &mut Slots<P>, count: usize) {
         let mut grown = (Self::new(self.epoch), Slots::new(count));
         self.move_to(slots, |_| 0, &mut [&mut grown]);
         (*self, *slots) = grown;
     }
 
-    /// Keeps the entries that are not `upper`, and gives a shard with the others.
+    /// Keeps the entries that are not `upper`, and returns a shard with the others.
     pub(super) fn split_off<P: Payload>(
         &mut self,
         slots: &mut Slots<P>,
@@ -237,7 +240,7 @@ impl Shard {
         high
     }
 
-    /// Moves all entries, each to the target that `choose` gives, with what cuts have to know of them.
+    /// Moves all entries, each to the target that `choose` returns, with their changes for each cut.
     fn move_to<P: Payload>(
         &mut self,
         slots: &mut Slots<P>,
@@ -248,12 +251,12 @@ impl Shard {
             let halves = self.frozen.iter_mut().map(|frozen| Frozen {
                 cut: frozen.cut,
                 changed: Vec::new(),
-                // Records are complete in themselves, so it does not matter who hands them over.
+                // A record is complete in itself, so either shard may hold it.
                 records: if i == 0 { std::mem::take(&mut frozen.records) } else { Vec::new() },
             });
             target.frozen = halves.collect();
         }
-        targets[0].0.removed = std::mem::take(&mut self.removed);
+        targets[0].0.tombstones = std::mem::take(&mut self.tombstones);
         for (epoch, payload) in std::mem::replace(slots, Slots::new(0)).into_entries() {
             let at = payload.address();
             let (target, slots) = &mut *targets[choose(at)];

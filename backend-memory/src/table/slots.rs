@@ -8,32 +8,33 @@ use super::{Address, BORN, Payload};
 
 pub(super) const MIN_SLOTS: usize = 8;
 
-// One enum and no nested struct, so that tag and epoch stand in the padding of the discriminant: 24 bytes for u64 to u64.
+// One enum and no nested struct, so that tag and epoch fit into the padding of the discriminant: 24 bytes for
+// u64 to u64.
 enum Slot<P> {
     Empty,
-    /// Was full once: probing goes on behind it.
+    /// A removed entry: a probe continues behind it.
     Deleted,
     Full {
         tag: u16,
-        /// Of the last change; with [`BORN`] when the entry came into being then.
+        /// The epoch of the last change; with [`BORN`] if the entry was created in it.
         epoch: u32,
         payload: P,
     },
 }
 
-/// A power of two of them, never all in use.
+/// The slots of a shard: a power of two, never all in use.
 pub(super) struct Slots<P>(Box<[Slot<P>]>);
 
-/// An entry that was taken out.
+/// A removed entry.
 pub(super) struct Taken<P> {
     pub(super) epoch: u32,
     pub(super) payload: P,
-    /// How many slots became empty.
+    /// The number of slots that became empty.
     pub(super) emptied: u32,
 }
 
 impl<P: Payload> Slots<P> {
-    /// Slots in a cache line, at least one.
+    /// The number of slots in a cache line, at least one.
     const LINE: usize = if size_of::<Slot<P>>() < 64 { 64 / size_of::<Slot<P>>() } else { 1 };
 
     pub(super) fn new(slots: usize) -> Self {
@@ -44,7 +45,7 @@ impl<P: Payload> Slots<P> {
         self.0.len()
     }
 
-    /// The slot where a search for `at` starts.
+    /// Returns the slot where a search for `at` starts.
     #[inline]
     fn start(&self, at: Address) -> usize {
         at.local as usize & (self.0.len() - 1)
@@ -81,7 +82,7 @@ impl<P: Payload> Slots<P> {
         }
     }
 
-    /// The payload of the entry in a slot.
+    /// Returns the payload of the entry in a slot.
     #[inline]
     pub(super) fn at(&self, index: usize) -> Option<&P> {
         match self.0.get(index)? {
@@ -90,7 +91,7 @@ impl<P: Payload> Slots<P> {
         }
     }
 
-    /// The epoch and the payload of the entry in a slot.
+    /// Returns the epoch and the payload of the entry in a slot.
     #[inline]
     pub(super) fn entry(&mut self, index: usize) -> Option<(&mut u32, &mut P)> {
         match self.0.get_mut(index)? {
@@ -99,16 +100,16 @@ impl<P: Payload> Slots<P> {
         }
     }
 
-    /// Asks for the two cache lines where a search for `at` starts; most searches end in them.
+    /// Prefetches the two cache lines where a search for `at` starts; most searches end in them.
     #[inline]
     pub(super) fn prefetch(&self, at: Address) {
         let start = self.start(at);
         for index in [start, start + Self::LINE] {
             if cfg!(any(target_arch = "x86_64", target_arch = "x86")) {
-                // Nothing waits for it here.
+                // The instruction does not wait.
                 prefetch_index(&self.0, index);
             } else {
-                // There is no such instruction in safe and stable Rust; reads without a branch on them overlap too.
+                // Safe and stable Rust has no such instruction; reads without a branch on them overlap, too.
                 std::hint::black_box(self.0.get(index).is_some_and(|slot| matches!(slot, Slot::Empty)));
             }
         }
@@ -118,7 +119,7 @@ impl<P: Payload> Slots<P> {
         self.iter_between(0, self.0.len())
     }
 
-    /// The entries of the slots from `start` to before `end`.
+    /// Returns the entries of the slots from `start` to before `end`.
     pub(super) fn iter_between(&self, start: usize, end: usize) -> impl Iterator<Item = &P> {
         self.0.get(start..end).unwrap_or_default().iter().filter_map(|slot| match slot {
             Slot::Full { payload, .. } => Some(payload),
@@ -126,7 +127,7 @@ impl<P: Payload> Slots<P> {
         })
     }
 
-    /// Entries with their epochs, without the mark of birth.
+    /// Returns the entries with their epochs, without the mark of birth.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut P)> {
         self.0.iter_mut().filter_map(|slot| match slot {
             Slot::Full { epoch, payload, .. } => Some((*epoch & !BORN, payload)),
@@ -134,7 +135,7 @@ impl<P: Payload> Slots<P> {
         })
     }
 
-    /// Adds an entry that is known not to be there. Says where, and whether the slot was empty.
+    /// Adds an entry that the slots do not have; returns its slot, and whether that slot was empty.
     pub(super) fn put(&mut self, at: Address, epoch: u32, payload: P) -> (usize, bool) {
         let mut index = self.start(at);
         while matches!(self.0[index], Slot::Full { .. }) {
@@ -146,7 +147,8 @@ impl<P: Payload> Slots<P> {
     }
 
     pub(super) fn take(&mut self, index: usize) -> Option<Taken<P>> {
-        // With nothing behind it, no probe has to go on: the slot, and deleted ones before it, can be empty again.
+        // If the next slot is empty, no probe continues here: this slot, and deleted ones before it, become
+        // empty.
         let last = matches!(self.0[self.after(index)], Slot::Empty);
         let slot = std::mem::replace(&mut self.0[index], if last { Slot::Empty } else { Slot::Deleted });
         let Slot::Full { epoch, payload, .. } = slot else { return None };
@@ -163,7 +165,7 @@ impl<P: Payload> Slots<P> {
         Some(Taken { epoch, payload, emptied })
     }
 
-    /// All entries with their epochs.
+    /// Returns all entries with their epochs.
     pub(super) fn into_entries(self) -> impl Iterator<Item = (u32, P)> {
         self.0.into_iter().filter_map(|slot| match slot {
             Slot::Full { epoch, payload, .. } => Some((epoch, payload)),

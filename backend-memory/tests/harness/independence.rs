@@ -3,21 +3,23 @@
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
-use strandline_backend_memory::MemoryBackendFactory;
-use strandline_state_api::harness::HarnessSnapshot;
-use strandline_state_api::*;
+use strandline_backend_memory::MemoryBackend;
+use strandline_state_api::backend::SnapshotKind;
+use strandline_state_api::host::Steps;
+use strandline_state_api::{TimeDomain, Timestamp};
+use strandline_state_testing::HarnessSnapshot;
 
 use crate::meter::{MeterHarness, Reading, audit, meter, timers, total};
 
 const KEYS: u64 = 24;
 
-/// How many cases a property gets; raised by `STRANDLINE_CASES` (a multiplier).
+/// Returns the number of cases of a property; `STRANDLINE_CASES` multiplies it.
 fn cases(default: u32) -> u32 {
     let factor = std::env::var("STRANDLINE_CASES").ok().and_then(|text| text.parse::<u32>().ok());
     default.saturating_mul(factor.unwrap_or(1))
 }
 
-/// What the job is about.
+/// An input of the job.
 #[derive(Clone, Debug)]
 enum Input {
     Record {
@@ -25,14 +27,14 @@ enum Input {
         record: i64,
         ahead: i64,
     },
-    /// Raises the watermark by this much, at least by one: after a restore, timers fire that were set at or before it, also
-    /// when it does not rise.
+    /// Raises the watermark by this much, at least by one: after a restore, due timers fire even if the
+    /// watermark does not rise.
     Watermark(i64),
-    /// The same for the processing time.
+    /// Raises the processing time by this much.
     Clock(i64),
 }
 
-/// What must not matter.
+/// An event that must not change the results.
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Nothing,
@@ -41,14 +43,14 @@ enum Event {
         kind: SnapshotKind,
         timers: usize,
     },
-    /// Back to the newest checkpoint, with another parallelism.
+    /// A restore of the newest checkpoint, with another parallelism.
     Failure {
         parallelism: u32,
     },
     Rescale {
         parallelism: u32,
     },
-    /// Only looks.
+    /// A look at the timers.
     Look,
 }
 
@@ -72,10 +74,10 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// Everything that can be observed of a run.
+/// All observable results of a run.
 #[derive(Debug, PartialEq)]
 struct Seen {
-    output: Vec<(Reading, i64)>,
+    output: Vec<(Reading, Option<Timestamp>)>,
     totals: Vec<Option<i64>>,
     timers: [Vec<(i64, u64, u32)>; 2],
     audit: Vec<(u64, i64)>,
@@ -84,12 +86,12 @@ struct Seen {
 
 struct Run {
     harness: MeterHarness,
-    output: Vec<(Reading, i64)>,
+    output: Vec<(Reading, Option<Timestamp>)>,
     time: i64,
     clock: i64,
 }
 
-/// Where a job goes on after a failure.
+/// The point from which a job continues after a failure.
 struct Saved {
     snapshot: HarnessSnapshot,
     /// The next input.
@@ -101,11 +103,11 @@ struct Saved {
 
 impl Run {
     fn new(parallelism: u32) -> Self {
-        let harness = meter(MemoryBackendFactory::default(), parallelism);
+        let harness = meter(MemoryBackend::factory(), parallelism);
         Self { harness, output: Vec::new(), time: 0, clock: 0 }
     }
 
-    /// Works on one input; where time jumps, `between` is called after each bounded step.
+    /// Processes one input; where time jumps, `between` is called after each bounded step.
     fn step(&mut self, input: &Input, mut between: impl FnMut(&mut Self)) {
         match *input {
             Input::Record { key, record, ahead } => {
@@ -133,7 +135,7 @@ impl Run {
         self.output.extend(self.harness.take_output());
     }
 
-    /// The snapshot is followed by a restore: whatever it misses is missed by the rest of the run.
+    /// Takes a snapshot and restores it: the rest of the run lacks whatever the snapshot lacks.
     fn snapshot(&mut self, kind: SnapshotKind, parallelism: u32) {
         let snapshot = self.harness.snapshot(kind).unwrap();
         self.harness.restore(&snapshot, parallelism).unwrap();
@@ -161,7 +163,8 @@ impl Run {
             .collect();
         harness.end().unwrap();
         self.take();
-        // Subtasks emit beside each other; what one key says stays in order, because its time or total rises.
+        // The order of the subtasks is arbitrary; the records of one key stay in order, because its time or
+        // total rises.
         self.output.sort();
         Seen { output: self.output, totals, timers, audit, alarms }
     }

@@ -1,11 +1,15 @@
-//! An operator with a bit of everything: a value, timers in both domains, two operator lists.
+//! An operator with a value, timers in both domains, and two operator lists.
 
 use strandline_backend_memory::MemoryBackendFactory;
-use strandline_state_api::harness::Harness;
-use strandline_state_api::*;
+use strandline_state_api::backend::{BackendFactory, KeyedBackendExt};
+use strandline_state_api::{
+    Batch, Context, KeyedBackend, Open, Operator, OperatorListDescriptor, OperatorListState, Result,
+    TimeDomain, Timer, TimerDescriptor, TimerService, Timestamp, ValueDescriptor, ValueState,
+};
+use strandline_state_testing::Harness;
 
-/// What it emits: key, service of the timer (or `end`), time of the timer, total.
-pub(crate) type Reading = (u64, &'static str, i64, i64);
+/// An output record: key, service of the timer (or `end`), time of the timer, total.
+pub(crate) type Reading = (u64, &'static str, Timestamp, i64);
 
 #[derive(Debug)]
 pub(crate) struct Meter {
@@ -14,47 +18,48 @@ pub(crate) struct Meter {
     pub(crate) by_clock: TimerService<u32>,
     /// Every record, split on a rescale.
     pub(crate) audit: OperatorListState<(u64, i64)>,
-    /// One entry for each key that was ever negative; everyone gets all on a rescale.
+    /// One entry for each key that was ever negative; on a rescale every subtask receives all entries.
     pub(crate) alarms: OperatorListState<u64>,
 }
 
 impl Meter {
     pub(crate) fn open<B: KeyedBackend>(ctx: &mut Open<'_, B, u32>) -> Result<Self> {
-        let alarms = ctx.operator_list(&OperatorListDescriptor::union("alarms"))?;
-        // Every subtask kept all of them.
+        let alarms = ctx.register(&OperatorListDescriptor::<u64>::union("alarms"))?;
+        // Every subtask kept all entries.
         let restored = ctx.operator_state().get_mut(alarms)?;
         restored.sort_unstable();
         restored.dedup();
         Ok(Self {
-            totals: ctx.value(&ValueDescriptor::new("totals"))?,
-            by_event: ctx.timers(&TimerDescriptor::event_time("by-event"))?,
-            by_clock: ctx.timers(&TimerDescriptor::processing_time("by-clock"))?,
-            audit: ctx.operator_list(&OperatorListDescriptor::split("audit"))?,
+            totals: ctx.register(&ValueDescriptor::new("totals"))?,
+            by_event: ctx.register(&TimerDescriptor::event_time("by-event"))?,
+            by_clock: ctx.register(&TimerDescriptor::processing_time("by-clock"))?,
+            audit: ctx.register(&OperatorListDescriptor::split("audit"))?,
             alarms,
         })
     }
 }
 
-/// The namespace of a timer follows from its time, so that no two timers of a key and a domain stand at one time: their
-/// order would not be promised.
-fn namespace(time: i64) -> u32 {
-    time.rem_euclid(3) as u32
+/// Derives the namespace of a timer from its time, so that no two timers of a key and a domain have equal
+/// times: the contract does not define their order.
+fn namespace(time: Timestamp) -> u32 {
+    time.as_millis().rem_euclid(3) as u32
 }
 
-impl<B: KeyedBackend<Key = u64>> Operator<B> for Meter {
+impl Operator for Meter {
+    type Key = u64;
     type In = i64;
     type Out = Reading;
     type Namespace = u32;
 
-    fn process(&mut self, record: i64, ctx: &mut Context<'_, B, Reading>) -> Result<()> {
+    fn process<B>(&mut self, record: i64, ctx: &mut Context<'_, B, Reading>) -> Result<()>
+    where
+        B: KeyedBackend<Key = u64>,
+    {
         let key = *ctx.key();
-        let total = ctx.state().value(self.totals).modify(
-            || 0,
-            |total| {
-                *total += record;
-                *total
-            },
-        )?;
+        let total = ctx.state(self.totals).update_or_default(|total| {
+            *total += record;
+            *total
+        })?;
         ctx.operator_state().get_mut(self.audit)?.push((key, record));
         if total < 0 {
             let alarms = ctx.operator_state().get_mut(self.alarms)?;
@@ -62,70 +67,76 @@ impl<B: KeyedBackend<Key = u64>> Operator<B> for Meter {
                 alarms.push(key);
             }
         }
-        let (event, clock) = (ctx.timestamp() + record.abs(), ctx.processing_time().max(0) + record.abs());
+        let event = ctx.timestamp().unwrap().plus_millis(record.abs());
+        let now = ctx.processing_time().unwrap_or(Timestamp::EPOCH).max(Timestamp::EPOCH);
+        let clock = now.plus_millis(record.abs());
         match record.rem_euclid(4) {
-            0 => drop(ctx.state().timers_in(self.by_event, &namespace(event)).register(event)?),
-            1 => drop(ctx.state().timers_in(self.by_clock, &namespace(clock)).register(clock)?),
-            2 => drop(ctx.state().timers_in(self.by_event, &namespace(event)).delete(event)?),
-            _ if total % 7 == 0 => drop(ctx.state().value(self.totals).clear()?),
+            0 => drop(ctx.state_in(self.by_event, &namespace(event)).register(event)?),
+            1 => drop(ctx.state_in(self.by_clock, &namespace(clock)).register(clock)?),
+            2 => drop(ctx.state_in(self.by_event, &namespace(event)).delete(event)?),
+            _ if total % 7 == 0 => drop(ctx.state(self.totals).clear()?),
             _ => {}
         }
         Ok(())
     }
 
-    fn on_timer(&mut self, due: &DueTimer<u64, u32>, ctx: &mut Context<'_, B, Reading>) -> Result<()> {
-        let time = due.timer.time;
-        assert_eq!(due.timer.namespace, namespace(time));
-        let total = ctx.state().value(self.totals).modify(
-            || 0,
-            |total| {
-                *total += 1;
-                *total
-            },
-        )?;
-        if total % 2 == 0 && due.domain == TimeDomain::Event {
-            ctx.state().timers_in(self.by_event, &namespace(time + 5)).register(time + 5)?;
+    fn on_timer<B>(&mut self, timer: &Timer<u64, u32>, ctx: &mut Context<'_, B, Reading>) -> Result<()>
+    where
+        B: KeyedBackend<Key = u64>,
+    {
+        let time = timer.time;
+        assert_eq!((timer.namespace, Some(time)), (namespace(time), ctx.timestamp()));
+        let total = ctx.state(self.totals).update_or_default(|total| {
+            *total += 1;
+            *total
+        })?;
+        let service = if timer.service == self.by_event { "by-event" } else { "by-clock" };
+        if total % 2 == 0 && timer.service == self.by_event {
+            let next = time.plus_millis(5);
+            ctx.state_in(self.by_event, &namespace(next)).register(next)?;
         }
-        let service = if due.domain == TimeDomain::Event { "by-event" } else { "by-clock" };
-        assert_eq!(due.service, service);
         ctx.emit((*ctx.key(), service, time, total));
         Ok(())
     }
 
-    fn on_end(&mut self, backend: &mut B, output: &mut Output<Reading>) -> Result<()> {
-        backend.value_for_each(self.totals, |key, (), total| {
-            output.push((*key, "end", i64::MAX, *total), NO_TIMESTAMP);
+    fn on_end<B>(&mut self, backend: &mut B, output: &mut Batch<Reading>) -> Result<()>
+    where
+        B: KeyedBackend<Key = u64>,
+    {
+        backend.for_each_value(self.totals, |key, (), total| {
+            output.push((*key, "end", Timestamp::MAX, *total), None);
             Ok(())
         })
     }
 }
 
-/// The function that opens it, as a name for the type of a harness.
+/// The function that opens a [`Meter`], as a name for the type of a harness.
 pub(crate) type OpenMeter = fn(&mut Open<'_, MemoryBackend, u32>) -> Result<Meter>;
 
 type MemoryBackend = <MemoryBackendFactory as BackendFactory>::Backend<u64>;
 
-pub(crate) type MeterHarness = Harness<MemoryBackendFactory, u64, Meter, OpenMeter>;
+pub(crate) type MeterHarness = Harness<MemoryBackendFactory, Meter, OpenMeter>;
 
 pub(crate) fn meter(factory: MemoryBackendFactory, parallelism: u32) -> MeterHarness {
     Harness::with_parallelism(factory, "meter", Meter::open as OpenMeter, parallelism).unwrap()
 }
 
-/// The total of a key.
+/// Returns the total of a key.
 pub(crate) fn total(harness: &mut MeterHarness, key: u64) -> Option<i64> {
-    harness.state(key, |meter, state| Ok(state.value(meter.totals).get()?.copied())).unwrap()
+    harness.state(key, |meter, state| Ok(state.state(meter.totals).get()?.copied())).unwrap()
 }
 
-/// Time, key and namespace of all pending timers of a domain, sorted.
+/// Returns time, key and namespace of all pending timers of a domain, sorted.
 pub(crate) fn timers(harness: &mut MeterHarness, domain: TimeDomain) -> Vec<(i64, u64, u32)> {
     let found = harness.timers(domain).unwrap().into_iter();
-    let mut timers: Vec<_> = found.map(|due| (due.timer.time, due.timer.key, due.timer.namespace)).collect();
+    let mut timers: Vec<_> =
+        found.map(|timer| (timer.time.as_millis(), timer.key, timer.namespace)).collect();
     assert!(timers.is_sorted_by_key(|timer| timer.0));
     timers.sort_unstable();
     timers
 }
 
-/// All records, of all subtasks, sorted.
+/// Returns all records, of all subtasks, sorted.
 pub(crate) fn audit(harness: &MeterHarness) -> Vec<(u64, i64)> {
     let of = |subtask| {
         harness.operator_state(subtask, |meter, store| Ok(store.get(meter.audit)?.to_vec())).unwrap()

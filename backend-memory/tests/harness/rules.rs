@@ -1,16 +1,18 @@
-//! What the harness promises, one by one.
+//! The promises of the harness, one by one.
 
-use strandline_backend_memory::MemoryBackendFactory;
-use strandline_state_api::harness::Harness;
-use strandline_state_api::*;
+use strandline_backend_memory::MemoryBackend;
+use strandline_state_api::backend::SnapshotKind;
+use strandline_state_api::host::Steps;
+use strandline_state_api::{CheckpointId, Error, ErrorKind, Keyed, TimeDomain, Timestamp};
+use strandline_state_testing::Harness;
 
 use crate::meter::{Meter, MeterHarness, OpenMeter, audit, meter, timers, total};
 
 fn new(parallelism: u32) -> MeterHarness {
-    meter(MemoryBackendFactory::default(), parallelism)
+    meter(MemoryBackend::factory(), parallelism)
 }
 
-/// Sets an event timer of each key 1 to 20 at ten times the key.
+/// Registers an event timer of each key 1 to 20 at ten times the key.
 fn with_timers(parallelism: u32) -> MeterHarness {
     let mut harness = new(parallelism);
     for key in 1..=20u64 {
@@ -27,12 +29,12 @@ fn a_snapshot_in_the_middle_of_a_jump_of_the_watermark() {
     let mut first: Vec<_> = harness.take_output().into_iter().map(|(reading, _)| reading.0).collect();
     assert_eq!(first.len(), 7);
     let snapshot = harness.snapshot(SnapshotKind::Incremental).unwrap();
-    assert_eq!((snapshot.watermark(), snapshot.parallelism()), (1_000, 1));
+    assert_eq!((snapshot.watermark(), snapshot.parallelism()), (Some(Timestamp::from_millis(1_000)), 1));
 
     harness.restore(&snapshot, 3).unwrap();
     assert!(harness.take_output().is_empty(), "a restore fires nothing");
     harness.max_timers(usize::MAX);
-    // The watermark is that of the snapshot: telling one that is no higher fires what is left.
+    // The watermark is that of the snapshot: one that is no higher fires the remaining timers.
     assert_eq!(harness.watermark(0).unwrap(), Steps::Done);
     first.extend(harness.take_output().into_iter().map(|(reading, _)| reading.0));
     first.sort_unstable();
@@ -44,13 +46,13 @@ fn the_processing_time_is_known_after_a_restore() {
     let mut harness = new(1);
     harness.processing_time(500).unwrap();
     let snapshot = harness.snapshot(SnapshotKind::Full).unwrap();
-    assert_eq!(snapshot.processing_time(), 500);
+    assert_eq!(snapshot.processing_time(), Some(Timestamp::from_millis(500)));
     for parallelism in [1, 4] {
         harness.restore(&snapshot, parallelism).unwrap();
         harness.process(9u64, 5, 0).unwrap();
         assert_eq!(timers(&mut harness, TimeDomain::Processing), [(505, 9, 1)]);
     }
-    // Pending timers do not fire by being restored, however late it is.
+    // A restore does not fire pending timers, however late it is.
     harness.processing_time(504).unwrap();
     harness.max_timers(1);
     harness.process(10u64, 1, 0).unwrap();
@@ -73,16 +75,16 @@ fn a_snapshot_is_independent_of_what_follows_and_of_what_came_before() {
         harness.restore(snapshot, 3).unwrap();
         assert_eq!(total(&mut harness, 1), Some(wanted));
     }
-    // What is written after a restore is no part of what was restored.
+    // Later writes do not change the restored snapshot.
     let files = first.segments().segments();
     harness.process(2u64, 8, 0).unwrap();
-    // Numbers rise over restores.
+    // Checkpoint numbers keep rising after a restore.
     assert!(harness.snapshot(SnapshotKind::Incremental).unwrap().checkpoint() > CheckpointId(3));
     assert_eq!(first.segments().segments(), files);
-    // In a harness of its own, too.
+    // Another harness restores it, too.
     let mut other = new(5);
     let restored = other.restore(&second, 2).unwrap();
-    assert!(restored.entries > 0 && restored.unclaimed.is_empty());
+    assert!(restored.entries > 0 && restored.orphans.is_empty());
     assert_eq!((total(&mut other, 1), other.parallelism()), (Some(12), 2));
 }
 
@@ -103,7 +105,7 @@ fn operator_state_goes_the_way_of_the_runtime() {
     assert_eq!(alarms(&harness, 0) + alarms(&harness, 1), 10);
     harness.rescale(4).unwrap();
     assert_eq!(shares(&harness), [3, 3, 2, 2], "a split list is cut evenly");
-    assert!((0..4).all(|subtask| alarms(&harness, subtask) == 10), "of a union list everyone has all");
+    assert!((0..4).all(|subtask| alarms(&harness, subtask) == 10), "every subtask has the whole union list");
     assert_eq!(audit(&harness), before);
 }
 
@@ -116,7 +118,7 @@ fn the_end_fires_event_timers_only_and_is_the_end() {
     let output = harness.take_output();
     let (last, fired): (Vec<_>, Vec<_>) = output.iter().partition(|(reading, _)| reading.1 == "end");
     assert!(fired.len() >= 20 && fired.iter().all(|(reading, _)| reading.1 == "by-event"));
-    assert_eq!(last.len(), 20, "`on_end` speaks of every key");
+    assert_eq!(last.len(), 20, "`on_end` emits a record for every key");
     assert_eq!(timers(&mut harness, TimeDomain::Processing).len(), 1);
     let ended = harness.snapshot(SnapshotKind::Full).unwrap();
     for restored in [false, true] {
@@ -124,7 +126,7 @@ fn the_end_fires_event_timers_only_and_is_the_end() {
             harness.restore(&ended, 2).unwrap();
         }
         assert_eq!(harness.process(1u64, 1, 0).unwrap_err().kind(), ErrorKind::Invalid);
-        assert_eq!(harness.processing_time(i64::MAX).unwrap(), Steps::Done);
+        assert_eq!(harness.processing_time(Timestamp::MAX).unwrap(), Steps::Done);
         harness.end().unwrap();
         assert!(harness.take_output().is_empty());
     }
@@ -135,17 +137,16 @@ fn errors_name_the_operator_and_the_subtask() {
     let mut harness = with_timers(2);
     let error = harness.state(1u64, |_, _| Err::<(), _>(Error::new(ErrorKind::User, "no"))).unwrap_err();
     assert_eq!((error.kind(), error.context("operator")), (ErrorKind::User, Some("meter")));
-    let owner = subtask_of(Keyed::new(&1u64).group(), 2).to_string();
+    let owner = Keyed::new(&1u64).group().subtask(2).to_string();
     assert_eq!(error.context("subtask"), Some(owner.as_str()));
     assert_eq!(harness.operator_state(2, |_, _| Ok(())).unwrap_err().kind(), ErrorKind::Invalid);
 
     let snapshot = harness.snapshot(SnapshotKind::Full).unwrap();
-    let mut other =
-        Harness::new(MemoryBackendFactory::default(), "another", Meter::open as OpenMeter).unwrap();
+    let mut other = Harness::new(MemoryBackend::factory(), "another", Meter::open as OpenMeter).unwrap();
     let error = other.restore(&snapshot, 1).unwrap_err();
     assert_eq!((error.kind(), error.context("operator")), (ErrorKind::Invalid, Some("another")));
     assert_eq!(harness.restore(&snapshot, 0).unwrap_err().kind(), ErrorKind::Invalid);
-    assert_eq!(total(&mut harness, 1), Some(4), "what is refused changes nothing");
+    assert_eq!(total(&mut harness, 1), Some(4), "a refused restore changes nothing");
 }
 
 #[test]

@@ -1,15 +1,19 @@
-//! What an operator sees of time: in which order timers fire, and what is alive when they do.
+//! Time as an operator sees it: the order of its timers, and the state that a timer still finds.
 
 use std::time::Duration;
 
-use strandline_backend_memory::MemoryBackendFactory;
-use strandline_state_api::harness::Harness;
-use strandline_state_api::*;
+use strandline_backend_memory::{MemoryBackend, MemoryBackendFactory};
+use strandline_state_api::backend::BackendFactory;
+use strandline_state_api::{
+    Context, Expiring, KeyedBackend, MapDescriptor, MapState, Open, Operator, Result, Timer, TimerDescriptor,
+    TimerService, Timestamp, Ttl, ValueDescriptor, ValueState,
+};
+use strandline_state_testing::Harness;
 
-/// What timers and reads found: the service or `read`, the time, and whether the value and the entry were alive.
+/// A timer or a read: the service or `read`, the time, and whether the value and the map entry are visible.
 type Seen = (&'static str, i64, bool, bool);
 
-/// What a record does. State lives for 15 ms of event time.
+/// A record. State expires after 15 ms of event time.
 #[derive(Clone, Copy, Debug)]
 enum Do {
     SetA(i64),
@@ -28,57 +32,64 @@ struct Clocked {
 
 impl Clocked {
     fn open<B: KeyedBackend>(ctx: &mut Open<'_, B>) -> Result<Self> {
-        let life = Ttl::event_time(Duration::from_millis(15));
+        let ttl = Ttl::event_time(Duration::from_millis(15));
         Ok(Self {
-            a: ctx.timers(&TimerDescriptor::event_time("a"))?,
-            b: ctx.timers(&TimerDescriptor::event_time("b"))?,
-            value: ctx.register(&ValueDescriptor::new("value").time_to_live(life))?,
-            map: ctx.register(&MapDescriptor::new("map").time_to_live(life))?,
+            a: ctx.register(&TimerDescriptor::event_time("a"))?,
+            b: ctx.register(&TimerDescriptor::event_time("b"))?,
+            value: ctx.register(&ValueDescriptor::new("value").time_to_live(ttl))?,
+            map: ctx.register(&MapDescriptor::new("map").time_to_live(ttl))?,
         })
     }
 
     fn look<B: KeyedBackend>(&self, ctx: &mut Context<'_, B, Seen>) -> Result<(bool, bool)> {
-        let value = ctx.state().value(self.value).get()?.is_some();
-        Ok((value, ctx.state().map(self.map).get(&1)?.is_some()))
+        let value = ctx.state(self.value).get()?.is_some();
+        Ok((value, ctx.state(self.map).get(&1)?.is_some()))
     }
 }
 
-impl<B: KeyedBackend<Key = u64>> Operator<B> for Clocked {
+impl Operator for Clocked {
+    type Key = u64;
     type In = Do;
     type Out = Seen;
     type Namespace = ();
 
-    fn process(&mut self, record: Do, ctx: &mut Context<'_, B, Seen>) -> Result<()> {
+    fn process<B>(&mut self, record: Do, ctx: &mut Context<'_, B, Seen>) -> Result<()>
+    where
+        B: KeyedBackend<Key = u64>,
+    {
         match record {
-            Do::SetA(time) => ctx.state().timers(self.a).register(time).map(drop),
-            Do::SetB(time) => ctx.state().timers(self.b).register(time).map(drop),
+            Do::SetA(time) => ctx.state(self.a).register(time).map(drop),
+            Do::SetB(time) => ctx.state(self.b).register(time).map(drop),
             Do::Write => {
-                ctx.state().value(self.value).put(1)?;
-                ctx.state().map(self.map).put(1, 1)
+                ctx.state(self.value).put(1)?;
+                ctx.state(self.map).put(1, 1)
             }
             Do::Read => {
                 let (value, entry) = self.look(ctx)?;
-                ctx.emit(("read", ctx.timestamp(), value, entry));
+                ctx.emit(("read", Timestamp::to_stored(ctx.timestamp()), value, entry));
                 Ok(())
             }
         }
     }
 
-    fn on_timer(&mut self, due: &DueTimer<u64, ()>, ctx: &mut Context<'_, B, Seen>) -> Result<()> {
+    fn on_timer<B>(&mut self, timer: &Timer<u64>, ctx: &mut Context<'_, B, Seen>) -> Result<()>
+    where
+        B: KeyedBackend<Key = u64>,
+    {
         let (value, entry) = self.look(ctx)?;
-        let service = if due.service == "a" { "a" } else { "b" };
-        ctx.emit((service, due.timer.time, value, entry));
+        let service = if timer.service == self.a { "a" } else { "b" };
+        ctx.emit((service, timer.time.as_millis(), value, entry));
         Ok(())
     }
 }
 
 type OpenClocked =
     fn(&mut Open<'_, <MemoryBackendFactory as BackendFactory>::Backend<u64>>) -> Result<Clocked>;
-type Clock = Harness<MemoryBackendFactory, u64, Clocked, OpenClocked>;
+type Clock = Harness<MemoryBackendFactory, Clocked, OpenClocked>;
 
 fn after(records: &[(Do, i64)]) -> Clock {
     let mut harness =
-        Harness::new(MemoryBackendFactory::default(), "clocked", Clocked::open as OpenClocked).unwrap();
+        Harness::new(MemoryBackend::factory(), "clocked", Clocked::open as OpenClocked).unwrap();
     for (record, timestamp) in records {
         harness.process(1u64, *record, *timestamp).unwrap();
     }
@@ -86,7 +97,7 @@ fn after(records: &[(Do, i64)]) -> Clock {
 }
 
 fn seen(harness: &mut Clock) -> Vec<Seen> {
-    harness.take_output().into_iter().map(|(seen, _)| seen).collect()
+    harness.take_output().into_columns().0
 }
 
 #[test]
@@ -98,18 +109,18 @@ fn timers_of_all_services_fire_in_one_order_of_time() {
 }
 
 #[test]
-fn a_timer_finds_alive_what_was_alive_at_its_time() {
+fn a_timer_still_sees_state_that_expires_after_its_time() {
     let mut harness = after(&[(Do::Write, 0), (Do::SetA(10), 0), (Do::SetA(20), 0)]);
     harness.watermark(1_000).unwrap();
     assert_eq!(seen(&mut harness), [("a", 10, true, true), ("a", 20, false, false)]);
 }
 
 #[test]
-fn nobody_reads_what_has_expired() {
+fn a_read_hides_expired_state() {
     let mut harness = after(&[(Do::Write, 0)]);
-    for (watermark, alive) in [(14, true), (15, false)] {
+    for (watermark, visible) in [(14, true), (15, false)] {
         harness.watermark(watermark).unwrap();
         harness.process(1u64, Do::Read, watermark + 1).unwrap();
-        assert_eq!(seen(&mut harness), [("read", watermark + 1, alive, alive)]);
+        assert_eq!(seen(&mut harness), [("read", watermark + 1, visible, visible)]);
     }
 }

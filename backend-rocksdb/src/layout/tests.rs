@@ -1,8 +1,10 @@
 use proptest::prelude::*;
+use strandline_snapshot_format::timer_key;
+use strandline_state_api::Keyed;
 
 use super::*;
 
-/// Short texts over an alphabet that holds everything that escaping is about.
+/// Short texts over an alphabet that holds every byte that escaping treats in its own way.
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(prop_oneof![Just(0u8), Just(1), Just(0xFE), Just(0xFF), any::<u8>()], 0..6)
 }
@@ -23,7 +25,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn addresses_are_injective_ordered_and_come_apart_again(
+    fn addresses_are_injective_and_ordered_and_split_again(
         widths in [width(), width(), width()],
         a in ([bytes(), bytes(), bytes()], 0u16..3, 0u16..3),
         b in ([bytes(), bytes(), bytes()], 0u16..3, 0u16..3),
@@ -34,7 +36,8 @@ proptest! {
             let parts = parts.map(|part| { index += 1; fitted(widths[index - 1], part) });
             let group = KeyGroup::new(group).unwrap();
             let mut address = Vec::new();
-            layout.join(state, group, [&parts[0], &parts[1], &parts[2]], &mut address);
+            let addressing = Addressing { id: state, layout };
+            addressing.join(group, [&parts[0], &parts[1], &parts[2]], &mut address);
             let back = layout.split(&address).unwrap();
             assert_eq!([&*back.key, &*back.namespace, &*back.sub], [&parts[0][..], &parts[1], &parts[2]]);
             assert_eq!(prefix(&address).unwrap(), (group, state));
@@ -44,20 +47,29 @@ proptest! {
     }
 
     #[test]
-    fn typed_and_untyped_addresses_are_the_same(key in ".{0,5}", namespace in any::<i32>(), sub in ".{0,5}", time in any::<i64>()) {
-        let group = KeyGroup::new(5).unwrap();
-        let layout = Layout::of::<String, i32>(StateKind::Map, None);
-        let encoded = |namespace: &i32| { let mut out = Vec::new(); namespace.encode(&mut out); out };
+    fn typed_and_untyped_addresses_are_the_same(
+        key in ".{0,5}",
+        namespace in any::<i32>(),
+        sub in ".{0,5}",
+        time in any::<i64>(),
+    ) {
+        let at = At { key: Keyed::new(&key), namespace: &namespace };
+        let (group, time) = (at.key.group(), Timestamp::from_millis(time));
+        let addressing = Addressing { id: 7, layout: Layout::of::<String, i32>(StateKind::Map, None) };
+        let mut encoded = Vec::new();
+        namespace.encode(&mut encoded);
         let (mut typed, mut untyped) = (Vec::new(), Vec::new());
-        layout.address(7, group, &key, &namespace, &mut typed);
-        layout.push_sub(&mut typed, |out| sub.encode(out));
-        layout.join(7, group, [key.as_bytes(), &encoded(&namespace), sub.as_bytes()], &mut untyped);
+        addressing.encode_address(at, &mut typed);
+        addressing.push_map_key(&mut typed, |out| sub.encode(out));
+        addressing.join(group, [key.as_bytes(), &encoded, sub.as_bytes()], &mut untyped);
         prop_assert_eq!(&typed, &untyped);
         let layout = Layout::of::<String, i32>(StateKind::EventTimers, Some(0));
-        layout.timer(7, group, time, &key, &namespace, &mut typed);
+        let addressing = Addressing { layout, ..addressing };
+        addressing.encode_timer(at, time, &mut typed);
         let mut packed = Vec::new();
-        strandline_state_api::format::timer_key::pack(time, key.as_bytes(), &mut packed);
-        layout.join(7, group, [&packed, &encoded(&namespace), &[]], &mut untyped);
+        timer_key::pack(time.as_millis(), key.as_bytes(), &mut packed);
+        prop_assert_eq!(time_from_bytes(*packed.first_chunk().unwrap()), time);
+        addressing.join(group, [&packed, &encoded, &[]], &mut untyped);
         prop_assert_eq!(typed, untyped);
     }
 

@@ -1,42 +1,37 @@
 //! Entries in order, on their way into the database as table files.
 
-use rocksdb::{Options, SstFileWriter};
 use std::path::PathBuf;
+
+use rocksdb::{Options, SstFileWriter};
 use strandline_state_api::{KeyGroup, KeyGroupRange, Result};
 
 use crate::database::{Database, Environment, ReadOnly, failed};
 use crate::directory::StoredState;
-use crate::layout::{Layout, bounds, prefix};
-
-/// Where the entries of a state go.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Target {
-    pub(super) id: u16,
-    pub(super) layout: Layout,
-}
+use crate::layout::{Addressing, bounds, prefix};
 
 /// Writes table files and hands them to the database.
 pub(super) struct Bulk<'a> {
     database: &'a Database,
-    targets: &'a [Target],
+    /// Where the entries of each state go.
+    targets: &'a [Addressing],
     /// Whether the states come in the order of their numbers.
     in_order: bool,
-    /// Entries of the key group at hand that wait for those of states with lower numbers.
+    /// Entries of the current key group that wait for those of states with lower numbers.
     waiting: Vec<(Vec<u8>, Vec<u8>)>,
     group: Option<KeyGroup>,
     address: Vec<u8>,
-    output: Output<'a>,
+    output: TableFiles<'a>,
 }
 
 impl<'a> Bulk<'a> {
-    /// `targets` are those of the states of what is pushed, in their order there.
-    pub(super) fn new(environment: &Environment, database: &'a Database, targets: &'a [Target]) -> Self {
+    /// `targets` are in the order of the states in what is pushed.
+    pub(super) fn new(environment: &Environment, database: &'a Database, targets: &'a [Addressing]) -> Self {
         let in_order = targets.is_sorted_by_key(|target| target.id);
-        let output = Output::new(environment, database);
+        let output = TableFiles::new(environment, database);
         Self { database, targets, in_order, waiting: Vec::new(), group: None, address: Vec::new(), output }
     }
 
-    /// Takes an entry of the portable format. They come in its order.
+    /// Takes an entry of the portable format; entries come in the order of that format.
     pub(super) fn push(
         &mut self,
         state: u16,
@@ -44,10 +39,8 @@ impl<'a> Bulk<'a> {
         parts: [&[u8]; 3],
         value: &[u8],
     ) -> Result<()> {
-        let Some(Target { id, layout }) = self.targets.get(usize::from(state)).copied() else {
-            return Ok(());
-        };
-        layout.join(id, group, parts, &mut self.address);
+        let Some(target) = self.targets.get(usize::from(state)) else { return Ok(()) };
+        target.join(group, parts, &mut self.address);
         if self.in_order {
             return self.output.put(&self.address, value);
         }
@@ -67,23 +60,20 @@ impl<'a> Bulk<'a> {
         Ok(())
     }
 
-    /// Takes the entries of another database in `range`; its states are `states`, in the order of the targets.
+    /// Takes the entries of another database in `range`. Its `states` are in the order of the targets.
     pub(super) fn copy(
         &mut self,
         source: &ReadOnly,
         states: &[StoredState],
         range: KeyGroupRange,
     ) -> Result<()> {
-        let same = states
-            .iter()
-            .zip(self.targets)
-            .all(|(state, target)| *target == Target { id: state.id, layout: state.layout });
+        let same = states.iter().map(|state| &state.addressing).eq(self.targets);
         let (from, to) = bounds(range);
         let mut entries = source.iterate(&from, Some(&to));
         entries.first()?;
         let mut index = vec![None; 1 << 16];
         for (number, state) in (0u16..).zip(states) {
-            index[usize::from(state.id)] = Some(number);
+            index[usize::from(state.addressing.id)] = Some(number);
         }
         while let Some((address, value)) = entries.entry() {
             if same {
@@ -91,9 +81,10 @@ impl<'a> Bulk<'a> {
             } else {
                 let (group, id) = prefix(address)?;
                 if let Some(number) = index[usize::from(id)] {
-                    // Numbers there have their own order, so everything of a key group waits.
+                    // The other database numbers its states in another order, so the entries of a key group
+                    // wait.
                     self.in_order = false;
-                    let parts = states[usize::from(number)].layout.split(address)?;
+                    let parts = states[usize::from(number)].addressing.layout.split(address)?;
                     self.push(number, group, [&parts.key, &parts.namespace, &parts.sub], value)?;
                 }
             }
@@ -110,8 +101,8 @@ impl<'a> Bulk<'a> {
     }
 }
 
-/// Table files of about the size that the database makes itself.
-struct Output<'a> {
+/// Table files of about the size of those that the database makes itself.
+struct TableFiles<'a> {
     options: &'a Options,
     file_bytes: u64,
     base: PathBuf,
@@ -121,7 +112,7 @@ struct Output<'a> {
     files: Vec<PathBuf>,
 }
 
-impl<'a> Output<'a> {
+impl<'a> TableFiles<'a> {
     fn new(environment: &Environment, database: &'a Database) -> Self {
         let file_bytes = environment.options.file_bytes;
         let base = database.cut_path();
@@ -141,7 +132,7 @@ impl<'a> Output<'a> {
         };
         writer.put(address, value).map_err(|e| failed("a table file cannot be written", &self.base, &e))?;
         self.bytes += (address.len() + value.len()) as u64;
-        // Compression makes files smaller; that is no harm.
+        // Compression makes files smaller than that, which does no harm.
         if self.bytes >= self.file_bytes { self.close() } else { Ok(()) }
     }
 

@@ -1,11 +1,12 @@
-//! Bringing the files of a native snapshot to this machine.
+//! Downloads the files of a native snapshot, or links local copies of them.
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
 use futures::{StreamExt, TryStreamExt};
-use strandline_state_api::{Error, Result, SegmentRef, SegmentStore};
+use strandline_state_api::snapshot::{SegmentRef, SegmentStore};
+use strandline_state_api::{Error, Result};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::RocksOptions;
@@ -13,9 +14,9 @@ use crate::directory::{Directory, StoredFile};
 use crate::home::{Instance, failed, remove};
 use crate::writer::{Location, Uploaded};
 
-/// Bytes that are read at once: what a download takes of memory.
+/// Bytes that are read at once, and so the memory that a download takes.
 const CHUNK: u64 = 4 << 20;
-/// A directory that is longer is none.
+/// A longer segment is no directory.
 const MAX_DIRECTORY: u64 = 256 << 20;
 
 /// Reads and checks a directory.
@@ -28,8 +29,8 @@ pub(super) async fn read_directory(segment: &SegmentRef, store: &dyn SegmentStor
     Directory::decode(&bytes).map_err(named)
 }
 
-/// Makes the directory `path` with all files of a snapshot, so that it can be opened. Of files that come from the store or from a local
-/// copy the hash is compared.
+/// Makes the directory `path` with all files of a snapshot, so that it can be opened. Checks the hash of
+/// every file, from the store or from a local copy.
 pub(super) async fn fetch(
     directory: &Directory,
     path: &Path,

@@ -1,158 +1,121 @@
-//! List states: one value for each list, its elements one behind the other as in the portable format, so that adding is a merge.
+//! List states: one value of the database for each list, its elements in sequence as in the portable format,
+//! so that an append is a merge.
 
-use std::fmt;
-use std::marker::PhantomData;
-use std::sync::Arc;
+use strandline_snapshot_format::list;
+use strandline_state_api::backend::{At, Lists, StoredValues};
+use strandline_state_api::{Result, StateKey};
 
-use strandline_state_api::format::{StateMeta, list};
-use strandline_state_api::{Codec, KeyGroupRange, Keyed, ListDescriptor, Result, StateKey, StateTime, Ttl};
-
-use super::ageing::{self, Ageing};
-use super::{AnyState, Place, VisitKey};
-use crate::layout::Layout;
+use super::Access;
+use super::table::{Shape, Table};
 use crate::store::{Order, Store};
 
-/// Lists by key and namespace. No list in it is empty.
-pub(crate) struct List<K, N, T> {
-    place: Place,
-    codec: Arc<dyn Codec<T>>,
-    ageing: Ageing<T>,
-    at: Vec<u8>,
-    encoded: Vec<u8>,
-    element: Vec<u8>,
-    /// The elements that are lent.
+/// Lists by key and namespace. No stored list is empty.
+pub(crate) type ListTable<K, N, T> = Table<K, N, T, Sequence<T>>;
+
+/// A list for each key and namespace.
+#[derive(Debug)]
+pub struct Sequence<T> {
     lent: Vec<T>,
-    types: PhantomData<fn() -> (K, N)>,
+    /// An element that is encoded.
+    element: Vec<u8>,
 }
 
-impl<K: StateKey, N: StateKey, T: Send + 'static> List<K, N, T> {
-    pub(crate) fn new(descriptor: &ListDescriptor<T, N>, id: u16) -> Self {
-        let codec = Arc::clone(descriptor.codec());
-        let ageing = Ageing::new(descriptor.decoder(), descriptor.expiry());
-        let place = Place::new::<K, N>(descriptor.schema::<K>(), id, Some(0));
-        let (at, encoded, element) = (Vec::new(), Vec::new(), Vec::new());
-        Self { place, codec, ageing, at, encoded, element, lent: Vec::new(), types: PhantomData }
+impl<T> Default for Sequence<T> {
+    fn default() -> Self {
+        Self { lent: Vec::new(), element: Vec::new() }
     }
+}
 
-    fn aim(&mut self, key: Keyed<'_, K>, namespace: &N) {
-        let Place { id, layout, .. } = &self.place;
-        layout.address(*id, key.group(), key.key(), namespace, &mut self.at);
+impl<T: Send + 'static> Shape<T> for Sequence<T> {
+    const ORDER: Order = Order::Hashed;
+
+    fn rewrite(values: &StoredValues<T>, stored: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        if !values.migrates() {
+            out.extend_from_slice(stored);
+            return Ok(());
+        }
+        let mut bytes = Vec::new();
+        for element in list::elements(stored) {
+            bytes.clear();
+            values.rewrite(element?, &mut bytes)?;
+            list::push(out, &bytes);
+        }
+        Ok(())
     }
+}
 
+impl<K: StateKey, N: StateKey, T: Send + 'static> ListTable<K, N, T> {
     fn encode(&mut self, elements: impl IntoIterator<Item = T>) -> Result<()> {
-        self.encoded.clear();
+        let Self { values, shape, encoded, .. } = self;
+        encoded.clear();
         for element in elements {
-            self.element.clear();
-            self.codec.encode(&element, &mut self.element)?;
-            list::push(&mut self.encoded, &self.element);
+            shape.element.clear();
+            values.encode(&element, &mut shape.element)?;
+            list::push(encoded, &shape.element);
         }
         Ok(())
     }
 
-    pub(crate) fn get(&mut self, store: &mut Store, key: Keyed<'_, K>, namespace: &N) -> Result<&[T]> {
-        self.aim(key, namespace);
-        self.lent.clear();
-        if let Some(bytes) = store.get(&self.at, Order::Hashed)? {
+    /// Reads the elements of a key and namespace into those that are lent.
+    fn read_elements(&mut self, store: &mut Store, at: At<'_, K, N>) -> Result<()> {
+        self.encode_address(at);
+        let lent = &mut self.shape.lent;
+        lent.clear();
+        if let Some(bytes) = store.get(&self.address, Order::Hashed)? {
             for element in list::elements(bytes) {
-                self.lent.push(self.codec.decode(element?)?);
+                lent.push(self.values.decode(element?)?);
             }
         }
-        Ok(&self.lent)
-    }
-
-    pub(crate) fn append(
-        &mut self,
-        store: &mut Store,
-        key: Keyed<'_, K>,
-        namespace: &N,
-        elements: impl IntoIterator<Item = T>,
-    ) -> Result<()> {
-        self.encode(elements)?;
-        if self.encoded.is_empty() {
-            return Ok(());
-        }
-        self.aim(key, namespace);
-        store.append(&self.at, &self.encoded)
-    }
-
-    pub(crate) fn put(
-        &mut self,
-        store: &mut Store,
-        key: Keyed<'_, K>,
-        namespace: &N,
-        elements: Vec<T>,
-    ) -> Result<()> {
-        self.encode(elements)?;
-        self.aim(key, namespace);
-        if self.encoded.is_empty() {
-            return store.delete(&self.at, Order::Hashed);
-        }
-        store.put(&self.at, Order::Hashed, &self.encoded)
-    }
-
-    pub(crate) fn take(&mut self, store: &mut Store, key: Keyed<'_, K>, namespace: &N) -> Result<Vec<T>> {
-        self.get(store, key, namespace)?;
-        if !self.lent.is_empty() {
-            store.delete(&self.at, Order::Hashed)?;
-        }
-        Ok(std::mem::take(&mut self.lent))
-    }
-
-    pub(crate) fn clear(&mut self, store: &mut Store, key: Keyed<'_, K>, namespace: &N) -> Result<bool> {
-        self.aim(key, namespace);
-        let there = store.contains(&self.at, Order::Hashed)?;
-        if there {
-            store.delete(&self.at, Order::Hashed)?;
-        }
-        Ok(there)
+        Ok(())
     }
 }
 
-impl<K: StateKey, N: StateKey, T: Send + 'static> AnyState for List<K, N, T> {
-    fn place(&self) -> &Place {
-        &self.place
-    }
-
-    fn adopt(&mut self, id: u16, layout: Layout) {
-        self.place.adopt(id, layout);
-    }
-
-    fn accept(&mut self, stored: &StateMeta) -> Result<bool> {
-        self.ageing.accept(stored, self.place.meta())
-    }
-
-    fn migrate(&self, value: &[u8], out: &mut Vec<u8>) -> Result<()> {
-        self.ageing.migrate(value, out, |migration, out| {
-            let mut bytes = Vec::new();
-            for element in list::elements(value) {
-                bytes.clear();
-                self.codec.encode(&migration.decode(element?)?, &mut bytes)?;
-                list::push(out, &bytes);
-            }
-            Ok(())
+impl<'b, K: StateKey, N: StateKey, T: Send + 'static> Lists<'b, K, N, T> for Access<'b, ListTable<K, N, T>> {
+    #[inline]
+    fn get(self, at: At<'_, K, N>) -> Result<&'b [T]> {
+        self.run(|table, store| {
+            table.read_elements(store, at)?;
+            Ok(table.shape.lent.as_slice())
         })
     }
 
-    fn ttl(&self) -> Option<Ttl> {
-        self.ageing.ttl()
+    #[inline]
+    fn append(self, at: At<'_, K, N>, elements: impl IntoIterator<Item = T>) -> Result<()> {
+        self.run(|table, store| {
+            table.encode(elements)?;
+            if table.encoded.is_empty() {
+                return Ok(());
+            }
+            table.encode_address(at);
+            store.append(&table.address, &table.encoded)
+        })
     }
 
-    fn for_each_key(
-        &mut self,
-        store: &mut Store,
-        key_groups: KeyGroupRange,
-        visit: VisitKey<'_>,
-    ) -> Result<()> {
-        ageing::for_each_key::<K, N>(&self.place, store, (key_groups, Order::Hashed), visit)
+    fn put(self, at: At<'_, K, N>, elements: Vec<T>) -> Result<()> {
+        self.run(|table, store| {
+            table.encode(elements)?;
+            table.encode_address(at);
+            if table.encoded.is_empty() {
+                return store.delete(&table.address, Order::Hashed);
+            }
+            store.put(&table.address, Order::Hashed, &table.encoded)
+        })
     }
 
-    fn clean_up(&mut self, store: &mut Store, records: usize, clock: &StateTime) -> Result<u64> {
-        self.ageing.clean_up(&self.place, store, Order::Hashed, (records, clock))
+    fn take(self, at: At<'_, K, N>) -> Result<Vec<T>> {
+        self.run(|table, store| {
+            table.read_elements(store, at)?;
+            if !table.shape.lent.is_empty() {
+                store.delete(&table.address, Order::Hashed)?;
+            }
+            Ok(std::mem::take(&mut table.shape.lent))
+        })
     }
-}
 
-impl<K, N, T> fmt::Debug for List<K, N, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("List").field("place", &self.place).finish_non_exhaustive()
+    fn clear(self, at: At<'_, K, N>) -> Result<bool> {
+        self.run(|table, store| {
+            table.encode_address(at);
+            table.remove(store)
+        })
     }
 }

@@ -1,19 +1,21 @@
-//! Timers: entries of the database in the order of time within their key group, with the first few of each key group in memory.
+//! Timers: entries of the database in the order of time within their key group, with the first few of each
+//! key group in memory.
 //!
-//! (Flink: `RocksDBCachingPriorityQueueSet`, one for each key group under a heap of their heads.) So memory is bounded by the number
-//! of key groups that have timers, not by the number of timers.
+//! So memory is bounded by the number of key groups that have timers, not by the number of timers. (Flink:
+//! `RocksDBCachingPriorityQueueSet`, one for each key group under a heap of their heads.)
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
-use strandline_state_api::format::{StateMeta, timer_key};
-use strandline_state_api::{
-    FiredTimer, KeyGroup, KeyGroupRange, KeyHash, Keyed, Result, StateKey, StateSchema, TimerDescriptor, Ttl,
-};
+use strandline_snapshot_format::timer_key;
+use strandline_state_api::backend::{At, RegisteredState, TimerEntry, Timers};
+use strandline_state_api::schema::{Compatibility, StateMeta, StateSchema};
+use strandline_state_api::{KeyGroup, KeyGroupRange, KeyHash, Result, StateKey, Timestamp, Ttl};
 
-use super::{AnyState, Place, VisitKey};
-use crate::layout::{Layout, Part, flip, prefix, start, successor};
+use super::{Access, RocksState, VisitKey};
+use crate::layout::{Addressing, Layout, PREFIX, Part, bounds, prefix, start, successor, time_from_bytes};
 use crate::store::scan::to_state;
 use crate::store::{Order, Store};
 
@@ -23,111 +25,69 @@ const HEAD: usize = 16;
 /// The earliest timers of a key group.
 #[derive(Debug, Default)]
 struct Head {
-    /// By their order in the database. Never empty, except while it is changed.
+    /// Their addresses. Never empty, except while it is changed.
     first: BTreeSet<Vec<u8>>,
     /// Whether these are all.
     all: bool,
 }
 
 impl Head {
-    /// Whether `at` belongs among these if it exists.
-    fn covers(&self, at: &[u8]) -> bool {
-        self.all || self.first.last().is_some_and(|last| at <= last.as_slice())
+    /// Whether a timer at `address` is among these if it exists.
+    fn covers(&self, address: &[u8]) -> bool {
+        self.all || self.first.last().is_some_and(|last| address <= last.as_slice())
     }
 }
 
-/// Timers of one service.
-pub(crate) struct Timers<K, N> {
-    place: Place,
-    range: KeyGroupRange,
-    at: Vec<u8>,
+/// The timers of one service.
+pub struct TimerQueue<K, N> {
+    schema: StateSchema,
+    addressing: Addressing,
+    key_groups: KeyGroupRange,
+    /// The address of the current access.
+    address: Vec<u8>,
     heads: BTreeMap<u16, Head>,
     /// The earliest timer of each key group.
-    queue: BTreeSet<(i64, u16)>,
-    /// Whether `heads` knows what is in the database.
+    queue: BTreeSet<(Timestamp, u16)>,
+    /// Whether `heads` holds the heads of what is in the database.
     loaded: bool,
     types: PhantomData<fn() -> (K, N)>,
 }
 
-impl<K: StateKey, N: StateKey> Timers<K, N> {
-    pub(crate) fn new(descriptor: &TimerDescriptor<N>, id: u16, range: KeyGroupRange) -> Self {
-        let place = Place::new::<K, N>(StateSchema::plain(descriptor.meta::<K>()), id, Some(0));
-        let (heads, queue, types) = (BTreeMap::new(), BTreeSet::new(), PhantomData);
-        Self { place, range, at: Vec::new(), heads, queue, loaded: false, types }
-    }
-
-    fn aim(&mut self, key: Keyed<'_, K>, namespace: &N, time: i64) {
-        let Place { id, layout, .. } = &self.place;
-        layout.timer(*id, key.group(), time, key.key(), namespace, &mut self.at);
-    }
-
-    pub(crate) fn register(
-        &mut self,
-        store: &mut Store,
-        key: Keyed<'_, K>,
-        namespace: &N,
-        time: i64,
-    ) -> Result<bool> {
-        self.load(store)?;
-        self.aim(key, namespace, time);
-        let group = key.group().index();
-        let head = self.heads.entry(group).or_insert_with(|| Head { first: BTreeSet::new(), all: true });
-        let covered = head.covers(&self.at);
-        let there =
-            if covered { head.first.contains(&self.at) } else { store.contains(&self.at, Order::Sorted)? };
-        if there {
-            return Ok(false);
+impl<K: StateKey, N: StateKey> TimerQueue<K, N> {
+    pub(crate) fn new(schema: StateSchema, id: u16, key_groups: KeyGroupRange) -> Self {
+        let addressing = Addressing { id, layout: Layout::of::<K, N>(schema.meta.kind, Some(0)) };
+        Self {
+            schema,
+            addressing,
+            key_groups,
+            address: Vec::new(),
+            heads: BTreeMap::new(),
+            queue: BTreeSet::new(),
+            loaded: false,
+            types: PhantomData,
         }
-        store.put(&self.at, Order::Sorted, &[])?;
-        if covered {
-            let before = self.place.head_time(head);
-            head.first.insert(self.at.clone());
-            if head.first.len() > 2 * HEAD {
-                while head.first.len() > HEAD {
-                    head.first.pop_last();
-                }
-                head.all = false;
-            }
-            let after = self.place.head_time(head);
-            self.requeue(group, before, after);
-        }
-        Ok(true)
     }
 
-    pub(crate) fn delete(
-        &mut self,
-        store: &mut Store,
-        key: Keyed<'_, K>,
-        namespace: &N,
-        time: i64,
-    ) -> Result<bool> {
-        self.load(store)?;
-        self.aim(key, namespace, time);
-        let at = std::mem::take(&mut self.at);
-        let there = self.remove(store, key.group(), &at);
-        self.at = at;
-        there
-    }
-
-    fn remove(&mut self, store: &mut Store, group: KeyGroup, at: &[u8]) -> Result<bool> {
+    /// Removes the timer at an address; returns whether one existed.
+    fn remove(&mut self, store: &mut Store, group: KeyGroup, address: &[u8]) -> Result<bool> {
         let Some(head) = self.heads.get_mut(&group.index()) else { return Ok(false) };
-        if !head.covers(at) {
-            let there = store.contains(at, Order::Sorted)?;
-            if there {
-                store.delete(at, Order::Sorted)?;
+        if !head.covers(address) {
+            let exists = store.contains(address, Order::Sorted)?;
+            if exists {
+                store.delete(address, Order::Sorted)?;
             }
-            return Ok(there);
+            return Ok(exists);
         }
-        if !head.first.contains(at) {
+        if !head.first.contains(address) {
             return Ok(false);
         }
-        store.delete(at, Order::Sorted)?;
-        let before = self.place.head_time(head);
-        head.first.remove(at);
+        store.delete(address, Order::Sorted)?;
+        let before = head_time(self.addressing.layout, head);
+        head.first.remove(address);
         if head.first.is_empty() && !head.all {
-            *head = self.place.read_head(store, group)?;
+            *head = read_head(self.addressing.id, store, group)?;
         }
-        let after = self.place.head_time(head);
+        let after = head_time(self.addressing.layout, head);
         if head.first.is_empty() {
             self.heads.remove(&group.index());
         }
@@ -135,39 +95,7 @@ impl<K: StateKey, N: StateKey> Timers<K, N> {
         Ok(true)
     }
 
-    pub(crate) fn pop(&mut self, store: &mut Store, up_to: i64) -> Result<Option<FiredTimer<K, N>>> {
-        self.load(store)?;
-        let Some(&(time, group)) = self.queue.first().filter(|(time, _)| *time <= up_to) else {
-            return Ok(None);
-        };
-        let Some(at) = self.heads.get(&group).and_then(|head| head.first.first()).cloned() else {
-            return Ok(None);
-        };
-        let timer = self.place.timer(&at)?;
-        debug_assert_eq!(timer.time, time);
-        let (group, _) = prefix(&at)?;
-        self.remove(store, group, &at)?;
-        Ok(Some(timer))
-    }
-
-    pub(crate) fn for_each(
-        &mut self,
-        store: &mut Store,
-        mut visit: impl FnMut(&FiredTimer<K, N>) -> Result<()>,
-    ) -> Result<()> {
-        let Self { place, range, .. } = self;
-        store.scan_state(place.id, *range, Order::Sorted, |address, _| {
-            visit(&place.timer(address)?)?;
-            Ok(true)
-        })
-    }
-
-    pub(crate) fn next(&mut self, store: &mut Store) -> Result<Option<i64>> {
-        self.load(store)?;
-        Ok(self.queue.first().map(|(time, _)| *time))
-    }
-
-    fn requeue(&mut self, group: u16, before: Option<i64>, after: Option<i64>) {
+    fn requeue(&mut self, group: u16, before: Option<Timestamp>, after: Option<Timestamp>) {
         if before != after {
             if let Some(before) = before {
                 self.queue.remove(&(before, group));
@@ -184,26 +112,26 @@ impl<K: StateKey, N: StateKey> Timers<K, N> {
 
     #[cold]
     fn load_now(&mut self, store: &mut Store) -> Result<()> {
-        let mut groups = Vec::new();
+        let (id, mut groups) = (self.addressing.id, Vec::new());
         {
-            let (from, to) = crate::layout::bounds(self.range);
-            let database = std::sync::Arc::clone(store.database());
+            let (from, to) = bounds(self.key_groups);
+            let database = Arc::clone(store.database());
             let mut entries = database.iterate(&from, Some(&to));
             let mut target = Vec::new();
             entries.first()?;
-            to_state(&mut entries, self.place.id, &mut target)?;
-            while let Some((at, _)) = entries.entry() {
-                let (group, _) = prefix(at)?;
+            to_state(&mut entries, id, &mut target)?;
+            while let Some((address, _)) = entries.entry() {
+                let (group, _) = prefix(address)?;
                 groups.push(group);
-                start(self.place.id, group, &mut target);
+                start(id, group, &mut target);
                 let Some(end) = successor(&target) else { break };
                 entries.seek(&end)?;
-                to_state(&mut entries, self.place.id, &mut target)?;
+                to_state(&mut entries, id, &mut target)?;
             }
         }
         for group in groups {
-            let head = self.place.read_head(store, group)?;
-            if let Some(time) = self.place.head_time(&head) {
+            let head = read_head(id, store, group)?;
+            if let Some(time) = head_time(self.addressing.layout, &head) {
                 self.queue.insert((time, group.index()));
                 self.heads.insert(group.index(), head);
             }
@@ -213,80 +141,162 @@ impl<K: StateKey, N: StateKey> Timers<K, N> {
     }
 }
 
-impl Place {
-    /// The timer at an address.
-    fn timer<K: StateKey, N: StateKey>(&self, at: &[u8]) -> Result<FiredTimer<K, N>> {
-        let parts = self.layout.split(at)?;
-        let (time, encoded) = timer_key::unpack(&parts.key)?;
-        let (hash, key) = (KeyHash::of_encoded(encoded), K::decode(encoded)?);
-        Ok(FiredTimer { time, key, hash, namespace: N::decode(&parts.namespace)? })
-    }
-
-    /// The time of the first timer.
-    fn head_time(&self, head: &Head) -> Option<i64> {
-        let at = head.first.first()?;
-        // Escaped or not, the time can be told without the rest.
-        if self.layout.key == Part::Escaped {
-            let parts = self.layout.split(at).ok()?;
-            return timer_key::unpack(&parts.key).ok().map(|(time, _)| time);
-        }
-        let bytes = at.get(crate::layout::PREFIX..)?.first_chunk::<8>()?;
-        Some(flip(u64::from_be_bytes(*bytes) as i64) as i64)
-    }
-
-    /// The earliest timers of a key group.
-    fn read_head(&self, store: &mut Store, group: KeyGroup) -> Result<Head> {
-        let mut from = Vec::new();
-        start(self.id, group, &mut from);
-        let mut head = Head { first: BTreeSet::new(), all: true };
-        store.scan(&from, successor(&from).as_deref(), Order::Sorted, |at, _| {
-            if head.first.len() == HEAD {
-                head.all = false;
+impl<'b, K: StateKey, N: StateKey> Timers<'b, K, N> for Access<'b, TimerQueue<K, N>> {
+    fn register(self, at: At<'_, K, N>, time: Timestamp) -> Result<bool> {
+        self.run(|timers, store| {
+            timers.load(store)?;
+            let TimerQueue { addressing, address, heads, .. } = timers;
+            addressing.encode_timer(at, time, address);
+            let group = at.key.group().index();
+            let head = heads.entry(group).or_insert_with(|| Head { first: BTreeSet::new(), all: true });
+            let covered = head.covers(address);
+            let exists = if covered {
+                head.first.contains(address)
+            } else {
+                store.contains(address, Order::Sorted)?
+            };
+            if exists {
                 return Ok(false);
             }
-            head.first.insert(at.to_vec());
+            store.put(address, Order::Sorted, &[])?;
+            if covered {
+                let before = head_time(addressing.layout, head);
+                head.first.insert(address.clone());
+                if head.first.len() > 2 * HEAD {
+                    while head.first.len() > HEAD {
+                        head.first.pop_last();
+                    }
+                    head.all = false;
+                }
+                let after = head_time(addressing.layout, head);
+                timers.requeue(group, before, after);
+            }
             Ok(true)
-        })?;
-        Ok(head)
+        })
+    }
+
+    fn delete(self, at: At<'_, K, N>, time: Timestamp) -> Result<bool> {
+        self.run(|timers, store| {
+            timers.load(store)?;
+            let mut address = std::mem::take(&mut timers.address);
+            timers.addressing.encode_timer(at, time, &mut address);
+            let existed = timers.remove(store, at.key.group(), &address);
+            timers.address = address;
+            existed
+        })
+    }
+
+    fn pop(self, up_to: Timestamp) -> Result<Option<TimerEntry<K, N>>> {
+        self.run(|timers, store| {
+            timers.load(store)?;
+            let Some(&(time, group)) = timers.queue.first().filter(|(time, _)| *time <= up_to) else {
+                return Ok(None);
+            };
+            let Some(address) = timers.heads.get(&group).and_then(|head| head.first.first()).cloned() else {
+                return Ok(None);
+            };
+            let timer = timer_at(timers.addressing.layout, &address)?;
+            debug_assert_eq!(timer.time, time);
+            let (group, _) = prefix(&address)?;
+            timers.remove(store, group, &address)?;
+            Ok(Some(timer))
+        })
+    }
+
+    fn next(self) -> Result<Option<Timestamp>> {
+        self.run(|timers, store| {
+            timers.load(store)?;
+            Ok(timers.queue.first().map(|(time, _)| *time))
+        })
+    }
+
+    fn for_each(self, mut visit: impl FnMut(&TimerEntry<K, N>) -> Result<()>) -> Result<()> {
+        self.run(|timers, store| {
+            let TimerQueue { addressing: Addressing { id, layout }, key_groups, .. } = timers;
+            store.scan_state(*id, *key_groups, Order::Sorted, |address, _| {
+                visit(&timer_at(*layout, address)?)?;
+                Ok(true)
+            })
+        })
     }
 }
 
-impl<K: StateKey, N: StateKey> AnyState for Timers<K, N> {
-    fn place(&self) -> &Place {
-        &self.place
+/// The timer at an address.
+fn timer_at<K: StateKey, N: StateKey>(layout: Layout, address: &[u8]) -> Result<TimerEntry<K, N>> {
+    let parts = layout.split(address)?;
+    let (time, encoded) = timer_key::unpack(&parts.key)?;
+    let (hash, key) = (KeyHash::of_encoded(encoded), K::decode(encoded)?);
+    Ok(TimerEntry { time: Timestamp::from_millis(time), key, hash, namespace: N::decode(&parts.namespace)? })
+}
+
+/// The time of the first timer.
+fn head_time(layout: Layout, head: &Head) -> Option<Timestamp> {
+    let address = head.first.first()?;
+    if layout.key == Part::Escaped {
+        let parts = layout.split(address).ok()?;
+        return parts.key.first_chunk().copied().map(time_from_bytes);
+    }
+    // The time comes first, so nothing else has to be read.
+    address.get(PREFIX..)?.first_chunk().copied().map(time_from_bytes)
+}
+
+/// The earliest timers of a key group.
+fn read_head(state: u16, store: &mut Store, group: KeyGroup) -> Result<Head> {
+    let mut from = Vec::new();
+    start(state, group, &mut from);
+    let mut head = Head { first: BTreeSet::new(), all: true };
+    store.scan(&from, successor(&from).as_deref(), Order::Sorted, |address, _| {
+        if head.first.len() == HEAD {
+            head.all = false;
+            return Ok(false);
+        }
+        head.first.insert(address.to_vec());
+        Ok(true)
+    })?;
+    Ok(head)
+}
+
+impl<K: StateKey, N: StateKey> RegisteredState for TimerQueue<K, N> {
+    fn schema(&self) -> &StateSchema {
+        &self.schema
     }
 
-    fn adopt(&mut self, id: u16, layout: Layout) {
-        self.place.adopt(id, layout);
+    fn types(&self) -> &'static str {
+        std::any::type_name::<N>()
+    }
+}
+
+impl<K: StateKey, N: StateKey> RocksState for TimerQueue<K, N> {
+    fn addressing(&self) -> Addressing {
+        self.addressing
     }
 
-    fn accept(&mut self, stored: &StateMeta) -> Result<bool> {
-        self.place.schema.compatibility(stored).map(|_| false)
+    fn set_addressing(&mut self, addressing: Addressing) {
+        self.addressing = addressing;
     }
 
-    fn migrate(&self, value: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    fn accept(&mut self, stored: &StateMeta) -> Result<Compatibility> {
+        self.schema.compatibility(stored)
+    }
+
+    fn rewrite(&self, stored: &[u8], out: &mut Vec<u8>) -> Result<()> {
         out.clear();
-        out.extend_from_slice(value);
+        out.extend_from_slice(stored);
         Ok(())
     }
 
-    fn ttl(&self) -> Option<Ttl> {
+    fn ttl(&self) -> Option<&Ttl> {
         None
     }
 
-    fn for_each_key(
-        &mut self,
-        _store: &mut Store,
-        _key_groups: KeyGroupRange,
-        _visit: VisitKey<'_>,
-    ) -> Result<()> {
-        // No handle of a state leads here.
+    fn for_each_key(&mut self, _: &mut Store, _: KeyGroupRange, _: VisitKey<'_>) -> Result<()> {
+        // Timers are no state with keys to visit.
         Ok(())
     }
 }
 
-impl<K, N> fmt::Debug for Timers<K, N> {
+impl<K, N> fmt::Debug for TimerQueue<K, N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Timers").field("place", &self.place).finish_non_exhaustive()
+        f.debug_struct("TimerQueue").field("addressing", &self.addressing).finish_non_exhaustive()
     }
 }

@@ -1,7 +1,7 @@
-//! An index of slots by hash that can be asked ahead of time: linear probing over cells of eight bytes.
+//! An index of slots by hash that supports prefetching: linear probing over cells of eight bytes.
 //!
-//! A look-up waits twice, for a cell and for the slot that it names. Of keys that are known in advance all cells are
-//! [asked for](Index::prefetch) first, then all slots, so a batch waits about twice in all.
+//! A look-up waits twice, for a cell and for the slot that it names. A batch of keys
+//! [prefetches](Index::prefetch) all cells first, then all slots, so the batch waits about twice in all.
 
 use prefetch_index::prefetch_index;
 
@@ -9,7 +9,7 @@ use prefetch_index::prefetch_index;
 const VACANT: u32 = u32::MAX;
 const FIRST_CELLS: usize = 16;
 
-/// Part of a hash, and a slot. The part says where the search starts, too, so cells can move without a look at slots.
+/// Part of a hash, and a slot. The search starts at the part, so cells move without a look at slots.
 #[derive(Clone, Copy, Debug)]
 struct Cell {
     part: u32,
@@ -35,7 +35,7 @@ impl Index {
         self.cells.len().wrapping_sub(1)
     }
 
-    /// The cells where something with this part of a hash may be, up to the first empty one.
+    /// The cells that may hold a slot with this part of a hash, up to the first empty one.
     #[inline]
     fn probe(&self, part: u32) -> impl Iterator<Item = (usize, Cell)> {
         let mask = self.mask();
@@ -51,7 +51,7 @@ impl Index {
         self.probe(part).find(|(_, cell)| cell.part == part && is(cell.id)).map(|(_, cell)| cell.id)
     }
 
-    /// Asks for the memory where a search starts.
+    /// Prefetches the memory where a search starts.
     #[inline]
     pub(super) fn prefetch(&self, hash: u64) {
         prefetch_index(&self.cells, part(hash) as usize & self.mask());
@@ -63,7 +63,7 @@ impl Index {
         self.find(hash, |_| true)
     }
 
-    /// Adds a slot that is not there.
+    /// Adds a slot that the index lacks.
     pub(super) fn insert(&mut self, hash: u64, id: u32) {
         if (self.len + 1) * 4 > self.cells.len() * 3 {
             self.grow();
@@ -87,11 +87,11 @@ impl Index {
         old.iter().filter(|cell| cell.id != VACANT).for_each(|cell| self.put(*cell));
     }
 
-    /// Takes a slot out.
+    /// Removes a slot.
     pub(super) fn remove(&mut self, hash: u64, id: u32) {
         let Some((mut hole, _)) = self.probe(part(hash)).find(|(_, cell)| cell.id == id) else { return };
         self.len -= 1;
-        // Cells behind it that a search would not find any more move up.
+        // Cells behind it move up where a search would miss them now.
         let mask = self.mask();
         let mut at = hole;
         loop {

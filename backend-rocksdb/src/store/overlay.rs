@@ -14,24 +14,25 @@ pub(crate) type Bytes = SmallVec<[u8; 24]>;
 
 /// How a state is looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Order {
+pub enum Order {
     /// By address alone: values and lists.
     Hashed,
     /// In ranges, too: maps and timers.
     Sorted,
 }
 
-/// What is known of an address.
+/// What the table knows of an address.
 #[derive(Debug)]
-pub(crate) enum Value {
+pub(crate) enum Known {
+    /// The whole value.
     Put(Bytes),
-    /// There is nothing.
+    /// There is no value.
     Gone,
-    /// These bytes stand behind what the database has.
+    /// The bytes that follow those in the database.
     Append(Bytes),
 }
 
-impl Value {
+impl Known {
     fn heap(&self) -> usize {
         match self {
             Self::Put(bytes) | Self::Append(bytes) if bytes.spilled() => bytes.capacity(),
@@ -43,12 +44,12 @@ impl Value {
 #[derive(Debug)]
 struct Slot {
     at: Bytes,
-    value: Value,
+    value: Known,
     hash: u64,
     order: Order,
-    /// The epoch of its last change, if the database does not know that.
+    /// The epoch of its last change, unless the database holds that.
     dirty: Option<u32>,
-    /// Whether it was used since the hand passed.
+    /// Whether it was used since the hand of the clock passed.
     used: bool,
     alive: bool,
 }
@@ -73,13 +74,13 @@ pub(super) struct Overlay {
     hashed: Index,
     sorted: BTreeMap<Bytes, u32>,
     bytes: usize,
-    /// Where the clock stands.
+    /// The position of the hand of the clock.
     hand: usize,
     newest: u32,
 }
 
 impl Overlay {
-    /// Bytes of memory that it takes, nearly.
+    /// The bytes of memory that it takes, approximately.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -110,8 +111,9 @@ impl Overlay {
         Some(id)
     }
 
-    /// Those of these addresses that are not in the table; of the others the memory is in the cache then. Each step is taken
-    /// for all before the next, so all of them together wait about twice.
+    /// Those of these addresses that are not in the table; the memory of the others is in the processor's
+    /// cache then. Each step is taken for all addresses before the next, so all of them together wait about
+    /// twice.
     pub(super) fn missing<'a>(&mut self, wanted: &'a [Vec<u8>]) -> Vec<&'a [u8]> {
         let hashes: Vec<u64> = wanted.iter().map(|at| xxh3_64(at)).collect();
         hashes.iter().for_each(|hash| self.hashed.prefetch(*hash));
@@ -120,7 +122,7 @@ impl Overlay {
         all.filter(|(at, hash)| self.find_hashed(at, *hash).is_none()).map(|(at, _)| at).collect()
     }
 
-    /// Asks for the memory of slots.
+    /// Prefetches the memory of slots.
     pub(super) fn prefetch(&self, slots: &[u32]) {
         slots.iter().for_each(|id| self.prefetch_one(*id));
     }
@@ -139,8 +141,8 @@ impl Overlay {
         at.first_chunk().map_or(0, |group| u16::from_be_bytes(*group))
     }
 
-    /// Adds an address that is not there, clean.
-    pub(super) fn insert(&mut self, at: &[u8], order: Order, value: Value) -> u32 {
+    /// Adds an address that the table lacks, clean.
+    pub(super) fn insert(&mut self, at: &[u8], order: Order, value: Known) -> u32 {
         let hash = if order == Order::Hashed { xxh3_64(at) } else { 0 };
         let slot =
             Slot { at: Bytes::from_slice(at), value, hash, order, dirty: None, used: true, alive: true };
@@ -175,7 +177,7 @@ impl Overlay {
         self.bytes -= slot.cost();
         slot.alive = false;
         slot.dirty = None;
-        slot.value = Value::Gone;
+        slot.value = Known::Gone;
         let at = std::mem::take(&mut slot.at);
         match slot.order {
             Order::Hashed => {
@@ -196,8 +198,8 @@ impl Overlay {
     #[inline]
     pub(super) fn bytes_of(&self, id: u32) -> Option<&[u8]> {
         match &self.slots[id as usize].value {
-            Value::Put(bytes) => Some(bytes),
-            Value::Gone | Value::Append(_) => None,
+            Known::Put(bytes) => Some(bytes),
+            Known::Gone | Known::Append(_) => None,
         }
     }
 
@@ -205,15 +207,15 @@ impl Overlay {
     pub(super) fn appended(&self, id: u32) -> Option<(&[u8], &[u8])> {
         let slot = &self.slots[id as usize];
         match &slot.value {
-            Value::Append(bytes) => Some((&slot.at, bytes)),
-            Value::Put(_) | Value::Gone => None,
+            Known::Append(bytes) => Some((&slot.at, bytes)),
+            Known::Put(_) | Known::Gone => None,
         }
     }
 
     /// Sets the value, in place where it fits.
     #[inline]
     pub(super) fn set(&mut self, id: u32, value: &[u8]) {
-        if let Value::Put(bytes) = &mut self.slots[id as usize].value
+        if let Known::Put(bytes) = &mut self.slots[id as usize].value
             && !bytes.spilled()
             && value.len() <= bytes.inline_size()
         {
@@ -221,56 +223,57 @@ impl Overlay {
             bytes.extend_from_slice(value);
             return;
         }
-        self.replace(id, Value::Put(Bytes::from_slice(value)));
+        self.replace(id, Known::Put(Bytes::from_slice(value)));
     }
 
-    pub(super) fn replace(&mut self, id: u32, value: Value) {
+    pub(super) fn replace(&mut self, id: u32, value: Known) {
         let slot = &mut self.slots[id as usize];
         let before = slot.value.heap();
         slot.value = value;
         self.bytes = self.bytes + slot.value.heap() - before;
     }
 
-    /// Appends to the value; `known` says whether the table knew the address before.
+    /// Appends to the value; `known` is whether the table held the address before.
     pub(super) fn append(&mut self, id: u32, more: &[u8], known: bool) {
         let slot = &mut self.slots[id as usize];
         let before = slot.value.heap();
         match &mut slot.value {
-            Value::Put(bytes) | Value::Append(bytes) => bytes.extend_from_slice(more),
-            value @ Value::Gone if known => *value = Value::Put(Bytes::from_slice(more)),
-            value @ Value::Gone => *value = Value::Append(Bytes::from_slice(more)),
+            Known::Put(bytes) | Known::Append(bytes) => bytes.extend_from_slice(more),
+            value @ Known::Gone if known => *value = Known::Put(Bytes::from_slice(more)),
+            value @ Known::Gone => *value = Known::Append(Bytes::from_slice(more)),
         }
         self.bytes = self.bytes + slot.value.heap() - before;
     }
 
-    /// The epoch since which the database does not know the value.
+    /// The epoch since which the database lacks the value.
     #[inline]
     pub(super) fn dirty_since(&self, id: u32) -> Option<u32> {
         self.slots[id as usize].dirty
     }
 
-    pub(super) fn soil(&mut self, id: u32, epoch: u32) {
+    pub(super) fn mark_dirty(&mut self, id: u32, epoch: u32) {
         self.slots[id as usize].dirty = Some(epoch);
     }
 
-    /// The database knows the value now. An append ends with that, as the whole is not known here.
+    /// Notes that the database holds the value. Removes a slot that was only appended to, as it lacks the
+    /// whole value.
     pub(super) fn clean(&mut self, id: u32) {
         self.slots[id as usize].dirty = None;
-        if matches!(self.slots[id as usize].value, Value::Append(_)) {
+        if matches!(self.slots[id as usize].value, Known::Append(_)) {
             self.remove(id);
         }
     }
 
-    /// Adds the value to a batch. Of an append the elements are gone from here, and true is the answer.
+    /// Adds the value to a batch. Moves the elements of an append there, and returns true for one.
     pub(super) fn write(&mut self, id: u32, batch: &mut WriteBatch) -> bool {
         let slot = &mut self.slots[id as usize];
         match &mut slot.value {
-            Value::Put(value) => batch.put(&slot.at, value),
-            Value::Gone => batch.delete(&slot.at),
-            Value::Append(more) => {
+            Known::Put(value) => batch.put(&slot.at, value),
+            Known::Gone => batch.delete(&slot.at),
+            Known::Append(more) => {
                 batch.merge(&slot.at, &*more);
                 let heap = slot.value.heap();
-                slot.value = Value::Append(Bytes::new());
+                slot.value = Known::Append(Bytes::new());
                 self.bytes -= heap;
                 return true;
             }
@@ -278,7 +281,7 @@ impl Overlay {
         false
     }
 
-    /// Sorts slots by address, which is how the database likes them.
+    /// Sorts slots by address: the database takes keys in order the fastest.
     pub(super) fn sort(&self, slots: &mut [u32]) {
         self.prefetch(slots);
         let at = |id: u32| self.slots[id as usize].at.as_slice();
@@ -296,8 +299,8 @@ impl Overlay {
         }
     }
 
-    /// Chooses slots to remove until `target` bytes are left: clean ones, and those dirty since `writable` or before. The clock
-    /// spares what was used since it came by last.
+    /// Chooses slots to remove until `target` bytes are left: clean ones, and those dirty since `writable` or
+    /// before. The clock spares a slot that was used since its hand passed last.
     pub(super) fn choose(&mut self, target: usize, writable: Option<u32>, victims: &mut Vec<u32>) {
         let mut excess = self.bytes.saturating_sub(target);
         for _ in 0..2 * self.slots.len() {
@@ -344,7 +347,7 @@ impl Overlay {
         }
     }
 
-    pub(super) fn entry(&self, id: u32) -> (&[u8], &Value) {
+    pub(super) fn entry(&self, id: u32) -> (&[u8], &Known) {
         let slot = &self.slots[id as usize];
         (&slot.at, &slot.value)
     }

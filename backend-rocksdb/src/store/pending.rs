@@ -1,7 +1,8 @@
-//! The slots that a cut still owes the database, given out in nearly the order of the database.
+//! The slots of a cut that the database lacks, handed out in nearly the order of the database.
 //!
-//! A memtable takes keys in their order several times as fast as keys in any order, but a step of the drain sees few of
-//! them, and sorting all at once would stop the work. So they are first laid out by key group, in steps too.
+//! A memtable takes keys in their order several times as fast as keys in any order, but a step of the drain
+//! holds few of them, and a sort of all would stop the work. So they are first laid out by key group, in
+//! steps, too.
 
 use super::overlay::Overlay;
 
@@ -76,7 +77,7 @@ impl Pending {
         for id in self.mixed.drain(rest..) {
             let index = usize::from(overlay.key_group(id)) >> shift;
             self.parts[index].push(id);
-            // What was put back may belong before what is left.
+            // A slot that was put back may belong before the remaining ones.
             self.next = self.next.min(index);
         }
     }
@@ -86,12 +87,12 @@ impl Pending {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::overlay::{Order, Value};
+    use super::super::overlay::{Known, Order};
     use super::*;
 
     proptest! {
         #[test]
-        fn gives_out_each_slot_once_and_groups_in_order(
+        fn each_slot_is_handed_out_once_and_groups_in_order(
             groups in proptest::collection::vec(0u16..1 << GROUP_BITS, 0..200),
             few in any::<bool>(),
             budget in 1usize..40,
@@ -102,7 +103,7 @@ mod tests {
                 let group = if few { group % 3 } else { *group };
                 let mut at = group.to_be_bytes().to_vec();
                 at.extend_from_slice(&(i as u32).to_be_bytes());
-                overlay.insert(&at, Order::Hashed, Value::Gone)
+                overlay.insert(&at, Order::Hashed, Known::Gone)
             });
             let slots: Vec<u32> = slots.collect();
             let mut pending = Pending::new(slots.clone());
@@ -118,7 +119,7 @@ mod tests {
                 }
                 given.extend(step);
             }
-            // What fits into one step is not laid out.
+            // Slots that fit into one step are not laid out.
             let in_order = given.is_sorted_by_key(|id| overlay.key_group(*id) >> 13);
             prop_assert!(in_order || returned || given.len() <= budget);
             given.sort_unstable();

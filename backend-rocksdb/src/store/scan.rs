@@ -1,17 +1,17 @@
-//! Walks over a range of addresses: what the table changed, over what the database has.
+//! Walks over a range of addresses, which merge the changes in the table into the entries of the database.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
 
 use strandline_state_api::{KeyGroup, KeyGroupRange, Result};
 
-use super::overlay::Value;
+use super::overlay::Known;
 use super::{Order, Store};
 use crate::database::Entries;
 use crate::layout::{bounds, prefix, start};
 
 impl Store {
-    /// Visits the entries from `from` to before `to` in order, as long as `visit` says true.
+    /// Visits the entries from `from` to before `to` in order, as long as `visit` returns true.
     pub(crate) fn scan(
         &mut self,
         from: &[u8],
@@ -26,7 +26,7 @@ impl Store {
         self.merge(&changed, entries, |_| Ok(()), visit)
     }
 
-    /// Visits all entries of a state in `range` in order, as long as `visit` says true.
+    /// Visits all entries of a state in `range` in order, as long as `visit` returns true.
     pub(crate) fn scan_state(
         &mut self,
         state: u16,
@@ -44,8 +44,9 @@ impl Store {
         self.merge(&changed, entries, |entries| to_state(entries, state, &mut target), visit)
     }
 
-    /// Removes those of the next `budget` entries of a state that are as `goes` says, from `from` or the beginning; says how
-    /// many and where to go on, if not at the beginning. What the table has changed is left to a later call.
+    /// Removes those of the next `budget` entries of a state that `goes` accepts, from `from` or the
+    /// beginning. Returns how many, and where the next call starts, if not at the beginning. Leaves entries
+    /// that the table has changed to a later call.
     pub(crate) fn remove_some(
         &mut self,
         state: u16,
@@ -81,7 +82,8 @@ impl Store {
         Ok((gone.len() as u64, next))
     }
 
-    /// `align` moves the walk over the database to the next entry that counts, which may be where it stands.
+    /// Merges both walks. `align` moves the one over the database to the next entry that counts, from the
+    /// current one.
     fn merge(
         &self,
         changed: &[u32],
@@ -100,12 +102,12 @@ impl Store {
                 stored.map_or(Ok(true), |(at, value)| visit(at, value))?
             } else {
                 match changed.next() {
-                    Some((at, Value::Put(value))) => visit(at, value)?,
-                    Some((at, Value::Append(more))) => {
+                    Some((at, Known::Put(value))) => visit(at, value)?,
+                    Some((at, Known::Append(more))) => {
                         let base = stored.filter(|(stored, _)| *stored == at).map(|(_, value)| value);
                         visit(at, &[base.unwrap_or_default(), more].concat())?
                     }
-                    Some((_, Value::Gone)) | None => true,
+                    Some((_, Known::Gone)) | None => true,
                 }
             };
             if !more {
@@ -119,7 +121,8 @@ impl Store {
     }
 }
 
-/// Moves on to the next entry of a state: the states of a key group stand together, and others are jumped over.
+/// Moves to the next entry of a state. The entries of a state stand together within a key group, so one seek
+/// skips those of the others.
 pub(crate) fn to_state(entries: &mut Entries<'_>, state: u16, target: &mut Vec<u8>) -> Result<()> {
     while let Some((at, _)) = entries.entry() {
         let (group, of) = prefix(at)?;

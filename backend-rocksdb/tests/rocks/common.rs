@@ -1,4 +1,4 @@
-//! A backend with one state of each kind, and its store.
+//! A backend with one value state, and its store.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,11 +8,12 @@ use strandline_backend_rocksdb::{
     PreparedCut, RocksBackend, RocksBackendFactory, RocksOptions, RocksSnapshotWriter,
 };
 use strandline_conformance::FaultySegments;
-use strandline_state_api::{
-    BackendFactory, BackendScope, CheckpointId, KeyGroupRange, KeyScope, Keyed, KeyedBackend, KeyedSnapshot,
-    OperatorId, Progress, RestoreSnapshot, Restored, Result, SnapshotKind, SnapshotSource, SnapshotWriter,
-    ValueDescriptor, ValueState,
+use strandline_state_api::backend::{
+    BackendFactory, BackendScope, KeyedBackendExt, Progress, RestoreSnapshot, Restored, SnapshotKind,
+    SnapshotSource, SnapshotWriter,
 };
+use strandline_state_api::snapshot::KeyedSnapshot;
+use strandline_state_api::{CheckpointId, KeyGroupRange, OperatorId, Result, ValueDescriptor, ValueState};
 
 /// Options for `directory` with little memory.
 pub(crate) fn options(directory: &Path) -> RocksOptions {
@@ -33,7 +34,7 @@ pub(crate) struct Counters {
 }
 
 pub(crate) fn scope(range: KeyGroupRange) -> BackendScope {
-    BackendScope { operator: OperatorId::new("count").unwrap(), subtask: 0, key_groups: range }
+    BackendScope { key_groups: range, ..BackendScope::new(OperatorId::new("count").unwrap(), 0, 1) }
 }
 
 impl Counters {
@@ -49,18 +50,18 @@ impl Counters {
         last: CheckpointId,
     ) -> Result<(Self, Restored)> {
         let mut backend = factory.create::<u64>(scope(range))?;
-        let state = backend.register_value(&ValueDescriptor::<u64>::new("counts"))?;
+        let state = backend.register(&ValueDescriptor::<u64>::new("counts"))?;
         let restored = block_on(backend.restore(snapshots, store.as_ref()))?;
         let writer = backend.take_writer()?;
         Ok((Self { backend, writer, state, store, last }, restored))
     }
 
     pub(crate) fn put(&mut self, key: u64, value: u64) -> Result<()> {
-        KeyScope::new(&mut self.backend, Keyed::new(&key)).value(self.state).put(value)
+        self.backend.at(&key).state(self.state).put(value)
     }
 
     pub(crate) fn get(&mut self, key: u64) -> Result<Option<u64>> {
-        Ok(KeyScope::new(&mut self.backend, Keyed::new(&key)).value(self.state).get()?.copied())
+        Ok(self.backend.at(&key).state(self.state).get()?.copied())
     }
 
     pub(crate) fn prepare(&mut self, kind: SnapshotKind) -> Result<PreparedCut> {

@@ -1,19 +1,21 @@
-//! Nothing stays on disk that nobody needs.
+//! Files that no backend needs are deleted.
 
 use std::fs::{self, File};
 
+use futures::executor::block_on;
 use strandline_backend_rocksdb::RocksBackendFactory;
-use strandline_state_api::{ErrorKind, SnapshotKind};
+use strandline_state_api::backend::{BackendFactory, SnapshotKind, SnapshotWriter};
+use strandline_state_api::{ErrorKind, KeyGroupRange};
 use tempfile::TempDir;
 
-use crate::common::{Counters, files, options};
+use crate::common::{Counters, files, options, scope};
 
 #[test]
-fn a_start_deletes_what_a_dead_process_left_and_nothing_of_the_living() {
+fn a_start_deletes_the_files_of_dead_processes_and_of_no_others() {
     let place = TempDir::new().unwrap();
     let mut living = Counters::new(&RocksBackendFactory::new(options(place.path())).unwrap());
     living.put(1, 10).unwrap();
-    // What a process leaves that was killed: a lock file that nobody holds, and a directory.
+    // A killed process leaves a directory, and a lock file that no process holds.
     let instances = place.path().join("instances");
     File::create(instances.join("count-0-999-0.lock")).unwrap();
     fs::create_dir_all(instances.join("count-0-999-0/db")).unwrap();
@@ -55,13 +57,9 @@ fn a_writer_that_outlives_its_backend_can_finish() {
     let prepared = counters.prepare(SnapshotKind::Incremental).unwrap();
     let Counters { backend, mut writer, store, last, .. } = counters;
     drop(backend);
-    let snapshot = futures::executor::block_on(strandline_state_api::SnapshotWriter::commit(
-        &mut writer,
-        prepared,
-        store.as_ref(),
-    ));
-    let range = strandline_state_api::KeyGroupRange::ALL;
-    let (mut restored, _) = Counters::restored(&factory, range, store, &[snapshot.unwrap()], last).unwrap();
+    let snapshot = block_on(writer.commit(prepared, store.as_ref())).unwrap();
+    let (mut restored, _) =
+        Counters::restored(&factory, KeyGroupRange::ALL, store, &[snapshot], last).unwrap();
     assert_eq!(restored.get(7).unwrap(), Some(70));
 }
 
@@ -71,10 +69,7 @@ fn a_directory_that_cannot_be_used_is_named() {
     let file = place.path().join("file");
     fs::write(&file, b"no directory").unwrap();
     let factory = RocksBackendFactory::new(options(&file)).unwrap();
-    let backend = strandline_state_api::BackendFactory::create::<u64>(
-        &factory,
-        crate::common::scope(strandline_state_api::KeyGroupRange::ALL),
-    );
+    let backend = factory.create::<u64>(scope(KeyGroupRange::ALL));
     let error = backend.expect_err("a file is no directory");
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     assert!(error.to_string().contains(file.to_str().unwrap()), "{error}");

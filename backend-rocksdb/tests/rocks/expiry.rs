@@ -5,10 +5,12 @@ use std::time::Duration;
 use futures::executor::block_on;
 use strandline_backend_rocksdb::{RocksBackend, RocksBackendFactory};
 use strandline_conformance::FaultySegments;
+use strandline_state_api::backend::{
+    BackendFactory, KeyedBackendExt, Progress, RestoreSnapshot, SnapshotKind, SnapshotSource, SnapshotWriter,
+};
 use strandline_state_api::{
-    BackendFactory, CheckpointId, Cleanup, Expiring, KeyGroupRange, KeyScope, Keyed, KeyedBackend,
-    ListDescriptor, ListState, Progress, RestoreSnapshot, SnapshotKind, SnapshotSource, SnapshotWriter, Ttl,
-    ValueDescriptor, ValueState,
+    CheckpointId, Cleanup, Expiring, KeyGroupRange, KeyedBackend, ListDescriptor, ListState, Timestamp, Ttl,
+    ValueDescriptor, ValueState, Visibility,
 };
 use tempfile::TempDir;
 
@@ -16,7 +18,7 @@ use crate::common::{options, scope};
 
 const KEYS: u64 = 2_000;
 
-/// A value, a list, and a value that is not to be cleaned up by compactions.
+/// A value, a list, a value that compactions do not clean up, and one without a time-to-live.
 #[derive(Clone, Copy)]
 struct States {
     value: ValueState<u64, (), Expiring>,
@@ -26,7 +28,8 @@ struct States {
 }
 
 fn open(place: &TempDir, ttl: Ttl) -> (RocksBackend<u64>, States) {
-    // Without a table, so that reads show what the database has.
+    // Without a table, and with reads that return expired values, a read shows what is in the database.
+    let ttl = ttl.visibility(Visibility::UntilCleaned);
     let mut options = options(place.path());
     options.write_back = 0.0;
     let mut backend =
@@ -41,28 +44,32 @@ fn open(place: &TempDir, ttl: Ttl) -> (RocksBackend<u64>, States) {
     (backend, states)
 }
 
-/// Writes everything at the time that is set.
+/// Writes all states of some keys.
 fn write(backend: &mut RocksBackend<u64>, states: States, keys: impl Iterator<Item = u64>) {
     for key in keys {
-        let mut scope = KeyScope::new(backend, Keyed::new(&key));
-        scope.value(states.value).put(key).unwrap();
-        scope.list(states.list).put(vec![key]).unwrap();
-        scope.value(states.kept).put(key).unwrap();
-        scope.value(states.forever).put(key).unwrap();
+        let mut scope = backend.at(&key);
+        scope.state(states.value).put(key).unwrap();
+        scope.state(states.list).put(vec![key]).unwrap();
+        scope.state(states.kept).put(key).unwrap();
+        scope.state(states.forever).put(key).unwrap();
     }
 }
 
-/// How many keys each state still has, expired or not.
+/// Counts the keys of each state, expired or not.
 fn left(backend: &mut RocksBackend<u64>, states: States) -> [u64; 4] {
     let mut left = [0; 4];
     for key in 0..KEYS {
-        let mut scope = KeyScope::new(backend, Keyed::new(&key));
-        left[0] += u64::from(scope.value(states.value.stored()).get().unwrap().is_some());
-        left[1] += u64::from(!scope.list(states.list.stored()).get().unwrap().is_empty());
-        left[2] += u64::from(scope.value(states.kept.stored()).get().unwrap().is_some());
-        left[3] += u64::from(scope.value(states.forever).get().unwrap().is_some());
+        let mut scope = backend.at(&key);
+        left[0] += u64::from(scope.state(states.value).get().unwrap().is_some());
+        left[1] += u64::from(!scope.state(states.list).get().unwrap().is_empty());
+        left[2] += u64::from(scope.state(states.kept).get().unwrap().is_some());
+        left[3] += u64::from(scope.state(states.forever).get().unwrap().is_some());
     }
     left
+}
+
+fn time(millis: i64) -> Option<Timestamp> {
+    Some(Timestamp::from_millis(millis))
 }
 
 fn snapshot(backend: &mut RocksBackend<u64>, id: u64) -> <RocksBackend<u64> as SnapshotSource>::Prepared {
@@ -80,13 +87,13 @@ fn snapshot(backend: &mut RocksBackend<u64>, id: u64) -> <RocksBackend<u64> as S
 fn compactions_leave_out_what_has_expired() {
     let place = TempDir::new().unwrap();
     let (mut backend, states) = open(&place, Ttl::processing_time(Duration::from_millis(10)));
-    backend.clock().processing_time = 0;
+    backend.clock().processing_time = time(0);
     write(&mut backend, states, 0..KEYS / 2);
-    backend.clock().processing_time = 8;
+    backend.clock().processing_time = time(8);
     write(&mut backend, states, KEYS / 2..KEYS);
-    // A list of which one element lives stays.
-    KeyScope::new(&mut backend, Keyed::new(&0)).list(states.list).push(1).unwrap();
-    backend.clock().processing_time = 12;
+    // A list stays as long as one of its elements has not expired.
+    backend.at(&0).state(states.list).push(1).unwrap();
+    backend.clock().processing_time = time(12);
     let mut writer = backend.take_writer().unwrap();
     let store = FaultySegments::default();
     let prepared = snapshot(&mut backend, 1);
@@ -96,22 +103,22 @@ fn compactions_leave_out_what_has_expired() {
 }
 
 #[test]
-fn in_event_time_nothing_is_left_out_that_lived_at_a_barrier_without_a_copy() {
+fn compactions_keep_what_had_not_expired_at_a_barrier_without_a_copy() {
     let place = TempDir::new().unwrap();
     let ttl = Ttl::event_time(Duration::from_millis(10));
     let (mut backend, states) = open(&place, ttl);
-    (backend.clock().timestamp, backend.clock().watermark) = (0, 0);
+    (backend.clock().timestamp, backend.clock().watermark) = (time(0), time(0));
     write(&mut backend, states, 0..KEYS);
     let mut writer = backend.take_writer().unwrap();
     let store = FaultySegments::default();
-    backend.clock().watermark = 5;
+    backend.clock().watermark = time(5);
     let prepared = snapshot(&mut backend, 1);
-    // The watermark passes before the copy is made; the compaction must go by that of the barrier.
-    backend.clock().watermark = 1_000;
+    // The watermark passes before the copy is made; the compaction must go by the watermark of the barrier.
+    backend.clock().watermark = time(1_000);
     backend.compact();
     let taken = block_on(writer.commit(prepared, &store)).unwrap();
     backend.compact();
-    assert_eq!(left(&mut backend, states), [KEYS; 4], "no newer barrier has said what time it is");
+    assert_eq!(left(&mut backend, states), [KEYS; 4], "there is no newer barrier");
     let elsewhere = TempDir::new().unwrap();
     let (mut restored, restored_states) = open(&elsewhere, ttl);
     block_on(restored.restore(&[taken], &store)).unwrap();

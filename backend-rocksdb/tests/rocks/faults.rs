@@ -1,4 +1,4 @@
-//! A disk that is full or damaged: an error with the state and the path, and no wrong answer.
+//! A full or damaged disk causes an error with the state and the path, and no wrong value.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use rocksdb::SstFileManager;
 use strandline_backend_rocksdb::{RocksBackendFactory, Tune};
-use strandline_state_api::{CheckpointId, ErrorKind, KeyGroupRange, SnapshotKind};
+use strandline_state_api::backend::SnapshotKind;
+use strandline_state_api::{CheckpointId, ErrorKind, KeyGroupRange};
 use tempfile::TempDir;
 
 use crate::common::{Counters, files, options};
 
 #[test]
-fn a_damaged_file_of_the_database_is_an_error_and_no_answer() {
+fn a_damaged_file_of_the_database_is_an_error() {
     let place = TempDir::new().unwrap();
     let mut options = options(place.path());
     options.write_back = 0.0;
@@ -37,13 +38,13 @@ fn a_damaged_file_of_the_database_is_an_error_and_no_answer() {
             Err(error) => failed = Some(error),
         }
     }
-    let error = failed.expect("damage is noticed");
+    let error = failed.expect("a read fails");
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
     let path = counters.backend.path().to_str().unwrap().to_owned();
     for part in ["counts", "count", &path, "restart the job"] {
         assert!(error.to_string().contains(part), "{part} is not in: {error}");
     }
-    // The checkpoint is as good as ever.
+    // The checkpoint is whole.
     let (mut restored, _) =
         Counters::restored(&factory, KeyGroupRange::ALL, counters.store, &[good], CheckpointId(1)).unwrap();
     assert_eq!(restored.get(19_999).unwrap(), Some(59_997));
@@ -100,7 +101,7 @@ fn a_snapshot_that_is_damaged_in_the_store_is_refused_and_named() {
                 CheckpointId(1),
             );
             let error =
-                restored.err().unwrap_or_else(|| panic!("bit {bit} of byte {at} of {name} is not missed"));
+                restored.err().unwrap_or_else(|| panic!("bit {bit} of byte {at} of {name} is ignored"));
             assert!(matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Incompatible), "{error}");
             assert!(error.to_string().contains(&name.0), "{error}");
         }

@@ -1,18 +1,19 @@
-//! What an incremental snapshot stores.
+//! What an incremental snapshot writes to the store.
 
 use std::sync::Arc;
 
 use strandline_backend_rocksdb::{RocksBackendFactory, Tune};
 use strandline_conformance::StoreFault;
-use strandline_state_api::{KeyGroupRange, SnapshotKind};
+use strandline_state_api::KeyGroupRange;
+use strandline_state_api::backend::SnapshotKind;
 use tempfile::TempDir;
 
 use crate::common::{Counters, options};
 
 #[test]
-fn files_are_stored_once_whatever_becomes_of_the_checkpoint() {
+fn files_are_stored_once_even_if_a_checkpoint_fails() {
     let place = TempDir::new().unwrap();
-    // A compaction would write all files anew, and that is no business of this test.
+    // A compaction would write all files anew.
     let calm = Tune::new(|options| options.set_level_zero_file_num_compaction_trigger(40));
     let factory = RocksBackendFactory::new(options(place.path())).unwrap().tuned(calm);
     let mut counters = Counters::new(&factory);
@@ -29,7 +30,7 @@ fn files_are_stored_once_whatever_becomes_of_the_checkpoint() {
         "{} bytes for one change",
         aborted.written_bytes
     );
-    // Given up before it was stored.
+    // Abandoned before it was stored.
     counters.put(2, 3).unwrap();
     drop(counters.prepare(SnapshotKind::Incremental).unwrap());
     // Failed: its packs are stored, its directory is not.

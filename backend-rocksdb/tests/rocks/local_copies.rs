@@ -1,11 +1,12 @@
-//! Files of the last checkpoint that are still on this machine need not come from the store.
+//! A restore links those files of the last checkpoint that are still on this machine.
 
 use std::fs;
 use std::sync::Arc;
 
 use strandline_backend_rocksdb::RocksBackendFactory;
 use strandline_conformance::FaultySegments;
-use strandline_state_api::{KeyGroupRange, KeyedSnapshot};
+use strandline_state_api::snapshot::KeyedSnapshot;
+use strandline_state_api::{CheckpointId, KeyGroupRange};
 use tempfile::TempDir;
 
 use crate::common::{Counters, files, options};
@@ -22,14 +23,8 @@ fn filled(factory: &RocksBackendFactory) -> (Counters, KeyedSnapshot) {
 }
 
 fn check(factory: &RocksBackendFactory, store: &Arc<FaultySegments>, snapshot: &KeyedSnapshot) {
-    let last = strandline_state_api::CheckpointId(9);
-    let restored = Counters::restored(
-        factory,
-        KeyGroupRange::ALL,
-        Arc::clone(store),
-        std::slice::from_ref(snapshot),
-        last,
-    );
+    let (store, snapshots) = (Arc::clone(store), std::slice::from_ref(snapshot));
+    let restored = Counters::restored(factory, KeyGroupRange::ALL, store, snapshots, CheckpointId(9));
     let (mut restored, _) = restored.unwrap();
     for key in 0..KEYS {
         assert_eq!(restored.get(key).unwrap(), Some(!key));
@@ -37,13 +32,13 @@ fn check(factory: &RocksBackendFactory, store: &Arc<FaultySegments>, snapshot: &
 }
 
 #[test]
-fn a_restore_takes_them_and_asks_the_store_for_the_directory_only() {
+fn a_restore_with_local_copies_reads_only_the_directory_from_the_store() {
     let place = TempDir::new().unwrap();
     let factory = RocksBackendFactory::new(options(place.path())).unwrap();
     let (counters, snapshot) = filled(&factory);
     let store = Arc::clone(&counters.store);
     drop(counters);
-    // Without the packs the store is of no use.
+    // Without the packs, a restore from the store alone fails.
     let (directory, packs) = snapshot.parts.split_last().unwrap();
     for pack in packs {
         store.segments().remove(&pack.segment.name);
@@ -73,7 +68,7 @@ fn a_damaged_copy_is_not_used() {
 }
 
 #[test]
-fn only_those_of_the_last_two_snapshots_are_kept() {
+fn local_copies_of_the_last_two_snapshots_are_kept() {
     let place = TempDir::new().unwrap();
     let factory = RocksBackendFactory::new(options(place.path())).unwrap();
     let mut counters = Counters::new(&factory);

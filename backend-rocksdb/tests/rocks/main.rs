@@ -1,4 +1,5 @@
-//! What only this backend has: files on disk that can be damaged, fill up or be left behind, and snapshots made of them.
+//! Tests of what only this backend has: files on disk, which can be damaged, fill up or be left behind, and
+//! snapshots that are made of them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use strandline_backend_rocksdb::RocksBackendFactory;
 use strandline_conformance::FaultySegments;
-use strandline_state_api::{
-    CheckpointId, KeyGroup, KeyGroupRange, KeyScope, Keyed, KeyedSnapshot, SnapshotKind, StateKey,
-};
+use strandline_state_api::backend::{KeyedBackendExt, SnapshotKind};
+use strandline_state_api::snapshot::KeyedSnapshot;
+use strandline_state_api::{CheckpointId, KeyGroup, KeyGroupRange, StateKey};
 use tempfile::TempDir;
 
 use crate::common::{Counters, options};
@@ -32,7 +32,7 @@ fn life(
 }
 
 #[test]
-fn what_is_deleted_stays_deleted_when_snapshots_are_united() {
+fn deleted_values_stay_deleted_when_snapshots_become_one_database() {
     for first in [SnapshotKind::Full, SnapshotKind::Incremental] {
         let place = TempDir::new().unwrap();
         let factory = RocksBackendFactory::new(options(place.path())).unwrap();
@@ -45,8 +45,7 @@ fn what_is_deleted_stays_deleted_when_snapshots_are_united() {
         let own = |key: &u64, range: KeyGroupRange| range.contains(KeyGroup::of(key.key_hash()));
         let cleared = life(&factory, &store, 3, &filled, SnapshotKind::Incremental, |counters, range| {
             for key in (0..100).filter(|key| own(key, range)) {
-                let cleared =
-                    KeyScope::new(&mut counters.backend, Keyed::new(&key)).value(counters.state).clear();
+                let cleared = counters.backend.at(&key).state(counters.state).clear();
                 assert!(cleared.unwrap(), "key {key}");
             }
         });

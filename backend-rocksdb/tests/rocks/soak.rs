@@ -1,14 +1,15 @@
-//! Many incremental checkpoints under a changing load, with aborts, failures, restarts and rescales: after each restart the content is
-//! that of the model, and after a sweep the store holds exactly the files that can be reached.
+//! Many incremental checkpoints under a changing load, with aborts, failures, restarts and rescales: after
+//! each restart the state equals the model, and after a sweep the store holds exactly the files that a
+//! checkpoint names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use strandline_backend_rocksdb::RocksBackendFactory;
 use strandline_conformance::{FaultySegments, StoreFault};
-use strandline_state_api::{
-    CheckpointId, KeyGroup, KeyGroupRange, KeyedSnapshot, SegmentName, SnapshotKind, StateKey,
-};
+use strandline_state_api::backend::{KeyedBackendExt, SnapshotKind};
+use strandline_state_api::snapshot::{KeyedSnapshot, SegmentName};
+use strandline_state_api::{CheckpointId, KeyGroup, KeyGroupRange, StateKey};
 use tempfile::TempDir;
 
 use crate::common::{Counters, options};
@@ -47,14 +48,10 @@ impl Job {
     fn check(&mut self) {
         for (range, counters) in &mut self.subtasks {
             let mut found = BTreeMap::new();
-            let visited = strandline_state_api::KeyedBackend::value_for_each(
-                &mut counters.backend,
-                counters.state,
-                |key, (), value| {
-                    assert!(found.insert(*key, *value).is_none());
-                    Ok(())
-                },
-            );
+            let visited = counters.backend.for_each_value(counters.state, |key, (), value| {
+                assert!(found.insert(*key, *value).is_none());
+                Ok(())
+            });
             visited.unwrap();
             let wanted = self.now.iter().filter(|(key, _)| range.contains(KeyGroup::of(key.key_hash())));
             assert!(found.iter().eq(wanted), "key groups {range} after checkpoint {}", self.last);
@@ -67,11 +64,8 @@ impl Job {
             let group = KeyGroup::of(key.key_hash());
             let (_, counters) = self.subtasks.iter_mut().find(|(range, _)| range.contains(group)).unwrap();
             if random.u8(..8) == 0 {
-                let mut scope = strandline_state_api::KeyScope::new(
-                    &mut counters.backend,
-                    strandline_state_api::Keyed::new(&key),
-                );
-                assert_eq!(scope.value(counters.state).clear().unwrap(), self.now.remove(&key).is_some());
+                let cleared = counters.backend.at(&key).state(counters.state).clear();
+                assert_eq!(cleared.unwrap(), self.now.remove(&key).is_some());
             } else {
                 let value = random.u64(..);
                 counters.put(key, value).unwrap();
@@ -80,7 +74,7 @@ impl Job {
         }
     }
 
-    /// Takes a checkpoint; `fate` says what becomes of it.
+    /// Takes a checkpoint, which `fate` aborts (0), fails (1) or completes.
     fn checkpoint(&mut self, random: &mut fastrand::Rng, fate: u8) {
         let wanted = self.now.clone();
         let mut snapshots = Vec::new();

@@ -7,7 +7,8 @@ use strandline_backend_memory::MemoryBackendFactory;
 use strandline_benches::large::{Step, run};
 use strandline_state_api::Result;
 
-/// Builds a state of many entries, stores it, restores it, rescales it from one subtask to two and back, and checks every entry.
+/// Builds a state of many entries, stores it, restores it, rescales it from one subtask to two and back, and
+/// checks every entry.
 #[derive(Debug, Parser)]
 #[command(name = "strandline-large")]
 struct Cli {
@@ -29,7 +30,7 @@ enum Backend {
     Rocksdb,
 }
 
-fn tell(step: &Step) {
+fn print(step: &Step) {
     let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
     let (written, full) = (step.written.map_or(String::new(), mib), step.full.map_or(String::new(), mib));
     let (seconds, resident) = (step.took.as_secs_f64(), mib(step.resident));
@@ -39,7 +40,7 @@ fn tell(step: &Step) {
 fn measure(cli: &Cli) -> Result<()> {
     println!("{:<24} {:>11}  {:>12}  {:>12}  {:>12}", "", "time", "written", "of", "resident");
     match cli.backend {
-        Backend::Memory => run(&MemoryBackendFactory::default(), cli.entries, tell),
+        Backend::Memory => run(&MemoryBackendFactory::default(), cli.entries, print),
         #[cfg(feature = "rocksdb")]
         Backend::Rocksdb => {
             use strandline_backend_rocksdb::{RocksBackendFactory, RocksOptions};
@@ -48,7 +49,7 @@ fn measure(cli: &Cli) -> Result<()> {
             let mut options = RocksOptions::default();
             options.directory = Some(directory.path().to_path_buf());
             options.memory = cli.memory;
-            run(&RocksBackendFactory::new(options)?, cli.entries, tell)
+            run(&RocksBackendFactory::new(options)?, cli.entries, print)
         }
     }
 }

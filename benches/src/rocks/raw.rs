@@ -49,7 +49,7 @@ impl Raw {
         }
         self.plan.filled = Some(kind);
         for key in &*Arc::clone(&self.plan.all) {
-            aim(&mut self.at, kind, key);
+            encode_address(&mut self.at, kind, key);
             match kind {
                 Kind::Value => self.put(&key.to_le_bytes())?,
                 Kind::List => self.put(&element(*key))?,
@@ -109,7 +109,7 @@ impl Raw {
 }
 
 /// Writes the address of a key, as the backend lays it out: key group, state, key.
-fn aim(at: &mut Vec<u8>, kind: Kind, key: &u64) {
+fn encode_address(at: &mut Vec<u8>, kind: Kind, key: &u64) {
     at.clear();
     at.extend_from_slice(&KeyGroup::of(key.key_hash()).index().to_be_bytes());
     at.extend_from_slice(&(kind as u16).to_be_bytes());
@@ -141,7 +141,7 @@ impl Subject<RocksOp> for Raw {
         self.fill(access.kind())?;
         let (keys, range) = self.plan.take_grown();
         for key in &keys[range] {
-            aim(&mut self.at, Kind::List, key);
+            encode_address(&mut self.at, Kind::List, key);
             self.put(&element(*key))?;
         }
         Ok(())
@@ -152,7 +152,7 @@ impl Subject<RocksOp> for Raw {
         let kind = op.0.kind();
         let mut sum = 0u64;
         for key in &keys[range] {
-            aim(&mut self.at, kind, key);
+            encode_address(&mut self.at, kind, key);
             match op.0 {
                 Access::Get => sum = sum.wrapping_add(self.number()?),
                 Access::Put => self.put(&key.wrapping_add(round).to_le_bytes())?,

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use strandline_backend_rocksdb::RocksBackendFactory;
 use strandline_connectors::keys::mix;
-use strandline_state_api::{
-    BackendFactory, BackendScope, KeyScope, Keyed, KeyedBackend, Result, ValueDescriptor, ValueState,
-};
+use strandline_state_api::backend::{BackendFactory, BackendScope, KeyedBackendExt};
+use strandline_state_api::{KeyedBackend, Result, ValueDescriptor, ValueState};
 
 use crate::compare::Subject;
 use crate::keys::{Visit, order, slice_of};
+use crate::w2::value::add_one;
 
-/// What is done to the entries.
+/// An access to the entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StatesOp {
     /// Reads.
@@ -36,7 +36,8 @@ impl StatesOp {
     }
 }
 
-/// Entries, spread over a number of value states: entry `i` is that of key `mix(i / states)` in state `i % states`.
+/// Entries, spread over a number of value states: entry `i` is that of key `mix(i / states)` in state `i %
+/// states`.
 #[derive(Debug)]
 pub struct ManyStates {
     backend: <RocksBackendFactory as BackendFactory>::Backend<u64>,
@@ -55,17 +56,18 @@ impl ManyStates {
     pub fn new(factory: &RocksBackendFactory, entries: usize, states: usize) -> Result<Self> {
         let mut backend = factory.create(BackendScope::whole("bench")?)?;
         let descriptor = |number| ValueDescriptor::new(format!("state-{number}"));
-        let states = (0..states.max(1)).map(|number| backend.register_value(&descriptor(number)));
+        let states = (0..states.max(1)).map(|number| backend.register(&descriptor(number)));
         let states = states.collect::<Result<Vec<_>>>()?;
         let (visit, slice) = (Visit::new(order(entries)), slice_of(entries).min(super::SLICE));
         Ok(Self { backend, states, visit, slice, round: 0, filled: false })
     }
 
-    /// Bytes of memory that RocksDB and the table take, and bytes of files.
+    /// Returns the bytes of memory that RocksDB and the table take, and the bytes of files.
     pub fn bytes(&self) -> (u64, u64) {
         let statistics = self.backend.statistics();
-        let of = |name: &str| statistics.iter().find(|(known, _)| *known == name).map_or(0, |(_, n)| *n);
-        let memory = ["memtable_bytes", "shared_block_cache_bytes", "write_back_bytes"].map(of);
+        let of =
+            |name: &str| statistics.iter().find(|known| known.name == name).map_or(0, |known| known.value);
+        let memory = ["memtable_bytes", "block_cache_bytes", "write_back_bytes"].map(of);
         (memory.iter().sum(), of("database_bytes"))
     }
 }
@@ -82,8 +84,8 @@ impl Subject<StatesOp> for ManyStates {
         self.filled = true;
         let all: Arc<[u64]> = self.visit.all();
         for &entry in &*all {
-            let (key, state) = place(entry, &self.states);
-            KeyScope::new(&mut self.backend, Keyed::new(&key)).value(state).put(entry)?;
+            let (key, state) = locate(entry, &self.states);
+            self.backend.at(&key).state(state).put(entry)?;
         }
         super::ours::checkpoint(&mut self.backend)
     }
@@ -93,17 +95,13 @@ impl Subject<StatesOp> for ManyStates {
         let (all, range) = (self.visit.all(), self.visit.next(self.slice));
         let (mut sum, round) = (0u64, self.round);
         for &entry in &all[range] {
-            let (key, state) = place(entry, &self.states);
-            let scope = &mut KeyScope::new(&mut self.backend, Keyed::new(&key));
+            let (key, state) = locate(entry, &self.states);
+            let mut scope = self.backend.at(&key);
             match op {
-                StatesOp::Get => sum = sum.wrapping_add(scope.value(state).get()?.copied().unwrap_or(0)),
-                StatesOp::Put => scope.value(state).put(entry.wrapping_add(round))?,
+                StatesOp::Get => sum = sum.wrapping_add(scope.state(state).get()?.copied().unwrap_or(0)),
+                StatesOp::Put => scope.state(state).put(entry.wrapping_add(round))?,
                 StatesOp::Modify => {
-                    let change = |n: &mut u64| {
-                        *n = n.wrapping_add(1);
-                        *n
-                    };
-                    sum = sum.wrapping_add(scope.value(state).modify(|| 0, change)?);
+                    sum = sum.wrapping_add(scope.state(state).update_or_default(add_one)?);
                 }
             }
         }
@@ -111,9 +109,9 @@ impl Subject<StatesOp> for ManyStates {
     }
 }
 
-/// Key and state of an entry.
+/// Returns key and state of an entry.
 #[inline]
-fn place(entry: u64, states: &[ValueState<u64>]) -> (u64, ValueState<u64>) {
+fn locate(entry: u64, states: &[ValueState<u64>]) -> (u64, ValueState<u64>) {
     let count = states.len() as u64;
     (mix(entry / count), states[(entry % count) as usize])
 }

@@ -1,19 +1,19 @@
-//! Reducing and aggregating state, and states with a time-to-live: what they cost more than a value state of the same backend.
+//! Reducing and aggregating state, and states with a time-to-live, beside a value state of the same backend.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use strandline_state_api::backend::{BackendFactory, BackendScope, KeyedBackendExt};
 use strandline_state_api::{
-    AggregateFunction, AggregatingDescriptor, AggregatingState, BackendFactory, BackendScope, Expiring,
-    KeyScope, Keyed, KeyedBackend, ReducingDescriptor, ReducingState, Refresh, Result, Ttl, ValueDescriptor,
-    ValueState,
+    AggregateFunction, AggregatingDescriptor, AggregatingState, Expiring, KeyedBackend, ReducingDescriptor,
+    ReducingState, Refresh, Result, Timestamp, Ttl, ValueDescriptor, ValueState,
 };
 
 use crate::compare::Subject;
 use crate::keys::{Visit, slice_of};
 use crate::snapshots::Cuts;
 
-/// What is done. The other side does the same to a plain value state: reads it, sets it, or adds to it.
+/// An access. The other side does the same to a plain value state: reads it, sets it, or adds to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum KindOp {
     /// Folds a number into a reducing state.
@@ -76,7 +76,7 @@ impl KindOp {
     }
 }
 
-/// What a backend of this comparison holds.
+/// The state that a backend of this comparison has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A plain value state: the other side.
@@ -119,8 +119,6 @@ impl AggregateFunction for SumAndCount {
     }
 }
 
-type Add = fn(&mut u64, u64);
-
 fn add(sum: &mut u64, n: u64) {
     *sum = sum.wrapping_add(n);
 }
@@ -128,7 +126,7 @@ fn add(sum: &mut u64, n: u64) {
 #[derive(Debug)]
 enum State {
     Value(ValueState<u64>),
-    Reducing(ReducingState<u64, Add>),
+    Reducing(ReducingState<u64>),
     Aggregating(AggregatingState<SumAndCount>),
     Timed(ValueState<u64, (), Expiring>),
 }
@@ -154,23 +152,21 @@ impl<F: BackendFactory> Kinds<F> {
         let timed = |ttl: Ttl| ValueDescriptor::new("timed").time_to_live(ttl);
         let state = match kind {
             Kind::Plain => State::Value(backend.register(&ValueDescriptor::new("value"))?),
-            Kind::Reducing => {
-                State::Reducing(backend.register(&ReducingDescriptor::new("reducing", add as Add))?)
-            }
+            Kind::Reducing => State::Reducing(backend.register(&ReducingDescriptor::new("reducing", add))?),
             Kind::Aggregating => {
                 State::Aggregating(backend.register(&AggregatingDescriptor::new("aggregating", SumAndCount))?)
             }
             Kind::Timed => State::Timed(backend.register(&timed(hour))?),
             Kind::Refreshed => State::Timed(backend.register(&timed(hour.refresh(Refresh::OnReadAndWrite)))?),
         };
-        backend.clock().processing_time = 1;
+        backend.clock().processing_time = Some(Timestamp::EPOCH);
         for key in keys.iter() {
-            let mut scope = KeyScope::new(&mut backend, Keyed::new(key));
+            let mut scope = backend.at(key);
             match &state {
-                State::Value(value) => scope.value(*value).put(0)?,
-                State::Reducing(reducing) => scope.reducing(reducing).add(0)?,
-                State::Aggregating(aggregating) => scope.aggregating(aggregating).add(0)?,
-                State::Timed(timed) => scope.value(*timed).put(0)?,
+                State::Value(value) => scope.state(*value).put(0)?,
+                State::Reducing(reducing) => scope.state(*reducing).add(0)?,
+                State::Aggregating(aggregating) => scope.state(*aggregating).add(0)?,
+                State::Timed(timed) => scope.state(*timed).put(0)?,
             }
         }
         let (visit, slice, cuts) = (Visit::new(Arc::clone(keys)), slice_of(keys.len()), Cuts::default());
@@ -184,7 +180,8 @@ impl<F: BackendFactory> Subject<KindOp> for Kinds<F> {
     }
 
     fn ready(&mut self, op: KindOp) -> Result<()> {
-        self.backend.clock().processing_time += 1;
+        let now = &mut self.backend.clock().processing_time;
+        *now = now.map(|time| time.plus_millis(1));
         if op.reads() { Ok(()) } else { self.cuts.clean(&mut self.backend) }
     }
 
@@ -194,18 +191,22 @@ impl<F: BackendFactory> Subject<KindOp> for Kinds<F> {
         let (reads, sets) = (op.reads(), op == KindOp::TimedUpdate);
         let mut found = 0;
         for key in &keys[range] {
-            let mut scope = KeyScope::new(backend, Keyed::new(key));
+            let mut scope = backend.at(key);
             let there = match state {
-                State::Value(value) if reads => scope.value(*value).get()?.is_some(),
-                State::Value(value) if sets => scope.value(*value).put(*key).map(|()| true)?,
-                State::Value(value) => scope.value(*value).modify(|| 0, |n| add(n, *key)).map(|()| true)?,
-                State::Reducing(reducing) if reads => scope.reducing(reducing).get()?.is_some(),
-                State::Reducing(reducing) => scope.reducing(reducing).add(*key).map(|()| true)?,
-                State::Aggregating(aggregating) if reads => scope.aggregating(aggregating).get()?.is_some(),
-                State::Aggregating(aggregating) => scope.aggregating(aggregating).add(*key).map(|()| true)?,
-                State::Timed(timed) if reads => scope.value(*timed).get()?.is_some(),
-                State::Timed(timed) if sets => scope.value(*timed).put(*key).map(|()| true)?,
-                State::Timed(timed) => scope.value(*timed).modify(|| 0, |n| add(n, *key)).map(|()| true)?,
+                State::Value(value) if reads => scope.state(*value).get()?.is_some(),
+                State::Value(value) if sets => scope.state(*value).put(*key).map(|()| true)?,
+                State::Value(value) => {
+                    scope.state(*value).update_or_default(|n| add(n, *key)).map(|()| true)?
+                }
+                State::Reducing(reducing) if reads => scope.state(*reducing).get()?.is_some(),
+                State::Reducing(reducing) => scope.state(*reducing).add(*key).map(|()| true)?,
+                State::Aggregating(aggregating) if reads => scope.state(*aggregating).get()?.is_some(),
+                State::Aggregating(aggregating) => scope.state(*aggregating).add(*key).map(|()| true)?,
+                State::Timed(timed) if reads => scope.state(*timed).get()?.is_some(),
+                State::Timed(timed) if sets => scope.state(*timed).put(*key).map(|()| true)?,
+                State::Timed(timed) => {
+                    scope.state(*timed).update_or_default(|n| add(n, *key)).map(|()| true)?
+                }
             };
             found += u64::from(there);
         }

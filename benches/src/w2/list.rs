@@ -3,19 +3,18 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use strandline_state_api::{
-    BackendFactory, BackendScope, KeyScope, Keyed, KeyedBackend, ListDescriptor, ListState, Result,
-};
+use strandline_state_api::backend::{BackendFactory, KeyedBackendExt};
+use strandline_state_api::{ListDescriptor, ListState, Result};
 
 use crate::compare::Subject;
 use crate::keys::{Visit, slice_of};
 use crate::plain::PlainMap;
-use crate::snapshots::Cuts;
+use crate::snapshots::{Cuts, open};
 
 /// How long the long lists are.
 pub const LONG: u64 = 100;
 
-/// What is done to lists.
+/// An access to lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ListOp {
     /// Reads a list of one element.
@@ -43,7 +42,7 @@ impl ListOp {
     }
 }
 
-/// What both sides keep in step.
+/// The next slice, the same on both sides.
 #[derive(Clone, Debug)]
 struct Plan {
     short: Visit,
@@ -86,7 +85,7 @@ fn hundred(key: u64) -> impl Iterator<Item = u64> {
     (0..LONG).map(move |i| key.wrapping_add(i))
 }
 
-/// The backend that `F` makes.
+/// The workload on a backend that `F` makes.
 #[derive(Debug)]
 pub struct Lists<F: BackendFactory> {
     backend: F::Backend<u64>,
@@ -102,14 +101,13 @@ impl<F: BackendFactory> Lists<F> {
     /// # Errors
     /// What the factory fails with.
     pub fn new(factory: &F, keys: &Arc<[u64]>) -> Result<Self> {
-        let mut backend = factory.create::<u64>(BackendScope::whole("bench")?)?;
-        let short = backend.register_list(&ListDescriptor::new("short"))?;
-        let long = backend.register_list(&ListDescriptor::new("long"))?;
+        let (mut backend, short) = open(factory, &ListDescriptor::new("short"))?;
+        let long = backend.register(&ListDescriptor::new("long"))?;
         Ok(Self { backend, short, long, plan: Plan::new(keys), cuts: Cuts::default() })
     }
 
     fn list(&mut self, key: &u64, state: ListState<u64>, elements: Vec<u64>) -> Result<()> {
-        KeyScope::new(&mut self.backend, Keyed::new(key)).list(state).put(elements)
+        self.backend.at(key).state(state).put(elements)
     }
 }
 
@@ -141,15 +139,15 @@ impl<F: BackendFactory> Subject<ListOp> for Lists<F> {
         let (keys, range) = self.plan.next(op);
         let mut sum = 0u64;
         for key in &keys[range] {
-            let scope = &mut KeyScope::new(&mut self.backend, Keyed::new(key));
+            let mut scope = self.backend.at(key);
             match op {
                 ListOp::Get => {
-                    sum = sum.wrapping_add(scope.list(self.short).get()?.first().copied().unwrap_or(0));
+                    sum = sum.wrapping_add(scope.state(self.short).get()?.first().copied().unwrap_or(0));
                 }
-                ListOp::Append => scope.list(self.short).push(*key)?,
-                ListOp::AddAll100 => scope.list(self.short).extend(hundred(*key))?,
+                ListOp::Append => scope.state(self.short).push(*key)?,
+                ListOp::AddAll100 => scope.state(self.short).extend(hundred(*key))?,
                 ListOp::GetAndIterate100 => {
-                    sum = scope.list(self.long).get()?.iter().fold(sum, |sum, n| sum.wrapping_add(*n));
+                    sum = scope.state(self.long).get()?.iter().fold(sum, |sum, n| sum.wrapping_add(*n));
                 }
             }
         }

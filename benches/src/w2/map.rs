@@ -3,19 +3,18 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use strandline_state_api::{
-    BackendFactory, BackendScope, KeyScope, Keyed, KeyedBackend, MapDescriptor, MapState, Result,
-};
+use strandline_state_api::backend::{BackendFactory, KeyedBackendExt};
+use strandline_state_api::{MapDescriptor, MapState, Result};
 
 use crate::compare::Subject;
 use crate::keys::{Visit, slice_of};
 use crate::plain::PlainMap;
-use crate::snapshots::Cuts;
+use crate::snapshots::{Cuts, Opened, open};
 
 /// How many entries each map has; their keys are `0..ENTRIES`.
 pub const ENTRIES: u64 = 10;
 
-/// What is done to maps.
+/// An access to maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MapOp {
     /// Reads an entry.
@@ -50,7 +49,7 @@ impl MapOp {
     }
 }
 
-/// What both sides keep in step.
+/// The next slice, the same on both sides.
 #[derive(Clone, Debug)]
 struct Plan {
     visit: Visit,
@@ -90,19 +89,19 @@ impl Plan {
     }
 }
 
-/// Which entry of the map of `key` is meant in this round: another one each time, so that all are touched.
+/// Chooses the entry of the map of `key` for this round: another one each time, so that all are touched.
 #[inline]
 pub(crate) fn entry_of(key: u64, round: u64, of: u64) -> u64 {
     (key.wrapping_add(round) >> 7) % of
 }
 
-/// The backend that `F` makes.
+/// The workload on a backend that `F` makes.
 #[derive(Debug)]
 pub struct Maps<F: BackendFactory> {
     factory: F,
     backend: F::Backend<u64>,
     state: MapState<u64, u64>,
-    added: Option<(F::Backend<u64>, MapState<u64, u64>)>,
+    added: Option<Opened<F, MapDescriptor<u64, u64>>>,
     plan: Plan,
     cuts: Cuts,
 }
@@ -113,19 +112,17 @@ impl<F: BackendFactory> Maps<F> {
     /// # Errors
     /// What the factory fails with.
     pub fn new(factory: F, keys: &Arc<[u64]>) -> Result<Self> {
-        let (backend, state) = open(&factory)?;
+        let (backend, state) = open(&factory, &maps())?;
         Ok(Self { factory, backend, state, added: None, plan: Plan::new(keys), cuts: Cuts::default() })
     }
 
     fn put(&mut self, key: &u64, entry: u64, value: u64) -> Result<()> {
-        KeyScope::new(&mut self.backend, Keyed::new(key)).map(self.state).put(entry, value)
+        self.backend.at(key).state(self.state).put(entry, value)
     }
 }
 
-fn open<F: BackendFactory>(factory: &F) -> Result<(F::Backend<u64>, MapState<u64, u64>)> {
-    let mut backend = factory.create(BackendScope::whole("bench")?)?;
-    let state = backend.register_map(&MapDescriptor::new("maps"))?;
-    Ok((backend, state))
+fn maps() -> MapDescriptor<u64, u64> {
+    MapDescriptor::new("maps")
 }
 
 impl<F: BackendFactory> Subject<MapOp> for Maps<F> {
@@ -134,7 +131,7 @@ impl<F: BackendFactory> Subject<MapOp> for Maps<F> {
     }
 
     fn ready(&mut self, op: MapOp) -> Result<()> {
-        self.added = if op == MapOp::Add { Some(open(&self.factory)?) } else { None };
+        self.added = if op == MapOp::Add { Some(open(&self.factory, &maps())?) } else { None };
         if !self.plan.filled {
             for key in self.plan.visit.all().iter() {
                 (0..ENTRIES).try_for_each(|entry| self.put(key, entry, *key))?;
@@ -160,24 +157,26 @@ impl<F: BackendFactory> Subject<MapOp> for Maps<F> {
         };
         let mut sum = 0u64;
         for key in &keys[range] {
-            let scope = &mut KeyScope::new(backend, Keyed::new(key));
+            let mut scope = backend.at(key);
             match op {
                 MapOp::Get => {
-                    let found = scope.map(state).get(&entry_of(*key, round, ENTRIES))?;
+                    let found = scope.state(state).get(&entry_of(*key, round, ENTRIES))?;
                     sum = sum.wrapping_add(found.copied().unwrap_or(0));
                 }
                 MapOp::Contains => {
-                    sum += u64::from(scope.map(state).contains(&entry_of(*key, round, 2 * ENTRIES))?);
+                    sum += u64::from(scope.state(state).contains(&entry_of(*key, round, 2 * ENTRIES))?);
                 }
                 MapOp::Update => {
-                    scope.map(state).put(entry_of(*key, round, ENTRIES), key.wrapping_add(round))?;
+                    scope.state(state).put(entry_of(*key, round, ENTRIES), key.wrapping_add(round))?;
                 }
-                MapOp::Remove => sum += u64::from(scope.map(state).remove(&entry_of(*key, round, ENTRIES))?),
-                MapOp::Iterate => scope.map(state).for_each(|entry, value| {
+                MapOp::Remove => {
+                    sum += u64::from(scope.state(state).remove(&entry_of(*key, round, ENTRIES))?);
+                }
+                MapOp::Iterate => scope.state(state).for_each(|entry, value| {
                     sum = sum.wrapping_add(entry ^ value);
                     Ok(())
                 })?,
-                MapOp::Add => scope.map(state).put(entry_of(*key, round, ENTRIES), *key)?,
+                MapOp::Add => scope.state(state).put(entry_of(*key, round, ENTRIES), *key)?,
             }
         }
         Ok(sum)

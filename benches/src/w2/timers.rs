@@ -3,19 +3,19 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use strandline_state_api::{
-    BackendFactory, BackendScope, KeyScope, Keyed, KeyedBackend, Result, TimerDescriptor, TimerService,
-};
+use strandline_state_api::backend::{BackendFactory, KeyedBackendExt, Timers as _};
+use strandline_state_api::{KeyedBackend, Result, StateHandle, TimerDescriptor, TimerService, Timestamp};
 
 use crate::compare::Subject;
 use crate::keys::slice_of;
+use crate::snapshots::open;
 
-/// What is done to timers.
+/// An access to timers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TimerOp {
-    /// A timer for each key, at a time that has nothing to do with the key.
+    /// Registers a timer for each key, at a time that does not follow from the order of the keys.
     Register,
-    /// The earliest timers leave.
+    /// Removes the earliest timers.
     Fire,
 }
 
@@ -32,7 +32,7 @@ impl TimerOp {
     }
 }
 
-/// Which timers come next.
+/// The next timers, the same on both sides.
 #[derive(Debug)]
 struct Plan {
     keys: Arc<[u64]>,
@@ -47,7 +47,8 @@ impl Plan {
         Self { keys: Arc::clone(keys), next: 0, slice: slice_of(keys.len()), set: 0 }
     }
 
-    /// The next timer: its key and its time. Rounds come after each other in time.
+    /// Returns the key and the time of the next timer. The times of a round are behind those of the round
+    /// before.
     fn next(&mut self) -> (u64, i64) {
         let key = self.keys[self.next % self.keys.len()];
         let round = (self.next / self.keys.len()) as i64;
@@ -56,7 +57,7 @@ impl Plan {
         (key, (round << 40) + (key >> 25) as i64)
     }
 
-    /// How many timers have to be there before a slice of `op`.
+    /// Returns how many timers a slice of `op` starts with.
     fn wanted(&self, op: TimerOp) -> usize {
         match op {
             TimerOp::Register => self.keys.len() - self.slice,
@@ -65,7 +66,7 @@ impl Plan {
     }
 }
 
-/// The backend that `F` makes.
+/// The workload on a backend that `F` makes.
 #[derive(Debug)]
 pub struct Timers<F: BackendFactory> {
     backend: F::Backend<u64>,
@@ -79,21 +80,19 @@ impl<F: BackendFactory> Timers<F> {
     /// # Errors
     /// What the factory fails with.
     pub fn new(factory: &F, keys: &Arc<[u64]>) -> Result<Self> {
-        let mut backend = factory.create::<u64>(BackendScope::whole("bench")?)?;
-        let service = backend.register(&TimerDescriptor::event_time("timers"))?;
+        let (backend, service) = open(factory, &TimerDescriptor::event_time("timers"))?;
         Ok(Self { backend, service, plan: Plan::new(keys) })
     }
 
     fn register(&mut self) -> Result<u64> {
         let (key, time) = self.plan.next();
-        let mut scope = KeyScope::new(&mut self.backend, Keyed::new(&key));
-        scope.timers(self.service).register(time).map(u64::from)
+        self.backend.at(&key).state(self.service).register(time).map(u64::from)
     }
 
     fn fire(&mut self) -> Result<u64> {
         self.plan.set -= 1;
-        let fired = self.backend.timer_pop(self.service, i64::MAX)?;
-        Ok(fired.map_or(0, |timer| timer.time as u64))
+        let fired = self.backend.timers::<()>(self.service.state_id())?.pop(Timestamp::MAX)?;
+        Ok(fired.map_or(0, |timer| timer.time.as_millis() as u64))
     }
 }
 

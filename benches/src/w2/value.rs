@@ -3,20 +3,18 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use strandline_state_api::{
-    BackendFactory, BackendScope, KeyHash, KeyScope, Keyed, KeyedBackend, Result, StateKey, ValueDescriptor,
-    ValueState,
-};
+use strandline_state_api::backend::{BackendFactory, KeyedBackendExt};
+use strandline_state_api::{KeyHash, KeyScope, Keyed, Result, StateKey, ValueDescriptor, ValueState};
 
 use crate::compare::Subject;
 use crate::keys::{Visit, slice_of};
 use crate::plain::PlainMap;
-use crate::snapshots::Cuts;
+use crate::snapshots::{Cuts, open};
 
 /// How many keys are known in advance in the batched operations.
 pub const BATCH: usize = 128;
 
-/// What is done to values.
+/// An access to values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ValueOp {
     /// The first write of each key, from an empty table to a full one.
@@ -69,7 +67,7 @@ impl ValueOp {
     }
 }
 
-/// What both sides keep in step: which keys, and what is written.
+/// The keys and the written values of the next slice, the same on both sides.
 #[derive(Clone, Debug)]
 struct Plan {
     visit: Visit,
@@ -96,7 +94,7 @@ impl Plan {
     }
 }
 
-/// The backend that `F` makes.
+/// The workload on a backend that `F` makes.
 #[derive(Debug)]
 pub struct Values<F: BackendFactory> {
     factory: F,
@@ -115,16 +113,14 @@ impl<F: BackendFactory> Values<F> {
     /// # Errors
     /// What the factory fails with.
     pub fn new(factory: F, keys: Arc<[u64]>) -> Result<Self> {
-        let (backend, state) = open(&factory)?;
+        let (backend, state) = open(&factory, &values())?;
         let (plan, cuts) = (Plan::new(keys), Cuts::default());
         Ok(Self { factory, backend, state, plan, cuts, changed: false, hashes: Vec::with_capacity(BATCH) })
     }
 
     fn put(&mut self, keys: &[u64], round: u64) -> Result<()> {
         for key in keys {
-            KeyScope::new(&mut self.backend, Keyed::new(key))
-                .value(self.state)
-                .put(key.wrapping_add(round))?;
+            self.backend.at(key).state(self.state).put(key.wrapping_add(round))?;
         }
         Ok(())
     }
@@ -132,8 +128,7 @@ impl<F: BackendFactory> Values<F> {
     /// Marks entries as changed since the last cut, and leaves their values alone.
     fn touch(&mut self, keys: &[u64]) -> Result<()> {
         for key in keys {
-            let scope = &mut KeyScope::new(&mut self.backend, Keyed::new(key));
-            scope.value(self.state).modify(|| 0, |_| ())?;
+            self.backend.at(key).state(self.state).update_or_default(|_| ())?;
         }
         Ok(())
     }
@@ -147,7 +142,7 @@ impl<F: BackendFactory> Values<F> {
         for batch in keys.chunks(BATCH) {
             self.hashes.clear();
             self.hashes.extend(batch.iter().map(StateKey::key_hash));
-            self.backend.value_prefetch(self.state, &mut self.hashes.iter().copied().zip(batch))?;
+            self.backend.prefetch(self.state, &mut self.hashes.iter().copied().zip(batch))?;
             for (key, hash) in batch.iter().zip(&self.hashes) {
                 let found = access(&mut self.backend, self.state, Keyed::with_hash(key, *hash))?;
                 sum = sum.wrapping_add(found);
@@ -170,13 +165,13 @@ impl<F: BackendFactory> Values<F> {
     }
 }
 
-fn open<F: BackendFactory>(factory: &F) -> Result<(F::Backend<u64>, ValueState<u64>)> {
-    let mut backend = factory.create(BackendScope::whole("bench")?)?;
-    let state = backend.register_value(&ValueDescriptor::new("values"))?;
-    Ok((backend, state))
+fn values() -> ValueDescriptor<u64> {
+    ValueDescriptor::new("values")
 }
 
-fn add_one(n: &mut u64) -> u64 {
+/// Adds one; returns the sum.
+#[inline]
+pub(crate) fn add_one(n: &mut u64) -> u64 {
     *n = n.wrapping_add(1);
     *n
 }
@@ -188,7 +183,7 @@ impl<F: BackendFactory> Subject<ValueOp> for Values<F> {
 
     fn ready(&mut self, op: ValueOp) -> Result<()> {
         if op == ValueOp::Add {
-            (self.backend, self.state) = open(&self.factory)?;
+            (self.backend, self.state) = open(&self.factory, &values())?;
             (self.cuts, self.plan.filled, self.changed) = (Cuts::default(), false, false);
             return Ok(());
         }
@@ -225,31 +220,31 @@ impl<F: BackendFactory> Subject<ValueOp> for Values<F> {
             }
             ValueOp::Get => {
                 for key in keys {
-                    let scope = &mut KeyScope::new(&mut self.backend, Keyed::new(key));
-                    sum = sum.wrapping_add(scope.value(self.state).get()?.copied().unwrap_or(0));
+                    let mut scope = self.backend.at(key);
+                    sum = sum.wrapping_add(scope.state(self.state).get()?.copied().unwrap_or(0));
                 }
             }
             ValueOp::Modify => {
                 for key in keys {
-                    let scope = &mut KeyScope::new(&mut self.backend, Keyed::new(key));
-                    sum = sum.wrapping_add(scope.value(self.state).modify(|| 0, add_one)?);
+                    let count = self.backend.at(key).state(self.state).update_or_default(add_one)?;
+                    sum = sum.wrapping_add(count);
                 }
             }
             ValueOp::GetBatch => {
                 sum = self.batches(keys, |backend, state, key| {
-                    Ok(KeyScope::new(backend, key).value(state).get()?.copied().unwrap_or(0))
+                    Ok(KeyScope::new(backend, key).state(state).get()?.copied().unwrap_or(0))
                 })?;
             }
             ValueOp::UpdateBatch => {
                 sum = self.batches(keys, |backend, state, key| {
                     let value = key.key().wrapping_add(round);
-                    KeyScope::new(backend, key).value(state).put(value)?;
+                    KeyScope::new(backend, key).state(state).put(value)?;
                     Ok(0)
                 })?;
             }
             ValueOp::ModifyBatch => {
                 sum = self.batches(keys, |backend, state, key| {
-                    KeyScope::new(backend, key).value(state).modify(|| 0, add_one)
+                    KeyScope::new(backend, key).state(state).update_or_default(add_one)
                 })?;
             }
         }

@@ -1,12 +1,12 @@
-//! What it costs to go on with another number of subtasks.
+//! The cost of a restore with another number of subtasks.
 
 use std::time::Duration;
 
-use strandline_state_api::{
-    BackendFactory, Error, ErrorKind, KeyGroupRange, KeyedSnapshot, Result, SnapshotSource, SnapshotWriter,
-};
+use strandline_state_api::Result;
+use strandline_state_api::backend::{BackendFactory, SnapshotSource, SnapshotWriter};
+use strandline_state_api::snapshot::KeyedSnapshot;
 
-use super::{Counters, Opened, wrong};
+use super::{Counters, wrong};
 use crate::snapshots::Cuts;
 
 /// A rescale. Every value was checked.
@@ -14,7 +14,7 @@ use crate::snapshots::Cuts;
 pub struct RescaleCost {
     /// The restores of all new subtasks, one after the other.
     pub restore: Duration,
-    /// The longest of them, which is what a job waits for when each has a core.
+    /// The longest of them: a job waits for it when each subtask has a core.
     pub longest: Duration,
     /// Reading every key once, afterwards.
     pub check: Duration,
@@ -23,8 +23,9 @@ pub struct RescaleCost {
 }
 
 impl<F: BackendFactory> Counters<F> {
-    /// Brings the counters, as the newest snapshot has them, from `from` subtasks to `to`. The new ones are made by `elsewhere`: on
-    /// another machine, if it is a factory that shares nothing with that of the counters.
+    /// Restores the newest snapshot of the counters, taken by `from` subtasks, into `to` subtasks that
+    /// `elsewhere` makes. With a factory that shares nothing with that of the counters, that is a restore on
+    /// another machine.
     ///
     /// # Errors
     /// What the backend or the store fails with, and an error when a value is not the one that was written.
@@ -36,9 +37,8 @@ impl<F: BackendFactory> Counters<F> {
         let none = Duration::ZERO;
         let mut cost = RescaleCost { restore: none, longest: none, check: none, entries: 0 };
         for part in 0..to {
-            let range = KeyGroupRange::of_subtask(part, to);
-            let (mut restored, took) = self.restored(elsewhere, range, &snapshots)?;
-            let (check, entries) = self.check(&mut restored, range)?;
+            let (mut restored, took) = self.restored(elsewhere, part, to, &snapshots)?;
+            let (check, entries) = self.check(&mut restored)?;
             cost.restore += took;
             cost.longest = cost.longest.max(took);
             cost.check += check;
@@ -51,17 +51,13 @@ impl<F: BackendFactory> Counters<F> {
         }
     }
 
-    /// The snapshot of one of `of` subtasks that went on from the newest snapshot.
+    /// Takes the snapshot of one of `of` subtasks that restored the newest snapshot.
     fn part(&self, part: u32, of: u32) -> Result<KeyedSnapshot> {
-        let range = KeyGroupRange::of_subtask(part, of);
-        let ((mut backend, _), _): (Opened<F>, _) =
-            self.restored(&self.factory, range, std::slice::from_ref(&self.latest))?;
-        let (mut writer, mut cuts) = (backend.take_writer()?, Cuts::default());
-        let (checkpoint, _) = cuts.cut(&mut backend)?;
-        let drained = cuts.drain(&mut backend)?;
-        let (prepared, _) =
-            drained.ok_or_else(|| Error::new(ErrorKind::Internal, "the backend forgot its snapshot"))?;
-        let store = self.storage.segments(1, checkpoint);
-        self.runtime.block_on(writer.commit(prepared, &store))
+        let latest = std::slice::from_ref(&self.latest);
+        let ((mut backend, _), _) = self.restored(&self.factory, part, of, latest)?;
+        let mut writer = backend.take_writer()?;
+        let snapshot = Cuts::default().snapshot(&mut backend)?;
+        let store = self.storage.segments(1, snapshot.checkpoint);
+        self.runtime.block_on(writer.commit(snapshot.prepared, &store))
     }
 }

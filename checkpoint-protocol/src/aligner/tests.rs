@@ -103,8 +103,8 @@ enum Item {
     Cancel(u64),
 }
 
-/// What `channels` inputs carry: the same checkpoints in the same order on each, with records between, some cancelled, some
-/// (unlike what a real upstream does) missing.
+/// What `channels` inputs carry: the same checkpoints in the same order on each, with records between, some
+/// cancelled, some (unlike what a real upstream does) missing.
 fn streams(channels: usize) -> impl Strategy<Value = Vec<Vec<Item>>> {
     let marker = prop_oneof![8 => Just(0u8), 1 => Just(1), 1 => Just(2)];
     let stream = proptest::collection::vec((0..3usize, marker), 0..6).prop_map(|steps| {
@@ -123,8 +123,8 @@ fn streams(channels: usize) -> impl Strategy<Value = Vec<Vec<Item>>> {
 }
 
 proptest! {
-    /// Whatever is interleaved how: each cut holds, per channel, exactly the records before its barrier (or all of an
-    /// ended channel); cuts come in order; and no channel stays blocked for ever.
+    /// Whatever is interleaved how: each cut holds, per channel, exactly the records before its barrier (or
+    /// all of an ended channel); cuts come in order; and no channel stays blocked for ever.
     #[test]
     fn every_cut_is_consistent(
         streams in (1usize..5).prop_flat_map(streams),

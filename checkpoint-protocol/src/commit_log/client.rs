@@ -7,11 +7,12 @@ use strandline_state_api::CheckpointId;
 use super::{CompletedEntry, EntryKind, LogEntry, LogView, ManifestRef, Term, Token};
 use crate::CommitRight;
 
-/// One coordinator's access to the commit log. For one life: a coordinator that is fenced, or crashed, is followed by a
-/// new client.
+/// One coordinator's access to the commit log. For one life: a coordinator that is fenced, or crashed, is
+/// followed by a new client.
 ///
-/// Every call returns the next [`LogStep`]: a question to put to the store, whose answer is the next call, or the
-/// outcome. Questions are asked strictly one after the other, and each must be answered once, so a driver is a loop:
+/// Every call returns the next [`LogStep`]: a question to put to the store, whose answer is the next call, or
+/// the outcome. Questions are asked strictly one after the other, and each must be answered once, so a driver
+/// is a loop:
 ///
 /// ```
 /// use std::collections::BTreeMap;
@@ -46,8 +47,8 @@ use crate::CommitRight;
 pub struct LogClient {
     holder: String,
     view: LogView,
-    /// The last entry that was in the log beyond doubt: our own, or its end when it was looked for. `None` for that of an
-    /// empty log.
+    /// The last entry that was in the log beyond doubt: our own, or its end when it was looked for. `None`
+    /// for that of an empty log.
     anchor: Option<(u64, Token)>,
     phase: Phase,
 }
@@ -56,15 +57,15 @@ pub struct LogClient {
 #[must_use = "the machine waits for the answer to this step"]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum LogStep {
-    /// Read the entry of the highest slot, and call [`LogClient::on_tail`]. It must see every create that was answered before.
-    /// Asked again when the answer is known to be older than that.
+    /// Read the entry of the highest slot, and call [`LogClient::on_tail`]. It must see every create that was
+    /// answered before. Asked again when the answer is known to be older than that.
     Tail,
     /// Read this slot, and call [`LogClient::on_read`].
     Read(u64),
     /// Create this entry in its slot if the slot is empty, and call [`LogClient::on_create`].
     Create(LogEntry),
-    /// Read this slot again, and call [`LogClient::on_confirm`]; `None` stands for what was before slot 0: ask whether the mark
-    /// is set that slot 0 may have been deleted.
+    /// Read this slot again, and call [`LogClient::on_confirm`]; `None` stands for what was before slot 0:
+    /// ask whether the mark is set that slot 0 may have been deleted.
     Confirm(Option<u64>),
     /// It is over.
     Done(LogOutcome),
@@ -73,11 +74,11 @@ pub enum LogStep {
 /// The answer to [`LogStep::Confirm`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Anchor {
-    /// It was asked for what is before slot 0, and slot 0 was never deleted.
+    /// The question was what is before slot 0, and slot 0 was never deleted.
     Start,
     /// The slot holds the entry with this token.
     Entry(Token),
-    /// The slot is empty; or it was asked for what is before slot 0, and slot 0 may have been deleted.
+    /// The slot is empty; or the question was what is before slot 0, and slot 0 may have been deleted.
     Gone,
 }
 
@@ -106,8 +107,9 @@ pub enum LogOutcome {
     Committed(CompletedEntry),
     /// The answer to [`LogClient::probe`]: the term was ours when the store answered.
     Leading(Term),
-    /// A newer coordinator has taken over, in the term `by`. Nothing is committed with this client any more. If a commit was under way, whether its entry counts is for
-    /// the newer coordinator to see; nobody may be told about it from here.
+    /// A newer coordinator has taken over, in the term `by`. Nothing is committed with this client any more.
+    /// If a commit was under way, whether its entry counts is for the newer coordinator to see; nobody may be
+    /// notified of it from here.
     Fenced {
         /// The term of the newer one.
         by: Term,
@@ -172,8 +174,9 @@ enum At {
     Overtaken { slot: u64 },
 }
 
-/// An attempt to create an entry. Each has a token of its own, counted up from the first: a create whose answer was lost may
-/// happen much later, when its slot was deleted, and must not look like the one that was in the log.
+/// An attempt to create an entry. Each has a token of its own, counted up from the first: a create whose
+/// answer was lost may happen much later, when its slot was deleted, and must not look like the one that was
+/// in the log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Attempt {
     first: Token,
@@ -206,8 +209,8 @@ impl LogClient {
 
     /// Claims a term above all that the log knows. Ends with [`LogOutcome::Claimed`].
     ///
-    /// Do this before choosing what to resume from: only what `Claimed` lists is safe from an older coordinator that is
-    /// still committing.
+    /// Do this before choosing what to resume from: only what `Claimed` lists is safe from an older
+    /// coordinator that is still committing.
     pub fn claim(&mut self, token: Token) -> LogStep {
         match self.phase {
             Phase::Idle => {
@@ -223,9 +226,9 @@ impl LogClient {
     /// Commits a checkpoint whose manifest has been stored. Ends with [`LogOutcome::Committed`] or
     /// [`LogOutcome::Fenced`].
     ///
-    /// `floor` is the first slot of the log that is still needed, usually that of the oldest checkpoint to retain. Once the entry
-    /// exists, checkpoints in slots below it are out of the log: their entries and what only they use may be deleted. A
-    /// floor below an earlier one is raised to it.
+    /// `floor` is the first slot of the log that is still needed, usually that of the oldest checkpoint to
+    /// retain. Once the entry exists, checkpoints in slots below it are out of the log: their entries and
+    /// what only they use may be deleted. A floor below an earlier one is raised to it.
     pub fn commit(
         &mut self,
         right: &CommitRight,
@@ -276,8 +279,8 @@ impl LogClient {
         }
     }
 
-    /// Whether `found` was created by the call under way, whose answer was lost. It may not be durable yet, and must be before it is
-    /// handed to [`on_read`](Self::on_read).
+    /// Whether `found` was created by the call under way, whose answer was lost. It may not be durable yet,
+    /// and must be before it is handed to [`on_read`](Self::on_read).
     pub fn is_unsettled(&self, found: &LogEntry) -> bool {
         match &self.phase {
             Phase::Claiming { at: At::Settling(attempt), .. }

@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use strandline_state_api::CheckpointId;
 
-/// The reign of one coordinator: higher than that of every one before it (Raft calls it so too; elsewhere epoch, or
-/// fencing token).
+/// The reign of one coordinator: higher than that of every one before it (Raft calls it so too; elsewhere
+/// epoch, or fencing token).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Term(pub u64);
@@ -31,7 +31,7 @@ impl fmt::Display for Term {
 /// A number that no other entry has: random, handed in by the driver, fresh for each claim and each commit.
 /// A create that is tried again gets the next number, so numbers that are not random must leave room.
 ///
-/// It tells whose entry it is that one finds in a slot after the answer to a create was lost. Serialized as 32
+/// It identifies the owner of an entry in a slot after the answer to a create was lost. Serialized as 32
 /// hexadecimal digits, since many readers of JSON cannot hold a number of 128 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -75,16 +75,16 @@ pub struct ManifestRef {
 pub struct LogEntry {
     /// The slot that it stands in.
     pub slot: u64,
-    /// Where the log begins: slots below this one may have been deleted, and count no more if they are found. Never
-    /// decreases from one entry to the next, never above `slot`.
+    /// Where the log begins: slots below this one may have been deleted, and count no more if they are found.
+    /// Never decreases from one entry to the next, never above `slot`.
     pub floor: u64,
     /// Whose entry it is.
     pub token: Token,
-    /// What it says.
+    /// What happened.
     pub kind: EntryKind,
 }
 
-/// What a log entry says.
+/// What a log entry records.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EntryKind {
@@ -92,7 +92,7 @@ pub enum EntryKind {
     Term {
         /// Its term.
         term: Term,
-        /// Who it is, for people: a host and process, say.
+        /// Who claims, for people: for example a host and process.
         holder: String,
     },
     /// A checkpoint is complete.

@@ -1,15 +1,16 @@
-//! What a log says as a whole: entries folded, one after the other, into the list of completed checkpoints.
+//! The meaning of a log as a whole: entries folded, one after the other, into the list of completed
+//! checkpoints.
 
 use serde::{Deserialize, Serialize};
 use strandline_state_api::CheckpointId;
 
 use super::{EntryKind, LogEntry, ManifestRef, Term, Token};
 
-/// A completed checkpoint, as its log entry tells of it.
+/// A completed checkpoint, as its log entry describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CompletedEntry {
-    /// The slot of the entry. Pass it to [`LogClient::commit`](super::LogClient::commit) as the floor when this is the oldest
-    /// checkpoint to retain.
+    /// The slot of the entry. Pass it to [`LogClient::commit`](super::LogClient::commit) as the floor when
+    /// this is the oldest checkpoint to retain.
     pub slot: u64,
     /// The term of the coordinator that completed it.
     pub term: Term,
@@ -49,7 +50,8 @@ pub enum Applied {
 /// Why an entry counts for nothing. None of these is found in a log whose writers all keep to the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum VoidReason {
-    /// A higher term stands before it: its writer had been fenced. For an entry that claims a term, also an equal one.
+    /// A higher term stands before it: its writer had been fenced. For an entry that claims a term, also an
+    /// equal one.
     Fenced {
         /// The highest term before it.
         by: Term,
@@ -59,13 +61,14 @@ pub enum VoidReason {
         /// The last one that was.
         last: CheckpointId,
     },
-    /// It lies below the beginning of the log, or was read before: entries are applied in the order of their slots.
+    /// It lies below the beginning of the log, or was read before: entries are applied in the order of their
+    /// slots.
     OutOfOrder,
 }
 
 impl LogView {
-    /// A log of which nothing has been read; the next entry is that of slot `start`, the floor of its last entry (0 for an
-    /// empty log).
+    /// A log of which nothing has been read; the next entry is that of slot `start`, the floor of its last
+    /// entry (0 for an empty log).
     pub fn starting_at(start: u64) -> Self {
         Self { start, next: start, floor: start, named_floor: start, ..Self::default() }
     }
@@ -118,9 +121,9 @@ impl LogView {
         }
     }
 
-    /// Where to begin again, if the floor rose above the first slot while this was read. Some of what was read below
-    /// the new floor may then have been ghosts, in slots that had just been deleted; and a ghost with a high term makes
-    /// what follows it look void.
+    /// Where to begin again, if the floor rose above the first slot while this was read. Some of what was
+    /// read below the new floor may then have been ghosts, in slots that had just been deleted; and a ghost
+    /// with a high term makes what follows it look void.
     pub(super) fn restart(&self) -> Option<u64> {
         (self.named_floor > self.start).then_some(self.named_floor)
     }
@@ -156,10 +159,10 @@ impl LogView {
     }
 }
 
-/// Folds a log, given as a whole in any order, into its completed checkpoints, oldest first.
+/// Folds a whole log, in any order, into its completed checkpoints, oldest first.
 ///
-/// Entries below the floor of the highest slot are passed over: they wait for deletion, or were left by a coordinator that
-/// came too late.
+/// Entries below the floor of the highest slot are passed over: they wait for deletion, or were left by a
+/// coordinator that came too late.
 pub fn completed(entries: &[LogEntry]) -> Vec<CompletedEntry> {
     let mut entries: Vec<_> = entries.iter().collect();
     entries.sort_by_key(|entry| entry.slot);

@@ -5,10 +5,11 @@ use strandline_state_api::CheckpointId;
 use super::{CheckpointKind, CommitPermit, Refusal, RequestId};
 use crate::TaskId;
 
-/// What the driver of a [`Coordinator`](super::Coordinator) has to do, in the order given.
+/// What the driver of a [`Coordinator`](super::Coordinator) has to do, in this order.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Action<S> {
-    /// Inject the barrier of `checkpoint` at the sources: at every running task that has no running predecessor.
+    /// Inject the barrier of `checkpoint` at the sources: at every running task that has no running
+    /// predecessor.
     Trigger {
         /// The new checkpoint.
         checkpoint: CheckpointId,
@@ -61,8 +62,8 @@ pub enum AbortReason {
     Declined(TaskId, DeclineReason),
     /// A newer one completed first.
     Subsumed(CheckpointId),
-    /// The manifest or the log entry could not be written, and it is sure that the entry does not exist. Counts as a
-    /// failure, except for a savepoint.
+    /// The manifest or the log entry could not be written, and it is sure that the entry does not exist.
+    /// Counts as a failure, except for a savepoint.
     CommitFailed,
     /// The job was suspended: it stops, restarts or failed.
     Suspended,
@@ -97,17 +98,18 @@ pub enum FailReason {
         /// Why the last one failed.
         reason: AbortReason,
     },
-    /// A task declined the final checkpoint, so the job cannot stop gracefully: its sources have already stopped.
+    /// A task declined the final checkpoint, so the job cannot stop gracefully: its sources have already
+    /// stopped.
     FinalDeclined(CheckpointId),
-    /// It cannot be learned whether the checkpoint was committed. Its tasks may be told neither that it is complete nor
-    /// that it is aborted; only a restart, which reads the log, finds out.
+    /// It cannot be learned whether the checkpoint was committed. Its tasks may be notified neither that it
+    /// is complete nor that it is aborted; only a restart, which reads the log, finds out.
     CommitUnknown(CheckpointId),
 }
 
 /// What an acknowledgement did.
 ///
-/// No outcome allows files that the acknowledgement names to be deleted: a late one may be the repetition of one that is
-/// part of a completed checkpoint. What nothing refers to is found by the sweep.
+/// No outcome allows files that the acknowledgement names to be deleted: a late one may be the repetition of
+/// one that is part of a completed checkpoint. What nothing refers to is found by the sweep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[must_use]
 pub enum AckOutcome {
@@ -138,7 +140,8 @@ pub enum DeclineOutcome {
     Unknown,
 }
 
-/// How a commit ended. Say [`Failed`](Self::Failed) only when it is sure that the log entry does not and never will exist.
+/// How a commit ended. Say [`Failed`](Self::Failed) only when it is sure that the log entry does not and
+/// never will exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CommitResult {
     /// The log entry exists: the checkpoint is complete.

@@ -68,8 +68,9 @@ impl<S> Pending<S> {
     /// A task has ended; the last barrier that it emitted or snapshotted at is `last_barrier`.
     pub(super) fn finish(&mut self, id: CheckpointId, task: TaskId, last_barrier: Option<CheckpointId>) {
         if let Stage::Collecting { waiting, parts, .. } = &mut self.stage {
-            // A task that passed this barrier before it ended has a state in the checkpoint, and an acknowledgement
-            // of it under way. To count it as finished would lose what it emitted between the barrier and its end.
+            // A task that passed this barrier before it ended has a state in the checkpoint, and an
+            // acknowledgement of it under way. To count it as finished would lose what it emitted between the
+            // barrier and its end.
             let passed = last_barrier.is_some_and(|last| last >= id);
             if !passed && waiting.remove(&task) {
                 parts.finished.insert(task);

@@ -9,9 +9,10 @@ use crate::{Millis, TaskId};
 
 /// The right to write the manifest of a checkpoint and to claim its slot of the commit log.
 ///
-/// Only a [`Coordinator`](super::Coordinator) makes one, and only when every task has acknowledged (or had finished before
-/// the barrier). It is `Clone` because every machine of this crate is plain data that a model checker may branch; a
-/// driver uses it once. [`LogClient`](crate::LogClient) refuses a second entry for the same checkpoint all the same.
+/// Only a [`Coordinator`](super::Coordinator) makes one, and only when every task has acknowledged (or had
+/// finished before the barrier). It is `Clone` because every machine of this crate is plain data that a model
+/// checker may branch; a driver uses it once. [`LogClient`](crate::LogClient) refuses a second entry for the
+/// same checkpoint all the same.
 #[must_use = "a checkpoint whose permit is dropped stays pending for ever: report a commit result"]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CommitPermit<S> {
@@ -28,14 +29,16 @@ impl<S> CommitPermit<S> {
         self.checkpoint
     }
 
-    /// Takes it apart: the right goes to [`LogClient::commit`](crate::LogClient::commit), the parts into the manifest.
+    /// Takes it apart: the right goes to [`LogClient::commit`](crate::LogClient::commit), the parts into the
+    /// manifest.
     pub fn into_parts(self) -> (CommitRight, CommitParts<S>) {
         let Self { checkpoint, kind, triggered_at, acks, finished } = self;
         (CommitRight { checkpoint }, CommitParts { checkpoint, kind, triggered_at, acks, finished })
     }
 }
 
-/// What remains of a [`CommitPermit`] once its parts are in a manifest: the right to claim the log slot.
+/// What remains of a [`CommitPermit`] once its parts are in a manifest: the right to claim the log slot. A
+/// job of one task makes it [itself](Self::of_sole_participant).
 #[must_use = "the checkpoint does not exist before its log entry does"]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CommitRight {
@@ -43,6 +46,16 @@ pub struct CommitRight {
 }
 
 impl CommitRight {
+    /// The right of a participant that is alone: a checkpoint of a job whose only task is the caller itself.
+    ///
+    /// A coordinator exists to wait for every task. Where there is one task, and that task commits, it waits
+    /// for itself: it must call this after all files that the manifest names are stored. Nobody checks that.
+    /// A job of several tasks takes its rights from a [`Coordinator`](super::Coordinator), or its checkpoints
+    /// may lack the state of some.
+    pub fn of_sole_participant(checkpoint: CheckpointId) -> Self {
+        Self { checkpoint }
+    }
+
     /// The checkpoint that may be committed.
     pub fn checkpoint(&self) -> CheckpointId {
         self.checkpoint
@@ -60,7 +73,7 @@ pub struct CommitParts<S> {
     pub triggered_at: Millis,
     /// What each task acknowledged with.
     pub acks: BTreeMap<TaskId, S>,
-    /// Tasks that had ended before the barrier and so have no state in it; everything they emitted is before the barrier. A
-    /// restore must not run them again.
+    /// Tasks that had ended before the barrier and so have no state in it; everything they emitted is before
+    /// the barrier. A restore must not run them again.
     pub finished: BTreeSet<TaskId>,
 }

@@ -4,23 +4,23 @@ use std::time::Duration;
 
 /// The rules of a [`Coordinator`](super::Coordinator).
 ///
-/// The defaults are Flink's (`execution.checkpointing.*`): on demand only, no pause, ten minutes, one at a time, no
-/// failure tolerated.
+/// The defaults are Flink's (`execution.checkpointing.*`): on demand only, no pause, ten minutes, one at a
+/// time, no failure tolerated.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Policy {
     /// Time from one periodic checkpoint to the next; `None`, or zero, for checkpoints on demand only.
     pub interval: Option<Duration>,
-    /// Time from the start of the job to its first periodic checkpoint; `None` for one interval. Hand in a random
-    /// part of the interval where many jobs start together.
+    /// Time from the start of the job to its first periodic checkpoint; `None` for one interval. Hand in a
+    /// random part of the interval where many jobs start together.
     pub initial_delay: Option<Duration>,
-    /// The least time between the end of a checkpoint, complete or not, and the start of a periodic one. What an
-    /// operator, a person or a program asks for does not wait for it.
+    /// The least time between the end of a checkpoint, complete or not, and the start of a periodic one. What
+    /// an operator, a person or a program asks for does not wait for it.
     pub min_pause: Duration,
-    /// How long a checkpoint may take from its trigger to its last acknowledgement before it is aborted. The commit
-    /// that follows is not bound by it: a commit under way may already have happened.
+    /// How long a checkpoint may take from its trigger to its last acknowledgement before it is aborted. The
+    /// commit that follows is not bound by it: a commit under way may already have happened.
     pub timeout: Duration,
-    /// How many checkpoints may be under way at once; 0 counts as 1. One savepoint or final checkpoint may run beside
-    /// them.
+    /// How many checkpoints may be under way at once; 0 counts as 1. One savepoint or final checkpoint may
+    /// run beside them.
     pub max_concurrent: u32,
     /// How many checkpoints in a row may fail before the job does; `u32::MAX` for any number.
     pub tolerable_failures: u32,

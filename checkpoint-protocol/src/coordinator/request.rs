@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 pub enum CheckpointKind {
     /// For a person to keep. Never subsumed by a newer checkpoint.
     Savepoint,
-    /// The last one of a job that stops gracefully: the sources stop at its barrier. Never subsumed, and nothing
-    /// starts behind it.
+    /// The last one of a job that stops gracefully: the sources stop at its barrier. Never subsumed, and
+    /// nothing starts behind it.
     Final,
     /// Asked for through the API, the command line or HTTP.
     Api,
@@ -19,8 +19,8 @@ pub enum CheckpointKind {
 }
 
 impl CheckpointKind {
-    /// Whether it starts although [`max_concurrent`](super::Policy::max_concurrent) is reached, and is not aborted
-    /// when a newer checkpoint completes.
+    /// Whether it starts although [`max_concurrent`](super::Policy::max_concurrent) is reached, and is not
+    /// aborted when a newer checkpoint completes.
     pub fn is_forced(self) -> bool {
         matches!(self, Self::Savepoint | Self::Final)
     }
@@ -36,14 +36,16 @@ impl CheckpointKind {
     }
 }
 
-/// The number of a request, given by the coordinator, so that whoever asked can find the checkpoint that answers.
+/// The number that the coordinator assigns to a request, by which the requester finds the checkpoint that
+/// answers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
 /// What became of a request at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RequestOutcome {
-    /// Its checkpoint starts now: there is a [`Trigger`](super::Action::Trigger) with this id among the actions.
+    /// Its checkpoint starts now: there is a [`Trigger`](super::Action::Trigger) with this id among the
+    /// actions.
     Started(RequestId),
     /// It waits for its turn.
     Queued(RequestId),

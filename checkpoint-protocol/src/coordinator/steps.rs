@@ -27,7 +27,8 @@ impl<S> Coordinator<S> {
         }
     }
 
-    /// The permit of the oldest ready checkpoint, unless a commit is under way or one that must come first is not ready.
+    /// The permit of the oldest ready checkpoint, unless a commit is under way or one that must come first is
+    /// not ready.
     fn next_permit(&mut self) -> Option<super::CommitPermit<S>> {
         if self.phase == Phase::Fenced || self.commit_in_flight().is_some() {
             return None;
@@ -68,8 +69,8 @@ impl<S> Coordinator<S> {
         self.next_periodic.map(|due| pause_over.map_or(due, |over| due.max(over)))
     }
 
-    /// Sets the next periodic checkpoint to the next multiple of the interval that lies in the future; those that were
-    /// missed are not made up for.
+    /// Sets the next periodic checkpoint to the next multiple of the interval that lies in the future; those
+    /// that were missed are not made up for.
     fn advance_schedule(&mut self, now: Millis) {
         if let (Some(due), Some(period)) = (self.next_periodic, self.policy.period()) {
             let missed = now.since(due).as_millis() / period.as_millis().max(1);
@@ -206,8 +207,8 @@ impl<S> Parts<S> {
     }
 }
 
-/// Which ends are failures (Flink: `CheckpointFailureManager`). What the coordinator itself did to a savepoint never
-/// fails the job; what a task did, may.
+/// Which ends are failures (Flink: `CheckpointFailureManager`). What the coordinator itself did to a
+/// savepoint never fails the job; what a task did, may.
 fn counts(kind: CheckpointKind, reason: AbortReason) -> bool {
     match reason {
         AbortReason::Declined(_, reason) => reason == DeclineReason::SnapshotFailed,

@@ -7,7 +7,7 @@ use crate::step::Step;
 use crate::world::{Budget, Node, SOURCES, Tasks, World};
 use crate::{Limits, enabled};
 
-/// Whether the log says that `checkpoint` was completed in `term`.
+/// Whether the log shows that `checkpoint` was completed in `term`.
 pub(crate) fn is_completed(world: &World, term: Term, checkpoint: CheckpointId) -> bool {
     world.truth.values().any(|entry| {
         matches!(entry.kind, EntryKind::Checkpoint { term: t, checkpoint: c, .. } if (t, c) == (term, checkpoint))
@@ -23,8 +23,8 @@ pub(crate) fn completed_before(world: &World, term: Term) -> Vec<CompletedEntry>
     strandline_checkpoint_protocol::completed(&before)
 }
 
-/// The log has no gaps, terms never fall, ids rise: no checkpoint has two entries, and no coordinator committed after a
-/// higher term.
+/// The log has no gaps, terms never fall, ids rise: no checkpoint has two entries, and no coordinator
+/// committed after a higher term.
 pub(crate) fn log_is_in_order(world: &World) -> bool {
     let mut view = LogView::default();
     (0..)
@@ -42,7 +42,8 @@ pub(crate) fn cuts_are_consistent(world: &World, limits: &Limits) -> bool {
     })
 }
 
-/// What was said to be aborted stays out of the log: a sink may have rolled back what it held for it.
+/// A checkpoint that was reported as aborted stays out of the log: a sink may have rolled back what it held
+/// for it.
 pub(crate) fn aborted_stay_aborted(world: &World) -> bool {
     world.told_aborted.iter().all(|(term, checkpoint)| !is_completed(world, *term, *checkpoint))
 }
@@ -55,8 +56,8 @@ pub(crate) fn terms_are_unique(world: &World) -> bool {
     }
 }
 
-/// Whether progress is possible again: left without further faults, the world completes another checkpoint, or the
-/// tasks come to the end of their input.
+/// Whether progress is possible again: left without further faults, the world completes another checkpoint,
+/// or the tasks come to the end of their input.
 pub(crate) fn recovers(world: &World, limits: &Limits) -> bool {
     let mut world = world.clone();
     // What a calm world needs and has: coordinators that start, requests, timeouts.
@@ -88,8 +89,8 @@ fn has_ended(world: &World) -> bool {
     world.nodes.iter().any(|node| matches!(node, Node::Running(job) if job.tasks.as_ref().is_some_and(ended)))
 }
 
-/// The order in which a calm world does things: what is under way first; then new work; when nothing else is left, time
-/// passes.
+/// The order in which a calm world does things: what is under way first; then new work; when nothing else is
+/// left, time passes.
 fn urgency(step: &Step) -> u8 {
     match step {
         Step::Answer(_) | Step::Commit(_) | Step::Arrive(_) | Step::Redeploy(_) => 0,

@@ -1,13 +1,14 @@
 //! A model of the protocol, explored by Stateright: every order of events, up to the limits below.
 //!
-//! The coordinator, the aligner and the log client in the model's state are the real ones. Around them stand two places
-//! where a coordinator can run (both at once: a stale one and its successor), each with two sources and a sink with
-//! two inputs; a store; and messages that arrive in any order, late, twice or never. Coordinators and tasks
-//! crash; answers of the store get lost while the create has happened, will happen, or never does; slots below the floor
-//! of the log are deleted. A message may stay under way for ever in every state explored, so each run covers losses, whether
-//! or not it has a budget for the explicit kind.
+//! The coordinator, the aligner and the log client in the model's state are the real ones. Around them stand
+//! two places where a coordinator can run (both at once: a stale one and its successor), each with two
+//! sources and a sink with two inputs; a store; and messages that arrive in any order, late, twice or never.
+//! Coordinators and tasks crash; answers of the store get lost while the create has happened, will happen, or
+//! never does; slots below the floor of the log are deleted. A message may stay under way for ever in every
+//! state explored, so each run covers losses, whether or not it has a budget for the explicit kind.
 //!
-//! `STRANDLINE_MODEL=large` raises the limits (use `--release`); `STRANDLINE_CASES` multiplies the random walks.
+//! `STRANDLINE_MODEL=large` raises the limits (use `--release`); `STRANDLINE_CASES` multiplies the random
+//! walks.
 
 mod check;
 mod step;
@@ -119,8 +120,8 @@ fn running(place: usize, job: &world::Job, left: &Budget, limits: &Limits, steps
     }
 }
 
-/// A trigger goes to the tasks it was meant for. What comes from tasks may reach any coordinator, also one that never
-/// deployed them.
+/// A trigger goes to the tasks it was meant for. What comes from tasks may reach any coordinator, also one
+/// that never deployed them.
 fn deliveries(world: &World, mail: Mail, steps: &mut Vec<Step>) {
     for (node, place) in world.nodes.iter().enumerate() {
         let Node::Running(job) = place else { continue };
@@ -249,7 +250,8 @@ fn walk(name: &str, limits: &Limits, states: usize) {
     report(name, limits, began, false, &checker);
 }
 
-/// One coordinator and two checkpoints that overlap: triggers and acknowledgements in every order, one timeout.
+/// One coordinator and two checkpoints that overlap: triggers and acknowledgements in every order, one
+/// timeout.
 #[test]
 fn overlapping_checkpoints() {
     let limits = Limits {
@@ -354,8 +356,8 @@ fn takeover() {
     explore("takeover", &limits);
 }
 
-/// A log that is cut while coordinators sleep: they, and creates that happen much too late, meet slots that were filled and
-/// deleted.
+/// A log that is cut while coordinators sleep: they, and creates that happen much too late, meet slots that
+/// were filled and deleted.
 #[test]
 fn sleepers() {
     let more = u8::from(large());

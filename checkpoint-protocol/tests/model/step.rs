@@ -50,7 +50,7 @@ pub(crate) enum Fate {
 const NOW: Millis = Millis(0);
 
 impl World {
-    /// Does `step`, and what the limits say happens by itself after it; false when nothing changes.
+    /// Does `step`, and what happens by itself after it within the limits; false when nothing changes.
     pub(crate) fn step(&mut self, step: Step, limits: &crate::Limits) -> bool {
         if !self.act(step, limits) {
             return false;
@@ -396,7 +396,7 @@ impl World {
     }
 }
 
-/// What the acknowledgements say. A task without one had ended.
+/// The contents of the acknowledgements. A task without one had ended.
 fn cut(parts: &CommitParts<Snap>, attempt: u64) -> Cut {
     let mut cut = Cut::default();
     for source in 0..SOURCES {

@@ -18,7 +18,7 @@ impl Tasks {
         Mail::Finished(source_id(source, self.attempt), self.sources[source].last_barrier)
     }
 
-    /// A source is told to inject a barrier. One that comes late, after a newer, is passed over.
+    /// The coordinator has a source inject a barrier. One that comes late, after a newer, is passed over.
     pub(crate) fn trigger(&mut self, source: usize, checkpoint: CheckpointId) -> Option<Mail> {
         let state = &mut self.sources[source];
         if state.ended || state.last_barrier >= Some(checkpoint) {
@@ -34,7 +34,8 @@ impl Tasks {
             && !self.sink.aligner.is_blocked(channel)
     }
 
-    /// The sink reads a channel up to its next marker. (When it reads the records before that changes nothing.)
+    /// The sink reads a channel up to its next marker. (When it reads the records before that changes
+    /// nothing.)
     pub(crate) fn read(&mut self, channel: usize) -> Vec<Mail> {
         let sink = &mut self.sink;
         while let Some(Item::Record) = self.channels[channel].front() {

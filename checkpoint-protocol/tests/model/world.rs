@@ -1,4 +1,5 @@
-//! The state of the modelled world: real machines, and around them the plainest stand-ins for what they run among.
+//! The state of the modelled world: real machines, and around them the plainest stand-ins for what they run
+//! among.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -19,7 +20,7 @@ pub(crate) struct Budget {
     pub(crate) crashes: u8,
     /// Failures of a task, which restart the job under the same coordinator.
     pub(crate) task_failures: u8,
-    /// Checkpoints asked for.
+    /// Requested checkpoints.
     pub(crate) requests: u8,
     /// Timeouts.
     pub(crate) expiries: u8,
@@ -36,8 +37,8 @@ pub(crate) struct Budget {
 }
 
 impl World {
-    /// The slots that a sweep may delete now: those below the floor but for the two highest, in ascending order. What came
-    /// too late lies below them and may go at any time.
+    /// The slots that a sweep may delete now: those below the floor but for the two highest, in ascending
+    /// order. What came too late lies below them and may go at any time.
     pub(crate) fn deletable(&self) -> Vec<u64> {
         let floor = self.store.values().next_back().map_or(0, |tail| tail.floor);
         let end = self.store.keys().rev().nth(1).map_or(0, |second| floor.min(*second));
@@ -60,7 +61,7 @@ pub(crate) struct World {
     pub(crate) nodes: [Node; 2],
     /// What the store holds.
     pub(crate) store: BTreeMap<u64, LogEntry>,
-    /// Whether slot 0 was deleted, as the mark in the store says.
+    /// Whether slot 0 was deleted, as the mark in the store shows.
     pub(crate) is_cut: bool,
     /// Per slot, the first entry that was ever created there: the log as it would be without deletions.
     pub(crate) truth: BTreeMap<u64, LogEntry>,
@@ -70,7 +71,7 @@ pub(crate) struct World {
     pub(crate) manifests: BTreeMap<String, Cut>,
     /// Messages under way between tasks and coordinators, in no order.
     pub(crate) mail: BTreeSet<Mail>,
-    /// Checkpoints that tasks were told will never complete.
+    /// Checkpoints of which tasks were notified that they never complete.
     pub(crate) told_aborted: BTreeSet<(Term, CheckpointId)>,
     pub(crate) left: Budget,
     pub(crate) seen: Seen,
@@ -165,7 +166,7 @@ pub(crate) enum Snap {
     Received([u8; SOURCES]),
 }
 
-/// What a manifest says.
+/// The contents of a manifest.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Cut {
     /// Per source, what it had emitted; None when it had ended.

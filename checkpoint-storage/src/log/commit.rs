@@ -15,10 +15,10 @@ use crate::{Manifest, Storage};
 /// Who claims, and what is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitLogOptions {
-    /// Who it is, for people: a host and a process, say.
+    /// Who claims, for people: for example a host and a process.
     pub holder: String,
-    /// How many checkpoints are kept, savepoints not counted (Flink: `execution.checkpointing.num-retained`). With
-    /// one, nothing is left to fall back to when it is damaged.
+    /// How many checkpoints are kept, savepoints not counted (Flink: `execution.checkpointing.num-retained`).
+    /// With one, nothing is left to fall back to when it is damaged.
     pub retain: NonZeroUsize,
 }
 
@@ -36,7 +36,8 @@ impl CommitLogOptions {
     }
 }
 
-/// A term of the commit log, and with it the power to complete checkpoints, until somebody claims a higher one.
+/// A term of the commit log, and with it the power to complete checkpoints, until somebody claims a higher
+/// one.
 ///
 /// Calls may be dropped half-way: the next one first finds out what became of the one before.
 pub struct CommitLog {
@@ -60,7 +61,7 @@ pub struct CommitLog {
 pub struct Claimed {
     /// The power to complete checkpoints.
     pub log: CommitLog,
-    /// What the log said when the term was claimed: what to resume from. An older coordinator can add nothing.
+    /// The log as of the claim: what to resume from. An older coordinator can add nothing.
     pub history: History,
 }
 
@@ -75,16 +76,16 @@ pub struct Committed {
 }
 
 impl CommitLog {
-    /// Claims a term above all that the log knows. From then on no older coordinator can complete a checkpoint; so
-    /// claim first, and choose what to resume from afterwards.
+    /// Claims a term above all that the log knows. From then on no older coordinator can complete a
+    /// checkpoint; so claim first, and choose what to resume from afterwards.
     ///
-    /// `tokens` must never give the same number twice, over all processes: [`random_tokens`](Self::random_tokens), or
-    /// seeded ones in a simulation.
+    /// `tokens` must never return the same number twice, over all processes:
+    /// [`random_tokens`](Self::random_tokens), or seeded ones in a simulation.
     ///
     /// # Errors
     /// [`ErrorKind::Corrupt`] when the end of the log cannot be read nor anything before it,
-    /// [`ErrorKind::Incompatible`] when a newer version of this crate wrote it, [`ErrorKind::Unsupported`] when the store
-    /// cannot create atomically, else when the store fails.
+    /// [`ErrorKind::Incompatible`] when a newer version of this crate wrote it, [`ErrorKind::Unsupported`]
+    /// when the store cannot create atomically, else when the store fails.
     pub async fn claim(
         storage: &Storage,
         options: CommitLogOptions,
@@ -130,15 +131,16 @@ impl CommitLog {
         retained
     }
 
-    /// Writes the manifest and then claims the next slot of the log for it: the instant at which the checkpoint exists.
-    /// All segments that it names must be stored before.
+    /// Writes the manifest and then claims the next slot of the log for it: the instant at which the
+    /// checkpoint exists. All segments that it names must be stored before.
     ///
     /// # Errors
-    /// - [`ErrorKind::Fenced`]: a newer coordinator has taken over. Stop; tell no sink that the checkpoint completed, the
-    ///   newer coordinator does if it did.
-    /// - [`ErrorKind::Unavailable`]: the store fails, and whether the checkpoint exists is open. Call again with the same
-    ///   manifest to find out, or with that of the next checkpoint.
-    /// - [`ErrorKind::Invalid`]: the manifest is of another term or checkpoint than the right, or not newer than the last.
+    /// - [`ErrorKind::Fenced`]: a newer coordinator has taken over. Stop; notify no sink that the checkpoint
+    ///   completed, the newer coordinator does if it did.
+    /// - [`ErrorKind::Unavailable`]: the store fails, and whether the checkpoint exists is open. Call again
+    ///   with the same manifest to find out, or with that of the next checkpoint.
+    /// - [`ErrorKind::Invalid`]: the manifest is of another term or checkpoint than the right, or not newer
+    ///   than the last.
     pub async fn commit(&mut self, right: &CommitRight, manifest: &Manifest) -> Result<Committed> {
         let checkpoint = manifest.checkpoint;
         if manifest.term != self.term || checkpoint != right.checkpoint() {
@@ -205,7 +207,8 @@ impl CommitLog {
 
     /// The slot of the oldest checkpoint that is still kept once `manifest` is committed.
     ///
-    /// Checkpoints that this term's restore passed over do not count, or they would push out what it was restored from.
+    /// Checkpoints that this term's restore passed over do not count, or they would push out what it was
+    /// restored from.
     fn floor(&self, manifest: &Manifest) -> u64 {
         let passed_over = |known: &CompletedCheckpoint| {
             manifest.restored_from.is_some_and(|from| known.term < self.term && known.checkpoint > from)

@@ -1,7 +1,7 @@
 //! What the protocol's [`LogClient`] asks of the store, done.
 //!
-//! The rules of the log are the machine's. Here damage becomes an answer: a slot that cannot be read, or is missing, is taken for the claim
-//! of a higher term, with its checksum for a token.
+//! The rules of the log are the machine's. Here damage becomes an answer: a slot that cannot be read, or is
+//! missing, is taken for the claim of a higher term, with its checksum for a token.
 
 use std::time::Duration;
 
@@ -25,8 +25,8 @@ const LOOKS: u32 = 8;
 impl CommitLog {
     /// Answers the machine's questions until it is done.
     ///
-    /// The question under way is kept in `self.pending` and asked again by the next call, if this one fails or is
-    /// dropped: all of them may be asked twice.
+    /// The question under way is kept in `self.pending` and asked again by the next call, if this one fails
+    /// or is dropped: all of them may be asked twice.
     pub(super) async fn drive(&mut self, first: LogStep) -> Result<LogOutcome> {
         self.pending = Some(first);
         let (mut unknown, mut looks) = (0, 0);
@@ -116,7 +116,8 @@ impl CommitLog {
         Ok(())
     }
 
-    /// What a slot that cannot be read is taken for: the claim of a term above all known, the worst that it can be.
+    /// What a slot that cannot be read is taken for: the claim of a term above all known, the worst that it
+    /// can be.
     fn worst_case(&self, slot: u64, floor: u64, chain: Option<u64>) -> LogEntry {
         let term = self.client.view().term().map_or(Term::FIRST, Term::next);
         let kind = EntryKind::Term { term, holder: "an unreadable log entry".into() };
@@ -161,7 +162,7 @@ impl CommitLog {
         }
     }
 
-    /// Remembers what the log says beyond what the machine knows of it.
+    /// Remembers what the record holds beyond what the machine keeps.
     fn note(&mut self, record: &Record) {
         for completed in record.carried.iter().cloned().chain(record.completed()) {
             if !self.known.iter().any(|known| known.slot == completed.slot) {
@@ -171,8 +172,8 @@ impl CommitLog {
     }
 }
 
-/// What a slot holds now, by its token; for no slot, whether the log was cut. Only single objects are read for this: a listing may
-/// be torn by what goes on while it is made.
+/// What a slot holds now, by its token; for no slot, whether the log was cut. Only single objects are read
+/// for this: a listing may be torn by what goes on while it is made.
 async fn anchor(storage: &Storage, slot: Option<u64>) -> Result<Anchor> {
     Ok(match slot {
         None => match storage.claims().read(CUT_MARK, 0).await? {
@@ -198,8 +199,8 @@ async fn end_or_new(storage: &Storage) -> Result<Option<Tail>> {
         return Ok(Some(tail));
     }
     let Some(file) = trace(storage).await? else { return Ok(None) };
-    // Whoever left that had claimed a slot before. So the log was begun while it was looked for, or it is lost: in the first case it
-    // shows from now on, but for a listing that is torn.
+    // Whoever left that had claimed a slot before. So the log was begun while it was looked for, or it is
+    // lost: in the first case it shows from now on, but for a listing that is torn.
     for _ in 0..LOOKS {
         if let Ok(tail) = tail(storage).await? {
             return Ok(Some(tail));

@@ -22,14 +22,15 @@ pub struct UnreadableSlot {
     pub error: Error,
 }
 
-/// What the commit log says at one time. Reading it claims nothing.
+/// The contents of the commit log at one time. Reading it claims nothing.
 #[derive(Debug, Default)]
 pub struct History {
     /// The checkpoints that exist and are retained, oldest first.
     pub completed: Vec<CompletedCheckpoint>,
     /// The highest term that is known to be claimed, 0 if none.
     pub term: u64,
-    /// Slots that must be there and readable, and are not. Any of them may hold a checkpoint or the claim of a term.
+    /// Slots that must be there and readable, and are not. Any of them may hold a checkpoint or the claim of
+    /// a term.
     pub unreadable: Vec<UnreadableSlot>,
     /// The highest slot that is there.
     pub(crate) top: Option<u64>,

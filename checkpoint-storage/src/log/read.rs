@@ -52,11 +52,12 @@ pub(super) async fn read_slot(storage: &Storage, slot: u64) -> Result<Slot> {
     }
 }
 
-/// The highest slot, and the floor that counts: that of the highest readable slot which hangs together with it.
+/// The highest slot, and the floor that counts: that of the highest readable slot which hangs together with
+/// it.
 pub(super) struct Tail {
     pub(super) top: u64,
     pub(super) floor: u64,
-    /// Whether any slot told the floor. If not, all that hangs together with the top is damaged.
+    /// Whether any readable slot names the floor. If not, all that hangs together with the top is damaged.
     pub(super) certain: bool,
     pub(super) content: Slot,
     pub(super) slots: BTreeSet<u64>,

@@ -11,7 +11,7 @@ use crate::name::{FileKind, FileName};
 
 const ENTRY: Envelope = Envelope { what: "log entry", magic: *b"STRLCLOG", version: 1, limit: 1024 * 1024 };
 
-/// A checkpoint that the log says exists.
+/// A checkpoint that the log names, and that therefore exists.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CompletedCheckpoint {
     /// Its number.
@@ -69,7 +69,8 @@ pub(crate) struct Record {
     pub(crate) kind: Option<CheckpointKind>,
     /// The checksum of the slot before, as the writer read it; `None` when there was none.
     pub(crate) previous: Option<u64>,
-    /// The savepoints whose slots lie below the floor, oldest first: so the log can be cut and still name them.
+    /// The savepoints whose slots lie below the floor, oldest first: so the log can be cut and still name
+    /// them.
     pub(crate) carried: Vec<CompletedCheckpoint>,
 }
 
@@ -97,7 +98,7 @@ impl Record {
         Ok(record)
     }
 
-    /// The checkpoint that it says exists.
+    /// The checkpoint that it names.
     pub(crate) fn completed(&self) -> Option<CompletedCheckpoint> {
         let EntryKind::Checkpoint { term, checkpoint, manifest } = &self.entry.kind else { return None };
         Some(CompletedCheckpoint {

@@ -1,14 +1,20 @@
 //! The manifest as it lies in the store.
+//!
+//! | version | what changed |
+//! | --- | --- |
+//! | 1 | the first |
+//! | 2 | positions, committables and timestamp assigners have fields of their own; statistics name their scope |
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use strandline_state_api::{Error, Result, SegmentRef};
+use strandline_state_api::snapshot::SegmentRef;
+use strandline_state_api::{Error, Result};
 
-use super::Manifest;
+use super::{Manifest, SubtaskSnapshot, version1};
 use crate::envelope::Envelope;
 
 const MANIFEST: Envelope =
-    Envelope { what: "manifest", magic: *b"STRLMANI", version: 1, limit: 256 * 1024 * 1024 };
+    Envelope { what: "manifest", magic: *b"STRLMANI", version: 2, limit: 256 * 1024 * 1024 };
 
 const OPERATOR_STATE: Envelope = Envelope {
     what: "file of operator state",
@@ -17,40 +23,69 @@ const OPERATOR_STATE: Envelope = Envelope {
     limit: 4 * 1024 * 1024 * 1024,
 };
 
-/// A manifest, and what was taken out of it because it is large.
+/// A manifest, and the lists that lie in files of their own because they are large.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StoredManifest {
     pub(crate) manifest: Manifest,
     #[serde(default)]
     pub(crate) external: Vec<External>,
+    /// The version of the format that it was written in.
+    #[serde(skip)]
+    version: u32,
 }
 
-/// The elements of one operator state in a file of their own; positions are indices into the lists of the manifest.
+/// A list in a file of its own. Operator and subtask are indices into the lists of the manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct External {
     pub(crate) operator: usize,
     pub(crate) subtask: usize,
-    pub(crate) entry: usize,
+    #[serde(rename = "entry")]
+    pub(crate) list: ElementList,
     pub(crate) file: SegmentRef,
+}
+
+/// A list of encoded elements of a subtask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ElementList {
+    Positions,
+    Committables,
+    /// The operator state with this index.
+    #[serde(untagged)]
+    OperatorState(usize),
 }
 
 impl StoredManifest {
     /// No file that is longer is a manifest.
     pub(crate) const LIMIT: u64 = MANIFEST.limit;
 
+    pub(crate) fn new(manifest: Manifest) -> Self {
+        Self { manifest, external: Vec::new(), version: MANIFEST.version }
+    }
+
     pub(crate) fn encode(&self) -> Result<Bytes> {
-        let json = serde_json::to_vec(self)
-            .map_err(|e| Error::invalid("the manifest cannot be written as JSON").caused_by(e))?;
-        MANIFEST.seal(&json)
+        MANIFEST.seal(&self.json()?)
+    }
+
+    fn json(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(self)
+            .map_err(|e| Error::invalid("the manifest cannot be written as JSON").caused_by(e))
+    }
+
+    /// Encodes it as a file of another version.
+    #[cfg(test)]
+    pub(super) fn encode_as(&self, version: u32) -> Result<Bytes> {
+        Envelope { version, ..MANIFEST }.seal(&self.json()?)
     }
 
     pub(crate) fn decode(file: &[u8], name: &str) -> Result<Self> {
-        let json = MANIFEST.open(file, name)?;
-        let stored: Self = serde_json::from_slice(json).map_err(|e| {
+        let (version, json) = MANIFEST.open_version(file, name)?;
+        let mut stored: Self = serde_json::from_slice(json).map_err(|e| {
             Error::corrupt("this is no manifest, although its checksum is right")
                 .with("file", name)
                 .caused_by(e)
         })?;
+        stored.version = version;
         for external in &stored.external {
             if stored.manifest.elements(external).is_none() {
                 return Err(
@@ -60,18 +95,49 @@ impl StoredManifest {
         }
         Ok(stored)
     }
+
+    /// The manifest as this version has it; the contents of all files must be back in their lists.
+    pub(crate) fn into_manifest(self) -> Result<Manifest> {
+        let mut manifest = self.manifest;
+        if self.version == 1 {
+            let checkpoint = manifest.checkpoint;
+            version1::upgrade(&mut manifest).map_err(|error| error.with("checkpoint", checkpoint))?;
+        }
+        Ok(manifest)
+    }
 }
 
 impl Manifest {
-    /// The elements that were taken out; they are empty here.
+    /// The elements that a file holds; none are here.
     fn elements(&self, external: &External) -> Option<&Vec<Vec<u8>>> {
         let subtask = self.operators.get(external.operator)?.subtasks.get(external.subtask)?;
-        Some(&subtask.operator_state.get(external.entry)?.elements)
+        match external.list {
+            ElementList::Positions => Some(&subtask.positions),
+            ElementList::Committables => Some(&subtask.committables),
+            ElementList::OperatorState(index) => Some(&subtask.operator_state.get(index)?.elements),
+        }
     }
 
     pub(crate) fn elements_mut(&mut self, external: &External) -> Option<&mut Vec<Vec<u8>>> {
         let subtask = self.operators.get_mut(external.operator)?.subtasks.get_mut(external.subtask)?;
-        Some(&mut subtask.operator_state.get_mut(external.entry)?.elements)
+        match external.list {
+            ElementList::Positions => Some(&mut subtask.positions),
+            ElementList::Committables => Some(&mut subtask.committables),
+            ElementList::OperatorState(index) => Some(&mut subtask.operator_state.get_mut(index)?.elements),
+        }
+    }
+}
+
+impl SubtaskSnapshot {
+    /// All lists of encoded elements.
+    pub(crate) fn element_lists(&mut self) -> impl Iterator<Item = (ElementList, &mut Vec<Vec<u8>>)> {
+        let states = self.operator_state.iter_mut().enumerate();
+        let states = states.map(|(index, entry)| (ElementList::OperatorState(index), &mut entry.elements));
+        let own = [
+            (ElementList::Positions, &mut self.positions),
+            (ElementList::Committables, &mut self.committables),
+        ];
+        states.chain(own)
     }
 }
 
@@ -100,64 +166,4 @@ pub(crate) fn decode_elements(file: &[u8], name: &str) -> Result<Vec<Vec<u8>>> {
         rest = tail;
     }
     Ok(elements)
-}
-
-/// Operator state in JSON: the elements in base64.
-pub(super) mod entries {
-    use std::borrow::Cow;
-
-    use base64::Engine as _;
-    use base64::engine::general_purpose::STANDARD;
-    use serde::de::Error as _;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-    use strandline_state_api::{OperatorStateEntry, Redistribution};
-
-    #[derive(Serialize, Deserialize)]
-    struct Entry<'a> {
-        name: Cow<'a, str>,
-        redistribution: Redistribution,
-        codec: Cow<'a, str>,
-        #[serde(default = "first_version", skip_serializing_if = "is_first_version")]
-        schema_version: u32,
-        elements: Vec<String>,
-    }
-
-    /// What a manifest without a version means.
-    fn first_version() -> u32 {
-        1
-    }
-
-    fn is_first_version(version: &u32) -> bool {
-        *version == first_version()
-    }
-
-    pub(in crate::manifest) fn serialize<S: Serializer>(
-        entries: &[OperatorStateEntry],
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(entries.iter().map(|entry| Entry {
-            name: Cow::Borrowed(&entry.name),
-            redistribution: entry.redistribution,
-            codec: Cow::Borrowed(&entry.codec),
-            schema_version: entry.schema_version,
-            elements: entry.elements.iter().map(|e| STANDARD.encode(e)).collect(),
-        }))
-    }
-
-    pub(in crate::manifest) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<OperatorStateEntry>, D::Error> {
-        let entries = Vec::<Entry<'_>>::deserialize(deserializer)?;
-        let decode = |entry: Entry<'_>| {
-            let elements: Result<_, _> = entry.elements.iter().map(|e| STANDARD.decode(e)).collect();
-            Ok(OperatorStateEntry {
-                name: entry.name.into_owned(),
-                redistribution: entry.redistribution,
-                codec: entry.codec.into_owned(),
-                schema_version: entry.schema_version,
-                elements: elements.map_err(D::Error::custom)?,
-            })
-        };
-        entries.into_iter().map(decode).collect()
-    }
 }

@@ -4,8 +4,8 @@
 //! creates atomically (its check and its rename are two steps) nor makes the directory entry durable.
 //!
 //! - An object is written to a temporary file beside its place, synced, renamed, and the directory synced.
-//! - A slot is written the same way, but hard-linked to its name: the link fails if the name exists, and a name that exists
-//!   has its whole content. A process killed at any instant leaves at most a temporary file.
+//! - A slot is written the same way, but hard-linked to its name: the link fails if the name exists, and a
+//!   name that exists has its whole content. A process killed at any instant leaves at most a temporary file.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind as Io, Write};
@@ -114,13 +114,14 @@ impl Dir {
         for _ in 0..ATTEMPTS {
             let temporary = self.write_temporary(&place, path, bytes)?;
             let linked = fs::hard_link(&temporary, &place);
-            // Left behind if this fails, or if the process is killed here: readers ignore it, a sweep takes it.
+            // Left behind if this fails, or if the process is killed here: readers ignore it, a sweep takes
+            // it.
             let _ = fs::remove_file(&temporary);
             let outcome = match linked {
                 Ok(()) => ClaimOutcome::Created,
                 Err(e) if e.kind() == Io::AlreadyExists => ClaimOutcome::Exists,
                 Err(e) if e.kind() == Io::NotFound => continue,
-                // Linux says EPERM where a file system has no hard links.
+                // Linux returns EPERM where a file system has no hard links.
                 Err(e) if matches!(e.kind(), Io::Unsupported | Io::PermissionDenied) => {
                     return Err(Error::new(
                         ErrorKind::Unsupported,
@@ -138,8 +139,9 @@ impl Dir {
         Err(swept(path))
     }
 
-    /// The files of a directory. One that vanishes while it is listed is in the list all the same: OpenDAL leaves it out,
-    /// and then a log of which the first entry is deleted while a second one is created looks empty.
+    /// The files of a directory. One that vanishes while it is listed is in the list all the same: OpenDAL
+    /// leaves it out, and then a log of which the first entry is deleted while a second one is created looks
+    /// empty.
     fn list(&self, path: &str) -> Result<Vec<Listed>> {
         let entries = match fs::read_dir(self.root.join(path)) {
             Ok(entries) => entries,

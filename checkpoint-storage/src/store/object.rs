@@ -63,7 +63,7 @@ impl ObjectStore {
     /// [`ErrorKind::Unsupported`] when it cannot.
     pub fn check_can_claim(&self) -> Result<()> {
         let info = self.once.info();
-        // Its check and its rename are two steps: measured, both of two writers are told that they won.
+        // Its check and its rename are two steps: measured, it answers both of two writers that they won.
         let torn = info.scheme() == "fs";
         if info.capability().write_with_if_not_exists && !torn {
             return Ok(());

@@ -2,7 +2,8 @@
 
 use crate::common::{claim, claim_keeping, manifest_with, open_all};
 use strandline_checkpoint_storage::{CheckpointKind, Depth, PortableFormat, RecoverFrom, RecoverOptions};
-use strandline_state_api::{CheckpointId, ErrorKind, OperatorStateEntry, Redistribution};
+use strandline_state_api::host::{OperatorStateEntry, Redistribution};
+use strandline_state_api::{CheckpointId, ErrorKind};
 
 #[tokio::test]
 async fn what_is_committed_is_recovered() {
@@ -107,7 +108,7 @@ async fn numbers_and_rights_are_checked() {
 
 #[tokio::test]
 async fn a_look_into_segments_finds_what_hashes_cannot() {
-    use strandline_state_api::format::{SegmentKind, SegmentWriter, WriterOptions};
+    use strandline_snapshot_format::{SegmentKind, SegmentWriter, WriterOptions};
     for (_dir, storage) in open_all() {
         let mut log = claim_keeping(&storage, 2).await.log;
         let writer = SegmentWriter::new(Vec::new(), SegmentKind::Base, WriterOptions::default()).unwrap();

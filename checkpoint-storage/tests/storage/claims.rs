@@ -1,4 +1,5 @@
-//! The claim primitive: of all who race for a slot one wins, in threads and in processes, and a kill leaves it free or whole.
+//! The claim primitive: of all who race for a slot one wins, in threads and in processes, and a kill leaves
+//! it free or whole.
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::Path;
@@ -74,7 +75,7 @@ fn a_store_that_checks_then_renames_is_refused() {
     assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none(), "nothing may be written");
 }
 
-/// A process that claims the slots that it is told on its standard input, and answers on its standard output.
+/// A process that claims the slots it reads from its standard input, and answers on its standard output.
 struct Claimer {
     child: Child,
     orders: ChildStdin,
@@ -117,7 +118,7 @@ impl Claimer {
     }
 }
 
-/// Not a test: the other processes are this program, told by a variable to run only this.
+/// Not a test: the other processes are this program, which a variable makes run only this.
 #[test]
 fn claimer_process() {
     let Some(dir) = std::env::var_os(DIR) else { return };

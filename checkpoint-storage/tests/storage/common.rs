@@ -5,9 +5,8 @@ use std::num::NonZeroUsize;
 use strandline_checkpoint_storage::{
     Claimed, CommitLog, CommitLogOptions, Manifest, OperatorSnapshot, Storage, SubtaskSnapshot,
 };
-use strandline_state_api::{
-    CheckpointId, KeyGroupRange, KeyedSnapshot, OperatorId, SegmentRef, SegmentStore, SnapshotPart,
-};
+use strandline_state_api::snapshot::{KeyedSnapshot, SegmentRef, SegmentStore, SnapshotPart};
+use strandline_state_api::{CheckpointId, KeyGroupRange, OperatorId};
 use tempfile::TempDir;
 
 /// A new storage on disk and one in memory; the directory goes when it is dropped. And one on S3, when

@@ -1,4 +1,5 @@
-//! Every damage to the files of a checkpoint is noticed, none is fatal: recovery falls back, or says that it cannot.
+//! Every damage to the files of a checkpoint is noticed, none is fatal: recovery falls back, or fails with
+//! the reason.
 
 use std::collections::BTreeMap;
 
@@ -7,9 +8,9 @@ use proptest::prelude::*;
 use strandline_checkpoint_storage::{
     CommitLog, CommitLogOptions, FileKind, FileName, RecoverOptions, Recovery, Storage, slot_path,
 };
-use strandline_state_api::{
-    CheckpointId, ErrorKind, OperatorStateEntry, Redistribution, SegmentName, SegmentRef, SegmentStore,
-};
+use strandline_state_api::host::{OperatorStateEntry, Redistribution};
+use strandline_state_api::snapshot::{SegmentName, SegmentRef, SegmentStore};
+use strandline_state_api::{CheckpointId, ErrorKind};
 
 use crate::common::{cases, claim, claim_keeping, manifest_of, manifest_with, open_all};
 
@@ -159,7 +160,8 @@ proptest! {
                     }
                     replace(&storage, path, Some(content.into())).await;
                 }
-                // The end of the log may be lost, which only shows in what is not committed; all else must be noticed.
+                // The end of the log may be lost, which only shows in what is not committed; all else must be
+                // noticed.
                 if let Ok(recovery) = recover(&storage).await {
                     assert!(recovery.restored.is_some() || !recovery.uncommitted.is_empty(), "{recovery:?}");
                 }
@@ -277,7 +279,8 @@ async fn an_entry_of_another_log_is_not_taken_for_one_of_this() {
     let [storage, other] = [Storage::in_memory().unwrap(), Storage::in_memory().unwrap()];
     two_checkpoints(&storage).await;
     two_checkpoints(&other).await;
-    // Whole, of the right slot, and naming a manifest that both storages hold: only the entry after it knows better.
+    // Whole, of the right slot, and naming a manifest that both storages hold: only the entry after it knows
+    // better.
     let path = slot_path(1);
     let foreign = files(&other).await[&path].clone();
     replace(&storage, &path, Some(foreign)).await;

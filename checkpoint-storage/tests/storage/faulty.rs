@@ -22,13 +22,13 @@ async fn existing(storage: &Storage) -> Vec<u64> {
     ids
 }
 
-/// Claims, commits checkpoints 1 to 3, sweeps after each; gives up at the first error.
-async fn job(storage: &Storage, plain: &Storage, told: &mut Vec<u64>) -> Result<()> {
+/// Claims, commits checkpoints 1 to 3, sweeps after each; stops at the first error.
+async fn job(storage: &Storage, plain: &Storage, reported: &mut Vec<u64>) -> Result<()> {
     let mut log = try_claim(storage).await?.log;
     for id in 1..=3 {
         // State is written to the healthy side: what is tested here is the commit.
         let manifest = manifest_with(plain, log.term(), id, &[&[id as u8; 10]]).await;
-        told.extend(log.commit_alone(&manifest).await?.completed.checkpoint.0.checked_sub(0));
+        reported.extend(log.commit_alone(&manifest).await?.completed.checkpoint.0.checked_sub(0));
         storage.sweep().await?;
     }
     Ok(())
@@ -48,15 +48,15 @@ async fn a_crash_at_any_operation_leaves_the_old_checkpoint_or_the_new_one() {
             for (_dir, plain) in stores {
                 let what = format!("{fault:?} at operation {operation}");
                 let faults = Faults::crash_at(operation, fault);
-                let mut told = Vec::new();
-                let error = job(&faults.wrap(&plain), &plain, &mut told).await.expect_err(&what);
+                let mut reported = Vec::new();
+                let error = job(&faults.wrap(&plain), &plain, &mut reported).await.expect_err(&what);
                 assert_eq!(error.kind(), ErrorKind::Unavailable, "{what}: {error}");
-                let told = told.last().copied();
-                // What was told is there; at most the one checkpoint under way is there untold.
+                let reported = reported.last().copied();
+                // What was reported is there; at most the one checkpoint under way is there unreported.
                 let exists = existing(&plain).await.last().copied();
                 assert!(
-                    exists == told || exists == Some(told.unwrap_or(0) + 1),
-                    "{what}: {exists:?}, {told:?}"
+                    exists == reported || exists == Some(reported.unwrap_or(0) + 1),
+                    "{what}: {exists:?}, {reported:?}"
                 );
                 // And the next coordinator goes on.
                 let mut next = claim(&plain).await;
@@ -168,7 +168,7 @@ async fn takeovers(seed: u64, kinds: &[Fault]) {
     let plain = Storage::in_memory().unwrap();
     let mut random = fastrand::Rng::with_seed(seed);
     let mut logs: Vec<CommitLog> = Vec::new();
-    let mut told: Vec<(u64, u64)> = Vec::new();
+    let mut reported: Vec<(u64, u64)> = Vec::new();
     for step in 0..40 {
         let faults = Faults::random(seed << 8 | step, 0.15, kinds);
         let faulty = faults.wrap(&plain);
@@ -183,22 +183,22 @@ async fn takeovers(seed: u64, kinds: &[Fault]) {
             let (log, id) = (&mut logs[which], history.next_checkpoint().0);
             let manifest = manifest_with(&plain, log.term(), id, &[&step.to_le_bytes()]).await;
             match log.commit_alone(&manifest).await {
-                Ok(committed) => told.push((committed.completed.checkpoint.0, log.term())),
+                Ok(committed) => reported.push((committed.completed.checkpoint.0, log.term())),
                 Err(e) if e.kind() == ErrorKind::Fenced => drop(logs.swap_remove(which)),
                 Err(e) => assert!(expected(&e), "{e}"),
             }
         }
     }
-    // In the order in which they were told, ids rise, and terms never fall: so no id was completed twice.
-    assert!(told.windows(2).all(|w| w[0].0 < w[1].0 && w[0].1 <= w[1].1), "seed {seed}: {told:?}");
+    // In the order in which they were reported, ids rise, and terms never fall: so no id was completed twice.
+    assert!(reported.windows(2).all(|w| w[0].0 < w[1].0 && w[0].1 <= w[1].1), "seed {seed}: {reported:?}");
     if kinds.contains(&Fault::Torn) {
         return;
     }
     let mut last = claim(&plain).await;
     let existing = existing(&plain).await;
     assert!(
-        told.last().is_none_or(|(id, _)| existing.last() >= Some(id)),
-        "seed {seed}: {told:?}, {existing:?}"
+        reported.last().is_none_or(|(id, _)| existing.last() >= Some(id)),
+        "seed {seed}: {reported:?}, {existing:?}"
     );
     let id = last.next_checkpoint().0;
     last.log.commit_alone(&manifest_with(&plain, last.log.term(), id, &[]).await).await.unwrap();
@@ -249,7 +249,7 @@ fn coordinators_that_race_never_complete_a_checkpoint_twice() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let storage = Storage::in_dir(dir.path()).unwrap();
         runtime.block_on(async {
-            let mut told = Vec::new();
+            let mut reported = Vec::new();
             while completed.load(Relaxed) < goal {
                 let mut claimed = claim_keeping(&storage, 2).await;
                 // Others cut the log all the time: that must not look like damage.
@@ -263,7 +263,7 @@ fn coordinators_that_race_never_complete_a_checkpoint_twice() {
                     {
                         Ok(committed) => {
                             completed.fetch_add(1, Relaxed);
-                            told.push(committed.completed);
+                            reported.push(committed.completed);
                         }
                         Err(e) => {
                             assert_eq!(e.kind(), ErrorKind::Fenced, "{e}");
@@ -276,21 +276,21 @@ fn coordinators_that_race_never_complete_a_checkpoint_twice() {
                     }
                 }
             }
-            told
+            reported
         })
     };
-    let mut told: Vec<_> = std::thread::scope(|scope| {
+    let mut reported: Vec<_> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..4).map(|_| scope.spawn(coordinate)).collect();
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
-    told.sort_by_key(|completed| completed.slot);
-    for pair in told.windows(2) {
+    reported.sort_by_key(|completed| completed.slot);
+    for pair in reported.windows(2) {
         assert!(pair[0].slot < pair[1].slot && pair[0].checkpoint < pair[1].checkpoint, "{pair:?}");
         assert!(pair[0].term <= pair[1].term, "{pair:?}");
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let latest = runtime.block_on(existing(&Storage::in_dir(dir.path()).unwrap())).pop();
-    assert_eq!(latest, told.last().map(|completed| completed.checkpoint.0));
+    assert_eq!(latest, reported.last().map(|completed| completed.checkpoint.0));
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
-//! Storages as every released version of the formats wrote them. They must be readable for ever, and the same input must
-//! give the same bytes; later versions are refused. What they hold is told in `tests/golden/README.md`.
+//! Storages as every released version of the formats wrote them. They must be readable for ever, and the same
+//! input must give the same bytes; later versions are refused. See `tests/golden/README.md` for what they
+//! hold.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,10 +10,11 @@ use strandline_checkpoint_storage::{
     CheckpointKind, CommitLog, CommitLogOptions, CompletedCheckpoint, FileKind, FileName, RecoverOptions,
     Storage,
 };
-use strandline_state_api::{CheckpointId, Error, ErrorKind, PartFormat};
+use strandline_state_api::snapshot::PartFormat;
+use strandline_state_api::{CheckpointId, Error, ErrorKind};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::samples::{SAMPLES, directory, manifest, native_manifest, write};
+use crate::samples::{SAMPLES, directory, manifest, native_manifest, source_manifest, write};
 
 fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
@@ -39,25 +41,36 @@ async fn what_is_written_today_is_what_was_written() {
 }
 
 #[tokio::test]
-async fn version_1_is_read() {
-    let old = Storage::in_dir(directory("v1")).unwrap();
-    let recovery = old.recover(RecoverOptions::default()).await.unwrap();
-    assert!(recovery.is_clean());
-    let scratch = Storage::in_memory().unwrap();
-    assert_eq!(recovery.restored.unwrap().manifest, manifest(&scratch, 3).await);
-    assert!(old.verify(CheckpointId(1)).await.unwrap().is_good());
-    assert_eq!(old.completed().await.unwrap()[0].kind, CheckpointKind::Savepoint);
+async fn every_version_is_read() {
+    for sample in ["v1", "v2"] {
+        let old = Storage::in_dir(directory(sample)).unwrap();
+        let recovery = old.recover(RecoverOptions::default()).await.unwrap();
+        assert!(recovery.is_clean());
+        let scratch = Storage::in_memory().unwrap();
+        assert_eq!(recovery.restored.unwrap().manifest, manifest(&scratch, 3).await, "{sample}");
+        assert!(old.verify(CheckpointId(1)).await.unwrap().is_good());
+        assert_eq!(old.completed().await.unwrap()[0].kind, CheckpointKind::Savepoint);
+    }
 }
 
 #[tokio::test]
-async fn version_1_with_native_parts_is_read() {
-    let old = Storage::in_dir(directory("v1-native")).unwrap();
-    let recovery = old.recover(RecoverOptions::default()).await.unwrap();
-    assert!(recovery.is_clean());
-    let read = recovery.restored.unwrap().manifest;
-    assert_eq!(read, native_manifest(&Storage::in_memory().unwrap()).await);
-    let parts = &read.operators[0].subtasks[0].keyed.parts;
-    assert!(parts.iter().all(|part| part.format == PartFormat::Native("rocksdb-1".into())));
+async fn every_version_with_native_parts_is_read() {
+    for sample in ["v1-native", "v2-native"] {
+        let old = Storage::in_dir(directory(sample)).unwrap();
+        let recovery = old.recover(RecoverOptions::default()).await.unwrap();
+        assert!(recovery.is_clean());
+        let read = recovery.restored.unwrap().manifest;
+        assert_eq!(read, native_manifest(&Storage::in_memory().unwrap()).await, "{sample}");
+        let parts = &read.operators[0].subtasks[0].keyed.parts;
+        assert!(parts.iter().all(|part| part.format == PartFormat::Native("rocksdb-1".into())));
+    }
+}
+
+#[tokio::test]
+async fn positions_committables_and_assigners_are_read_beside_a_users_list_of_the_same_name() {
+    let storage = Storage::in_dir(directory("v2-source")).unwrap();
+    let recovery = storage.recover(RecoverOptions::default()).await.unwrap();
+    assert_eq!(recovery.restored.unwrap().manifest, source_manifest().unwrap());
 }
 
 /// The same file of another version, whole as far as its checksum goes.
@@ -74,11 +87,12 @@ fn sealed(mut file: Vec<u8>) -> Bytes {
     file.into()
 }
 
-/// `error` is about a file of version 2, or of version 0, as `version` says.
+/// Checks that `error` refuses a file of version 0, or of one above all known.
 fn check(error: &Error, version: u32, what: &str) {
+    let newest = if what == "manifest" { "up to version 2" } else { "up to version 1" };
     let (kind, texts) = match version {
         0 => (ErrorKind::Corrupt, &["there is no version 0"][..]),
-        _ => (ErrorKind::Incompatible, &["format version 2", "up to version 1", "use a newer one"][..]),
+        _ => (ErrorKind::Incompatible, &["format version 3", newest, "use a newer one"][..]),
     };
     assert_eq!(error.kind(), kind, "{error}");
     for text in texts.iter().chain([&what]) {
@@ -87,9 +101,9 @@ fn check(error: &Error, version: u32, what: &str) {
     assert!(error.context("file").is_some(), "{error}");
 }
 
-/// A copy of the storage `v1` on a disk of its own.
+/// Copies the storage `v2` to a directory of its own.
 fn copy(dir: &Path) -> BTreeMap<String, Vec<u8>> {
-    let files = files(&directory("v1"));
+    let files = files(&directory("v2"));
     for (name, bytes) in &files {
         let path = dir.join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -100,14 +114,14 @@ fn copy(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 
 #[tokio::test]
 async fn a_log_entry_of_another_version_is_refused() {
-    for version in [2, 0] {
+    for version in [3, 0] {
         let dir = tempfile::TempDir::new().unwrap();
         let files = copy(dir.path());
         let newest = files.keys().rfind(|name| name.starts_with("log/")).unwrap();
         std::fs::write(dir.path().join(newest), with_version(&files[newest], version)).unwrap();
         let storage = Storage::in_dir(dir.path()).unwrap();
         if version == 0 {
-            // Damage: told, and passed over.
+            // Damage: recovery reports it and passes it over.
             let recovery = storage.recover(RecoverOptions::default()).await.unwrap();
             check(&recovery.unreadable[0].error, version, "log entry");
             continue;
@@ -134,7 +148,7 @@ async fn a_manifest_and_operator_state_of_another_version_are_refused() {
     let newest = storage.completed().await.unwrap().pop().unwrap();
     let manifest = &files[&newest.manifest_name().unwrap().path()];
     let state = files.keys().rfind(|name| name.starts_with("operator/")).unwrap();
-    for version in [2, 0] {
+    for version in [3, 0] {
         let with_manifest = |bytes: &[u8]| CompletedCheckpoint {
             manifest: put(dir.path(), FileKind::Manifest, bytes),
             ..newest.clone()
@@ -143,7 +157,7 @@ async fn a_manifest_and_operator_state_of_another_version_are_refused() {
             storage.read_manifest(&with_manifest(&with_version(manifest, version))).await.unwrap_err();
         check(&error, version, "manifest");
 
-        // A manifest that is as ever, but names operator state of another version.
+        // A manifest of the current version that names operator state of another version.
         let other = put(dir.path(), FileKind::OperatorState, &with_version(&files[state], version));
         let old_name = state.strip_prefix("operator/").unwrap();
         let at = manifest.windows(old_name.len()).position(|text| text == old_name.as_bytes()).unwrap();

@@ -1,21 +1,21 @@
 //! What the golden storages hold: shared by the program that writes them and the tests that read them.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use strandline_checkpoint_storage::{
-    CheckpointKind, CheckpointTrace, CommitLog, CommitLogOptions, Manifest, Storage, SubtaskSnapshot,
-    SubtaskTrace,
+    CheckpointKind, CheckpointTrace, CommitLog, CommitLogOptions, Manifest, OperatorSnapshot, Storage,
+    StoredStatistic, SubtaskSnapshot, SubtaskTrace,
 };
-use strandline_state_api::{
-    CheckpointId, KeyGroupRange, OperatorStateEntry, PartFormat, Redistribution, Result, SnapshotPart,
-};
+use strandline_state_api::backend::Scope;
+use strandline_state_api::host::{OperatorStateEntry, Redistribution};
+use strandline_state_api::snapshot::{PartFormat, SnapshotPart};
+use strandline_state_api::{CheckpointId, KeyGroupRange, OperatorId, Result, Timestamp};
 
 use crate::common::manifest_with;
 
-/// All of them: the directory, and what is in it. Those that were released stay as they are; a new version of a format
-/// adds its own.
-pub(crate) const SAMPLES: [&str; 2] = ["v1", "v1-native"];
+/// The storages that the current version of the formats writes. Those of earlier versions, `v1` and
+/// `v1-native`, stay as they are and are only read; a new version of a format adds its own.
+pub(crate) const SAMPLES: [&str; 3] = ["v2", "v2-native", "v2-source"];
 
 /// Where one of them is.
 pub(crate) fn directory(sample: &str) -> PathBuf {
@@ -30,9 +30,16 @@ pub(crate) async fn write(sample: &str, storage: &Storage) -> Result<()> {
         token
     };
     let mut log = CommitLog::claim(storage, CommitLogOptions::new("golden"), tokens).await?.log;
-    if sample == "v1-native" {
-        log.commit_alone(&native_manifest(storage).await).await?;
-        return Ok(());
+    match sample {
+        "v2-native" => {
+            log.commit_alone(&native_manifest(storage).await).await?;
+            return Ok(());
+        }
+        "v2-source" => {
+            log.commit_alone(&source_manifest()?).await?;
+            return Ok(());
+        }
+        _ => {}
     }
     // A savepoint, then checkpoints; one is kept, so the savepoint is carried.
     for id in 1..=3 {
@@ -61,7 +68,7 @@ pub(crate) async fn manifest(storage: &Storage, id: u64) -> Manifest {
         trigger_unix_ms: 7,
     };
     let subtask = &mut manifest.operators[0].subtasks[0];
-    subtask.watermark = Some(-5);
+    subtask.watermark = Some(Timestamp::from_millis(-5));
     subtask.key_groups = KeyGroupRange::new(0, 16_384);
     subtask.trace = SubtaskTrace {
         start_delay_us: 1,
@@ -95,7 +102,9 @@ pub(crate) async fn native_manifest(storage: &Storage) -> Manifest {
     operator.parallelism = 2;
     let first = &mut operator.subtasks[0];
     first.key_groups = KeyGroupRange::new(0, 16_384);
-    first.statistics = BTreeMap::from([("cache hits".to_owned(), 5), ("table bytes".to_owned(), u64::MAX)]);
+    let statistic = |name: &str, value, scope| StoredStatistic { name: name.to_owned(), value, scope };
+    first.statistics =
+        vec![statistic("cache hits", 5, Scope::Backend), statistic("table bytes", u64::MAX, Scope::Backend)];
     let (native, portable) = first.keyed.parts.split_at_mut(2);
     for part in native {
         part.format = PartFormat::Native("rocksdb-1".into());
@@ -109,4 +118,37 @@ pub(crate) async fn native_manifest(storage: &Storage) -> Manifest {
     second.finished = true;
     operator.subtasks.push(second);
     manifest
+}
+
+/// A source and a sink: positions, of which those of one subtask are large, committables, timestamp
+/// assigners, and a list of the user's that has the name that positions had in version 1.
+pub(crate) fn source_manifest() -> Result<Manifest> {
+    let mut manifest = Manifest::new(CheckpointId(1), 1, "test");
+    manifest.created_unix_ms = 1_700_000_000_000;
+    let mut first = SubtaskSnapshot::new(0, KeyGroupRange::EMPTY);
+    first.positions = vec![b"file-1:17".to_vec(), vec![]];
+    first.assigners = vec![Some(Timestamp::from_millis(-7)), None];
+    first.operator_state = vec![users_positions()];
+    let mut second = SubtaskSnapshot::new(1, KeyGroupRange::EMPTY);
+    second.positions = vec![vec![7; 40_000], vec![8; 40_000]];
+    let statistic = |name: &str, scope| StoredStatistic { name: name.to_owned(), value: 3, scope };
+    second.statistics = vec![statistic("bytes", Scope::Backend), statistic("cache_bytes", Scope::Process)];
+    let mut sink = SubtaskSnapshot::new(0, KeyGroupRange::EMPTY);
+    sink.committables = vec![b"part-0-3".to_vec()];
+    for (id, subtasks) in [("lines", vec![first, second]), ("files", vec![sink])] {
+        let parallelism = subtasks.len() as u32;
+        manifest.operators.push(OperatorSnapshot { id: OperatorId::new(id)?, parallelism, subtasks });
+    }
+    Ok(manifest)
+}
+
+/// A union list of bytes, which looks like the executor's own of version 1.
+pub(crate) fn users_positions() -> OperatorStateEntry {
+    OperatorStateEntry {
+        name: "positions".into(),
+        redistribution: Redistribution::Union,
+        codec: "bytes".into(),
+        schema_version: 1,
+        elements: vec![b"the user's".to_vec()],
+    }
 }

@@ -1,5 +1,5 @@
-//! Over random histories of checkpoints, aborts, savepoints, takeovers and damage, a sweep takes nothing that anyone can need, and leaves
-//! nothing that nobody needs.
+//! Over random histories of checkpoints, aborts, savepoints, takeovers and damage, a sweep takes nothing that
+//! anyone can need, and leaves nothing that nobody needs.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -9,10 +9,9 @@ use strandline_checkpoint_storage::{
     CheckpointKind, CommitLog, Depth, FileKind, LocalDir, Manifest, RecoverOptions, Storage, SweepReport,
     slot_path,
 };
-use strandline_state_api::{
-    CheckpointId, ErrorKind, KeyGroupRange, KeyedSnapshot, OperatorStateEntry, Redistribution, SegmentRef,
-    SegmentStore, SnapshotPart,
-};
+use strandline_state_api::host::{OperatorStateEntry, Redistribution};
+use strandline_state_api::snapshot::{KeyedSnapshot, SegmentRef, SegmentStore, SnapshotPart};
+use strandline_state_api::{CheckpointId, ErrorKind, KeyGroupRange};
 
 use crate::common::{cases, claim, claim_keeping, manifest_of, manifest_with, open_all};
 
@@ -88,8 +87,8 @@ impl Job {
         self.storage.segments(term, CheckpointId(id)).put(content).await.unwrap()
     }
 
-    /// A subtask hands in its part of the oldest checkpoint that it has not, as a backend does: the chain and what is new,
-    /// or a new base.
+    /// A subtask hands in its part of the oldest checkpoint that it has not, as a backend does: the chain and
+    /// what is new, or a new base.
     async fn snapshot(&mut self, subtask: usize, choice: u8) {
         let Some(at) = self.in_flight.iter().position(|c| c.parts[subtask].is_none()) else { return };
         let (id, savepoint) = (self.in_flight[at].id, self.in_flight[at].savepoint);

@@ -1,4 +1,4 @@
-//! A job in a process of its own, which can be killed.
+//! A job in a process of its own, which the demo can kill.
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -18,20 +18,21 @@ use super::{PATIENCE, failed};
 pub(super) struct Child {
     process: process::Child,
     spawned: Instant,
-    /// What it says while it runs.
+    /// The lines that it prints while it runs.
     lines: Receiver<String>,
-    /// Reads what it says at its end. A job of many checkpoints says more than a pipe holds, so someone has to listen.
+    /// Reads the report at its end. That of a job with many checkpoints is longer than a pipe holds, so a
+    /// thread has to read.
     report: Option<JoinHandle<Option<Value>>>,
 }
 
-/// What was seen of a run.
+/// A run as its events and its report describe it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
     /// When it had restored its state, from the start of the process.
     pub(super) started: Option<Duration>,
     /// The checkpoint that it started from.
     pub(super) from: Option<u64>,
-    /// It found that the job was finished, and did nothing.
+    /// Whether an earlier run had finished the job.
     pub(super) already_finished: bool,
     /// How many checkpoints it completed.
     pub(super) checkpoints: u64,
@@ -39,7 +40,7 @@ pub(super) struct Seen {
     pub(super) last_checkpoint: Option<u64>,
     /// Orders that it read.
     pub(super) read: u64,
-    /// How long it ran, by its own account.
+    /// How long it ran, by its own clock.
     pub(super) seconds: f64,
 }
 
@@ -68,7 +69,7 @@ impl Seen {
         }
     }
 
-    /// What the job itself says at its end.
+    /// Takes over the report of the job.
     fn conclude(&mut self, report: &Value) {
         let number = |name: &str| report.get(name).and_then(Value::as_u64);
         let read = report.get("read").and_then(Value::as_object);
@@ -84,12 +85,12 @@ impl Seen {
 pub(super) enum End {
     /// By itself, and well.
     Ended(Seen),
-    /// By us.
+    /// By the demo.
     Killed(Seen),
 }
 
 impl End {
-    /// What was seen of it.
+    /// The run.
     pub(super) fn seen(&self) -> &Seen {
         let (Self::Ended(seen) | Self::Killed(seen)) = self;
         seen
@@ -134,7 +135,7 @@ impl Child {
     pub(super) fn watch(mut self, kill_after: Option<Duration>) -> Result<End> {
         let line = Line(ProgressBar::new_spinner());
         let mut seen = Seen::default();
-        let mut said = Vec::new();
+        let mut messages = Vec::new();
         loop {
             let now = self.spawned.elapsed();
             let left = kill_after.map(|after| after.saturating_sub(now));
@@ -144,18 +145,18 @@ impl Child {
                 if !status.success() {
                     return Ok(End::Killed(seen));
                 }
-                // It had ended by itself in the last moment.
+                // It ended by itself at the last moment.
                 break;
             }
             match self.lines.recv_timeout(left.unwrap_or(PATIENCE).min(PATIENCE)) {
                 Ok(line) => match serde_json::from_str::<Value>(&line) {
                     Ok(event) => seen.note(&event, self.spawned.elapsed()),
-                    Err(_) => said.push(line),
+                    Err(_) => messages.push(line),
                 },
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) if left.is_some_and(|left| left < PATIENCE) => {}
                 Err(RecvTimeoutError::Timeout) => {
-                    let message = format!("the job gave no sign of life for {} s", PATIENCE.as_secs());
+                    let message = format!("the job printed nothing for {} s", PATIENCE.as_secs());
                     return Err(Error::new(ErrorKind::Unavailable, message));
                 }
             }
@@ -164,8 +165,8 @@ impl Child {
         let report = self.report.take().and_then(|reader| reader.join().ok().flatten());
         let status = self.process.wait().map_err(|e| failed("the job cannot be awaited", e))?;
         if !status.success() {
-            let said = said.join("\n");
-            return Err(Error::new(ErrorKind::User, format!("the job failed with {status}")).caused_by(said));
+            let message = format!("the job failed with {status}");
+            return Err(Error::new(ErrorKind::User, message).caused_by(messages.join("\n")));
         }
         if let Some(report) = report {
             seen.conclude(&report);
@@ -174,7 +175,7 @@ impl Child {
     }
 }
 
-/// Shows on a terminal how a run comes along, and goes when it ends.
+/// Shows the progress of a run on a terminal until it ends.
 struct Line(ProgressBar);
 
 impl Line {
@@ -193,7 +194,7 @@ impl Drop for Line {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // Whatever went wrong, no job stays behind. It may be dead already.
+        // No job outlives the demo, whatever failed. It may be dead already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -208,7 +209,7 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", r#"head -c 300000 /dev/zero | tr '\0' ' '; echo '{"read":{"orders":7}}'"#]);
         let End::Ended(seen) = Child::spawn(command).unwrap().watch(None).unwrap() else {
-            panic!("nobody killed it");
+            panic!("it was killed");
         };
         assert_eq!(seen.read, 7);
     }

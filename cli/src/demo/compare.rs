@@ -1,4 +1,4 @@
-//! Whether two directories hold the same results, whatever their files and order.
+//! Compares the results in two directories, whatever their files and order.
 
 use std::fmt;
 use std::fs;
@@ -8,16 +8,16 @@ use strandline_state_api::Result;
 
 use super::failed;
 
-/// What is different.
+/// The difference of two results.
 #[derive(Debug)]
 pub(super) struct Difference {
     pub(super) expected: u64,
     pub(super) found: u64,
-    /// Results that are missing, or there too rarely.
+    /// Results that are missing, or occur too rarely.
     pub(super) missing: Vec<String>,
-    /// Results that should not be there, or not so often.
+    /// Results that should not occur, or not so often.
     pub(super) surplus: Vec<String>,
-    /// Files that are no finished results.
+    /// How many files are not finished.
     pub(super) unfinished: u64,
 }
 

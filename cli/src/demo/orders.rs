@@ -20,7 +20,7 @@ const LATENESS: u64 = 5_000;
 /// 1 January 2025.
 const BEGIN: u64 = 1_735_689_600_000;
 
-/// What was written.
+/// The files that were written.
 #[derive(Debug)]
 pub(super) struct Input {
     pub(super) files: u64,
@@ -51,8 +51,8 @@ pub(super) fn write(folder: &Path, records: u64) -> Result<Input> {
     Ok(Input { files: FILES, bytes })
 }
 
-/// Appends order number `sequence`. Its time goes back by less than the lateness, its user is one of a few big ones as often
-/// as of all others, and one in twenty is cancelled (it has no amount to speak of).
+/// Appends order number `sequence`. Its time goes back by less than the lateness, its user is one of a few
+/// big ones as often as one of all users, and one order in twenty is cancelled: its amount is 0.
 fn order(sequence: u64, line: &mut Vec<u8>) {
     let random = mix(sequence.wrapping_mul(GAMMA));
     let mut digits = itoa::Buffer::new();

@@ -1,4 +1,4 @@
-//! What is computed of the rows of a group.
+//! The aggregates of a group.
 
 use strandline_connectors::{Column, ColumnType};
 
@@ -15,7 +15,7 @@ pub(crate) struct Aggregate {
     pub(crate) column: Option<(usize, Column)>,
 }
 
-/// What can be computed. Nulls are left out, as in SQL; of nothing but nulls only a count is not null.
+/// The functions. They leave out nulls, as in SQL; of nothing but nulls only a count is not null.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Function {
     /// How many there are.
@@ -51,7 +51,7 @@ pub(super) fn parse(node: &Node, text: &str, scope: &Scope<'_>) -> Result<(Aggre
     let (name, span) = tokens.name("an aggregate, for example `count` or `sum(column)`")?;
     let Some((name, function)) = FUNCTIONS.iter().find(|(known, _)| known.eq_ignore_ascii_case(&name)) else {
         return Err(Problem::unknown(
-            &tokens.place(span),
+            &tokens.location(span),
             "aggregate",
             &name,
             &FUNCTIONS.map(|(known, _)| known),
@@ -85,8 +85,8 @@ fn argument(
         return Err(tokens.expected(&format!("`(` and the column to take the {} of", function.name())));
     }
     let (name, span) = tokens.name("a column")?;
-    let place = tokens.place(span);
-    let index = scope.find(&name, &place)?;
+    let location = tokens.location(span);
+    let index = scope.find(&name, &location)?;
     let column = scope.column(index).cloned().unwrap_or_else(|| Column::new(name, ColumnType::Text));
     let fits = match function {
         Function::Count => true,
@@ -95,7 +95,7 @@ fn argument(
     };
     if !fits {
         let message = format!("there is no {} of {} values", function.name(), column.kind);
-        return Err(Problem::new(&place, message, format!("this column is {}", column.kind)));
+        return Err(Problem::new(&location, message, format!("this column is {}", column.kind)));
     }
     if !tokens.accept(")") {
         return Err(tokens.expected("`)`"));

@@ -34,7 +34,7 @@ pub(crate) enum Operand {
     Literal(Value),
 }
 
-/// How two values are compared.
+/// A comparison of two values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operator {
     Equal,
@@ -82,8 +82,8 @@ impl Expression {
     }
 }
 
-/// How two values compare; integers exactly, whatever their types. `None` when one is null or not a number, or when
-/// they have nothing in common.
+/// How two values compare; integers exactly, whatever their types. `None` when one is null or not a number,
+/// or when they have nothing in common.
 pub(crate) fn compare(a: &Value, b: &Value) -> Option<Ordering> {
     match (a, b) {
         (Value::Text(a), Value::Text(b)) => Some(a.cmp(b)),

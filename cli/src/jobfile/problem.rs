@@ -1,29 +1,29 @@
-//! A mistake in a job file, and how it is shown.
+//! A mistake in a job file, and its report.
 
 use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
-/// Where something stands: in which document, and at which bytes of it.
+/// Where a key or a value is: in which document, and at which bytes of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct Location {
     pub(super) document: usize,
     pub(super) span: Range<usize>,
 }
 
-/// What is wrong, where, and what to write instead.
+/// A mistake: what is wrong, where, and what to write instead.
 #[derive(Clone, Debug)]
 pub(crate) struct Problem {
-    pub(super) place: Place,
+    pub(super) location: Location,
     pub(super) message: String,
-    /// What stands beside the marked place.
+    /// The text beside the marked bytes.
     pub(super) label: String,
     pub(super) help: Option<String>,
 }
 
 impl Problem {
-    pub(super) fn new(place: &Place, message: impl Into<String>, label: impl Into<String>) -> Self {
-        Self { place: place.clone(), message: message.into(), label: label.into(), help: None }
+    pub(super) fn new(location: &Location, message: impl Into<String>, label: impl Into<String>) -> Self {
+        Self { location: location.clone(), message: message.into(), label: label.into(), help: None }
     }
 
     pub(super) fn help(mut self, help: impl Into<String>) -> Self {
@@ -31,20 +31,20 @@ impl Problem {
         self
     }
 
-    /// Says what it is a problem of.
+    /// Adds whose problem it is to the message.
     pub(super) fn of(mut self, what: &str) -> Self {
         self.message += " of ";
         self.message += what;
         self
     }
 
-    /// `word` is none of `known`: says which one was probably meant, or which ones there are.
-    pub(super) fn unknown(place: &Place, what: &str, word: &str, known: &[&str]) -> Self {
+    /// `word` is none of `known`: names the one that was probably meant, or all of them.
+    pub(super) fn unknown(location: &Location, what: &str, word: &str, known: &[&str]) -> Self {
         let label = match nearest(word, known) {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("expected {}", one_of(known)),
         };
-        let problem = Self::new(place, format!("unknown {what} `{word}`"), label);
+        let problem = Self::new(location, format!("unknown {what} `{word}`"), label);
         match nearest(word, known) {
             Some(_) if known.len() > 1 => problem.help(format!("known: {}", known.join(", "))),
             _ => problem,
@@ -69,7 +69,7 @@ pub(super) fn one_of(words: &[&str]) -> String {
     }
 }
 
-/// The texts that a job is read from: the file, and the overrides of the command line.
+/// The texts of a job: the file, and the overrides of the command line.
 #[derive(Debug)]
 pub(crate) struct Documents {
     pub(super) texts: Vec<(String, String)>,
@@ -81,13 +81,13 @@ impl Documents {
         Self { texts: std::iter::once((name, text)).chain(overrides).collect() }
     }
 
-    /// The problem with the line that it is in, a mark below it, and advice.
+    /// Renders the problem with its line, a mark below it, and advice.
     pub(super) fn render(&self, problem: &Problem, color: bool) -> String {
-        let Some((name, text)) = self.texts.get(problem.place.document) else {
+        let Some((name, text)) = self.texts.get(problem.location.document) else {
             return format!("error: {}\n", problem.message);
         };
-        let end = problem.place.span.end.min(text.len());
-        let span = problem.place.span.start.min(end)..end;
+        let end = problem.location.span.end.min(text.len());
+        let span = problem.location.span.start.min(end)..end;
         let mark = AnnotationKind::Primary.span(span).label(problem.label.as_str());
         let snippet = Snippet::source(text.as_str()).path(name.as_str()).annotation(mark);
         let mut group = Level::ERROR.primary_title(problem.message.as_str()).element(snippet);

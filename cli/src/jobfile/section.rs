@@ -2,51 +2,51 @@
 
 use std::time::Duration;
 
-use super::problem::{Place, Problem};
-use super::tree::{Entry, Node, TreeValue};
+use super::problem::{Location, Problem};
+use super::tree::{Member, Node, TreeValue};
 
 /// A table whose keys are known.
 #[derive(Debug)]
 pub(super) struct Section<'a> {
     node: &'a Node,
-    entries: &'a [Entry],
+    members: &'a [Member],
     what: &'static str,
 }
 
 impl<'a> Section<'a> {
-    /// Takes `node` for a table that has no other keys than `keys`.
+    /// Opens `node` as a table that has no other keys than `keys`.
     pub(super) fn new(node: &'a Node, what: &'static str, keys: &[&str]) -> Result<Self, Problem> {
         let section = Self::open(node, what)?;
-        match section.entries.iter().find(|entry| !keys.contains(&entry.key.as_str())) {
-            Some(entry) => Err(Problem::unknown(&entry.place, "key", &entry.key, keys).of(what)),
+        match section.members.iter().find(|member| !keys.contains(&member.key.as_str())) {
+            Some(member) => Err(Problem::unknown(&member.location, "key", &member.key, keys).of(what)),
             None => Ok(section),
         }
     }
 
-    /// Takes `node` for a table whose keys depend on one of them.
+    /// Opens `node` as a table whose keys depend on one of them.
     pub(super) fn open(node: &'a Node, what: &'static str) -> Result<Self, Problem> {
         match &node.value {
-            TreeValue::Table(entries) => Ok(Self { node, entries, what }),
+            TreeValue::Table(members) => Ok(Self { node, members, what }),
             _ => Err(node.unexpected(&format!("a table that describes {what}"))),
         }
     }
 
-    pub(super) fn place(&self) -> &'a Place {
-        &self.node.place
+    pub(super) fn location(&self) -> &'a Location {
+        &self.node.location
     }
 
-    pub(super) fn entries(&self) -> &'a [Entry] {
-        self.entries
+    pub(super) fn members(&self) -> &'a [Member] {
+        self.members
     }
 
     pub(super) fn optional(&self, key: &str) -> Option<&'a Node> {
-        self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node)
+        self.members.iter().find(|member| member.key == key).map(|member| &member.node)
     }
 
     pub(super) fn required(&self, key: &str) -> Result<&'a Node, Problem> {
         self.optional(key).ok_or_else(|| {
             let label = format!("expected a key `{key}` here");
-            Problem::new(&self.node.place, format!("{} has no `{key}`", self.what), label)
+            Problem::new(&self.node.location, format!("{} has no `{key}`", self.what), label)
         })
     }
 
@@ -68,7 +68,7 @@ impl<'a> Section<'a> {
             TreeValue::Integer(value) if value >= least.max(0) => Ok(value as u64),
             TreeValue::Integer(_) => {
                 let message = format!("`{key}` is at least {least}");
-                Err(Problem::new(&node.place, message, "this is less"))
+                Err(Problem::new(&node.location, message, "this is less"))
             }
             _ => Err(node.unexpected("an integer")),
         };
@@ -79,8 +79,8 @@ impl<'a> Section<'a> {
     pub(super) fn small_integer(&self, key: &str, least: u32) -> Result<Option<u32>, Problem> {
         let Some(value) = self.integer(key, i64::from(least))? else { return Ok(None) };
         let too_large = |_| {
-            let place = self.optional(key).map_or(&self.node.place, |node| &node.place);
-            Problem::new(place, format!("`{key}` is at most {}", u32::MAX), "this is more")
+            let location = self.optional(key).map_or(&self.node.location, |node| &node.location);
+            Problem::new(location, format!("`{key}` is at most {}", u32::MAX), "this is more")
         };
         u32::try_from(value).map(Some).map_err(too_large)
     }
@@ -122,13 +122,13 @@ pub(super) fn text(node: &Node) -> Result<&str, Problem> {
     }
 }
 
-/// The duration that a node says, for example "250ms".
+/// The duration in a node, for example "250ms".
 pub(super) fn duration(node: &Node) -> Result<Duration, Problem> {
     let example = "expected a duration, for example \"250ms\", \"10s\" or \"1h 30m\"";
     let TreeValue::Text(text) = &node.value else {
-        return Err(Problem::new(&node.place, example, format!("this is {}", node.kind())));
+        return Err(Problem::new(&node.location, example, format!("this is {}", node.kind())));
     };
-    humantime::parse_duration(text).map_err(|e| Problem::new(&node.place, example, e.to_string()))
+    humantime::parse_duration(text).map_err(|e| Problem::new(&node.location, example, e.to_string()))
 }
 
 /// The text of a node, or of each element of an array.

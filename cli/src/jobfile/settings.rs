@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use strandline_checkpoint_storage::Storage;
 use strandline_runtime::{CheckpointConfig, RestartStrategy};
-use strandline_state_api::{OperatorId, SnapshotKind};
+use strandline_state_api::OperatorId;
+use strandline_state_api::backend::SnapshotKind;
 
 use super::problem::Problem;
 use super::section::{self, Section};
 use super::tree::Node;
 
-/// What keeps keyed state.
+/// The state backend.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Backend {
     /// Native values in memory.
@@ -21,10 +22,10 @@ pub(crate) enum Backend {
     RocksDb(RocksDb),
 }
 
-/// What the job file says about RocksDB; the rest is as the backend has it.
+/// The settings of RocksDB in a job file; the backend has defaults for those that are missing.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct RocksDb {
-    /// Where its databases live.
+    /// The directory of its databases.
     pub(crate) directory: Option<PathBuf>,
     /// Bytes of memory for all subtasks together.
     pub(crate) memory: Option<u64>,
@@ -54,7 +55,7 @@ impl Settings {
                 let text = section::text(node)?;
                 OperatorId::new(text).map_err(|_| {
                     let label = "expected 1 to 120 letters, digits, `-`, `_` or `.`";
-                    Problem::new(&node.place, format!("{text:?} cannot be the name of a job"), label)
+                    Problem::new(&node.location, format!("{text:?} cannot be the name of a job"), label)
                 })?;
                 text.to_owned()
             }
@@ -94,7 +95,7 @@ fn checkpoint(job: &Section<'_>, folder: &Path) -> Result<Option<CheckpointConfi
         };
         if config.interval == Some(Duration::ZERO) {
             let label = "expected more than nothing, or \"off\" for checkpoints at the end only";
-            return Err(Problem::new(&node.place, "the interval of checkpoints is zero", label));
+            return Err(Problem::new(&node.location, "the interval of checkpoints is zero", label));
         }
     }
     config.min_pause = section.duration("min_pause")?.unwrap_or(config.min_pause);
@@ -110,7 +111,7 @@ fn checkpoint(job: &Section<'_>, folder: &Path) -> Result<Option<CheckpointConfi
     Ok((section.bool("enabled")? != Some(false)).then_some(config))
 }
 
-/// A store: a URL, or a path, which is one of the file system.
+/// Opens a storage: a URL, or a path in the file system.
 fn storage(node: &Node, folder: &Path) -> Result<Storage, Problem> {
     let text = section::text(node)?;
     let opened = match text.split_once("://") {
@@ -121,12 +122,16 @@ fn storage(node: &Node, folder: &Path) -> Result<Storage, Problem> {
         Some(("file", path)) if !path.starts_with('/') => {
             let label =
                 "expected an absolute path after file://; a path alone is taken from the job file's folder";
-            return Err(Problem::new(&node.place, "the path of the checkpoint storage is relative", label));
+            return Err(Problem::new(
+                &node.location,
+                "the path of the checkpoint storage is relative",
+                label,
+            ));
         }
         Some(_) => Storage::open(text),
     };
     let example = "expected a path, \"file:///absolute/path\" or \"memory://\"";
-    opened.map_err(|e| Problem::new(&node.place, e.to_string(), example))
+    opened.map_err(|e| Problem::new(&node.location, e.to_string(), example))
 }
 
 fn restart(job: &Section<'_>) -> Result<RestartStrategy, Problem> {
@@ -158,8 +163,8 @@ fn backend(job: &Section<'_>, folder: &Path) -> Result<Backend, Problem> {
             Ok(Backend::RocksDb(RocksDb { directory, memory, write_back }))
         }
         _ => {
-            let place = section.optional("backend").map_or(section.place(), |node| &node.place);
-            Err(Problem::unknown(place, "state backend", name, &BACKENDS))
+            let location = section.optional("backend").map_or(section.location(), |node| &node.location);
+            Err(Problem::unknown(location, "state backend", name, &BACKENDS))
         }
     }
 }

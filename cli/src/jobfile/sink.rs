@@ -1,4 +1,4 @@
-//! Where the results go.
+//! The sink of a job.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use super::section::{self, Section};
 use super::source::SourceSpec;
 use super::tree::Node;
 
-/// How rows are written.
+/// The format of the results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SinkFormat {
     Csv { header: bool },
@@ -24,7 +24,7 @@ pub(crate) enum SinkSpec {
         format: SinkFormat,
     },
     Stdout(SinkFormat),
-    /// Forgets everything; `checksum` adds up what proves that each key was counted once.
+    /// Drops everything; `checksum` adds up checksums that show whether each key was counted once.
     Discard {
         checksum: bool,
     },
@@ -59,8 +59,8 @@ impl SinkSpec {
                     None | Some("csv") => Ok(Self::Stdout(SinkFormat::Csv { header: false })),
                     Some("json") => Ok(Self::Stdout(SinkFormat::Json)),
                     Some(other) => {
-                        let place = &section.required("format")?.place;
-                        Err(Problem::unknown(place, "format", other, &["csv", "json"]))
+                        let location = &section.required("format")?.location;
+                        Err(Problem::unknown(location, "format", other, &["csv", "json"]))
                     }
                 }
             }
@@ -71,17 +71,17 @@ impl SinkSpec {
                 if checksum && !columns.iter().map(|column| column.kind).eq(wanted) {
                     let found: Vec<_> = columns.iter().map(|c| format!("{}:{}", c.name, c.kind)).collect();
                     let label = format!("the columns are {}", found.join(", "));
-                    let place = &section.required("checksum")?.place;
+                    let location = &section.required("checksum")?.location;
                     let message = "the checksum is of a key and its count: two uint columns";
-                    return Err(Problem::new(place, message, label));
+                    return Err(Problem::new(location, message, label));
                 }
                 Ok(Self::Discard { checksum })
             }
-            other => Err(Problem::unknown(&kind.place, "sink type", other, &TYPES)),
+            other => Err(Problem::unknown(&kind.location, "sink type", other, &TYPES)),
         }
     }
 
-    /// A job must not read what it writes.
+    /// Refuses a job that would read its own results.
     pub(super) fn check_against(&self, source: &SourceSpec, node: &Node) -> Result<(), Problem> {
         let Self::Files { directory, .. } = self else { return Ok(()) };
         let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
@@ -90,7 +90,7 @@ impl SinkSpec {
                 let section = Section::open(node, "a sink")?;
                 let label = "expected a directory that is not the path of the source";
                 Err(Problem::new(
-                    &section.required("path")?.place,
+                    &section.required("path")?.location,
                     "the job would read its own results",
                     label,
                 ))

@@ -1,4 +1,4 @@
-//! Where the rows come from.
+//! The source of a job.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub(crate) struct SourceSpec {
     pub(crate) rate: Option<u64>,
 }
 
-/// What kinds of sources there are.
+/// The kinds of sources.
 #[derive(Clone, Debug)]
 pub(crate) enum SourceKind {
     Text(Files),
@@ -35,7 +35,7 @@ pub(crate) enum SourceKind {
     Keys(KeyStreamConfig),
 }
 
-/// Files to read.
+/// The files of a source.
 #[derive(Clone, Debug)]
 pub(crate) struct Files {
     pub(crate) path: PathBuf,
@@ -78,13 +78,13 @@ impl SourceSpec {
                 let kind = SourceKind::Keys(key_stream(&section)?);
                 (section, kind, vec![Column::new("key", ColumnType::UInt)])
             }
-            other => return Err(Problem::unknown(&kind.place, "source type", other, &TYPES)),
+            other => return Err(Problem::unknown(&kind.location, "source type", other, &TYPES)),
         };
         let event_time = section.optional("event_time").map(|node| event_time(node, &columns)).transpose()?;
         let delay = section.duration("watermark_delay")?;
         if let (None, Some(_), Some(node)) = (event_time, delay, section.optional("watermark_delay")) {
             let label = "expected `event_time = \"column\"` beside it";
-            return Err(Problem::new(&node.place, "a watermark delay needs event times", label));
+            return Err(Problem::new(&node.location, "a watermark delay needs event times", label));
         }
         let rate = section.integer("rate", 1)?;
         Ok(Self { kind, columns, event_time, watermark_delay: delay.unwrap_or_default(), rate })
@@ -103,7 +103,7 @@ impl SourceSpec {
         self.columns = kept.iter().filter_map(|&i| self.columns.get(i).cloned()).collect();
     }
 
-    /// The files that it reads, if it reads files.
+    /// Its files, where it reads files.
     pub(crate) fn files(&self) -> Option<&Files> {
         match &self.kind {
             SourceKind::Text(files) | SourceKind::Csv { files, .. } | SourceKind::Json(files) => Some(files),
@@ -122,8 +122,8 @@ fn files(section: &Section<'_>, folder: &Path) -> Result<Files, Problem> {
         None | Some("fail") => OnBadRecord::Fail,
         Some("skip") => OnBadRecord::Skip,
         Some(other) => {
-            let place = &section.required("on_bad_record")?.place;
-            return Err(Problem::unknown(place, "way to treat bad records", other, &["fail", "skip"]));
+            let location = &section.required("on_bad_record")?.location;
+            return Err(Problem::unknown(location, "way to treat bad records", other, &["fail", "skip"]));
         }
     };
     let split_size = section.size("split_size")?.unwrap_or(FileSource::<TextLines>::DEFAULT_SPLIT_SIZE);
@@ -156,16 +156,16 @@ fn header_columns(
     quoted: bool,
 ) -> Result<Vec<Column>, Problem> {
     let framing = if quoted { Framing::Quoted { delimiter } } else { Framing::Lines };
-    let place = &section.required("path")?.place;
+    let location = &section.required("path")?.location;
     let header = first_header(path, framing).map_err(|e| {
-        Problem::new(place, e.to_string(), "without `columns` the header of the first file is needed")
+        Problem::new(location, e.to_string(), "without `columns` the header of the first file is needed")
     })?;
     let names = CsvFiles::new(Vec::new()).delimiter(delimiter).split(&header);
     let mut columns: Vec<Column> = Vec::new();
     for name in names {
         if columns.iter().any(|column| column.name == name) {
             let message = format!("the header of the first file has two columns `{name}`");
-            return Err(Problem::new(place, message, "expected `columns` that names those to read"));
+            return Err(Problem::new(location, message, "expected `columns` that names those to read"));
         }
         columns.push(Column::new(name, ColumnType::Text));
     }
@@ -190,7 +190,7 @@ fn columns(node: &Node) -> Result<Vec<Column>, Problem> {
         }
         if columns.iter().any(|column| column.name == name) {
             return Err(Problem::new(
-                &item.place,
+                &item.location,
                 format!("two columns are named `{name}`"),
                 "this is the second",
             ));
@@ -198,7 +198,7 @@ fn columns(node: &Node) -> Result<Vec<Column>, Problem> {
         columns.push(Column { name: name.to_owned(), kind, nullable });
     }
     if columns.is_empty() {
-        return Err(Problem::new(&node.place, "the source has no columns", "expected at least one"));
+        return Err(Problem::new(&node.location, "the source has no columns", "expected at least one"));
     }
     Ok(columns)
 }
@@ -207,12 +207,12 @@ fn event_time(node: &Node, columns: &[Column]) -> Result<usize, Problem> {
     let name = section::text(node)?;
     let known: Vec<_> = columns.iter().map(|column| column.name.as_str()).collect();
     let found = columns.iter().enumerate().find(|(_, column)| column.name == name);
-    let (index, column) = found.ok_or_else(|| Problem::unknown(&node.place, "column", name, &known))?;
+    let (index, column) = found.ok_or_else(|| Problem::unknown(&node.location, "column", name, &known))?;
     if !matches!(column.kind, ColumnType::Int | ColumnType::UInt) || column.nullable {
         let optional = if column.nullable { "?" } else { "" };
         let label = format!("this column is {}{optional}", column.kind);
         let message = "an event time is a column of milliseconds that is never missing: int or uint";
-        return Err(Problem::new(&node.place, message, label));
+        return Err(Problem::new(&node.location, message, label));
     }
     Ok(index)
 }
@@ -223,8 +223,8 @@ fn key_stream(section: &Section<'_>) -> Result<KeyStreamConfig, Problem> {
         None | Some("uniform") => Distribution::Uniform,
         Some("zipf") => Distribution::Zipf,
         Some(other) => {
-            let place = &section.required("distribution")?.place;
-            return Err(Problem::unknown(place, "distribution", other, &["uniform", "zipf"]));
+            let location = &section.required("distribution")?.location;
+            return Err(Problem::unknown(location, "distribution", other, &["uniform", "zipf"]));
         }
     };
     let config = KeyStreamConfig {
@@ -238,7 +238,7 @@ fn key_stream(section: &Section<'_>) -> Result<KeyStreamConfig, Problem> {
         Some(node) if distribution == Distribution::Zipf && config.keys > limit => {
             let expected = one_of(&["uniform"]);
             let label = format!("expected at most {limit}, or the distribution {expected}");
-            Err(Problem::new(&node.place, "too many keys for Zipf's law", label))
+            Err(Problem::new(&node.location, "too many keys for Zipf's law", label))
         }
         _ => Ok(config),
     }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use strandline_connectors::{Column, ColumnType};
 use strandline_state_api::OperatorId;
 
-use super::aggregate::{self, Aggregate};
+use super::aggregate::{self, Aggregate, Function};
 use super::expression::{self, Expression, Tokens, parse_alias};
-use super::problem::{Place, Problem};
+use super::problem::{Location, Problem};
 use super::section::{self, Section};
 use super::source::SourceSpec;
 use super::tree::{Node, TreeValue};
@@ -29,7 +29,7 @@ pub(crate) enum Step {
 /// Rows grouped by key, and perhaps by windows of time.
 #[derive(Clone, Debug)]
 pub(crate) struct Group {
-    /// Under which its state is found again.
+    /// The operator id, by which a resumed job finds its state.
     pub(crate) id: String,
     /// The key columns.
     pub(crate) keys: Vec<(usize, Column)>,
@@ -39,7 +39,15 @@ pub(crate) struct Group {
     pub(crate) emit: Emit,
 }
 
-/// When a group emits what it has.
+impl Group {
+    /// Whether the group counts rows, and computes nothing else and has no windows.
+    pub(crate) fn counts_only(&self) -> bool {
+        let [only] = self.aggregates.as_slice() else { return false };
+        self.window_ms.is_none() && only.function == Function::Count && only.column.is_none()
+    }
+}
+
+/// When a group emits its results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Emit {
     /// After each change.
@@ -48,7 +56,7 @@ pub(crate) enum Emit {
     End,
 }
 
-/// The columns that a step sees; remembers which of them were used.
+/// The columns that a step sees. It records which of them the step uses.
 #[derive(Debug)]
 pub(super) struct Scope<'a> {
     columns: &'a [Column],
@@ -65,17 +73,17 @@ impl<'a> Scope<'a> {
     }
 
     /// The index of a column.
-    pub(super) fn find(&self, name: &str, place: &Place) -> Result<usize, Problem> {
+    pub(super) fn find(&self, name: &str, location: &Location) -> Result<usize, Problem> {
         let Some(index) = self.columns.iter().position(|column| column.name == name) else {
             let known: Vec<_> = self.columns.iter().map(|column| column.name.as_str()).collect();
-            return Err(Problem::unknown(place, "column", name, &known));
+            return Err(Problem::unknown(location, "column", name, &known));
         };
         self.used.borrow_mut().push(index);
         Ok(index)
     }
 
-    fn find_column(&self, name: &str, place: &Place) -> Result<(usize, Column), Problem> {
-        let index = self.find(name, place)?;
+    fn find_column(&self, name: &str, location: &Location) -> Result<(usize, Column), Problem> {
+        let index = self.find(name, location)?;
         let column = self.columns.get(index).cloned();
         Ok((index, column.unwrap_or_else(|| Column::new(name, ColumnType::Text))))
     }
@@ -91,7 +99,8 @@ pub(super) fn parse_all(
         Some((TreeValue::Array(items), _)) => items.as_slice(),
         Some((_, node)) => return Err(node.unexpected("steps as `[[step]]` tables")),
     };
-    // The first pass finds every mistake, and which columns of the source are needed; the second counts them anew.
+    // The first pass finds every mistake, and which columns of the source are needed; the second numbers
+    // those anew.
     let (_, _, needed) = pass(items, source)?;
     if let Some(needed) = needed {
         source.keep(&needed);
@@ -136,8 +145,8 @@ impl StepParser<'_> {
     /// The step, and the columns after it where they are others.
     fn step(&mut self, node: &Node) -> Result<(Step, Option<Vec<Column>>), Problem> {
         let any = Section::open(node, "a step")?;
-        let kind = any.entries().iter().find(|entry| STEPS.contains(&entry.key.as_str()));
-        match kind.map(|entry| (entry.key.as_str(), &entry.node)) {
+        let kind = any.members().iter().find(|member| STEPS.contains(&member.key.as_str()));
+        match kind.map(|member| (member.key.as_str(), &member.node)) {
             Some(("filter", value)) => {
                 Section::new(node, "a filter", &["filter"])?;
                 Ok((Step::Filter(expression::parse(value, section::text(value)?, self.scope)?), None))
@@ -151,10 +160,10 @@ impl StepParser<'_> {
                 self.words(value)
             }
             Some((_, keys)) => self.group(node, keys),
-            None => Err(match any.entries().first() {
-                Some(entry) => Problem::unknown(&entry.place, "step", &entry.key, &STEPS),
+            None => Err(match any.members().first() {
+                Some(member) => Problem::unknown(&member.location, "step", &member.key, &STEPS),
                 None => Problem::new(
-                    any.place(),
+                    any.location(),
                     "this step does nothing",
                     format!("expected {}", super::problem::one_of(&STEPS)),
                 ),
@@ -166,7 +175,7 @@ impl StepParser<'_> {
     fn column(&self, node: &Node, text: &str) -> Result<(usize, Column), Problem> {
         let mut tokens = Tokens::new(node, text)?;
         let (name, span) = tokens.name("a column")?;
-        let (index, column) = self.scope.find_column(&name, &tokens.place(span))?;
+        let (index, column) = self.scope.find_column(&name, &tokens.location(span))?;
         let alias = parse_alias(&mut tokens)?;
         Ok((index, Column { name: alias.unwrap_or(name), ..column }))
     }
@@ -180,7 +189,7 @@ impl StepParser<'_> {
         }
         if columns.is_empty() {
             return Err(Problem::new(
-                &node.place,
+                &node.location,
                 "this projection keeps nothing",
                 "expected at least one column",
             ));
@@ -193,7 +202,7 @@ impl StepParser<'_> {
         let (index, column) = self.column(node, text)?;
         if column.kind != ColumnType::Text {
             let label = format!("this column is {}", column.kind);
-            return Err(Problem::new(&node.place, "words are in text only", label));
+            return Err(Problem::new(&node.location, "words are in text only", label));
         }
         let renamed = self.scope.column(index).is_some_and(|before| before.name != column.name);
         let name = if renamed { column.name } else { "word".to_owned() };
@@ -216,7 +225,11 @@ impl StepParser<'_> {
             key_columns.push((index, column));
         }
         if key_columns.is_empty() {
-            return Err(Problem::new(&keys.place, "this group has no key", "expected at least one column"));
+            return Err(Problem::new(
+                &keys.location,
+                "this group has no key",
+                "expected at least one column",
+            ));
         }
         let window_ms = section.optional("window").map(|node| self.window(node)).transpose()?;
         if window_ms.is_some() {
@@ -233,7 +246,7 @@ impl StepParser<'_> {
         if aggregates.is_empty() {
             let label = "expected at least one, for example \"count\"";
             return Err(Problem::new(
-                &section.required("aggregate")?.place,
+                &section.required("aggregate")?.location,
                 "this group has no aggregate",
                 label,
             ));
@@ -244,7 +257,7 @@ impl StepParser<'_> {
 
     fn window(&self, node: &Node) -> Result<i64, Problem> {
         let size = section::duration(node)?;
-        let wrong = |message: &str, label: &str| Err(Problem::new(&node.place, message, label));
+        let wrong = |message: &str, label: &str| Err(Problem::new(&node.location, message, label));
         match i64::try_from(size.as_millis()) {
             Ok(0) => wrong("a window is at least 1 ms long", "this is less"),
             Err(_) => wrong("this window is longer than time", "expected a shorter one"),
@@ -253,7 +266,7 @@ impl StepParser<'_> {
             }
             Ok(_) if !self.timed => wrong(
                 "a window needs event times",
-                "expected `event_time = \"column\"` in [source], and no group before it that emits at the end",
+                "expected `event_time = \"column\"` in [source], and no earlier group that emits at the end",
             ),
             Ok(ms) => Ok(ms),
         }
@@ -265,11 +278,11 @@ fn emit(section: &Section<'_>, windowed: bool) -> Result<Emit, Problem> {
     let emit = match section::text(node)? {
         "changes" => Emit::Changes,
         "end" => Emit::End,
-        other => return Err(Problem::unknown(&node.place, "time to emit", other, &["changes", "end"])),
+        other => return Err(Problem::unknown(&node.location, "time to emit", other, &["changes", "end"])),
     };
     if windowed {
         let label = "a window emits when it closes; leave this out";
-        return Err(Problem::new(&node.place, "`emit` is for groups without a window", label));
+        return Err(Problem::new(&node.location, "`emit` is for groups without a window", label));
     }
     Ok(emit)
 }
@@ -279,17 +292,17 @@ fn operator_id(node: &Node) -> Result<String, Problem> {
     let label = "expected 1 to 120 letters, digits, `-`, `_` or `.`";
     match OperatorId::new(text) {
         Ok(_) if ["source", "sink"].contains(&text) => {
-            Err(Problem::new(&node.place, format!("the id {text:?} is taken"), "expected another one"))
+            Err(Problem::new(&node.location, format!("the id {text:?} is taken"), "expected another one"))
         }
         Ok(_) => Ok(text.to_owned()),
-        Err(_) => Err(Problem::new(&node.place, format!("{text:?} is no operator id"), label)),
+        Err(_) => Err(Problem::new(&node.location, format!("{text:?} is no operator id"), label)),
     }
 }
 
 fn push_unique(columns: &mut Vec<Column>, column: Column, node: &Node) -> Result<(), Problem> {
     if columns.iter().any(|other| other.name == column.name) {
         let message = format!("two columns would be named `{}`", column.name);
-        return Err(Problem::new(&node.place, message, "expected another name, with `as`"));
+        return Err(Problem::new(&node.location, message, "expected another name, with `as`"));
     }
     columns.push(column);
     Ok(())

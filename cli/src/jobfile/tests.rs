@@ -39,7 +39,7 @@ fn parse(text: &str, overrides: &[&str]) -> Result<Job, String> {
     Job::parse(&mut documents, Path::new("/jobs")).map_err(|problem| documents.render(&problem, false))
 }
 
-/// What is said of the job with `from` replaced.
+/// The report of the job with `from` replaced.
 fn refused(from: &str, to: &str) -> String {
     assert!(JOB.contains(from), "{from:?} is not in the job");
     parse(&JOB.replacen(from, to, 1), &[]).expect_err(to)
@@ -100,14 +100,14 @@ fn rocksdb_has_options_and_memory_has_none() {
     let Backend::RocksDb(rocks) = with(&all).unwrap() else { panic!("another backend") };
     assert!(rocks.directory.is_some_and(|directory| directory.ends_with("here")));
     assert_eq!((rocks.memory, rocks.write_back), (Some(64 << 20), Some(0.5)));
-    for (wrong, told) in [
+    for (wrong, expected) in [
         (&["state.backend=rockdb"][..], "did you mean `rocksdb`?"),
         (&["state.memory=64 MiB"], "unknown key `memory`"),
         (&["state.backend=rocksdb", "state.write_back=1.5"], "a number from 0 to 0.9"),
         (&["state.backend=rocksdb", "state.memory=much"], "a size"),
     ] {
         let error = with(wrong).unwrap_err();
-        assert!(error.contains(told), "{wrong:?}: {error}");
+        assert!(error.contains(expected), "{wrong:?}: {error}");
     }
 }
 
@@ -151,7 +151,7 @@ error: [checkpoint] has no `storage`
 }
 
 #[test]
-fn every_mistake_says_what_was_expected() {
+fn every_report_of_a_mistake_names_what_was_expected() {
     let cases = [
         ("name = \"orders\"", "name = \"a b\"", "cannot be the name of a job", "job.toml:1:8"),
         ("name = \"orders\"", "name = \"orders", "not valid TOML", "job.toml:1:"),
@@ -213,28 +213,28 @@ fn every_mistake_says_what_was_expected() {
         ),
         ("[sink]", "[snik]", "unknown key `snik` of a job", "did you mean `sink`?"),
     ];
-    for (from, to, message, place) in cases {
-        let said = refused(from, to);
-        assert!(said.contains(message) && said.contains(place), "{to}\n{said}");
+    for (from, to, message, location) in cases {
+        let report = refused(from, to);
+        assert!(report.contains(message) && report.contains(location), "{to}\n{report}");
     }
 }
 
 #[test]
 fn a_mistake_in_an_override_is_shown_there() {
-    let said = parse(JOB, &["step.1.aggregate=cuont"]).unwrap_err();
-    assert!(said.contains("--> --set:1:18") && said.contains("did you mean `count`?"), "{said}");
-    let said = parse(JOB, &["nonsense"]).unwrap_err();
-    assert!(said.contains("expected `key=value`"), "{said}");
-    let said = parse(JOB, &["name.first=x"]).unwrap_err();
-    assert!(said.contains("nothing of this name"), "{said}");
+    let report = parse(JOB, &["step.1.aggregate=cuont"]).unwrap_err();
+    assert!(report.contains("--> --set:1:18") && report.contains("did you mean `count`?"), "{report}");
+    let report = parse(JOB, &["nonsense"]).unwrap_err();
+    assert!(report.contains("expected `key=value`"), "{report}");
+    let report = parse(JOB, &["name.first=x"]).unwrap_err();
+    assert!(report.contains("nothing of this name"), "{report}");
 }
 
 #[test]
 fn an_end_without_time_feeds_no_window() {
     let step =
         "[[step]]\nkey_by = [\"user\", \"time\"]\naggregate = \"count\"\n[[step]]\nkey_by = \"user\"\n";
-    let said = refused("[[step]]\nkey_by = \"user\"\n", step);
-    assert!(said.contains("a window needs event times"), "{said}");
+    let report = refused("[[step]]\nkey_by = \"user\"\n", step);
+    assert!(report.contains("a window needs event times"), "{report}");
 }
 
 fn condition(text: &str) -> Expression {
@@ -280,9 +280,9 @@ fn columns_can_be_taken_from_the_header() {
     let job = parse(&text, &[]).unwrap();
     assert!(job.output.iter().all(|column| column.kind == ColumnType::Text));
     assert_eq!(columns(&job.output), "time:text user:text");
-    let said = parse(&text.replace("csv'", "csv', header = false"), &[]).unwrap_err();
-    assert!(said.contains("a CSV source has no `columns`"), "{said}");
-    let said = parse(&text.replace("sink", "name = 'x'\nsink").replace(&path.to_string(), "/none"), &[])
+    let report = parse(&text.replace("csv'", "csv', header = false"), &[]).unwrap_err();
+    assert!(report.contains("a CSV source has no `columns`"), "{report}");
+    let report = parse(&text.replace("sink", "name = 'x'\nsink").replace(&path.to_string(), "/none"), &[])
         .unwrap_err();
-    assert!(said.contains("the header of the first file is needed"), "{said}");
+    assert!(report.contains("the header of the first file is needed"), "{report}");
 }

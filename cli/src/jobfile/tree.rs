@@ -1,4 +1,4 @@
-//! TOML as a tree in which everything knows its place.
+//! TOML as a tree in which each key and value has its location.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -6,18 +6,18 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problem::{Documents, Place, Problem};
+use super::problem::{Documents, Location, Problem};
 
-/// A value and where it stands.
+/// A value and its location.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
-    pub(super) place: Place,
+    pub(super) location: Location,
     pub(super) value: TreeValue,
-    /// Where the content of a string begins, if it stands in the document as it is, without escapes.
+    /// Where the content of a string begins, if the document has it as it is, without escapes.
     verbatim: Option<usize>,
 }
 
-/// What a [`Node`] holds.
+/// The value of a [`Node`].
 #[derive(Clone, Debug)]
 pub(super) enum TreeValue {
     Text(String),
@@ -27,32 +27,32 @@ pub(super) enum TreeValue {
     /// A date, an integer that is too large, and whatever else no option takes.
     Other,
     Array(Vec<Node>),
-    Table(Vec<Entry>),
+    Table(Vec<Member>),
 }
 
 /// A key with its value.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
+pub(super) struct Member {
     pub(super) key: String,
-    pub(super) place: Place,
+    pub(super) location: Location,
     pub(super) node: Node,
 }
 
 impl Node {
-    fn new(place: Place, value: TreeValue) -> Self {
-        Self { place, value, verbatim: None }
+    fn new(location: Location, value: TreeValue) -> Self {
+        Self { location, value, verbatim: None }
     }
 
-    /// The place of a part of a string; of the whole where it has escapes.
-    pub(super) fn part(&self, span: Range<usize>) -> Place {
-        let document = self.place.document;
+    /// The location of a part of a string; of the whole where it has escapes.
+    pub(super) fn part(&self, span: Range<usize>) -> Location {
+        let document = self.location.document;
         match self.verbatim {
-            Some(begin) => Place { document, span: begin + span.start..begin + span.end },
-            None => self.place.clone(),
+            Some(begin) => Location { document, span: begin + span.start..begin + span.end },
+            None => self.location.clone(),
         }
     }
 
-    /// What it is, in TOML's words.
+    /// Its type, in TOML's words.
     pub(super) fn kind(&self) -> &'static str {
         match self.value {
             TreeValue::Text(_) => "a string",
@@ -65,9 +65,9 @@ impl Node {
         }
     }
 
-    /// It is not what was expected.
+    /// The problem of a value that does not fit.
     pub(super) fn unexpected(&self, expected: &str) -> Problem {
-        Problem::new(&self.place, format!("expected {expected}"), format!("this is {}", self.kind()))
+        Problem::new(&self.location, format!("expected {expected}"), format!("this is {}", self.kind()))
     }
 }
 
@@ -86,7 +86,7 @@ impl Tree {
                 Some(root) => Self::set(root, document, text)?,
             }
         }
-        let nowhere = Place { document: 0, span: 0..0 };
+        let nowhere = Location { document: 0, span: 0..0 };
         let root = root.unwrap_or(Node::new(nowhere, TreeValue::Table(Vec::new())));
         Ok(Self { root })
     }
@@ -97,59 +97,59 @@ impl Tree {
 
     fn file(document: usize, text: &str) -> Result<Node, Problem> {
         let table = DeTable::parse(text).map_err(|e| syntax(document, &e))?;
-        // The span of the root is the whole file: mistakes about it are shown at its beginning.
+        // The span of the root is the whole file: a report shows a mistake about it at its beginning.
         Ok(Node::new(
-            Place { document, span: 0..0 },
+            Location { document, span: 0..0 },
             Reader { document, offset: 0, text }.table(table.get_ref()),
         ))
     }
 
-    /// Applies `key.key=value`. A value that is no TOML is taken for text, so that quotes are rarely needed.
+    /// Applies `key.key=value`. A value that is no TOML counts as text, so that quotes are rarely needed.
     fn set(root: &mut Node, document: usize, text: &str) -> Result<(), Problem> {
         let Some((path, value)) = text.split_once('=') else {
-            let place = Place { document, span: 0..text.len() };
-            return Err(Problem::new(&place, "an override needs a value", "expected `key=value`"));
+            let location = Location { document, span: 0..text.len() };
+            return Err(Problem::new(&location, "an override needs a value", "expected `key=value`"));
         };
         let offset = path.len() + 1;
         let new = match DeValue::parse(value) {
             Ok(parsed) => Reader { document, offset, text }.node(&parsed),
             Err(_) => {
-                let place = Place { document, span: offset..text.len() };
-                Node { verbatim: Some(offset), ..Node::new(place, TreeValue::Text(value.to_owned())) }
+                let location = Location { document, span: offset..text.len() };
+                Node { verbatim: Some(offset), ..Node::new(location, TreeValue::Text(value.to_owned())) }
             }
         };
-        let key_place = Place { document, span: 0..path.len() };
+        let key_location = Location { document, span: 0..path.len() };
         let mut node = root;
         for key in path.split('.') {
-            node = descend(node, key.trim(), &key_place)?;
+            node = descend(node, key.trim(), &key_location)?;
         }
         *node = new;
         Ok(())
     }
 }
 
-/// The node at `key` within `node`, made if it is not there.
-fn descend<'n>(node: &'n mut Node, key: &str, place: &Place) -> Result<&'n mut Node, Problem> {
+/// The node at `key` within `node`; adds an empty one where it is missing.
+fn descend<'n>(node: &'n mut Node, key: &str, location: &Location) -> Result<&'n mut Node, Problem> {
     let kind = node.kind();
     match &mut node.value {
-        TreeValue::Table(entries) => {
-            let at = entries.iter().position(|entry| entry.key == key).unwrap_or_else(|| {
-                let empty = Node::new(place.clone(), TreeValue::Table(Vec::new()));
-                entries.push(Entry { key: key.to_owned(), place: place.clone(), node: empty });
-                entries.len() - 1
+        TreeValue::Table(members) => {
+            let at = members.iter().position(|member| member.key == key).unwrap_or_else(|| {
+                let empty = Node::new(location.clone(), TreeValue::Table(Vec::new()));
+                members.push(Member { key: key.to_owned(), location: location.clone(), node: empty });
+                members.len() - 1
             });
-            entries.get_mut(at).map(|entry| &mut entry.node)
+            members.get_mut(at).map(|member| &mut member.node)
         }
         TreeValue::Array(items) => key.parse::<usize>().ok().and_then(|i| items.get_mut(i)),
         _ => None,
     }
     .ok_or_else(|| {
         let label = format!("`{key}` cannot be looked up in {kind}; elements of arrays have numbers from 0");
-        Problem::new(place, "there is nothing of this name to override", label)
+        Problem::new(location, "there is nothing of this name to override", label)
     })
 }
 
-/// Turns what the TOML library parsed into the tree.
+/// Builds the tree from the values of the TOML library.
 #[derive(Clone, Copy)]
 struct Reader<'a> {
     document: usize,
@@ -159,30 +159,30 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn place(self, span: Range<usize>) -> Place {
-        Place { document: self.document, span: span.start + self.offset..span.end + self.offset }
+    fn location(self, span: Range<usize>) -> Location {
+        Location { document: self.document, span: span.start + self.offset..span.end + self.offset }
     }
 
     fn table(self, table: &DeTable<'_>) -> TreeValue {
-        let entry = |(key, value): (&Spanned<Cow<'_, str>>, &Spanned<DeValue<'_>>)| Entry {
+        let member = |(key, value): (&Spanned<Cow<'_, str>>, &Spanned<DeValue<'_>>)| Member {
             key: key.get_ref().clone().into_owned(),
-            place: self.place(key.span()),
+            location: self.location(key.span()),
             node: self.node(value),
         };
-        let mut entries: Vec<_> = table.iter().map(entry).collect();
-        entries.sort_by_key(|entry| entry.place.span.start);
-        TreeValue::Table(entries)
+        let mut members: Vec<_> = table.iter().map(member).collect();
+        members.sort_by_key(|member| member.location.span.start);
+        TreeValue::Table(members)
     }
 
     fn node(self, value: &Spanned<DeValue<'_>>) -> Node {
-        let place = self.place(value.span());
+        let location = self.location(value.span());
         let mut verbatim = None;
         let value = match value.get_ref() {
             DeValue::String(text) => {
-                let raw = self.text.get(place.span.clone()).unwrap_or_default();
+                let raw = self.text.get(location.span.clone()).unwrap_or_default();
                 let quotes = if raw.starts_with("\"\"\"") || raw.starts_with("'''") { 3 } else { 1 };
                 let inside = raw.get(quotes..raw.len().saturating_sub(quotes));
-                verbatim = (inside == Some(text.as_ref())).then_some(place.span.start + quotes);
+                verbatim = (inside == Some(text.as_ref())).then_some(location.span.start + quotes);
                 TreeValue::Text(text.clone().into_owned())
             }
             DeValue::Integer(number) => {
@@ -198,11 +198,11 @@ impl Reader<'_> {
             DeValue::Array(items) => TreeValue::Array(items.iter().map(|item| self.node(item)).collect()),
             DeValue::Table(table) => self.table(table),
         };
-        Node { place, value, verbatim }
+        Node { location, value, verbatim }
     }
 }
 
 fn syntax(document: usize, error: &toml::de::Error) -> Problem {
-    let place = Place { document, span: error.span().unwrap_or(0..0) };
-    Problem::new(&place, "the job file is not valid TOML", error.message())
+    let location = Location { document, span: error.span().unwrap_or(0..0) };
+    Problem::new(&location, "the job file is not valid TOML", error.message())
 }

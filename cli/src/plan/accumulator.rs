@@ -1,4 +1,4 @@
-//! What a group remembers of the rows that it has seen.
+//! The state of a group: aggregates of the rows that it has seen.
 
 use std::cmp::Ordering;
 
@@ -9,7 +9,8 @@ use strandline_state_api::{Codec, Error, ErrorKind, Result, SerdeCodec};
 
 use crate::jobfile::{Aggregate, Function, Group, compare};
 
-/// One or two values for each aggregate: the count, the sum, the least or the greatest; for an average sum and count.
+/// One or two values for each aggregate: the count, the sum, the least or the greatest; for an average sum
+/// and count.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Accumulators(pub(super) SmallVec<[Value; 2]>);
 
@@ -22,14 +23,15 @@ impl Aggregates {
         Self(group.aggregates.clone())
     }
 
-    /// What of a row the aggregates need: the value of each one's column, in order; nothing for a count of rows.
+    /// The part of a row that the aggregates need: the value of each one's column, in order; none for a count
+    /// of rows.
     #[inline]
     pub(super) fn arguments(&self, row: &Row) -> Row {
         let columns = self.0.iter().filter_map(|aggregate| aggregate.column.as_ref());
         columns.map(|(index, _)| row.get(*index).clone()).collect()
     }
 
-    /// What they are before the first row.
+    /// The accumulators before the first row.
     pub(super) fn initial(&self) -> Accumulators {
         let mut values = SmallVec::new();
         for aggregate in &self.0 {
@@ -83,7 +85,7 @@ impl Aggregates {
         }
     }
 
-    /// How many values the results are.
+    /// How many values a result has.
     pub(super) fn width(&self) -> usize {
         self.0.len()
     }
@@ -126,11 +128,11 @@ fn overflow(aggregate: &Aggregate) -> Error {
 }
 
 fn wrong_width() -> Error {
-    Error::corrupt("the state of a group has another number of values than it has aggregates")
+    Error::corrupt("the state of a group has another number of values than the group has aggregates")
 }
 
-/// The codec of a group's state. Its name says what is grouped and computed, so that the state of one group is never taken
-/// for that of another.
+/// The codec of a group's state. Its name lists keys and aggregates, so a job never takes the state of one
+/// group for that of another.
 #[derive(Clone, Debug)]
 pub(super) struct GroupCodec(String);
 

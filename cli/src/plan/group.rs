@@ -1,63 +1,40 @@
-//! Chooses the types of a group: the smallest key and state that do.
+//! Adds the operator of a group to a pipeline.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use strandline_connectors::{Row, RowKey};
-use strandline_runtime::{KeyedStream, Stream};
-use strandline_state_api::BackendFactory;
+use strandline_runtime::Stream;
+use strandline_state_api::backend::BackendFactory;
 
+use super::Flow;
 use super::key::{GroupKey, is_integer};
-use super::operators::{Counting, Running, Shape, Windowed};
-use super::{Flow, counts_only};
+use super::operators::{Counting, Grouping, Shape};
 use crate::jobfile::Group;
 
 /// Adds the operator of `group` behind `flow`.
+///
+/// The type of the key is part of every checkpoint: 64 bits where the key is one integer, which are small and
+/// fast, and the values of the key columns otherwise.
 pub(super) fn group<F: BackendFactory>(flow: Flow<F>, group: &Group, late: &Arc<AtomicU64>) -> Flow<F> {
     let shape = Arc::new(Shape::new(group, late));
-    let (integer, counts) = (is_integer(&group.keys), counts_only(group));
     match flow {
-        Flow::Keys(keys) if integer && counts => {
-            let counts = count(keys.key_by(|key| (key, ())), &group.id, &shape);
+        Flow::Keys(keys) if group.counts_only() && is_integer(&group.keys) => {
+            let of = Arc::clone(&shape);
+            let counts = keys.key_by(|key| (key, ())).process(&group.id, move |ctx| Counting::open(&of, ctx));
             Flow::Counts(counts, shape)
         }
-        flow if integer && counts => Flow::Counts(count_rows(flow.rows(), &group.id, &shape), shape),
-        flow if integer => Flow::Rows(aggregate::<F, u64>(flow.rows(), group, shape)),
-        flow if counts => {
-            let counts = count_rows::<F, RowKey>(flow.rows(), &group.id, &shape);
-            Flow::Rows(counts.map(move |(key, count)| shape.count(&key, count)))
-        }
-        flow => Flow::Rows(aggregate::<F, RowKey>(flow.rows(), group, shape)),
+        flow if is_integer(&group.keys) => Flow::Rows(aggregate::<F, u64>(flow.rows(), &group.id, shape)),
+        flow => Flow::Rows(aggregate::<F, RowKey>(flow.rows(), &group.id, shape)),
     }
 }
 
 fn aggregate<F: BackendFactory, K: GroupKey>(
     rows: Stream<F, Row>,
-    group: &Group,
+    id: &str,
     shape: Arc<Shape>,
 ) -> Stream<F, Row> {
     let of = Arc::clone(&shape);
-    let keyed = rows.key_by(move |row| (K::of(&row, &of.keys), of.aggregates.arguments(&row)));
-    match group.window_ms {
-        None => keyed.process(&group.id, move |ctx| Running::open(&shape, ctx)),
-        Some(_) => keyed.process(&group.id, move |ctx| Windowed::open(&shape, ctx)),
-    }
-}
-
-fn count_rows<F: BackendFactory, K: GroupKey>(
-    rows: Stream<F, Row>,
-    id: &str,
-    shape: &Arc<Shape>,
-) -> Stream<F, (K, u64)> {
-    let of = Arc::clone(shape);
-    count(rows.key_by(move |row| (K::of(&row, &of.keys), ())), id, shape)
-}
-
-fn count<F: BackendFactory, K: GroupKey>(
-    keyed: KeyedStream<F, K, ()>,
-    id: &str,
-    shape: &Arc<Shape>,
-) -> Stream<F, (K, u64)> {
-    let shape = Arc::clone(shape);
-    keyed.process(id, move |ctx| Counting::open(&shape, ctx))
+    rows.key_by(move |row| (K::of(&row, &of.keys), of.aggregates.arguments(&row)))
+        .process(id, move |ctx| Grouping::open(&shape, ctx))
 }

@@ -3,7 +3,7 @@
 use strandline_connectors::{Column, ColumnType, Row, RowKey, Value};
 use strandline_state_api::StateKey;
 
-/// A key that comes from columns of a row and becomes columns again.
+/// A key that is made of columns of a row and becomes columns again.
 pub(super) trait GroupKey: StateKey + Sync {
     /// The key of a row.
     fn of(row: &Row, columns: &[(usize, Column)]) -> Self;
@@ -12,7 +12,7 @@ pub(super) trait GroupKey: StateKey + Sync {
     fn append_to(&self, columns: &[(usize, Column)], row: &mut Row);
 }
 
-/// The bits of a signed or an unsigned integer; which one, its column knows.
+/// The bits of a signed or an unsigned integer, by the type of its column.
 impl GroupKey for u64 {
     #[inline]
     fn of(row: &Row, columns: &[(usize, Column)]) -> Self {

@@ -4,23 +4,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use strandline_connectors::{Column, Row, Value};
+use strandline_state_api::backend::KeyedBackendExt;
 use strandline_state_api::{
-    Context, DueTimer, Error, ErrorKind, KeyHash, KeyedBackend, NO_TIMESTAMP, Open, Operator, Output, Result,
-    TimeWindow, TimerDescriptor, TimerService, ValueDescriptor, ValueState,
+    Batch, Context, Error, ErrorKind, KeyHash, KeyedBackend, Open, Operator, Result, TimeWindow, Timer,
+    TimerDescriptor, TimerService, ValueDescriptor, ValueState,
 };
 
 use super::accumulator::{Accumulators, Aggregates, GroupCodec};
 use super::key::GroupKey;
-use crate::jobfile::Group;
+use crate::jobfile::{Emit, Group};
 
-/// What the operators of a group have in common.
+/// What all subtasks of a group share.
 #[derive(Debug)]
 pub(super) struct Shape {
     pub(super) keys: Vec<(usize, Column)>,
     pub(super) aggregates: Aggregates,
     codec: GroupCodec,
+    /// Whether the group counts rows, computes nothing else and has no windows.
+    counts: bool,
+    /// Whether the group emits a row after each change.
     changes: bool,
-    window_ms: i64,
+    window_ms: Option<i64>,
     late: Arc<AtomicU64>,
 }
 
@@ -30,8 +34,9 @@ impl Shape {
             keys: group.keys.clone(),
             aggregates: Aggregates::new(group),
             codec: GroupCodec::new(group),
-            changes: super::tells_changes(group),
-            window_ms: group.window_ms.unwrap_or(0),
+            counts: group.counts_only(),
+            changes: group.window_ms.is_none() && group.emit == Emit::Changes,
+            window_ms: group.window_ms,
             late: Arc::clone(late),
         }
     }
@@ -50,10 +55,19 @@ impl Shape {
         row.push(Value::UInt(count));
         row
     }
+
+    fn window<K: GroupKey>(&self, key: &K, window: &TimeWindow, accumulators: &Accumulators) -> Row {
+        let mut row = Row::with_capacity(self.keys.len() + 2 + self.aggregates.width());
+        key.append_to(&self.keys, &mut row);
+        row.push(Value::Int(window.start));
+        row.push(Value::Int(window.end));
+        self.aggregates.append_to(accumulators, &mut row);
+        row
+    }
 }
 
-/// Counts the rows of each key: the most common group, with the smallest state. It emits keys and counts, which become
-/// rows only where something wants rows.
+/// Counts the keys of a key stream. It emits keys and counts, which become rows only where a later step needs
+/// rows.
 #[derive(Debug)]
 pub(super) struct Counting {
     shape: Arc<Shape>,
@@ -63,156 +77,199 @@ pub(super) struct Counting {
 impl Counting {
     pub(super) fn open<B: KeyedBackend>(shape: &Arc<Shape>, ctx: &mut Open<'_, B>) -> Result<Self> {
         let descriptor = ValueDescriptor::with_codec("group", shape.codec.clone());
-        Ok(Self { shape: Arc::clone(shape), counts: ctx.value(&descriptor)? })
+        Ok(Self { shape: Arc::clone(shape), counts: ctx.register(&descriptor)? })
     }
 }
 
-impl<K: GroupKey, B: KeyedBackend<Key = K>> Operator<B> for Counting {
+impl Operator for Counting {
+    type Key = u64;
     type In = ();
-    type Out = (K, u64);
+    type Out = (u64, u64);
     type Namespace = ();
 
     #[inline]
-    fn process(&mut self, (): (), ctx: &mut Context<'_, B, (K, u64)>) -> Result<()> {
-        let count = ctx.state().value(self.counts).modify(
-            || 0,
-            |count| {
-                *count += 1;
-                *count
-            },
-        )?;
+    fn process<B: KeyedBackend<Key = u64>>(
+        &mut self,
+        (): (),
+        ctx: &mut Context<'_, B, (u64, u64)>,
+    ) -> Result<()> {
+        let count = ctx.state(self.counts).update_or_default(increment)?;
         if self.shape.changes {
-            ctx.emit((ctx.key().clone(), count));
+            ctx.emit((*ctx.key(), count));
         }
         Ok(())
     }
 
-    fn on_end(&mut self, backend: &mut B, output: &mut Output<(K, u64)>) -> Result<()> {
+    fn on_end<B: KeyedBackend<Key = u64>>(
+        &mut self,
+        backend: &mut B,
+        output: &mut Batch<(u64, u64)>,
+    ) -> Result<()> {
         if self.shape.changes {
             return Ok(());
         }
-        backend.value_for_each(self.counts, |key: &K, &(), count| {
-            output.push((key.clone(), *count), NO_TIMESTAMP);
+        backend.for_each_value(self.counts, |key, (), count| {
+            output.push((*key, *count), None);
             Ok(())
         })
     }
 
-    fn prefetch(&mut self, backend: &mut B, keys: &mut dyn Iterator<Item = (KeyHash, &K)>) -> Result<()> {
-        backend.value_prefetch(self.counts, keys)
+    fn prefetch<B: KeyedBackend<Key = u64>>(
+        &mut self,
+        backend: &mut B,
+        keys: &mut dyn Iterator<Item = (KeyHash, &u64)>,
+    ) -> Result<()> {
+        backend.prefetch(self.counts, keys)
     }
 }
 
-/// Aggregates the rows of each key.
+fn increment(count: &mut u64) -> u64 {
+    *count += 1;
+    *count
+}
+
+/// Aggregates the rows of each key. One operator serves groups of all shapes: each operator type costs
+/// seconds of compile time, and the branch between the shapes always goes the same way.
 #[derive(Debug)]
-pub(super) struct Running {
+pub(super) struct Grouping<K> {
     shape: Arc<Shape>,
-    state: ValueState<Accumulators>,
+    state: GroupState,
+    key: std::marker::PhantomData<fn(K)>,
 }
 
-impl Running {
-    pub(super) fn open<B: KeyedBackend>(shape: &Arc<Shape>, ctx: &mut Open<'_, B>) -> Result<Self> {
-        let descriptor = ValueDescriptor::with_codec("group", shape.codec.clone());
-        Ok(Self { shape: Arc::clone(shape), state: ctx.value(&descriptor)? })
+/// The state of a group, by the shape of the group.
+#[derive(Clone, Copy, Debug)]
+enum GroupState {
+    /// The number of rows: the most common group, with the smallest state.
+    Counts(ValueState<u64>),
+    /// Aggregates of all rows.
+    Running(ValueState<Accumulators>),
+    /// Aggregates of tumbling windows of event time. A window emits when the watermark passes its end; later
+    /// rows are dropped and counted.
+    Windowed { size: i64, windows: ValueState<Accumulators, TimeWindow>, timers: TimerService<TimeWindow> },
+}
+
+impl<K: GroupKey> Grouping<K> {
+    pub(super) fn open<B: KeyedBackend<Key = K>>(
+        shape: &Arc<Shape>,
+        ctx: &mut Open<'_, B, TimeWindow>,
+    ) -> Result<Self> {
+        let state = match shape.window_ms {
+            Some(size) => {
+                let windows = ValueDescriptor::with_codec("group", shape.codec.clone()).namespaced();
+                let windows = ctx.register(&windows)?;
+                let timers = ctx.register(&TimerDescriptor::event_time("windows"))?;
+                GroupState::Windowed { size, windows, timers }
+            }
+            None if shape.counts => {
+                GroupState::Counts(ctx.register(&ValueDescriptor::with_codec("group", shape.codec.clone()))?)
+            }
+            None => {
+                GroupState::Running(ctx.register(&ValueDescriptor::with_codec("group", shape.codec.clone()))?)
+            }
+        };
+        Ok(Self { shape: Arc::clone(shape), state, key: std::marker::PhantomData })
     }
 }
 
-impl<K: GroupKey, B: KeyedBackend<Key = K>> Operator<B> for Running {
+impl<K: GroupKey> Operator for Grouping<K> {
+    type Key = K;
     type In = Row;
     type Out = Row;
-    type Namespace = ();
+    type Namespace = TimeWindow;
 
-    fn process(&mut self, arguments: Row, ctx: &mut Context<'_, B, Row>) -> Result<()> {
+    fn process<B: KeyedBackend<Key = K>>(
+        &mut self,
+        arguments: Row,
+        ctx: &mut Context<'_, B, Row>,
+    ) -> Result<()> {
         let (shape, key) = (&*self.shape, ctx.key());
-        let row = ctx.state().value(self.state).modify(
-            || shape.aggregates.initial(),
-            |accumulators| {
-                shape.aggregates.add(arguments, accumulators)?;
-                Ok::<_, Error>(shape.changes.then(|| shape.row(key, accumulators)))
-            },
-        )??;
+        let row = match self.state {
+            GroupState::Counts(counts) => {
+                let count = ctx.state(counts).update_or_default(increment)?;
+                shape.changes.then(|| shape.count(key, count))
+            }
+            GroupState::Running(state) => {
+                let change = |accumulators: &mut Accumulators| {
+                    shape.aggregates.add(arguments, accumulators)?;
+                    Ok::<_, Error>(shape.changes.then(|| shape.row(key, accumulators)))
+                };
+                ctx.state(state).modify(|| shape.aggregates.initial(), change)??
+            }
+            GroupState::Windowed { size, windows, timers } => {
+                let Some(time) = ctx.timestamp() else {
+                    let message = "a row without an event time reached a window: check the column \
+                                   `event_time` of the source";
+                    return Err(Error::new(ErrorKind::User, message));
+                };
+                let window = TimeWindow::tumbling(time, size);
+                if Some(window.max_timestamp()) <= ctx.watermark() {
+                    shape.late.fetch_add(1, Ordering::Relaxed);
+                    return Ok(());
+                }
+                let mut is_new = false;
+                let initial = || {
+                    is_new = true;
+                    shape.aggregates.initial()
+                };
+                let add = |accumulators: &mut Accumulators| shape.aggregates.add(arguments, accumulators);
+                ctx.state_in(windows, &window).modify(initial, add)??;
+                if is_new {
+                    ctx.state_in(timers, &window).register(window.max_timestamp())?;
+                }
+                None
+            }
+        };
         if let Some(row) = row {
             ctx.emit(row);
         }
         Ok(())
     }
 
-    fn on_end(&mut self, backend: &mut B, output: &mut Output<Row>) -> Result<()> {
-        if self.shape.changes {
-            return Ok(());
-        }
-        backend.value_for_each(self.state, |key: &K, &(), accumulators| {
-            output.push(self.shape.row(key, accumulators), NO_TIMESTAMP);
-            Ok(())
-        })
-    }
-
-    fn prefetch(&mut self, backend: &mut B, keys: &mut dyn Iterator<Item = (KeyHash, &K)>) -> Result<()> {
-        backend.value_prefetch(self.state, keys)
-    }
-}
-
-/// Aggregates the rows of each key in tumbling windows of event time. A window emits when the watermark passes its end; a
-/// row that comes after that is dropped and counted.
-#[derive(Debug)]
-pub(super) struct Windowed {
-    shape: Arc<Shape>,
-    state: ValueState<Accumulators, TimeWindow>,
-    timers: TimerService<TimeWindow>,
-}
-
-impl Windowed {
-    pub(super) fn open<B: KeyedBackend>(
-        shape: &Arc<Shape>,
-        ctx: &mut Open<'_, B, TimeWindow>,
-    ) -> Result<Self> {
-        let descriptor = ValueDescriptor::with_codec("group", shape.codec.clone()).namespaced();
-        let state = ctx.value(&descriptor)?;
-        let timers = ctx.timers(&TimerDescriptor::event_time("windows"))?;
-        Ok(Self { shape: Arc::clone(shape), state, timers })
-    }
-}
-
-impl<K: GroupKey, B: KeyedBackend<Key = K>> Operator<B> for Windowed {
-    type In = Row;
-    type Out = Row;
-    type Namespace = TimeWindow;
-
-    fn process(&mut self, arguments: Row, ctx: &mut Context<'_, B, Row>) -> Result<()> {
-        let time = ctx.timestamp();
-        if time == NO_TIMESTAMP {
-            return Err(Error::new(ErrorKind::User, "a row without an event time came to a window"));
-        }
-        let window = TimeWindow::tumbling(time, self.shape.window_ms);
-        if window.max_timestamp() <= ctx.watermark() {
-            self.shape.late.fetch_add(1, Ordering::Relaxed);
-            return Ok(());
-        }
-        let aggregates = &self.shape.aggregates;
-        let mut is_new = false;
-        let initial = || {
-            is_new = true;
-            aggregates.initial()
-        };
-        let add = |accumulators: &mut Accumulators| aggregates.add(arguments, accumulators);
-        ctx.state().value_in(self.state, &window).modify(initial, add)??;
-        if is_new {
-            ctx.state().timers_in(self.timers, &window).register(window.max_timestamp())?;
-        }
-        Ok(())
-    }
-
-    fn on_timer(&mut self, due: &DueTimer<K, TimeWindow>, ctx: &mut Context<'_, B, Row>) -> Result<()> {
-        let window = &due.timer.namespace;
-        let shape = &self.shape;
-        let key = ctx.key();
-        let Some(accumulators) = ctx.state().value_in(self.state, window).get()? else { return Ok(()) };
-        let mut row = Row::with_capacity(shape.keys.len() + 2 + shape.aggregates.width());
-        key.append_to(&shape.keys, &mut row);
-        row.push(Value::Int(window.start));
-        row.push(Value::Int(window.end));
-        shape.aggregates.append_to(accumulators, &mut row);
-        ctx.state().value_in(self.state, window).clear()?;
+    fn on_timer<B: KeyedBackend<Key = K>>(
+        &mut self,
+        timer: &Timer<K, TimeWindow>,
+        ctx: &mut Context<'_, B, Row>,
+    ) -> Result<()> {
+        let GroupState::Windowed { windows, .. } = self.state else { return Ok(()) };
+        let window = &timer.namespace;
+        let Some(accumulators) = ctx.state_in(windows, window).get()? else { return Ok(()) };
+        let row = self.shape.window(&timer.key, window, accumulators);
+        ctx.state_in(windows, window).clear()?;
         ctx.emit(row);
         Ok(())
+    }
+
+    fn on_end<B: KeyedBackend<Key = K>>(&mut self, backend: &mut B, output: &mut Batch<Row>) -> Result<()> {
+        let shape = &*self.shape;
+        match self.state {
+            GroupState::Counts(counts) if !shape.changes => {
+                backend.for_each_value(counts, |key, (), count| {
+                    output.push(shape.count(key, *count), None);
+                    Ok(())
+                })
+            }
+            GroupState::Running(state) if !shape.changes => {
+                backend.for_each_value(state, |key, (), accumulators| {
+                    output.push(shape.row(key, accumulators), None);
+                    Ok(())
+                })
+            }
+            // They have emitted everything by now.
+            GroupState::Counts(_) | GroupState::Running(_) | GroupState::Windowed { .. } => Ok(()),
+        }
+    }
+
+    fn prefetch<B: KeyedBackend<Key = K>>(
+        &mut self,
+        backend: &mut B,
+        keys: &mut dyn Iterator<Item = (KeyHash, &K)>,
+    ) -> Result<()> {
+        match self.state {
+            GroupState::Counts(counts) => backend.prefetch(counts, keys),
+            GroupState::Running(state) => backend.prefetch(state, keys),
+            // The windows of the rows are not known yet.
+            GroupState::Windowed { .. } => Ok(()),
+        }
     }
 }

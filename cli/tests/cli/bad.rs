@@ -1,4 +1,4 @@
-//! What goes wrong is said so that it can be put right.
+//! Errors name the place of the mistake.
 
 use crate::support::Folder;
 

@@ -1,4 +1,4 @@
-//! A window into the checkpoints of a job.
+//! The commands that inspect checkpoints.
 
 use std::fs;
 
@@ -42,7 +42,7 @@ fn checkpoints_are_listed_verified_and_passed_over_when_damaged() {
 }
 
 #[test]
-fn what_a_new_version_makes_of_a_checkpoint_is_told_before_it_runs() {
+fn compat_compares_a_new_version_with_a_checkpoint_before_it_runs() {
     let orders = Orders::new(20_000, 6);
     let folder = Folder::new(ORDERS_JOB);
     folder.write("orders.csv", &orders.csv);
@@ -109,7 +109,7 @@ fn is_of(path: &str, checkpoint: u64) -> bool {
 }
 
 #[test]
-fn a_storage_that_is_not_there_is_said() {
+fn a_missing_storage_is_an_error_that_names_it() {
     let folder = Folder::new("");
     let ended = folder.strandline(&["checkpoints", "list", "nowhere"]);
     assert_eq!(ended.code(), 1);

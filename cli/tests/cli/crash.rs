@@ -1,4 +1,4 @@
-//! Hard kills at random moments: each result is there once, whatever died when.
+//! Hard kills at random moments: each result occurs once, whichever process died when.
 
 use std::time::{Duration, Instant};
 
@@ -19,16 +19,17 @@ fn results_are_exact_after_many_kills_and_rescales() {
 fn results_are_exact_after_many_kills_and_rescales_on_rocksdb() {
     let folder = kill_and_rescale(&ROCKSDB);
     let left: Vec<_> = std::fs::read_dir(folder.path("state/instances")).unwrap().collect();
-    assert!(left.is_empty(), "what killed runs left is deleted: {left:?}");
+    assert!(left.is_empty(), "the directories of killed runs are deleted: {left:?}");
 }
 
-/// Kills fall anywhere: into starts, snapshots, commits, recoveries, before the first checkpoint of a run or after it.
+/// Kills fall anywhere: into starts, snapshots, commits, recoveries, before the first checkpoint of a run or
+/// after it.
 fn kill_and_rescale(state: &[&str]) -> Folder {
     let orders = Orders::new(60_000, 11);
     let folder = Folder::new(ORDERS_JOB);
     folder.write("orders.csv", &orders.csv);
     let mut random = fastrand::Rng::with_seed(11);
-    // Slow enough to be killed that often.
+    // Slow enough for that many kills.
     let rate = format!("--set=source.rate={}", 60_000 / cases(6));
     let mut window = Duration::ZERO;
     let mut kills = 0;
@@ -38,7 +39,8 @@ fn kill_and_rescale(state: &[&str]) -> Folder {
         let args = [&[parallelism.as_str(), &rate, "--set=checkpoint.interval=20ms"], state].concat();
         let mut running = folder.start(&args);
         if window.is_zero() {
-            // How long a start takes here, and a few checkpoints: from now on each run is killed at any moment of that.
+            // The time of a start and a few checkpoints on this machine: from now on each run dies at any
+            // moment of that.
             running.wait_for_checkpoints(3);
             window = start.elapsed();
         }
@@ -69,7 +71,7 @@ fn a_kill_before_the_first_checkpoint_starts_the_job_from_the_beginning() {
         let mut running = folder.start(&[&[parallelism], &slow[..]].concat());
         let started = running.wait_for("its start", |event| event["event"] == "started");
         assert!(started["from"].is_null(), "{started}");
-        // Far enough that windows were closed and their results written, in files that nobody sees.
+        // Far enough that windows were closed and their results written to hidden files.
         running.wait_for("results", |event| event["emitted"].as_u64().is_some_and(|emitted| emitted > 100));
         running.kill();
     }
@@ -78,7 +80,8 @@ fn a_kill_before_the_first_checkpoint_starts_the_job_from_the_beginning() {
     assert_same(&folder.results("results"), &orders.sums, "after kills before any checkpoint");
 }
 
-/// The count of each key in the discarded stream is state of the sink: its sum shows that each record counted once.
+/// The count of each key in the discarded stream is state of the sink: its sum shows that each record counted
+/// once.
 #[test]
 fn the_checksum_survives_kills() {
     let folder = Folder::new(
@@ -102,7 +105,7 @@ fn the_checksum_survives_kills() {
     assert_eq!(report["sinks"], undisturbed["sinks"]);
 }
 
-/// What the backend tells of itself is in the report of each checkpoint.
+/// The report of each checkpoint has the measurements of the backend.
 #[cfg(feature = "rocksdb")]
 #[test]
 fn statistics_of_rocksdb_are_reported() {
@@ -129,7 +132,11 @@ fn the_demo_proves_its_promise() {
     assert_eq!(ended.code(), 0, "{}{}", ended.stdout(), ended.stderr());
     assert!(ended.stdout().contains("the same in both, each exactly once"), "{}", ended.stdout());
     assert!(ended.stdout().contains("2 kills"), "{}", ended.stdout());
-    assert!(!ended.stdout().contains("again"), "nobody knows how much was read again: {}", ended.stdout());
+    assert!(
+        !ended.stdout().contains("again"),
+        "the demo cannot know how much a run reads again: {}",
+        ended.stdout()
+    );
     assert!(folder.path("demo/job.toml").exists());
     let again = folder.strandline(&["demo", "--records=40000", "--dir=demo"]);
     assert_eq!(again.code(), 2, "the directory is not empty");

@@ -38,7 +38,7 @@ fn a_job_stops_gracefully_and_goes_on_at_another_parallelism() {
 }
 
 #[test]
-fn a_run_starts_where_it_is_told() {
+fn a_run_starts_from_the_checkpoint_of_the_command_line() {
     let (folder, orders) = orders(20_000);
     let ended = folder.strandline(&["run", "job.toml", "--from=latest"]);
     assert_eq!(ended.code(), 1, "there is no checkpoint yet: {}", ended.stderr());

@@ -50,7 +50,7 @@ fn windows_sum_rows_that_come_out_of_order() {
 fn rows_behind_their_window_are_dropped_and_counted() {
     let folder = Folder::new(ORDERS_JOB);
     folder.write("orders.csv", "time,user,amount\n1000,a,1\n40000,a,2\n2000,a,4\n39000,a,8\n");
-    // Each row is a batch of its own, so the watermark is told between them.
+    // Each row is a batch of its own, so a watermark stands between any two.
     let report = folder.run(&["--parallelism=1", "--set=batch_size=1"]);
     assert_eq!(folder.results("results"), ["a,0,10000,1,1,1", "a,30000,40000,1,8,8", "a,40000,50000,1,2,2"]);
     assert_eq!(report["late_dropped"], 1);
@@ -95,7 +95,7 @@ fn json_lines_become_json_lines() {
 }
 
 #[test]
-fn changes_are_told_one_by_one() {
+fn changes_are_emitted_one_by_one() {
     let folder = Folder::new(
         r#"
         source = { type = "csv", path = "in.csv", columns = ["id:int", "n:uint"] }

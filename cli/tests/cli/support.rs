@@ -10,7 +10,7 @@ use std::time::Instant;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A heavier run: everything random is done this many times as often.
+/// Scales the number of random cases by the variable STRANDLINE_CASES.
 pub(crate) fn cases(base: u32) -> u32 {
     let times = std::env::var("STRANDLINE_CASES").ok().and_then(|times| times.parse::<u32>().ok());
     base * times.unwrap_or(1)
@@ -47,7 +47,7 @@ impl Folder {
         Ended(self.command(args).output().unwrap())
     }
 
-    /// Runs the job to its end, which must be a good one: the JSON report.
+    /// Runs the job to its end and returns the JSON report. Panics where the job fails.
     pub(crate) fn run(&self, args: &[&str]) -> Value {
         let ended = self.strandline(&[&["run", "job.toml", "--json"], args].concat());
         assert_eq!(ended.code(), 0, "{}", ended.stderr());
@@ -63,7 +63,7 @@ impl Folder {
         Running { process, events: Box::new(events) }
     }
 
-    /// All lines of the files in a folder of results, sorted; nothing but finished files may be there.
+    /// All lines of the files in a folder of results, sorted. Panics where a file is not finished.
     pub(crate) fn results(&self, folder: &str) -> Vec<String> {
         let mut lines = Vec::new();
         for entry in fs::read_dir(self.path(folder)).unwrap() {
@@ -129,7 +129,7 @@ impl Running {
         last.map_or(0, |event| event["id"].as_u64().unwrap())
     }
 
-    /// SIGKILL at a moment that nothing announces.
+    /// SIGKILL at this moment.
     pub(crate) fn kill_at(self, moment: Instant) {
         std::thread::sleep(moment.saturating_duration_since(Instant::now()));
         self.kill();
@@ -224,7 +224,7 @@ type = "csv"
 path = "results"
 "#;
 
-/// Compares results, and says only what is different.
+/// Compares results; the panic lists only the differences.
 #[track_caller]
 pub(crate) fn assert_same(found: &[String], wanted: &[String], when: &str) {
     let without =

@@ -1,16 +1,18 @@
-//! What a snapshot holds and what the program declares: unclaimed, changed, and refused.
+//! States of a snapshot that the program does not declare, or declares in another form.
 
+use strandline_state_api::backend::{BackendFactory, KeyedBackendExt, RestoreSnapshot, SnapshotKind};
+use strandline_state_api::snapshot::KeyedSnapshot;
 use strandline_state_api::{
-    BackendFactory, Codec, ErrorKind, KeyScope, Keyed, KeyedBackend, ListDescriptor, MapDescriptor,
-    RestoreSnapshot, Result, SerdeCodec, SnapshotKind, StateKey, TimerDescriptor, ValueDescriptor,
+    Codec, ErrorKind, ListDescriptor, MapDescriptor, ReducingDescriptor, Result, SerdeCodec, StateKey,
+    TimerDescriptor, ValueDescriptor,
 };
 
 use super::simple::Simple;
-use crate::Subject;
 use crate::wait::wait;
 use crate::world::{States, Taken, World};
+use crate::{OptionalKind, Subject};
 
-/// Another byte form of the same numbers.
+/// Encodes numbers in another byte order.
 struct BigEndian;
 
 impl Codec<u64> for BigEndian {
@@ -28,66 +30,70 @@ impl Codec<u64> for BigEndian {
     }
 }
 
-/// A backend that holds a value, a list, a map and timers, and its snapshot.
-fn stored<F: BackendFactory>(subject: &Subject<F>) -> (Simple<F, u64>, strandline_state_api::KeyedSnapshot) {
-    let mut simple = Simple::<F, u64>::new(subject);
-    let value = simple.backend.register_value(&ValueDescriptor::<u64>::new("value")).unwrap();
-    let list = simple.backend.register_list(&ListDescriptor::<u64>::new("list")).unwrap();
-    let map = simple.backend.register_map(&MapDescriptor::<u64, u64>::new("map")).unwrap();
-    let timers = simple.backend.register_timers(&TimerDescriptor::<()>::event_time("timers")).unwrap();
+/// Creates a backend with a value, a list, a map and timers, as far as it has these kinds, and takes a snapshot.
+fn stored<F: BackendFactory>(subject: &Subject<F>) -> (Simple<F, u64>, KeyedSnapshot) {
+    let (mut simple, has) = (Simple::<F, u64>::new(subject), subject.capabilities());
+    let b = &mut simple.backend;
+    let value = b.register(&ValueDescriptor::<u64>::new("value")).unwrap();
+    let list = has.lists.then(|| b.register(&ListDescriptor::<u64>::new("list")).unwrap());
+    let map = has.maps.then(|| b.register(&MapDescriptor::<u64, u64>::new("map")).unwrap());
+    let timers = TimerDescriptor::<()>::event_time("timers");
+    let timers = has.timers.then(|| b.register(&timers).unwrap());
     for key in 0..20 {
-        let mut scope = KeyScope::new(&mut simple.backend, Keyed::new(&key));
-        scope.value(value).put(key).unwrap();
-        scope.list(list).extend([key, key]).unwrap();
-        scope.map(map).put(key, key).unwrap();
-        scope.timers(timers).register(key as i64).unwrap();
+        let mut scope = b.at(&key);
+        scope.state(value).put(key).unwrap();
+        if let Some(list) = list {
+            scope.state(list).extend([key, key]).unwrap();
+        }
+        if let Some(map) = map {
+            scope.state(map).put(key, key).unwrap();
+        }
+        if let Some(timers) = timers {
+            scope.state(timers).register(key as i64).unwrap();
+        }
     }
     let snapshot = simple.snapshot(SnapshotKind::Incremental).unwrap();
     (simple, snapshot)
 }
 
-/// Another kind, codec, namespace, map key or schema version than was stored: refused, with the name of the state.
+/// A restore refuses another kind, codec, namespace, map key or schema version than was stored, and names the
+/// state.
 pub fn another_type_than_was_stored_is_refused<F: BackendFactory>(subject: &Subject<F>) {
-    type Register<B> = Box<dyn FnOnce(&mut B) -> Result<()>>;
-    type Case<'a, B> = (&'a str, &'a str, Register<B>);
+    use OptionalKind::{Lists, Maps, Timers};
+    type Register<B> = fn(&mut B) -> Result<()>;
+    type Attempt<'a, B> = (&'a [OptionalKind], &'a str, &'a str, Register<B>);
     let (simple, snapshot) = stored(subject);
-    let cases: Vec<Case<'_, F::Backend<u64>>> = vec![
-        (
-            "value",
-            "codec",
-            Box::new(|b| b.register_value(&ValueDescriptor::<String>::new("value")).map(drop)),
-        ),
-        (
-            "value",
-            "codec of one's own",
-            Box::new(|b| b.register_value(&ValueDescriptor::with_codec("value", BigEndian)).map(drop)),
-        ),
-        (
-            "value",
-            "namespace",
-            Box::new(|b| {
-                b.register_value(&ValueDescriptor::<u64>::new("value").namespaced::<u8>()).map(drop)
-            }),
-        ),
-        (
-            "value",
-            "schema version",
-            Box::new(|b| b.register_value(&ValueDescriptor::<u64>::new("value").schema_version(2)).map(drop)),
-        ),
-        ("value", "kind", Box::new(|b| b.register_list(&ListDescriptor::<u64>::new("value")).map(drop))),
-        ("list", "codec", Box::new(|b| b.register_list(&ListDescriptor::<i64>::new("list")).map(drop))),
-        ("list", "kind", Box::new(|b| b.register_value(&ValueDescriptor::<u64>::new("list")).map(drop))),
-        ("map", "map key", Box::new(|b| b.register_map(&MapDescriptor::<i64, u64>::new("map")).map(drop))),
-        ("map", "codec", Box::new(|b| b.register_map(&MapDescriptor::<u64, i64>::new("map")).map(drop))),
-        ("map", "kind", Box::new(|b| b.register_timers(&TimerDescriptor::<()>::event_time("map")).map(drop))),
-        (
-            "timers",
-            "namespace",
-            Box::new(|b| b.register_timers(&TimerDescriptor::<u64>::event_time("timers")).map(drop)),
-        ),
-        ("timers", "kind", Box::new(|b| b.register_map(&MapDescriptor::<u64, u64>::new("timers")).map(drop))),
+    let attempts: Vec<Attempt<'_, F::Backend<u64>>> = vec![
+        (&[], "value", "codec", |b| b.register(&ValueDescriptor::<String>::new("value")).map(drop)),
+        (&[], "value", "codec of one's own", |b| {
+            b.register(&ValueDescriptor::with_codec("value", BigEndian)).map(drop)
+        }),
+        (&[], "value", "namespace", |b| {
+            b.register(&ValueDescriptor::<u64>::new("value").namespaced::<u8>()).map(drop)
+        }),
+        (&[], "value", "schema version", |b| {
+            b.register(&ValueDescriptor::<u64>::new("value").schema_version(2)).map(drop)
+        }),
+        (&[], "value", "folding kind", |b| {
+            b.register(&ReducingDescriptor::<u64>::new("value", |a, b| *a += b)).map(drop)
+        }),
+        (&[Lists], "value", "kind", |b| b.register(&ListDescriptor::<u64>::new("value")).map(drop)),
+        (&[Lists], "list", "codec", |b| b.register(&ListDescriptor::<i64>::new("list")).map(drop)),
+        (&[Lists], "list", "kind", |b| b.register(&ValueDescriptor::<u64>::new("list")).map(drop)),
+        (&[Maps], "map", "map key", |b| b.register(&MapDescriptor::<i64, u64>::new("map")).map(drop)),
+        (&[Maps], "map", "codec", |b| b.register(&MapDescriptor::<u64, i64>::new("map")).map(drop)),
+        (&[Maps, Timers], "map", "kind", |b| b.register(&TimerDescriptor::<()>::event_time("map")).map(drop)),
+        (&[Timers], "timers", "namespace", |b| {
+            b.register(&TimerDescriptor::<u64>::event_time("timers")).map(drop)
+        }),
+        (&[Maps, Timers], "timers", "kind", |b| {
+            b.register(&MapDescriptor::<u64, u64>::new("timers")).map(drop)
+        }),
     ];
-    for (state, what, register) in cases {
+    for (needs, state, what, register) in attempts {
+        if !needs.iter().all(|kind| subject.capabilities().has(*kind)) {
+            continue;
+        }
         let result = simple.restore(std::slice::from_ref(&snapshot), register);
         let error = result.err().unwrap_or_else(|| panic!("another {what} of `{state}` is accepted"));
         assert_eq!(error.kind(), ErrorKind::Incompatible, "another {what} of `{state}`: {error}");
@@ -98,12 +104,12 @@ pub fn another_type_than_was_stored_is_refused<F: BackendFactory>(subject: &Subj
     }
 }
 
-/// Keys of another type than were stored are refused.
+/// A restore refuses keys of another type than were stored.
 pub fn another_type_of_key_is_refused<F: BackendFactory>(subject: &Subject<F>) {
     fn restore_as<F: BackendFactory, K: StateKey>(subject: &Subject<F>) {
         let (simple, snapshot) = stored(subject);
         let mut backend = subject.backend::<K>();
-        backend.register_value(&ValueDescriptor::<u64>::new("value")).unwrap();
+        backend.register(&ValueDescriptor::<u64>::new("value")).unwrap();
         let error = wait(backend.restore(&[snapshot], simple.store.as_ref())).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Incompatible, "keys as {}: {error}", K::codec());
     }
@@ -112,29 +118,42 @@ pub fn another_type_of_key_is_refused<F: BackendFactory>(subject: &Subject<F>) {
     restore_as::<F, Vec<u8>>(subject);
 }
 
-/// A state that was restored may not be registered afterwards with types that were never compared.
+/// A registration refuses a state that a restore has met before: its types were never compared.
 pub fn a_restored_state_is_registered_before_and_not_after<F: BackendFactory>(subject: &Subject<F>) {
-    let (simple, snapshot) = stored(subject);
+    let has = subject.capabilities();
+    let mut writer = Simple::<F, u64>::new(subject);
     let value = ValueDescriptor::<u64>::new("value");
-    let (mut restored, state) = simple.restore(&[snapshot], |b| b.register_value(&value)).unwrap();
-    let results = [
-        restored.backend.register_list(&ListDescriptor::<u64>::new("list")).map(drop),
-        restored.backend.register_map(&MapDescriptor::<u64, u64>::new("map")).map(drop),
-        restored.backend.register_timers(&TimerDescriptor::<()>::event_time("timers")).map(drop),
-    ];
-    for (result, name) in results.into_iter().zip(["list", "map", "timers"]) {
+    let state = writer.backend.register(&value).unwrap();
+    writer.backend.at(&7).state(state).put(7).unwrap();
+    let other = writer.backend.register(&ValueDescriptor::<u64>::new("other")).unwrap();
+    writer.backend.at(&7).state(other).put(8).unwrap();
+    let snapshot = writer.snapshot(SnapshotKind::Incremental).unwrap();
+    let (mut restored, state) = writer.restore(&[snapshot], |b| b.register(&value)).unwrap();
+    let refused = |result: Result<()>, name: &str| {
         let error = result.err().unwrap_or_else(|| panic!("`{name}` is registered late"));
         assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
         assert!(error.to_string().contains(name), "the error does not name `{name}`: {error}");
+    };
+    refused(restored.backend.register(&ValueDescriptor::<u64>::new("other")).map(drop), "other");
+    restored.backend.register(&value).unwrap();
+    restored.backend.register(&ValueDescriptor::<u64>::new("brand-new")).unwrap();
+    assert_eq!(restored.backend.at(&7).state(state).get().unwrap(), Some(&7));
+
+    let (simple, snapshot) = stored(subject);
+    let (mut restored, _) = simple.restore(&[snapshot], |b| b.register(&value)).unwrap();
+    if has.lists {
+        refused(restored.backend.register(&ListDescriptor::<u64>::new("list")).map(drop), "list");
     }
-    restored.backend.register_value(&value).unwrap();
-    restored.backend.register_value(&ValueDescriptor::<u64>::new("brand-new")).unwrap();
-    let mut scope = KeyScope::new(&mut restored.backend, Keyed::new(&7));
-    assert_eq!(scope.value(state).get().unwrap(), Some(&7));
+    if has.maps {
+        refused(restored.backend.register(&MapDescriptor::<u64, u64>::new("map")).map(drop), "map");
+    }
+    if has.timers {
+        refused(restored.backend.register(&TimerDescriptor::<()>::event_time("timers")).map(drop), "timers");
+    }
 }
 
-/// State that no registered state claims is reported, kept, written again by every later snapshot, and there when it is
-/// claimed at last (Flink: KS-09).
+/// A restore reports state that no registered state claims; the backend keeps it, and writes it in every later
+/// snapshot, until a program claims it (Flink: KS-09).
 pub fn unclaimed_state_is_kept_and_written_again<F: BackendFactory>(subject: &Subject<F>) {
     for kind in [SnapshotKind::Incremental, SnapshotKind::Full] {
         let mut world = World::new(subject);
@@ -143,23 +162,23 @@ pub fn unclaimed_state_is_kept_and_written_again<F: BackendFactory>(subject: &Su
         world.shake(601, 100);
         let Taken { mut snapshot, mut contents } = world.snapshot(SnapshotKind::Incremental);
         for life in 0..3 {
-            // A program that knows one of the states, and two that know none.
+            // The first program knows one of the states, the others know none.
             let simple = Simple::<F, String> { store: world.store.clone(), ..Simple::new(subject) };
             let total = |backend: &mut F::Backend<String>| match life {
-                0 => backend.register_value(&crate::world::total()).map(Some),
+                0 => backend.register(&crate::world::total()).map(Some),
                 _ => Ok(None),
             };
             let (mut other, state) = simple.restore(&[snapshot], total).unwrap();
-            other.restored.unclaimed.sort();
-            let wanted: Vec<&str> =
-                States::NAMES.iter().copied().filter(|name| life > 0 || *name != "total").collect();
-            assert_eq!(other.restored.unclaimed, wanted);
+            other.restored.orphans.sort();
+            let names = States::names(subject.capabilities()).into_iter();
+            let wanted: Vec<&str> = names.filter(|name| life > 0 || *name != "total").collect();
+            assert_eq!(other.restored.orphans, wanted);
             if let Some(state) = state {
                 let key = String::from("a");
-                KeyScope::new(&mut other.backend, Keyed::new(&key)).value(state).put(77).unwrap();
+                other.backend.at(&key).state(state).put(77).unwrap();
                 contents.totals.insert(key, 77);
             }
-            let late = other.backend.register_list(&ListDescriptor::<String>::new("lines"));
+            let late = other.backend.register(&ValueDescriptor::<String>::new("label"));
             assert_eq!(late.unwrap_err().kind(), ErrorKind::Invalid);
             other.snapshot(kind).unwrap();
             snapshot = other.snapshot(kind).unwrap();

@@ -1,9 +1,9 @@
-//! A snapshot holds the state at its cut: not a change before it less, not a change after it more.
+//! A snapshot holds the state at its cut: every change before it, and no change after it.
 
-use strandline_state_api::{
-    BackendFactory, CheckpointId, ErrorKind, KeyScope, Keyed, KeyedBackend, Progress, SnapshotKind,
-    SnapshotSource, SnapshotWriter, ValueDescriptor,
+use strandline_state_api::backend::{
+    BackendFactory, KeyedBackendExt, Progress, SnapshotKind, SnapshotSource, SnapshotWriter,
 };
+use strandline_state_api::{CheckpointId, ErrorKind, ValueDescriptor};
 
 use super::simple::Simple;
 use crate::Subject;
@@ -12,7 +12,7 @@ use crate::world::{KEYS, Op, Taken, World, same};
 
 const KINDS: [SnapshotKind; 2] = [SnapshotKind::Incremental, SnapshotKind::Full];
 
-/// No state, no entries: the snapshot exists, and restores to nothing (Flink: KS-09).
+/// The snapshot of an empty backend exists, and restores to an empty backend (Flink: KS-09).
 pub fn an_empty_backend<F: BackendFactory>(subject: &Subject<F>) {
     let mut world = World::new(subject);
     for kind in KINDS {
@@ -24,17 +24,18 @@ pub fn an_empty_backend<F: BackendFactory>(subject: &Subject<F>) {
     world.check_snapshot(&taken).unwrap();
 }
 
-/// A backend in which nothing was registered.
+/// A backend without registered states takes snapshots and restores them.
 pub fn a_backend_without_states<F: BackendFactory>(subject: &Subject<F>) {
     let mut simple = Simple::<F, u64>::new(subject);
     for kind in KINDS {
         let snapshot = simple.snapshot(kind).unwrap();
         let (restored, ()) = simple.restore(&[snapshot], |_| Ok(())).unwrap();
-        assert!(restored.restored.unclaimed.is_empty());
+        assert!(restored.restored.orphans.is_empty());
     }
 }
 
-/// Between cut and hand-over everything happens to the entries: changed, removed, added again, left alone; at any step.
+/// No change after the cut, at whatever step of the hand-over, is part of the snapshot: changed, removed and added
+/// entries, and entries that nothing touches.
 pub fn later_changes_are_invisible<F: BackendFactory>(subject: &Subject<F>) {
     for kind in KINDS {
         for budget in [1, 2, 7, 64, usize::MAX] {
@@ -70,12 +71,10 @@ fn step_by_step<F: BackendFactory>(
             return prepared;
         }
     }
-    panic!(
-        "the snapshot is not handed over after 20,000 steps: changes must not keep it from coming to its end"
-    );
+    panic!("the snapshot is not ready after 20,000 steps: changes must not delay it forever");
 }
 
-/// The same, entry by entry: each way in which one entry can change after the cut, with one change and with several.
+/// The same holds for each way in which one entry can change after the cut, by one change and by several.
 pub fn each_kind_of_change_is_invisible<F: BackendFactory>(subject: &Subject<F>) {
     let [hot, cold] = ["a", "a\0"];
     let text = |text: &str| vec![String::from(text)];
@@ -111,7 +110,7 @@ pub fn each_kind_of_change_is_invisible<F: BackendFactory>(subject: &Subject<F>)
         vec![Op::AlarmPop(5), Op::WindowPop(5)],
         vec![Op::AlarmDelete(hot, 5), Op::WindowDelete(hot, "a", 5)],
         vec![Op::AlarmPop(5), Op::AlarmSet(hot, 5), Op::AlarmSet(hot, 6)],
-        vec![Op::AlarmSet(hot, i64::MIN), Op::AlarmPop(0), Op::WindowSet(hot, "", 5), Op::WindowPop(9)],
+        vec![Op::AlarmSet(hot, i64::MIN + 1), Op::AlarmPop(0), Op::WindowSet(hot, "", 5), Op::WindowPop(9)],
     ];
     for kind in KINDS {
         for change in &changes {
@@ -119,7 +118,7 @@ pub fn each_kind_of_change_is_invisible<F: BackendFactory>(subject: &Subject<F>)
                 let mut world = World::new(subject);
                 world.apply_all(before.clone());
                 if warm {
-                    // A snapshot before, so that the entries are not new at the cut.
+                    // An earlier snapshot, so that the entries are not new at the cut.
                     world.snapshot(SnapshotKind::Incremental);
                 }
                 let contents = world.prepare(kind).unwrap();
@@ -129,7 +128,7 @@ pub fn each_kind_of_change_is_invisible<F: BackendFactory>(subject: &Subject<F>)
                 let taken = Taken { snapshot, contents };
                 let context = format!("{change:?} after the cut, {kind:?}, snapshot before {warm}");
                 world.check_snapshot(&taken).unwrap_or_else(|e| panic!("{context}: {e:?}"));
-                // The change was hidden from this snapshot; the next one has it.
+                // The next snapshot has the change that this one does not have.
                 let next = world.snapshot(SnapshotKind::Incremental);
                 world.check_snapshot(&next).unwrap_or_else(|e| panic!("{context}, the next: {e:?}"));
             }
@@ -137,7 +136,7 @@ pub fn each_kind_of_change_is_invisible<F: BackendFactory>(subject: &Subject<F>)
     }
 }
 
-/// Three cuts before the first is handed over; they come in order, each with its own contents.
+/// Several snapshots are prepared before the first is ready; they become ready in order, each with its contents.
 pub fn several_snapshots_in_flight<F: BackendFactory>(subject: &Subject<F>) {
     if !subject.capabilities().several_in_flight {
         return;
@@ -170,7 +169,7 @@ pub fn several_snapshots_in_flight<F: BackendFactory>(subject: &Subject<F>) {
     }
 }
 
-/// Several snapshots are handed over before the first is written.
+/// Several snapshots are ready before the first is written.
 pub fn several_snapshots_wait_to_be_written<F: BackendFactory>(subject: &Subject<F>) {
     let mut world = World::new(subject);
     let mut waiting = Vec::new();
@@ -186,7 +185,7 @@ pub fn several_snapshots_wait_to_be_written<F: BackendFactory>(subject: &Subject
     }
 }
 
-/// The writer works on another thread, while the backend goes on and prepares the next.
+/// The writer works on another thread while the backend changes and prepares the next snapshot.
 pub fn a_writer_on_another_thread<F: BackendFactory>(subject: &Subject<F>) {
     let mut world = World::new(subject);
     let (to_writer, inbox) = std::sync::mpsc::channel();
@@ -215,36 +214,36 @@ pub fn a_writer_on_another_thread<F: BackendFactory>(subject: &Subject<F>) {
     });
 }
 
-/// A state that is registered while a snapshot is under way is in the next one, and not in this.
+/// A state that is registered while a snapshot is under way is part of the next one, and not of this one.
 pub fn a_state_registered_under_way<F: BackendFactory>(subject: &Subject<F>) {
     let early = ValueDescriptor::<u64>::new("early");
     let late = ValueDescriptor::<u64>::new("a-late-one");
     let mut simple = Simple::<F, u64>::new(subject);
-    let early_state = simple.backend.register_value(&early).unwrap();
+    let early_state = simple.backend.register(&early).unwrap();
     for key in 0..20 {
-        KeyScope::new(&mut simple.backend, Keyed::new(&key)).value(early_state).put(key).unwrap();
+        simple.backend.at(&key).state(early_state).put(key).unwrap();
     }
     simple.prepare(SnapshotKind::Incremental).unwrap();
-    let late_state = simple.backend.register_value(&late).unwrap();
+    let late_state = simple.backend.register(&late).unwrap();
     for key in 0..20 {
-        let mut scope = KeyScope::new(&mut simple.backend, Keyed::new(&key));
-        scope.value(early_state).put(99).unwrap();
-        scope.value(late_state).put(key * 2).unwrap();
+        let mut scope = simple.backend.at(&key);
+        scope.state(early_state).put(99).unwrap();
+        scope.state(late_state).put(key * 2).unwrap();
     }
     let first = simple.finish().unwrap();
     let second = simple.snapshot(SnapshotKind::Incremental).unwrap();
     for (snapshot, early_is, late_is) in [(first, None, None), (second, Some(99), Some(2))] {
-        let register = |b: &mut F::Backend<u64>| Ok((b.register_value(&early)?, b.register_value(&late)?));
+        let register = |b: &mut F::Backend<u64>| Ok((b.register(&early)?, b.register(&late)?));
         let (mut restored, states) = simple.restore(&[snapshot], register).unwrap();
         for key in 0..20 {
-            let mut scope = KeyScope::new(&mut restored.backend, Keyed::new(&key));
-            assert_eq!(scope.value(states.0).get().unwrap(), Some(&early_is.unwrap_or(key)));
-            assert_eq!(scope.value(states.1).get().unwrap().copied(), late_is.map(|times| key * times));
+            let mut scope = restored.backend.at(&key);
+            assert_eq!(scope.state(states.0).get().unwrap(), Some(&early_is.unwrap_or(key)));
+            assert_eq!(scope.state(states.1).get().unwrap().copied(), late_is.map(|times| key * times));
         }
     }
 }
 
-/// Ids rise; one that does not is refused and harms nothing. Without a snapshot under way there is nothing to advance.
+/// A backend refuses a checkpoint id that does not rise, and is unharmed. It is idle while no snapshot is under way.
 pub fn checkpoint_ids_rise<F: BackendFactory>(subject: &Subject<F>) {
     let mut world = World::new(subject);
     assert!(matches!(world.backend.advance(10).unwrap(), Progress::Idle));
@@ -266,7 +265,7 @@ pub fn checkpoint_ids_rise<F: BackendFactory>(subject: &Subject<F>) {
     world.check_snapshot(&second).unwrap();
 }
 
-/// There is one writer.
+/// The writer can be taken once.
 pub fn the_writer_is_taken_once<F: BackendFactory>(subject: &Subject<F>) {
     let mut world = World::new(subject);
     let error = world.backend.take_writer().err().expect("a second writer is refused");
@@ -276,7 +275,7 @@ pub fn the_writer_is_taken_once<F: BackendFactory>(subject: &Subject<F>) {
     world.check_snapshot(&taken).unwrap();
 }
 
-/// What a snapshot says about itself is true: bytes written, lengths, key groups.
+/// The description of a snapshot is true: bytes written, lengths, key groups.
 pub fn a_snapshot_describes_itself<F: BackendFactory>(subject: &Subject<F>) {
     let mut world = World::new(subject);
     for seed in 90..94 {

@@ -1,221 +1,160 @@
-//! Time-to-live: what has expired, what is seen of it, and how it leaves. The clock is that of the case.
+//! Time-to-live: when values expire, and what accesses return then. Each case sets the clock itself.
 
 use std::time::Duration;
 
+use strandline_state_api::backend::{BackendFactory, KeyedBackendExt};
 use strandline_state_api::{
-    AggregatingDescriptor, BackendFactory, Cleanup, ErrorKind, Expiring, KeyScope, Keyed, KeyedBackend,
-    ListDescriptor, ListState, MapDescriptor, MapState, ReducingDescriptor, Refresh, SnapshotKind, Ttl,
-    ValueDescriptor, ValueState, Visibility,
+    AggregatingDescriptor, AggregatingState, ErrorKind, KeyedBackend, Lifespan, ListDescriptor, ListState,
+    MapDescriptor, MapState, ReducingDescriptor, ReducingState, Refresh, Result, Ttl, ValueDescriptor,
+    ValueState,
 };
 
 use super::simple::Simple;
+use super::timed::{Timed, ttl};
 use crate::Subject;
+use crate::access::ms;
 use crate::world::Mean;
 
-fn ttl(millis: u64) -> Ttl {
-    Ttl::processing_time(Duration::from_millis(millis))
-}
-
-/// A value, a list and a map of one time-to-live.
-#[derive(Clone, Copy)]
-struct Kinds {
-    value: ValueState<u64, (), Expiring>,
-    list: ListState<u64, (), Expiring>,
-    map: MapState<u64, u64, (), Expiring>,
-}
-
-impl Kinds {
-    fn register<B: KeyedBackend>(backend: &mut B, ttl: Ttl) -> strandline_state_api::Result<Self> {
-        Ok(Self {
-            value: backend.register(&ValueDescriptor::new("value").time_to_live(ttl))?,
-            list: backend.register(&ListDescriptor::new("list").time_to_live(ttl))?,
-            map: backend.register(&MapDescriptor::new("map").time_to_live(ttl))?,
-        })
-    }
-
-    fn write<B: KeyedBackend<Key = u64>>(self, backend: &mut B, key: u64, value: u64) {
-        let mut scope = KeyScope::new(backend, Keyed::new(&key));
-        scope.value(self.value).put(value).unwrap();
-        scope.list(self.list).push(value).unwrap();
-        scope.map(self.map).put(value, value).unwrap();
-    }
-
-    /// What is seen: the value, the elements, the map entries in order.
-    fn read<B: KeyedBackend<Key = u64>>(
-        self,
-        backend: &mut B,
-        key: u64,
-    ) -> (Option<u64>, Vec<u64>, Vec<u64>) {
-        let mut scope = KeyScope::new(backend, Keyed::new(&key));
-        let value = scope.value(self.value).get().unwrap().copied();
-        let list = scope.list(self.list).get().unwrap().copied().collect();
-        let mut map = Vec::new();
-        let visit = |map_key: &u64, value: &u64| {
-            assert_eq!(map_key, value);
-            map.push(*value);
-            Ok(())
-        };
-        scope.map(self.map).range(.., visit).unwrap();
-        let mut all = Vec::new();
-        scope
-            .map(self.map)
-            .for_each(|map_key, _| {
-                all.push(*map_key);
-                Ok(())
-            })
-            .unwrap();
-        all.sort_unstable();
-        assert_eq!(map, all);
-        assert_eq!(scope.map(self.map).is_empty().unwrap(), map.is_empty());
-        (value, list, map)
-    }
-
-    /// Entries that the backend still has.
-    fn left<B: KeyedBackend<Key = u64>>(self, backend: &mut B, key: u64) -> usize {
-        let mut scope = KeyScope::new(backend, Keyed::new(&key));
-        let value = usize::from(scope.value(self.value.stored()).get().unwrap().is_some());
-        let mut left = value + scope.list(self.list.stored()).get().unwrap().len();
-        let count = |_: &u64, _: &_| {
-            left += 1;
-            Ok(())
-        };
-        scope.map(self.map.stored()).for_each(count).unwrap();
-        left
-    }
-}
-
-/// A value lives until `stamp + duration`, that instant excluded; a write begins anew (Flink: TTL-03).
+/// A value expires at `stamp + duration`, that instant included; a write resets its time-to-live (Flink: TTL-03).
 pub fn the_instant_of_expiry<F: BackendFactory>(subject: &Subject<F>) {
     let mut simple = Simple::<F, u64>::new(subject);
-    let kinds = Kinds::register(&mut simple.backend, ttl(10)).unwrap();
+    let timed = Timed::register(&mut simple.backend, subject.capabilities(), ttl(10)).unwrap();
     let b = &mut simple.backend;
-    b.clock().processing_time = 100;
-    kinds.write(b, 1, 5);
-    b.clock().processing_time = 109;
-    assert_eq!(kinds.read(b, 1), (Some(5), vec![5], vec![5]));
-    b.clock().processing_time = 110;
-    assert_eq!(kinds.read(b, 1), (None, vec![], vec![]));
-    assert_eq!(kinds.left(b, 1), 0, "what was accessed is gone");
-    kinds.write(b, 1, 6);
-    b.clock().processing_time = 119;
-    kinds.write(b, 1, 6);
-    b.clock().processing_time = 125;
-    assert_eq!(kinds.read(b, 1), (Some(6), vec![6], vec![6]), "of the list only the newer element lives");
+    b.clock().processing_time = ms(100);
+    timed.write(b, 1, 5);
+    b.clock().processing_time = ms(109);
+    timed.shows(b, 1, 5, "before the instant");
+    b.clock().processing_time = ms(110);
+    timed.hides(b, 1, "at the instant");
+    assert_eq!(timed.left(b, 1), 0, "an access removes an expired value");
+    timed.write(b, 1, 6);
+    b.clock().processing_time = ms(119);
+    timed.write(b, 1, 6);
+    b.clock().processing_time = ms(125);
+    timed.check(b, 1, Some(6), &[6], "the older element of the list has expired");
 }
 
-/// Elements and map entries for themselves, folds as a whole; what begins anew starts from nothing (Flink: TTL-05).
+/// Elements and map entries expire one by one, folded values as a whole; a fold begins anew after that (Flink:
+/// TTL-05).
 pub fn every_kind_expires<F: BackendFactory>(subject: &Subject<F>) {
     let mut simple = Simple::<F, u64>::new(subject);
-    let kinds = Kinds::register(&mut simple.backend, ttl(10)).unwrap();
-    let sum = |sum: &mut u64, n: u64| *sum += n;
-    let sums = simple.backend.register(&ReducingDescriptor::new("sums", sum).time_to_live(ttl(10))).unwrap();
-    let mean =
-        simple.backend.register(&AggregatingDescriptor::new("mean", Mean).time_to_live(ttl(10))).unwrap();
+    let timed = Timed::register(&mut simple.backend, subject.capabilities(), ttl(10)).unwrap();
+    let sums = ReducingDescriptor::new("sums", |sum: &mut u64, n: u64| *sum += n).time_to_live(ttl(10));
+    let sums = simple.backend.register(&sums).unwrap();
+    let mean = AggregatingDescriptor::new("mean", Mean).time_to_live(ttl(10));
+    let mean = simple.backend.register(&mean).unwrap();
     let b = &mut simple.backend;
     for (time, value) in [(0, 1), (4, 2), (8, 3)] {
-        b.clock().processing_time = time;
-        kinds.write(b, 7, value);
+        b.clock().processing_time = ms(time);
+        timed.write(b, 7, value);
     }
-    b.clock().processing_time = 12;
-    assert_eq!(kinds.read(b, 7), (Some(3), vec![2, 3], vec![2, 3]));
-    b.clock().processing_time = 15;
-    assert_eq!(kinds.read(b, 7), (Some(3), vec![3], vec![3]));
-    let mut scope = KeyScope::new(b, Keyed::new(&7));
-    assert_eq!(scope.map(kinds.map).get(&2).unwrap(), None);
-    assert!(!scope.map(kinds.map).contains(&1).unwrap());
-    assert!(scope.map(kinds.map).contains(&3).unwrap());
+    b.clock().processing_time = ms(12);
+    timed.check(b, 7, Some(3), &[2, 3], "one element has expired");
+    b.clock().processing_time = ms(15);
+    timed.shows(b, 7, 3, "two elements have expired");
+    let mut scope = b.at(&7);
+    if let Some(map) = timed.map {
+        assert_eq!(scope.state(map).get(&2).unwrap(), None);
+        assert!(!scope.state(map).contains(&1).unwrap());
+        assert!(scope.state(map).contains(&3).unwrap());
+    }
     for (time, n, sum, average) in [(20, 4, 4, 4), (29, 6, 10, 5), (38, 8, 18, 6), (48, 1, 1, 1)] {
-        let mut scope = KeyScope::new(b, Keyed::new(&7));
-        scope.backend().clock().processing_time = time;
-        scope.reducing(&sums).add(n).unwrap();
-        scope.aggregating(&mean).add(n).unwrap();
-        assert_eq!(scope.reducing(&sums).get().unwrap(), Some(&sum), "at {time}");
-        assert_eq!(scope.aggregating(&mean).get().unwrap(), Some(average), "at {time}");
+        scope.backend().clock().processing_time = ms(time);
+        scope.state(sums).add(n).unwrap();
+        scope.state(mean).add(n).unwrap();
+        assert_eq!(scope.state(sums).get().unwrap(), Some(&sum), "at {time}");
+        assert_eq!(scope.state(mean).get().unwrap(), Some(average), "at {time}");
     }
-    let mut scope = KeyScope::new(b, Keyed::new(&7));
-    scope.backend().clock().processing_time = 58;
-    assert_eq!(scope.reducing(&sums).get().unwrap(), None);
-    assert_eq!(scope.aggregating(&mean).get().unwrap(), None);
-    assert_eq!(
-        scope
-            .value(kinds.value)
-            .modify(
-                || 40,
-                |v| {
-                    *v += 2;
-                    *v
-                }
-            )
-            .unwrap(),
-        42,
-        "it had expired"
-    );
-    assert_eq!(scope.value(kinds.value).take().unwrap(), Some(42));
-    assert_eq!(scope.value(kinds.value).take().unwrap(), None);
+    scope.backend().clock().processing_time = ms(58);
+    assert_eq!(scope.state(sums).get().unwrap(), None);
+    assert_eq!(scope.state(mean).get().unwrap(), None);
+    let add = |value: &mut u64| {
+        *value += 2;
+        *value
+    };
+    assert_eq!(scope.state(timed.value).modify(|| 40, add).unwrap(), 42, "the value had expired");
+    assert_eq!(scope.state(timed.value).take().unwrap(), Some(42));
+    assert_eq!(scope.state(timed.value).take().unwrap(), None);
 }
 
-/// A read is a new lease of life where the state says so, and only there (Flink: TTL-02).
+/// Every changing access treats an expired value or map entry as absent.
+pub fn a_change_begins_anew_after_expiry<F: BackendFactory>(subject: &Subject<F>) {
+    let mut simple = Simple::<F, u64>::new(subject);
+    let timed = Timed::register(&mut simple.backend, subject.capabilities(), ttl(10)).unwrap();
+    let b = &mut simple.backend;
+    for (round, time) in (0..5).zip((0i64..).step_by(100)) {
+        b.clock().processing_time = ms(time);
+        timed.write(b, 1, 5);
+        b.clock().processing_time = ms(time + 10);
+        let mut key = b.at(&1);
+        let add = |value: &mut u64| {
+            *value += 1;
+            *value
+        };
+        match round {
+            0 => assert_eq!(key.state(timed.value).update_or_default(add).unwrap(), 1),
+            1 => assert_eq!(key.state(timed.value).modify(|| 40, add).unwrap(), 41),
+            2 => assert!(!key.state(timed.value).update(|value| *value = 9).unwrap()),
+            3 => assert_eq!(key.state(timed.value).take().unwrap(), None),
+            _ => assert_eq!(key.state(timed.value).get().unwrap(), None),
+        }
+        let Some(map) = timed.map else { continue };
+        match round {
+            0 => assert_eq!(key.state(map).update_or_default(5, add).unwrap(), 1),
+            1 => assert_eq!(key.state(map).modify(5, || 40, add).unwrap(), 41),
+            2 => assert_eq!(key.state(map).take(&5).unwrap(), None),
+            3 => assert_eq!(key.state(map).len().unwrap(), 0),
+            _ => assert!(!key.state(map).contains(&5).unwrap()),
+        }
+    }
+}
+
+/// A read resets the time-to-live where the state asks for it, and only there (Flink: TTL-02).
 pub fn reading_refreshes_where_it_should<F: BackendFactory>(subject: &Subject<F>) {
     for (refresh, lives) in [(Refresh::OnWrite, false), (Refresh::OnReadAndWrite, true)] {
         let mut simple = Simple::<F, u64>::new(subject);
-        let kinds = Kinds::register(&mut simple.backend, ttl(10).refresh(refresh)).unwrap();
+        let ttl = ttl(10).refresh(refresh);
+        let timed = Timed::register(&mut simple.backend, subject.capabilities(), ttl).unwrap();
         let b = &mut simple.backend;
-        b.clock().processing_time = 0;
-        kinds.write(b, 1, 5);
-        kinds.write(b, 2, 5);
-        b.clock().processing_time = 8;
-        assert_eq!(kinds.read(b, 1), (Some(5), vec![5], vec![5]));
-        b.clock().processing_time = 15;
-        let wanted = if lives { (Some(5), vec![5], vec![5]) } else { (None, vec![], vec![]) };
-        assert_eq!(kinds.read(b, 1), wanted, "{refresh:?}");
-        assert_eq!(kinds.read(b, 2), (None, vec![], vec![]), "{refresh:?}: nobody read it");
-        b.clock().processing_time = 25;
-        assert_eq!(kinds.read(b, 1), (None, vec![], vec![]), "{refresh:?}");
+        b.clock().processing_time = ms(0);
+        timed.write(b, 1, 5);
+        timed.write(b, 2, 5);
+        b.clock().processing_time = ms(8);
+        timed.shows(b, 1, 5, &format!("{refresh:?}"));
+        b.clock().processing_time = ms(15);
+        match lives {
+            true => timed.shows(b, 1, 5, &format!("{refresh:?}: the read at 8 counts")),
+            false => timed.hides(b, 1, &format!("{refresh:?}: the read at 8 does not count")),
+        }
+        timed.hides(b, 2, &format!("{refresh:?}: no access has read it"));
+        b.clock().processing_time = ms(25);
+        timed.hides(b, 1, &format!("{refresh:?}, in the end"));
     }
 }
 
-/// Where a state says so, what has expired is seen until something removes it.
-pub fn what_is_shown_until_it_is_cleaned_up<F: BackendFactory>(subject: &Subject<F>) {
-    let mut simple = Simple::<F, u64>::new(subject);
-    let cleanup = Cleanup { per_record: 1, in_compactions: false, ..Cleanup::default() };
-    let shown = ttl(10).visibility(Visibility::UntilCleaned).cleanup(cleanup);
-    let kinds = Kinds::register(&mut simple.backend, shown).unwrap();
-    simple.backend.clock().processing_time = 0;
-    kinds.write(&mut simple.backend, 1, 5);
-    simple.backend.clock().processing_time = 1_000;
-    for _ in 0..2 {
-        assert_eq!(kinds.read(&mut simple.backend, 1), (Some(5), vec![5], vec![5]));
-    }
-    if subject.capabilities().cleans_up {
-        simple.snapshot(SnapshotKind::Incremental).unwrap();
-        simple.backend.clean_up(1_000_000).unwrap();
-        assert_eq!(kinds.read(&mut simple.backend, 1), (None, vec![], vec![]));
-    }
-}
-
-/// Stamps are those of the records, and expiry is that of the watermark: the clock of the machine plays no part.
+/// The records' timestamps stamp values, and the watermark expires them: processing time does not matter.
 pub fn event_time_goes_by_the_watermark<F: BackendFactory>(subject: &Subject<F>) {
     let mut simple = Simple::<F, u64>::new(subject);
     let event = Ttl::event_time(Duration::from_millis(10));
-    let kinds = Kinds::register(&mut simple.backend, event).unwrap();
+    let timed = Timed::register(&mut simple.backend, subject.capabilities(), event).unwrap();
     let b = &mut simple.backend;
-    (b.clock().watermark, b.clock().timestamp, b.clock().processing_time) = (100, 120, 1_000_000);
-    kinds.write(b, 1, 5);
-    (b.clock().timestamp, b.clock().processing_time) = (500, 9_000_000);
-    b.clock().watermark = 129;
-    assert_eq!(kinds.read(b, 1), (Some(5), vec![5], vec![5]), "a record far ahead makes nothing expire");
-    b.clock().watermark = 130;
-    assert_eq!(kinds.read(b, 1), (None, vec![], vec![]));
-    // A late record does not shorten a life.
-    b.clock().timestamp = 140;
-    KeyScope::new(b, Keyed::new(&2)).value(kinds.value).put(1).unwrap();
-    b.clock().timestamp = 125;
-    KeyScope::new(b, Keyed::new(&2)).value(kinds.value).modify(|| 0, |value| *value += 1).unwrap();
-    b.clock().watermark = 149;
-    assert_eq!(KeyScope::new(b, Keyed::new(&2)).value(kinds.value).get().unwrap(), Some(&2));
+    (b.clock().watermark, b.clock().timestamp, b.clock().processing_time) = (ms(100), ms(120), ms(1_000_000));
+    timed.write(b, 1, 5);
+    (b.clock().timestamp, b.clock().processing_time) = (ms(500), ms(9_000_000));
+    b.clock().watermark = ms(129);
+    timed.shows(b, 1, 5, "a record far ahead expires nothing");
+    b.clock().watermark = ms(130);
+    timed.hides(b, 1, "the watermark has passed");
+    // A late record does not bring the expiry forward.
+    b.clock().timestamp = ms(140);
+    b.at(&2).state(timed.value).put(1).unwrap();
+    b.clock().timestamp = ms(125);
+    b.at(&2).state(timed.value).modify(|| 0, |value| *value += 1).unwrap();
+    b.clock().watermark = ms(149);
+    assert_eq!(b.at(&2).state(timed.value).get().unwrap(), Some(&2));
 }
 
-/// Of namespaces that merge, those that have expired count as nothing (Flink: TTL-06).
+/// A merge of namespaces treats expired values as absent (Flink: TTL-06).
 pub fn merging_leaves_out_what_has_expired<F: BackendFactory>(subject: &Subject<F>) {
     let mut simple = Simple::<F, u64>::new(subject);
     let sum = |sum: &mut u64, n: u64| *sum += n;
@@ -223,116 +162,130 @@ pub fn merging_leaves_out_what_has_expired<F: BackendFactory>(subject: &Subject<
     let mean = AggregatingDescriptor::new("mean", Mean).time_to_live(ttl(10)).namespaced::<u8>();
     let list = ListDescriptor::<u64>::new("list").time_to_live(ttl(10)).namespaced::<u8>();
     let (sums, mean) = (simple.backend.register(&sums).unwrap(), simple.backend.register(&mean).unwrap());
-    let list = simple.backend.register(&list).unwrap();
-    let mut scope = KeyScope::new(&mut simple.backend, Keyed::new(&1));
+    let list = subject.capabilities().lists.then(|| simple.backend.register(&list).unwrap());
+    let mut scope = simple.backend.at(&1);
     for (time, namespace) in [(0, 1u8), (5, 2), (8, 3), (0, 9)] {
-        scope.backend().clock().processing_time = time;
-        scope.reducing_in(&sums, &namespace).add(u64::from(namespace)).unwrap();
-        scope.aggregating_in(&mean, &namespace).add(u64::from(namespace)).unwrap();
-        scope.list_in(list, &namespace).push(u64::from(namespace)).unwrap();
+        scope.backend().clock().processing_time = ms(time);
+        scope.state_in(sums, &namespace).add(u64::from(namespace)).unwrap();
+        scope.state_in(mean, &namespace).add(u64::from(namespace)).unwrap();
+        if let Some(list) = list {
+            scope.state_in(list, &namespace).push(u64::from(namespace)).unwrap();
+        }
     }
-    scope.backend().clock().processing_time = 12;
-    scope.reducing_in(&sums, &9).merge(&[1, 2, 3]).unwrap();
-    scope.aggregating_in(&mean, &9).merge(&[1, 2, 3]).unwrap();
-    scope.list_in(list, &9).merge(&[1, 2, 3]).unwrap();
-    assert_eq!(scope.reducing_in(&sums, &9).get().unwrap(), Some(&5));
-    assert_eq!(scope.aggregating_in(&mean, &9).get().unwrap(), Some(2));
-    assert_eq!(scope.list_in(list, &9).get().unwrap().copied().collect::<Vec<_>>(), [2, 3]);
-    // The result is fresh.
-    scope.backend().clock().processing_time = 21;
-    assert_eq!(scope.reducing_in(&sums, &9).get().unwrap(), Some(&5));
+    scope.backend().clock().processing_time = ms(12);
+    scope.state_in(sums, &9).merge(&[1, 2, 3]).unwrap();
+    scope.state_in(mean, &9).merge(&[1, 2, 3]).unwrap();
+    assert_eq!(scope.state_in(sums, &9).get().unwrap(), Some(&5));
+    assert_eq!(scope.state_in(mean, &9).get().unwrap(), Some(2));
+    if let Some(list) = list {
+        scope.state_in(list, &9).merge(&[1, 2, 3]).unwrap();
+        assert_eq!(scope.state_in(list, &9).get().unwrap(), [2, 3]);
+    }
+    // The merge has refreshed the result.
+    scope.backend().clock().processing_time = ms(21);
+    assert_eq!(scope.state_in(sums, &9).get().unwrap(), Some(&5));
 }
 
-/// What nobody accesses leaves too, in bounded steps, and is gone from later snapshots.
-pub fn clean_up_by_records<F: BackendFactory>(subject: &Subject<F>) {
-    if !subject.capabilities().cleans_up {
-        return;
-    }
-    let mut simple = Simple::<F, u64>::new(subject);
-    let cleanup = Cleanup { per_record: 4, in_compactions: false, ..Cleanup::default() };
-    let kinds = Kinds::register(&mut simple.backend, ttl(10).cleanup(cleanup)).unwrap();
-    for key in 0..2_000 {
-        simple.backend.clock().processing_time = (key % 2) as i64 * 8;
-        kinds.write(&mut simple.backend, key, key);
-    }
-    simple.snapshot(SnapshotKind::Incremental).unwrap();
-    simple.backend.clock().processing_time = 12;
-    let (mut removed, mut steps) = (0, 0);
-    while removed < 3_000 {
-        let step = simple.backend.clean_up(100).unwrap();
-        assert!(step <= 3 * 4 * 100 * 3, "a step of 100 records removes {step}");
-        removed += step;
-        steps += 1;
-        assert!(steps < 1_000, "{removed} entries are removed after {steps} steps");
-    }
-    assert!(steps > 3, "all in {steps} steps");
-    let left: usize = (0..2_000).map(|key| kinds.left(&mut simple.backend, key)).sum();
-    assert_eq!(left, 3_000, "the others live");
-    let snapshot = simple.snapshot(SnapshotKind::Incremental).unwrap();
-    let register = |b: &mut F::Backend<u64>| Kinds::register(b, ttl(10));
-    let (mut restored, kinds) = simple.restore(&[snapshot], register).unwrap();
-    restored.backend.clock().processing_time = 12;
-    for key in 0..2_000 {
-        assert_eq!(kinds.left(&mut restored.backend, key), if key % 2 == 0 { 0 } else { 3 });
+/// A time-to-live changes no call site: one generic function makes all accesses, to states with and without one.
+pub fn a_time_to_live_changes_no_call_site<F: BackendFactory>(subject: &Subject<F>) {
+    let has = subject.capabilities();
+    let (value, list) = (ValueDescriptor::<u64>::new("value"), ListDescriptor::<u64>::new("list"));
+    let map = MapDescriptor::<u64, u64>::new("map");
+    let sums = ReducingDescriptor::new("sums", |sum: &mut u64, n: u64| *sum += n);
+    let mean = AggregatingDescriptor::new("mean", Mean);
+    let ttl = ttl(10);
+    let mut lasting = subject.backend::<u64>();
+    let states = Accessed {
+        value: lasting.register(&value).unwrap(),
+        list: has.lists.then(|| lasting.register(&list).unwrap()),
+        map: has.maps.then(|| lasting.register(&map).unwrap()),
+        sums: lasting.register(&sums).unwrap(),
+        mean: lasting.register(&mean).unwrap(),
+    };
+    let without = states.access(&mut lasting).unwrap();
+    let mut expiring = subject.backend::<u64>();
+    expiring.clock().processing_time = ms(0);
+    let states = Accessed {
+        value: expiring.register(&value.time_to_live(ttl)).unwrap(),
+        list: has.lists.then(|| expiring.register(&list.time_to_live(ttl)).unwrap()),
+        map: has.maps.then(|| expiring.register(&map.time_to_live(ttl)).unwrap()),
+        sums: expiring.register(&sums.time_to_live(ttl)).unwrap(),
+        mean: expiring.register(&mean.time_to_live(ttl)).unwrap(),
+    };
+    let with = states.access(&mut expiring).unwrap();
+    assert_eq!(with, without, "before anything expires");
+}
+
+/// States of any lifespan.
+struct Accessed<L> {
+    value: ValueState<u64, (), L>,
+    list: Option<ListState<u64, (), L>>,
+    map: Option<MapState<u64, u64, (), L>>,
+    sums: ReducingState<u64, (), L>,
+    mean: AggregatingState<Mean, (), L>,
+}
+
+impl<L: Lifespan> Accessed<L> {
+    /// Calls every access; returns the results.
+    fn access<B: KeyedBackend<Key = u64>>(self, backend: &mut B) -> Result<Vec<String>> {
+        let mut results = Vec::new();
+        let mut log = |result: &dyn std::fmt::Debug| results.push(format!("{result:?}"));
+        let mut key = backend.at(&1);
+        // `modify` takes closures that can be called once only.
+        let (initial, changed) = (String::from("1"), String::from("2"));
+        let modified = key.state(self.value).modify(
+            || drop_len(initial),
+            |value| {
+                *value += drop_len(changed);
+                *value
+            },
+        )?;
+        log(&modified);
+        log(&key.state(self.value).update_or_default(|value| *value * 2)?);
+        log(&key.state(self.value).update(|value| *value += 1)?);
+        log(&key.state(self.value).get()?);
+        log(&key.state(self.value).take()?);
+        log(&key.state(self.value).put(3));
+        log(&key.state(self.value).clear()?);
+        key.state(self.sums).add(2)?;
+        log(&key.state(self.sums).get()?);
+        log(&key.state(self.sums).clear()?);
+        key.state(self.mean).add(2)?;
+        log(&key.state(self.mean).get()?);
+        log(&key.state(self.mean).clear()?);
+        if let Some(list) = self.list {
+            key.state(list).push(1)?;
+            key.state(list).extend([2, 3])?;
+            let elements = key.state(list).get()?;
+            log(&(elements.len(), elements.first(), elements.last(), elements.get(1), elements.is_empty()));
+            log(&(elements == [1, 2, 3], elements.iter().rev().collect::<Vec<_>>(), elements.to_vec()));
+            log(&key.state(list).take()?);
+            log(&key.state(list).put(vec![4]));
+            log(&key.state(list).clear()?);
+        }
+        if let Some(map) = self.map {
+            key.state(map).put_all([(1, 1), (2, 2)])?;
+            log(&key.state(map).modify(3, || 5, |value| *value)?);
+            log(&key.state(map).update_or_default(4, |value| *value)?);
+            log(&key.state(map).get(&1)?);
+            log(&(key.state(map).contains(&9)?, key.state(map).len()?));
+            log(&(key.state(map).take(&1)?, key.state(map).remove(&2)?, key.state(map).is_empty()?));
+            key.state(map).range(3.., |map_key, value| {
+                log(&(map_key, value));
+                Ok(())
+            })?;
+            log(&key.state(map).clear()?);
+        }
+        Ok(results)
     }
 }
 
-/// A full snapshot does not carry what had expired at its barrier; the state itself is not touched (Flink: TTL-08).
-pub fn full_snapshots_leave_out_what_has_expired<F: BackendFactory>(subject: &Subject<F>) {
-    if !subject.capabilities().filters_full_snapshots {
-        return;
-    }
-    for in_full_snapshots in [true, false] {
-        let mut simple = Simple::<F, u64>::new(subject);
-        let cleanup = Cleanup { per_record: 0, in_full_snapshots, in_compactions: false };
-        let ttl = ttl(10).cleanup(cleanup);
-        let kinds = Kinds::register(&mut simple.backend, ttl).unwrap();
-        for key in 0..100 {
-            simple.backend.clock().processing_time = (key % 2) as i64 * 8;
-            kinds.write(&mut simple.backend, key, key);
-        }
-        simple.backend.clock().processing_time = 12;
-        // The first snapshot of everything; for a backend that folds deltas there may be no other.
-        let snapshot = simple.snapshot(SnapshotKind::Full).unwrap();
-        assert_eq!(kinds.left(&mut simple.backend, 2), 3, "only the snapshot is without it");
-        let register = |b: &mut F::Backend<u64>| Kinds::register(b, ttl);
-        let (mut restored, kinds) = simple.restore(&[snapshot], register).unwrap();
-        restored.backend.clock().processing_time = 12;
-        for key in 0..100 {
-            let gone = in_full_snapshots && key % 2 == 0;
-            assert_eq!(kinds.left(&mut restored.backend, key), if gone { 0 } else { 3 }, "key {key}");
-        }
-    }
+#[allow(clippy::needless_pass_by_value, reason = "the caller must give the text away")]
+fn drop_len(text: String) -> u64 {
+    text.len() as u64
 }
 
-/// What lived at the barrier lives after a restore to it, even if the watermark has passed meanwhile.
-pub fn a_snapshot_has_what_lived_at_its_barrier<F: BackendFactory>(subject: &Subject<F>) {
-    for kind in [SnapshotKind::Full, SnapshotKind::Incremental] {
-        let mut simple = Simple::<F, u64>::new(subject);
-        let event = Ttl::event_time(Duration::from_millis(10));
-        let kinds = Kinds::register(&mut simple.backend, event).unwrap();
-        (simple.backend.clock().watermark, simple.backend.clock().timestamp) = (0, 5);
-        for key in 0..500 {
-            kinds.write(&mut simple.backend, key, key);
-        }
-        simple.backend.clock().watermark = 14;
-        simple.prepare(kind).unwrap();
-        simple.backend.clock().watermark = 1_000;
-        simple.backend.clean_up(10_000).unwrap();
-        for key in 0..250 {
-            assert_eq!(kinds.read(&mut simple.backend, key), (None, vec![], vec![]));
-        }
-        let snapshot = simple.finish().unwrap();
-        let register = |b: &mut F::Backend<u64>| Kinds::register(b, event);
-        let (mut restored, kinds) = simple.restore(&[snapshot], register).unwrap();
-        restored.backend.clock().watermark = 14;
-        for key in 0..500 {
-            assert_eq!(kinds.read(&mut restored.backend, key), (Some(key), vec![key], vec![key]), "{kind:?}");
-        }
-    }
-}
-
-/// A time-to-live of less than a millisecond is a mistake, and told with the name of the state (Flink: TTL-01).
+/// The registration refuses a time-to-live below one millisecond and names the state (Flink: TTL-01).
 pub fn a_duration_of_nothing_is_refused<F: BackendFactory>(subject: &Subject<F>) {
     let mut backend = subject.backend::<u64>();
     let descriptor = ValueDescriptor::<u64>::new("brief").time_to_live(ttl(0));

@@ -1,16 +1,14 @@
-//! A store that fails, snapshots that nobody completes, values that cannot be written: nothing is lost.
+//! No state is lost when a store fails, when nobody completes a snapshot, or when a value cannot be encoded.
 
-use strandline_state_api::{
-    BackendFactory, Codec, Error, ErrorKind, KeyScope, Keyed, KeyedBackend, Result, SnapshotKind,
-    ValueDescriptor,
-};
+use strandline_state_api::backend::{BackendFactory, KeyedBackendExt, SnapshotKind};
+use strandline_state_api::{Codec, Error, ErrorKind, Result, ValueDescriptor};
 
 use super::simple::Simple;
 use crate::Subject;
 use crate::segments::StoreFault;
 use crate::world::{Taken, World};
 
-/// The store refuses a put, or stores and does not say so: the next snapshot has everything.
+/// After a put that stored nothing, or whose answer was lost, the next snapshot has everything.
 pub fn a_failed_commit_loses_nothing<F: BackendFactory>(subject: &Subject<F>) {
     for fault in [StoreFault::PutRefused, StoreFault::PutAnswerLost] {
         for (first, second) in [
@@ -32,7 +30,7 @@ pub fn a_failed_commit_loses_nothing<F: BackendFactory>(subject: &Subject<F>) {
                 assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
                 world.store.heal();
                 world.check().unwrap();
-                // A small change only: what the failed one should have stored is much more.
+                // The change is small; the failed snapshot should have stored much more.
                 world.shake(402, 5);
                 let taken = world.snapshot(second);
                 let context =
@@ -43,8 +41,7 @@ pub fn a_failed_commit_loses_nothing<F: BackendFactory>(subject: &Subject<F>) {
     }
 }
 
-/// A writer that reads older files back, to fold them into new ones, finds the store away: that fails the commit, or is put
-/// off, but loses nothing.
+/// A writer may read older files back to fold them. Reads that fail may fail or delay the commit, but lose nothing.
 pub fn a_failed_read_loses_nothing<F: BackendFactory>(subject: &Subject<F>) {
     for after in 0..3 {
         let mut world = World::new(subject);
@@ -70,7 +67,7 @@ pub fn a_failed_read_loses_nothing<F: BackendFactory>(subject: &Subject<F>) {
     }
 }
 
-/// Many commits fail in a row, at different puts, with changes and removals in between.
+/// Commits fail in a row, at different puts, with changes and removals in between, and nothing is lost.
 pub fn many_failed_commits_in_a_row<F: BackendFactory>(subject: &Subject<F>) {
     let mut world = World::new(subject);
     world.shake(410, 200);
@@ -83,7 +80,7 @@ pub fn many_failed_commits_in_a_row<F: BackendFactory>(subject: &Subject<F>) {
         }
         let contents = world.prepare(SnapshotKind::Incremental).unwrap();
         let prepared = world.hand_over(world.last).unwrap();
-        // With one put allowed the commit may work; it must say which.
+        // The commit may succeed with the one put that is left, and then the snapshot must be whole.
         if let Ok(snapshot) = world.commit(prepared) {
             last_good = Taken { snapshot, contents };
         } else {
@@ -94,7 +91,7 @@ pub fn many_failed_commits_in_a_row<F: BackendFactory>(subject: &Subject<F>) {
     }
 }
 
-/// The first of several snapshots in flight fails when the others are prepared already.
+/// The commit of a snapshot fails while later ones are prepared already, and those are whole.
 pub fn a_failed_commit_before_others_that_are_prepared<F: BackendFactory>(subject: &Subject<F>) {
     let mut world = World::new(subject);
     world.shake(440, 200);
@@ -120,8 +117,7 @@ pub fn a_failed_commit_before_others_that_are_prepared<F: BackendFactory>(subjec
     world.check_snapshot(&base).unwrap();
 }
 
-/// Snapshots that were written but whose checkpoints were never completed: others of the job may be dropped too, later ones
-/// stand.
+/// Snapshots that were written but never became part of a complete checkpoint break no later one.
 pub fn an_aborted_snapshot_breaks_no_later_one<F: BackendFactory>(subject: &Subject<F>) {
     let mut world = World::new(subject);
     world.shake(450, 300);
@@ -140,7 +136,7 @@ pub fn an_aborted_snapshot_breaks_no_later_one<F: BackendFactory>(subject: &Subj
     world.check_snapshot(&after).unwrap();
 }
 
-/// Refuses one number.
+/// Encodes every number but 13.
 struct NoThirteen;
 
 impl Codec<u64> for NoThirteen {
@@ -161,27 +157,27 @@ impl Codec<u64> for NoThirteen {
     }
 }
 
-/// A value that cannot be encoded fails its snapshot (or is refused when it is put); the state is unharmed, and once the
-/// value is gone, snapshots work again and hold everything.
+/// A value that cannot be encoded fails its snapshot, or is refused when it is put; the state is unharmed, and
+/// snapshots succeed again once the value is gone.
 pub fn a_value_that_cannot_be_encoded_fails_one_snapshot<F: BackendFactory>(subject: &Subject<F>) {
     let descriptor = ValueDescriptor::<u64>::with_codec("numbers", NoThirteen);
     let mut simple = Simple::<F, u64>::new(subject);
-    let state = simple.backend.register_value(&descriptor).unwrap();
+    let state = simple.backend.register(&descriptor).unwrap();
     for key in 0..100 {
-        KeyScope::new(&mut simple.backend, Keyed::new(&key)).value(state).put(key * 100).unwrap();
+        simple.backend.at(&key).state(state).put(key * 100).unwrap();
     }
-    let put = KeyScope::new(&mut simple.backend, Keyed::new(&50)).value(state).put(13);
+    let put = simple.backend.at(&50).state(state).put(13);
     let error = put.err().or_else(|| simple.snapshot(SnapshotKind::Incremental).err());
     let error = error.expect("thirteen cannot be written");
     assert_eq!(error.kind(), ErrorKind::User, "{error}");
-    let mut scope = KeyScope::new(&mut simple.backend, Keyed::new(&51));
-    assert_eq!(scope.value(state).get().unwrap(), Some(&5_100), "the state is unharmed");
-    KeyScope::new(&mut simple.backend, Keyed::new(&50)).value(state).put(14).unwrap();
+    let mut scope = simple.backend.at(&51);
+    assert_eq!(scope.state(state).get().unwrap(), Some(&5_100), "the state is unharmed");
+    simple.backend.at(&50).state(state).put(14).unwrap();
     let snapshot = simple.snapshot(SnapshotKind::Incremental).unwrap();
-    let (mut restored, state) = simple.restore(&[snapshot], |b| b.register_value(&descriptor)).unwrap();
+    let (mut restored, state) = simple.restore(&[snapshot], |b| b.register(&descriptor)).unwrap();
     for key in 0..100 {
         let wanted = if key == 50 { 14 } else { key * 100 };
-        let mut scope = KeyScope::new(&mut restored.backend, Keyed::new(&key));
-        assert_eq!(scope.value(state).get().unwrap(), Some(&wanted), "key {key}");
+        let mut scope = restored.backend.at(&key);
+        assert_eq!(scope.state(state).get().unwrap(), Some(&wanted), "key {key}");
     }
 }

@@ -8,7 +8,7 @@ mod shrink;
 mod step;
 
 use fastrand::Rng;
-use strandline_state_api::BackendFactory;
+use strandline_state_api::backend::BackendFactory;
 
 use crate::Subject;
 use crate::effort::{first_seed, programs};

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use fastrand::Rng;
-use strandline_state_api::{BackendFactory, CheckpointId, KeyGroupRange, KeyedSnapshot, SnapshotKind};
+use strandline_state_api::backend::{BackendFactory, SnapshotKind};
+use strandline_state_api::snapshot::KeyedSnapshot;
+use strandline_state_api::{CheckpointId, KeyGroupRange};
 
 use crate::Subject;
 use crate::effort::{first_seed, programs};

@@ -1,11 +1,11 @@
-//! Rescaling: any backend takes its own key groups out of any set of snapshots (Flink: KG-07, TM-05).
+//! Rescaling: a backend restores its own key groups from any set of snapshots (Flink: KG-07, TM-05).
 
 use std::sync::Arc;
 
-use strandline_state_api::format::{Fingerprint, snapshot_fingerprint};
-use strandline_state_api::{
-    BackendFactory, CheckpointId, KeyGroup, KeyGroupRange, KeyedSnapshot, SnapshotKind,
-};
+use strandline_snapshot_format::{Fingerprint, snapshot_fingerprint};
+use strandline_state_api::backend::{BackendFactory, SnapshotKind};
+use strandline_state_api::snapshot::KeyedSnapshot;
+use strandline_state_api::{CheckpointId, KeyGroup, KeyGroupRange};
 
 use crate::Subject;
 use crate::effort::{first_seed, programs};
@@ -32,7 +32,7 @@ pub fn any_range_of_a_snapshot<F: BackendFactory>(subject: &Subject<F>) {
         ranges.push(KeyGroupRange::new(group + 1, u32::MAX));
     }
     for range in ranges {
-        // The whole snapshot, of which the backend takes its part, and the part alone: the same.
+        // From the whole snapshot the backend restores its part only; the part alone has the same result.
         for given in [snapshot.clone(), snapshot.clip(range)] {
             check_restored(subject, &world.store, range, &[given], &contents)
                 .unwrap_or_else(|e| panic!("key groups {range}: {e:?}"));
@@ -40,7 +40,8 @@ pub fn any_range_of_a_snapshot<F: BackendFactory>(subject: &Subject<F>) {
     }
 }
 
-/// From one subtask to two, to three, to one, to four and back, with changes, increments and unfinished chains in between.
+/// State survives rescales from one subtask to two, three, one, four and back, with changes, increments and
+/// unfinished chains in between.
 pub fn up_and_down<F: BackendFactory>(subject: &Subject<F>) {
     let store = Arc::new(FaultySegments::new());
     let mut snapshots: Vec<KeyedSnapshot> = Vec::new();
@@ -71,7 +72,7 @@ pub fn up_and_down<F: BackendFactory>(subject: &Subject<F>) {
     check_restored(subject, &store, KeyGroupRange::ALL, &snapshots, &contents).unwrap();
 }
 
-/// After a rescale, files of the old subtasks are shared by several new ones; a full snapshot lets go of them.
+/// After a rescale, several new subtasks share files of the old ones; a full snapshot needs none of them.
 pub fn a_full_snapshot_after_a_rescale_stands_alone<F: BackendFactory>(subject: &Subject<F>) {
     let mut old = World::new(subject);
     old.shake(790, 500);
@@ -92,8 +93,8 @@ pub fn a_full_snapshot_after_a_rescale_stands_alone<F: BackendFactory>(subject: 
     check_restored(subject, &old.store, KeyGroupRange::ALL, &alone, &merged).unwrap();
 }
 
-/// From any number of subtasks to any other, with random contents and unfinished chains: what the new subtasks hold together
-/// has the fingerprint of what the old ones held, in total and for any run of key groups.
+/// Rescales from any number of subtasks to any other, with random contents and unfinished chains, keep the
+/// fingerprint of all state, in total and for any run of key groups.
 pub fn fingerprints_add_up<F: BackendFactory>(subject: &Subject<F>) {
     let first = first_seed();
     for seed in first..first + programs(8) {
@@ -145,7 +146,7 @@ fn snapshots<F: BackendFactory>(worlds: &mut [World<F>], kind: SnapshotKind) -> 
     worlds.iter_mut().map(|world| world.snapshot(kind).snapshot).collect()
 }
 
-/// That of all of them together.
+/// Returns the fingerprint of all snapshots together.
 fn fingerprint(store: &FaultySegments, snapshots: &[KeyedSnapshot], range: KeyGroupRange) -> Fingerprint {
     let of = |snapshot: &KeyedSnapshot| wait(snapshot_fingerprint(&snapshot.parts, store, range)).unwrap();
     snapshots.iter().map(of).sum()

@@ -1,25 +1,25 @@
-//! Restore: what was there is there again, and nothing is trusted on the way.
+//! A restore brings back all state, and trusts no stored byte.
 
 use std::sync::Arc;
 
-use strandline_state_api::{
-    BackendFactory, ErrorKind, KeyedSnapshot, RestoreSnapshot, SegmentRef, SnapshotKind, SnapshotPart,
-};
+use strandline_state_api::backend::{BackendFactory, RestoreSnapshot, SnapshotKind, SnapshotSource};
+use strandline_state_api::snapshot::{KeyedSnapshot, SegmentRef, SnapshotPart};
+use strandline_state_api::{CheckpointId, ErrorKind, KeyGroupRange};
 
 use crate::Subject;
 use crate::segments::FaultySegments;
 use crate::wait::wait;
-use crate::world::{States, Taken, World};
+use crate::world::{Contents, KEYS, Op, States, Taken, World};
 
-/// Nothing restores to nothing.
+/// A restore from no snapshot yields an empty backend.
 pub fn nothing<F: BackendFactory>(subject: &Subject<F>) {
     let (mut world, _) = World::restored(
         subject,
-        strandline_state_api::KeyGroupRange::ALL,
+        KeyGroupRange::ALL,
         Arc::default(),
         &[],
-        &crate::world::Contents::default(),
-        strandline_state_api::CheckpointId(0),
+        &Contents::default(),
+        CheckpointId(0),
     )
     .unwrap();
     world.shake(500, 100);
@@ -27,7 +27,7 @@ pub fn nothing<F: BackendFactory>(subject: &Subject<F>) {
     world.check_snapshot(&taken).unwrap();
 }
 
-/// Restore, go on, snapshot, restore: over eight lives, with full and incremental snapshots.
+/// State survives eight restores in a row, from full and from incremental snapshots.
 pub fn many_lives<F: BackendFactory>(subject: &Subject<F>) {
     let mut world = World::new(subject);
     for life in 0..8 {
@@ -40,15 +40,15 @@ pub fn many_lives<F: BackendFactory>(subject: &Subject<F>) {
         let taken = if life % 2 == 0 { first } else { second };
         let restored = world.restore_from(&taken);
         assert!(restored.entries > 0 && restored.bytes > 0, "{restored:?}");
-        assert!(restored.unclaimed.is_empty(), "{restored:?}");
+        assert!(restored.orphans.is_empty(), "{restored:?}");
     }
 }
 
-/// After a restore an incremental snapshot builds on what was restored: it does not write everything again.
+/// After a restore, an incremental snapshot builds on the restored files, and does not write everything again.
 pub fn increments_go_on_after_a_restore<F: BackendFactory>(subject: &Subject<F>) {
     let mut world = World::new(subject);
     world.shake(540, 3_000);
-    // What is restored from another format than that of increments has to be written again, once.
+    // A backend must write state once more that it restored from another format than that of its increments.
     let portable = subject.capabilities().portable_increments;
     let base = world.snapshot(if portable { SnapshotKind::Full } else { SnapshotKind::Incremental });
     world.restore_from(&base);
@@ -62,27 +62,27 @@ pub fn increments_go_on_after_a_restore<F: BackendFactory>(subject: &Subject<F>)
     }
 }
 
-/// Restored timers fire in order, and those that are set or deleted afterwards find their place among them.
+/// Restored timers fire in order, together with timers that are registered or deleted afterwards.
 pub fn timers_keep_their_order<F: BackendFactory>(subject: &Subject<F>) {
     let mut world = World::new(subject);
     let mut rng = fastrand::Rng::with_seed(9);
     for _ in 0..500 {
-        let key = crate::world::KEYS[rng.usize(..40)];
-        world.apply_all([crate::world::Op::AlarmSet(key, rng.i64(-500..500))]);
+        let key = KEYS[rng.usize(..40)];
+        world.apply_all([Op::AlarmSet(key, rng.i64(-500..500))]);
     }
     let taken = world.snapshot(SnapshotKind::Incremental);
     world.restore_from(&taken);
     for _ in 0..100 {
-        let key = crate::world::KEYS[rng.usize(..40)];
+        let key = KEYS[rng.usize(..40)];
         let (set, delete) = (rng.i64(-500..500), rng.i64(-500..500));
-        world.apply_all([crate::world::Op::AlarmSet(key, set), crate::world::Op::AlarmDelete(key, delete)]);
+        world.apply_all([Op::AlarmSet(key, set), Op::AlarmDelete(key, delete)]);
     }
     while !world.contents.alarms.is_empty() {
-        world.apply_all([crate::world::Op::AlarmPop(i64::MAX)]);
+        world.apply_all([Op::AlarmPop(i64::MAX)]);
     }
 }
 
-/// A backend that holds something is not filled a second time.
+/// A restore refuses a backend that holds state.
 pub fn a_backend_that_is_not_empty_is_not_filled<F: BackendFactory>(subject: &Subject<F>) {
     let mut world = World::new(subject);
     world.shake(550, 100);
@@ -93,7 +93,21 @@ pub fn a_backend_that_is_not_empty_is_not_filled<F: BackendFactory>(subject: &Su
     assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
 }
 
-/// A segment that is missing, or that has another length than it had, is named by the error.
+/// A restore refuses a backend whose writer was taken before, and the error names the writer.
+pub fn a_restore_after_the_writer_was_taken_names_it<F: BackendFactory>(subject: &Subject<F>) {
+    let mut world = World::new(subject);
+    world.shake(555, 100);
+    let taken = world.snapshot(SnapshotKind::Incremental);
+    let mut backend = subject.backend::<String>();
+    States::register(&mut backend, subject.capabilities()).unwrap();
+    backend.take_writer().unwrap();
+    let error = wait(backend.restore(&[taken.snapshot], world.store.as_ref())).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    assert!(error.message().contains("writer"), "the error does not name the writer: {error}");
+    assert_eq!(error.context("operator"), Some("conformance"), "{error}");
+}
+
+/// The error about a segment that is missing, or has another length than its reference, names the segment.
 pub fn a_missing_segment_is_named<F: BackendFactory>(subject: &Subject<F>) {
     let (world, taken) = chain(subject);
     for part in &taken.snapshot.parts {
@@ -114,7 +128,7 @@ pub fn a_missing_segment_is_named<F: BackendFactory>(subject: &Subject<F>) {
     world.check_snapshot(&taken).unwrap();
 }
 
-/// Any byte of any segment, changed in any way: the restore fails and names the segment.
+/// A restore detects any changed byte of any segment, and names the segment.
 pub fn a_changed_byte_is_detected<F: BackendFactory>(subject: &Subject<F>) {
     let (world, taken) = chain(subject);
     let mut rng = fastrand::Rng::with_seed(11);
@@ -136,7 +150,7 @@ pub fn a_changed_byte_is_detected<F: BackendFactory>(subject: &Subject<F>) {
     world.check_snapshot(&taken).unwrap();
 }
 
-/// One segment in the place of another: its own checksums are right, and the answer is not silently another state.
+/// A restore refuses a segment whose length is not that of its reference.
 pub fn a_reference_with_another_length_is_refused<F: BackendFactory>(subject: &Subject<F>) {
     let (world, taken) = chain(subject);
     let mut wrong = taken.snapshot;
@@ -146,7 +160,7 @@ pub fn a_reference_with_another_length_is_refused<F: BackendFactory>(subject: &S
     refused(subject, &world.store, &wrong, ErrorKind::Corrupt, &segment, "a reference of another length");
 }
 
-/// A snapshot of several parts, where the backend makes them.
+/// Returns a snapshot of several parts, if the backend writes increments.
 fn chain<F: BackendFactory>(subject: &Subject<F>) -> (World<F>, Taken) {
     let mut world = World::new(subject);
     world.shake(560, 300);
@@ -166,12 +180,12 @@ fn refused<F: BackendFactory>(
     what: &str,
 ) {
     let mut backend = subject.backend::<String>();
-    States::register(&mut backend).unwrap();
+    States::register(&mut backend, subject.capabilities()).unwrap();
     let error = match wait(backend.restore(std::slice::from_ref(snapshot), store)) {
         Ok(restored) => panic!("{what}: restored all the same: {restored:?}"),
         Err(error) => error,
     };
-    // A changed version byte is a newer version as far as anybody can tell.
+    // A changed version byte looks like a newer version of the format.
     let changed = kind == ErrorKind::Corrupt && what.contains("changed");
     let kind_fits = error.kind() == kind || (changed && error.kind() == ErrorKind::Incompatible);
     assert!(kind_fits, "{what}: wanted {kind:?}, got {error}");

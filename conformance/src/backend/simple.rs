@@ -1,11 +1,12 @@
-//! A backend with its writer and store, for cases that bring states of their own.
+//! A backend with its writer and store, for cases with states of their own.
 
 use std::sync::Arc;
 
-use strandline_state_api::{
-    BackendFactory, CheckpointId, KeyGroupRange, KeyedSnapshot, Progress, RestoreSnapshot, Restored, Result,
-    SnapshotKind, SnapshotSource, SnapshotWriter, StateKey,
+use strandline_state_api::backend::{
+    BackendFactory, Progress, RestoreSnapshot, Restored, SnapshotKind, SnapshotSource, SnapshotWriter,
 };
+use strandline_state_api::snapshot::KeyedSnapshot;
+use strandline_state_api::{CheckpointId, KeyGroupRange, Result, StateKey};
 
 use crate::segments::FaultySegments;
 use crate::subject::Subject;
@@ -28,36 +29,36 @@ impl<F: BackendFactory, K: StateKey> Simple<F, K> {
         Self { subject: subject.clone(), store, backend, writer, restored, last }
     }
 
-    /// A snapshot from beginning to end.
+    /// Takes a whole snapshot.
     pub(crate) fn snapshot(&mut self, kind: SnapshotKind) -> Result<KeyedSnapshot> {
         self.prepare(kind)?;
         self.finish()
     }
 
-    /// Marks a cut.
+    /// Prepares a snapshot.
     pub(crate) fn prepare(&mut self, kind: SnapshotKind) -> Result<()> {
         self.last = self.last.next();
         self.backend.prepare(self.last, kind)
     }
 
-    /// The rest of a snapshot whose cut is made.
+    /// Completes the snapshot that was prepared last.
     pub(crate) fn finish(&mut self) -> Result<KeyedSnapshot> {
         let mut steps = 0;
         let prepared = loop {
             match self.backend.advance(1_000)? {
                 Progress::Ready(id, prepared) => {
-                    assert_eq!(id, self.last, "another snapshot is handed over than the one under way");
+                    assert_eq!(id, self.last, "another snapshot is ready than the one under way");
                     break prepared;
                 }
                 Progress::More => steps += 1,
                 Progress::Idle => panic!("checkpoint {} is lost: no snapshot is under way", self.last),
             }
-            assert!(steps < 10_000, "checkpoint {} is not handed over after 10,000 steps", self.last);
+            assert!(steps < 10_000, "checkpoint {} is not ready after 10,000 steps", self.last);
         };
         wait(self.writer.commit(prepared, self.store.as_ref()))
     }
 
-    /// A new backend, whose states are registered by `register`, filled from `snapshots`.
+    /// Restores a new backend, whose states `register` registers, from `snapshots`.
     pub(crate) fn restore<R>(
         &self,
         snapshots: &[KeyedSnapshot],
@@ -66,7 +67,7 @@ impl<F: BackendFactory, K: StateKey> Simple<F, K> {
         self.restore_range(KeyGroupRange::ALL, snapshots, register)
     }
 
-    /// The same for a part of the key groups.
+    /// Restores a new backend for a part of the key groups.
     pub(crate) fn restore_range<R>(
         &self,
         range: KeyGroupRange,

@@ -4,41 +4,40 @@ use std::fmt::Debug;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use strandline_state_api::{
-    BackendFactory, Codec, Error, KeyScope, Keyed, KeyedBackend, Result, SnapshotKind, StateKey, TimeWindow,
-    ValueDescriptor,
-};
+
+use strandline_state_api::backend::{BackendFactory, KeyedBackendExt, SnapshotKind};
+use strandline_state_api::{Codec, Error, KeyedBackend, Result, StateKey, TimeWindow, ValueDescriptor};
 
 use super::simple::Simple;
 use crate::Subject;
 
-/// Unset reads nothing; the last value put holds; clearing says whether there was one.
+/// A read returns what the last put set, or nothing; `clear` returns whether a value existed.
 pub fn put_get_clear<F: BackendFactory>(subject: &Subject<F>) {
     let mut backend = subject.backend::<u64>();
-    let state = backend.register_value(&ValueDescriptor::<String>::new("v")).unwrap();
-    let mut scope = KeyScope::new(&mut backend, Keyed::new(&1));
-    assert_eq!(scope.value(state).get().unwrap(), None);
-    assert!(!scope.value(state).clear().unwrap());
-    scope.value(state).put("a".into()).unwrap();
-    scope.value(state).put("b".into()).unwrap();
-    assert_eq!(scope.value(state).get().unwrap().map(String::as_str), Some("b"));
-    assert!(scope.value(state).clear().unwrap());
-    assert!(!scope.value(state).clear().unwrap());
-    assert_eq!(scope.value(state).get().unwrap(), None);
-    scope.value(state).put(String::new()).unwrap();
-    assert_eq!(scope.value(state).get().unwrap().map(String::as_str), Some(""), "an empty value is a value");
+    let state = backend.register(&ValueDescriptor::<String>::new("v")).unwrap();
+    let mut scope = backend.at(&1);
+    assert_eq!(scope.state(state).get().unwrap(), None);
+    assert!(!scope.state(state).clear().unwrap());
+    scope.state(state).put("a".into()).unwrap();
+    scope.state(state).put("b".into()).unwrap();
+    assert_eq!(scope.state(state).get().unwrap().map(String::as_str), Some("b"));
+    assert!(scope.state(state).clear().unwrap());
+    assert!(!scope.state(state).clear().unwrap());
+    assert_eq!(scope.state(state).get().unwrap(), None);
+    scope.state(state).put(String::new()).unwrap();
+    assert_eq!(scope.state(state).get().unwrap().map(String::as_str), Some(""), "an empty value is a value");
     if subject.capabilities().counts_entries {
         assert_eq!(backend.entries(), 1);
     }
 }
 
-/// `modify` asks for the initial value only where there is none, and gives back what the change gave.
+/// `modify` calls `initial` only where there is no value, and returns the result of `change`.
 pub fn modify_starts_from_the_initial_value_only_once<F: BackendFactory>(subject: &Subject<F>) {
     let mut backend = subject.backend::<u64>();
-    let state = backend.register_value(&ValueDescriptor::<u64>::new("v")).unwrap();
+    let state = backend.register(&ValueDescriptor::<u64>::new("v")).unwrap();
     let mut initials = 0;
     let mut add = |backend: &mut F::Backend<u64>, by| {
-        let mut scope = KeyScope::new(backend, Keyed::new(&1));
+        let mut scope = backend.at(&1);
         let initial = || {
             initials += 1;
             100
@@ -47,24 +46,49 @@ pub fn modify_starts_from_the_initial_value_only_once<F: BackendFactory>(subject
             *value += by;
             (*value, "changed")
         };
-        scope.value(state).modify(initial, change).unwrap()
+        scope.state(state).modify(initial, change).unwrap()
     };
     assert_eq!(add(&mut backend, 1), (101, "changed"));
     assert_eq!(add(&mut backend, 2), (103, "changed"));
-    assert!(KeyScope::new(&mut backend, Keyed::new(&1)).value(state).clear().unwrap());
+    assert!(backend.at(&1).state(state).clear().unwrap());
     assert_eq!(add(&mut backend, 5), (105, "changed"));
     assert_eq!(initials, 2);
-    assert_eq!(KeyScope::new(&mut backend, Keyed::new(&1)).value(state).get().unwrap(), Some(&105));
+    assert_eq!(backend.at(&1).state(state).get().unwrap(), Some(&105));
 }
 
-/// A value belongs to one key and one namespace, also where these are empty, hold zero bytes or start with each other.
+/// `update_or_default` starts from the default, `update` changes only a value that exists, and `take` removes it.
+pub fn update_and_take<F: BackendFactory>(subject: &Subject<F>) {
+    let mut backend = subject.backend::<u64>();
+    let state = backend.register(&ValueDescriptor::<Vec<u8>>::new("v")).unwrap();
+    let mut key = backend.at(&1);
+    let push = |byte| move |value: &mut Vec<u8>| value.push(byte);
+    assert!(!key.state(state).update(push(1)).unwrap());
+    assert_eq!(key.state(state).get().unwrap(), None, "`update` creates no value");
+    let len = key.state(state).update_or_default(|value| {
+        value.push(2);
+        value.len()
+    });
+    assert_eq!(len.unwrap(), 1);
+    key.state(state).update_or_default(push(3)).unwrap();
+    assert!(key.state(state).update(push(4)).unwrap());
+    assert_eq!(key.state(state).take().unwrap(), Some(vec![2, 3, 4]));
+    assert_eq!(key.state(state).take().unwrap(), None);
+    key.state(state).update_or_default(push(5)).unwrap();
+    assert_eq!(key.state(state).get().unwrap(), Some(&vec![5]), "nothing comes back");
+    if subject.capabilities().counts_entries {
+        assert_eq!(backend.entries(), 1);
+    }
+}
+
+/// A value belongs to one key and one namespace, also where these are empty, hold zero bytes or start with each
+/// other.
 pub fn keys_and_namespaces_stay_apart<F: BackendFactory>(subject: &Subject<F>) {
     let mut backend = subject.backend::<String>();
-    let state = backend.register_value(&ValueDescriptor::<String>::new("v").namespaced::<String>()).unwrap();
+    let state = backend.register(&ValueDescriptor::<String>::new("v").namespaced::<String>()).unwrap();
     let texts = ["", "\0", "\0\0", "\0\u{1}", "\u{1}", "a", "a\0", "\0a", "a\0\u{1}", "aa"].map(String::from);
     let put = |backend: &mut F::Backend<String>, key, namespace| {
-        let mut scope = KeyScope::new(backend, Keyed::new(key));
-        scope.value_in(state, namespace).put(format!("{key:?} in {namespace:?}")).unwrap();
+        let mut scope = backend.at(key);
+        scope.state_in(state, namespace).put(format!("{key:?} in {namespace:?}")).unwrap();
     };
     for key in &texts {
         for namespace in &texts {
@@ -73,11 +97,11 @@ pub fn keys_and_namespaces_stay_apart<F: BackendFactory>(subject: &Subject<F>) {
     }
     for key in &texts {
         for namespace in &texts {
-            let mut scope = KeyScope::new(&mut backend, Keyed::new(key));
+            let mut scope = backend.at(key);
             let wanted = format!("{key:?} in {namespace:?}");
-            assert_eq!(scope.value_in(state, namespace).get().unwrap(), Some(&wanted));
-            assert!(scope.value_in(state, namespace).clear().unwrap());
-            assert_eq!(scope.value_in(state, namespace).get().unwrap(), None);
+            assert_eq!(scope.state_in(state, namespace).get().unwrap(), Some(&wanted));
+            assert!(scope.state_in(state, namespace).clear().unwrap());
+            assert_eq!(scope.state_in(state, namespace).get().unwrap(), None);
             put(&mut backend, key, namespace);
         }
     }
@@ -112,37 +136,37 @@ fn keys_come_back<F: BackendFactory, K: StateKey, N: StateKey>(
     let descriptor = ValueDescriptor::<String>::new("v").namespaced::<N>();
     let wanted = |key: &K, namespace: &N| format!("{key:?} in {namespace:?}");
     let check = |backend: &mut F::Backend<K>| {
-        let state = backend.register_value(&descriptor).unwrap();
+        let state = backend.register(&descriptor).unwrap();
         for key in keys {
             for namespace in namespaces {
-                let mut scope = KeyScope::new(backend, Keyed::new(key));
-                let got = scope.value_in(state, namespace).get().unwrap();
+                let mut scope = backend.at(key);
+                let got = scope.state_in(state, namespace).get().unwrap();
                 assert_eq!(got, Some(&wanted(key, namespace)));
             }
         }
     };
     let mut simple = Simple::<F, K>::new(subject);
-    let state = simple.backend.register_value(&descriptor).unwrap();
+    let state = simple.backend.register(&descriptor).unwrap();
     for key in keys {
         for namespace in namespaces {
-            let mut scope = KeyScope::new(&mut simple.backend, Keyed::new(key));
-            scope.value_in(state, namespace).put(wanted(key, namespace)).unwrap();
+            let mut scope = simple.backend.at(key);
+            scope.state_in(state, namespace).put(wanted(key, namespace)).unwrap();
         }
     }
     check(&mut simple.backend);
     let snapshot = simple.snapshot(SnapshotKind::Incremental).unwrap();
-    let mut restored = simple.restore(&[snapshot], |backend| backend.register_value(&descriptor)).unwrap().0;
+    let mut restored = simple.restore(&[snapshot], |backend| backend.register(&descriptor)).unwrap().0;
     check(&mut restored.backend);
 }
 
-/// A type without `Clone`, as a backend may not ask for it.
+/// A type without `Clone`, which a backend must not require.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Account {
     owner: String,
     limits: Vec<(u8, Option<i64>)>,
 }
 
-/// Numbers, text, nested types, nothing at all: native on access, and the same after a restore.
+/// Numbers, texts, nested types and `()` are native on access, and equal after a restore.
 pub fn every_type_of_value_works<F: BackendFactory>(subject: &Subject<F>) {
     value_comes_back(subject, || ());
     value_comes_back(subject, || true);
@@ -163,19 +187,16 @@ where
 {
     let descriptor = ValueDescriptor::<V>::new("v");
     let mut simple = Simple::<F, u64>::new(subject);
-    let state = simple.backend.register_value(&descriptor).unwrap();
-    KeyScope::new(&mut simple.backend, Keyed::new(&1)).value(state).put(value()).unwrap();
-    assert_eq!(
-        KeyScope::new(&mut simple.backend, Keyed::new(&1)).value(state).get().unwrap(),
-        Some(&value())
-    );
+    let state = simple.backend.register(&descriptor).unwrap();
+    simple.backend.at(&1).state(state).put(value()).unwrap();
+    assert_eq!(simple.backend.at(&1).state(state).get().unwrap(), Some(&value()));
     let snapshot = simple.snapshot(SnapshotKind::Full).unwrap();
-    let (mut restored, state) = simple.restore(&[snapshot], |b| b.register_value(&descriptor)).unwrap();
-    let mut scope = KeyScope::new(&mut restored.backend, Keyed::new(&1));
-    assert_eq!(scope.value(state).get().unwrap(), Some(&value()));
+    let (mut restored, state) = simple.restore(&[snapshot], |b| b.register(&descriptor)).unwrap();
+    let mut scope = restored.backend.at(&1);
+    assert_eq!(scope.state(state).get().unwrap(), Some(&value()));
 }
 
-/// Writes numbers as decimal digits.
+/// Encodes numbers as decimal digits.
 struct Digits;
 
 impl Codec<u64> for Digits {
@@ -194,19 +215,19 @@ impl Codec<u64> for Digits {
     }
 }
 
-/// A codec of the user's own makes the bytes of a snapshot and reads them back.
+/// A codec of the user's own encodes the values of a snapshot and decodes them.
 pub fn a_codec_of_its_own_is_used_for_snapshots<F: BackendFactory>(subject: &Subject<F>) {
     let descriptor = ValueDescriptor::<u64>::with_codec("v", Digits);
     let mut simple = Simple::<F, u64>::new(subject);
-    let state = simple.backend.register_value(&descriptor).unwrap();
+    let state = simple.backend.register(&descriptor).unwrap();
     for key in 0..10 {
-        KeyScope::new(&mut simple.backend, Keyed::new(&key)).value(state).put(key * 1_000).unwrap();
+        simple.backend.at(&key).state(state).put(key * 1_000).unwrap();
     }
     let snapshot = simple.snapshot(SnapshotKind::Incremental).unwrap();
-    let (mut restored, state) = simple.restore(&[snapshot], |b| b.register_value(&descriptor)).unwrap();
+    let (mut restored, state) = simple.restore(&[snapshot], |b| b.register(&descriptor)).unwrap();
     for key in 0..10 {
-        let mut scope = KeyScope::new(&mut restored.backend, Keyed::new(&key));
-        assert_eq!(scope.value(state).get().unwrap(), Some(&(key * 1_000)));
+        let mut scope = restored.backend.at(&key);
+        assert_eq!(scope.state(state).get().unwrap(), Some(&(key * 1_000)));
     }
 }
 
@@ -217,36 +238,36 @@ pub fn big_values<F: BackendFactory>(subject: &Subject<F>) {
     let mut random = |len: usize| (0..len).map(|_| rng.u8(..)).collect::<Vec<u8>>();
     let values = [random(3), random(5 << 20), vec![0; 3 << 20], random(70_000), vec![]];
     let mut simple = Simple::<F, u64>::new(subject);
-    let state = simple.backend.register_value(&descriptor).unwrap();
+    let state = simple.backend.register(&descriptor).unwrap();
     for (key, value) in (0..).zip(&values) {
-        KeyScope::new(&mut simple.backend, Keyed::new(&key)).value(state).put(value.clone()).unwrap();
+        simple.backend.at(&key).state(state).put(value.clone()).unwrap();
     }
     let snapshot = simple.snapshot(SnapshotKind::Incremental).unwrap();
-    let (mut restored, state) = simple.restore(&[snapshot], |b| b.register_value(&descriptor)).unwrap();
+    let (mut restored, state) = simple.restore(&[snapshot], |b| b.register(&descriptor)).unwrap();
     for (key, value) in (0..).zip(&values) {
-        let mut scope = KeyScope::new(&mut restored.backend, Keyed::new(&key));
-        assert!(scope.value(state).get().unwrap() == Some(value), "the value of {} bytes", value.len());
+        let mut scope = restored.backend.at(&key);
+        assert!(scope.state(state).get().unwrap() == Some(value), "the value of {} bytes", value.len());
     }
 }
 
-/// The walk over all values shows each once, with its key and namespace, and an error of the visitor ends it.
+/// A walk visits each value once, with its key and namespace; an error of the visitor ends it.
 pub fn for_each_visits_each_once_and_stops_at_an_error<F: BackendFactory>(subject: &Subject<F>) {
     let mut backend = subject.backend::<u64>();
-    let state = backend.register_value(&ValueDescriptor::<u64>::new("v").namespaced::<u8>()).unwrap();
-    let other = backend.register_value(&ValueDescriptor::<u64>::new("other").namespaced::<u8>()).unwrap();
+    let state = backend.register(&ValueDescriptor::<u64>::new("v").namespaced::<u8>()).unwrap();
+    let other = backend.register(&ValueDescriptor::<u64>::new("other").namespaced::<u8>()).unwrap();
     for key in 0..500 {
         for namespace in 0..2 {
-            let mut scope = KeyScope::new(&mut backend, Keyed::new(&key));
-            scope.value_in(state, &namespace).put(key * 2 + u64::from(namespace)).unwrap();
-            scope.value_in(other, &namespace).put(0).unwrap();
+            let mut scope = backend.at(&key);
+            scope.state_in(state, &namespace).put(key * 2 + u64::from(namespace)).unwrap();
+            scope.state_in(other, &namespace).put(0).unwrap();
         }
     }
     for key in 0..100 {
-        KeyScope::new(&mut backend, Keyed::new(&key)).value_in(state, &1).clear().unwrap();
+        backend.at(&key).state_in(state, &1).clear().unwrap();
     }
     let mut seen = Vec::new();
     backend
-        .value_for_each(state, |key, namespace, value| {
+        .for_each_value(state, |key, namespace, value| {
             seen.push((*key, *namespace, *value));
             Ok(())
         })
@@ -256,27 +277,27 @@ pub fn for_each_visits_each_once_and_stops_at_an_error<F: BackendFactory>(subjec
     let wanted: Vec<(u64, u8, u64)> = all.filter(|(key, ns, _)| *ns == 0 || *key >= 100).collect();
     assert_eq!(seen, wanted);
     let mut visits = 0;
-    let stopped = backend.value_for_each(state, |_, _, _| {
+    let stopped = backend.for_each_value(state, |_, _, _| {
         visits += 1;
         if visits == 3 { Err(Error::invalid("enough")) } else { Ok(()) }
     });
     assert_eq!((stopped.unwrap_err().message(), visits), ("enough", 3));
 }
 
-/// A hint is only a hint: for keys that are there and keys that are not.
+/// A hint has no observable effect, whether its keys exist or not.
 pub fn prefetch_changes_nothing<F: BackendFactory>(subject: &Subject<F>) {
     let mut backend = subject.backend::<u64>();
-    let state = backend.register_value(&ValueDescriptor::<u64>::new("v")).unwrap();
+    let state = backend.register(&ValueDescriptor::<u64>::new("v")).unwrap();
     let keys: Vec<u64> = (0..100).collect();
     for key in keys.iter().step_by(2) {
-        KeyScope::new(&mut backend, Keyed::new(key)).value(state).put(*key).unwrap();
+        backend.at(key).state(state).put(*key).unwrap();
     }
     let entries = backend.entries();
-    backend.value_prefetch(state, &mut keys.iter().map(|key| (key.key_hash(), key))).unwrap();
-    backend.value_prefetch(state, &mut std::iter::empty()).unwrap();
+    backend.prefetch(state, &mut keys.iter().map(|key| (key.key_hash(), key))).unwrap();
+    backend.prefetch(state, &mut std::iter::empty()).unwrap();
     assert_eq!(backend.entries(), entries);
     for key in &keys {
         let wanted = (key % 2 == 0).then_some(key);
-        assert_eq!(KeyScope::new(&mut backend, Keyed::new(key)).value(state).get().unwrap(), wanted);
+        assert_eq!(backend.at(key).state(state).get().unwrap(), wanted);
     }
 }

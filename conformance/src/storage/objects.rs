@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use strandline_checkpoint_storage::FileKind;
-use strandline_state_api::{CheckpointId, ErrorKind, SegmentName, SegmentRef, SegmentStore};
+use strandline_state_api::snapshot::{SegmentName, SegmentRef, SegmentStore};
+use strandline_state_api::{CheckpointId, ErrorKind};
 
 use super::StorageSubject;
 use super::place::segment;

@@ -7,10 +7,9 @@ use strandline_checkpoint_storage::{
     Claimed, CommitLog, CommitLogOptions, FileKind, Manifest, OperatorSnapshot, RecoverOptions, Recovery,
     Storage, SubtaskSnapshot,
 };
-use strandline_state_api::{
-    CheckpointId, Error, KeyGroupRange, KeyedSnapshot, OperatorId, OperatorStateEntry, Redistribution,
-    Result, SegmentRef, SegmentStore, SnapshotPart,
-};
+use strandline_state_api::host::{OperatorStateEntry, Redistribution};
+use strandline_state_api::snapshot::{KeyedSnapshot, SegmentRef, SegmentStore, SnapshotPart};
+use strandline_state_api::{CheckpointId, Error, KeyGroupRange, OperatorId, Result};
 
 pub(super) async fn claim(storage: &Storage, retain: usize) -> Result<Claimed> {
     let retain = NonZeroUsize::new(retain).unwrap_or(NonZeroUsize::MIN);

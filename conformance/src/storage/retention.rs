@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use strandline_checkpoint_storage::{CheckpointKind, FileKind};
-use strandline_state_api::{CheckpointId, SegmentRef};
+use strandline_state_api::CheckpointId;
+use strandline_state_api::snapshot::SegmentRef;
 
 use super::StorageSubject;
 use super::place::{claim, commit, existing, files, manifest, segment};

@@ -1,44 +1,44 @@
-//! The naive model, and the comparison of a backend with it.
+//! The model: the contents that the states of the world should have, and the comparison of a backend with them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
-use strandline_state_api::{
-    KeyGroupRange, KeyScope, Keyed, KeyedBackend, NO_TIMESTAMP, StateKey, StateTime, TimerService,
-};
+use strandline_state_api::backend::{KeyedBackendExt, StateTime};
+use strandline_state_api::{KeyGroupRange, KeyedBackend, StateKey, TimerService, Timestamp};
 
-use super::states::{BRIEF, RECENT, SEEN};
+use super::states::{BRIEF, ListStates, MapStates, RECENT, SEEN};
 use super::{Failure, NAMESPACES, States, group_of, keys_in, same};
+use crate::access::{TableAccess, ms};
 
 /// Key and namespace.
 pub(crate) type Address = (String, String);
 
 /// Time, key and namespace of a timer.
-pub(crate) type Timer = (i64, String, String);
+pub(crate) type ModelTimer = (Timestamp, String, String);
 
-/// Everything that the states of the world hold.
+/// The contents of all states of the world.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Contents {
     pub(crate) totals: BTreeMap<String, u64>,
     pub(crate) labels: BTreeMap<Address, String>,
     pub(crate) lines: BTreeMap<Address, Vec<String>>,
     pub(crate) fields: BTreeMap<Address, BTreeMap<String, u64>>,
-    /// Without a namespace; it is empty.
-    pub(crate) alarms: BTreeSet<Timer>,
-    pub(crate) windows: BTreeSet<Timer>,
+    /// Timers without a namespace, for which the model has the empty one.
+    pub(crate) alarms: BTreeSet<ModelTimer>,
+    pub(crate) windows: BTreeSet<ModelTimer>,
     pub(crate) sums: BTreeMap<Address, u64>,
     pub(crate) means: BTreeMap<Address, (u64, u64)>,
-    /// Values with their stamps. Expired ones stay here: how long a backend keeps them is up to it.
+    /// Values with their stamps. The model keeps expired ones; a backend may remove them at any time.
     pub(crate) brief: BTreeMap<String, Stamped<u64>>,
     pub(crate) recent: BTreeMap<String, Vec<Stamped<String>>>,
     pub(crate) seen: BTreeMap<String, BTreeMap<String, Stamped<u64>>>,
     pub(crate) time: Time,
 }
 
-/// A value with the time of its last use.
+/// A value with its stamp.
 pub(crate) type Stamped<V> = (i64, V);
 
-/// What time it is. Both start at 0.
+/// The time; both fields start at 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Time {
     pub(crate) watermark: i64,
@@ -58,15 +58,16 @@ impl Time {
         stamp + SEEN > self.processing
     }
 
-    /// Tells a backend.
-    pub(crate) fn tell<B: KeyedBackend>(self, backend: &mut B) {
-        let Self { watermark, processing: processing_time } = self;
-        *backend.clock() = StateTime { processing_time, watermark, timestamp: NO_TIMESTAMP };
+    /// Sets the clock of a backend.
+    pub(crate) fn set<B: KeyedBackend>(self, backend: &mut B) {
+        let Self { watermark, processing } = self;
+        *backend.clock() =
+            StateTime { processing_time: ms(processing), watermark: ms(watermark), timestamp: None };
     }
 }
 
 impl Contents {
-    /// The part of it whose keys lie in `range`.
+    /// Returns the part whose keys lie in `range`.
     #[must_use]
     pub(crate) fn clip(mut self, range: KeyGroupRange) -> Self {
         let inside = |key: &str| range.contains(group_of(key));
@@ -84,7 +85,7 @@ impl Contents {
         self
     }
 
-    /// Both together; they have no key in common.
+    /// Returns both together; they have no key in common.
     #[must_use]
     pub(crate) fn union(mut self, other: Self) -> Self {
         self.totals.extend(other.totals);
@@ -102,14 +103,14 @@ impl Contents {
         self
     }
 
-    /// The same, later: the clock of the machine does not go back with a restore.
+    /// Returns the same contents at a later time: a restore does not set the system clock back.
     #[must_use]
     pub(crate) fn at(mut self, processing: i64) -> Self {
         self.time.processing = self.time.processing.max(processing);
         self
     }
 
-    /// The number of its entries, counted like [`KeyedBackend::entries`]: without and with those that have expired.
+    /// Counts the entries like [`KeyedBackend::entries`]: without and with the expired ones.
     pub(crate) fn entries(&self) -> RangeInclusive<u64> {
         let map_entries: usize = self.fields.values().map(BTreeMap::len).sum();
         let others =
@@ -126,7 +127,7 @@ impl Contents {
         living as u64..=all as u64
     }
 
-    /// Compares every value, list and map of `backend` with this, and the times of its next timers.
+    /// Compares every value, list and map of `backend` with the model, and the times of its next timers.
     pub(crate) fn check_tables<B: KeyedBackend<Key = String>>(
         &self,
         backend: &mut B,
@@ -135,121 +136,152 @@ impl Contents {
     ) -> Result<(), Failure> {
         let mut totals = BTreeMap::new();
         let mut twice = Vec::new();
-        backend.value_for_each(states.total, |key, (), value| {
+        backend.for_each_value(states.values.total, |key, (), value| {
             twice.extend(totals.insert(key.clone(), *value).map(|_| key.clone()));
             Ok(())
         })?;
         same("all values of `total`", &totals, &self.totals)?;
         let mut labels = BTreeMap::new();
-        backend.value_for_each(states.label, |key, namespace, value| {
+        backend.for_each_value(states.values.label, |key, namespace, value| {
             let address = (key.clone(), namespace.clone());
             twice.extend(labels.insert(address, value.clone()).map(|_| key.clone()));
             Ok(())
         })?;
         same("all values of `label`", &labels, &self.labels)?;
         same("keys whose value was visited twice", twice, Vec::new())?;
-        let mut places = Vec::new();
-        backend.for_each_key(states.fields, range, |key, namespace| {
-            places.push((key.key().clone(), namespace.clone()));
-            Ok(())
-        })?;
-        places.sort();
-        same("keys and namespaces of `fields`", places, self.fields.keys().cloned().collect())?;
-        for key in keys_in(range) {
-            self.check_key(backend, states, key)?;
+        if let Some(maps) = states.maps {
+            let mut found = Vec::new();
+            backend.for_each_key(maps.fields.id(), range, |key, namespace: &String| {
+                found.push((key.key().clone(), namespace.clone()));
+                Ok(())
+            })?;
+            found.sort();
+            same("keys and namespaces of `fields`", found, self.fields.keys().cloned().collect())?;
         }
-        let first = |timers: &BTreeSet<Timer>| timers.first().map(|timer| timer.0);
-        same("the next of `alarms`", backend.timer_next(states.alarms)?, first(&self.alarms))?;
-        same("the next of `windows`", backend.timer_next(states.windows)?, first(&self.windows))
+        for key in keys_in(range) {
+            let key = key.to_owned();
+            self.check_values(backend, states, &key)?;
+            if let Some(lists) = states.lists {
+                self.check_lists(backend, lists, &key)?;
+            }
+            if let Some(maps) = states.maps {
+                self.check_maps(backend, maps, &key)?;
+            }
+        }
+        let Some(timers) = states.timers else { return Ok(()) };
+        let first = |timers: &BTreeSet<ModelTimer>| timers.first().map(|timer| timer.0);
+        same("the next of `alarms`", backend.next_timer(timers.alarms)?, first(&self.alarms))?;
+        same("the next of `windows`", backend.next_timer(timers.windows)?, first(&self.windows))
     }
 
-    fn check_key<B: KeyedBackend<Key = String>>(
+    fn check_values<B: KeyedBackend<Key = String>>(
         &self,
         backend: &mut B,
         states: &States,
-        key: &str,
+        key: &String,
     ) -> Result<(), Failure> {
-        let key = key.to_owned();
-        let mut scope = KeyScope::new(backend, Keyed::new(&key));
-        same(("total", &key), scope.value(states.total).get()?, self.totals.get(&key))?;
+        let (states, time) = (states.values, self.time);
+        let mut scope = backend.at(key);
+        same(("total", key), scope.state(states.total).get()?, self.totals.get(key))?;
         for namespace in NAMESPACES.map(str::to_owned) {
             let address = (key.clone(), namespace.clone());
-            let label = scope.value_in(states.label, &namespace).get()?;
+            let label = scope.state_in(states.label, &namespace).get()?;
             same(("label", &address), label, self.labels.get(&address))?;
-            let lines = scope.list_in(states.lines, &namespace).get()?;
-            same(("lines", &address), lines, self.lines.get(&address).map_or(&[][..], Vec::as_slice))?;
+            let sum = scope.state_in(states.sums, &namespace).get()?;
+            same(("sums", &address), sum, self.sums.get(&address))?;
+            let mean = scope.state_in(states.mean, &namespace).get()?;
+            let quotient = |(sum, n): &(u64, u64)| sum / n;
+            same(("mean", &address), mean, self.means.get(&address).map(quotient))?;
+        }
+        let brief = backend.timed_value(states.brief, key)?;
+        let brief = brief.map(|timed| (Timestamp::to_stored(timed.stamp), timed.value));
+        let wanted = self.brief.get(key).copied().filter(|(stamp, _)| time.brief_lives(*stamp));
+        same(("brief", key), brief.filter(|(stamp, _)| time.brief_lives(*stamp)), wanted)
+    }
+
+    fn check_lists<B: KeyedBackend<Key = String>>(
+        &self,
+        backend: &mut B,
+        states: ListStates,
+        key: &String,
+    ) -> Result<(), Failure> {
+        for namespace in NAMESPACES.map(str::to_owned) {
+            let address = (key.clone(), namespace.clone());
+            let mut scope = backend.at(key);
+            let lines = scope.state_in(states.lines, &namespace).get()?;
+            let wanted = self.lines.get(&address).map_or(&[][..], Vec::as_slice);
+            same(("lines", &address), lines.as_slice(), wanted)?;
+        }
+        let unexpired = |list: &[Stamped<String>]| -> Vec<Stamped<String>> {
+            list.iter().filter(|(stamp, _)| self.time.recent_lives(*stamp)).cloned().collect()
+        };
+        let elements = backend.timed_list(states.recent, key)?.iter();
+        let recent: Vec<_> =
+            elements.map(|timed| (Timestamp::to_stored(timed.stamp), timed.value.clone())).collect();
+        let wanted = self.recent.get(key).map_or(&[][..], Vec::as_slice);
+        same(("recent", key), unexpired(&recent), unexpired(wanted))
+    }
+
+    fn check_maps<B: KeyedBackend<Key = String>>(
+        &self,
+        backend: &mut B,
+        states: MapStates,
+        key: &String,
+    ) -> Result<(), Failure> {
+        for namespace in NAMESPACES.map(str::to_owned) {
+            let address = (key.clone(), namespace.clone());
+            let mut scope = backend.at(key);
             let mut found = Vec::new();
-            scope.map_in(states.fields, &namespace).for_each(|map_key, value| {
+            scope.state_in(states.fields, &namespace).for_each(|map_key, value| {
                 found.push((map_key.clone(), *value));
                 Ok(())
             })?;
             found.sort();
             let wanted = self.fields.get(&address).cloned().unwrap_or_default();
             same(("fields", &address), &found, &wanted.clone().into_iter().collect())?;
-            let empty = scope.map_in(states.fields, &namespace).is_empty()?;
+            let len = scope.state_in(states.fields, &namespace).len()?;
+            same(("the length of fields", &address), len, wanted.len())?;
+            let empty = scope.state_in(states.fields, &namespace).is_empty()?;
             same(("fields is empty", &address), empty, wanted.is_empty())?;
-            let sum = scope.reducing_in(&states.sums, &namespace).get()?;
-            same(("sums", &address), sum, self.sums.get(&address))?;
-            let mean = scope.aggregating_in(&states.mean, &namespace).get()?;
-            let quotient = |(sum, n): &(u64, u64)| sum / n;
-            same(("mean", &address), mean, self.means.get(&address).map(quotient))?;
             for (map_key, value) in &wanted {
-                let got = scope.map_in(states.fields, &namespace).get(map_key)?;
+                let got = scope.state_in(states.fields, &namespace).get(map_key)?;
                 same(("field", &address, map_key), got, Some(value))?;
             }
         }
-        self.check_expiring(scope, states)
+        let lives = |timed: &Stamped<u64>| self.time.seen_lives(timed.0);
+        let entries = backend.timed_map(states.seen, key)?.into_iter();
+        let seen =
+            entries.map(|(map_key, timed)| (map_key, (Timestamp::to_stored(timed.stamp), timed.value)));
+        let seen: BTreeMap<_, _> = seen.filter(|(_, timed)| lives(timed)).collect();
+        let mut wanted = self.seen.get(key).cloned().unwrap_or_default();
+        wanted.retain(|_, timed| lives(timed));
+        same(("seen", key), seen, wanted)
     }
 
-    /// What lives must be there with its stamp; what has expired may be there for a while.
-    fn check_expiring<B: KeyedBackend<Key = String>>(
-        &self,
-        mut scope: KeyScope<'_, B>,
-        states: &States,
-    ) -> Result<(), Failure> {
-        let (key, time) = (scope.key().clone(), self.time);
-        let brief = scope.value(states.brief.stored()).get()?.map(|timed| (timed.stamp, timed.value));
-        let wanted = self.brief.get(&key).copied().filter(|(stamp, _)| time.brief_lives(*stamp));
-        same(("brief", &key), brief.filter(|(stamp, _)| time.brief_lives(*stamp)), wanted)?;
-        let elements = scope.list(states.recent.stored()).get()?;
-        let recent: Vec<_> = elements.iter().map(|timed| (timed.stamp, timed.value.clone())).collect();
-        let living = |list: &[Stamped<String>]| -> Vec<Stamped<String>> {
-            list.iter().filter(|(stamp, _)| time.recent_lives(*stamp)).cloned().collect()
-        };
-        same(("recent", &key), living(&recent), living(self.recent.get(&key).map_or(&[], Vec::as_slice)))?;
-        let mut seen = BTreeMap::new();
-        scope.map(states.seen.stored()).for_each(|map_key, timed| {
-            seen.insert(map_key.clone(), (timed.stamp, timed.value));
-            Ok(())
-        })?;
-        seen.retain(|_, (stamp, _)| time.seen_lives(*stamp));
-        let mut wanted = self.seen.get(&key).cloned().unwrap_or_default();
-        wanted.retain(|_, (stamp, _)| time.seen_lives(*stamp));
-        same(("seen", &key), seen, wanted)
-    }
-
-    /// Takes all timers out of `backend` and compares them with this: each once, in the order of their times.
+    /// Removes all timers from `backend` and compares them with the model: each once, in the order of their
+    /// times.
     pub(crate) fn check_timers_by_taking_them<B: KeyedBackend<Key = String>>(
         &self,
         backend: &mut B,
         states: &States,
     ) -> Result<(), Failure> {
-        let alarms = take_all(backend, states.alarms, |()| String::new())?;
+        let Some(timers) = states.timers else { return Ok(()) };
+        let alarms = take_all(backend, timers.alarms, |()| String::new())?;
         same("all of `alarms`", &alarms, &self.alarms)?;
-        let windows = take_all(backend, states.windows, |namespace| namespace)?;
+        let windows = take_all(backend, timers.windows, |namespace| namespace)?;
         same("all of `windows`", &windows, &self.windows)
     }
 }
 
-/// Pops all timers of a service; they must come in order, each with the right hash, none twice.
+/// Pops all timers of a service, which must come in order, each with the right hash, none twice.
 fn take_all<B: KeyedBackend<Key = String>, N: StateKey>(
     backend: &mut B,
     service: TimerService<N>,
     name: impl Fn(N) -> String,
-) -> Result<BTreeSet<Timer>, Failure> {
+) -> Result<BTreeSet<ModelTimer>, Failure> {
     let mut taken = BTreeSet::new();
-    let mut last = i64::MIN;
-    while let Some(timer) = backend.timer_pop(service, i64::MAX)? {
+    let mut last = Timestamp::MIN;
+    while let Some(timer) = backend.pop_timer(service, Timestamp::MAX)? {
         if timer.time < last {
             return Err(Failure(format!("a timer at {} came after one at {last}", timer.time)));
         }

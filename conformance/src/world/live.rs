@@ -1,34 +1,35 @@
-//! A backend at work: its writer, its store, its model.
+//! A backend with its writer, its store and its model.
 
 use std::sync::Arc;
 
-use strandline_state_api::{
-    BackendFactory, CheckpointId, KeyGroupRange, KeyedBackend, KeyedSnapshot, Progress, RestoreSnapshot,
-    Restored, SnapshotKind, SnapshotSource, SnapshotWriter,
+use strandline_state_api::backend::{
+    BackendFactory, Progress, RestoreSnapshot, Restored, SnapshotKind, SnapshotSource, SnapshotWriter,
 };
+use strandline_state_api::snapshot::KeyedSnapshot;
+use strandline_state_api::{CheckpointId, KeyGroupRange, KeyedBackend};
 
 use super::{Contents, Failure, Op, States, group_of, same};
 use crate::segments::FaultySegments;
 use crate::subject::Subject;
 use crate::wait::wait;
 
-/// What the backend hands to its writer.
+/// The input of the backend's writer.
 pub(crate) type Prepared<F> = <<F as BackendFactory>::Backend<String> as SnapshotSource>::Prepared;
 
-/// A snapshot with what it must hold.
+/// A snapshot, and the contents that it must hold.
 #[derive(Clone, Debug)]
 pub(crate) struct Taken {
     pub(crate) snapshot: KeyedSnapshot,
     pub(crate) contents: Contents,
 }
 
-/// A backend for keys of text with all [`States`], and the model of what it must hold.
+/// A backend for keys of text with all [`States`], and the model of its contents.
 pub(crate) struct World<F: BackendFactory> {
     pub(crate) subject: Subject<F>,
     pub(crate) store: Arc<FaultySegments>,
     pub(crate) range: KeyGroupRange,
     pub(crate) backend: F::Backend<String>,
-    /// `None` while another thread has it.
+    /// `None` while another thread holds the writer.
     pub(crate) writer: Option<<F::Backend<String> as SnapshotSource>::Writer>,
     pub(crate) states: States,
     pub(crate) contents: Contents,
@@ -36,23 +37,23 @@ pub(crate) struct World<F: BackendFactory> {
 }
 
 impl<F: BackendFactory> World<F> {
-    /// An empty one for all key groups.
+    /// Creates an empty world for all key groups.
     pub(crate) fn new(subject: &Subject<F>) -> Self {
         Self::in_range(subject, KeyGroupRange::ALL, Arc::default())
     }
 
-    /// An empty one for some key groups.
+    /// Creates an empty world for some key groups.
     pub(crate) fn in_range(subject: &Subject<F>, range: KeyGroupRange, store: Arc<FaultySegments>) -> Self {
         let mut backend = subject.backend_of(range);
-        let states = States::register(&mut backend).unwrap();
-        Contents::default().time.tell(&mut backend);
+        let states = States::register(&mut backend, subject.capabilities()).unwrap();
+        Contents::default().time.set(&mut backend);
         let writer = Some(backend.take_writer().unwrap());
         let (contents, last) = (Contents::default(), CheckpointId(0));
         Self { subject: subject.clone(), store, range, backend, writer, states, contents, last }
     }
 
-    /// A new backend for `range`, filled from snapshots whose checkpoint was `last` or before; `contents` is what all of
-    /// them hold together.
+    /// Restores a new backend for `range` from snapshots whose checkpoint was `last` or before, and which hold
+    /// `contents` together.
     pub(crate) fn restored(
         subject: &Subject<F>,
         range: KeyGroupRange,
@@ -62,18 +63,18 @@ impl<F: BackendFactory> World<F> {
         last: CheckpointId,
     ) -> Result<(Self, Restored), Failure> {
         let mut backend = subject.backend_of(range);
-        let states = States::register_reversed(&mut backend)?;
+        let states = States::register_reversed(&mut backend, subject.capabilities())?;
         let restored = wait(backend.restore(snapshots, store.as_ref()))?;
         let writer = Some(backend.take_writer()?);
         let contents = contents.clone().clip(range);
-        contents.time.tell(&mut backend);
+        contents.time.set(&mut backend);
         let mut world =
             Self { subject: subject.clone(), store, range, backend, writer, states, contents, last };
         world.check()?;
         Ok((world, restored))
     }
 
-    /// Restores `taken` into a new backend for all key groups, which replaces this one.
+    /// Restores `taken` into a new backend, which replaces this one.
     pub(crate) fn restore_from(&mut self, taken: &Taken) -> Restored {
         let store = Arc::clone(&self.store);
         let snapshots = std::slice::from_ref(&taken.snapshot);
@@ -84,26 +85,26 @@ impl<F: BackendFactory> World<F> {
         restored
     }
 
-    /// Does something to the backend and to the model; their answers must be the same.
+    /// Applies an operation to the backend and to the model; both must return the same.
     pub(crate) fn apply(&mut self, op: &Op) -> Result<(), Failure> {
         debug_assert!(op.key().is_none_or(|key| self.range.contains(group_of(key))));
         op.apply(&mut self.backend, &self.states, &mut self.contents)
     }
 
-    /// The same for many, each of which must work.
+    /// Applies many operations, each of which must succeed.
     pub(crate) fn apply_all(&mut self, ops: impl IntoIterator<Item = Op>) {
         for op in ops {
             self.apply(&op).unwrap();
         }
     }
 
-    /// Applies `count` operations of a seed.
+    /// Applies `count` random operations.
     pub(crate) fn shake(&mut self, seed: u64, count: usize) {
         let mut rng = fastrand::Rng::with_seed(seed);
         self.apply_all((0..count).map(|_| Op::any(&mut rng)));
     }
 
-    /// The same without those that belong to other subtasks.
+    /// Applies those of `count` random operations whose keys belong to this subtask.
     pub(crate) fn shake_own(&mut self, seed: u64, count: usize) {
         let mut rng = fastrand::Rng::with_seed(seed);
         let range = self.range;
@@ -111,7 +112,7 @@ impl<F: BackendFactory> World<F> {
         self.apply_all((0..count).map(|_| Op::any(&mut rng)).filter(own));
     }
 
-    /// The same without those on state that expires, so that it does not matter when a snapshot is taken.
+    /// Leaves out operations on expiring state, too, so that the time of a snapshot does not matter.
     pub(crate) fn shake_lasting(&mut self, seed: u64, count: usize) {
         let mut rng = fastrand::Rng::with_seed(seed);
         let range = self.range;
@@ -132,14 +133,14 @@ impl<F: BackendFactory> World<F> {
         Ok(())
     }
 
-    /// Marks a cut; the answer is what the snapshot must hold.
+    /// Prepares a snapshot; returns the contents that it must hold.
     pub(crate) fn prepare(&mut self, kind: SnapshotKind) -> Result<Contents, Failure> {
         self.last = self.last.next();
         self.backend.prepare(self.last, kind)?;
         Ok(self.contents.clone())
     }
 
-    /// Takes one bounded step; what became ready must be the snapshot of `checkpoint`.
+    /// Advances by one bounded step; a snapshot that becomes ready must be that of `checkpoint`.
     pub(crate) fn advance(
         &mut self,
         checkpoint: CheckpointId,
@@ -157,23 +158,23 @@ impl<F: BackendFactory> World<F> {
         }
     }
 
-    /// Advances until the snapshot of `checkpoint` is handed over.
+    /// Advances until the snapshot of `checkpoint` is ready.
     pub(crate) fn hand_over(&mut self, checkpoint: CheckpointId) -> Result<Prepared<F>, Failure> {
         for _ in 0..1_000 {
             if let Some(prepared) = self.advance(checkpoint, 1 << 20)? {
                 return Ok(prepared);
             }
         }
-        Err(Failure(format!("checkpoint {checkpoint} is not handed over after 1,000 large steps")))
+        Err(Failure(format!("checkpoint {checkpoint} is not ready after 1,000 large steps")))
     }
 
-    /// The second phase.
+    /// Commits a prepared snapshot.
     pub(crate) fn commit(&mut self, prepared: Prepared<F>) -> strandline_state_api::Result<KeyedSnapshot> {
         let writer = self.writer.as_mut().expect("the writer is here");
         wait(writer.commit(prepared, self.store.as_ref()))
     }
 
-    /// A snapshot from beginning to end, without a change in between.
+    /// Takes a whole snapshot without a change in between.
     pub(crate) fn snapshot(&mut self, kind: SnapshotKind) -> Taken {
         let contents = self.prepare(kind).unwrap();
         let prepared = self.hand_over(self.last).unwrap();
@@ -181,7 +182,7 @@ impl<F: BackendFactory> World<F> {
         Taken { snapshot, contents }
     }
 
-    /// Restores `taken` into a backend that is thrown away, and compares everything, timers too.
+    /// Restores `taken` into a temporary backend, and compares everything with its contents, timers too.
     pub(crate) fn check_snapshot(&self, taken: &Taken) -> Result<(), Failure> {
         check_restored(
             &self.subject,
@@ -193,7 +194,7 @@ impl<F: BackendFactory> World<F> {
     }
 }
 
-/// Restores `snapshots` into a backend for `range` that is thrown away, and compares everything with `contents`.
+/// Restores `snapshots` into a temporary backend for `range`, and compares everything with `contents`.
 pub(crate) fn check_restored<F: BackendFactory>(
     subject: &Subject<F>,
     store: &Arc<FaultySegments>,
@@ -203,6 +204,6 @@ pub(crate) fn check_restored<F: BackendFactory>(
 ) -> Result<(), Failure> {
     let store = Arc::clone(store);
     let (mut world, restored) = World::restored(subject, range, store, snapshots, contents, CheckpointId(0))?;
-    same("unclaimed states", restored.unclaimed, Vec::new())?;
+    same("orphans", restored.orphans, Vec::new())?;
     world.contents.check_timers_by_taking_them(&mut world.backend, &world.states)
 }

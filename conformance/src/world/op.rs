@@ -1,18 +1,21 @@
-//! Operations on the states of the world, applied to a backend and to the model at once.
+//! Operations on the states of the world, each applied to a backend and to the model.
 
 use fastrand::Rng;
-use strandline_state_api::{KeyScope, Keyed, KeyedBackend, StateKey, TimerService};
+use strandline_state_api::KeyedBackend;
+use strandline_state_api::backend::KeyedBackendExt;
 
-use super::contents::{Contents, Timer};
+use super::contents::Contents;
+use super::{Failure, KEYS, MAP_KEYS, NAMESPACES, States};
 
 mod expiring;
 mod folding;
-
-use super::{Failure, KEYS, MAP_KEYS, NAMESPACES, States, same};
+mod plain;
+mod timers;
 
 type Text = &'static str;
 
-/// One operation; the names are those of the states.
+/// One operation; its name starts with that of the state. An operation on a state of a kind that the backend
+/// does not have has no effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Op {
     TotalPut(Text, u64),
@@ -25,6 +28,8 @@ pub(crate) enum Op {
     LinesPut(Text, Text, Vec<String>),
     LinesClear(Text, Text),
     FieldPut(Text, Text, Text, u64),
+    FieldAdd(Text, Text, Text, u64),
+    FieldTake(Text, Text, Text),
     FieldRemove(Text, Text, Text),
     FieldsClear(Text, Text),
     AlarmSet(Text, i64),
@@ -39,7 +44,7 @@ pub(crate) enum Op {
     MeanAdd(Text, Text, u64),
     MeanMerge(Text, Text, Vec<Text>),
     LinesMerge(Text, Text, Vec<Text>),
-    /// Those with a time-to-live; the last number is the timestamp beyond the watermark.
+    /// The last number of operations on expiring states is the distance of the timestamp from the watermark.
     BriefPut(Text, u64, i64),
     BriefAdd(Text, u64, i64),
     BriefGet(Text),
@@ -48,9 +53,9 @@ pub(crate) enum Op {
     SeenPut(Text, Text, u64),
     SeenGet(Text, Text),
     SeenAll(Text),
-    /// The watermark and the clock of the machine go on by this much.
+    /// Raises the watermark and the processing time by these amounts.
     Tick(i64, i64),
-    /// So many records are paid for.
+    /// Cleans up after so many records.
     CleanUp(usize),
 }
 
@@ -60,7 +65,7 @@ fn pick<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
 
 fn any_time(rng: &mut Rng) -> i64 {
     match rng.u8(..20) {
-        0 => i64::MIN,
+        0 => i64::MIN + 1,
         1 => i64::MAX,
         2 => -rng.i64(1..50),
         _ => rng.i64(0..50),
@@ -76,12 +81,12 @@ fn any_lines(rng: &mut Rng) -> Vec<String> {
 }
 
 impl Op {
-    /// Any operation; a few keys are much hotter than others.
+    /// Returns a random operation; a few keys are much hotter than others.
     pub(crate) fn any(rng: &mut Rng) -> Self {
         let key = if rng.bool() { pick(rng, &KEYS[..8]) } else { pick(rng, &KEYS) };
         let (ns, field, time) = (pick(rng, &NAMESPACES), pick(rng, &MAP_KEYS), any_time(rng));
         let ahead = rng.i64(0..15);
-        match rng.u8(..44) {
+        match rng.u8(..47) {
             26 | 27 => Self::SumAdd(key, ns, rng.u64(..)),
             28 => Self::SumClear(key, ns),
             29 => Self::SumMerge(key, ns, any_namespaces(rng)),
@@ -96,8 +101,10 @@ impl Op {
             39 => Self::SeenPut(key, field, rng.u64(..)),
             40 => Self::SeenGet(key, field),
             41 => Self::SeenAll(key),
-            42 => Self::Tick(rng.i64(0..4), rng.i64(0..4)),
+            42 => Self::Tick(rng.i64(0..12), rng.i64(0..12)),
             43 => Self::CleanUp(rng.usize(..300)),
+            44 | 45 => Self::FieldAdd(key, ns, field, rng.u64(1..10)),
+            46 => Self::FieldTake(key, ns, field),
             0 | 1 => Self::TotalPut(key, rng.u64(..)),
             2..=4 => Self::TotalAdd(key, rng.u64(1..10)),
             5 => Self::TotalClear(key),
@@ -119,7 +126,7 @@ impl Op {
         }
     }
 
-    /// Whether it has nothing to do with state that expires.
+    /// Returns whether the operation leaves expiring state alone.
     pub(crate) fn is_lasting(&self) -> bool {
         !matches!(
             self,
@@ -136,7 +143,7 @@ impl Op {
         )
     }
 
-    /// The key that it works on; a pop has none.
+    /// Returns the key of the operation; a pop has none.
     pub(crate) fn key(&self) -> Option<&'static str> {
         match *self {
             Self::TotalPut(key, _)
@@ -149,6 +156,8 @@ impl Op {
             | Self::LinesPut(key, ..)
             | Self::LinesClear(key, _)
             | Self::FieldPut(key, ..)
+            | Self::FieldAdd(key, ..)
+            | Self::FieldTake(key, ..)
             | Self::FieldRemove(key, ..)
             | Self::FieldsClear(key, _)
             | Self::AlarmSet(key, _)
@@ -173,7 +182,7 @@ impl Op {
         }
     }
 
-    /// Does it to both; their answers must be the same.
+    /// Applies the operation to backend and model; both must return the same.
     pub(crate) fn apply<B: KeyedBackend<Key = String>>(
         &self,
         backend: &mut B,
@@ -182,16 +191,11 @@ impl Op {
     ) -> Result<(), Failure> {
         let key = self.key().unwrap_or_default().to_owned();
         match self {
-            Self::AlarmPop(up_to) => {
-                return pop(backend, states.alarms, *up_to, &mut model.alarms, |()| String::new());
-            }
-            Self::WindowPop(up_to) => {
-                return pop(backend, states.windows, *up_to, &mut model.windows, |namespace| namespace);
-            }
+            Self::AlarmPop(_) | Self::WindowPop(_) => return timers::pop_one(self, backend, states, model),
             Self::Tick(watermark, processing) => {
                 model.time.watermark += watermark;
                 model.time.processing += processing;
-                model.time.tell(backend);
+                model.time.set(backend);
                 return Ok(());
             }
             Self::CleanUp(records) => {
@@ -200,205 +204,34 @@ impl Op {
             }
             _ => {}
         }
-        let mut scope = KeyScope::new(backend, Keyed::new(&key));
-        match self {
+        let mut scope = backend.at(&key);
+        match *self {
             Self::TotalPut(..) | Self::TotalAdd(..) | Self::TotalClear(..) => {
-                self.apply_total(&mut scope, states, model)
+                plain::apply_total(self, &mut scope, states, model)
             }
             Self::LabelPut(_, ns, _) | Self::LabelPush(_, ns, _) | Self::LabelClear(_, ns) => {
-                self.apply_label(&mut scope, states, model, &(*ns).to_owned())
+                plain::apply_label(self, &mut scope, states, model, &ns.to_owned())
             }
             Self::LinesAdd(_, ns, _) | Self::LinesPut(_, ns, _) | Self::LinesClear(_, ns) => {
-                self.apply_lines(&mut scope, states, model, &(*ns).to_owned())
+                plain::apply_lines(self, &mut scope, states, model, &ns.to_owned())
             }
-            Self::FieldPut(_, ns, ..) | Self::FieldRemove(_, ns, _) | Self::FieldsClear(_, ns) => {
-                self.apply_fields(&mut scope, states, model, &(*ns).to_owned())
+            Self::FieldPut(_, ns, ..)
+            | Self::FieldAdd(_, ns, ..)
+            | Self::FieldTake(_, ns, _)
+            | Self::FieldRemove(_, ns, _)
+            | Self::FieldsClear(_, ns) => {
+                plain::apply_fields(self, &mut scope, states, model, &ns.to_owned())
             }
             Self::AlarmSet(..) | Self::AlarmDelete(..) | Self::WindowSet(..) | Self::WindowDelete(..) => {
-                self.apply_timer(&mut scope, states, model)
+                timers::apply(self, &mut scope, states, model)
             }
             Self::SumAdd(_, ns, _)
             | Self::SumClear(_, ns)
             | Self::SumMerge(_, ns, _)
             | Self::MeanAdd(_, ns, _)
             | Self::MeanMerge(_, ns, _)
-            | Self::LinesMerge(_, ns, _) => {
-                folding::apply(self, &mut scope, states, model, &(*ns).to_owned())
-            }
+            | Self::LinesMerge(_, ns, _) => folding::apply(self, &mut scope, states, model, &ns.to_owned()),
             _ => expiring::apply(self, &mut scope, states, model),
         }
     }
-
-    fn apply_total<B: KeyedBackend<Key = String>>(
-        &self,
-        scope: &mut KeyScope<'_, B>,
-        states: &States,
-        model: &mut Contents,
-    ) -> Result<(), Failure> {
-        let key = scope.key().clone();
-        match self {
-            Self::TotalPut(_, value) => {
-                scope.value(states.total).put(*value)?;
-                model.totals.insert(key.clone(), *value);
-            }
-            Self::TotalAdd(_, by) => {
-                let wanted = model.totals.entry(key.clone()).or_insert(7);
-                *wanted = wanted.wrapping_add(*by);
-                let got = scope.value(states.total).modify(
-                    || 7,
-                    |value| {
-                        *value = value.wrapping_add(*by);
-                        *value
-                    },
-                )?;
-                same(self, got, *wanted)?;
-            }
-            _ => {
-                let was = model.totals.remove(&key).is_some();
-                same(self, scope.value(states.total).clear()?, was)?;
-            }
-        }
-        same((self, "then get"), scope.value(states.total).get()?, model.totals.get(&key))
-    }
-
-    fn apply_label<B: KeyedBackend<Key = String>>(
-        &self,
-        scope: &mut KeyScope<'_, B>,
-        states: &States,
-        model: &mut Contents,
-        namespace: &String,
-    ) -> Result<(), Failure> {
-        let address = (scope.key().clone(), namespace.clone());
-        let label = scope.value_in(states.label, namespace);
-        match self {
-            Self::LabelPut(_, _, value) => {
-                label.put(value.clone())?;
-                model.labels.insert(address.clone(), value.clone());
-            }
-            Self::LabelPush(_, _, c) => {
-                label.modify(String::new, |text| text.push(*c))?;
-                model.labels.entry(address.clone()).or_default().push(*c);
-            }
-            _ => same(self, label.clear()?, model.labels.remove(&address).is_some())?,
-        }
-        let got = scope.value_in(states.label, namespace).get()?;
-        same((self, "then get"), got, model.labels.get(&address))
-    }
-
-    fn apply_lines<B: KeyedBackend<Key = String>>(
-        &self,
-        scope: &mut KeyScope<'_, B>,
-        states: &States,
-        model: &mut Contents,
-        namespace: &String,
-    ) -> Result<(), Failure> {
-        let address = (scope.key().clone(), namespace.clone());
-        let list = scope.list_in(states.lines, namespace);
-        match self {
-            // Without reading it back: an append onto a list that nobody looks at must work too.
-            Self::LinesAdd(_, _, elements) => {
-                list.extend(elements.iter().cloned())?;
-                if !elements.is_empty() {
-                    model.lines.entry(address).or_default().extend_from_slice(elements);
-                }
-                return Ok(());
-            }
-            Self::LinesPut(_, _, elements) => {
-                list.put(elements.clone())?;
-                model.lines.remove(&address);
-                if !elements.is_empty() {
-                    model.lines.insert(address.clone(), elements.clone());
-                }
-            }
-            _ => same(self, list.clear()?, model.lines.remove(&address).is_some())?,
-        }
-        let got = scope.list_in(states.lines, namespace).get()?;
-        same((self, "then get"), got, model.lines.get(&address).map_or(&[][..], Vec::as_slice))
-    }
-
-    fn apply_fields<B: KeyedBackend<Key = String>>(
-        &self,
-        scope: &mut KeyScope<'_, B>,
-        states: &States,
-        model: &mut Contents,
-        namespace: &String,
-    ) -> Result<(), Failure> {
-        let address = (scope.key().clone(), namespace.clone());
-        let map = scope.map_in(states.fields, namespace);
-        let wanted = model.fields.entry(address.clone()).or_default();
-        match self {
-            Self::FieldPut(_, _, map_key, value) => {
-                map.put((*map_key).to_owned(), *value)?;
-                wanted.insert((*map_key).to_owned(), *value);
-            }
-            Self::FieldRemove(_, _, map_key) => {
-                same(self, map.remove(&(*map_key).to_owned())?, wanted.remove(*map_key).is_some())?;
-                let contains = scope.map_in(states.fields, namespace).contains(&(*map_key).to_owned())?;
-                same((self, "then contains"), contains, false)?;
-            }
-            _ => {
-                same(self, map.clear()?, !wanted.is_empty())?;
-                wanted.clear();
-            }
-        }
-        let empty = scope.map_in(states.fields, namespace).is_empty()?;
-        same((self, "then is_empty"), empty, wanted.is_empty())?;
-        if wanted.is_empty() {
-            model.fields.remove(&address);
-        }
-        Ok(())
-    }
-
-    fn apply_timer<B: KeyedBackend<Key = String>>(
-        &self,
-        scope: &mut KeyScope<'_, B>,
-        states: &States,
-        model: &mut Contents,
-    ) -> Result<(), Failure> {
-        let key = scope.key().clone();
-        match self {
-            Self::AlarmSet(_, time) => {
-                let new = model.alarms.insert((*time, key, String::new()));
-                same(self, scope.timers(states.alarms).register(*time)?, new)
-            }
-            Self::AlarmDelete(_, time) => {
-                let was = model.alarms.remove(&(*time, key, String::new()));
-                same(self, scope.timers(states.alarms).delete(*time)?, was)
-            }
-            Self::WindowSet(_, ns, time) => {
-                let namespace = (*ns).to_owned();
-                let got = scope.timers_in(states.windows, &namespace).register(*time)?;
-                same(self, got, model.windows.insert((*time, key, namespace)))
-            }
-            Self::WindowDelete(_, ns, time) => {
-                let namespace = (*ns).to_owned();
-                let got = scope.timers_in(states.windows, &namespace).delete(*time)?;
-                same(self, got, model.windows.remove(&(*time, key, namespace)))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Pops one timer. Which of those of the earliest time comes is the backend's choice.
-fn pop<B: KeyedBackend<Key = String>, N: StateKey>(
-    backend: &mut B,
-    service: TimerService<N>,
-    up_to: i64,
-    model: &mut std::collections::BTreeSet<Timer>,
-    name: impl Fn(N) -> String,
-) -> Result<(), Failure> {
-    let earliest = model.first().map(|timer| timer.0);
-    same("the next timer", backend.timer_next(service)?, earliest)?;
-    let popped = backend.timer_pop(service, up_to)?;
-    let wanted = earliest.filter(|time| *time <= up_to);
-    same(("the time of a pop up to", up_to), popped.as_ref().map(|timer| timer.time), wanted)?;
-    if let Some(timer) = popped {
-        same(("the hash of a timer of", &timer.key), timer.hash, timer.key.key_hash())?;
-        let timer = (timer.time, timer.key, name(timer.namespace));
-        if !model.remove(&timer) {
-            return Err(Failure(format!("a timer fired that was not set: {timer:?}")));
-        }
-    }
-    Ok(())
 }

@@ -1,21 +1,21 @@
-//! The states that the world holds: every kind, with and without namespaces, with and without a time-to-live.
+//! The states of the world: every kind, with and without namespaces, with and without a time-to-live.
 
 use std::time::Duration;
 
+use strandline_state_api::backend::KeyedBackendExt;
 use strandline_state_api::{
     AggregateFunction, AggregatingDescriptor, AggregatingState, Expiring, KeyedBackend, ListDescriptor,
     ListState, MapDescriptor, MapState, ReducingDescriptor, ReducingState, Refresh, Result, TimerDescriptor,
     TimerService, Ttl, ValueDescriptor, ValueState,
 };
 
-/// Adds numbers.
-pub(crate) type Add = fn(&mut u64, u64);
+use crate::Capabilities;
 
 fn add(sum: &mut u64, n: u64) {
     *sum = sum.wrapping_add(n);
 }
 
-/// Sum and count, and their quotient.
+/// An average: sum and count, and their quotient.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mean;
 
@@ -43,11 +43,11 @@ impl AggregateFunction for Mean {
     }
 }
 
-/// How long values of `brief` live, in milliseconds of event time.
+/// The time-to-live of `brief`, in milliseconds of event time.
 pub(crate) const BRIEF: i64 = 20;
-/// The same of `recent`, whose elements live on when they are read.
+/// The time-to-live of `recent`, which reads reset, in milliseconds of event time.
 pub(crate) const RECENT: i64 = 30;
-/// The same of `seen`, in processing time.
+/// The time-to-live of `seen`, in milliseconds of processing time.
 pub(crate) const SEEN: i64 = 25;
 
 fn millis(millis: i64) -> Duration {
@@ -55,62 +55,110 @@ fn millis(millis: i64) -> Duration {
 }
 
 macro_rules! states {
-    ($($(#[$doc:meta])* $name:ident: $handle:ty, $descriptor:ty = $make:expr;)*) => {
-        /// The handles.
+    ($(#[$doc:meta])* $group:ident { $($name:ident: $handle:ty = $make:expr;)* }) => {
+        $(#[$doc])*
         #[derive(Clone, Copy, Debug)]
-        pub(crate) struct States {
-            $($(#[$doc])* pub(crate) $name: $handle,)*
+        pub(crate) struct $group {
+            $(pub(crate) $name: $handle,)*
         }
 
-        $(pub(crate) fn $name() -> $descriptor {
-            $make
-        })*
+        impl $group {
+            const NAMES: &'static [&'static str] = &[$(stringify!($name)),*];
 
-        impl States {
-            /// Their names.
-            pub(crate) const NAMES: &'static [&'static str] = &[$(stringify!($name)),*];
-
-            /// Registers all of them.
-            pub(crate) fn register<B: KeyedBackend>(backend: &mut B) -> Result<Self> {
-                $(let $name = backend.register(&$name())?;)*
-                Ok(Self { $($name),* })
+            fn register<B: KeyedBackend>(backend: &mut B) -> Result<Self> {
+                Ok(Self { $($name: backend.register(&$make)?),* })
             }
         }
     };
 }
 
-// By name.
 states! {
-    alarms: TimerService, TimerDescriptor = TimerDescriptor::processing_time("alarms");
-    brief: ValueState<u64, (), Expiring>, ValueDescriptor<u64, (), Expiring> =
-        ValueDescriptor::new("brief").time_to_live(Ttl::event_time(millis(BRIEF)));
-    fields: MapState<String, u64, String>, MapDescriptor<String, u64, String> =
-        MapDescriptor::new("fields").namespaced();
-    label: ValueState<String, String>, ValueDescriptor<String, String> =
-        ValueDescriptor::new("label").namespaced();
-    lines: ListState<String, String>, ListDescriptor<String, String> =
-        ListDescriptor::new("lines").namespaced();
-    mean: AggregatingState<Mean, String>, AggregatingDescriptor<Mean, String> =
-        AggregatingDescriptor::new("mean", Mean).namespaced();
-    recent: ListState<String, (), Expiring>, ListDescriptor<String, (), Expiring> =
-        ListDescriptor::new("recent")
+    /// The states that hold one value for each key and namespace.
+    ValueStates {
+        brief: ValueState<u64, (), Expiring> =
+            ValueDescriptor::new("brief").time_to_live(Ttl::event_time(millis(BRIEF)));
+        label: ValueState<String, String> = ValueDescriptor::new("label").namespaced();
+        mean: AggregatingState<Mean, String> = AggregatingDescriptor::new("mean", Mean).namespaced();
+        sums: ReducingState<u64, String> = ReducingDescriptor::new("sums", add).namespaced();
+        total: ValueState<u64> = total();
+    }
+}
+
+states! {
+    /// The list states.
+    ListStates {
+        lines: ListState<String, String> = ListDescriptor::new("lines").namespaced();
+        recent: ListState<String, (), Expiring> = ListDescriptor::new("recent")
             .time_to_live(Ttl::event_time(millis(RECENT)).refresh(Refresh::OnReadAndWrite));
-    seen: MapState<String, u64, (), Expiring>, MapDescriptor<String, u64, (), Expiring> =
-        MapDescriptor::new("seen").time_to_live(Ttl::processing_time(millis(SEEN)));
-    sums: ReducingState<u64, Add, String>, ReducingDescriptor<u64, Add, String> =
-        ReducingDescriptor::new("sums", add as Add).namespaced();
-    total: ValueState<u64>, ValueDescriptor<u64> = ValueDescriptor::new("total");
-    windows: TimerService<String>, TimerDescriptor<String> = TimerDescriptor::event_time("windows");
+    }
+}
+
+states! {
+    /// The map states.
+    MapStates {
+        fields: MapState<String, u64, String> = MapDescriptor::new("fields").namespaced();
+        seen: MapState<String, u64, (), Expiring> =
+            MapDescriptor::new("seen").time_to_live(Ttl::processing_time(millis(SEEN)));
+    }
+}
+
+states! {
+    /// The timer services.
+    TimerServices {
+        alarms: TimerService = TimerDescriptor::processing_time("alarms");
+        windows: TimerService<String> = TimerDescriptor::event_time("windows");
+    }
+}
+
+/// Declares the state `total` of the world, for cases that register it alone.
+pub(crate) fn total() -> ValueDescriptor<u64> {
+    ValueDescriptor::new("total")
+}
+
+/// The handles; `None` for a kind that the backend under test does not have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct States {
+    pub(crate) values: ValueStates,
+    pub(crate) lists: Option<ListStates>,
+    pub(crate) maps: Option<MapStates>,
+    pub(crate) timers: Option<TimerServices>,
 }
 
 impl States {
-    /// The same in another order: after a restore, names count and not positions.
-    pub(crate) fn register_reversed<B: KeyedBackend>(backend: &mut B) -> Result<Self> {
-        let (windows, total) = (backend.register(&windows())?, backend.register(&total())?);
-        let (sums, seen, recent) =
-            (backend.register(&sums())?, backend.register(&seen())?, backend.register(&recent())?);
-        let _ = (windows, total, sums, seen, recent);
-        // Those that are there already are given again.
-        Self::register(backend)
+    /// Registers the states of all kinds that the backend has.
+    pub(crate) fn register<B: KeyedBackend>(backend: &mut B, has: Capabilities) -> Result<Self> {
+        Ok(Self {
+            values: ValueStates::register(backend)?,
+            lists: has.lists.then(|| ListStates::register(backend)).transpose()?,
+            maps: has.maps.then(|| MapStates::register(backend)).transpose()?,
+            timers: has.timers.then(|| TimerServices::register(backend)).transpose()?,
+        })
+    }
+
+    /// Registers them in another order: after a restore, names count and not positions.
+    pub(crate) fn register_reversed<B: KeyedBackend>(backend: &mut B, has: Capabilities) -> Result<Self> {
+        if has.timers {
+            TimerServices::register(backend)?;
+        }
+        if has.maps {
+            MapStates::register(backend)?;
+        }
+        backend.register(&total())?;
+        // A state that is registered already keeps its position.
+        Self::register(backend, has)
+    }
+
+    /// Returns the sorted names of all states of the kinds that the backend has.
+    pub(crate) fn names(has: Capabilities) -> Vec<&'static str> {
+        let groups = [
+            (true, ValueStates::NAMES),
+            (has.lists, ListStates::NAMES),
+            (has.maps, MapStates::NAMES),
+            (has.timers, TimerServices::NAMES),
+        ];
+        let mut names: Vec<_> =
+            groups.into_iter().filter(|(there, _)| *there).flat_map(|(_, names)| names).copied().collect();
+        names.sort_unstable();
+        names
     }
 }

@@ -1,49 +1,60 @@
-//! The naive backend with one flaw: to see that the suite can fail.
+//! The naive backend with one flaw, which shows that the suite can fail.
 
 use std::collections::VecDeque;
 
 use async_trait::async_trait;
-use strandline_state_api::*;
+use strandline_state_api::backend::{
+    BackendFactory, BackendScope, Progress, RestoreSnapshot, Restored, SnapshotKind, SnapshotSource,
+    SnapshotWriter, StateId, StateTime, StoredValues,
+};
+use strandline_state_api::schema::StateSchema;
+use strandline_state_api::snapshot::{KeyedSnapshot, SegmentStore};
+use strandline_state_api::{CheckpointId, KeyGroupRange, Keyed, KeyedBackend, Result, StateKey};
 
 use super::backend::Naive;
-use super::snapshot::{Cut, NaiveWriter};
+use super::flawed::Flawed;
+use super::snapshot::{NaiveWriter, WholeState};
 
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flaw {
-    /// A cleared value is still there.
+    /// `clear` leaves a value in place.
     ValueStays,
-    /// A cleared map keeps its entry with the empty map key.
+    /// `clear` leaves the entry with the empty map key in a map.
     MapEntryStays,
-    /// Namespaces are not told apart.
+    /// All namespaces are one.
     NamespacesMix,
-    /// A list that is cleared by putting an empty one is only shortened to one element.
+    /// A put of an empty list has no effect, and one of a longer list stores one element.
     ListKeepsOne,
     /// A timer at the bound does not fire.
     TimerBoundExcluded,
-    /// A timer that is set twice counts twice: the second is told to be new.
+    /// The second registration of a timer also returns that the timer is new.
     TimerNotDeduplicated,
-    /// The cut is made when it is handed over, and not at the barrier.
+    /// The cut is made when the snapshot advances, and not at the barrier.
     LateCut,
-    /// When a commit fails, the next one answers with the snapshot before.
+    /// After a commit that fails, the next one returns the snapshot before.
     FailureForgotten,
-    /// Restore ignores the key groups of the subtask.
+    /// A restore ignores the key groups of the subtask.
     AllKeyGroups,
-    /// State that nobody claims is dropped.
-    UnclaimedDropped,
-    /// Of several snapshots only the first is restored.
+    /// A restore drops orphans.
+    OrphansDropped,
+    /// A restore reads only the first of several snapshots.
     FirstSnapshotOnly,
-    /// The time that it is told is forgotten.
+    /// The clock forgets the time that the driver sets.
     ClockStands,
-    /// A value that is to be combined replaces the one that is there.
+    /// A merge replaces the existing value.
     MergeReplaces,
-    /// The last element of a list that is taken is lost.
+    /// `take` loses the last element of a list.
     TakeLosesLast,
-    /// Keys are visited twice.
+    /// A walk visits keys twice.
     KeysTwice,
+    /// `modify` also keeps values that the access refuses.
+    ModifyKeepsExpired,
+    /// The backend accepts handles of other backends.
+    ForeignHandleAccepted,
 }
 
-/// Makes backends with a flaw.
+/// Creates backends with a flaw.
 #[derive(Clone, Debug)]
 pub struct Broken(pub Flaw);
 
@@ -55,17 +66,21 @@ impl BackendFactory for Broken {
     }
 
     fn create<K: StateKey>(&self, scope: BackendScope) -> Result<BrokenBackend<K>> {
-        let (naive, late) = (Naive::new(scope), VecDeque::new());
-        Ok(BrokenBackend { naive, flaw: self.0, late, stopped: StateTime::UNKNOWN })
+        let (flaw, own, late) = (self.0, scope.key_groups, VecDeque::new());
+        let key_groups = if flaw == Flaw::AllKeyGroups { KeyGroupRange::ALL } else { own };
+        let naive = Naive::new(BackendScope { key_groups, ..scope });
+        Ok(BrokenBackend { naive, flaw, late, ids: Vec::new(), stopped: StateTime::UNKNOWN })
     }
 }
 
-/// Passes everything on to the naive backend, but for the flaw.
+/// Passes everything on to the naive backend, except for the flaw.
 pub struct BrokenBackend<K> {
     naive: Naive<K>,
     flaw: Flaw,
     /// Cuts that should have been made.
     late: VecDeque<(CheckpointId, SnapshotKind)>,
+    /// The registered states, by position.
+    ids: Vec<StateId>,
     stopped: StateTime,
 }
 
@@ -74,73 +89,28 @@ impl<K: StateKey> BrokenBackend<K> {
         self.flaw == flaw
     }
 
-    /// The namespace that is used in the place of this one.
-    fn namespace<N: StateKey>(&self, namespace: &N) -> N {
-        let mixed = self.has(Flaw::NamespacesMix).then(|| N::decode(&[]).ok()).flatten();
-        mixed.unwrap_or_else(|| namespace.clone())
+    fn registered(&mut self, id: Result<StateId>) -> Result<StateId> {
+        self.ids.extend(id.as_ref().ok().filter(|id| id.index() == self.ids.len()));
+        id
     }
-}
 
-/// Methods that only pass on.
-macro_rules! pass_on {
-    ($($name:ident<$($param:ident: $bound:ident $(+ $life:lifetime)?),*>($($arg:ident: $type:ty),*) -> $out:ty;)*) => {$(
-        fn $name<$($param: $bound $(+ $life)?),*>(&mut self, $($arg: $type),*) -> Result<$out> {
-            self.naive.$name($($arg),*)
-        }
-    )*};
-}
-
-/// The same for those that work on a key and a namespace.
-macro_rules! pass_on_key {
-    ($($name:ident<$($param:ident: $bound:ident $(+ $life:lifetime)?),*>($state:ty $(, $arg:ident: $type:ty)*) -> $out:ty;)*) => {$(
-        fn $name<$($param: $bound $(+ $life)?,)* N: StateKey>(
-            &mut self,
-            state: $state,
-            key: Keyed<'_, K>,
-            namespace: &N,
-            $($arg: $type),*
-        ) -> Result<$out> {
-            let namespace = self.namespace(namespace);
-            self.naive.$name(state, key, &namespace, $($arg),*)
-        }
-    )*};
+    /// Returns the state of the backend's own at the position of a handle.
+    fn own(&self, id: StateId) -> StateId {
+        let own = self.ids.get(id.index()).filter(|_| self.has(Flaw::ForeignHandleAccepted));
+        own.copied().unwrap_or(id)
+    }
 }
 
 impl<K: StateKey> KeyedBackend for BrokenBackend<K> {
     type Key = K;
+    type Values<'b, V: Send + 'static, N: StateKey> = Flawed<<Naive<K> as KeyedBackend>::Values<'b, V, N>>;
+    type Lists<'b, T: Send + 'static, N: StateKey> = Flawed<<Naive<K> as KeyedBackend>::Lists<'b, T, N>>;
+    type Maps<'b, MK: StateKey, V: Send + 'static, N: StateKey> =
+        Flawed<<Naive<K> as KeyedBackend>::Maps<'b, MK, V, N>>;
+    type Timers<'b, N: StateKey> = Flawed<<Naive<K> as KeyedBackend>::Timers<'b, N>>;
 
-    pass_on! {
-        register_value<V: Send + 'static, N: StateKey>(descriptor: &ValueDescriptor<V, N>) -> ValueState<V, N>;
-        register_list<T: Send + 'static, N: StateKey>(descriptor: &ListDescriptor<T, N>) -> ListState<T, N>;
-        register_map<MK: StateKey, V: Send + 'static, N: StateKey>(descriptor: &MapDescriptor<MK, V, N>)
-            -> MapState<MK, V, N>;
-        register_timers<N: StateKey>(descriptor: &TimerDescriptor<N>) -> TimerService<N>;
-        value_for_each<V: Send + 'static, N: StateKey>(
-            state: ValueState<V, N>, visit: impl FnMut(&K, &N, &V) -> Result<()>) -> ();
-        timer_next<N: StateKey>(service: TimerService<N>) -> Option<i64>;
-        timer_for_each<N: StateKey>(
-            service: TimerService<N>, visit: impl FnMut(&FiredTimer<K, N>) -> Result<()>) -> ();
-    }
-
-    pass_on_key! {
-        value_get<V: Send + 'static>(ValueState<V, N>) -> Option<&V>;
-        value_put<V: Send + 'static>(ValueState<V, N>, value: V) -> ();
-        list_get<T: Send + 'static>(ListState<T, N>) -> &[T];
-        list_append<T: Send + 'static>(ListState<T, N>, elements: impl IntoIterator<Item = T>) -> ();
-        list_clear<T: Send + 'static>(ListState<T, N>) -> bool;
-        value_take<V: Send + 'static>(ValueState<V, N>) -> Option<V>;
-        map_take<MK: StateKey, V: Send + 'static>(MapState<MK, V, N>, map_key: &MK) -> Option<V>;
-        map_get<MK: StateKey, V: Send + 'static>(MapState<MK, V, N>, map_key: &MK) -> Option<&V>;
-        map_put<MK: StateKey, V: Send + 'static>(MapState<MK, V, N>, map_key: MK, value: V) -> ();
-        map_remove<MK: StateKey, V: Send + 'static>(MapState<MK, V, N>, map_key: &MK) -> bool;
-        map_for_each<MK: StateKey, V: Send + 'static>(
-            MapState<MK, V, N>, visit: impl FnMut(&MK, &V) -> Result<()>) -> ();
-        map_is_empty<MK: StateKey, V: Send + 'static>(MapState<MK, V, N>) -> bool;
-        timer_delete<>(TimerService<N>, time: i64) -> bool;
-    }
-
-    fn schemas(&self) -> Vec<StateSchema> {
-        self.naive.schemas()
+    fn scope(&self) -> &BackendScope {
+        self.naive.scope()
     }
 
     fn clock(&mut self) -> &mut StateTime {
@@ -151,42 +121,73 @@ impl<K: StateKey> KeyedBackend for BrokenBackend<K> {
         self.naive.clock()
     }
 
-    fn value_merge<V: Send + 'static, N: StateKey>(
-        &mut self,
-        state: ValueState<V, N>,
-        key: Keyed<'_, K>,
-        namespace: &N,
-        value: V,
-        combine: impl FnOnce(&mut V, V),
-    ) -> Result<()> {
-        let namespace = self.namespace(namespace);
-        if self.has(Flaw::MergeReplaces) {
-            return self.naive.value_put(state, key, &namespace, value);
-        }
-        self.naive.value_merge(state, key, &namespace, value, combine)
+    fn schemas(&self) -> Vec<StateSchema> {
+        self.naive.schemas()
     }
 
-    fn list_take<T: Send + 'static, N: StateKey>(
-        &mut self,
-        state: ListState<T, N>,
-        key: Keyed<'_, K>,
-        namespace: &N,
-    ) -> Result<Vec<T>> {
-        let namespace = self.namespace(namespace);
-        let mut taken = self.naive.list_take(state, key, &namespace)?;
-        if self.has(Flaw::TakeLosesLast) {
-            taken.pop();
-        }
-        Ok(taken)
+    fn entries(&self) -> u64 {
+        self.naive.entries()
     }
 
-    fn for_each_key<S: StateHandle>(
+    fn register_values<V: Send + 'static, N: StateKey>(
         &mut self,
-        state: S,
+        values: StoredValues<V>,
+    ) -> Result<StateId> {
+        let id = self.naive.register_values::<V, N>(values);
+        self.registered(id)
+    }
+
+    fn register_lists<T: Send + 'static, N: StateKey>(
+        &mut self,
+        elements: StoredValues<T>,
+    ) -> Result<StateId> {
+        let id = self.naive.register_lists::<T, N>(elements);
+        self.registered(id)
+    }
+
+    fn register_maps<MK: StateKey, V: Send + 'static, N: StateKey>(
+        &mut self,
+        values: StoredValues<V>,
+    ) -> Result<StateId> {
+        let id = self.naive.register_maps::<MK, V, N>(values);
+        self.registered(id)
+    }
+
+    fn register_timers<N: StateKey>(&mut self, schema: StateSchema) -> Result<StateId> {
+        let id = self.naive.register_timers::<N>(schema);
+        self.registered(id)
+    }
+
+    fn values<V: Send + 'static, N: StateKey>(&mut self, state: StateId) -> Result<Self::Values<'_, V, N>> {
+        let (flaw, state) = (self.flaw, self.own(state));
+        Ok(Flawed { table: self.naive.values::<V, N>(state)?, flaw })
+    }
+
+    fn lists<T: Send + 'static, N: StateKey>(&mut self, state: StateId) -> Result<Self::Lists<'_, T, N>> {
+        let (flaw, state) = (self.flaw, self.own(state));
+        Ok(Flawed { table: self.naive.lists::<T, N>(state)?, flaw })
+    }
+
+    fn maps<MK: StateKey, V: Send + 'static, N: StateKey>(
+        &mut self,
+        state: StateId,
+    ) -> Result<Self::Maps<'_, MK, V, N>> {
+        let (flaw, state) = (self.flaw, self.own(state));
+        Ok(Flawed { table: self.naive.maps::<MK, V, N>(state)?, flaw })
+    }
+
+    fn timers<N: StateKey>(&mut self, service: StateId) -> Result<Self::Timers<'_, N>> {
+        let (flaw, service) = (self.flaw, self.own(service));
+        Ok(Flawed { table: self.naive.timers::<N>(service)?, flaw })
+    }
+
+    fn for_each_key<N: StateKey>(
+        &mut self,
+        state: StateId,
         key_groups: KeyGroupRange,
-        mut visit: impl FnMut(Keyed<'_, K>, &S::Namespace) -> Result<()>,
+        mut visit: impl FnMut(Keyed<'_, K>, &N) -> Result<()>,
     ) -> Result<()> {
-        let twice = self.has(Flaw::KeysTwice);
+        let (twice, state) = (self.has(Flaw::KeysTwice), self.own(state));
         self.naive.for_each_key(state, key_groups, |key, namespace| {
             if twice {
                 visit(key, namespace)?;
@@ -194,98 +195,10 @@ impl<K: StateKey> KeyedBackend for BrokenBackend<K> {
             visit(key, namespace)
         })
     }
-
-    fn value_modify<V: Send + 'static, N: StateKey, R>(
-        &mut self,
-        state: ValueState<V, N>,
-        key: Keyed<'_, K>,
-        namespace: &N,
-        initial: impl FnOnce() -> V,
-        change: impl FnOnce(&mut V) -> R,
-    ) -> Result<R> {
-        let namespace = self.namespace(namespace);
-        self.naive.value_modify(state, key, &namespace, initial, change)
-    }
-
-    fn value_clear<V: Send + 'static, N: StateKey>(
-        &mut self,
-        state: ValueState<V, N>,
-        key: Keyed<'_, K>,
-        namespace: &N,
-    ) -> Result<bool> {
-        if self.has(Flaw::ValueStays) {
-            return Ok(self.value_get(state, key, namespace)?.is_some());
-        }
-        let namespace = self.namespace(namespace);
-        self.naive.value_clear(state, key, &namespace)
-    }
-
-    fn list_put<T: Send + 'static, N: StateKey>(
-        &mut self,
-        state: ListState<T, N>,
-        key: Keyed<'_, K>,
-        namespace: &N,
-        mut elements: Vec<T>,
-    ) -> Result<()> {
-        if self.has(Flaw::ListKeepsOne) && elements.is_empty() {
-            return Ok(());
-        }
-        if self.has(Flaw::ListKeepsOne) {
-            elements.truncate(1);
-        }
-        let namespace = self.namespace(namespace);
-        self.naive.list_put(state, key, &namespace, elements)
-    }
-
-    fn map_clear<MK: StateKey, V: Send + 'static, N: StateKey>(
-        &mut self,
-        state: MapState<MK, V, N>,
-        key: Keyed<'_, K>,
-        namespace: &N,
-    ) -> Result<bool> {
-        let namespace = self.namespace(namespace);
-        if self.has(Flaw::MapEntryStays) {
-            let mut all = Vec::new();
-            self.naive.map_for_each(state, key, &namespace, |map_key: &MK, _: &V| {
-                all.push(map_key.clone());
-                Ok(())
-            })?;
-            for map_key in all.iter().skip(1) {
-                self.naive.map_remove(state, key, &namespace, map_key)?;
-            }
-            return Ok(!all.is_empty());
-        }
-        self.naive.map_clear(state, key, &namespace)
-    }
-
-    fn timer_register<N: StateKey>(
-        &mut self,
-        service: TimerService<N>,
-        key: Keyed<'_, K>,
-        namespace: &N,
-        time: i64,
-    ) -> Result<bool> {
-        let namespace = self.namespace(namespace);
-        let new = self.naive.timer_register(service, key, &namespace, time)?;
-        Ok(new || self.has(Flaw::TimerNotDeduplicated))
-    }
-
-    fn timer_pop<N: StateKey>(
-        &mut self,
-        service: TimerService<N>,
-        up_to: i64,
-    ) -> Result<Option<FiredTimer<K, N>>> {
-        let excluded = i64::from(self.has(Flaw::TimerBoundExcluded));
-        self.naive.timer_pop(service, up_to.saturating_sub(excluded))
-    }
-
-    fn entries(&self) -> u64 {
-        self.naive.entries()
-    }
 }
 
 impl<K: StateKey> SnapshotSource for BrokenBackend<K> {
-    type Prepared = Cut;
+    type Prepared = WholeState;
     type Writer = BrokenWriter;
 
     fn prepare(&mut self, checkpoint: CheckpointId, kind: SnapshotKind) -> Result<()> {
@@ -296,7 +209,7 @@ impl<K: StateKey> SnapshotSource for BrokenBackend<K> {
         self.naive.prepare(checkpoint, kind)
     }
 
-    fn advance(&mut self, budget: usize) -> Result<Progress<Cut>> {
+    fn advance(&mut self, budget: usize) -> Result<Progress<WholeState>> {
         if let Some((checkpoint, kind)) = self.late.pop_front() {
             self.naive.prepare(checkpoint, kind)?;
         }
@@ -305,12 +218,8 @@ impl<K: StateKey> SnapshotSource for BrokenBackend<K> {
 
     fn take_writer(&mut self) -> Result<BrokenWriter> {
         let forgets = self.has(Flaw::FailureForgotten);
-        Ok(BrokenWriter {
-            naive: self.naive.take_writer()?,
-            forgets,
-            failed: false,
-            last: KeyedSnapshot::default(),
-        })
+        let (naive, last) = (self.naive.take_writer()?, KeyedSnapshot::default());
+        Ok(BrokenWriter { naive, forgets, failed: false, last })
     }
 }
 
@@ -323,13 +232,13 @@ pub struct BrokenWriter {
 
 #[async_trait]
 impl SnapshotWriter for BrokenWriter {
-    type Prepared = Cut;
+    type Prepared = WholeState;
 
-    async fn commit(&mut self, cut: Cut, store: &dyn SegmentStore) -> Result<KeyedSnapshot> {
+    async fn commit(&mut self, states: WholeState, store: &dyn SegmentStore) -> Result<KeyedSnapshot> {
         if self.forgets && std::mem::take(&mut self.failed) {
             return Ok(self.last.clone());
         }
-        let committed = self.naive.commit(cut, store).await;
+        let committed = self.naive.commit(states, store).await;
         self.failed = committed.is_err();
         self.last = committed?;
         Ok(self.last.clone())
@@ -339,15 +248,10 @@ impl SnapshotWriter for BrokenWriter {
 #[async_trait]
 impl<K: StateKey> RestoreSnapshot for BrokenBackend<K> {
     async fn restore(&mut self, snapshots: &[KeyedSnapshot], store: &dyn SegmentStore) -> Result<Restored> {
-        let own = self.naive.scope.key_groups;
-        if self.has(Flaw::AllKeyGroups) {
-            self.naive.scope.key_groups = KeyGroupRange::ALL;
-        }
         let count = if self.has(Flaw::FirstSnapshotOnly) { snapshots.len().min(1) } else { snapshots.len() };
         let restored = self.naive.restore(&snapshots[..count], store).await;
-        self.naive.scope.key_groups = own;
-        if self.has(Flaw::UnclaimedDropped) {
-            self.naive.unclaimed.clear();
+        if self.has(Flaw::OrphansDropped) {
+            self.naive.orphans.clear();
         }
         restored
     }

@@ -1,29 +1,33 @@
-//! The smallest backend that passes the suite: how to implement one.
+//! A small backend with every kind of state.
 //!
-//! Every state is a sorted map from (time, key, namespace, map key), encoded, to a native value. A snapshot encodes everything
-//! at the barrier, and its writer makes one segment of it. Nothing is fast, nothing is incremental: it declares so.
+//! Every state is a sorted map from (time, key, namespace, map key), encoded, to a native value. A snapshot encodes
+//! everything at the barrier, and its writer makes one segment of it. The backend is neither fast nor incremental,
+//! and declares so. `tests/values_only.rs` is smaller still.
 
-// Shared by several test programs, of which not each uses all.
+// Several test programs share this module, and not each of them uses everything.
 #![allow(dead_code, unused_imports)]
 
 mod backend;
 mod broken;
+mod cells;
+mod flawed;
 mod snapshot;
 mod table;
 
 pub use broken::{Broken, Flaw};
 
 use strandline_conformance::Capabilities;
-use strandline_state_api::{BackendFactory, BackendScope, Result, StateKey};
+use strandline_state_api::backend::{BackendFactory, BackendScope};
+use strandline_state_api::{Result, StateKey};
 
 pub use backend::Naive;
 
-/// Makes [`Naive`] backends.
+/// Creates [`Naive`] backends.
 #[derive(Clone, Debug, Default)]
 pub struct NaiveFactory;
 
 impl NaiveFactory {
-    /// It writes everything each time.
+    /// Each snapshot writes everything.
     pub const CAPABILITIES: Capabilities = Capabilities {
         incremental: false,
         cleans_up: false,

@@ -1,16 +1,20 @@
 //! Snapshots and restore.
 
 use async_trait::async_trait;
-use strandline_state_api::format::{
-    EntryRef, Merge, Op, SegmentKind, SegmentWriter, StateMeta, WriterOptions, timer_key,
+use strandline_snapshot_format::{EntryRef, Merge, Op, SegmentKind, SegmentWriter, WriterOptions, timer_key};
+use strandline_state_api::backend::{
+    Progress, RestoreSnapshot, Restored, SnapshotKind, SnapshotSource, SnapshotWriter,
 };
-use strandline_state_api::*;
+use strandline_state_api::schema::StateMeta;
+use strandline_state_api::snapshot::{KeyedSnapshot, SegmentStore, SnapshotPart};
+use strandline_state_api::{CheckpointId, KeyGroup, KeyHash, KeyedBackend, Result, StateKey};
 
 use super::backend::Naive;
+use super::table::Table;
 
 /// One encoded entry.
 #[derive(Clone, Debug)]
-pub struct Encoded {
+pub struct Row {
     group: KeyGroup,
     key: Vec<u8>,
     namespace: Vec<u8>,
@@ -20,82 +24,74 @@ pub struct Encoded {
 
 /// All entries of one state, encoded.
 #[derive(Clone, Debug)]
-pub struct Stored {
+pub struct StateRows {
     pub meta: StateMeta,
-    pub entries: Vec<Encoded>,
+    pub rows: Vec<Row>,
 }
 
 /// All entries of all states at a barrier.
-pub type Cut = Vec<Stored>;
+pub type WholeState = Vec<StateRows>;
+
+/// Encodes all entries of a state.
+fn encoded(table: &Table) -> Result<StateRows> {
+    let meta = table.schema.meta.clone();
+    let mut rows = Vec::new();
+    for ((time, key, namespace, sub), cell) in &table.cells {
+        let (mut packed, mut value) = (Vec::new(), Vec::new());
+        table.codec.encode(cell, &mut value).map_err(|error| error.with("state", &meta.name))?;
+        if meta.kind.is_timers() {
+            timer_key::pack(*time, key, &mut packed);
+        } else {
+            packed.extend_from_slice(key);
+        }
+        let group = KeyGroup::of(KeyHash::of_encoded(key));
+        rows.push(Row { group, key: packed, namespace: namespace.clone(), sub: sub.clone(), value });
+    }
+    Ok(StateRows { meta, rows })
+}
 
 impl<K: StateKey> SnapshotSource for Naive<K> {
-    type Prepared = Cut;
+    type Prepared = WholeState;
     type Writer = NaiveWriter;
 
     fn prepare(&mut self, checkpoint: CheckpointId, _kind: SnapshotKind) -> Result<()> {
-        if self.last.is_some_and(|last| last >= checkpoint) {
-            return Err(Error::invalid("checkpoint ids must rise").with("checkpoint", checkpoint));
+        self.registry.begin_checkpoint(checkpoint)?;
+        let mut states = self.orphans.clone();
+        for table in self.registry.iter() {
+            states.push(encoded(table)?);
         }
-        let mut cut = self.unclaimed.clone();
-        for table in &self.tables {
-            let mut entries = Vec::new();
-            for ((time, key, namespace, sub), cell) in &table.cells {
-                let group = KeyGroup::of(KeyHash::of_encoded(key));
-                let mut value = Vec::new();
-                (table.encode)(cell, &mut value).map_err(|e| e.with("state", &table.meta().name))?;
-                let mut packed = Vec::new();
-                if table.meta().kind.is_timers() {
-                    timer_key::pack(*time, key, &mut packed);
-                } else {
-                    packed.extend_from_slice(key);
-                }
-                entries.push(Encoded {
-                    group,
-                    key: packed,
-                    namespace: namespace.clone(),
-                    sub: sub.clone(),
-                    value,
-                });
-            }
-            cut.push(Stored { meta: table.meta().clone(), entries });
-        }
-        self.last = Some(checkpoint);
-        self.cuts.push_back((checkpoint, cut));
+        self.prepared.push_back((checkpoint, states));
         Ok(())
     }
 
-    fn advance(&mut self, _budget: usize) -> Result<Progress<Cut>> {
-        Ok(self.cuts.pop_front().map_or(Progress::Idle, |(checkpoint, cut)| Progress::Ready(checkpoint, cut)))
+    fn advance(&mut self, _budget: usize) -> Result<Progress<WholeState>> {
+        let oldest = self.prepared.pop_front();
+        Ok(oldest.map_or(Progress::Idle, |(checkpoint, states)| Progress::Ready(checkpoint, states)))
     }
 
     fn take_writer(&mut self) -> Result<NaiveWriter> {
-        if std::mem::replace(&mut self.writer_taken, true) {
-            return Err(Error::invalid("the writer was taken before"));
-        }
+        self.registry.take_writer()?;
         Ok(NaiveWriter)
     }
 }
 
-/// Writes one segment for each snapshot. As each snapshot is whole, there is nothing to remember.
+/// Writes one segment for each snapshot. As each snapshot is whole, the writer has nothing to remember.
 pub struct NaiveWriter;
 
 #[async_trait]
 impl SnapshotWriter for NaiveWriter {
-    type Prepared = Cut;
+    type Prepared = WholeState;
 
-    async fn commit(&mut self, mut cut: Cut, store: &dyn SegmentStore) -> Result<KeyedSnapshot> {
-        cut.sort_by(|a, b| a.meta.name.cmp(&b.meta.name));
-        let metas: Vec<_> = cut.iter().map(|stored| stored.meta.clone()).collect();
+    async fn commit(&mut self, mut states: WholeState, store: &dyn SegmentStore) -> Result<KeyedSnapshot> {
+        states.sort_by(|a, b| a.meta.name.cmp(&b.meta.name));
+        let metas: Vec<_> = states.iter().map(|state| state.meta.clone()).collect();
         let mut entries = Vec::new();
-        for (state, stored) in (0..).zip(&cut) {
-            entries.extend(stored.entries.iter().map(|entry| EntryRef {
-                group: entry.group,
-                state,
-                op: Op::Put,
-                key: &entry.key,
-                namespace: &entry.namespace,
-                sub: &entry.sub,
-                value: &entry.value,
+        for (state, StateRows { rows, .. }) in (0..).zip(&states) {
+            entries.extend(rows.iter().map(|row| EntryRef {
+                namespace: &row.namespace,
+                sub: &row.sub,
+                value: &row.value,
+                ..EntryRef::new(row.group, state, Op::Put, &row.key)
             }));
         }
         if entries.is_empty() {
@@ -117,11 +113,9 @@ impl SnapshotWriter for NaiveWriter {
 #[async_trait]
 impl<K: StateKey> RestoreSnapshot for Naive<K> {
     async fn restore(&mut self, snapshots: &[KeyedSnapshot], store: &dyn SegmentStore) -> Result<Restored> {
-        if self.entries() > 0 || !self.unclaimed.is_empty() {
-            return Err(Error::invalid("only an empty backend can be restored"));
-        }
+        self.registry.begin_restore(self.entries() > 0)?;
         let restored = self.restore_all(snapshots, store).await;
-        restored.map_err(|error| error.with("operator", &self.scope.operator))
+        restored.map_err(|error| self.scope().locate(error))
     }
 }
 
@@ -132,49 +126,48 @@ impl<K: StateKey> Naive<K> {
         store: &dyn SegmentStore,
     ) -> Result<Restored> {
         let mut restored = Restored::default();
+        let key_groups = self.scope().key_groups;
         for snapshot in snapshots {
-            let snapshot = snapshot.clip(self.scope.key_groups);
-            let mut merge =
-                Merge::open(store, &snapshot.parts, SegmentKind::Base, self.scope.key_groups).await?;
+            let snapshot = snapshot.clip(key_groups);
+            let mut merge = Merge::open(store, &snapshot.parts, SegmentKind::Base, key_groups).await?;
             let metas = merge.states().to_vec();
             for meta in &metas {
-                self.match_state(meta)?;
+                self.accept(meta)?;
             }
             while let Some(entry) = merge.next().await? {
                 restored.entries += 1;
-                self.restore_entry(&metas[usize::from(entry.state)], &entry)?;
+                let meta = &metas[usize::from(entry.state)];
+                self.restore_entry(meta, &entry).map_err(|error| error.with("state", &meta.name))?;
             }
             restored.bytes += snapshot.full_bytes();
         }
-        restored.unclaimed = self.unclaimed.iter().map(|stored| stored.meta.name.clone()).collect();
+        restored.orphans = self.orphans.iter().map(|state| state.meta.name.clone()).collect();
         Ok(restored)
     }
-}
 
-impl<K: StateKey> Naive<K> {
-    /// Whether a stored state fits the registered one; without one, it is kept as it is.
-    fn match_state(&mut self, stored: &StateMeta) -> Result<()> {
-        match self.tables.iter().find(|table| table.schema.is_called(&stored.name)) {
-            Some(table) => {
-                table.schema.compatibility(stored)?;
-            }
-            None if self.unclaimed.iter().any(|known| known.meta == *stored) => {}
-            None => self.unclaimed.push(Stored { meta: stored.clone(), entries: Vec::new() }),
+    /// Prepares to restore the entries of one stored state.
+    fn accept(&mut self, stored: &StateMeta) -> Result<()> {
+        if let Some(table) = self.registry.claimant(stored).and_then(|index| self.registry.at_mut(index)) {
+            return table.codec.accept(stored);
+        }
+        self.registry.add_orphan(stored);
+        if !self.orphans.iter().any(|known| known.meta == *stored) {
+            self.orphans.push(StateRows { meta: stored.clone(), rows: Vec::new() });
         }
         Ok(())
     }
 
     fn restore_entry(&mut self, meta: &StateMeta, entry: &EntryRef<'_>) -> Result<()> {
         let (namespace, sub) = (entry.namespace.to_vec(), entry.sub.to_vec());
-        if let Some(table) = self.tables.iter_mut().find(|table| table.schema.is_called(&meta.name)) {
+        if let Some(table) = self.registry.claimant(meta).and_then(|index| self.registry.at_mut(index)) {
             let timer = meta.kind.is_timers();
             let (time, key) = if timer { timer_key::unpack(entry.key)? } else { (0, entry.key) };
             K::decode(key)?;
-            let cell = (table.decode)(meta, entry.value).map_err(|e| e.with("state", &meta.name))?;
+            let cell = table.codec.decode(entry.value)?;
             table.cells.insert((time, key.to_vec(), namespace, sub), cell);
-        } else if let Some(stored) = self.unclaimed.iter_mut().find(|stored| stored.meta.name == meta.name) {
+        } else if let Some(orphan) = self.orphans.iter_mut().find(|orphan| orphan.meta.name == meta.name) {
             let (key, value) = (entry.key.to_vec(), entry.value.to_vec());
-            stored.entries.push(Encoded { group: entry.group, key, namespace, sub, value });
+            orphan.rows.push(Row { group: entry.group, key, namespace, sub, value });
         }
         Ok(())
     }

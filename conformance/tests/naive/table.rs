@@ -2,122 +2,118 @@
 
 use std::any::{Any, TypeId};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use strandline_state_api::format::{StateMeta, list};
-use strandline_state_api::{Codec, Decoder, Keyed, Reading, Result, StateKey, StateSchema};
+use strandline_snapshot_format::list;
+use strandline_state_api::backend::{At, RegisteredState, StoredValues};
+use strandline_state_api::schema::{StateMeta, StateSchema};
+use strandline_state_api::{Result, StateKey};
 
-/// Time (of timers, else 0), key, namespace, map key (of maps, else empty).
-pub type Address = (i64, Vec<u8>, Vec<u8>, Vec<u8>);
+/// Time (of timers, else 0), key, namespace, map key (of maps, else empty), all encoded.
+pub type CellAddress = (i64, Vec<u8>, Vec<u8>, Vec<u8>);
 
-/// A value, the elements of a list, the value of a map entry, or nothing for a timer.
+/// A value, the elements of a list, the value of a map entry, or `()` for a timer.
 pub type Cell = Box<dyn Any + Send>;
 
-type Encode = Box<dyn Fn(&Cell, &mut Vec<u8>) -> Result<()> + Send + Sync>;
-type Decode = Box<dyn Fn(&StateMeta, &[u8]) -> Result<Cell> + Send + Sync>;
-
-/// One state: its cells in order, and how they become bytes.
-pub struct Table {
-    pub schema: StateSchema,
-    /// Namespace, map key, and the type of the cells: what a handle must have, too.
-    pub types: TypeId,
-    pub cells: BTreeMap<Address, Cell>,
-    pub encode: Encode,
-    /// Reads what was stored under a description.
-    pub decode: Decode,
+/// The conversion of cells from and to bytes.
+pub trait CellCodec: Send {
+    /// Prepares to decode cells that are stored as `stored`.
+    fn accept(&mut self, stored: &StateMeta) -> Result<()>;
+    /// Decodes a cell of the form that was accepted last.
+    fn decode(&self, bytes: &[u8]) -> Result<Cell>;
+    /// Appends the current form of a cell.
+    fn encode(&self, cell: &Cell, out: &mut Vec<u8>) -> Result<()>;
 }
 
-/// The encoded form of a key, a namespace or a map key.
+/// Cells that are values.
+pub struct ValueCells<V>(pub StoredValues<V>);
+
+impl<V: Send + 'static> CellCodec for ValueCells<V> {
+    fn accept(&mut self, stored: &StateMeta) -> Result<()> {
+        self.0.accept(stored).map(drop)
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<Cell> {
+        Ok(Box::new(self.0.decode_stored(bytes)?))
+    }
+
+    fn encode(&self, cell: &Cell, out: &mut Vec<u8>) -> Result<()> {
+        cell.downcast_ref().map_or(Ok(()), |value| self.0.encode(value, out))
+    }
+}
+
+/// Cells that are lists.
+pub struct ListCells<T>(pub StoredValues<T>);
+
+impl<T: Send + 'static> CellCodec for ListCells<T> {
+    fn accept(&mut self, stored: &StateMeta) -> Result<()> {
+        self.0.accept(stored).map(drop)
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<Cell> {
+        let elements = list::elements(bytes).map(|element| self.0.decode_stored(element?));
+        Ok(Box::new(elements.collect::<Result<Vec<T>>>()?))
+    }
+
+    fn encode(&self, cell: &Cell, out: &mut Vec<u8>) -> Result<()> {
+        for element in cell.downcast_ref::<Vec<T>>().into_iter().flatten() {
+            let mut bytes = Vec::new();
+            self.0.encode(element, &mut bytes)?;
+            list::push(out, &bytes);
+        }
+        Ok(())
+    }
+}
+
+/// Cells that are timers, whose address is all there is.
+pub struct TimerCells(pub StateSchema);
+
+impl CellCodec for TimerCells {
+    fn accept(&mut self, stored: &StateMeta) -> Result<()> {
+        self.0.compatibility(stored).map(drop)
+    }
+
+    fn decode(&self, _: &[u8]) -> Result<Cell> {
+        Ok(Box::new(()))
+    }
+
+    fn encode(&self, _: &Cell, _: &mut Vec<u8>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// One state: its sorted cells, and the conversion of each to bytes.
+pub struct Table {
+    pub schema: StateSchema,
+    pub type_names: &'static str,
+    /// Namespace, map key, and the type of the cells, which a handle must have, too.
+    pub types: TypeId,
+    pub cells: BTreeMap<CellAddress, Cell>,
+    pub codec: Box<dyn CellCodec>,
+}
+
+impl RegisteredState for Table {
+    fn schema(&self) -> &StateSchema {
+        &self.schema
+    }
+
+    fn types(&self) -> &'static str {
+        self.type_names
+    }
+}
+
+/// Returns the encoding of a key, a namespace or a map key.
 pub fn bytes(part: &impl StateKey) -> Vec<u8> {
     let mut bytes = Vec::new();
     part.encode(&mut bytes);
     bytes
 }
 
-pub fn address<K: StateKey>(time: i64, key: Keyed<'_, K>, namespace: &impl StateKey, sub: &[u8]) -> Address {
-    (time, bytes(key.key()), bytes(namespace), sub.to_vec())
+/// Returns the address of a value or a list.
+pub fn address<K: StateKey, N: StateKey>(at: At<'_, K, N>) -> CellAddress {
+    (0, bytes(at.key.key()), bytes(at.namespace), Vec::new())
 }
 
-impl Table {
-    /// Cells that are values of type `V`.
-    pub fn of_values<N: StateKey, MK: StateKey, V: Send + 'static>(
-        schema: StateSchema,
-        codec: &Arc<dyn Codec<V>>,
-        decoder: &Decoder<V>,
-    ) -> Self {
-        let (encoder, plain, decoder) = (Arc::clone(codec), Arc::clone(codec), decoder.clone());
-        let wanted = schema.meta.clone();
-        Self {
-            schema,
-            types: TypeId::of::<(N, MK, V)>(),
-            cells: BTreeMap::new(),
-            encode: Box::new(move |cell, out| match cell.downcast_ref() {
-                Some(value) => encoder.encode(value, out),
-                None => Ok(()),
-            }),
-            decode: Box::new(move |stored, bytes| {
-                Ok(match decoder.reading(stored, &wanted)? {
-                    Reading::AsIs => Box::new(plain.decode(bytes)?),
-                    Reading::Migrate(migration) => Box::new(migration.decode(bytes)?),
-                })
-            }),
-        }
-    }
-
-    /// Cells that are lists of type `T`.
-    pub fn of_lists<N: StateKey, T: Send + 'static>(
-        schema: StateSchema,
-        codec: &Arc<dyn Codec<T>>,
-        decoder: &Decoder<T>,
-    ) -> Self {
-        let (encoder, plain, decoder) = (Arc::clone(codec), Arc::clone(codec), decoder.clone());
-        let wanted = schema.meta.clone();
-        Self {
-            schema,
-            types: TypeId::of::<(N, (), Vec<T>)>(),
-            cells: BTreeMap::new(),
-            encode: Box::new(move |cell, out| {
-                for element in cell.downcast_ref::<Vec<T>>().into_iter().flatten() {
-                    let mut bytes = Vec::new();
-                    encoder.encode(element, &mut bytes)?;
-                    list::push(out, &bytes);
-                }
-                Ok(())
-            }),
-            decode: Box::new(move |stored, bytes| {
-                let reading = decoder.reading(stored, &wanted)?;
-                let elements = list::elements(bytes).map(|element| match &reading {
-                    Reading::AsIs => plain.decode(element?),
-                    Reading::Migrate(migration) => migration.decode(element?),
-                });
-                Ok(Box::new(elements.collect::<Result<Vec<T>>>()?))
-            }),
-        }
-    }
-
-    /// Cells that are timers, which are all address.
-    pub fn of_timers<N: StateKey>(meta: StateMeta) -> Self {
-        Self {
-            schema: StateSchema::plain(meta),
-            types: TypeId::of::<(N, (), ())>(),
-            cells: BTreeMap::new(),
-            encode: Box::new(|_, _| Ok(())),
-            decode: Box::new(|_, _| Ok(Box::new(()))),
-        }
-    }
-
-    pub fn meta(&self) -> &StateMeta {
-        &self.schema.meta
-    }
-
-    /// The cells of one key and namespace: all entries of its map.
-    pub fn of_key<K: StateKey>(
-        &self,
-        key: Keyed<'_, K>,
-        namespace: &impl StateKey,
-    ) -> impl Iterator<Item = (&Address, &Cell)> {
-        let from = address(0, key, namespace, &[]);
-        let (key, namespace) = (from.1.clone(), from.2.clone());
-        self.cells.range(from..).take_while(move |(at, _)| at.1 == key && at.2 == namespace)
-    }
+/// Returns the address of a map entry.
+pub fn entry_address<K: StateKey, N: StateKey>(at: At<'_, K, N>, map_key: &impl StateKey) -> CellAddress {
+    (0, bytes(at.key.key()), bytes(at.namespace), bytes(map_key))
 }

@@ -1,9 +1,9 @@
-//! The cases that are written, from the source: each must be in the list from which tests are made.
+//! Reads the cases from the source: each must be in the list that tests are made from.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// `module::case` of the public functions in the files of `dir` whose line ends with `signature`.
+/// Returns `module::case` for the public functions in the files of `dir` whose line ends with `signature`.
 pub fn written(dir: &str, signature: &str) -> BTreeSet<String> {
     let mut cases = BTreeSet::new();
     for file in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(dir)).unwrap() {

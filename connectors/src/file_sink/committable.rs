@@ -10,14 +10,14 @@ use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
 use super::failed;
 use super::naming::{Name, Naming};
 
-/// What a checkpoint remembers of a file that it makes visible.
+/// A finished file that a [`FileSink`](super::FileSink) makes visible when its checkpoint is complete.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Committable {
+pub struct PendingFile {
     /// Its name until then.
     pub(super) temporary: String,
     /// Its name from then on.
     pub(super) name: String,
-    /// The checkpoint that closed it. When that was aborted, a later one makes it visible.
+    /// The checkpoint that closed it. When that one is aborted, a later one makes the file visible.
     pub(super) checkpoint: CheckpointId,
     /// Its length.
     pub(super) bytes: u64,
@@ -25,32 +25,26 @@ pub(super) struct Committable {
     pub(super) records: u64,
 }
 
-impl Committable {
-    pub(super) fn encode(&self) -> Result<Vec<u8>> {
-        postcard::to_allocvec(self)
-            .map_err(|e| Error::new(ErrorKind::Internal, "a committable cannot be encoded").caused_by(e))
-    }
-
-    /// Reads back what [`encode`](Self::encode) wrote; refuses names that this sink would not give.
-    pub(super) fn decode(bytes: &[u8], naming: Naming<'_>) -> Result<Self> {
-        let file: Self = postcard::from_bytes(bytes)
-            .map_err(|e| Error::corrupt("an element of a file sink cannot be read").caused_by(e))?;
-        let ours = naming.parse(&file.temporary) == Name::Temporary
-            && naming.parse(&file.name) == Name::Visible(file.checkpoint);
-        if !ours {
-            let message = "the checkpoint is of a file sink with another prefix or format";
-            return Err(Error::new(ErrorKind::Incompatible, message)
-                .with("file", &file.name)
-                .with("prefix", naming.prefix)
-                .with("format", naming.extension));
+impl PendingFile {
+    /// Refuses a restored file whose names this sink would not make.
+    pub(super) fn check(&self, naming: Naming<'_>) -> Result<()> {
+        let ours = naming.parse(&self.temporary) == Name::Temporary
+            && naming.parse(&self.name) == Name::Visible(self.checkpoint);
+        if ours {
+            return Ok(());
         }
-        Ok(file)
+        let message = "the checkpoint is of a file sink with another prefix or format; use those again, or \
+                       start a new job";
+        Err(Error::new(ErrorKind::Incompatible, message)
+            .with("file", &self.name)
+            .with("prefix", naming.prefix)
+            .with("format", naming.extension))
     }
 
-    /// Makes the file visible, if it is not already. The directory has yet to be synced.
+    /// Makes the file visible, if it is not already. The caller syncs the directory afterwards.
     pub(super) fn commit(&self, directory: &Path) -> Result<()> {
         let (from, to) = (directory.join(&self.temporary), directory.join(&self.name));
-        // Committed before, by us or by an attempt that died afterwards?
+        // Without a temporary file the rename has happened, here or in an attempt that died afterwards.
         let Some(length) = length(&from)? else { return self.check_visible(&to) };
         if length != self.bytes {
             return Err(self.wrong_length(&from, length));
@@ -63,8 +57,8 @@ impl Committable {
             Some(length) if length == self.bytes => Ok(()),
             Some(length) => Err(self.wrong_length(path, length)),
             None => {
-                let message = "an output file that the checkpoint names is gone; restore it, or start a new job into \
-                               an empty directory";
+                let message = "an output file that the checkpoint names is gone; restore it, or start a new \
+                               job into an empty directory";
                 Err(Error::new(ErrorKind::NotFound, message)
                     .with("file", path.display())
                     .with("checkpoint", self.checkpoint)
@@ -74,11 +68,13 @@ impl Committable {
     }
 
     fn wrong_length(&self, path: &Path, length: u64) -> Error {
-        Error::corrupt("an output file has not the length that the checkpoint noted")
-            .with("file", path.display())
-            .with("checkpoint", self.checkpoint)
-            .with("bytes", length)
-            .with("expected", self.bytes)
+        Error::corrupt(
+            "an output file has another length than the checkpoint recorded; restore it, or start a new job",
+        )
+        .with("file", path.display())
+        .with("checkpoint", self.checkpoint)
+        .with("bytes", length)
+        .with("expected", self.bytes)
     }
 }
 
@@ -87,5 +83,29 @@ fn length(path: &Path) -> Result<Option<u64>> {
         Ok(metadata) => Ok(Some(metadata.len())),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(failed("read", path, e)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use strandline_state_api::{Codec, SerdeCodec};
+
+    use super::*;
+
+    /// The bytes of the first version, which checkpoints hold.
+    #[test]
+    fn the_stored_form_stays() {
+        let stored = b"\x1B.part-t0-00001-7.inprogress\x1Cpart-0000000300-00001-t0.csv\xAC\x02\x80\x20\x05";
+        let file = PendingFile {
+            temporary: ".part-t0-00001-7.inprogress".into(),
+            name: "part-0000000300-00001-t0.csv".into(),
+            checkpoint: CheckpointId(300),
+            bytes: 4_096,
+            records: 5,
+        };
+        assert_eq!(Codec::<PendingFile>::decode(&SerdeCodec, stored).unwrap(), file);
+        let mut encoded = Vec::new();
+        SerdeCodec.encode(&file, &mut encoded).unwrap();
+        assert_eq!(encoded, stored);
     }
 }

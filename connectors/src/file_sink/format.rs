@@ -7,16 +7,16 @@ use crate::row::{Row, Value};
 
 /// How a [`FileSink`](super::FileSink) writes records of type `T`.
 pub trait WriteRecords<T>: Clone + fmt::Debug + Send + Sync + 'static {
-    /// What file names end with, without the dot.
+    /// The end of file names, without the dot.
     fn extension(&self) -> &'static str;
 
-    /// Appends what stands at the beginning of every file.
+    /// Appends the beginning of every file.
     fn header(&self, _out: &mut Vec<u8>) {}
 
     /// Appends one record.
     ///
     /// # Errors
-    /// Why this record cannot be written; nothing of it may have been appended.
+    /// The reason why this record cannot be written; then nothing of it may have been appended.
     fn write(&self, record: &T, out: &mut Vec<u8>) -> Result<(), String>;
 }
 
@@ -85,7 +85,7 @@ fn write_csv_text(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Writes what needs no quotes.
+/// Writes a value that needs no quotes.
 fn write_plain(value: &Value, out: &mut Vec<u8>) {
     match value {
         Value::Int(v) => out.extend_from_slice(itoa::Buffer::new().format(*v).as_bytes()),
@@ -98,7 +98,7 @@ fn write_plain(value: &Value, out: &mut Vec<u8>) {
 /// Rows as JSON lines, one object each. A number that JSON cannot express (NaN, infinity) is null.
 #[derive(Clone, Debug, Default)]
 pub struct JsonRows {
-    /// The names of the columns, quoted and with what stands before the value.
+    /// The names of the columns, quoted, each with the punctuation around it.
     names: Vec<Vec<u8>>,
 }
 

@@ -9,10 +9,10 @@ pub(super) struct Naming<'a> {
     pub(super) extension: &'a str,
 }
 
-/// What a name in the output directory means.
+/// A name in the output directory, understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Name {
-    /// A file of ours that is being written, or was when its writer died.
+    /// A file of ours that a subtask writes to, or wrote to when it died.
     Temporary,
     /// A finished file of ours.
     Visible(CheckpointId),
@@ -23,7 +23,7 @@ pub(super) enum Name {
 const SUFFIX: &str = ".inprogress";
 
 impl Naming<'_> {
-    /// The name while a file is written.
+    /// The name of a file until it is finished.
     pub(super) fn temporary(self, attempt: &str, subtask: u32, number: u64) -> String {
         format!(".{}-{attempt}-{subtask:05}-{number}{SUFFIX}", self.prefix)
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use strandline_state_api::{CheckpointId, Error, Result};
 
-use super::committable::Committable;
+use super::committable::PendingFile;
 use super::naming::{Name, Naming};
 use super::{failed, remove, sync_directory};
 
@@ -14,14 +14,12 @@ pub(super) fn recover(
     directory: &Path,
     naming: Naming<'_>,
     checkpoint: Option<CheckpointId>,
-    elements: &[Vec<u8>],
+    files: &[PendingFile],
 ) -> Result<()> {
     fs::create_dir_all(directory).map_err(|e| failed("created", directory, e))?;
-    let files =
-        elements.iter().map(|bytes| Committable::decode(bytes, naming)).collect::<Result<Vec<_>>>()?;
-    for file in &files {
-        file.commit(directory)?;
-    }
+    // All are checked before the first is renamed.
+    files.iter().try_for_each(|file| file.check(naming))?;
+    files.iter().try_for_each(|file| file.commit(directory))?;
     let named: BTreeSet<&str> = files.iter().map(|file| file.name.as_str()).collect();
 
     let mut not_ours_to_touch = Vec::new();
@@ -30,7 +28,7 @@ pub(super) fn recover(
         let name = entry.file_name();
         let name = name.to_string_lossy();
         match (naming.parse(&name), checkpoint) {
-            // Nobody names it any more: what it holds is produced again.
+            // No checkpoint names it any more: the job produces its records again.
             (Name::Temporary, _) => remove(&entry.path())?,
             (Name::Visible(of), Some(restored)) if of > restored && !named.contains(name.as_ref()) => {
                 remove(&entry.path())?;
@@ -41,8 +39,8 @@ pub(super) fn recover(
     }
     not_ours_to_touch.sort_unstable();
     if let Some(first) = not_ours_to_touch.first() {
-        let message = "the output directory of a new job is not empty: empty it, choose another one, or resume from \
-                       the checkpoint that these results belong to";
+        let message = "the output directory of a new job is not empty: empty it, choose another one, or \
+                       resume from the checkpoint that these results belong to";
         return Err(Error::invalid(message)
             .with("directory", directory.display())
             .with("files", not_ours_to_touch.len())

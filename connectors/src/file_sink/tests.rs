@@ -14,10 +14,10 @@ fn open(factory: &FileSink<Row, CsvRows>, subtask: u32, attempt: u32) -> FileSin
 }
 
 fn write(sink: &mut FileSinkSubtask<Row, CsvRows>, number: i64) {
-    let mut output = Output::new();
-    output.push([Value::Int(number)].into_iter().collect(), 0);
-    sink.write(&mut output).unwrap();
-    assert!(output.is_empty());
+    let mut batch = Batch::new();
+    batch.push([Value::Int(number)].into_iter().collect(), None);
+    sink.write(&mut batch).unwrap();
+    assert!(batch.is_empty());
 }
 
 /// The numbers in finished files, and how many other files there are.
@@ -43,10 +43,10 @@ fn visible(directory: &Path) -> (Vec<i64>, usize) {
 #[derive(Clone, Debug)]
 enum Step {
     Write,
-    /// A barrier; its checkpoint completes or is aborted, and the sinks may or may not be told of it.
+    /// A barrier; its checkpoint completes or is aborted, and the sinks may or may not learn of that.
     Checkpoint {
         complete: bool,
-        told: bool,
+        announced: bool,
     },
     /// All subtasks die. The newest `lost` checkpoints turn out to be unreadable.
     Crash {
@@ -57,7 +57,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => Just(Step::Write),
-        3 => (any::<bool>(), any::<bool>()).prop_map(|(complete, told)| Step::Checkpoint { complete, told }),
+        3 => (any::<bool>(), any::<bool>())
+            .prop_map(|(complete, announced)| Step::Checkpoint { complete, announced }),
         1 => (0usize..3).prop_map(|lost| Step::Crash { lost }),
     ]
 }
@@ -66,8 +67,8 @@ proptest! {
     // Each case syncs many files to disk.
     #![proptest_config(ProptestConfig::with_cases(crate::test_cases(48)))]
 
-    /// Whatever dies when, and whichever checkpoint can still be read: finished files hold exactly what was written up to
-    /// the checkpoint, once.
+    /// Whichever process dies when, and whichever checkpoint can still be read: finished files hold each
+    /// record that was written up to the checkpoint once.
     #[test]
     fn what_is_visible_is_exactly_what_is_committed(steps in proptest::collection::vec(step(), 0..60)) {
         let directory = tempfile::tempdir().unwrap();
@@ -75,22 +76,22 @@ proptest! {
         factory.recover(None, &[]).unwrap();
         let (mut attempt, mut checkpoint, mut next) = (0, 0, 0);
         let mut sinks = [open(&factory, 0, 0), open(&factory, 1, 0)];
-        // Completed checkpoints: id, elements, and how many records came before.
-        let mut log: Vec<(CheckpointId, Vec<Vec<u8>>, i64)> = Vec::new();
+        // Completed checkpoints: id, pending files, and how many records came before.
+        let mut log: Vec<(CheckpointId, Vec<PendingFile>, i64)> = Vec::new();
         for step in steps {
             match step {
                 Step::Write => {
                     write(&mut sinks[(next % 2) as usize], next);
                     next += 1;
                 }
-                Step::Checkpoint { complete, told } => {
+                Step::Checkpoint { complete, announced } => {
                     checkpoint += 1;
                     let id = CheckpointId(checkpoint);
-                    let elements = sinks.iter_mut().flat_map(|sink| sink.pre_commit(id).unwrap()).collect();
+                    let files = sinks.iter_mut().flat_map(|sink| sink.pre_commit(id).unwrap()).collect();
                     if complete {
-                        log.push((id, elements, next));
+                        log.push((id, files, next));
                     }
-                    if complete && told {
+                    if complete && announced {
                         for sink in &mut sinks {
                             sink.commit(id).unwrap();
                             sink.commit(id).unwrap();
@@ -101,9 +102,9 @@ proptest! {
                 Step::Crash { lost } => {
                     log.truncate(log.len().saturating_sub(lost).max(log.len().min(1)));
                     attempt += 1;
-                    if let Some((id, elements, written)) = log.last() {
-                        factory.recover(Some(*id), elements).unwrap();
-                        factory.recover(Some(*id), elements).unwrap();
+                    if let Some((id, files, written)) = log.last() {
+                        factory.recover(Some(*id), files).unwrap();
+                        factory.recover(Some(*id), files).unwrap();
                         next = *written;
                     } else {
                         factory.recover(None, &[]).unwrap();
@@ -141,13 +142,15 @@ fn the_summary_counts_what_is_visible() {
         write(sink, i as i64);
         sink.pre_commit(CheckpointId(1)).unwrap();
     }
-    assert_eq!(sinks[0].summary()["records"], "0");
-    sinks.iter_mut().for_each(|sink| sink.commit(CheckpointId(2)).unwrap());
-    let summary = factory.summarize(&sinks.map(|sink| sink.summary()));
-    assert_eq!(
-        (summary["files"].as_str(), summary["records"].as_str(), summary["bytes"].as_str()),
-        ("2", "2", "8")
-    );
+    assert_eq!(sinks[0].summary().records, 0);
+    let mut summary = FileSinkSummary::default();
+    for sink in &mut sinks {
+        sink.commit(CheckpointId(2)).unwrap();
+        summary.add(sink.summary());
+    }
+    assert_eq!(summary, FileSinkSummary { files: 2, records: 2, bytes: 8 });
+    let lines: Vec<_> = summary.figures().iter().map(Figure::to_string).collect();
+    assert_eq!(lines, ["bytes 8", "files 2", "records 2"]);
 }
 
 #[test]
@@ -157,7 +160,7 @@ fn a_new_job_wants_an_empty_directory_and_touches_nothing() {
     let put = |name: &str| fs::write(directory.path().join(name), "n\n1\n").unwrap();
     put(".part-t0-00000-0.inprogress");
     factory.recover(None, &[]).unwrap();
-    assert_eq!(visible(directory.path()).1, 0, "what a first attempt left before its first checkpoint goes");
+    assert_eq!(visible(directory.path()).1, 0, "the files of a first attempt before its first checkpoint go");
     for name in ["notes.txt", "part-0000000003-00000-t0.csv"] {
         put(name);
         let error = factory.recover(None, &[]).unwrap_err();
@@ -171,34 +174,34 @@ fn a_new_job_wants_an_empty_directory_and_touches_nothing() {
     assert!(directory.path().join("notes.txt").exists(), "a resumed job leaves foreign files alone");
 }
 
-fn one_pending() -> (TempDir, FileSink<Row, CsvRows>, Vec<Vec<u8>>) {
+fn one_pending() -> (TempDir, FileSink<Row, CsvRows>, Vec<PendingFile>) {
     let directory = tempfile::tempdir().unwrap();
     let factory = factory(directory.path());
     let mut sink = open(&factory, 0, 0);
     write(&mut sink, 1);
-    let elements = sink.pre_commit(CheckpointId(1)).unwrap();
-    (directory, factory, elements)
+    let files = sink.pre_commit(CheckpointId(1)).unwrap();
+    (directory, factory, files)
 }
 
 #[test]
 fn a_lost_or_torn_file_is_an_error_that_names_it() {
-    let (directory, factory, elements) = one_pending();
+    let (directory, factory, files) = one_pending();
     let name = fs::read_dir(directory.path()).unwrap().next().unwrap().unwrap().path();
     fs::write(&name, "n\n").unwrap();
-    let error = factory.recover(Some(CheckpointId(1)), &elements).unwrap_err();
+    let error = factory.recover(Some(CheckpointId(1)), &files).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     fs::remove_file(&name).unwrap();
-    let error = factory.recover(Some(CheckpointId(1)), &elements).unwrap_err();
+    let error = factory.recover(Some(CheckpointId(1)), &files).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.context("file").unwrap().contains("part-0000000001-00000-t0-0.csv"), "{error}");
 }
 
 #[test]
-fn elements_of_another_sink_are_refused() {
-    let (directory, _, elements) = one_pending();
+fn files_of_another_sink_are_refused() {
+    let (directory, _, files) = one_pending();
     let config = FileSinkConfig { prefix: "other".into(), ..FileSinkConfig::new(directory.path()) };
     let other = FileSink::<Row, _>::new(config, CsvRows::new()).unwrap();
-    let error = other.recover(Some(CheckpointId(1)), &elements).unwrap_err();
+    let error = other.recover(Some(CheckpointId(1)), &files).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Incompatible);
     assert!(
         FileSink::<Row, _>::new(

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 use memchr::{memchr, memchr_iter};
-use strandline_state_api::{NO_TIMESTAMP, Output, Result};
+use strandline_state_api::{Batch, Result};
 
 use super::text::not_utf8;
 use super::{Decode, FileFormat, Framing};
@@ -12,9 +12,9 @@ use crate::row::{Column, ColumnType, Row, Value};
 
 /// CSV files (RFC 4180): each record is a row of the wanted columns.
 ///
-/// With a header, columns are found by their names, in any order, and others are left out; without one, the columns are
-/// those of the file in order. An empty field is null where the column is nullable; otherwise it is the empty text, and
-/// an error for other types. Blank lines are left out.
+/// With a header, the source finds columns by their names, in any order, and leaves others out; without one,
+/// the columns are those of the file in order. An empty field is null where the column is nullable; otherwise
+/// it is the empty text, and an error for other types. Blank lines are left out.
 #[derive(Clone, Debug)]
 pub struct CsvFiles {
     columns: Vec<Column>,
@@ -29,21 +29,22 @@ impl CsvFiles {
         Self { columns, delimiter: b',', header: true, quoted_newlines: false }
     }
 
-    /// Sets the byte between fields; a comma unless set.
+    /// Sets the byte between fields; the default is a comma.
     #[must_use]
     pub fn delimiter(mut self, delimiter: u8) -> Self {
         self.delimiter = delimiter;
         self
     }
 
-    /// Says whether each file begins with the names of its columns; it does unless set.
+    /// Sets whether each file begins with the names of its columns; the default is `true`.
     #[must_use]
     pub fn header(mut self, header: bool) -> Self {
         self.header = header;
         self
     }
 
-    /// Says that quoted fields may hold line ends. A file is then read by one subtask, from its beginning.
+    /// Sets whether quoted fields may hold line ends; the default is `false`. Where they may, one subtask
+    /// reads a file, from its beginning.
     #[must_use]
     pub fn quoted_newlines(mut self, allowed: bool) -> Self {
         self.quoted_newlines = allowed;
@@ -108,20 +109,20 @@ pub struct CsvDecoder {
 
 impl Decode<Row> for CsvDecoder {
     #[inline]
-    fn decode(&mut self, record: &[u8], output: &mut Output<Row>) -> Result<(), String> {
-        if record.is_empty() {
+    fn decode(&mut self, bytes: &[u8], output: &mut Batch<Row>) -> Result<(), String> {
+        if bytes.is_empty() {
             return Ok(());
         }
-        self.fields.split(record);
+        self.fields.split(bytes);
         let found = self.fields.ranges.len();
         if found != self.width {
             return Err(format!("expected {} fields, found {found}", self.width));
         }
         let mut row = Row::with_capacity(self.wanted.len());
         for Wanted { field, column } in &self.wanted {
-            row.push(parse(self.fields.get(record, *field), column)?);
+            row.push(parse(self.fields.get(bytes, *field), column)?);
         }
-        output.push(row, NO_TIMESTAMP);
+        output.push(row, None);
         Ok(())
     }
 }
@@ -146,7 +147,8 @@ fn parse(field: &[u8], column: &Column) -> Result<Value, String> {
     })
 }
 
-/// Where the fields of a record are. A record without quotes, which is most, is only searched, not copied.
+/// The places of the fields in a record. A record without quotes, as most are, is only searched and not
+/// copied.
 struct Fields {
     delimiter: u8,
     ranges: Vec<Range<usize>>,
@@ -197,7 +199,7 @@ impl Fields {
             input = input.get(read..).unwrap_or(&[]);
             written += wrote;
             fields += ended;
-            // An empty input tells the reader that the record ends here.
+            // The reader takes an empty input for the end of the record.
             if !matches!(result, ReadRecordResult::InputEmpty) {
                 break;
             }

@@ -3,15 +3,15 @@
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
-use strandline_state_api::{NO_TIMESTAMP, Output, Result};
+use strandline_state_api::{Batch, Result};
 
 use super::{Decode, FileFormat, Framing};
 use crate::row::{Column, ColumnType, Row, Value};
 
 /// Files with one JSON object on each line: each is a row of the wanted columns.
 ///
-/// A missing or null member is null where the column is nullable, and an error otherwise. Members that are no column
-/// are left out, and so are blank lines. Integers are taken for floats where a float is wanted, not the reverse.
+/// A missing or null member is null where the column is nullable, and an error otherwise. Members that are no
+/// column are left out, and so are blank lines. An integer is accepted for a float, not the reverse.
 #[derive(Clone, Debug)]
 pub struct JsonLines {
     columns: Vec<Column>,
@@ -38,11 +38,11 @@ impl FileFormat for JsonLines {
 }
 
 impl Decode<Row> for JsonLines {
-    fn decode(&mut self, record: &[u8], output: &mut Output<Row>) -> Result<(), String> {
-        if record.trim_ascii().is_empty() {
+    fn decode(&mut self, bytes: &[u8], output: &mut Batch<Row>) -> Result<(), String> {
+        if bytes.trim_ascii().is_empty() {
             return Ok(());
         }
-        let mut json = serde_json::Deserializer::from_slice(record);
+        let mut json = serde_json::Deserializer::from_slice(bytes);
         let row = RowSeed(&self.columns).deserialize(&mut json).and_then(|row| json.end().map(|()| row));
         let row = row.map_err(|e| format!("expected a JSON object: {}", without_line(&e)))?;
         for (i, column) in self.columns.iter().enumerate() {
@@ -53,7 +53,7 @@ impl Decode<Row> for JsonLines {
                 ));
             }
         }
-        output.push(row, NO_TIMESTAMP);
+        output.push(row, None);
         Ok(())
     }
 }
@@ -134,7 +134,7 @@ impl<'de> DeserializeSeed<'de> for ValueSeed<'_> {
 }
 
 impl ValueSeed<'_> {
-    /// `value` if it is of the column's type, else the error that says what was found.
+    /// Returns the value where the column's type accepts it, and otherwise an error that names `found`.
     fn checked<E: serde::de::Error>(
         &self,
         value: Option<Value>,

@@ -1,4 +1,4 @@
-//! What files there are.
+//! Lists the files of an input.
 
 use std::fs;
 use std::path::Path;
@@ -36,14 +36,18 @@ pub(super) fn list(path: &Path) -> Result<Vec<InputFile>> {
         }
     }
     if files.is_empty() {
-        return Err(Error::new(ErrorKind::NotFound, "the input directory holds no files")
-            .with("directory", path.display()));
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            "the input directory holds no files; put the input there, or correct the path",
+        )
+        .with("directory", path.display()));
     }
     files.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     Ok(files)
 }
 
-/// The first record of the first file of `path`: for a planner that wants to know the columns before the job runs.
+/// The first record of the first file of `path`: for a planner that wants to know the columns before the job
+/// runs.
 ///
 /// # Errors
 /// When there is no file, or it cannot be read.

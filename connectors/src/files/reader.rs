@@ -9,15 +9,15 @@ use strandline_state_api::{Error, Result};
 
 use super::listing::unreadable;
 
-/// Where records end.
+/// The rule by which records end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     /// At each line end.
     Lines,
-    /// At each line end outside of quotes. Where a quote opens can only be known from the beginning of the file, so files
-    /// are not split.
+    /// At each line end outside of quotes. Only a reader that begins at the beginning of the file knows where
+    /// a quote opens, so a file is one split.
     Quoted {
-        /// What stands between fields.
+        /// The byte between fields.
         delimiter: u8,
     },
 }
@@ -59,7 +59,7 @@ fn quoted_record(bytes: &[u8], delimiter: u8) -> Option<usize> {
     None
 }
 
-/// A record longer than this is taken for a broken file.
+/// A longer record means a broken file.
 const MAX_RECORD: usize = 64 << 20;
 const BUFFER: usize = 256 << 10;
 
@@ -69,7 +69,7 @@ pub(super) struct SplitReader {
     path: PathBuf,
     file: File,
     framing: Framing,
-    /// What was read and not yet handed out is `buffer[head..tail]`; it stands at `offset` in the file.
+    /// The unread bytes are `buffer[head..tail]`; in the file they begin at `offset`.
     buffer: Vec<u8>,
     head: usize,
     tail: usize,
@@ -79,10 +79,12 @@ pub(super) struct SplitReader {
 }
 
 impl SplitReader {
-    /// Opens the split from `start` to before `end` at `offset`: `start` itself, or the beginning of a record behind it.
+    /// Opens the split from `start` to before `end` at `offset`: `start` itself, or the beginning of a later
+    /// record.
     pub(super) fn open(path: &Path, framing: Framing, start: u64, offset: u64, end: u64) -> Result<Self> {
         let mut file = File::open(path).map_err(|e| unreadable(path, e))?;
-        // A record begins at `start` only if a line ends just before it: begin with that byte and drop the first line.
+        // A record begins at `start` only if a line ends just before it: begin with that byte and drop the
+        // first line.
         let cut = offset == start && start > 0;
         let from = if cut { start - 1 } else { offset };
         file.seek(SeekFrom::Start(from)).map_err(|e| unreadable(path, e))?;
@@ -167,7 +169,7 @@ impl SplitReader {
         Ok(())
     }
 
-    /// Reads more behind what is unread.
+    /// Reads more bytes behind the unread ones.
     fn fill(&mut self) -> Result<()> {
         if self.head > 0 {
             self.buffer.copy_within(self.head..self.tail, 0);
@@ -197,7 +199,7 @@ impl SplitReader {
     }
 }
 
-/// The number of the line at `offset`, from 1. Only for messages: it reads the file up to there.
+/// The number of the line at `offset`, from 1. Reads the file up to there, so it serves messages only.
 pub(super) fn line_number(path: &Path, offset: u64) -> Option<u64> {
     let mut reader = BufReader::new(File::open(path).ok()?.take(offset));
     let mut lines = 1;

@@ -1,4 +1,4 @@
-//! Splits: the byte ranges that subtasks read, and how they are dealt out.
+//! Splits: the byte ranges that subtasks read, and which subtask reads which.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,31 +10,26 @@ use strandline_state_api::{Error, ErrorKind, Result};
 
 use super::listing::{InputFile, unreadable};
 
-/// A byte range of a file, and how far it was read.
+/// The position of a [`FileSource`](super::FileSource) in one byte range of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Split {
+pub struct Split {
     /// The name of the file within its folder.
     pub(super) file: String,
     /// The first byte.
     pub(super) start: u64,
     /// The first byte behind it.
     pub(super) end: u64,
-    /// Where the next record begins; `start` (which may lie within a record) as long as nothing was read.
+    /// Where the next record begins; before the first one is read `start`, which may lie within a record.
     pub(super) offset: u64,
-    /// Records of it that could not be decoded and were left out.
+    /// How many of its records could not be decoded and were left out.
     pub(super) skipped: u64,
-    /// Which subtask of how many read it; `None` as long as nobody does.
+    /// The subtask that reads it, and the parallelism; `None` before the first assignment.
     pub(super) owner: Option<(u32, u32)>,
 }
 
 impl Split {
     pub(super) fn is_finished(&self) -> bool {
         self.offset >= self.end
-    }
-
-    pub(super) fn encode(&self) -> Result<Vec<u8>> {
-        postcard::to_allocvec(self)
-            .map_err(|e| Error::new(ErrorKind::Internal, "a position cannot be encoded").caused_by(e))
     }
 }
 
@@ -54,17 +49,15 @@ fn cut(file: &str, from: u64, to: u64, size: u64) -> impl Iterator<Item = Split>
     })
 }
 
-/// The splits of a checkpoint, and new ones for what came since: whole files, and what was appended.
+/// The splits of a checkpoint, and new ones for files and appended lines that came since.
 pub(super) fn resume(
     folder: &Path,
     files: &[InputFile],
     size: u64,
-    positions: &[Vec<u8>],
+    restored: Vec<Split>,
 ) -> Result<Vec<Split>> {
     let mut by_file: BTreeMap<String, Vec<Split>> = BTreeMap::new();
-    for bytes in positions {
-        let split: Split = postcard::from_bytes(bytes)
-            .map_err(|e| Error::corrupt("the position of a file source cannot be read").caused_by(e))?;
+    for split in restored {
         by_file.entry(split.file.clone()).or_default().push(split);
     }
     for file in files {
@@ -72,8 +65,8 @@ pub(super) fn resume(
         splits.sort_unstable_by_key(|split| split.start);
         let known = check_tiling(splits)?;
         if file.len < known {
-            let message = "an input file is shorter than when the checkpoint was taken; put the original back, or \
-                           start a new job";
+            let message = "an input file is shorter than when the checkpoint was taken; put the original \
+                           back, or start a new job";
             return Err(Error::new(ErrorKind::Incompatible, message)
                 .with("file", folder.join(&file.name).display())
                 .with("bytes", file.len)
@@ -82,8 +75,8 @@ pub(super) fn resume(
         if file.len > known {
             let partly_read = splits.last().is_some_and(|last| last.offset == known);
             if partly_read && !ends_line(&folder.join(&file.name), known)? {
-                let message = "an input file grew within a line that was already read; append whole lines only, or \
-                               start a new job";
+                let message = "an input file grew within a line that was already read; append whole lines \
+                               only, or start a new job";
                 return Err(Error::new(ErrorKind::Incompatible, message)
                     .with("file", folder.join(&file.name).display())
                     .with("byte", known));
@@ -98,7 +91,7 @@ pub(super) fn resume(
     Ok(by_file.into_values().flatten().collect())
 }
 
-/// The end of splits that cover a file from its beginning; that they do is checked.
+/// Checks that splits cover a file from its beginning, and returns their end.
 fn check_tiling(splits: &[Split]) -> Result<u64> {
     let mut end = 0;
     for split in splits {
@@ -124,9 +117,9 @@ fn ends_line(path: &Path, offset: u64) -> Result<bool> {
     Ok(offset == 0 || byte == *b"\n")
 }
 
-/// The share of one subtask. With an unchanged parallelism each keeps what it had, so that time goes on for each where it
-/// was. Otherwise the unfinished splits are dealt out anew in order, one by one, and so are the finished ones, which are
-/// only kept to be known.
+/// The share of one subtask. With an unchanged parallelism each subtask keeps its splits, so that event time
+/// continues for each where it was. Otherwise the unfinished splits are dealt out anew in order, one by one,
+/// and so are the finished ones, which a checkpoint keeps only so that no subtask reads them again.
 pub(super) fn share(mut splits: Vec<Split>, subtask: u32, parallelism: u32) -> Vec<Split> {
     let parallelism = parallelism.max(1);
     let kept = |split: &Split| split.owner.map(|(_, of)| of) == Some(parallelism);
@@ -143,4 +136,27 @@ pub(super) fn share(mut splits: Vec<Split>, subtask: u32, parallelism: u32) -> V
     }
     splits.retain(|split| split.owner == Some((subtask, parallelism)));
     splits
+}
+
+#[cfg(test)]
+mod tests {
+    use strandline_state_api::{Codec, SerdeCodec};
+
+    use super::*;
+
+    /// The bytes of the first version, which checkpoints hold.
+    #[test]
+    fn the_stored_form_stays() {
+        let split =
+            |owner| Split { file: "a.csv".into(), start: 0, end: 300, offset: 128, skipped: 2, owner };
+        for (stored, split) in [
+            (&b"\x05a.csv\x00\xAC\x02\x80\x01\x02\x00"[..], split(None)),
+            (b"\x05a.csv\x00\xAC\x02\x80\x01\x02\x01\x01\x03", split(Some((1, 3)))),
+        ] {
+            assert_eq!(Codec::<Split>::decode(&SerdeCodec, stored).unwrap(), split);
+            let mut encoded = Vec::new();
+            SerdeCodec.encode(&split, &mut encoded).unwrap();
+            assert_eq!(encoded, stored);
+        }
+    }
 }

@@ -9,14 +9,14 @@ use crate::row::{Column, ColumnType, Row, Value};
 /// Reads with `parallelism` subtasks: `polls` records each, or all.
 fn read<F: FileFormat<Record = Row>>(
     source: &FileSource<F>,
-    restored: &Option<Vec<Vec<u8>>>,
+    restored: &Option<Vec<Split>>,
     parallelism: u32,
     polls: impl Fn(u32) -> usize,
-) -> Result<(Vec<Row>, Vec<Vec<u8>>)> {
+) -> Result<(Vec<Row>, Vec<Split>)> {
     let (mut rows, mut positions) = (Vec::new(), Vec::new());
     for subtask in 0..parallelism {
         let mut source = source.open(SourceContext { subtask, parallelism, restored: restored.clone() })?;
-        let mut output = Output::new();
+        let mut output = Batch::new();
         let mut left = polls(subtask);
         while left > 0 {
             let step = left.min(3);
@@ -25,7 +25,7 @@ fn read<F: FileFormat<Record = Row>>(
                 break;
             }
         }
-        rows.append(&mut output.records);
+        rows.extend(output.drain().map(|(row, _)| row));
         positions.extend(source.positions()?);
     }
     Ok((rows, positions))
@@ -77,8 +77,8 @@ fn file() -> impl Strategy<Value = (String, Vec<String>)> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(crate::test_cases(256)))]
 
-    /// However the files are cut, wherever each attempt dies and at whatever parallelism the next one runs: every line
-    /// is read once.
+    /// The source reads every line once, however it cuts the files, wherever each attempt dies, and at
+    /// whatever parallelism the next one runs.
     #[test]
     fn every_line_is_read_once(
         files in proptest::collection::vec(file(), 1..4),
@@ -120,7 +120,10 @@ proptest! {
     }
 
     #[test]
-    fn quoted_line_ends_belong_to_the_field(fields in proptest::collection::vec("[a,\"\n]{0,5}", 1..20), stop in 0usize..20) {
+    fn quoted_line_ends_belong_to_the_field(
+        fields in proptest::collection::vec("[a,\"\n]{0,5}", 1..20),
+        stop in 0usize..20,
+    ) {
         let mut text = String::from("id,note\n");
         for (i, field) in fields.iter().enumerate() {
             text += &format!("{i},\"{}\"\n", field.replace('"', "\"\""));
@@ -137,7 +140,8 @@ proptest! {
 
 #[test]
 fn json_members_become_columns() {
-    let text = "{\"user\":\"ann\",\"amount\":3,\"more\":{\"x\":[1]}}\n\n  {\"amount\":null,\"user\":\"b\\u00f6b\"}\r\n";
+    let text = "{\"user\":\"ann\",\"amount\":3,\"more\":{\"x\":[1]}}\n\n  \
+                {\"amount\":null,\"user\":\"b\\u00f6b\"}\r\n";
     let folder = folder(&[("a.jsonl", text)]);
     let columns =
         vec![Column::new("amount", ColumnType::Float).nullable(), Column::new("user", ColumnType::Text)];
@@ -229,16 +233,16 @@ fn lines_longer_than_the_buffer_and_missing_input() {
     assert!(error.message().contains("holds no files"), "{error}");
 }
 
-/// Watermarks are kept by subtask: one that got the older splits of another would take their records for late.
+/// A watermark belongs to a subtask: with the older splits of another, their records would be late.
 #[test]
 fn an_unchanged_parallelism_leaves_each_subtask_its_splits() {
     let text: String = (10..60).map(|n| format!("{n}\n")).collect();
     let folder = folder(&[("a.txt", &text)]);
     let source = FileSource::new(folder.path(), TextLines).split_size(15);
-    let open = |restored: &Option<Vec<Vec<u8>>>, subtask| {
+    let open = |restored: &Option<Vec<Split>>, subtask| {
         source.open(SourceContext { subtask, parallelism: 2, restored: restored.clone() }).unwrap()
     };
-    let mut output = Output::new();
+    let mut output = Batch::new();
     let mut fast = open(&None, 1);
     fast.poll(20, &mut output).unwrap();
     let mut positions = open(&None, 0).positions().unwrap();
@@ -248,13 +252,13 @@ fn an_unchanged_parallelism_leaves_each_subtask_its_splits() {
     for _ in 0..20 {
         fast.poll(3, &mut output).unwrap();
     }
-    let wanted = texts(&output.records);
+    let wanted = texts(output.records());
     output.clear();
     let mut again = open(&restored, 1);
     for _ in 0..20 {
         again.poll(3, &mut output).unwrap();
     }
-    assert_eq!(texts(&output.records), wanted);
+    assert_eq!(texts(output.records()), wanted);
 
     let mut gap = positions;
     gap.remove(3);

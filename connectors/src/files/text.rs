@@ -1,7 +1,7 @@
 //! Lines of text.
 
 use compact_str::CompactString;
-use strandline_state_api::{NO_TIMESTAMP, Output, Result};
+use strandline_state_api::{Batch, Result};
 
 use super::{Decode, FileFormat, Framing};
 use crate::row::{Row, Value};
@@ -25,14 +25,14 @@ impl FileFormat for TextLines {
 
 impl Decode<Row> for TextLines {
     #[inline]
-    fn decode(&mut self, record: &[u8], output: &mut Output<Row>) -> Result<(), String> {
-        let line = CompactString::from_utf8(record).map_err(|e| not_utf8(&e, record))?;
-        output.push([Value::Text(line)].into_iter().collect(), NO_TIMESTAMP);
+    fn decode(&mut self, bytes: &[u8], output: &mut Batch<Row>) -> Result<(), String> {
+        let line = CompactString::from_utf8(bytes).map_err(|e| not_utf8(&e, bytes))?;
+        output.push([Value::Text(line)].into_iter().collect(), None);
         Ok(())
     }
 }
 
-/// What to say of text that is not UTF-8.
+/// The error message for text that is not UTF-8.
 pub(super) fn not_utf8(error: &std::str::Utf8Error, text: &[u8]) -> String {
     let at = error.valid_up_to();
     let byte = text.get(at).copied().unwrap_or_default();

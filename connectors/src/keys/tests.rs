@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use strandline_state_api::{Codec, SerdeCodec};
 
 use super::*;
 
@@ -53,7 +54,8 @@ fn counting_the_stream_gives_the_known_checksums() {
 }
 
 proptest! {
-    /// Whatever is stopped where, and restored at any parallelism: each record is read once.
+    /// The stream reads each record once, wherever its subtasks stop and at whatever parallelism it is
+    /// restored.
     #[test]
     fn every_record_is_read_once_over_rescales(
         records in 0u64..300,
@@ -62,15 +64,15 @@ proptest! {
         let stream = small(records);
         let mut seen: BTreeMap<u64, u32> = BTreeMap::new();
         let mut restored = None;
-        let mut read = |restored: &Option<Vec<Vec<u8>>>, parallelism: u32, polls: &dyn Fn(u32) -> usize| {
+        let mut read = |restored: &Option<Vec<KeyRange>>, parallelism: u32, polls: &dyn Fn(u32) -> usize| {
             let mut positions = Vec::new();
             for subtask in 0..parallelism {
                 let context = SourceContext { subtask, parallelism, restored: restored.clone() };
                 let mut source = stream.open(context).unwrap();
-                let mut output = Output::new();
+                let mut output = Batch::new();
                 source.poll(polls(subtask), &mut output).unwrap();
-                for key in output.records {
-                    *seen.entry(key).or_default() += 1;
+                for key in output.records() {
+                    *seen.entry(*key).or_default() += 1;
                 }
                 positions.extend(source.positions().unwrap());
             }
@@ -92,4 +94,17 @@ fn a_checkpoint_of_another_stream_is_refused() {
     let error = small(11).open(SourceContext { restored: Some(positions), ..context }).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Incompatible);
     assert!(error.to_string().contains("another key stream"), "{error}");
+}
+
+/// The bytes of the first version, which checkpoints hold.
+#[test]
+fn the_stored_form_of_a_position_stays() {
+    let stored = [0xE8, 0x07, 0x80, 0x80, 0x01, 0x2A, 0x01, 0xFA, 0x01, 0xF4, 0x03];
+    let config =
+        KeyStreamConfig { records: 1_000, keys: 1 << 14, seed: 42, distribution: Distribution::Zipf };
+    let range = KeyRange { config, next: 250, end: 500 };
+    assert_eq!(Codec::<KeyRange>::decode(&SerdeCodec, &stored).unwrap(), range);
+    let mut encoded = Vec::new();
+    SerdeCodec.encode(&range, &mut encoded).unwrap();
+    assert_eq!(encoded, stored);
 }

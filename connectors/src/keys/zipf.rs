@@ -53,8 +53,8 @@ impl std::fmt::Debug for Zipf {
     }
 }
 
-/// `x` to the power 0.989990234375 = 1 - 2^-7 - 2^-9 - 2^-12, by square roots and products alone: these are correctly
-/// rounded everywhere, so every machine and language gets the same table.
+/// `x` to the power 0.989990234375 = 1 - 2^-7 - 2^-9 - 2^-12, by square roots and products alone: these are
+/// correctly rounded everywhere, so every machine and language gets the same table.
 fn pow99(x: f64) -> f64 {
     let roots = |from: f64, count: u32| (0..count).fold(from, |v, _| v.sqrt());
     let s7 = roots(x, 7);

@@ -2,7 +2,8 @@
 
 use compact_str::CompactString;
 use smallvec::SmallVec;
-use strandline_state_api::{Error, KeyHash, Result, StateKey, push_escaped, split_escaped};
+use strandline_state_api::encoding::{push_escaped, split_escaped};
+use strandline_state_api::{Error, KeyHash, Result, StateKey};
 
 use super::Value;
 
@@ -16,10 +17,10 @@ const TEXT: u8 = 5;
 /// The values of the key columns of a row.
 ///
 /// # Encoding
-/// For each value one byte of type (0 null, 1 bool, 2 int, 3 uint, 4 float, 5 text), then its order-preserving form:
-/// one byte for a bool; 8 bytes big endian for numbers, with the sign bit flipped for int and, for float, all bits of
-/// negative numbers; text escaped as parts of tuples are ([`push_escaped`]). Two floats are equal when their
-/// bits are, so that every NaN is a key like any other; -0 is taken as 0.
+/// For each value one byte of type (0 null, 1 bool, 2 int, 3 uint, 4 float, 5 text), then its
+/// order-preserving form: one byte for a bool; 8 bytes big endian for numbers, with the sign bit flipped for
+/// int and, for float, all bits of negative numbers; text escaped as parts of tuples are ([`push_escaped`]).
+/// Two floats are equal when their bits are, so that every NaN is a key like any other; -0 counts as 0.
 #[derive(Clone, Debug)]
 pub struct RowKey(pub SmallVec<[Value; 1]>);
 
@@ -172,8 +173,14 @@ mod tests {
         }
 
         #[test]
-        fn numbers_and_text_keep_their_order(a in any::<i64>(), b in any::<i64>(), x in -1e9f64..1e9, y in -1e9f64..1e9,
-                                             s in "[a\0b]{0,4}", t in "[a\0b]{0,4}") {
+        fn numbers_and_text_keep_their_order(
+            a in any::<i64>(),
+            b in any::<i64>(),
+            x in -1e9f64..1e9,
+            y in -1e9f64..1e9,
+            s in "[a\0b]{0,4}",
+            t in "[a\0b]{0,4}",
+        ) {
             let one = |value: Value| encoded(&RowKey([value].into_iter().collect()));
             prop_assert_eq!(a.cmp(&b), one(Value::Int(a)).cmp(&one(Value::Int(b))));
             prop_assert_eq!(x.partial_cmp(&y), Some(one(Value::Float(x)).cmp(&one(Value::Float(y)))));

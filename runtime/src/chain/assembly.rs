@@ -4,16 +4,17 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use strandline_state_api::{CheckpointId, OperatorId, SegmentStore};
+use strandline_checkpoint_storage::{OperatorAssignment, RestoreAssignment, SubtaskAssignment};
+use strandline_state_api::snapshot::SegmentStore;
+use strandline_state_api::{CheckpointId, OperatorId};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::channel::{EdgeId, Wiring};
 use crate::config::JobConfig;
 use crate::metrics::Metrics;
-use crate::restore::{OperatorRestore, Shares, SubtaskRestore};
 
-/// Gives the store that the files of one checkpoint are written to.
+/// Opens the store that holds the files of one checkpoint.
 pub(crate) trait StoreAt: Send + Sync {
     fn at(&self, checkpoint: CheckpointId) -> Arc<dyn SegmentStore>;
 }
@@ -25,7 +26,7 @@ pub(crate) struct Attempt {
     pub(crate) label: String,
     pub(crate) wiring: Wiring,
     /// What the attempt starts from; `None` for a new job.
-    pub(crate) restored: Option<Shares>,
+    pub(crate) restored: Option<RestoreAssignment>,
     /// `None` without checkpoints.
     pub(crate) store: Option<Arc<dyn StoreAt>>,
     pub(crate) runtime: Handle,
@@ -34,7 +35,7 @@ pub(crate) struct Attempt {
     pub(crate) metrics: Arc<Metrics>,
     /// Edges that are no channels.
     pub(crate) chained: HashSet<EdgeId>,
-    /// Whether keyed operators, and not sinks, say how much is done.
+    /// Whether keyed operators, and not sinks, count how much is done.
     pub(crate) is_keyed: bool,
 }
 
@@ -92,13 +93,13 @@ impl Assembly {
         built
     }
 
-    /// What all subtasks of `operator` had in the checkpoint; `None` when it is new.
-    pub(crate) fn restored(&self, operator: &OperatorId) -> Option<&OperatorRestore> {
-        self.attempt.restored.as_ref()?.operator(operator)
+    /// What `operator` restores; `None` when it is new.
+    pub(crate) fn restored(&self, operator: &OperatorId) -> Option<&OperatorAssignment> {
+        self.attempt.restored.as_ref()?.operators.get(operator)
     }
 
-    /// What this subtask of `operator` gets of it.
-    pub(crate) fn restored_here(&self, operator: &OperatorId) -> Option<&SubtaskRestore> {
+    /// What this subtask of `operator` restores.
+    pub(crate) fn restored_here(&self, operator: &OperatorId) -> Option<&SubtaskAssignment> {
         self.restored(operator)?.subtasks.get(self.subtask as usize)
     }
 }

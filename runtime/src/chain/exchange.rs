@@ -1,14 +1,16 @@
 //! The end of a chain: where records leave for other threads, by key or as they are.
 
-use strandline_state_api::{KeyGroup, Output, Result, StateKey, subtask_of};
+use strandline_state_api::{Batch, KeyGroup, Result, StateKey, Timestamp};
 
 use super::assembly::Assembly;
-use super::{Node, Signal, Work};
-use crate::batch::KeyedBatch;
+use super::stateless::copy_records;
+use super::{Node, Signal, Stage, Work};
+use crate::batch::{AnyBatch, KeyedBatch};
 use crate::channel::{ChannelWriter, EdgeId, Message, Pattern};
 use crate::sync::cancelled;
 
-/// Sends records to the subtask that owns their key. The hash is taken here, once, and travels with the record.
+/// Sends records to the subtask that owns their key. Takes the hash of the key, once; it travels with the
+/// record.
 pub(crate) struct ExchangeWriter<K, V, KF> {
     key: KF,
     targets: Vec<Target<KeyedBatch<K, V>>>,
@@ -18,18 +20,39 @@ pub(crate) struct ExchangeWriter<K, V, KF> {
 /// One channel, and what was not sent yet.
 struct Target<P> {
     channel: ChannelWriter<P>,
-    pending: P,
+    pending: Box<P>,
 }
 
-impl<K: StateKey, V: Send + 'static> Target<KeyedBatch<K, V>> {
-    fn send(&mut self, watermark: Option<i64>) -> Result<()> {
-        let empty = self.channel.recycled().unwrap_or_default();
-        let records = std::mem::replace(&mut self.pending, empty);
-        self.channel.send(Message::Batch { records, watermark })
+impl<P: AnyBatch + Default> Target<P> {
+    fn send(&mut self, watermark: Option<Timestamp>) -> Result<()> {
+        let records = std::mem::replace(&mut self.pending, self.channel.empty_batch());
+        self.channel.send_batch(records, watermark)
     }
 
     fn flush(&mut self) -> Result<()> {
         if self.pending.is_empty() { Ok(()) } else { self.send(None) }
+    }
+
+    fn signal(&mut self, signal: &Signal<'_>) -> Result<()> {
+        match signal {
+            Signal::Watermark(watermark) if self.pending.is_empty() => {
+                return self.channel.send_watermark(*watermark);
+            }
+            Signal::Watermark(watermark) => return self.send(Some(*watermark)),
+            Signal::Barrier(_) | Signal::End => self.flush()?,
+            Signal::ProcessingTime(_) | Signal::Complete(_) | Signal::Close(_) => {}
+        }
+        forward(&self.channel, signal)
+    }
+}
+
+/// Sends a signal over a channel, if it travels over channels.
+fn forward<P: AnyBatch + Default>(channel: &ChannelWriter<P>, signal: &Signal<'_>) -> Result<()> {
+    match signal {
+        Signal::Watermark(watermark) => channel.send_watermark(*watermark),
+        Signal::Barrier(passing) => channel.send(Message::Barrier(passing.barrier)),
+        Signal::End => channel.send(Message::End),
+        Signal::ProcessingTime(_) | Signal::Complete(_) | Signal::Close(_) => Ok(()),
     }
 }
 
@@ -37,26 +60,24 @@ impl<K: StateKey, V: Send + 'static, KF> ExchangeWriter<K, V, KF> {
     pub(crate) fn new(assembly: &Assembly, edge: EdgeId, key: KF) -> Result<Self> {
         let channels = assembly.attempt.wiring.writers(edge, Pattern::AllToAll, assembly.subtask)?;
         let targets =
-            channels.into_iter().map(|channel| Target { channel, pending: KeyedBatch::default() }).collect();
+            channels.into_iter().map(|channel| Target { channel, pending: Box::default() }).collect();
         Ok(Self { key, targets, batch_size: assembly.attempt.config.batch_size })
     }
 }
 
-impl<T, K, V, KF> Node<Output<T>> for ExchangeWriter<K, V, KF>
+impl<T, K, V, KF> Node<Batch<T>> for ExchangeWriter<K, V, KF>
 where
     K: StateKey,
     V: Send + 'static,
     KF: FnMut(T) -> (K, V) + Send,
 {
-    fn collect(&mut self, batch: &mut Output<T>) -> Result<()> {
+    fn collect(&mut self, batch: &mut Batch<T>) -> Result<()> {
         let Self { key, targets, batch_size } = self;
-        let mut timestamps = batch.timestamps.iter().copied();
-        let mut records = batch.records.drain(..);
+        let mut records = batch.drain();
         if let [target] = targets.as_mut_slice() {
             loop {
                 let room = batch_size.saturating_sub(target.pending.len()).max(1);
-                let taken =
-                    target.pending.extend(records.by_ref().zip(timestamps.by_ref()).take(room), &mut *key);
+                let taken = target.pending.extend(records.by_ref().take(room), &mut *key);
                 if target.pending.len() >= *batch_size {
                     target.send(None)?;
                 }
@@ -66,37 +87,23 @@ where
             }
         } else {
             let parallelism = targets.len() as u32;
-            for (record, timestamp) in records.by_ref().zip(timestamps) {
+            for (record, timestamp) in records {
                 let (key, value) = key(record);
                 let hash = key.key_hash();
-                let target = &mut targets[subtask_of(KeyGroup::of(hash), parallelism) as usize];
+                let target = &mut targets[KeyGroup::of(hash).subtask(parallelism) as usize];
                 target.pending.push(key, hash, value, timestamp);
                 if target.pending.len() >= *batch_size {
                     target.send(None)?;
                 }
             }
         }
-        drop(records);
-        batch.clear();
         Ok(())
     }
+}
 
+impl<K: StateKey, V: Send + 'static, KF: Send> Stage for ExchangeWriter<K, V, KF> {
     fn signal(&mut self, signal: &mut Signal<'_>) -> Result<()> {
-        for target in &mut self.targets {
-            match signal {
-                Signal::Watermark(watermark) => target.send(Some(*watermark))?,
-                Signal::Barrier(cut) => {
-                    target.flush()?;
-                    target.channel.send(Message::Barrier(cut.barrier))?;
-                }
-                Signal::End => {
-                    target.flush()?;
-                    target.channel.send(Message::End)?;
-                }
-                Signal::ProcessingTime(_) | Signal::Complete(_) | Signal::Close(_) => {}
-            }
-        }
-        Ok(())
+        self.targets.iter_mut().try_for_each(|target| target.signal(signal))
     }
 
     fn work(&mut self) -> Result<Work> {
@@ -118,19 +125,19 @@ impl<K: StateKey, V, KF> KeyChain<K, V, KF> {
     }
 }
 
-impl<T, K, V, KF> Node<Output<T>> for KeyChain<K, V, KF>
+impl<T, K, V, KF> Node<Batch<T>> for KeyChain<K, V, KF>
 where
     K: StateKey,
     V: Send + 'static,
     KF: FnMut(T) -> (K, V) + Send,
 {
-    fn collect(&mut self, batch: &mut Output<T>) -> Result<()> {
-        let records = batch.records.drain(..).zip(batch.timestamps.iter().copied());
-        self.batch.extend(records, &mut self.key);
-        batch.clear();
+    fn collect(&mut self, batch: &mut Batch<T>) -> Result<()> {
+        self.batch.extend(batch.drain(), &mut self.key);
         self.next.collect(&mut self.batch)
     }
+}
 
+impl<K: StateKey, V: Send, KF: Send> Stage for KeyChain<K, V, KF> {
     fn signal(&mut self, signal: &mut Signal<'_>) -> Result<()> {
         self.next.signal(signal)
     }
@@ -142,7 +149,7 @@ where
 
 /// Sends whole batches, as they are, to the subtask of the same number.
 pub(crate) struct ForwardWriter<T> {
-    channel: ChannelWriter<Output<T>>,
+    channel: ChannelWriter<Batch<T>>,
 }
 
 impl<T: Send + 'static> ForwardWriter<T> {
@@ -151,26 +158,19 @@ impl<T: Send + 'static> ForwardWriter<T> {
         let channel = channels.pop().ok_or_else(cancelled)?;
         Ok(Self { channel })
     }
+}
 
-    fn send(&mut self, records: Output<T>, watermark: Option<i64>) -> Result<()> {
-        self.channel.send(Message::Batch { records, watermark })
+impl<T: Send + 'static> Node<Batch<T>> for ForwardWriter<T> {
+    fn collect(&mut self, batch: &mut Batch<T>) -> Result<()> {
+        let mut records = self.channel.empty_batch();
+        std::mem::swap(&mut *records, batch);
+        self.channel.send_batch(records, None)
     }
 }
 
-impl<T: Send + 'static> Node<Output<T>> for ForwardWriter<T> {
-    fn collect(&mut self, batch: &mut Output<T>) -> Result<()> {
-        let empty = self.channel.recycled().unwrap_or_default();
-        let records = std::mem::replace(batch, empty);
-        self.send(records, None)
-    }
-
+impl<T: Send + 'static> Stage for ForwardWriter<T> {
     fn signal(&mut self, signal: &mut Signal<'_>) -> Result<()> {
-        match signal {
-            Signal::Watermark(watermark) => self.send(Output::new(), Some(*watermark)),
-            Signal::Barrier(cut) => self.channel.send(Message::Barrier(cut.barrier)),
-            Signal::End => self.channel.send(Message::End),
-            Signal::ProcessingTime(_) | Signal::Complete(_) | Signal::Close(_) => Ok(()),
-        }
+        forward(&self.channel, signal)
     }
 
     fn work(&mut self) -> Result<Work> {
@@ -180,7 +180,7 @@ impl<T: Send + 'static> Node<Output<T>> for ForwardWriter<T> {
 
 /// Sends every record to every subtask.
 pub(crate) struct BroadcastWriter<T> {
-    channels: Vec<ChannelWriter<Output<T>>>,
+    channels: Vec<ChannelWriter<Batch<T>>>,
 }
 
 impl<T: Send + 'static> BroadcastWriter<T> {
@@ -190,33 +190,23 @@ impl<T: Send + 'static> BroadcastWriter<T> {
     }
 }
 
-impl<T: Clone + Send + 'static> Node<Output<T>> for BroadcastWriter<T> {
-    fn collect(&mut self, batch: &mut Output<T>) -> Result<()> {
+impl<T: Clone + Send + 'static> Node<Batch<T>> for BroadcastWriter<T> {
+    fn collect(&mut self, batch: &mut Batch<T>) -> Result<()> {
         let Some((last, others)) = self.channels.split_last() else { return Err(cancelled()) };
         for channel in others {
-            let mut records = channel.recycled().unwrap_or_default();
-            records.records.extend_from_slice(&batch.records);
-            records.timestamps.extend_from_slice(&batch.timestamps);
-            channel.send(Message::Batch { records, watermark: None })?;
+            let mut records = channel.empty_batch();
+            copy_records(batch, &mut records);
+            channel.send_batch(records, None)?;
         }
-        let empty = last.recycled().unwrap_or_default();
-        let records = std::mem::replace(batch, empty);
-        last.send(Message::Batch { records, watermark: None })
+        let mut records = last.empty_batch();
+        std::mem::swap(&mut *records, batch);
+        last.send_batch(records, None)
     }
+}
 
+impl<T: Send + 'static> Stage for BroadcastWriter<T> {
     fn signal(&mut self, signal: &mut Signal<'_>) -> Result<()> {
-        for channel in &self.channels {
-            match signal {
-                Signal::Watermark(watermark) => {
-                    let (records, watermark) = (Output::new(), Some(*watermark));
-                    channel.send(Message::Batch { records, watermark })?;
-                }
-                Signal::Barrier(cut) => channel.send(Message::Barrier(cut.barrier))?,
-                Signal::End => channel.send(Message::End)?,
-                Signal::ProcessingTime(_) | Signal::Complete(_) | Signal::Close(_) => {}
-            }
-        }
-        Ok(())
+        self.channels.iter().try_for_each(|channel| forward(channel, signal))
     }
 
     fn work(&mut self) -> Result<Work> {

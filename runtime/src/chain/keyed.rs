@@ -1,55 +1,46 @@
 //! A keyed operator in its place in the chain.
+//!
+//! Its code comes in two halves. [`TypedSubtask`] knows the types of operator, backend and records, and is
+//! compiled for each combination: it holds the loops over records and timers. [`Sequencer`] knows none of
+//! them and is compiled once: it decides what happens when, and calls the other half through [`Subtask`],
+//! once for each batch, signal or step.
 
 pub(crate) mod broadcast;
+mod sequencer;
 mod snapshots;
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::time::Instant;
+use strandline_state_api::backend::{BackendFactory, BackendScope, CheckpointedBackend, RestoreSnapshot};
+use strandline_state_api::host::{KeyedProcess, OperatorStateStore, Steps};
+use strandline_state_api::{Batch, Keyed, Open, Operator, OperatorId, Result, Timestamp};
 
-use strandline_state_api::{
-    BackendFactory, BackendScope, CheckpointedBackend, KeyGroupRange, KeyedProcess, NO_TIMESTAMP, Open,
-    Operator, OperatorId, Output, Result, SnapshotSource, Steps,
-};
-
-use self::snapshots::Snapshots;
+use self::sequencer::{Sequencer, Subtask, TIMERS};
+use self::snapshots::{AnyWriter, SnapshotBackend};
 use super::assembly::{Assembly, Attempt};
 use super::slot::Slot;
-use super::{Collector, Node, Signal, Work};
+use super::{Collector, Node, Signal, Stage, Work};
 use crate::batch::KeyedBatch;
-use crate::metrics::{Metrics, add, set};
-use crate::sync::cancelled;
 
 /// How many records ahead of the current one their state is asked for.
 const CHUNK: usize = 64;
-/// How many timers fire before results leave and a snapshot moves on.
-const TIMERS: usize = 256;
-/// How many entries a snapshot moves on after a batch.
-const SNAPSHOT_STEP: usize = 2048;
 
 /// One subtask of a keyed operator, with its backend.
-pub(crate) struct KeyedNode<O: Operator<B>, B: CheckpointedBackend> {
-    id: OperatorId,
-    subtask: u32,
-    key_groups: KeyGroupRange,
-    process: KeyedProcess<O, B, O::Namespace>,
-    snapshots: Snapshots<<B as SnapshotSource>::Prepared>,
-    output: Output<O::Out>,
+pub(crate) struct KeyedNode<O: Operator, B> {
+    sequencer: Sequencer,
+    subtask: TypedSubtask<O, B>,
+}
+
+/// The half of a [`KeyedNode`] that depends on the types of operator, backend and records.
+struct TypedSubtask<O: Operator, B> {
+    process: KeyedProcess<O, B>,
+    output: Batch<O::Out>,
     next: Collector<O::Out>,
-    /// A watermark whose timers have not all fired. It is passed on when they have; until then only barriers are let through.
-    firing: Option<i64>,
-    /// The input has ended and the operator was told so, here or before the checkpoint that was restored.
-    ended: bool,
-    attempt: Arc<Attempt>,
-    entries: Arc<AtomicU64>,
-    /// Set where the operator says how much is done.
-    done: Option<Arc<Metrics>>,
+    batch_size: usize,
 }
 
 impl<O, B> KeyedNode<O, B>
 where
-    B: CheckpointedBackend + 'static,
-    O: Operator<B>,
+    B: CheckpointedBackend<Key = O::Key> + 'static,
+    O: Operator,
     O::Out: Send + 'static,
 {
     /// Makes the operator, restores its state, and builds what lies behind it.
@@ -62,74 +53,59 @@ where
         next: &Slot<O::Out>,
     ) -> Result<Self>
     where
-        F: BackendFactory<Backend<B::Key> = B>,
+        F: BackendFactory<Backend<O::Key> = B>,
     {
-        let subtask = assembly.subtask;
-        let located =
-            |error: strandline_state_api::Error| error.with("operator", id).with("subtask", subtask);
-        let key_groups = KeyGroupRange::of_subtask(subtask, assembly.parallelism());
-        let attempt = Arc::clone(&assembly.attempt);
-        let restored = assembly.restored_here(id).cloned().unwrap_or_default();
-        let backend = factory
-            .create::<B::Key>(BackendScope { operator: id.clone(), subtask, key_groups })
-            .map_err(located)?;
-        let mut process = KeyedProcess::open(open, backend, restored.operator_state).map_err(located)?;
-        if !restored.keyed.is_empty()
-            && let (Some(store), Some(plan)) = (&attempt.store, &attempt.restored)
-        {
-            let store = store.at(plan.checkpoint);
-            let restore = process.backend_mut().restore(&restored.keyed, store.as_ref());
-            let found = attempt
-                .runtime
-                .block_on(restore)
-                .map_err(|error| located(error).with("checkpoint", plan.checkpoint))?;
-            for state in &found.unclaimed {
-                tracing::warn!(operator = %id, subtask, %state, "restored state that nobody uses; it is kept");
-            }
-        }
-        if let Some(watermark) = restored.watermark {
-            process.restore_watermark(watermark);
-        }
-        let writer = match &attempt.store {
-            Some(_) => Some(process.backend_mut().take_writer().map_err(located)?),
+        let scope = BackendScope::new(id.clone(), assembly.subtask, assembly.parallelism());
+        let locate = |error| scope.locate(error);
+        let operator_state = assembly.restored_here(id).map(|restored| restored.operator_state.clone());
+        let backend = factory.create::<O::Key>(scope.clone()).map_err(locate)?;
+        let mut process =
+            KeyedProcess::open(open, backend, operator_state.unwrap_or_default()).map_err(locate)?;
+        restore(assembly, &scope, process.backend_mut())?;
+        let watermark = assembly.restored_here(id).and_then(|restored| restored.watermark);
+        process.restore_watermark(watermark);
+        let writer: Option<Box<dyn AnyWriter>> = match &assembly.attempt.store {
+            Some(_) => Some(Box::new(process.backend_mut().take_writer().map_err(locate)?)),
             None => None,
         };
-        let snapshots = Snapshots::start(&attempt, id, subtask, writer)?;
+        let sequencer = Sequencer::start(assembly, scope, first, writer)?;
         let next = assembly.behind(id, |assembly| next.build(assembly))?;
-        let entries = attempt.metrics.entries(id, subtask);
-        let done = first.then(|| Arc::clone(&attempt.metrics));
-        let ended = restored.finished;
-        let output = Output::new();
-        let id = id.clone();
-        // A barrier may have come between timers that were due.
-        let firing = restored.watermark.filter(|_| !ended);
-        Ok(Self {
-            id,
-            subtask,
-            key_groups,
-            process,
-            snapshots,
-            output,
-            next,
-            firing,
-            ended,
-            attempt,
-            entries,
-            done,
-        })
+        let batch_size = assembly.attempt.config.batch_size.max(1);
+        Ok(Self { sequencer, subtask: TypedSubtask { process, output: Batch::new(), next, batch_size } })
     }
+}
 
-    fn locate<T>(&self, result: Result<T>) -> Result<T> {
-        result.map_err(|error| error.with("operator", &self.id).with("subtask", self.subtask))
+/// Restores the keyed state of a subtask.
+fn restore(assembly: &Assembly, scope: &BackendScope, backend: &mut dyn RestoreSnapshot) -> Result<()> {
+    let Attempt { store, restored, runtime, .. } = &*assembly.attempt;
+    let (Some(store), Some(assignment)) = (store, restored) else { return Ok(()) };
+    let keyed = assembly.restored_here(&scope.operator).map_or(&[][..], |restored| &restored.keyed);
+    if keyed.is_empty() {
+        return Ok(());
     }
+    let store = store.at(assignment.checkpoint);
+    let found = runtime
+        .block_on(backend.restore(keyed, store.as_ref()))
+        .map_err(|error| scope.locate(error).with("checkpoint", assignment.checkpoint))?;
+    let BackendScope { operator, subtask, .. } = scope;
+    for state in &found.orphans {
+        tracing::warn!(%operator, subtask, %state, "restored state that no operator registers; it is kept");
+    }
+    Ok(())
+}
 
+impl<O, B> TypedSubtask<O, B>
+where
+    B: CheckpointedBackend<Key = O::Key>,
+    O: Operator,
+{
     /// Passes results on.
     fn pass_on(&mut self) -> Result<()> {
         if self.output.is_empty() { Ok(()) } else { self.next.collect(&mut self.output) }
     }
 
     /// Works on the records of `batch`, asking for the state of those that come next.
-    fn records(&mut self, batch: &mut KeyedBatch<B::Key, O::In>) -> Result<()> {
+    fn records(&mut self, batch: &mut KeyedBatch<O::Key, O::In>) -> Result<()> {
         let KeyedBatch { keys, hashes, values, timestamps } = batch;
         let total = keys.len();
         let ahead = |from: usize| {
@@ -143,145 +119,99 @@ where
             let end = (start + CHUNK).min(total);
             let records = keys[start..end].iter().zip(&hashes[start..end]).zip(&timestamps[start..end]);
             for (((key, hash), timestamp), value) in records.zip(values.by_ref()) {
-                let key = strandline_state_api::Keyed::with_hash(key, *hash);
+                let key = Keyed::with_hash(key, *hash);
                 self.process.process(key, value, *timestamp, &mut self.output)?;
             }
-            if self.output.len() >= self.attempt.config.batch_size {
+            if self.output.len() >= self.batch_size {
                 self.next.collect(&mut self.output)?;
             }
         }
-        Ok(())
+        drop(values);
+        batch.clear();
+        self.pass_on()
     }
+}
 
-    /// Fires some of the timers of the watermark at hand, and passes it on when that was all; says whether it was.
-    fn fire_some(&mut self) -> Result<bool> {
-        let Some(watermark) = self.firing else { return Ok(true) };
-        let steps = self.process.advance_watermark(watermark, TIMERS, &mut self.output);
-        let steps = self.locate(steps)?;
+impl<O, B> Subtask for TypedSubtask<O, B>
+where
+    B: CheckpointedBackend<Key = O::Key>,
+    O: Operator,
+{
+    fn fire_event_timers(&mut self, watermark: Timestamp) -> Result<Steps> {
+        let steps = self.process.advance_watermark(watermark, TIMERS, &mut self.output)?;
         self.pass_on()?;
-        if steps == Steps::More {
-            return Ok(false);
-        }
-        self.firing = None;
-        self.next.signal(&mut Signal::Watermark(watermark))?;
-        Ok(true)
+        Ok(steps)
     }
 
-    /// Fires all of them: before anything that comes behind the watermark.
-    fn fire_all(&mut self) -> Result<()> {
-        while !self.fire_some()? {
-            if self.attempt.is_cancelled() {
-                return Err(cancelled());
-            }
-            self.snapshot_step()?;
-        }
-        Ok(())
+    fn fire_processing_timers(&mut self, now: Timestamp) -> Result<Steps> {
+        let steps = self.process.advance_processing_time(now, TIMERS, &mut self.output)?;
+        self.pass_on()?;
+        Ok(steps)
     }
 
-    /// Tells the time, and fires what is due, passing on results and moving snapshots on in between.
-    fn processing_time(&mut self, now: i64) -> Result<()> {
-        self.fire_all()?;
-        loop {
-            let steps = self.process.advance_processing_time(now, TIMERS, &mut self.output);
-            let steps = self.locate(steps)?;
-            self.pass_on()?;
-            if steps == Steps::Done {
-                return Ok(());
-            }
-            if self.attempt.is_cancelled() {
-                return Err(cancelled());
-            }
-            self.snapshot_step()?;
-        }
-    }
-
-    fn snapshot_step(&mut self) -> Result<bool> {
-        let more = self.snapshots.step(self.process.backend_mut(), SNAPSHOT_STEP);
-        self.locate(more)
-    }
-
-    /// Tells the operator that nothing follows, and passes on what it has to say in batches of the usual size.
     fn end(&mut self) -> Result<()> {
-        let mut last = Output::new();
-        let ended = self.process.end(&mut last);
-        self.locate(ended)?;
-        let Output { mut records, mut timestamps } = last;
-        let size = self.attempt.config.batch_size.max(1);
-        let mut pairs = records.drain(..).zip(timestamps.drain(..)).peekable();
-        while pairs.peek().is_some() {
-            for (record, timestamp) in pairs.by_ref().take(size) {
-                self.output.push(record, timestamp);
+        let mut last = Batch::new();
+        self.process.end(&mut last)?;
+        // All results come at once; they leave in batches of the usual size.
+        let mut records = last.drain();
+        loop {
+            self.output.extend(records.by_ref().take(self.batch_size));
+            if self.output.is_empty() {
+                return Ok(());
             }
             self.next.collect(&mut self.output)?;
         }
-        Ok(())
+    }
+
+    fn next_processing_timer(&mut self) -> Result<Option<Timestamp>> {
+        self.process.next_processing_timer()
+    }
+
+    fn watermark(&self) -> Option<Timestamp> {
+        self.process.watermark()
+    }
+
+    fn operator_state(&self) -> &OperatorStateStore {
+        self.process.operator_state()
+    }
+
+    fn backend(&mut self) -> &mut dyn SnapshotBackend {
+        self.process.backend_mut()
+    }
+
+    fn next(&mut self) -> &mut dyn Stage {
+        &mut *self.next
     }
 }
 
 impl<O, B> Node<KeyedBatch<B::Key, O::In>> for KeyedNode<O, B>
 where
-    B: CheckpointedBackend + 'static,
-    O: Operator<B>,
+    B: CheckpointedBackend<Key = O::Key>,
+    O: Operator,
     O::In: Send,
-    O::Out: Send + 'static,
+    O::Out: Send,
 {
     fn collect(&mut self, batch: &mut KeyedBatch<B::Key, O::In>) -> Result<()> {
-        let records = batch.keys.len();
-        let watermark = self.process.watermark();
-        if watermark > i64::MIN {
-            let late = |time: &&i64| **time <= watermark && **time != NO_TIMESTAMP;
-            add(&self.attempt.metrics.late, batch.timestamps.iter().filter(late).count());
-        }
-        self.processing_time(self.attempt.config.clock.now_ms())?;
-        let worked = self.records(batch);
-        self.locate(worked)?;
-        batch.clear();
-        self.pass_on()?;
-        if let Some(metrics) = &self.done {
-            metrics.done(records);
-        }
-        set(&self.entries, self.process.backend_mut().entries());
-        self.snapshot_step()?;
-        Ok(())
+        let Self { sequencer, subtask } = self;
+        let records = batch.len();
+        sequencer.before_batch(subtask, &batch.timestamps)?;
+        let worked = subtask.records(batch);
+        sequencer.locate(worked)?;
+        sequencer.after_batch(subtask, records)
     }
+}
 
+impl<O, B> Stage for KeyedNode<O, B>
+where
+    B: CheckpointedBackend<Key = O::Key>,
+    O: Operator,
+    O::Out: Send,
+{
     fn signal(&mut self, signal: &mut Signal<'_>) -> Result<()> {
-        match signal {
-            // What ended before the checkpoint that was restored has been told everything.
-            Signal::Watermark(_) | Signal::ProcessingTime(_) if self.ended => {}
-            Signal::Watermark(watermark) => {
-                self.fire_all()?;
-                // It is passed on when its timers have fired, in steps: a barrier may come next.
-                self.firing = Some(*watermark);
-                return self.fire_some().map(drop);
-            }
-            Signal::ProcessingTime(now) => self.processing_time(*now)?,
-            Signal::End if !self.ended => {
-                self.fire_all()?;
-                self.end()?;
-                self.ended = true;
-            }
-            Signal::Barrier(cut) => {
-                let start = Instant::now();
-                let mut snapshot = cut.snapshot(self.subtask, self.key_groups);
-                snapshot.watermark = Some(self.process.watermark()).filter(|time| *time > i64::MIN);
-                snapshot.finished = self.ended;
-                match self.process.operator_state().snapshot() {
-                    Ok(entries) => snapshot.operator_state.extend(entries),
-                    Err(error) => cut.fail(error.with("operator", &self.id).with("subtask", self.subtask)),
-                }
-                self.snapshots.prepare(self.process.backend_mut(), cut, &self.id, snapshot, start);
-            }
-            Signal::Close(_) => set(&self.entries, self.process.backend_mut().entries()),
-            Signal::End | Signal::Complete(_) => {}
-        }
-        self.next.signal(signal)
+        self.sequencer.signal(&mut self.subtask, signal)
     }
 
     fn work(&mut self) -> Result<Work> {
-        let more = !self.fire_some()? | self.snapshot_step()?;
-        let wake_at = self.process.next_processing_timer();
-        let wake_at = self.locate(wake_at)?;
-        Ok(Work { more, wake_at }.and(self.next.work()?))
+        self.sequencer.work(&mut self.subtask)
     }
 }

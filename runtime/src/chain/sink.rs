@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use strandline_state_api::{KeyGroupRange, OperatorId, OperatorStateEntry, Output, Redistribution, Result};
+use strandline_state_api::{Batch, KeyGroupRange, OperatorId, Result};
 
 use super::assembly::Assembly;
-use super::{Node, Signal, Work};
+use super::{Node, Signal, Stage, Work};
+use crate::encoding::{decode_all, encode_all};
 use crate::metrics::{Metrics, add};
-use crate::reserved::PENDING;
+use crate::passing::PassingBarrier;
 use crate::sink::{Sink, SinkContext, SinkFactory};
 
 /// One subtask of a sink.
@@ -19,7 +20,7 @@ pub(crate) struct SinkNode<S> {
     sink: S,
     ended: bool,
     taken: Arc<AtomicU64>,
-    /// Set where the sink says how much is done.
+    /// Set where the sink counts how much is done.
     done: Option<Arc<Metrics>>,
 }
 
@@ -31,15 +32,12 @@ impl<S: Sink> SinkNode<S> {
         factory: &F,
     ) -> Result<Self> {
         let subtask = assembly.subtask;
-        let restored = assembly.restored(id).map(|restored| restored.elements(PENDING)).unwrap_or_default();
-        let context = SinkContext {
-            subtask,
-            parallelism: assembly.parallelism(),
-            attempt: assembly.attempt.label.clone(),
-            restored,
-        };
-        let sink =
-            factory.open(context).map_err(|error| error.with("operator", id).with("subtask", subtask))?;
+        let restored = assembly.restored(id).map_or(&[][..], |restored| &restored.committables);
+        let sink = decode_all(restored).and_then(|restored| {
+            let (parallelism, attempt) = (assembly.parallelism(), assembly.attempt.label.clone());
+            factory.open(SinkContext { subtask, parallelism, attempt, restored })
+        });
+        let sink = sink.map_err(|error| error.with("operator", id).with("subtask", subtask))?;
         let metrics = &assembly.attempt.metrics;
         let done = (first && !assembly.attempt.is_keyed).then(|| Arc::clone(metrics));
         Ok(Self { id: id.clone(), subtask, sink, ended: false, taken: metrics.emitted(id), done })
@@ -48,10 +46,22 @@ impl<S: Sink> SinkNode<S> {
     fn locate<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|error| error.with("operator", &self.id).with("subtask", self.subtask))
     }
+
+    fn barrier(&mut self, passing: &mut PassingBarrier) -> Result<()> {
+        let start = Instant::now();
+        let checkpoint = passing.barrier.checkpoint;
+        let committables = self.sink.pre_commit(checkpoint).and_then(|pending| encode_all(&pending));
+        let mut snapshot = passing.snapshot(self.subtask, KeyGroupRange::EMPTY);
+        snapshot.committables =
+            self.locate(committables.map_err(|error| error.with("checkpoint", checkpoint)))?;
+        snapshot.finished = self.ended;
+        passing.add(&self.id, snapshot, start.elapsed());
+        Ok(())
+    }
 }
 
-impl<T, S: Sink<In = T>> Node<Output<T>> for SinkNode<S> {
-    fn collect(&mut self, batch: &mut Output<T>) -> Result<()> {
+impl<T, S: Sink<In = T>> Node<Batch<T>> for SinkNode<S> {
+    fn collect(&mut self, batch: &mut Batch<T>) -> Result<()> {
         let records = batch.len();
         let written = self.sink.write(batch);
         self.locate(written)?;
@@ -62,33 +72,18 @@ impl<T, S: Sink<In = T>> Node<Output<T>> for SinkNode<S> {
         }
         Ok(())
     }
+}
 
+impl<S: Sink> Stage for SinkNode<S> {
     fn signal(&mut self, signal: &mut Signal<'_>) -> Result<()> {
         match signal {
-            Signal::Barrier(cut) => {
-                let start = Instant::now();
-                let checkpoint = cut.barrier.checkpoint;
-                let elements = self.sink.pre_commit(checkpoint);
-                let elements = self.locate(elements.map_err(|error| error.with("checkpoint", checkpoint)))?;
-                let mut snapshot = cut.snapshot(self.subtask, KeyGroupRange::EMPTY);
-                snapshot.finished = self.ended;
-                snapshot.operator_state.push(OperatorStateEntry {
-                    name: PENDING.to_owned(),
-                    redistribution: Redistribution::Union,
-                    codec: "bytes".to_owned(),
-                    schema_version: 1,
-                    elements,
-                });
-                cut.add(&self.id, snapshot, start.elapsed());
-            }
+            Signal::Barrier(passing) => self.barrier(passing)?,
             Signal::Complete(checkpoint) => {
                 let committed = self.sink.commit(*checkpoint);
                 self.locate(committed.map_err(|error| error.with("checkpoint", *checkpoint)))?;
             }
             Signal::End => self.ended = true,
-            Signal::Close(closing) => {
-                closing.summaries.push((self.id.to_string(), self.sink.summary()));
-            }
+            Signal::Close(task) => task.add(&self.id, self.sink.summary()),
             Signal::Watermark(_) | Signal::ProcessingTime(_) => {}
         }
         Ok(())

@@ -31,7 +31,7 @@ impl<T: Send + 'static> Slot<T> {
         *lock(&self.0) = Some(Arc::new(b));
     }
 
-    /// Builds whatever was entered.
+    /// Builds the consumer that was entered; without one, records are dropped.
     pub(crate) fn build(&self, assembly: &mut Assembly) -> Result<Collector<T>> {
         let builder = lock(&self.0).clone();
         builder.map_or_else(|| Ok(Box::new(Discard) as Collector<T>), |builder| builder(assembly))

@@ -1,44 +1,61 @@
 //! Steps without state.
 
-use strandline_state_api::{Output, Result};
+use strandline_state_api::{Batch, Result};
 
-use super::{Collector, Node, Signal, Work};
+use super::{Collector, Node, Signal, Stage, Work};
 
 /// What a stateless step does with a batch: takes all of the first, adds to the second.
-pub(crate) trait Step<A, B>: Send {
+pub(crate) trait Transform<A, B>: Send {
     /// Leaves `input` empty.
-    fn apply(&mut self, input: &mut Output<A>, output: &mut Output<B>) -> Result<()>;
+    fn apply(&mut self, input: &mut Batch<A>, output: &mut Batch<B>) -> Result<()>;
 }
 
-impl<A, B, F> Step<A, B> for F
+impl<A, B, F> Transform<A, B> for F
 where
-    F: FnMut(&mut Output<A>, &mut Output<B>) -> Result<()> + Send,
+    F: FnMut(&mut Batch<A>, &mut Batch<B>) -> Result<()> + Send,
 {
-    fn apply(&mut self, input: &mut Output<A>, output: &mut Output<B>) -> Result<()> {
+    fn apply(&mut self, input: &mut Batch<A>, output: &mut Batch<B>) -> Result<()> {
         self(input, output)
     }
 }
 
-/// A [`Step`] in its place in the chain.
+/// Moves the records of `input`, as `map` changes them, behind those of `output`: each column in one go.
+pub(crate) fn map_records<A, B>(
+    input: &mut Batch<A>,
+    output: &mut Batch<B>,
+    map: impl FnMut(A) -> B,
+) -> Result<()> {
+    let (mut from, mut from_times) = std::mem::take(input).into_columns();
+    let (mut to, mut to_times) = std::mem::take(output).into_columns();
+    to.extend(from.drain(..).map(map));
+    to_times.append(&mut from_times);
+    *input = Batch::from_columns(from, from_times);
+    *output = Batch::from_columns(to, to_times);
+    Ok(())
+}
+
+/// A [`Transform`] in its place in the chain.
 pub(crate) struct Stateless<S, B> {
-    step: S,
-    output: Output<B>,
+    transform: S,
+    output: Batch<B>,
     next: Collector<B>,
 }
 
 impl<S, B> Stateless<S, B> {
-    pub(crate) fn new(step: S, next: Collector<B>) -> Self {
-        Self { step, output: Output::new(), next }
+    pub(crate) fn new(transform: S, next: Collector<B>) -> Self {
+        Self { transform, output: Batch::new(), next }
     }
 }
 
-impl<A, B: Send, S: Step<A, B>> Node<Output<A>> for Stateless<S, B> {
-    fn collect(&mut self, batch: &mut Output<A>) -> Result<()> {
-        self.step.apply(batch, &mut self.output)?;
+impl<A, B: Send, S: Transform<A, B>> Node<Batch<A>> for Stateless<S, B> {
+    fn collect(&mut self, batch: &mut Batch<A>) -> Result<()> {
+        self.transform.apply(batch, &mut self.output)?;
         batch.clear();
         if self.output.is_empty() { Ok(()) } else { self.next.collect(&mut self.output) }
     }
+}
 
+impl<S: Send, B: Send> Stage for Stateless<S, B> {
     fn signal(&mut self, signal: &mut Signal<'_>) -> Result<()> {
         self.next.signal(signal)
     }
@@ -48,28 +65,37 @@ impl<A, B: Send, S: Step<A, B>> Node<Output<A>> for Stateless<S, B> {
     }
 }
 
-/// Gives every record to two chains.
+/// Copies every record into two chains.
 pub(crate) struct Tee<T> {
-    copy: Output<T>,
+    copy: Batch<T>,
     first: Collector<T>,
     second: Collector<T>,
 }
 
 impl<T> Tee<T> {
     pub(crate) fn new(first: Collector<T>, second: Collector<T>) -> Self {
-        Self { copy: Output::new(), first, second }
+        Self { copy: Batch::new(), first, second }
     }
 }
 
-impl<T: Clone + Send> Node<Output<T>> for Tee<T> {
-    fn collect(&mut self, batch: &mut Output<T>) -> Result<()> {
+/// Adds a copy of each record of `batch` to `copy`: each column in one go.
+pub(crate) fn copy_records<T: Clone>(batch: &Batch<T>, copy: &mut Batch<T>) {
+    let (mut records, mut timestamps) = std::mem::take(copy).into_columns();
+    records.extend_from_slice(batch.records());
+    timestamps.extend_from_slice(batch.timestamps());
+    *copy = Batch::from_columns(records, timestamps);
+}
+
+impl<T: Clone + Send> Node<Batch<T>> for Tee<T> {
+    fn collect(&mut self, batch: &mut Batch<T>) -> Result<()> {
         self.copy.clear();
-        self.copy.records.extend_from_slice(&batch.records);
-        self.copy.timestamps.extend_from_slice(&batch.timestamps);
+        copy_records(batch, &mut self.copy);
         self.first.collect(&mut self.copy)?;
         self.second.collect(batch)
     }
+}
 
+impl<T: Send> Stage for Tee<T> {
     fn signal(&mut self, signal: &mut Signal<'_>) -> Result<()> {
         self.first.signal(signal)?;
         self.second.signal(signal)
@@ -80,15 +106,17 @@ impl<T: Clone + Send> Node<Output<T>> for Tee<T> {
     }
 }
 
-/// The end of a stream that nobody consumes.
+/// The end of a stream that nothing consumes.
 pub(crate) struct Discard;
 
-impl<T> Node<Output<T>> for Discard {
-    fn collect(&mut self, batch: &mut Output<T>) -> Result<()> {
+impl<T> Node<Batch<T>> for Discard {
+    fn collect(&mut self, batch: &mut Batch<T>) -> Result<()> {
         batch.clear();
         Ok(())
     }
+}
 
+impl Stage for Discard {
     fn signal(&mut self, _: &mut Signal<'_>) -> Result<()> {
         Ok(())
     }

@@ -3,13 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use strandline_state_api::{BackendFactory, BroadcastOperator, Open, Output, Result, StateKey};
+use strandline_state_api::backend::BackendFactory;
+use strandline_state_api::{BroadcastOperator, Open, Result, StateKey};
 
 use super::graph::VertexKind;
-use super::keyed_stream::{KeyedStream, declared};
+use super::keyed_stream::{KeyedStream, declared, input_edges};
 use super::stream::Stream;
-use crate::batch::{KeyedBatch, Sided};
-use crate::chain::Node;
+use crate::batch::Side;
+use crate::chain::Inlet;
 use crate::chain::assembly::Assembly;
 use crate::chain::exchange::BroadcastWriter;
 use crate::chain::keyed::KeyedNode;
@@ -17,9 +18,6 @@ use crate::chain::keyed::broadcast::BroadcastNode;
 use crate::chain::slot::Slot;
 use crate::sync::lock;
 use crate::task::input::InputTask;
-
-/// A node that takes batches of both sides.
-type BothSides<K, V, R> = Box<dyn Node<Sided<KeyedBatch<K, V>, Output<R>>>>;
 
 /// A keyed stream with a broadcast stream beside it, see [`KeyedStream::connect_broadcast`].
 pub struct ConnectedStream<F, K, V, R> {
@@ -45,14 +43,15 @@ where
         Self { keyed, broadcast: broadcast.heads, depth }
     }
 
-    /// Runs an operator with a broadcast side. `open` makes one instance for each subtask and registers its states.
+    /// Runs an operator with a broadcast side. `open` makes one instance for each subtask and registers its
+    /// states.
     pub fn process<O>(
         self,
         id: &str,
         open: impl Fn(&mut Open<'_, F::Backend<K>, O::Namespace>) -> Result<O> + Send + Sync + 'static,
     ) -> Stream<F, O::Out>
     where
-        O: BroadcastOperator<F::Backend<K>, In = V, Broadcast = R> + 'static,
+        O: BroadcastOperator<Key = K, In = V, Broadcast = R> + 'static,
         O::Out: Send + 'static,
     {
         let Self { keyed, broadcast, depth } = self;
@@ -70,12 +69,14 @@ where
             let (factory, first) = (keyed.factory.clone(), keyed.depth == 0);
             let (operator, next) = (id.clone(), next.clone());
             let inputs = [of_keyed.as_slice(), &of_broadcast].concat();
-            let node = move |assembly: &mut Assembly| -> Result<BothSides<K, V, R>> {
+            let node = move |assembly: &mut Assembly| -> Result<Box<dyn Inlet>> {
                 let node = KeyedNode::open(assembly, &operator, first, &factory, &*open, &next)?;
                 Ok(Box::new(BroadcastNode(node)))
             };
+            let edges =
+                [input_edges(&of_keyed, Side::Main), input_edges(&of_broadcast, Side::Broadcast)].concat();
             graph.add(id, VertexKind::Keyed { inputs }, move |assembly| {
-                InputTask::build_sided(assembly, &of_keyed, &of_broadcast, &node)
+                InputTask::build(assembly, &edges, &node)
             });
         }
         drop(graph);

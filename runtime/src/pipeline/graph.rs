@@ -1,10 +1,11 @@
 //! The job as a graph of vertices: each one a stateful head and the chain behind it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use strandline_state_api::{CheckpointId, Error, JobSchema, OperatorId, OperatorSchema, Result, StateSchema};
+use strandline_state_api::schema::{JobSchema, OperatorSchema, StateSchema};
+use strandline_state_api::{CheckpointId, Error, OperatorId, Result};
 
 use crate::chain::assembly::Assembly;
 use crate::channel::EdgeId;
@@ -16,11 +17,11 @@ pub(crate) struct Graph {
     name: String,
     vertices: Vec<Arc<Vertex>>,
     /// In the order in which they were added.
-    sinks: Vec<Arc<SinkEntry>>,
+    sinks: Vec<Arc<SinkVertex>>,
     ids: BTreeSet<OperatorId>,
     schemas: Vec<Arc<Declared>>,
     edges: u32,
-    /// The first mistake of whoever builds it.
+    /// The first mistake in its description.
     mistake: Option<String>,
 }
 
@@ -35,9 +36,10 @@ pub(crate) enum VertexKind {
     Forward,
 }
 
-/// Says which states a keyed operator declares, by opening one that is thrown away.
+/// The states of a keyed operator.
 pub(crate) struct Declared {
     pub(crate) id: OperatorId,
+    /// Lists them, by opening an operator that is thrown away.
     pub(crate) states: Box<dyn Fn() -> Result<Vec<StateSchema>> + Send + Sync>,
 }
 
@@ -63,22 +65,21 @@ impl fmt::Debug for Vertex {
 }
 
 /// A sink as its job sees it.
-pub(crate) struct SinkEntry {
+pub(crate) struct SinkVertex {
     pub(crate) id: OperatorId,
     pub(crate) recovery: Box<dyn SinkRecovery>,
 }
 
-impl fmt::Debug for SinkEntry {
+impl fmt::Debug for SinkVertex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.id)
     }
 }
 
-/// The part of a sink factory that does not depend on the type of its records.
+/// The part of a sink factory that does not depend on its types.
 pub(crate) trait SinkRecovery: Send + Sync {
-    fn recover(&self, checkpoint: Option<CheckpointId>, elements: &[Vec<u8>]) -> Result<()>;
-
-    fn summarize(&self, summaries: &[BTreeMap<String, String>]) -> BTreeMap<String, String>;
+    /// As [`SinkFactory::recover`](crate::sink::SinkFactory::recover), with encoded committables.
+    fn recover(&self, checkpoint: Option<CheckpointId>, committables: &[Vec<u8>]) -> Result<()>;
 }
 
 impl Graph {
@@ -104,7 +105,7 @@ impl Graph {
         }
     }
 
-    /// Remembers a mistake of whoever builds the job, unless there is one already.
+    /// Remembers a mistake in the description of the job, unless there is one already.
     pub(crate) fn mistake(&mut self, mistake: &str) {
         self.mistake.get_or_insert_with(|| mistake.to_owned());
     }
@@ -119,7 +120,7 @@ impl Graph {
     }
 
     pub(crate) fn add_sink(&mut self, id: OperatorId, recovery: impl SinkRecovery + 'static) {
-        self.sinks.push(Arc::new(SinkEntry { id, recovery: Box::new(recovery) }));
+        self.sinks.push(Arc::new(SinkVertex { id, recovery: Box::new(recovery) }));
     }
 
     pub(crate) fn declare(
@@ -138,7 +139,7 @@ impl Graph {
     /// The job as it stands.
     ///
     /// # Errors
-    /// `Invalid` says which mistake was made.
+    /// `Invalid` names the first mistake.
     pub(crate) fn job(&self) -> Result<Job> {
         if let Some(mistake) = &self.mistake {
             return Err(Error::invalid(mistake).with("job", &self.name));
@@ -158,7 +159,7 @@ impl Graph {
 pub(crate) struct Job {
     pub(crate) name: String,
     pub(crate) vertices: Vec<Arc<Vertex>>,
-    pub(crate) sinks: Vec<Arc<SinkEntry>>,
+    pub(crate) sinks: Vec<Arc<SinkVertex>>,
     /// The ids of all operators with state.
     pub(crate) ids: BTreeSet<OperatorId>,
     /// The keyed ones among them, with their states.

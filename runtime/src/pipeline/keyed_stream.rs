@@ -3,28 +3,29 @@
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use strandline_state_api::{
-    BackendFactory, BackendScope, KeyGroupRange, KeyedBackend, KeyedProcess, Open, Operator, OperatorId,
-    Result, StateKey, StateSchema,
-};
+use strandline_state_api::backend::{BackendFactory, BackendScope};
+use strandline_state_api::host::KeyedProcess;
+use strandline_state_api::schema::StateSchema;
+use strandline_state_api::{KeyedBackend, Open, Operator, OperatorId, Result, StateKey};
 
 use super::connected_stream::ConnectedStream;
 use super::graph::{Graph, VertexKind};
 use super::stream::Stream;
-use crate::batch::KeyedBatch;
-use crate::chain::Node;
+use crate::batch::{KeyedBatch, Side};
 use crate::chain::assembly::Assembly;
 use crate::chain::exchange::{ExchangeWriter, KeyChain};
 use crate::chain::keyed::KeyedNode;
 use crate::chain::slot::Slot;
+use crate::chain::{Node, SingleInlet};
 use crate::channel::{EdgeId, Pattern};
 use crate::sync::lock;
-use crate::task::input::InputTask;
+use crate::task::input::{InputEdge, InputTask};
 
 /// Builds a node that takes records with keys.
 type KeyedBuilder<K, V> = Arc<dyn Fn(&mut Assembly) -> Result<Box<dyn Node<KeyedBatch<K, V>>>> + Send + Sync>;
 
-/// Enters the exchange into every chain that feeds the operator. With a node, that may run in the thread of what feeds it.
+/// Enters the exchange into every chain that feeds the operator. With a node, that may run in the thread of
+/// what feeds it.
 type Attach<K, V> = Box<dyn FnOnce(&[EdgeId], Option<&KeyedBuilder<K, V>>) + Send>;
 
 /// A stream whose records of one key come to one subtask.
@@ -69,7 +70,7 @@ impl<F: BackendFactory, K: StateKey, V: Send + 'static> KeyedStream<F, K, V> {
         open: impl Fn(&mut Open<'_, F::Backend<K>, O::Namespace>) -> Result<O> + Send + Sync + 'static,
     ) -> Stream<F, O::Out>
     where
-        O: Operator<F::Backend<K>, In = V> + 'static,
+        O: Operator<Key = K, In = V> + 'static,
         O::Out: Send + 'static,
     {
         let next = Slot::new();
@@ -85,35 +86,40 @@ impl<F: BackendFactory, K: StateKey, V: Send + 'static> KeyedStream<F, K, V> {
             });
             (self.attach)(&inputs, Some(&node));
             let kind = VertexKind::Keyed { inputs: inputs.clone() };
+            let inputs = input_edges(&inputs, Side::Main);
             graph.add(id, kind, move |assembly| {
-                InputTask::build(assembly, &inputs, Pattern::AllToAll, node.as_ref())
+                InputTask::build(assembly, &inputs, &|assembly| Ok(Box::new(SingleInlet(node(assembly)?))))
             });
         }
         drop(graph);
         Stream::new(self.factory, self.graph, vec![next], self.depth + 1)
     }
 
-    /// Sets a stream beside it whose every record reaches every subtask: rules, settings, small tables. Both must be of one
-    /// pipeline.
+    /// Connects a stream whose every record reaches every subtask: rules, settings, small tables. Both must
+    /// be of one pipeline.
     ///
-    /// Event time is that of the slower of both. A broadcast stream without [timestamps](Stream::timestamps) has none
-    /// until it ends, and until then no event timer fires. When one of them ends, the other goes on.
+    /// Event time is that of the slower of both. A broadcast stream without [timestamps](Stream::timestamps)
+    /// has none until it ends, and until then no event timer fires. When one of them ends, the other goes on.
     ///
     /// ```no_run
     /// # use strandline_runtime::{Stream, sink::{Sink, SinkFactory}};
+    /// # use strandline_state_api::backend::BackendFactory;
     /// # use strandline_state_api::*;
     /// # struct Limits { limits: BroadcastState<String, u64> }
     /// # impl Limits { fn open<B: KeyedBackend>(ctx: &mut Open<'_, B>) -> Result<Self> {
-    /// #     Ok(Self { limits: ctx.broadcast(&BroadcastDescriptor::new("limits"))? }) } }
-    /// # impl<B: KeyedBackend<Key = String>> Operator<B> for Limits {
-    /// #     type In = u64; type Out = u64; type Namespace = ();
-    /// #     fn process(&mut self, n: u64, ctx: &mut Context<'_, B, u64>) -> Result<()> {
+    /// #     Ok(Self { limits: ctx.register(&BroadcastDescriptor::new("limits"))? }) } }
+    /// # impl Operator for Limits {
+    /// #     type Key = String; type In = u64; type Out = u64; type Namespace = ();
+    /// #     fn process<B: KeyedBackend<Key = String>>(
+    /// #         &mut self, n: u64, ctx: &mut Context<'_, B, u64>) -> Result<()> {
     /// #         if ctx.broadcast(self.limits)?.get(ctx.key()) < Some(&n) { ctx.emit(n); } Ok(()) } }
-    /// # impl<B: KeyedBackend<Key = String>> BroadcastOperator<B> for Limits {
+    /// # impl BroadcastOperator for Limits {
     /// #     type Broadcast = (String, u64);
-    /// #     fn process_broadcast(&mut self, (c, n): (String, u64), ctx: &mut BroadcastContext<'_, B, u64>) -> Result<()> {
+    /// #     fn process_broadcast<B: KeyedBackend<Key = String>>(
+    /// #         &mut self, (c, n): (String, u64), ctx: &mut BroadcastContext<'_, B, u64>) -> Result<()> {
     /// #         ctx.broadcast(self.limits)?.put(c, n); Ok(()) } }
-    /// # fn job<F: BackendFactory, S: SinkFactory>(orders: Stream<F, (String, u64)>, limits: Stream<F, (String, u64)>, large: S)
+    /// # fn job<F: BackendFactory, S: SinkFactory>(
+    /// #     orders: Stream<F, (String, u64)>, limits: Stream<F, (String, u64)>, large: S)
     /// # where S::Sink: Sink<In = u64> {
     /// orders
     ///     .key_by(|(category, amount): (String, u64)| (category, amount))
@@ -130,16 +136,20 @@ impl<F: BackendFactory, K: StateKey, V: Send + 'static> KeyedStream<F, K, V> {
     }
 }
 
-/// Says which states an operator declares.
-pub(super) fn declared<F: BackendFactory, K: StateKey, O: Operator<F::Backend<K>>>(
+/// The exchanges of one side of a keyed operator.
+pub(super) fn input_edges(edges: &[EdgeId], side: Side) -> Vec<InputEdge> {
+    edges.iter().map(|edge| InputEdge { edge: *edge, pattern: Pattern::AllToAll, side }).collect()
+}
+
+/// Lists the states that an operator declares.
+pub(super) fn declared<F: BackendFactory, O: Operator>(
     id: &OperatorId,
     factory: &F,
-    open: &Arc<impl Fn(&mut Open<'_, F::Backend<K>, O::Namespace>) -> Result<O> + Send + Sync + 'static>,
+    open: &Arc<impl Fn(&mut Open<'_, F::Backend<O::Key>, O::Namespace>) -> Result<O> + Send + Sync + 'static>,
 ) -> impl Fn() -> Result<Vec<StateSchema>> + Send + Sync + 'static {
     let (id, factory, open) = (id.clone(), factory.clone(), Arc::clone(open));
     move || {
-        let key_groups = KeyGroupRange::ALL;
-        let backend = factory.create::<K>(BackendScope { operator: id.clone(), subtask: 0, key_groups })?;
+        let backend = factory.create::<O::Key>(BackendScope::new(id.clone(), 0, 1))?;
         let mut process = KeyedProcess::open(&*open, backend, Vec::new())?;
         Ok(process.backend_mut().schemas())
     }

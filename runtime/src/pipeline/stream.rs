@@ -1,27 +1,30 @@
 //! Records on their way.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use strandline_state_api::{BackendFactory, CheckpointId, Output, Result, StateKey};
+use strandline_state_api::backend::BackendFactory;
+use strandline_state_api::{Batch, CheckpointId, Result, StateKey, Timestamp};
 
 use super::graph::{Graph, SinkRecovery, VertexKind};
 use super::keyed_stream::KeyedStream;
-use crate::chain::Collector;
+use crate::batch::Side;
 use crate::chain::assembly::Assembly;
 use crate::chain::exchange::ForwardWriter;
 use crate::chain::sink::SinkNode;
 use crate::chain::slot::Slot;
-use crate::chain::stateless::{Stateless, Step, Tee};
+use crate::chain::stateless::{Stateless, Tee, Transform, map_records};
 use crate::chain::time::TimestampAssigner;
+use crate::chain::{Collector, SingleInlet};
 use crate::channel::Pattern;
+use crate::encoding::decode_all;
 use crate::sink::{Sink, SinkFactory};
 use crate::sync::lock;
-use crate::task::input::InputTask;
+use crate::task::input::{InputEdge, InputTask};
 
-/// A stream of records of type `T`. Every method consumes it: [`fork`](Self::fork) it to use it twice. Records of a
-/// stream that nobody consumes are dropped.
+/// A stream of records of type `T`. Every method consumes it: [`fork`](Self::fork) it to use it twice.
+/// Records of a stream without a consumer are dropped.
 pub struct Stream<F, T> {
     factory: F,
     pub(super) graph: Arc<Mutex<Graph>>,
@@ -43,11 +46,7 @@ impl<F: BackendFactory, T: Send + 'static> Stream<F, T> {
     ) -> Stream<F, U> {
         self.step(move || {
             let mut f = f.clone();
-            move |input: &mut Output<T>, output: &mut Output<U>| {
-                output.records.extend(input.records.drain(..).map(&mut f));
-                output.timestamps.append(&mut input.timestamps);
-                Ok(())
-            }
+            move |input: &mut Batch<T>, output: &mut Batch<U>| map_records(input, output, &mut f)
         })
     }
 
@@ -58,25 +57,25 @@ impl<F: BackendFactory, T: Send + 'static> Stream<F, T> {
     ) -> Stream<F, U> {
         self.step(move || {
             let mut f = f.clone();
-            move |input: &mut Output<T>, output: &mut Output<U>| {
-                for record in input.records.drain(..) {
-                    output.records.push(f(record)?);
+            move |input: &mut Batch<T>, output: &mut Batch<U>| {
+                output.reserve(input.len());
+                for (record, timestamp) in input.drain() {
+                    output.push(f(record)?, timestamp);
                 }
-                output.timestamps.append(&mut input.timestamps);
                 Ok(())
             }
         })
     }
 
-    /// Keeps the records for which `f` says so.
+    /// Keeps the records for which `f` returns true.
     #[must_use]
     pub fn filter(self, f: impl FnMut(&T) -> bool + Clone + Send + Sync + 'static) -> Self {
         self.step(move || {
             let mut f = f.clone();
-            move |input: &mut Output<T>, output: &mut Output<T>| {
-                for (record, timestamp) in input.records.drain(..).zip(&input.timestamps) {
+            move |input: &mut Batch<T>, output: &mut Batch<T>| {
+                for (record, timestamp) in input.drain() {
                     if f(&record) {
-                        output.push(record, *timestamp);
+                        output.push(record, timestamp);
                     }
                 }
                 Ok(())
@@ -102,26 +101,31 @@ impl<F: BackendFactory, T: Send + 'static> Stream<F, T> {
     ) -> Stream<F, U> {
         self.step(move || {
             let mut f = f.clone();
-            move |input: &mut Output<T>, output: &mut Output<U>| {
-                for (record, timestamp) in input.records.drain(..).zip(&input.timestamps) {
-                    f(record, &mut Emitter { output, timestamp: *timestamp })?;
+            move |input: &mut Batch<T>, output: &mut Batch<U>| {
+                for (record, timestamp) in input.drain() {
+                    f(record, &mut Emitter { output, timestamp })?;
                 }
                 Ok(())
             }
         })
     }
 
-    /// Gives every record its event time, in milliseconds, and announces watermarks: after each batch, the greatest time
-    /// seen so far minus `delay_ms` minus 1. (Flink: `BoundedOutOfOrdernessWatermarks`.)
+    /// Sets the event time of every record to what `time` returns, a [`Timestamp`] or an `Option` of one, and
+    /// announces watermarks: after each batch, the greatest time so far minus `delay` minus 1 ms. (Flink:
+    /// `BoundedOutOfOrdernessWatermarks`.)
     ///
-    /// How far it came is part of every checkpoint, so a resumed job calls the same records late.
+    /// The greatest time is part of every checkpoint, so the same records are late in a resumed job.
     #[must_use]
-    pub fn timestamps(self, delay_ms: i64, time: impl Fn(&T) -> i64 + Clone + Send + Sync + 'static) -> Self {
+    pub fn timestamps<I: Into<Option<Timestamp>> + 'static>(
+        self,
+        delay: Duration,
+        time: impl Fn(&T) -> I + Clone + Send + Sync + 'static,
+    ) -> Self {
         self.chain(move |assembly, build_next| {
-            // The number is taken before those of assigners further down, so that it does not depend on them.
-            let place = assembly.next_assigner();
+            // This index is taken before those of assigners further down, so that it does not depend on them.
+            let index = assembly.next_assigner();
             let next = build_next.build(assembly)?;
-            Ok(Box::new(TimestampAssigner::new(assembly, place, delay_ms, time.clone(), next)))
+            Ok(Box::new(TimestampAssigner::new(assembly, index, delay, time.clone(), next)))
         })
     }
 
@@ -148,7 +152,7 @@ impl<F: BackendFactory, T: Send + 'static> Stream<F, T> {
         Self { depth: self.depth.max(other.depth), ..self }
     }
 
-    /// Brings records of one key to one subtask. `f` gives the key and what travels beside it.
+    /// Brings records of one key to one subtask. `f` returns the key and what travels beside it.
     pub fn key_by<K: StateKey, V: Send + 'static>(
         self,
         f: impl FnMut(T) -> (K, V) + Clone + Send + Sync + 'static,
@@ -179,12 +183,14 @@ impl<F: BackendFactory, T: Send + 'static> Stream<F, T> {
         for (head, edge) in self.heads.iter().zip(inputs.clone()) {
             head.enter(move |assembly| Ok(Box::new(ForwardWriter::new(assembly, edge)?)));
         }
+        let edge = |edge| InputEdge { edge, pattern: Pattern::OneToOne, side: Side::Main };
+        let edges: Vec<_> = inputs.into_iter().map(edge).collect();
         graph.add(id, VertexKind::Forward, move |assembly| {
-            InputTask::build(assembly, &inputs, Pattern::OneToOne, &build)
+            InputTask::build(assembly, &edges, &|assembly| Ok(Box::new(SingleInlet(build(assembly)?))))
         });
     }
 
-    fn step<U: Send + 'static, S: Step<T, U> + 'static>(
+    fn step<U: Send + 'static, S: Transform<T, U> + 'static>(
         self,
         make: impl Fn() -> S + Send + Sync + 'static,
     ) -> Stream<F, U> {
@@ -210,20 +216,16 @@ impl<F: BackendFactory, T: Send + 'static> Stream<F, T> {
 struct Recovery<S>(Arc<S>);
 
 impl<S: SinkFactory> SinkRecovery for Recovery<S> {
-    fn recover(&self, checkpoint: Option<CheckpointId>, elements: &[Vec<u8>]) -> Result<()> {
-        self.0.recover(checkpoint, elements)
-    }
-
-    fn summarize(&self, summaries: &[BTreeMap<String, String>]) -> BTreeMap<String, String> {
-        self.0.summarize(summaries)
+    fn recover(&self, checkpoint: Option<CheckpointId>, committables: &[Vec<u8>]) -> Result<()> {
+        self.0.recover(checkpoint, &decode_all(committables)?)
     }
 }
 
 /// The way out of a [`flat_map`](Stream::flat_map).
 #[derive(Debug)]
 pub struct Emitter<'a, U> {
-    output: &'a mut Output<U>,
-    timestamp: i64,
+    output: &'a mut Batch<U>,
+    timestamp: Option<Timestamp>,
 }
 
 impl<U> Emitter<'_, U> {
@@ -233,8 +235,8 @@ impl<U> Emitter<'_, U> {
         self.output.push(record, self.timestamp);
     }
 
-    /// The event time of the record that came in; [`NO_TIMESTAMP`](strandline_state_api::NO_TIMESTAMP) where there is none.
-    pub fn timestamp(&self) -> i64 {
+    /// The event time of the record that came in, where it has one.
+    pub fn timestamp(&self) -> Option<Timestamp> {
         self.timestamp
     }
 }

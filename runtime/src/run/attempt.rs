@@ -1,6 +1,5 @@
 //! One attempt: everything from the claim of the storage to the last thread's end.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::{self, Scope};
 
@@ -16,47 +15,47 @@ use super::{Ended, Run};
 use crate::chain::assembly::{Assembly, Attempt, StoreAt};
 use crate::channel::Wiring;
 use crate::event::JobEvent;
-use crate::mailbox::{Closing, Control, Mailbox, TaskEvent};
+use crate::mailbox::{Control, Mailbox, TaskEvent};
 use crate::pipeline::graph::{Vertex, VertexKind};
 use crate::report::Outcome;
-use crate::reserved::PENDING;
+use crate::summary::TaskSummary;
 use crate::sync::guarded;
 
 impl Run<'_> {
     /// Runs the job once, until it is over or fails. All threads have ended when it returns.
     pub(super) fn attempt(&mut self) -> Ended {
         match self.prepare() {
-            Ok(Prepared::Finished) if self.attempts == 1 => Ended::Over(Outcome::AlreadyFinished),
+            Ok(PreparedAttempt::Finished) if self.attempts == 1 => Ended::Over(Outcome::AlreadyFinished),
             // The final checkpoint was complete, and only what follows it had failed.
-            Ok(Prepared::Finished) => Ended::Over(Outcome::Finished),
-            Ok(Prepared::Attempt(attempt, committer, cancel)) => {
+            Ok(PreparedAttempt::Finished) => Ended::Over(Outcome::Finished),
+            Ok(PreparedAttempt::Ready(attempt, committer, cancel)) => {
                 self.drive(&Arc::new(*attempt), *committer, &cancel)
             }
             Err(error) => Ended::Failed { error, opening: true },
         }
     }
 
-    fn prepare(&mut self) -> Result<Prepared> {
+    fn prepare(&mut self) -> Result<PreparedAttempt> {
         let claim = self.claim()?;
         let restored = match &claim {
-            Some(claim) => self.plan(claim)?,
+            Some(claim) => self.assign(claim)?,
             None => None,
         };
-        let from = restored.as_ref().map(|plan| plan.checkpoint);
+        let from = restored.as_ref().map(|restored| restored.checkpoint);
         if self.attempts == 1 {
             self.resumed_from = from;
         }
         for sink in &self.job.sinks {
-            let of_sink = restored.as_ref().and_then(|plan| plan.operator(&sink.id));
-            let elements = of_sink.map(|restored| restored.elements(PENDING)).unwrap_or_default();
-            let recovered = sink.recovery.recover(from, &elements);
+            let of_sink = restored.as_ref().and_then(|restored| restored.operators.get(&sink.id));
+            let committables = of_sink.map_or(&[][..], |restored| &restored.committables);
+            let recovered = sink.recovery.recover(from, committables);
             recovered.map_err(|error| match from {
                 Some(checkpoint) => error.with("operator", &sink.id).with("checkpoint", checkpoint),
                 None => error.with("operator", &sink.id),
             })?;
         }
-        if restored.as_ref().is_some_and(|plan| plan.is_finished) {
-            return Ok(Prepared::Finished);
+        if restored.as_ref().is_some_and(|restored| restored.is_finished) {
+            return Ok(PreparedAttempt::Finished);
         }
         let (cancel, cancelled) = watch::channel(false);
         let term = claim.as_ref().map(|claim| claim.term);
@@ -79,7 +78,7 @@ impl Run<'_> {
             is_keyed: self.job.is_keyed(),
         };
         let committer = Committer::new(&self.job, self.config.parallelism, term.unwrap_or(0), from, claim);
-        Ok(Prepared::Attempt(Box::new(attempt), Box::new(committer), cancel))
+        Ok(PreparedAttempt::Ready(Box::new(attempt), Box::new(committer), cancel))
     }
 
     fn drive(&mut self, attempt: &Arc<Attempt>, committer: Committer, cancel: &watch::Sender<bool>) -> Ended {
@@ -87,7 +86,7 @@ impl Run<'_> {
         let (events, inbox) = unbounded();
         thread::scope(|scope| {
             let mut tasks = Vec::new();
-            // The term tells this life of a task from all others, also of other processes.
+            // The term distinguishes this life of a task from all others, also of other processes.
             let life = committer.term().max(u64::from(self.attempts));
             for (number, vertex) in (0..).zip(&job.vertices) {
                 if is_chained(attempt, vertex) {
@@ -126,34 +125,30 @@ impl Run<'_> {
             attempt.wiring.close();
         }
         driver.settle();
-        let summaries = driver.summaries();
+        let summary = driver.summary();
         drop(driver);
         if let Ended::Over(outcome) = &ended {
-            self.summarize(&summaries);
+            self.summarize(&summary);
             tracing::debug!(?outcome, "the attempt is over");
         }
         ended
     }
 
-    fn summarize(&mut self, closings: &[Closing]) {
-        for sink in &self.job.sinks {
-            let id = sink.id.to_string();
-            let of_sink = closings.iter().flat_map(|closing| &closing.summaries).filter(|(of, _)| *of == id);
-            let summaries: Vec<BTreeMap<_, _>> = of_sink.map(|(_, summary)| summary.clone()).collect();
-            self.sinks.insert(id, sink.recovery.summarize(&summaries));
-        }
+    fn summarize(&mut self, summary: &TaskSummary) {
+        let sinks = self.job.sinks.iter();
+        self.sinks = sinks.map(|sink| (sink.id.to_string(), summary.figures(&sink.id))).collect();
     }
 
     pub(super) fn started(&self, from: Option<strandline_state_api::CheckpointId>) {
-        self.tell(&JobEvent::Started { attempt: self.attempts, from });
+        self.notify(&JobEvent::Started { attempt: self.attempts, from });
     }
 }
 
 /// What an attempt needs before its tasks start.
-enum Prepared {
+enum PreparedAttempt {
     /// Nothing is left to do.
     Finished,
-    Attempt(Box<Attempt>, Box<Committer>, watch::Sender<bool>),
+    Ready(Box<Attempt>, Box<Committer>, watch::Sender<bool>),
 }
 
 /// Whether the vertex runs in the thread of what feeds it.
@@ -200,11 +195,11 @@ fn run_task(attempt: Arc<Attempt>, vertex: &Vertex, mailbox: &Mailbox) {
     });
     match built {
         Ok(mut task) => {
-            mailbox.tell(TaskEvent::Opened);
+            mailbox.send(TaskEvent::Opened);
             let ended = guarded(|| task.run(mailbox)).map_err(located);
-            // Said before the task is taken down, which may take a while when a snapshot is being written.
-            mailbox.tell(TaskEvent::Exited(mailbox.task, ended));
+            // Sent before the task is dropped, which may take a while when a snapshot is being written.
+            mailbox.send(TaskEvent::Exited(mailbox.task, ended));
         }
-        Err(error) => mailbox.tell(TaskEvent::Exited(mailbox.task, Err(located(error)))),
+        Err(error) => mailbox.send(TaskEvent::Exited(mailbox.task, Err(located(error)))),
     }
 }

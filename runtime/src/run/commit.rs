@@ -9,17 +9,20 @@ use strandline_checkpoint_protocol::{CheckpointKind, CommitParts, CommitPermit, 
 use strandline_checkpoint_storage::{
     CheckpointTrace, CommitLog, FileKind, FileName, Manifest, OperatorSnapshot, Storage, SubtaskSnapshot,
 };
-use strandline_state_api::{CheckpointId, Error, ErrorKind, KeyedSnapshot, OperatorId};
+use strandline_state_api::backend::{Scope, Statistic};
+use strandline_state_api::snapshot::KeyedSnapshot;
+use strandline_state_api::{CheckpointId, Error, ErrorKind, OperatorId};
 use tokio::runtime::Handle;
 
 use super::recovery::Claim;
+use crate::barrier::OperatorPart;
 use crate::metrics::micros;
 use crate::pipeline::graph::Job;
 use crate::report::CheckpointReport;
 use crate::sync::{guarded, lock};
 
 /// What a task acknowledges a checkpoint with.
-pub(super) type Parts = Vec<(OperatorId, SubtaskSnapshot)>;
+pub(super) type Parts = Vec<OperatorPart>;
 
 /// The side of the coordinator that writes. Its answers come over a channel.
 pub(super) struct Committer {
@@ -97,10 +100,11 @@ impl Committer {
     pub(super) fn commit(&self, permit: CommitPermit<Parts>, triggered: Triggered, runtime: &Handle) {
         let start = Instant::now();
         let (right, parts) = permit.into_parts();
-        let pause_of = |parts: &Parts| parts.iter().map(|(_, subtask)| subtask.trace.pause_us).sum();
+        let pause_of = |parts: &Parts| parts.iter().map(|part| part.snapshot.trace.pause_us).sum();
         let pause = parts.acks.values().map(pause_of).max().unwrap_or(0);
+        let statistics = statistics(parts.acks.values().flatten());
         let manifest = self.manifest(parts, triggered, start);
-        let report = report(&manifest, triggered, pause);
+        let report = report(&manifest, triggered, pause, statistics);
         let mut subtasks = manifest.operators.iter().flat_map(|operator| &operator.subtasks);
         let all_finished = subtasks.all(|subtask| subtask.finished);
         let log = self.log.clone();
@@ -121,7 +125,7 @@ impl Committer {
             report.commit = start.elapsed();
             report.duration = triggered.at.elapsed();
             let checkpoint = report.checkpoint;
-            // Whoever waits for it waits until it comes.
+            // The driver waits for it, even while it settles.
             let _ = sender.send(CommitDone { checkpoint, result, error, report, all_finished });
         });
     }
@@ -129,7 +133,7 @@ impl Committer {
     fn manifest(&self, parts: CommitParts<Parts>, triggered: Triggered, start: Instant) -> Manifest {
         let checkpoint = parts.checkpoint;
         let mut by_operator: BTreeMap<OperatorId, Vec<SubtaskSnapshot>> = BTreeMap::new();
-        for (operator, mut subtask) in parts.acks.into_values().flatten() {
+        for OperatorPart { operator, snapshot: mut subtask, .. } in parts.acks.into_values().flatten() {
             subtask.trace.objects = written_objects(&subtask.keyed, self.term, checkpoint);
             by_operator.entry(operator).or_default().push(subtask);
         }
@@ -177,7 +181,8 @@ async fn write(
     if error.kind() == ErrorKind::Fenced {
         return (CommitResult::Fenced, Some(error));
     }
-    // The check settles what was left open; then the log says whether the checkpoint exists, and nothing is under way.
+    // The check settles what was left open; then the log shows whether the checkpoint exists, and nothing is
+    // under way.
     let result = match log.check().await {
         Ok(()) if log.retained().iter().any(|known| known.checkpoint == manifest.checkpoint) => {
             CommitResult::Committed
@@ -194,7 +199,12 @@ async fn write(
     (result, Some(error))
 }
 
-fn report(manifest: &Manifest, triggered: Triggered, pause_us: u64) -> CheckpointReport {
+fn report(
+    manifest: &Manifest,
+    triggered: Triggered,
+    pause_us: u64,
+    statistics: Vec<Statistic>,
+) -> CheckpointReport {
     let subtasks = || manifest.operators.iter().flat_map(|operator| &operator.subtasks);
     let alignment_us = subtasks().map(|subtask| subtask.trace.alignment_us).max();
     let start_delay_us = subtasks().map(|subtask| subtask.trace.start_delay_us).max();
@@ -208,18 +218,24 @@ fn report(manifest: &Manifest, triggered: Triggered, pause_us: u64) -> Checkpoin
         commit: Duration::ZERO,
         written_bytes: manifest.trace.bytes,
         full_bytes: manifest.trace.full_bytes,
-        statistics: statistics(subtasks()),
+        statistics,
     }
 }
 
-/// What backends told of themselves, over all subtasks.
-fn statistics<'a>(subtasks: impl Iterator<Item = &'a SubtaskSnapshot>) -> BTreeMap<String, u64> {
-    let mut all: BTreeMap<String, u64> = BTreeMap::new();
-    for (name, value) in subtasks.flat_map(|subtask| &subtask.statistics) {
-        let sum = all.entry(name.clone()).or_default();
-        *sum = if name.starts_with("shared_") { (*sum).max(*value) } else { sum.saturating_add(*value) };
+/// The measurements of all backends, by name.
+fn statistics<'a>(parts: impl Iterator<Item = &'a OperatorPart>) -> Vec<Statistic> {
+    let mut all: BTreeMap<&str, Statistic> = BTreeMap::new();
+    for measured in parts.flat_map(|part| &part.statistics) {
+        all.entry(measured.name)
+            .and_modify(|sum| {
+                sum.value = match sum.scope {
+                    Scope::Backend => sum.value.saturating_add(measured.value),
+                    Scope::Process => sum.value.max(measured.value),
+                };
+            })
+            .or_insert_with(|| measured.clone());
     }
-    all
+    all.into_values().collect()
 }
 
 fn kind_name(kind: CheckpointKind) -> &'static str {

@@ -1,4 +1,5 @@
-//! The coordinator at work: the pure machine of the protocol crate, with real time, real tasks and a real log.
+//! The coordinator at work: the pure machine of the protocol crate, with real time, real tasks and a real
+//! log.
 
 mod actions;
 
@@ -15,19 +16,20 @@ use tokio::sync::oneshot;
 use super::commit::{CommitDone, Committer, Parts, Triggered};
 use super::{Ended, Run};
 use crate::event::JobEvent;
-use crate::mailbox::{Closing, Control, TaskEvent};
+use crate::mailbox::{Control, TaskEvent};
 use crate::pipeline::graph::{Vertex, VertexKind};
 use crate::report::Outcome;
+use crate::summary::TaskSummary;
 use crate::sync::is_cancelled;
 
 /// The coordinator's side of a task.
 pub(super) struct TaskHandle {
     id: TaskId,
     vertex: Arc<Vertex>,
-    /// `None` once the attempt has failed: that tells the task to give up.
+    /// `None` once the attempt has failed: the closed channel makes the task give up.
     control: Option<Sender<Control>>,
     drained: bool,
-    exited: Option<Closing>,
+    exited: Option<TaskSummary>,
 }
 
 impl TaskHandle {
@@ -41,14 +43,14 @@ impl TaskHandle {
     }
 
     fn send(&self, control: Control) {
-        // A task that is gone says why with its last event.
+        // The last event of a task that is gone has the reason.
         let _ = self.control.as_ref().map(|channel| channel.send(control));
     }
 }
 
 /// How far the attempt is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum AttemptPhase {
     /// Waiting for this many tasks to restore their state.
     Opening(usize),
     Running,
@@ -63,12 +65,12 @@ pub(super) struct Driver<'r, 'a> {
     coordinator: Coordinator<Parts>,
     tasks: Vec<TaskHandle>,
     inbox: Receiver<TaskEvent>,
-    phase: Phase,
+    phase: AttemptPhase,
     epoch: Instant,
     triggered: BTreeMap<CheckpointId, Triggered>,
-    /// What tasks said when they declined.
+    /// Why tasks declined.
     declined: BTreeMap<CheckpointId, Error>,
-    /// What is told of the commit under way, should it succeed.
+    /// The commit under way, to be reported should it succeed.
     committing: Option<CommitDone>,
     final_requested: bool,
     failure: Option<Error>,
@@ -83,7 +85,8 @@ struct Sweeper {
     stop: Option<oneshot::Sender<()>>,
     /// When the one before did.
     ended: Option<Instant>,
-    /// Whether the one under way began before the final checkpoint, so that it may leave what only the one before that needed.
+    /// Whether the one under way began before the final checkpoint, so that it may leave what only the one
+    /// before that needed.
     last_follows: bool,
 }
 
@@ -95,7 +98,8 @@ impl Sweeper {
 
 /// The least time between two sweeps.
 const SWEEP_PAUSE: Duration = Duration::from_secs(1);
-/// How long the end of an attempt waits for a sweep before it stops it. That may be anywhere, but it is better done.
+/// How long the end of an attempt waits for a sweep before it stops it. That may be anywhere, but it is
+/// better done.
 const SWEEP_WAIT: Duration = Duration::from_secs(5);
 
 impl<'r, 'a> Driver<'r, 'a> {
@@ -123,7 +127,7 @@ impl<'r, 'a> Driver<'r, 'a> {
             run,
             committer,
             coordinator,
-            phase: Phase::Opening(tasks.len()),
+            phase: AttemptPhase::Opening(tasks.len()),
             tasks,
             inbox,
             epoch: Instant::now(),
@@ -140,17 +144,17 @@ impl<'r, 'a> Driver<'r, 'a> {
     pub(super) fn run(&mut self) -> Ended {
         loop {
             if let Some(error) = self.failure.take() {
-                return Ended::Failed { error, opening: matches!(self.phase, Phase::Opening(_)) };
+                return Ended::Failed { error, opening: matches!(self.phase, AttemptPhase::Opening(_)) };
             }
             if self.run.control.cancel_requested() {
                 return Ended::Over(Outcome::Cancelled);
             }
-            if let Phase::Finishing(outcome) = self.phase
+            if let AttemptPhase::Finishing(outcome) = self.phase
                 && self.tasks.iter().all(|task| task.exited.is_some())
             {
                 return Ended::Over(outcome);
             }
-            self.obey_control();
+            self.handle_job_control();
             self.step();
         }
     }
@@ -164,7 +168,7 @@ impl<'r, 'a> Driver<'r, 'a> {
         select! {
             recv(inbox) -> event => match event {
                 Ok(event) => self.task_event(event),
-                Err(_) => self.fail(Error::new(ErrorKind::Internal, "all tasks are gone without a word")),
+                Err(_) => self.fail(Error::new(ErrorKind::Internal, "all tasks are gone without a reason")),
             },
             recv(commits) -> done => if let Ok(done) = done { self.commit_done(done) },
             recv(sweeps) -> swept => if let Ok(swept) = swept { self.swept(swept) },
@@ -175,7 +179,7 @@ impl<'r, 'a> Driver<'r, 'a> {
         if elapsed >= self.run.samples.next_due() {
             let progress = self.run.metrics.progress();
             self.run.samples.add(elapsed, progress.done);
-            self.run.tell(&JobEvent::Progress(progress));
+            self.run.notify(&JobEvent::Progress(progress));
         }
         self.tick();
     }
@@ -196,9 +200,10 @@ impl<'r, 'a> Driver<'r, 'a> {
         self.act(actions);
     }
 
-    /// Ends the job when it is time, and does what the holder of the [`JobControl`](crate::JobControl) asked for.
-    fn obey_control(&mut self) {
-        if self.phase != Phase::Running {
+    /// Ends the job when it is time, and does what the holder of the [`JobControl`](crate::JobControl) asked
+    /// for.
+    fn handle_job_control(&mut self) {
+        if self.phase != AttemptPhase::Running {
             return;
         }
         if self.run.control.stop_requested() || self.tasks.iter().all(|task| task.drained) {
@@ -232,7 +237,7 @@ impl<'r, 'a> Driver<'r, 'a> {
         let now = self.now();
         match event {
             TaskEvent::Opened => {
-                if let Phase::Opening(left) = &mut self.phase {
+                if let AttemptPhase::Opening(left) = &mut self.phase {
                     *left -= 1;
                     if *left == 0 {
                         self.opened();
@@ -263,18 +268,18 @@ impl<'r, 'a> Driver<'r, 'a> {
 
     /// All tasks have restored their state: checkpoints may begin.
     fn opened(&mut self) {
-        self.phase = Phase::Running;
+        self.phase = AttemptPhase::Running;
         self.run.started(self.committer.restored_from);
         let tasks: Vec<_> = self.tasks.iter().map(|task| task.id).collect();
         let actions = self.coordinator.start(self.now(), tasks);
         self.act(actions);
     }
 
-    fn exited(&mut self, task: TaskId, result: Result<Closing>) {
+    fn exited(&mut self, task: TaskId, result: Result<TaskSummary>) {
         let Some(handle) = self.tasks.iter_mut().find(|handle| handle.id == task) else { return };
         match result {
-            Ok(closing) => handle.exited = Some(closing),
-            // A task that lost its partner: the partner will say why.
+            Ok(summary) => handle.exited = Some(summary),
+            // A task that lost its partner: the partner has the reason.
             Err(error) if is_cancelled(&error) => {}
             Err(error) => self.fail(error),
         }
@@ -302,9 +307,11 @@ impl<'r, 'a> Driver<'r, 'a> {
         self.run.next_checkpoint = self.run.next_checkpoint.max(self.coordinator.next_id());
     }
 
-    /// What the tasks had to say at their end.
-    pub(super) fn summaries(&mut self) -> Vec<Closing> {
-        self.tasks.iter_mut().filter_map(|task| task.exited.take()).collect()
+    /// Takes the summaries of the tasks that have ended.
+    pub(super) fn summary(&mut self) -> TaskSummary {
+        let mut all = TaskSummary::default();
+        self.tasks.iter_mut().filter_map(|task| task.exited.take()).for_each(|summary| all.append(summary));
+        all
     }
 
     fn now(&self) -> Millis {

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use strandline_checkpoint_storage::{
-    CommitLog, CommitLogOptions, Manifest, RecoverFrom, RecoverOptions, Recovered, Storage,
+    CommitLog, CommitLogOptions, Manifest, RecoverFrom, RecoverOptions, Recovered, RestoreAssignment, Storage,
 };
-use strandline_state_api::{CheckpointId, Error, ErrorKind, Result, SegmentStore};
+use strandline_state_api::snapshot::SegmentStore;
+use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
 
 use super::Run;
 use crate::chain::assembly::StoreAt;
-use crate::config::{JobConfig, StartFrom};
+use crate::config::StartFrom;
 use crate::event::JobEvent;
-use crate::restore::{Shares, stored_operators};
 
 /// The storage in the hands of one attempt.
 pub(super) struct Claim {
@@ -22,7 +22,7 @@ pub(super) struct Claim {
     is_own: bool,
 }
 
-/// Gives the segments of one term.
+/// Opens the segments of one term.
 pub(super) struct TermStore {
     pub(super) storage: Storage,
     pub(super) term: u64,
@@ -35,7 +35,7 @@ impl StoreAt for TermStore {
 }
 
 impl Run<'_> {
-    /// Claims a new term; only then what the log says can be relied on.
+    /// Claims a new term: from then on no other run changes the log.
     pub(super) fn claim(&mut self) -> Result<Option<Claim>> {
         let Some(checkpointing) = &self.config.checkpointing else { return Ok(None) };
         let storage = checkpointing.storage.clone();
@@ -50,13 +50,23 @@ impl Run<'_> {
         Ok(Some(Claim { log: claimed.log, storage, term, is_own }))
     }
 
-    /// Chooses the checkpoint that this attempt starts from, and distributes it.
-    pub(super) fn plan(&mut self, claim: &Claim) -> Result<Option<Shares>> {
+    /// Chooses the checkpoint that this attempt starts from, and distributes it over the operators of the
+    /// job.
+    pub(super) fn assign(&mut self, claim: &Claim) -> Result<Option<RestoreAssignment>> {
         let Some(recovered) = self.recover(claim)? else { return Ok(None) };
         let manifest = &recovered.manifest;
         self.check_plan(manifest).map_err(|error| error.with("checkpoint", manifest.checkpoint))?;
-        let JobConfig { parallelism, renamed_operators, .. } = &self.config;
-        Shares::new(manifest, self.job.ids.iter(), *parallelism, renamed_operators).map(Some)
+        let mut assignment = manifest.assign(self.config.parallelism)?;
+        let stored = std::mem::take(&mut assignment.operators).into_iter();
+        let renamed = stored.map(|(id, operator)| match self.config.renamed_operators.get(&id) {
+            Some(new) => (new.clone(), operator),
+            None => (id, operator),
+        });
+        // The others are orphans, which the plan allows.
+        assignment.operators = renamed.filter(|(id, _)| self.job.ids.contains(id)).collect();
+        // An operator that is new since has something left to do.
+        assignment.is_finished &= self.job.ids.iter().all(|id| assignment.operators.contains_key(id));
+        Ok(Some(assignment))
     }
 
     /// Whether everything in the checkpoint has a place in the job, before anything of it is read.
@@ -65,10 +75,10 @@ impl Run<'_> {
         for (old, new) in &self.config.renamed_operators {
             schema.rename(old, new)?;
         }
-        let plan = schema.plan(&stored_operators(manifest), &self.config.allow_orphans);
-        // Said before it is checked: it shows more than the first line that is wrong.
+        let plan = schema.plan(&manifest.stored_operators(), &self.config.allow_orphans);
+        // Sent before it is checked: it shows more than the first line that is wrong.
         if !plan.is_plain() {
-            self.tell(&JobEvent::RestorePlanned { checkpoint: manifest.checkpoint, plan: plan.clone() });
+            self.notify(&JobEvent::RestorePlanned { checkpoint: manifest.checkpoint, plan: plan.clone() });
         }
         plan.check()
     }
@@ -85,8 +95,8 @@ impl Run<'_> {
             StartFrom::Fresh | StartFrom::Checkpoint(_) if claim.is_own => {
                 let recovered = newest()?;
                 if recovered.as_ref().map(|recovered| recovered.completed.term) < self.first_term {
-                    let message = "the checkpoints that this run completed are damaged; a start from where it began would \
-                                   repeat results that are visible already";
+                    let message = "the checkpoints that this run completed are damaged; a start from where \
+                                   it began would repeat results that are visible already";
                     return Err(Error::corrupt(message).with("storage", claim.storage.uri()));
                 }
                 Ok(recovered)
@@ -101,7 +111,7 @@ impl Run<'_> {
         let recovery = self.runtime.block_on(storage.recover(options))?;
         for report in &recovery.skipped {
             let (checkpoint, reason) = (report.checkpoint.checkpoint, report.to_string());
-            self.tell(&JobEvent::Skipped { checkpoint, reason });
+            self.notify(&JobEvent::Skipped { checkpoint, reason });
         }
         for slot in &recovery.unreadable {
             tracing::warn!(slot = slot.slot, error = %slot.error, "a slot of the commit log cannot be read");

@@ -5,86 +5,81 @@ use std::time::Instant;
 
 use crossbeam_channel::{Select, TryRecvError};
 use strandline_checkpoint_protocol::{Aligner, Alignment, Millis};
-use strandline_state_api::{CheckpointId, Result};
+use strandline_state_api::{CheckpointId, Result, Timestamp};
 
-use super::Task;
-use super::receive::{Receive, both_sides, one_side};
-use super::source::{FLUSH_AFTER, until};
-use crate::batch::{Payload, Sided};
+use super::{FLUSH_AFTER, Task, close, complete, set_processing_time, until_timer};
+use crate::barrier::Barrier;
+use crate::batch::Side;
 use crate::chain::assembly::{Assembly, Attempt};
-use crate::chain::{Node, Signal, Work};
-use crate::channel::{Barrier, EdgeId, Message, Pattern};
-use crate::cut::Cut;
-use crate::mailbox::{Closing, Control, Mailbox, TaskEvent};
+use crate::chain::{Inlet, Signal, Work};
+use crate::channel::{ChannelReader, EdgeId, Message, Pattern};
+use crate::mailbox::{Control, Mailbox, TaskEvent};
+use crate::passing::PassingBarrier;
+use crate::summary::TaskSummary;
 use crate::sync::cancelled;
 
 /// Builds what takes the batches.
-pub(crate) type BuildNode<P> = dyn Fn(&mut Assembly) -> Result<Box<dyn Node<P>>>;
+pub(crate) type BuildInlet<'a> = &'a dyn Fn(&mut Assembly) -> Result<Box<dyn Inlet>>;
 
 /// One subtask with inputs.
-pub(crate) struct InputTask<P> {
-    channels: Vec<Channel<P>>,
-    node: Box<dyn Node<P>>,
+pub(crate) struct InputTask {
+    channels: Vec<InputChannel>,
+    inlet: Box<dyn Inlet>,
     aligner: Aligner,
-    /// The barrier that is being aligned, and when the first of it came.
+    /// The barrier that is being aligned, and when its first copy arrived.
     first_barrier: Option<(CheckpointId, Instant)>,
     /// The least watermark of the channels that have not ended.
-    watermark: i64,
+    watermark: Option<Timestamp>,
     /// Where to look for input next.
     cursor: usize,
     epoch: Instant,
     attempt: Arc<Attempt>,
 }
 
-struct Channel<P> {
-    reader: Box<dyn Receive<P>>,
-    watermark: i64,
+struct InputChannel {
+    reader: ChannelReader,
+    side: Side,
+    watermark: Option<Timestamp>,
     ended: bool,
-    /// Its writer has left, because the job is over or has failed: the coordinator will say which.
+    /// Its writer has left, because the job is over or has failed: the coordinator knows which.
     gone: bool,
 }
 
-impl<A: Payload, B: Payload> InputTask<Sided<A, B>> {
-    /// A task with a keyed and a broadcast side. Both are aligned together, and time is the least of both.
-    pub(crate) fn build_sided(
-        assembly: &mut Assembly,
-        keyed: &[EdgeId],
-        broadcast: &[EdgeId],
-        node: &BuildNode<Sided<A, B>>,
-    ) -> Result<Box<dyn Task>> {
-        let readers = both_sides(assembly, keyed, broadcast)?;
-        Ok(Box::new(Self::new(assembly, readers, node)?))
-    }
+/// An exchange that a task reads from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct InputEdge {
+    pub(crate) edge: EdgeId,
+    pub(crate) pattern: Pattern,
+    pub(crate) side: Side,
 }
 
-impl<P: Payload> InputTask<P> {
+impl InputTask {
+    /// Builds a task that reads from `edges`. All of them are aligned together, and time is the least of all.
     pub(crate) fn build(
         assembly: &mut Assembly,
-        inputs: &[EdgeId],
-        pattern: Pattern,
-        node: &BuildNode<P>,
+        edges: &[InputEdge],
+        inlet: BuildInlet<'_>,
     ) -> Result<Box<dyn Task>> {
-        let readers = one_side(assembly, inputs, pattern)?;
-        Ok(Box::new(Self::new(assembly, readers, node)?))
-    }
-
-    fn new(assembly: &mut Assembly, readers: Vec<Box<dyn Receive<P>>>, node: &BuildNode<P>) -> Result<Self> {
-        let channel = |reader| Channel { reader, watermark: i64::MIN, ended: false, gone: false };
-        let channels: Vec<_> = readers.into_iter().map(channel).collect();
-        Ok(Self {
+        let mut channels = Vec::new();
+        for InputEdge { edge, pattern, side } in edges.iter().copied() {
+            for reader in assembly.attempt.wiring.readers(edge, pattern, assembly.subtask)? {
+                channels.push(InputChannel { reader, side, watermark: None, ended: false, gone: false });
+            }
+        }
+        Ok(Box::new(Self {
             aligner: Aligner::new(channels.len()),
             channels,
-            node: node(assembly)?,
+            inlet: inlet(assembly)?,
             first_barrier: None,
-            watermark: i64::MIN,
+            watermark: None,
             cursor: 0,
             epoch: Instant::now(),
             attempt: Arc::clone(&assembly.attempt),
-        })
+        }))
     }
 
     /// The next message of a channel that may be read, in turns.
-    fn next_message(&mut self) -> Option<(usize, Message<P>)> {
+    fn next_message(&mut self) -> Option<(usize, Message)> {
         let channels = self.channels.len();
         for step in 0..channels {
             let at = (self.cursor + step) % channels;
@@ -92,7 +87,7 @@ impl<P: Payload> InputTask<P> {
             if channel.gone || self.aligner.is_blocked(at) {
                 continue;
             }
-            match channel.reader.try_recv() {
+            match channel.reader.receiver.try_recv() {
                 Ok(message) => {
                     self.cursor = (at + 1) % channels;
                     return Some((at, message));
@@ -104,26 +99,28 @@ impl<P: Payload> InputTask<P> {
         None
     }
 
-    fn take(&mut self, at: usize, message: Message<P>, mailbox: &Mailbox) -> Result<()> {
+    fn take(&mut self, at: usize, message: Message, mailbox: &Mailbox) -> Result<()> {
+        let channel = &mut self.channels[at];
         match message {
-            Message::Batch { mut records, watermark } => {
-                if !records.is_empty() {
-                    self.node.collect(&mut records)?;
+            Message::Batch { records, watermark } => {
+                if let Some(mut records) = records {
+                    if !records.is_empty() {
+                        self.inlet.collect_any(channel.side, &mut *records)?;
+                    }
+                    channel.reader.recycle(records);
                 }
-                self.channels[at].reader.recycle(records);
-                if let Some(watermark) = watermark {
-                    let channel = &mut self.channels[at];
-                    channel.watermark = channel.watermark.max(watermark);
+                if watermark > channel.watermark {
+                    channel.watermark = watermark;
                     self.combine_watermarks()?;
                 }
             }
             Message::Barrier(barrier) => self.barrier(at, barrier, mailbox)?,
             Message::End => {
-                self.channels[at].ended = true;
+                channel.ended = true;
                 self.combine_watermarks()?;
                 if self.channels.iter().all(|channel| channel.ended) {
-                    self.node.signal(&mut Signal::End)?;
-                    mailbox.tell(TaskEvent::Drained(mailbox.task));
+                    self.inlet.signal(&mut Signal::End)?;
+                    mailbox.send(TaskEvent::Drained(mailbox.task));
                 }
             }
         }
@@ -133,12 +130,14 @@ impl<P: Payload> InputTask<P> {
     /// The watermark is the least of all channels that have not ended; it never falls.
     fn combine_watermarks(&mut self) -> Result<()> {
         let open = self.channels.iter().filter(|channel| !channel.ended);
-        let least = open.map(|channel| channel.watermark).min().unwrap_or(i64::MAX);
-        if least > self.watermark {
-            self.watermark = least;
-            self.node.signal(&mut Signal::Watermark(least))?;
+        let least = open.map(|channel| channel.watermark).min().unwrap_or(Some(Timestamp::MAX));
+        match least {
+            Some(watermark) if least > self.watermark => {
+                self.watermark = least;
+                self.inlet.signal(&mut Signal::Watermark(watermark))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn barrier(&mut self, at: usize, barrier: Barrier, mailbox: &Mailbox) -> Result<()> {
@@ -157,9 +156,9 @@ impl<P: Payload> InputTask<P> {
             Alignment::Aligned(aligned) => {
                 self.first_barrier = None;
                 mailbox.superseded(aligned.superseded);
-                let mut cut = Cut::new(barrier, first, mailbox.task, mailbox.events.clone());
-                self.node.signal(&mut Signal::Barrier(&mut cut))?;
-                cut.close();
+                let mut passing = PassingBarrier::new(barrier, first, mailbox.task, mailbox.events.clone());
+                self.inlet.signal(&mut Signal::Barrier(&mut passing))?;
+                passing.close();
             }
             // A barrier of a checkpoint that was aborted meanwhile.
             Alignment::Ignored(_) | Alignment::Aborted { .. } | Alignment::Continue | Alignment::AllEnded => {
@@ -168,10 +167,10 @@ impl<P: Payload> InputTask<P> {
         Ok(())
     }
 
-    /// Does what the coordinator says; `true` when the job is over.
-    fn obey(&mut self, control: Control, mailbox: &Mailbox) -> Result<bool> {
+    /// Follows a command of the coordinator; returns whether the job is over.
+    fn handle_control(&mut self, control: Control, mailbox: &Mailbox) -> Result<bool> {
         match control {
-            Control::Complete(checkpoint) => self.node.signal(&mut Signal::Complete(checkpoint))?,
+            Control::Complete(checkpoint) => complete(&mut *self.inlet, checkpoint)?,
             Control::Aborted(checkpoint) => {
                 if let Alignment::Aborted { superseded, .. } = self.aligner.abort(checkpoint) {
                     mailbox.superseded(superseded);
@@ -183,22 +182,21 @@ impl<P: Payload> InputTask<P> {
         Ok(false)
     }
 
-    /// Waits until there is input, a word of the coordinator, or a processing timer is due.
+    /// Waits until there is input or a command of the coordinator, or a processing timer is due.
     fn wait(&mut self, work: Work, mailbox: &Mailbox) -> Result<()> {
         let mut select = Select::new();
         select.recv(&mailbox.control);
         for (at, channel) in self.channels.iter().enumerate() {
             if !channel.gone && !self.aligner.is_blocked(at) {
-                channel.reader.watch(&mut select);
+                select.recv(&channel.reader.receiver);
             }
         }
-        match until(work, &self.attempt) {
+        match until_timer(work, &self.attempt) {
             None => {
                 select.ready();
             }
             Some(wait) if select.ready_timeout(wait).is_err() => {
-                let now = self.attempt.config.clock.now_ms();
-                self.node.signal(&mut Signal::ProcessingTime(now))?;
+                set_processing_time(&mut *self.inlet, &self.attempt)?;
             }
             Some(_) => {}
         }
@@ -206,16 +204,14 @@ impl<P: Payload> InputTask<P> {
     }
 }
 
-impl<P: Payload> Task for InputTask<P> {
-    fn run(&mut self, mailbox: &Mailbox) -> Result<Closing> {
+impl Task for InputTask {
+    fn run(&mut self, mailbox: &Mailbox) -> Result<TaskSummary> {
         let mut flushed = Instant::now();
         loop {
             match mailbox.control.try_recv() {
                 Ok(control) => {
-                    if self.obey(control, mailbox)? {
-                        let mut closing = Closing::default();
-                        self.node.signal(&mut Signal::Close(&mut closing))?;
-                        return Ok(closing);
+                    if self.handle_control(control, mailbox)? {
+                        return close(&mut *self.inlet);
                     }
                     continue;
                 }
@@ -225,12 +221,12 @@ impl<P: Payload> Task for InputTask<P> {
             if let Some((at, message)) = self.next_message() {
                 self.take(at, message, mailbox)?;
                 if flushed.elapsed() >= FLUSH_AFTER {
-                    self.node.work()?;
+                    self.inlet.work()?;
                     flushed = Instant::now();
                 }
                 continue;
             }
-            let work = self.node.work()?;
+            let work = self.inlet.work()?;
             flushed = Instant::now();
             if !work.more {
                 self.wait(work, mailbox)?;

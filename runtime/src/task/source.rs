@@ -5,87 +5,132 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, TryRecvError};
-use strandline_state_api::{KeyGroupRange, OperatorId, OperatorStateEntry, Output, Redistribution, Result};
+use strandline_state_api::{Batch, KeyGroupRange, OperatorId, Result, Timestamp};
 
-use super::Task;
+use super::{FLUSH_AFTER, Task, close, complete, set_processing_time, until_timer};
+use crate::barrier::Barrier;
 use crate::chain::assembly::{Assembly, Attempt};
 use crate::chain::slot::Slot;
-use crate::chain::{Collector, Signal, Work};
-use crate::channel::Barrier;
-use crate::cut::Cut;
-use crate::mailbox::{Closing, Control, Mailbox, TaskEvent};
+use crate::chain::{Collector, Signal, Stage};
+use crate::encoding::{decode_all, encode_all};
+use crate::mailbox::{Control, Mailbox, TaskEvent};
 use crate::metrics::add;
-use crate::reserved::POSITIONS;
+use crate::passing::PassingBarrier;
 use crate::source::{Source, SourceContext, SourceFactory, SourceStatus};
+use crate::summary::TaskSummary;
 use crate::sync::cancelled;
 
-/// How long half-filled batches may wait while there is more to read.
-pub(crate) const FLUSH_AFTER: Duration = Duration::from_millis(5);
 const IDLE_MIN: Duration = Duration::from_micros(500);
 const IDLE_MAX: Duration = Duration::from_millis(10);
 
 /// One subtask of a source.
-pub(crate) struct SourceTask<S: Source> {
+pub(crate) struct SourceTask {
     id: OperatorId,
     subtask: u32,
-    source: S,
-    output: Output<S::Out>,
-    next: Collector<S::Out>,
-    phase: Phase,
+    reader: Box<dyn Reader>,
+    progress: ReadProgress,
     read: Arc<AtomicU64>,
     attempt: Arc<Attempt>,
 }
 
+/// A source with the chain behind it, without the type of its records.
+trait Reader: Send {
+    /// Reads a batch; returns how many records it has.
+    fn poll(&mut self, max: usize) -> Result<(SourceStatus, usize)>;
+
+    /// Passes the batch on.
+    fn pass_on(&mut self) -> Result<()>;
+
+    /// The encoded positions of the source.
+    fn positions(&self) -> Result<Vec<Vec<u8>>>;
+
+    /// What lies behind the source.
+    fn next(&mut self) -> &mut dyn Stage;
+}
+
+struct SourceReader<S: Source> {
+    source: S,
+    output: Batch<S::Out>,
+    next: Collector<S::Out>,
+}
+
+impl<S: Source> Reader for SourceReader<S> {
+    fn poll(&mut self, max: usize) -> Result<(SourceStatus, usize)> {
+        let status = self.source.poll(max, &mut self.output)?;
+        Ok((status, self.output.len()))
+    }
+
+    fn pass_on(&mut self) -> Result<()> {
+        self.next.collect(&mut self.output)
+    }
+
+    fn positions(&self) -> Result<Vec<Vec<u8>>> {
+        encode_all(&self.source.positions()?)
+    }
+
+    fn next(&mut self) -> &mut dyn Stage {
+        &mut *self.next
+    }
+}
+
+/// How far a source is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum ReadProgress {
     Reading,
     /// Behind the barrier of a graceful stop.
     Stopped,
-    /// Everything was read.
+    /// At the end of the input.
     Ended,
 }
 
-impl<S: Source + 'static> SourceTask<S> {
-    pub(crate) fn build<F: SourceFactory<Source = S>>(
+impl SourceTask {
+    pub(crate) fn build<F: SourceFactory>(
         assembly: &mut Assembly,
         id: &OperatorId,
         factory: &F,
-        next: &Slot<S::Out>,
-    ) -> Result<Box<dyn Task>> {
-        let subtask = assembly.subtask;
-        let restored = assembly.restored(id).map(|restored| restored.elements(POSITIONS));
-        let context = SourceContext { subtask, parallelism: assembly.parallelism(), restored };
+        next: &Slot<<F::Source as Source>::Out>,
+    ) -> Result<Box<dyn Task>>
+    where
+        F::Source: 'static,
+    {
+        let (subtask, parallelism) = (assembly.subtask, assembly.parallelism());
+        let restored = assembly.restored(id).map(|restored| decode_all(&restored.positions)).transpose();
         let source =
-            factory.open(context).map_err(|error| error.with("operator", id).with("subtask", subtask))?;
-        let next = next.build(assembly)?;
-        let attempt = Arc::clone(&assembly.attempt);
-        let read = attempt.metrics.read(id);
-        let (id, output, phase) = (id.clone(), Output::new(), Phase::Reading);
-        Ok(Box::new(Self { id, subtask, source, output, next, phase, read, attempt }))
+            restored.and_then(|restored| factory.open(SourceContext { subtask, parallelism, restored }));
+        let source = source.map_err(|error| error.with("operator", id).with("subtask", subtask))?;
+        let reader = SourceReader { source, output: Batch::new(), next: next.build(assembly)? };
+        Ok(Box::new(Self::new(assembly, id, Box::new(reader))))
     }
 
-    /// Reads a batch and passes it on; says what to do next.
+    fn new(assembly: &Assembly, id: &OperatorId, reader: Box<dyn Reader>) -> Self {
+        let attempt = Arc::clone(&assembly.attempt);
+        let read = attempt.metrics.read(id);
+        let (id, subtask, progress) = (id.clone(), assembly.subtask, ReadProgress::Reading);
+        Self { id, subtask, reader, progress, read, attempt }
+    }
+
+    /// Reads a batch and passes it on; returns whether there is more.
     fn read(&mut self, mailbox: &Mailbox) -> Result<SourceStatus> {
-        let status = self.source.poll(self.attempt.config.batch_size, &mut self.output);
-        let status = self.locate(status)?;
-        if !self.output.is_empty() {
-            add(&self.read, self.output.len());
-            self.next.collect(&mut self.output)?;
+        let polled = self.reader.poll(self.attempt.config.batch_size);
+        let (status, records) = self.locate(polled)?;
+        if records > 0 {
+            add(&self.read, records);
+            self.reader.pass_on()?;
         }
         if status == SourceStatus::End {
-            self.phase = Phase::Ended;
-            self.next.signal(&mut Signal::Watermark(i64::MAX))?;
-            self.next.signal(&mut Signal::End)?;
-            mailbox.tell(TaskEvent::Drained(mailbox.task));
+            self.progress = ReadProgress::Ended;
+            self.reader.next().signal(&mut Signal::Watermark(Timestamp::MAX))?;
+            self.reader.next().signal(&mut Signal::End)?;
+            mailbox.send(TaskEvent::Drained(mailbox.task));
         }
         Ok(status)
     }
 
-    /// Does what the coordinator says; `true` when the job is over.
-    fn obey(&mut self, control: Control, mailbox: &Mailbox) -> Result<bool> {
+    /// Follows a command of the coordinator; returns whether the job is over.
+    fn handle_control(&mut self, control: Control, mailbox: &Mailbox) -> Result<bool> {
         match control {
             Control::Trigger(barrier) => self.inject(barrier, mailbox)?,
-            Control::Complete(checkpoint) => self.next.signal(&mut Signal::Complete(checkpoint))?,
+            Control::Complete(checkpoint) => complete(self.reader.next(), checkpoint)?,
             Control::Aborted(_) => {}
             Control::Finish => return Ok(true),
         }
@@ -94,39 +139,30 @@ impl<S: Source + 'static> SourceTask<S> {
 
     fn inject(&mut self, barrier: Barrier, mailbox: &Mailbox) -> Result<()> {
         let start = Instant::now();
-        if barrier.stop && self.phase == Phase::Reading {
-            self.phase = Phase::Stopped;
+        if barrier.stop && self.progress == ReadProgress::Reading {
+            self.progress = ReadProgress::Stopped;
         }
-        let mut cut = Cut::new(barrier, start, mailbox.task, mailbox.events.clone());
-        let positions = self.source.positions();
-        let elements =
-            self.locate(positions.map_err(|error| error.with("checkpoint", barrier.checkpoint)))?;
-        let mut snapshot = cut.snapshot(self.subtask, KeyGroupRange::EMPTY);
-        snapshot.finished = self.phase == Phase::Ended;
-        snapshot.operator_state.push(OperatorStateEntry {
-            name: POSITIONS.to_owned(),
-            redistribution: Redistribution::Union,
-            codec: "bytes".to_owned(),
-            schema_version: 1,
-            elements,
-        });
-        cut.add(&self.id, snapshot, start.elapsed());
-        self.next.signal(&mut Signal::Barrier(&mut cut))?;
-        cut.close();
+        let mut passing = PassingBarrier::new(barrier, start, mailbox.task, mailbox.events.clone());
+        let positions = self.reader.positions().map_err(|error| error.with("checkpoint", barrier.checkpoint));
+        let mut snapshot = passing.snapshot(self.subtask, KeyGroupRange::EMPTY);
+        snapshot.positions = self.locate(positions)?;
+        snapshot.finished = self.progress == ReadProgress::Ended;
+        passing.add(&self.id, snapshot, start.elapsed());
+        self.reader.next().signal(&mut Signal::Barrier(&mut passing))?;
+        passing.close();
         Ok(())
     }
 
-    /// Waits for the coordinator, at most `wait`.
+    /// Waits for the coordinator, at most `wait`; returns whether the job is over.
     fn wait(&mut self, wait: Option<Duration>, mailbox: &Mailbox) -> Result<bool> {
         let control = match wait {
             None => mailbox.control.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(wait) => mailbox.control.recv_timeout(wait),
         };
         match control {
-            Ok(control) => self.obey(control, mailbox),
+            Ok(control) => self.handle_control(control, mailbox),
             Err(RecvTimeoutError::Timeout) => {
-                let now = self.attempt.config.clock.now_ms();
-                self.next.signal(&mut Signal::ProcessingTime(now))?;
+                set_processing_time(self.reader.next(), &self.attempt)?;
                 Ok(false)
             }
             Err(RecvTimeoutError::Disconnected) => Err(cancelled()),
@@ -136,35 +172,29 @@ impl<S: Source + 'static> SourceTask<S> {
     fn locate<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|error| error.with("operator", &self.id).with("subtask", self.subtask))
     }
-
-    fn close(&mut self) -> Result<Closing> {
-        let mut closing = Closing::default();
-        self.next.signal(&mut Signal::Close(&mut closing))?;
-        Ok(closing)
-    }
 }
 
-impl<S: Source + 'static> Task for SourceTask<S> {
-    fn run(&mut self, mailbox: &Mailbox) -> Result<Closing> {
+impl Task for SourceTask {
+    fn run(&mut self, mailbox: &Mailbox) -> Result<TaskSummary> {
         let mut idle = IDLE_MIN;
         let mut flushed = Instant::now();
         loop {
             match mailbox.control.try_recv() {
                 Ok(control) => {
-                    if self.obey(control, mailbox)? {
-                        return self.close();
+                    if self.handle_control(control, mailbox)? {
+                        return close(self.reader.next());
                     }
                     continue;
                 }
                 Err(TryRecvError::Disconnected) => return Err(cancelled()),
                 Err(TryRecvError::Empty) => {}
             }
-            if self.phase == Phase::Reading {
+            if self.progress == ReadProgress::Reading {
                 match self.read(mailbox)? {
                     SourceStatus::More => {
                         idle = IDLE_MIN;
                         if flushed.elapsed() >= FLUSH_AFTER {
-                            self.next.work()?;
+                            self.reader.next().work()?;
                             flushed = Instant::now();
                         }
                         continue;
@@ -173,28 +203,21 @@ impl<S: Source + 'static> Task for SourceTask<S> {
                     SourceStatus::End => {}
                 }
             }
-            let work = self.next.work()?;
+            let work = self.reader.next().work()?;
             flushed = Instant::now();
             if work.more {
                 continue;
             }
-            let wait = match self.phase {
-                Phase::Reading => Some(until(work, &self.attempt).map_or(idle, |timer| timer.min(idle))),
+            let wait = match self.progress {
+                ReadProgress::Reading => {
+                    Some(until_timer(work, &self.attempt).map_or(idle, |timer| timer.min(idle)))
+                }
                 // Nothing may happen behind the barrier of a stop, and nothing can behind the end.
-                Phase::Stopped | Phase::Ended => None,
+                ReadProgress::Stopped | ReadProgress::Ended => None,
             };
             if self.wait(wait, mailbox)? {
-                return self.close();
+                return close(self.reader.next());
             }
         }
     }
-}
-
-/// How long a task may sleep while a processing timer is pending: the clock may jump, and only it knows.
-const DOZE: Duration = Duration::from_millis(100);
-
-/// How long to wait for the earliest processing timer.
-pub(crate) fn until(work: Work, attempt: &Attempt) -> Option<Duration> {
-    let ahead = work.wake_at?.saturating_sub(attempt.config.clock.now_ms());
-    Some(Duration::from_millis(u64::try_from(ahead).unwrap_or(0)).min(DOZE))
 }

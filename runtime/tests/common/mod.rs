@@ -6,12 +6,15 @@ pub mod faulty;
 pub mod rated;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
-use strandline_runtime::sink::{Sink, SinkContext, SinkFactory};
+use strandline_runtime::sink::{Figure, Sink, SinkContext, SinkFactory, Summary};
 use strandline_runtime::source::{Source, SourceContext, SourceFactory, SourceStatus};
 use strandline_runtime::{JobEvent, Observer};
+use strandline_state_api::backend::KeyedBackendExt;
 use strandline_state_api::*;
 
 /// Fails once a countdown of records has run out; then never again until it is set anew.
@@ -81,12 +84,11 @@ pub struct VecReader<T> {
 impl<T: Clone + Send + Sync + 'static> SourceFactory for VecSource<T> {
     type Source = VecReader<T>;
 
-    fn open(&self, context: SourceContext) -> Result<VecReader<T>> {
+    fn open(&self, context: SourceContext<(u64, u64)>) -> Result<VecReader<T>> {
         let mut positions = vec![0; self.splits.len()];
         if let Some(restored) = context.restored {
             assert_eq!(restored.len(), self.splits.len(), "every split has one position");
-            for element in restored {
-                let (split, position) = <(u64, u64)>::decode(&element)?;
+            for (split, position) in restored {
                 positions[split as usize] = position as usize;
             }
         }
@@ -98,8 +100,10 @@ impl<T: Clone + Send + Sync + 'static> SourceFactory for VecSource<T> {
 
 impl<T: Clone + Send + Sync + 'static> Source for VecReader<T> {
     type Out = T;
+    /// A split, and how many records of it were read.
+    type Position = (u64, u64);
 
-    fn poll(&mut self, max: usize, output: &mut Output<T>) -> Result<SourceStatus> {
+    fn poll(&mut self, max: usize, output: &mut Batch<T>) -> Result<SourceStatus> {
         let max = max.min(self.of.step);
         let gate = self.of.gate.load(SeqCst) as usize;
         let mut ended = true;
@@ -111,7 +115,7 @@ impl<T: Clone + Send + Sync + 'static> Source for VecReader<T> {
             let end = records.len().min(gate).min(*position + max);
             if *position < end {
                 for record in &records[*position..end] {
-                    output.push(record.clone(), NO_TIMESTAMP);
+                    output.push(record.clone(), None);
                 }
                 self.of.fuse.burn(end - *position)?;
                 *position = end;
@@ -122,13 +126,8 @@ impl<T: Clone + Send + Sync + 'static> Source for VecReader<T> {
         Ok(if ended { SourceStatus::End } else { SourceStatus::Idle })
     }
 
-    fn positions(&self) -> Result<Vec<Vec<u8>>> {
-        let encode = |(split, position): &(usize, usize)| {
-            let mut bytes = Vec::new();
-            (*split as u64, *position as u64).encode(&mut bytes);
-            bytes
-        };
-        Ok(self.mine.iter().map(encode).collect())
+    fn positions(&self) -> Result<Vec<(u64, u64)>> {
+        Ok(self.mine.iter().map(|(split, position)| (*split as u64, *position as u64)).collect())
     }
 }
 
@@ -195,26 +194,27 @@ impl<T: Clone + Ord> VecSink<T> {
 
 pub struct VecWriter<T> {
     of: VecSink<T>,
-    context: SinkContext,
+    context: SinkContext<String>,
     open: Vec<T>,
     pending: BTreeMap<CheckpointId, String>,
+    written: u64,
 }
 
 impl<T: Clone + Send + 'static> SinkFactory for VecSink<T> {
     type Sink = VecWriter<T>;
 
-    fn open(&self, context: SinkContext) -> Result<VecWriter<T>> {
-        Ok(VecWriter { of: self.clone(), context, open: Vec::new(), pending: BTreeMap::new() })
+    fn open(&self, context: SinkContext<String>) -> Result<VecWriter<T>> {
+        let (open, pending) = Default::default();
+        Ok(VecWriter { of: self.clone(), context, open, pending, written: 0 })
     }
 
-    fn recover(&self, checkpoint: Option<CheckpointId>, elements: &[Vec<u8>]) -> Result<()> {
+    fn recover(&self, checkpoint: Option<CheckpointId>, committables: &[String]) -> Result<()> {
         let mut shared = self.shared.lock().unwrap();
         shared.recoveries += 1;
         if checkpoint.is_none() {
             shared.committed.clear();
         }
-        let named: BTreeSet<String> =
-            elements.iter().map(|element| String::from_utf8(element.clone()).unwrap()).collect();
+        let named: BTreeSet<String> = committables.iter().cloned().collect();
         for (name, records) in std::mem::take(&mut shared.staged) {
             if named.contains(&name) {
                 shared.committed.insert(name, records);
@@ -225,25 +225,39 @@ impl<T: Clone + Send + 'static> SinkFactory for VecSink<T> {
         }
         Ok(())
     }
+}
 
-    fn summarize(&self, summaries: &[BTreeMap<String, String>]) -> BTreeMap<String, String> {
-        let total: u64 = summaries.iter().map(|s| s["records"].parse::<u64>().unwrap()).sum();
-        BTreeMap::from([("records".to_owned(), total.to_string())])
+/// How many records a subtask wrote.
+#[derive(Debug, Default)]
+pub struct Written(u64);
+
+impl Summary for Written {
+    fn add(&mut self, other: Self) {
+        self.0 += other.0;
+    }
+
+    fn figures(&self) -> Vec<Figure> {
+        vec![Figure::count("records", self.0)]
     }
 }
 
 impl<T: Clone + Send + 'static> Sink for VecWriter<T> {
     type In = T;
+    /// The name of a transaction.
+    type Committable = String;
+    type Summary = Written;
 
-    fn write(&mut self, batch: &mut Output<T>) -> Result<()> {
+    fn write(&mut self, batch: &mut Batch<T>) -> Result<()> {
         drop(self.of.hold.lock().unwrap());
         self.of.fuse.burn(batch.len())?;
-        self.of.shared.lock().unwrap().written += batch.len() as u64;
-        self.open.append(&mut batch.records);
+        let records = batch.len() as u64;
+        self.of.shared.lock().unwrap().written += records;
+        self.open.extend(batch.drain().map(|(record, _)| record));
+        self.written += records;
         Ok(())
     }
 
-    fn pre_commit(&mut self, checkpoint: CheckpointId) -> Result<Vec<Vec<u8>>> {
+    fn pre_commit(&mut self, checkpoint: CheckpointId) -> Result<Vec<String>> {
         if !self.open.is_empty() {
             let name = format!("{}-{}-{checkpoint}", self.context.attempt, self.context.subtask);
             let mut shared = self.of.shared.lock().unwrap();
@@ -251,7 +265,7 @@ impl<T: Clone + Send + 'static> Sink for VecWriter<T> {
             assert!(before.is_none(), "{name} was used before");
             self.pending.insert(checkpoint, name);
         }
-        Ok(self.pending.values().map(|name| name.clone().into_bytes()).collect())
+        Ok(self.pending.values().cloned().collect())
     }
 
     fn commit(&mut self, checkpoint: CheckpointId) -> Result<()> {
@@ -266,73 +280,78 @@ impl<T: Clone + Send + 'static> Sink for VecWriter<T> {
         Ok(())
     }
 
-    fn summary(&self) -> BTreeMap<String, String> {
-        BTreeMap::from([("records".to_owned(), self.of.shared.lock().unwrap().written.to_string())])
+    fn summary(&self) -> Written {
+        Written(self.written)
     }
 }
 
 /// Counts, and emits each key with its count after every record.
 #[derive(Debug)]
-pub struct Count {
+pub struct Count<K> {
     counts: ValueState<u64>,
+    key: PhantomData<K>,
 }
 
-impl Count {
-    pub fn open<B: KeyedBackend>(ctx: &mut Open<'_, B>) -> Result<Self> {
-        Ok(Self { counts: ctx.value(&ValueDescriptor::new("counts"))? })
+impl<K: StateKey> Count<K> {
+    pub fn open<B: KeyedBackend<Key = K>>(ctx: &mut Open<'_, B>) -> Result<Self> {
+        Ok(Self { counts: ctx.register(&ValueDescriptor::new("counts"))?, key: PhantomData })
     }
 }
 
-impl<B: KeyedBackend> Operator<B> for Count {
+impl<K: StateKey> Operator for Count<K> {
+    type Key = K;
     type In = ();
-    type Out = (B::Key, u64);
+    type Out = (K, u64);
     type Namespace = ();
 
-    fn process(&mut self, _: (), ctx: &mut Context<'_, B, (B::Key, u64)>) -> Result<()> {
-        let n = ctx.state().value(self.counts).modify(
-            || 0,
-            |n| {
-                *n += 1;
-                *n
-            },
-        )?;
+    fn process<B: KeyedBackend<Key = K>>(&mut self, _: (), ctx: &mut Context<'_, B, (K, u64)>) -> Result<()> {
+        let n = ctx.state(self.counts).update_or_default(|n| {
+            *n += 1;
+            *n
+        })?;
         ctx.emit((ctx.key().clone(), n));
         Ok(())
     }
 
-    fn prefetch(
+    fn prefetch<B: KeyedBackend<Key = K>>(
         &mut self,
         backend: &mut B,
-        keys: &mut dyn Iterator<Item = (KeyHash, &B::Key)>,
+        keys: &mut dyn Iterator<Item = (KeyHash, &K)>,
     ) -> Result<()> {
-        backend.value_prefetch(self.counts, keys)
+        backend.prefetch(self.counts, keys)
     }
 }
 
 /// Counts, and emits the totals at the end.
 #[derive(Debug)]
-pub struct Totals {
+pub struct Totals<K> {
     counts: ValueState<u64>,
+    key: PhantomData<K>,
 }
 
-impl Totals {
-    pub fn open<B: KeyedBackend>(ctx: &mut Open<'_, B>) -> Result<Self> {
-        Ok(Self { counts: ctx.value(&ValueDescriptor::new("totals"))? })
+impl<K: StateKey> Totals<K> {
+    pub fn open<B: KeyedBackend<Key = K>>(ctx: &mut Open<'_, B>) -> Result<Self> {
+        Ok(Self { counts: ctx.register(&ValueDescriptor::new("totals"))?, key: PhantomData })
     }
 }
 
-impl<B: KeyedBackend> Operator<B> for Totals {
+impl<K: StateKey> Operator for Totals<K> {
+    type Key = K;
     type In = ();
-    type Out = (B::Key, u64);
+    type Out = (K, u64);
     type Namespace = ();
 
-    fn process(&mut self, _: (), ctx: &mut Context<'_, B, (B::Key, u64)>) -> Result<()> {
-        ctx.state().value(self.counts).modify(|| 0, |n| *n += 1)
+    fn process<B: KeyedBackend<Key = K>>(&mut self, _: (), ctx: &mut Context<'_, B, (K, u64)>) -> Result<()> {
+        ctx.state(self.counts).update_or_default(|n| *n += 1)
     }
 
-    fn on_end(&mut self, backend: &mut B, output: &mut Output<(B::Key, u64)>) -> Result<()> {
-        backend.value_for_each(self.counts, &mut |key: &B::Key, _: &(), n: &u64| {
-            output.push((key.clone(), *n), NO_TIMESTAMP);
+    fn on_end<B: KeyedBackend<Key = K>>(
+        &mut self,
+        backend: &mut B,
+        output: &mut Batch<(K, u64)>,
+    ) -> Result<()> {
+        backend.for_each_value(self.counts, |key: &K, _: &(), n: &u64| {
+            output.push((key.clone(), *n), None);
             Ok(())
         })
     }
@@ -340,45 +359,52 @@ impl<B: KeyedBackend> Operator<B> for Totals {
 
 /// Sums in tumbling windows of event time; what comes after its window has fired is dropped.
 #[derive(Debug)]
-pub struct WindowSum {
+pub struct WindowSum<K> {
     sums: ValueState<i64, TimeWindow>,
     timers: TimerService<TimeWindow>,
     size: i64,
+    key: PhantomData<K>,
 }
 
-impl WindowSum {
-    pub fn open<B: KeyedBackend>(size: i64, ctx: &mut Open<'_, B, TimeWindow>) -> Result<Self> {
+impl<K: StateKey> WindowSum<K> {
+    pub fn open<B: KeyedBackend<Key = K>>(size: i64, ctx: &mut Open<'_, B, TimeWindow>) -> Result<Self> {
         Ok(Self {
-            sums: ctx.value(&ValueDescriptor::new("sums").namespaced())?,
-            timers: ctx.timers(&TimerDescriptor::event_time("windows"))?,
+            sums: ctx.register(&ValueDescriptor::new("sums").namespaced())?,
+            timers: ctx.register(&TimerDescriptor::event_time("windows"))?,
             size,
+            key: PhantomData,
         })
     }
 }
 
-impl<B: KeyedBackend> Operator<B> for WindowSum {
+impl<K: StateKey> Operator for WindowSum<K> {
+    type Key = K;
     type In = i64;
-    type Out = (B::Key, i64, i64);
+    type Out = (K, i64, i64);
     type Namespace = TimeWindow;
 
-    fn process(&mut self, value: i64, ctx: &mut Context<'_, B, Self::Out>) -> Result<()> {
-        let window = TimeWindow::tumbling(ctx.timestamp(), self.size);
-        if window.max_timestamp() <= ctx.watermark() {
+    fn process<B: KeyedBackend<Key = K>>(
+        &mut self,
+        value: i64,
+        ctx: &mut Context<'_, B, Self::Out>,
+    ) -> Result<()> {
+        let window = TimeWindow::tumbling(ctx.timestamp().expect("events have times"), self.size);
+        if Some(window.max_timestamp()) <= ctx.watermark() {
             return Ok(());
         }
-        ctx.state().value_in(self.sums, &window).modify(|| 0, |sum| *sum += value)?;
-        ctx.state().timers_in(self.timers, &window).register(window.max_timestamp())?;
+        ctx.state_in(self.sums, &window).update_or_default(|sum| *sum += value)?;
+        ctx.state_in(self.timers, &window).register(window.max_timestamp())?;
         Ok(())
     }
 
-    fn on_timer(
+    fn on_timer<B: KeyedBackend<Key = K>>(
         &mut self,
-        timer: &DueTimer<B::Key, TimeWindow>,
+        timer: &Timer<K, TimeWindow>,
         ctx: &mut Context<'_, B, Self::Out>,
     ) -> Result<()> {
-        let window = timer.timer.namespace;
-        let sum = ctx.state().value_in(self.sums, &window).get()?.copied();
-        ctx.state().value_in(self.sums, &window).clear()?;
+        let window = timer.namespace;
+        let sum = ctx.state_in(self.sums, &window).get()?.copied();
+        ctx.state_in(self.sums, &window).clear()?;
         let key = ctx.key().clone();
         ctx.emit((key, window.start, sum.expect("a window that fires has a sum")));
         Ok(())
@@ -473,6 +499,15 @@ pub fn totals<K: Ord + Clone>(records: &[K]) -> Vec<(K, u64)> {
 
 /// Key, time, value.
 pub type Event = (u64, i64, i64);
+
+/// The event time of an [`Event`].
+pub fn time_of(event: &Event) -> Timestamp {
+    Timestamp::from_millis(event.1)
+}
+
+pub fn millis(millis: i64) -> Duration {
+    Duration::from_millis(millis as u64)
+}
 
 /// How far the events of [`disordered`] are out of order, in milliseconds.
 pub const DISORDER: i64 = 50;

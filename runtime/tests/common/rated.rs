@@ -6,6 +6,7 @@ use std::time::Duration;
 use strandline_backend_memory::MemoryBackendFactory;
 use strandline_checkpoint_storage::Storage;
 use strandline_runtime::*;
+use strandline_state_api::backend::BackendFactory;
 use strandline_state_api::*;
 
 use super::{Events, VecSink, VecSource};
@@ -40,7 +41,8 @@ pub type Order = (u64, u64, i64);
 /// Number, factor.
 pub type Rule = (u64, i64);
 
-/// Multiplies each amount by the factor of its rule. An order whose rule is not known yet waits for the end of time.
+/// Multiplies each amount by the factor of its rule. An order whose rule is not known yet waits for the end
+/// of time.
 #[derive(Debug)]
 pub struct Rated {
     factors: BroadcastState<u64, i64>,
@@ -61,9 +63,9 @@ pub struct How {
 impl Rated {
     pub fn open<B: KeyedBackend>(how: &How, ctx: &mut Open<'_, B>) -> Result<Self> {
         Ok(Self {
-            factors: ctx.broadcast(&BroadcastDescriptor::new("factors"))?,
-            waiting: ctx.list(&ListDescriptor::new("waiting"))?,
-            end: ctx.timers(&TimerDescriptor::event_time("end"))?,
+            factors: ctx.register(&BroadcastDescriptor::new("factors"))?,
+            waiting: ctx.register(&ListDescriptor::new("waiting"))?,
+            end: ctx.register(&TimerDescriptor::event_time("end"))?,
             how: how.clone(),
         })
     }
@@ -73,26 +75,35 @@ fn unknown(rule: u64) -> Error {
     Error::new(ErrorKind::User, format!("rule {rule} is not known"))
 }
 
-impl<B: KeyedBackend<Key = u64>> Operator<B> for Rated {
+impl Operator for Rated {
+    type Key = u64;
     type In = (u64, i64);
     type Out = (u64, u64, i64);
     type Namespace = ();
 
-    fn process(&mut self, (rule, amount): (u64, i64), ctx: &mut Context<'_, B, Self::Out>) -> Result<()> {
+    fn process<B: KeyedBackend<Key = u64>>(
+        &mut self,
+        (rule, amount): (u64, i64),
+        ctx: &mut Context<'_, B, Self::Out>,
+    ) -> Result<()> {
         match ctx.broadcast(self.factors)?.get(&rule) {
             Some(factor) => ctx.emit((*ctx.key(), rule, amount * factor)),
             None if self.how.strict => return Err(unknown(rule)),
             None => {
-                ctx.state().list(self.waiting).push((rule, amount))?;
-                ctx.state().timers(self.end).register(i64::MAX)?;
+                ctx.state(self.waiting).push((rule, amount))?;
+                ctx.state(self.end).register(Timestamp::MAX)?;
             }
         }
         Ok(())
     }
 
-    fn on_timer(&mut self, _: &DueTimer<u64, ()>, ctx: &mut Context<'_, B, Self::Out>) -> Result<()> {
-        let waiting = ctx.state().list(self.waiting).get()?.to_vec();
-        ctx.state().list(self.waiting).clear()?;
+    fn on_timer<B: KeyedBackend<Key = u64>>(
+        &mut self,
+        _: &Timer<u64, ()>,
+        ctx: &mut Context<'_, B, Self::Out>,
+    ) -> Result<()> {
+        let waiting = ctx.state(self.waiting).get()?.to_vec();
+        ctx.state(self.waiting).clear()?;
         for (rule, amount) in waiting {
             let factor = ctx.broadcast(self.factors)?.get(&rule).ok_or_else(|| unknown(rule))?;
             ctx.emit((*ctx.key(), rule, amount * factor));
@@ -101,11 +112,11 @@ impl<B: KeyedBackend<Key = u64>> Operator<B> for Rated {
     }
 }
 
-impl<B: KeyedBackend<Key = u64>> BroadcastOperator<B> for Rated {
+impl BroadcastOperator for Rated {
     type Broadcast = Rule;
 
     /// A rule that is applied twice doubles its factor.
-    fn process_broadcast(
+    fn process_broadcast<B: KeyedBackend<Key = u64>>(
         &mut self,
         (rule, factor): Rule,
         ctx: &mut BroadcastContext<'_, B, Self::Out>,
@@ -133,7 +144,8 @@ pub fn rules() -> Vec<Rule> {
     (0..RULES).map(|rule| (rule, 3 + rule as i64)).collect()
 }
 
-/// Each order with an amount of its own, so that one that is lost and another that is doubled do not make up for each other.
+/// Each order with an amount of its own, so that one that is lost and another that is doubled do not make up
+/// for each other.
 pub fn orders(n: u64) -> Vec<Order> {
     (0..n).map(|i| (i * 7 % 23, i * 13 % RULES, i as i64)).collect()
 }
@@ -173,17 +185,13 @@ impl Job {
     }
 
     pub fn config(&self, parallelism: u32, interval: Duration) -> JobConfig {
-        let checkpointing = CheckpointConfig {
-            tolerable_failures: u32::MAX,
-            ..CheckpointConfig::new(self.storage.clone(), interval)
-        };
-        JobConfig {
-            parallelism,
-            batch_size: 64,
-            checkpointing: Some(checkpointing),
-            restart: Some(RestartStrategy::None),
-            ..JobConfig::default()
-        }
+        let checkpointing =
+            CheckpointConfig::new(self.storage.clone(), interval).tolerable_failures(u32::MAX);
+        JobConfig::default()
+            .parallelism(parallelism)
+            .batch_size(64)
+            .checkpointing(checkpointing)
+            .restart(RestartStrategy::None)
     }
 
     /// Runs the job while `meanwhile` watches and steers it.
@@ -207,7 +215,7 @@ pub fn run_while<F: BackendFactory>(
         }
     }
     let (events, control) = (Events::new(), JobControl::new());
-    let config = JobConfig { observer: Some(events.clone()), ..config };
+    let config = config.observer(events.clone());
     std::thread::scope(|scope| {
         let job = scope.spawn(|| events.of(|| run(pipeline, config, &control).unwrap()));
         let guard = CancelOnPanic(&control);

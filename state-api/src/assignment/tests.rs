@@ -1,13 +1,14 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{ErrorKind, SegmentName, SegmentRef, SnapshotPart};
+use crate::ErrorKind;
+use crate::snapshot::{SegmentName, SegmentRef, SnapshotPart};
 
 fn part(name: &str, key_groups: KeyGroupRange) -> SnapshotPart {
     SnapshotPart::portable(SegmentRef { name: SegmentName(name.to_string()), len: 1 }, key_groups)
 }
 
-/// The state of `parallelism` subtasks, each with a base and `deltas` deltas.
+/// Returns the state of `parallelism` subtasks, each with a base and `deltas` deltas.
 fn snapshots(parallelism: u32, deltas: usize) -> Vec<(KeyGroupRange, KeyedSnapshot)> {
     let of = |subtask| {
         let range = KeyGroupRange::of_subtask(subtask, parallelism);
@@ -17,14 +18,14 @@ fn snapshots(parallelism: u32, deltas: usize) -> Vec<(KeyGroupRange, KeyedSnapsh
     (0..parallelism).map(of).collect()
 }
 
-/// Which parts speak of `group`, in order.
+/// Returns the names of the parts that cover `group`, in order.
 fn parts_of(snapshots: &[KeyedSnapshot], group: KeyGroup) -> Vec<String> {
     let parts = snapshots.iter().flat_map(|snapshot| &snapshot.parts);
     parts.filter(|part| part.key_groups.contains(group)).map(|part| part.segment.name.0.clone()).collect()
 }
 
 #[test]
-fn an_unchanged_parallelism_gives_back_the_same() {
+fn an_unchanged_parallelism_returns_the_same_snapshots() {
     let old = snapshots(3, 1);
     for (assigned, (range, snapshot)) in assign_keyed(&old, 3).unwrap().iter().zip(&old) {
         assert_eq!((assigned.range, &assigned.snapshots[0].parts), (*range, &snapshot.parts));
@@ -60,7 +61,7 @@ fn a_new_operator_starts_empty_and_a_bad_cover_is_refused() {
     let mut old = snapshots(2, 0);
     old[1].0 = KeyGroupRange::new(16_000, 32_768);
     refused(&old, "two subtasks own the key groups [16000, 16384)");
-    // One key group is enough.
+    // An overlap or a gap of one key group is enough.
     old[1].0 = KeyGroupRange::new(16_383, 32_768);
     refused(&old, "two subtasks own the key groups [16383, 16384)");
     old[1].0 = KeyGroupRange::new(16_385, 32_768);
@@ -111,7 +112,7 @@ fn operator_state_is_split_or_joined_by_name() {
             entry("files", Redistribution::Split, &[b"a", b"b", b"c"]),
             entry("rules", Redistribution::Union, &[b"x"]),
         ],
-        // A subtask need not have every state, nor have them in the same order.
+        // A subtask need not have every state, nor the same order of states.
         vec![
             entry("rules", Redistribution::Union, &[b"y"]),
             entry("late", Redistribution::Split, &[b"z"]),
@@ -125,7 +126,7 @@ fn operator_state_is_split_or_joined_by_name() {
     assert_eq!(new[0], [files(&[b"a"]), late(&[b"z"]), rules.clone()]);
     assert_eq!(new[1], [files(&[b"b"]), late(&[]), rules.clone()]);
     assert_eq!(new[2], [files(&[b"c"]), late(&[]), rules]);
-    // As many subtasks as before: to each what is its own.
+    // With as many subtasks as before, each keeps its own elements.
     let same = assign_operator_state(&old, 2).unwrap();
     assert_eq!(same[0][0], files(&[b"a", b"b", b"c"]));
     assert_eq!(same[1][0], files(&[]));
@@ -146,8 +147,8 @@ fn subtasks_that_disagree_about_an_operator_state_are_refused() {
 }
 
 proptest! {
-    /// Each key group has one new owner, who gets exactly the parts that spoke of it before, in the same order; also
-    /// when the old snapshots had come through a rescale themselves.
+    /// Each key group has one new owner, which gets exactly the parts that covered the group before, in the
+    /// same order, even if the old snapshots come from a rescale themselves.
     #[test]
     fn no_key_group_is_lost_doubled_or_reordered(
         steps in proptest::collection::vec(prop_oneof![1u32..9, 100u32..140], 1..4),
@@ -187,7 +188,7 @@ proptest! {
         }
     }
 
-    /// Also over many lists, each subtask gets at most one element more than any other.
+    /// Even over many lists, each subtask gets at most one element more than any other.
     #[test]
     fn no_list_element_is_lost_doubled_or_reordered(
         lists in proptest::collection::vec(
@@ -208,7 +209,10 @@ proptest! {
                 continue;
             }
             prop_assert_eq!(new.len(), parallelism as usize);
-            let within_one = |lengths: &[usize]| lengths.iter().max().zip(lengths.iter().min()).is_some_and(|(a, b)| a - b <= 1);
+            let within_one = |lengths: &[usize]| {
+                let bounds = lengths.iter().max().zip(lengths.iter().min());
+                bounds.is_some_and(|(a, b)| a - b <= 1)
+            };
             prop_assert!(within_one(&new.iter().map(Vec::len).collect::<Vec<_>>()));
             sums.iter_mut().zip(&new).for_each(|(sum, list)| *sum += list.len());
             prop_assert!(within_one(&sums), "{:?}", sums);
@@ -220,7 +224,8 @@ proptest! {
         let mut readers = vec![0; old as usize];
         for subtask in 0..new {
             let source = broadcast_source(subtask, old).unwrap();
-            prop_assert!(source < old && (subtask >= old || source == subtask), "who has a copy reads it");
+            prop_assert!(source < old);
+            prop_assert!(subtask >= old || source == subtask, "a subtask that has a copy reads its own");
             readers[source as usize] += 1;
         }
         prop_assert!(readers.iter().max().unwrap() - readers.iter().min().unwrap() <= 1);

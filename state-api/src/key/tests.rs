@@ -11,12 +11,12 @@ fn encoded<K: StateKey>(key: &K) -> Vec<u8> {
     out
 }
 
-/// Injective and ordered: bytes compare exactly as the values do.
+/// Checks that encoding is injective and ordered: bytes compare exactly as the values do.
 fn check<K: StateKey + Ord>(a: &K, b: &K) {
     assert_eq!(encoded(a).cmp(&encoded(b)), a.cmp(b), "{a:?} {b:?}");
 }
 
-/// Strings of few letters, zero among them, so that prefixes and escapes happen.
+/// Generates strings of few letters, including zero bytes, so that prefixes and escapes occur.
 fn tricky() -> impl Strategy<Value = String> {
     proptest::collection::vec(prop_oneof![Just('\0'), Just('\u{1}'), Just('a'), Just('\u{ff}')], 0..5)
         .prop_map(|chars| chars.into_iter().collect())
@@ -49,7 +49,7 @@ proptest! {
     }
 }
 
-/// The hash is part of the format: these values may never change.
+/// The hash is part of the format: these values must never change.
 #[test]
 fn vectors_hold() {
     let group = |hash: KeyHash| KeyGroup::of(hash).index();

@@ -1,10 +1,10 @@
-//! Tuples as keys, and the escaping that lets parts of any length stand behind each other in order.
+//! Tuples as keys, and the escaping that concatenates parts of any length and keeps their order.
 
 use super::{StateKey, wrong_encoding};
 use crate::Result;
 
-/// Appends `part` so that whatever follows cannot be mistaken for it and order is kept: a zero byte becomes `00 FF`, and
-/// `00 01` ends the part (so a prefix sorts before its extensions).
+/// Appends `part` so that no following bytes can be mistaken for it and the order is kept: a zero byte
+/// becomes `00 FF`, and `00 01` ends the part (so a prefix sorts before its extensions).
 pub fn push_escaped(part: &[u8], out: &mut Vec<u8>) {
     for &byte in part {
         out.push(byte);
@@ -15,7 +15,8 @@ pub fn push_escaped(part: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&[0, 1]);
 }
 
-/// Splits what [`push_escaped`] wrote off the front: the part, and the bytes behind it. `None` if it is malformed.
+/// Splits a part that [`push_escaped`] wrote off the front; returns the part and the bytes behind it, or
+/// `None` if `bytes` is malformed.
 pub fn split_escaped(bytes: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     let mut part = Vec::new();
     let mut rest = bytes;

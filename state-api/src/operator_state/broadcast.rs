@@ -1,4 +1,4 @@
-//! Broadcast state: a map that is the same in every subtask.
+//! Broadcast state: a map with the same contents in every subtask.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use super::registered::{AnyState, Meta, Registered};
 use super::{OperatorStateEntry, Redistribution};
 use crate::{Codec, Error, Result, SerdeCodec, StateKey};
 
-/// What a broadcast state is (Flink: `MapStateDescriptor` given to `broadcast`).
+/// Declares a broadcast state (Flink: `MapStateDescriptor` given to `broadcast`).
 pub struct BroadcastDescriptor<MK, V> {
     name: String,
     codec: Arc<dyn Codec<V>>,
@@ -22,7 +22,8 @@ pub struct BroadcastDescriptor<MK, V> {
 }
 
 impl<MK: StateKey, V: 'static> BroadcastDescriptor<MK, V> {
-    /// A map of this name (unique among the operator states of its operator) with the default codec, [`SerdeCodec`].
+    /// Declares a map of this name (unique among the operator states of its operator) with the default codec,
+    /// [`SerdeCodec`].
     pub fn new(name: impl Into<String>) -> Self
     where
         V: Serialize + DeserializeOwned,
@@ -30,12 +31,12 @@ impl<MK: StateKey, V: 'static> BroadcastDescriptor<MK, V> {
         Self::with_codec(name, SerdeCodec)
     }
 
-    /// A map of this name with a codec of your own for its values.
+    /// Declares a map of this name with a codec of your own for its values.
     pub fn with_codec(name: impl Into<String>, codec: impl Codec<V>) -> Self {
         Self { name: name.into(), codec: Arc::new(codec), schema_version: 1, map_key: PhantomData }
     }
 
-    /// Sets the version of the value's schema (1 unless set); stored with snapshots.
+    /// Sets the version of the value's schema (1 unless set), which snapshots store.
     #[must_use]
     pub fn schema_version(mut self, version: u32) -> Self {
         self.schema_version = version;
@@ -70,7 +71,8 @@ impl<MK, V> fmt::Debug for BroadcastDescriptor<MK, V> {
     }
 }
 
-/// A broadcast state that is registered with an [`OperatorStateStore`](super::OperatorStateStore); good for that store only.
+/// A handle of a broadcast state that is registered with an
+/// [`OperatorStateStore`](super::OperatorStateStore), valid for that store only.
 pub struct BroadcastState<MK, V> {
     pub(super) index: usize,
     types: PhantomData<fn() -> (MK, V)>,
@@ -96,11 +98,11 @@ impl<MK, V> fmt::Debug for BroadcastState<MK, V> {
     }
 }
 
-/// The contents of a broadcast state. Who holds `&BroadcastMap` reads, who holds `&mut BroadcastMap` writes, too.
+/// The contents of a broadcast state. A `&BroadcastMap` can read, a `&mut BroadcastMap` can also write.
 pub struct BroadcastMap<MK, V> {
-    /// By the encoding of the map key, which is the order.
+    /// The entries by encoded map key, which defines their order.
     entries: BTreeMap<Vec<u8>, (MK, V)>,
-    /// Takes the encoding of each key that is looked up, so that looking up allocates nothing.
+    /// The buffer for the encoding of each key that is looked up, so that a lookup allocates nothing.
     scratch: Cell<Vec<u8>>,
 }
 
@@ -117,34 +119,35 @@ impl<MK: StateKey, V> BroadcastMap<MK, V> {
         found.map(|(_, value)| value)
     }
 
-    /// Whether there is an entry.
+    /// Returns whether an entry exists.
     pub fn contains(&self, map_key: &MK) -> bool {
         self.get(map_key).is_some()
     }
 
-    /// How many entries there are.
+    /// Returns the number of entries.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there is no entry.
+    /// Returns whether the map has no entries.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// All entries, ascending by the encoding of the map key: as numbers, strings and tuples of them are ordered. The order
-    /// is the same in every subtask, whatever the order of the puts was.
+    /// Returns an iterator over all entries in ascending order of the encoded map keys, the natural order for
+    /// numbers, strings and tuples of them. The order is the same in every subtask, whatever the order of the
+    /// puts was.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&MK, &V)> {
         self.entries.values().map(|(map_key, value)| (map_key, value))
     }
 
-    /// Sets a value; gives the one that it replaces.
+    /// Sets a value and returns the value that it replaces.
     pub fn put(&mut self, map_key: MK, value: V) -> Option<V> {
         let encoded = self.encode(&map_key);
         self.entries.insert(encoded, (map_key, value)).map(|(_, value)| value)
     }
 
-    /// Lends a value for a change.
+    /// Lends a value mutably.
     pub fn get_mut(&mut self, map_key: &MK) -> Option<&mut V> {
         let encoded = self.encode(map_key);
         let found = self.entries.get_mut(&encoded);
@@ -152,7 +155,7 @@ impl<MK: StateKey, V> BroadcastMap<MK, V> {
         found.map(|(_, value)| value)
     }
 
-    /// Removes an entry; gives its value.
+    /// Removes an entry and returns its value.
     pub fn remove(&mut self, map_key: &MK) -> Option<V> {
         let encoded = self.encode(map_key);
         let removed = self.entries.remove(&encoded);
@@ -179,7 +182,7 @@ impl<MK, V> fmt::Debug for BroadcastMap<MK, V> {
     }
 }
 
-/// A map and how its entries are written.
+/// A map and the codec of its values.
 pub(super) struct Broadcast<MK, V> {
     meta: Meta,
     codec: Arc<dyn Codec<V>>,
@@ -190,18 +193,21 @@ impl<MK: StateKey, V: 'static> Broadcast<MK, V> {
     pub(super) fn decode<'e>(
         descriptor: &BroadcastDescriptor<MK, V>,
         meta: Meta,
-        stored: impl Iterator<Item = &'e Vec<u8>>,
+        mut stored: impl Iterator<Item = &'e Vec<u8>>,
     ) -> Result<Self> {
-        let (codec, mut map) = (Arc::clone(&descriptor.codec), BroadcastMap::new());
-        for element in stored {
-            let (map_key, value) = decode_entry(codec.as_ref(), element)
-                .map_err(|error| error.with("operator state", &meta.name))?;
-            if map.put(map_key, value).is_some() {
-                let message = "two entries of a broadcast state have one map key";
-                return Err(Error::corrupt(message).with("operator state", &meta.name));
-            }
+        let codec = Arc::clone(&descriptor.codec);
+        let mut broadcast = Self { meta, codec, map: BroadcastMap::new() };
+        let added = stored.try_for_each(|element| broadcast.add(element));
+        added.map_err(|error| error.with("operator state", &broadcast.meta.name))?;
+        Ok(broadcast)
+    }
+
+    fn add(&mut self, element: &[u8]) -> Result<()> {
+        let (map_key, value) = decode_entry(self.codec.as_ref(), element)?;
+        if self.map.put(map_key, value).is_some() {
+            return Err(Error::corrupt("two entries of a broadcast state have one map key"));
         }
-        Ok(Self { meta, codec, map })
+        Ok(())
     }
 }
 
@@ -217,9 +223,14 @@ impl<MK: StateKey, V: Send + 'static> AnyState for Broadcast<MK, V> {
         }
         Ok(self.meta.entry(elements))
     }
+
+    fn restore(&mut self, elements: &[Vec<u8>]) -> Result<()> {
+        elements.iter().try_for_each(|element| self.add(element))
+    }
 }
 
-/// An element of the checkpoint: the length of the map key (4 bytes, little-endian), the map key, the value.
+/// Encodes an element of the checkpoint: the length of the map key (4 bytes, little-endian), the map key, the
+/// value.
 fn encode_entry<V: 'static>(codec: &dyn Codec<V>, map_key: &[u8], value: &V) -> Result<Vec<u8>> {
     let len = u32::try_from(map_key.len());
     let len = len.map_err(|_| Error::invalid("a map key of a broadcast state has 4 GiB or more"))?;

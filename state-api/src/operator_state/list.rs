@@ -11,7 +11,7 @@ use super::registered::{AnyState, Meta, Registered};
 use super::{OperatorStateEntry, Redistribution};
 use crate::{Codec, Result, SerdeCodec};
 
-/// What a list in operator state is (Flink: `OperatorStateStore.getListState`).
+/// Declares a list in operator state (Flink: `OperatorStateStore.getListState`).
 pub struct OperatorListDescriptor<T> {
     name: String,
     redistribution: Redistribution,
@@ -20,16 +20,16 @@ pub struct OperatorListDescriptor<T> {
 }
 
 impl<T: Serialize + DeserializeOwned + 'static> OperatorListDescriptor<T> {
-    /// A list that is split among the subtasks on a change of parallelism.
+    /// Declares a list that is split among the subtasks when the parallelism changes.
     pub fn split(name: impl Into<String>) -> Self {
         Self::new(name.into(), Redistribution::Split)
     }
 
-    /// A list of which every subtask gets all at every restore (Flink: `getUnionListState`).
+    /// Declares a list that every subtask gets whole at every restore (Flink: `getUnionListState`).
     ///
-    /// Each subtask stores its whole list, so what all of them keep is there once for each of them at the next restore, and
-    /// grows by that factor every time. Keep what this subtask needs when the operator
-    /// [opens](crate::Open::operator_state).
+    /// Each subtask stores its whole list, so an element that all of them keep comes back once for each of
+    /// them at the next restore, and the list grows by that factor every time. Keep only what this subtask
+    /// needs when the operator [opens](crate::Open::operator_state).
     pub fn union(name: impl Into<String>) -> Self {
         Self::new(name.into(), Redistribution::Union)
     }
@@ -40,14 +40,14 @@ impl<T: Serialize + DeserializeOwned + 'static> OperatorListDescriptor<T> {
 }
 
 impl<T: 'static> OperatorListDescriptor<T> {
-    /// Takes a codec of your own.
+    /// Sets a codec of your own.
     #[must_use]
     pub fn codec(mut self, codec: impl Codec<T>) -> Self {
         self.codec = Arc::new(codec);
         self
     }
 
-    /// Sets the version of the element's schema (1 unless set); stored with snapshots.
+    /// Sets the version of the element's schema (1 unless set), which snapshots store.
     #[must_use]
     pub fn schema_version(mut self, version: u32) -> Self {
         self.schema_version = version;
@@ -82,7 +82,8 @@ impl<T> fmt::Debug for OperatorListDescriptor<T> {
     }
 }
 
-/// A list that is registered with an [`OperatorStateStore`](super::OperatorStateStore); good for that store only.
+/// A handle of a list that is registered with an [`OperatorStateStore`](super::OperatorStateStore), valid for
+/// that store only.
 pub struct OperatorListState<T> {
     pub(super) index: usize,
     element: PhantomData<fn() -> T>,
@@ -108,7 +109,7 @@ impl<T> fmt::Debug for OperatorListState<T> {
     }
 }
 
-/// A list and how its elements are written.
+/// A list and the codec of its elements.
 pub(super) struct List<T> {
     meta: Meta,
     codec: Arc<dyn Codec<T>>,
@@ -142,6 +143,13 @@ impl<T: Send + 'static> AnyState for List<T> {
         }
         Ok(self.meta.entry(elements))
     }
+
+    fn restore(&mut self, elements: &[Vec<u8>]) -> Result<()> {
+        for element in elements {
+            self.elements.push(self.codec.decode(element)?);
+        }
+        Ok(())
+    }
 }
 
 /// The lists in the operator state of one subtask.
@@ -152,15 +160,15 @@ impl OperatorLists {
     /// Lends the elements.
     ///
     /// # Errors
-    /// [`Invalid`](crate::ErrorKind::Invalid) when the handle is of another store.
+    /// [`Invalid`](crate::ErrorKind::Invalid) when the handle belongs to another store.
     pub fn get<T: Send + 'static>(&self, state: OperatorListState<T>) -> Result<&[T]> {
         self.0.get::<List<T>>(state.index).map(|list| list.elements.as_slice())
     }
 
-    /// Lends the elements for any change.
+    /// Lends the elements mutably.
     ///
     /// # Errors
-    /// As [`get`](Self::get).
+    /// Those of [`get`](Self::get).
     pub fn get_mut<T: Send + 'static>(&mut self, state: OperatorListState<T>) -> Result<&mut Vec<T>> {
         self.0.get_mut::<List<T>>(state.index).map(|list| &mut list.elements)
     }

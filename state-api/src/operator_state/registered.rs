@@ -6,14 +6,14 @@ use std::fmt;
 use super::{OperatorStateEntry, Redistribution};
 use crate::{Error, Result};
 
-/// What is asked for, to be compared with what there is.
+/// The description of a wanted or a registered state, for comparison.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Meta {
     pub(super) name: String,
     pub(super) redistribution: Redistribution,
     pub(super) codec: String,
     pub(super) schema_version: u32,
-    /// The native types, for people.
+    /// The Rust types, for errors.
     pub(super) types: &'static str,
 }
 
@@ -40,11 +40,14 @@ impl fmt::Display for Meta {
 pub(super) trait AnyState: Any + Send {
     fn meta(&self) -> &Meta;
 
-    /// As it stands in a checkpoint.
+    /// Encodes the state as a checkpoint stores it.
     fn entry(&self) -> Result<OperatorStateEntry>;
+
+    /// Adds the encoded elements of a checkpoint.
+    fn restore(&mut self, elements: &[Vec<u8>]) -> Result<()>;
 }
 
-/// States in the order in which they were registered; handles are their numbers.
+/// States in the order of registration; a handle holds an index into them.
 #[derive(Default)]
 pub(super) struct Registered(Vec<Box<dyn AnyState>>);
 
@@ -60,6 +63,10 @@ impl Registered {
     pub(super) fn push(&mut self, state: impl AnyState) -> usize {
         self.0.push(Box::new(state));
         self.0.len() - 1
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut dyn AnyState> {
+        self.0.iter_mut().map(|state| &mut **state as &mut dyn AnyState)
     }
 
     pub(super) fn get<S: AnyState>(&self, index: usize) -> Result<&S> {
@@ -88,6 +95,7 @@ impl fmt::Debug for Registered {
 
 fn foreign_handle() -> Error {
     Error::invalid(
-        "the handle belongs to another operator state store: use the one that the store gave at registration",
+        "the handle belongs to another operator state store: use the one that the store returned at \
+         registration",
     )
 }

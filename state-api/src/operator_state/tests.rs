@@ -6,7 +6,7 @@ use super::*;
 use crate::{Codec, SerdeCodec};
 
 #[test]
-fn what_was_snapshotted_is_there_again_and_unclaimed_state_stays() {
+fn a_restore_returns_the_snapshotted_state_and_keeps_unclaimed_state() {
     let mut store = OperatorStateStore::new();
     let positions =
         store.register_list(&OperatorListDescriptor::<(String, u64)>::split("positions")).unwrap();
@@ -22,14 +22,14 @@ fn what_was_snapshotted_is_there_again_and_unclaimed_state_stays() {
         again.register_list(&OperatorListDescriptor::<(String, u64)>::split("positions")).unwrap();
     assert_eq!(again.get(positions).unwrap(), [("a.csv".into(), 7)]);
     let names: Vec<_> = again.snapshot().unwrap().into_iter().map(|e| e.name).collect();
-    assert_eq!(names, ["positions", "files", "rules"], "unclaimed state is written again");
+    assert_eq!(names, ["positions", "files", "rules"], "a snapshot writes unclaimed state again");
     assert_eq!(again.snapshot().unwrap(), snapshot);
     let rules = again.register_broadcast(&BroadcastDescriptor::<u32, String>::new("rules")).unwrap();
     assert_eq!(again.broadcast(rules).unwrap().get(&3).map(String::as_str), Some("three"));
-    assert_eq!(again.snapshot().unwrap().len(), 3, "what was claimed is written once");
+    assert_eq!(again.snapshot().unwrap().len(), 3, "a snapshot writes claimed state once");
 }
 
-/// The error names the state, what it is, and what was wanted.
+/// Checks that the error names the state, its actual form and the wanted form.
 fn refused<T: fmt::Debug>(result: Result<T>, kind: ErrorKind, is: &str, wanted: &str) {
     let error = result.unwrap_err();
     assert_eq!((error.kind(), error.context("operator state")), (kind, Some("a")), "{error}");
@@ -84,7 +84,7 @@ fn a_broadcast_name_has_one_type_one_mode_one_codec_and_one_version() {
     again.register_broadcast(&rules).unwrap();
 }
 
-/// Numbers in decimal, under the name of a codec of somebody's own.
+/// Numbers in decimal, under the name of a custom codec.
 struct Decimal;
 
 impl Codec<u64> for Decimal {
@@ -104,7 +104,7 @@ impl Codec<u64> for Decimal {
 }
 
 #[test]
-fn a_broadcast_state_takes_a_codec_of_ones_own() {
+fn a_broadcast_state_accepts_a_custom_codec() {
     let descriptor = BroadcastDescriptor::<String, u64>::with_codec("a", Decimal);
     let mut store = OperatorStateStore::new();
     let limits = store.register_broadcast(&descriptor).unwrap();
@@ -119,7 +119,7 @@ fn a_broadcast_state_takes_a_codec_of_ones_own() {
 }
 
 #[test]
-fn of_several_copies_one_is_taken_while_lists_are_joined() {
+fn a_restore_takes_one_broadcast_copy_and_joins_lists() {
     let rules = BroadcastDescriptor::<u64, u64>::new("rules");
     let list = OperatorListDescriptor::<u64>::union("list");
     let copy = |n: u64| {
@@ -156,7 +156,7 @@ fn damaged_entries_are_refused_with_the_name_of_the_state() {
 }
 
 #[test]
-fn handles_are_good_for_their_store_only() {
+fn a_store_refuses_the_handles_of_another() {
     let mut store = OperatorStateStore::new();
     let of_text = store.register_broadcast(&BroadcastDescriptor::<u64, String>::new("a")).unwrap();
     let mut other = OperatorStateStore::new();
@@ -187,7 +187,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 }
 
 proptest! {
-    /// A broadcast state is an ordered map, also through checkpoints.
+    /// A broadcast state behaves as an ordered map, even across checkpoints.
     #[test]
     fn a_broadcast_state_is_an_ordered_map(ops in ops()) {
         let descriptor = BroadcastDescriptor::<String, u32>::with_codec("rules", SerdeCodec);

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use strandline_backend_memory::MemoryBackendFactory;
 use strandline_benches::table::{Row, render};
-use strandline_state_api::{BackendFactory, Error, Result};
+use strandline_state_api::backend::BackendFactory;
+use strandline_state_api::{Error, Result};
 
 mod commit;
 mod plan;
@@ -20,7 +21,8 @@ mod w5;
 
 use plan::{Backend, Plan, Workload};
 
-/// Measures Strandline beside plain hash maps and plain files, in turns, so that the ratios hold on a noisy machine.
+/// Measures Strandline beside plain hash maps and plain files, in turns, so that the ratios hold on a noisy
+/// machine.
 #[derive(Debug, Parser)]
 #[command(name = "strandline-bench")]
 struct Cli {
@@ -42,14 +44,15 @@ struct Table {
     /// Only these workloads.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Workload>,
-    /// The state backends, one after the other. `rocksdb` is there when this program was built with that feature.
+    /// The state backends, one after the other. `rocksdb` is there when this program was built with that
+    /// feature.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "memory")]
     backend: Vec<Backend>,
     /// Keys of the value states of W2. Default: 500000,10000000, or 500000,1000000 on RocksDB.
     #[arg(long, value_delimiter = ',')]
     keys: Vec<usize>,
-    /// Keys of the list and map states of W2; sizes that do not fit into memory are left out. Default: 500000,10000000, or 100000
-    /// on RocksDB.
+    /// Keys of the list and map states of W2; sizes that do not fit into memory are left out. Default:
+    /// 500000,10000000, or 100000 on RocksDB.
     #[arg(long, value_delimiter = ',')]
     collections: Vec<usize>,
     /// Keys of the reducing, aggregating and expiring states of W2. Default: 500000.
@@ -73,12 +76,12 @@ struct Table {
     /// Writes the table, and every run of W1, to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Compares W2 and W5 by the time that passed, not by that of the processor: for a backend that waits, or works in several
-    /// threads. Implied by RocksDB.
+    /// Compares W2 and W5 by the time that passed, not by that of the processor: for a backend that waits, or
+    /// works in several threads. Implied by RocksDB.
     #[arg(long)]
     wall: bool,
-    /// Compares them by the processor time of the thread on RocksDB, too: for a machine that is busy with other things. What
-    /// flushes and compactions take does not count then.
+    /// Compares them by the processor time of the thread on RocksDB, too: for a machine that is busy with
+    /// other things. What flushes and compactions take does not count then.
     #[arg(long, conflicts_with = "wall")]
     thread: bool,
     /// Fails when a budget is missed.
@@ -92,19 +95,19 @@ impl Table {
     }
 }
 
-/// What came out.
+/// The results.
 #[derive(Debug, Default)]
 struct Measured {
     rows: Vec<Row>,
     runs: Vec<w1::Run>,
 }
 
-/// Tells on the standard error what is going on.
+/// Prints progress to the standard error.
 pub(crate) fn progress(what: std::fmt::Arguments<'_>) {
     eprintln!("bench: {what}");
 }
 
-/// The workloads of one backend. `elsewhere` makes the same on another machine, as it were: it shares nothing with `factory`.
+/// Measures one backend. `elsewhere` shares nothing with `factory`, as if it were on another machine.
 fn measure<F: BackendFactory>(
     args: &Table,
     plan: &Plan,

@@ -1,4 +1,4 @@
-//! What is measured, and how much of it.
+//! The workloads and their sizes.
 
 use std::path::PathBuf;
 
@@ -86,13 +86,14 @@ impl Backend {
         }
     }
 
-    /// Whether it waits, or works in threads of its own, so that only the time that passed tells what it costs.
+    /// Returns whether it waits, or works in threads of its own, so that only the time that passed is its
+    /// cost.
     fn waits(self) -> bool {
         self != Self::Memory
     }
 }
 
-/// How much is done with one backend.
+/// The sizes and the effort for one backend.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) backend: Backend,

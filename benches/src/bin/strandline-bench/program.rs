@@ -5,13 +5,13 @@ use std::process::{Command, Stdio};
 
 use strandline_state_api::{Error, ErrorKind, Result};
 
-/// Builds it beside this program, so that it is never an old one and has `backend`, and says where it is.
+/// Builds it beside this program, so that it is never an old one and has `backend`; returns its path.
 pub(crate) fn build(backend: &str) -> Result<PathBuf> {
     let failed = |why: &str| {
         Error::new(ErrorKind::Unavailable, format!("{why}; build `strandline` and name it with --program"))
     };
     let own = std::env::current_exe().map_err(|e| failed("this program cannot find itself").caused_by(e))?;
-    let folder = own.parent().ok_or_else(|| failed("this program is nowhere"))?;
+    let folder = own.parent().ok_or_else(|| failed("this program has no directory"))?;
     let target = folder.parent().ok_or_else(|| failed("this program is in no target directory"))?;
     let profile = match folder.file_name().and_then(|name| name.to_str()) {
         Some("debug") => "dev",

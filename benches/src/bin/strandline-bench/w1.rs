@@ -8,8 +8,8 @@ use strandline_state_api::Result;
 
 use crate::{Plan, program, progress};
 
-/// How many checkpoints of a run are told one by one.
-const TOLD: usize = 12;
+/// How many checkpoints of a run are printed one by one.
+const PRINTED: usize = 12;
 
 /// One run, for the file that the table can be written to.
 #[derive(Debug, Serialize)]
@@ -28,13 +28,13 @@ pub(crate) fn measure(plan: &Plan, backend: &str, rows: &mut Vec<Row>) -> Result
     let mut all = Vec::new();
     let mut run = |variant: &Variant| -> Result<Report> {
         let report = runs.run(variant)?;
-        tell(variant, &report);
+        print(variant, &report);
         all.push(Run { backend: backend.to_owned(), variant: variant.name, report: report.clone() });
         Ok(report)
     };
     let (mut off, mut on) = (Vec::new(), Vec::new());
     for turn in 0..plan.runs {
-        // Who is first alternates, as the machine may grow slower or faster.
+        // The order alternates, as the machine may grow slower or faster.
         let order = if turn % 2 == 0 { [false, true] } else { [true, false] };
         for checkpointed in order {
             if checkpointed {
@@ -72,7 +72,7 @@ fn plain(variant: &Variant, reports: &[Report]) -> Row {
     Row::new("W1", variant.name, value, Unit::MillionsPerSecond).notes(notes(reports))
 }
 
-/// What the last run told.
+/// Describes the last run.
 fn notes(reports: &[Report]) -> String {
     let Some(report) = reports.last() else { return String::new() };
     let of = report.rate_quantiles;
@@ -103,10 +103,10 @@ fn notes(reports: &[Report]) -> String {
     text
 }
 
-fn tell(variant: &Variant, report: &Report) {
+fn print(variant: &Variant, report: &Report) {
     let rates = format!("{:.2} M/s, warm {:.2} M/s", report.rate / 1e6, report.rate_warm / 1e6);
     progress(format_args!("W1, {}: {rates}, {}", variant.name, notes(std::slice::from_ref(report))));
-    for checkpoint in report.checkpoints.iter().take(TOLD) {
+    for checkpoint in report.checkpoints.iter().take(PRINTED) {
         progress(format_args!(
             "    checkpoint {} ({}): pause {} us, alignment {} us, {} us in all, {} bytes written of {}",
             checkpoint.id,
@@ -118,7 +118,7 @@ fn tell(variant: &Variant, report: &Report) {
             checkpoint.full_bytes
         ));
     }
-    if report.checkpoints.len() > TOLD {
-        progress(format_args!("    and {} more", report.checkpoints.len() - TOLD));
+    if report.checkpoints.len() > PRINTED {
+        progress(format_args!("    and {} more", report.checkpoints.len() - PRINTED));
     }
 }

@@ -11,11 +11,12 @@ use strandline_benches::w2::map::{MapOp, Maps, PlainMaps};
 use strandline_benches::w2::timers::{PlainTimers, TimerOp, Timers};
 use strandline_benches::w2::value::{PlainValues, ValueOp, Values};
 use strandline_benches::{Subject, compare};
-use strandline_state_api::{BackendFactory, Result};
+use strandline_state_api::Result;
+use strandline_state_api::backend::BackendFactory;
 
 use crate::{Plan, progress};
 
-/// What a key takes in both tables together, about: lists of one with each tenth of 100, maps of ten.
+/// About the bytes of a key in both tables together: lists of one with each tenth of 100, maps of ten.
 const LIST_BYTES: u64 = 400;
 const MAP_BYTES: u64 = 1_200;
 
@@ -82,7 +83,7 @@ pub(crate) fn measure<F: BackendFactory>(plan: &Plan, factory: &F, rows: &mut Ve
     Ok(())
 }
 
-/// The plain map beside itself: how far from 1 a ratio is by chance.
+/// Compares the plain map with itself: how far from 1 a ratio is by chance.
 fn noise(plan: &Plan, keys: &Arc<[u64]>, rows: &mut Vec<Row>) -> Result<()> {
     let (mut one, mut other) = (PlainValues::new(Arc::clone(keys)), PlainValues::new(Arc::clone(keys)));
     let name = "(noise: the plain map's get beside itself)";
@@ -103,7 +104,7 @@ fn row<Op: Copy + Debug>(
     Ok(Row::compared("W2", name, &compared, "the plain map"))
 }
 
-/// Whether this many keys fit into the memory that is free, with a quarter to spare.
+/// Returns whether this many keys fit into the memory that is free, with a quarter to spare.
 fn fits(keys: usize, bytes_per_key: u64, what: &str) -> bool {
     let (needed, Some(free)) = (keys as u64 * bytes_per_key, available_memory()) else { return true };
     let fits = needed <= free / 4 * 3;
@@ -118,7 +119,7 @@ fn fits(keys: usize, bytes_per_key: u64, what: &str) -> bool {
     fits
 }
 
-/// In bytes, where the system tells.
+/// Returns the bytes, where the system reports them.
 fn available_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;

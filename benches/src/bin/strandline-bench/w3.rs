@@ -5,7 +5,8 @@ use std::time::Duration;
 use strandline_benches::Spread;
 use strandline_benches::table::{Budget, Row, Unit, thousands};
 use strandline_benches::w3::{Counters, SnapshotCost};
-use strandline_state_api::{BackendFactory, KeyGroupRange, Result};
+use strandline_state_api::Result;
+use strandline_state_api::backend::BackendFactory;
 
 use crate::{Plan, progress};
 
@@ -24,7 +25,7 @@ pub(crate) fn measure<F: BackendFactory>(
         let first = counters.snapshot()?;
         counters.update(10)?;
         let second = counters.snapshot()?;
-        let whole = counters.restore(KeyGroupRange::ALL)?;
+        let whole = counters.restore(0, 1)?;
         let halves = counters.restore_halves()?;
         let (mut thirds, mut ratios) = (Vec::new(), Vec::new());
         for _ in 0..rounds {
@@ -80,7 +81,7 @@ pub(crate) fn measure<F: BackendFactory>(
             };
             let row = Row::new("W3", of(&what), Spread::of([rate]), Unit::MillionsPerSecond);
             rows.push(row.notes(format!(
-                "entries; {:.1} ms in all, the longest of {to} {:.1} ms, then {:.1} ns to read and check each",
+                "entries; {:.1} ms in all, the longest of {to} {:.1} ms, then {:.1} ns to check each",
                 ms(cost.restore),
                 ms(cost.longest),
                 per(cost.check, cost.entries)

@@ -5,7 +5,8 @@ use strandline_benches::w1::KEYS;
 use strandline_benches::w5::{Counting, Embedding, Floor, executor, stream};
 use strandline_benches::{Spread, compare};
 use strandline_connectors::keys::Distribution;
-use strandline_state_api::{BackendFactory, Error, Result};
+use strandline_state_api::backend::BackendFactory;
+use strandline_state_api::{Error, Result};
 
 use crate::{Plan, progress};
 
@@ -29,7 +30,7 @@ pub(crate) fn measure<F: BackendFactory>(plan: &Plan, factory: &F, rows: &mut Ve
     Ok(())
 }
 
-/// Whole runs of the executor and of the loop, in turns.
+/// Compares whole runs of the executor and of the loop, in turns.
 fn whole<F: BackendFactory>(plan: &Plan, factory: &F, chained: bool, name: &str) -> Result<Row> {
     progress(format_args!("W5, {name}"));
     let keys = stream(plan.records, KEYS, Distribution::Uniform)?;

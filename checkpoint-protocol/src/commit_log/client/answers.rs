@@ -55,7 +55,8 @@ impl LogClient {
                 match found {
                     Some(found) if attempt.owns(found) => self.confirm(found.clone()),
                     Some(found) => self.lost_to(found),
-                    // Not there, but the create may be under way still: try the same entry again, in the same slot.
+                    // Not there, but the create may be under way still: try the same entry again, in the same
+                    // slot.
                     None => self.ask_to_create(attempt.again()),
                 }
             }
@@ -97,7 +98,8 @@ impl LogClient {
                 self.create(attempt)
             }
             At::Confirming(entry) if holds => self.confirmed(&entry),
-            // The anchor was deleted. So it was not one of the two highest, and the log ends above the slot after it.
+            // The anchor was deleted. So it was not one of the two highest, and the log ends above the slot
+            // after it.
             At::Anchoring(_) | At::Confirming(_) => {
                 let slot = self.anchor.map_or(1, |(anchor, _)| anchor + 1);
                 self.at(At::Overtaken { slot }, LogStep::Tail)
@@ -126,8 +128,8 @@ impl LogClient {
         }
     }
 
-    /// Creates the entry, once it is certain that what it follows is the log. Slots are deleted in ascending order, so that all
-    /// above the anchor is as it was created as long as the anchor is there.
+    /// Creates the entry, once it is certain that what it follows is the log. Slots are deleted in ascending
+    /// order, so that all above the anchor is as it was created as long as the anchor is there.
     pub(super) fn create(&mut self, attempt: Attempt) -> LogStep {
         if self.view.tip() == self.anchor {
             return self.ask_to_create(attempt);

@@ -230,7 +230,8 @@ fn a_reader_that_the_floor_overtakes_is_not_misled_by_a_ghost() {
     for _ in 0..2 {
         step = store.answer(&mut slow, step);
     }
-    // It is about to read slot 2, which is filled, deleted, and filled again by one who came too late with a high term.
+    // It is about to read slot 2, which is filled, deleted, and filled again by one who came too late with a
+    // high term.
     assert_eq!(step, LogStep::Read(2));
     store.cut(2);
     for entry in [checkpoint_entry(3, 0, 1, 3), checkpoint_entry(4, 3, 1, 4), term_entry(2, 0, 2)] {
@@ -277,8 +278,8 @@ fn an_end_of_the_log_that_cannot_be_is_not_believed() {
     let commit = leader.commit(&right(1), Token(5), manifest(1), 0);
     store = Store::with([term_entry(7, 7, 3), checkpoint_entry(8, 7, 3, 2)]);
     store.is_cut = true;
-    // A listing that was made while slots came and went shows no more than their own entries. The first looks again; the
-    // second knows enough: somebody has a higher term.
+    // A listing that was made while slots came and went shows no more than their own entries. The first looks
+    // again; the second knows enough: somebody has a higher term.
     let step = store.drive_to_tail(&mut claimer, create);
     let ghost = store.log.remove(&0);
     assert_eq!((step, claimer.on_tail(ghost.as_ref())), (LogStep::Tail, LogStep::Tail));

@@ -59,7 +59,8 @@ fn what_lies_below_the_floor_is_out_of_the_log() {
         term_entry(7, 5, 5),
     ];
     assert_eq!(ids(&completed(&log)), [7, 8]);
-    // A floor takes effect with the entry that raises it, and what is below stays in mind for the order of ids.
+    // A floor takes effect with the entry that raises it, and what is below stays in mind for the order of
+    // ids.
     let mut view = LogView::starting_at(5);
     view.apply(&log[1]);
     view.apply(&checkpoint_entry(6, 6, 4, 8));

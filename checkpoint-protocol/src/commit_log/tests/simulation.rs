@@ -1,7 +1,7 @@
 //! Many clients on one log whose store loses answers, delays creates, and deletes what lies below the floor.
 //!
-//! The *true log* is, per slot, the first entry that was ever created there: what the store would hold if nothing were
-//! deleted. Everything that clients were told must be true of it.
+//! The *true log* is, per slot, the first entry that was ever created there: what the store would hold if
+//! nothing were deleted. Every answer that a client got must be true of it.
 
 use proptest::prelude::*;
 
@@ -94,7 +94,8 @@ impl World {
         }
     }
 
-    /// What lies below the floor, but for the two highest: true slots in ascending order, what came too late at any time.
+    /// What lies below the floor, but for the two highest: true slots in ascending order, what came too late
+    /// at any time.
     fn deletable(&self) -> Vec<u64> {
         let floor = self.stored.values().last().map_or(0, |tail| tail.floor);
         let end = self.stored.keys().rev().nth(1).map_or(0, |second| floor.min(*second));
@@ -165,7 +166,7 @@ impl World {
         }
     }
 
-    /// What a client is told must be so.
+    /// Every answer to a client must be true.
     fn check(&mut self, node: usize, outcome: LogOutcome) {
         match outcome {
             LogOutcome::Claimed { term, completed } => {

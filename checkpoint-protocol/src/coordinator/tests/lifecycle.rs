@@ -101,7 +101,8 @@ fn a_finished_task_need_not_acknowledge_what_it_did_not_pass() {
     assert!(permit.into_parts().1.finished.is_empty());
     plan.commit_result(Millis(2), one, CommitResult::Committed);
 
-    // An acknowledgement from one that said it had not passed the barrier is not taken.
+    // The coordinator does not take an acknowledgement from a task that reported not to have passed the
+    // barrier.
     assert_eq!(plan.ack(Millis(3), task(0), two, 5).0, AckOutcome::Duplicate);
     let (outcome, mut actions) = plan.ack(Millis(3), task(1), two, 11);
     assert_eq!(outcome, AckOutcome::Completed);
@@ -135,7 +136,7 @@ fn a_suspension_aborts_all_but_a_commit_under_way() {
     assert_eq!(plan.request(Millis(2), CheckpointKind::Api).0, RequestOutcome::Refused(Refusal::NotRunning));
     assert_eq!((plan.tick(Millis(u64::MAX)), plan.next_deadline()), (vec![], None));
 
-    // The job restarts; ids go on, and old attempts have no say.
+    // The job restarts; ids go on, and old attempts count no more.
     plan.commit_result(Millis(3), id(1), CommitResult::Committed);
     plan.start(Millis(4), [task(0).attempt(1), task(1).attempt(1)]);
     assert_eq!((plan.latest_completed(), begin(&mut plan, 5, CheckpointKind::Api)), (Some(id(1)), id(4)));

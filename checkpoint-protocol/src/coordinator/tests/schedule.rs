@@ -21,7 +21,8 @@ fn periodic_checkpoints_keep_to_their_grid() {
     assert_eq!(wait(&mut plan), (100, Some(id(1))));
     finish(&mut plan, 130, id(1));
     assert_eq!(wait(&mut plan), (200, Some(id(2))));
-    // This one takes three intervals and a half: the next starts right behind it, those missed are not made up for.
+    // This one takes three intervals and a half: the next starts right behind it, those missed are not made
+    // up for.
     assert_eq!(triggered(&plan.tick(Millis(300))), None);
     assert_eq!(triggered(&finish(&mut plan, 550, id(2))), Some(id(3)));
     finish(&mut plan, 560, id(3));

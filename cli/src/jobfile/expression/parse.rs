@@ -31,7 +31,7 @@ struct Parser<'a> {
     scope: &'a Scope<'a>,
 }
 
-/// An operand with its type (`None` for null) and place.
+/// An operand with its type (`None` for null) and location.
 struct Typed {
     operand: Operand,
     kind: Option<ColumnType>,
@@ -101,9 +101,9 @@ impl Parser<'_> {
     /// Only what is of one kind can be compared.
     fn check(&self, left: &Typed, operator: Range<usize>, right: &Typed) -> Result<(), Problem> {
         let (Some(a), Some(b)) = (left.kind, right.kind) else {
-            let place = if left.kind.is_none() { &left.span } else { &right.span };
+            let location = if left.kind.is_none() { &left.span } else { &right.span };
             let label = "expected `is null` or `is not null` in place of a comparison";
-            return Err(self.tokens.problem(place.clone(), "nothing compares with null", label));
+            return Err(self.tokens.problem(location.clone(), "nothing compares with null", label));
         };
         if a == b || (a.is_number() && b.is_number()) {
             return Ok(());
@@ -128,7 +128,7 @@ impl Parser<'_> {
             token if token.is("false") => literal(Value::Bool(false), ColumnType::Bool),
             token if token.is("null") => typed(Operand::Literal(Value::Null), None),
             Token::Name { name, .. } => {
-                let index = self.scope.find(&name, &self.tokens.place(span.clone()))?;
+                let index = self.scope.find(&name, &self.tokens.location(span.clone()))?;
                 let kind = self.scope.column(index).map(|column| column.kind);
                 typed(Operand::Column(index), kind)
             }

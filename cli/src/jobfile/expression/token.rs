@@ -4,10 +4,10 @@ use std::iter::Peekable;
 use std::ops::Range;
 use std::str::CharIndices;
 
-use super::super::problem::{Place, Problem};
+use super::super::problem::{Location, Problem};
 use super::super::tree::Node;
 
-/// A word, and where it stands in its string.
+/// A word of a string.
 #[derive(Clone, Debug, PartialEq)]
 pub(in super::super) enum Token {
     /// A name or a keyword; quoted names are never keywords.
@@ -64,7 +64,7 @@ impl<'a> Tokens<'a> {
         self.tokens.get(self.next).map_or(&Token::End, |(token, _)| token)
     }
 
-    /// Where the next token stands.
+    /// The bytes of the next token.
     pub(in super::super) fn span(&self) -> Range<usize> {
         let last = || self.tokens.last();
         self.tokens.get(self.next).or_else(last).map_or(0..0, |(_, span)| span.clone())
@@ -83,7 +83,7 @@ impl<'a> Tokens<'a> {
         found
     }
 
-    /// The next token is not what is needed.
+    /// The problem of a next token that does not fit.
     pub(in super::super) fn expected(&self, what: &str) -> Problem {
         self.problem(self.span(), format!("expected {what}"), self.peek().describe())
     }
@@ -94,10 +94,10 @@ impl<'a> Tokens<'a> {
         message: impl Into<String>,
         label: impl Into<String>,
     ) -> Problem {
-        Problem::new(&self.place(span), message, label)
+        Problem::new(&self.location(span), message, label)
     }
 
-    pub(in super::super) fn place(&self, span: Range<usize>) -> Place {
+    pub(in super::super) fn location(&self, span: Range<usize>) -> Location {
         self.node.part(span)
     }
 
@@ -158,9 +158,9 @@ impl Lexer<'_> {
                 self.run(|c| c.is_alphanumeric() || c == '_', |name| Token::Name { name, quoted: false })
             }
             other => {
-                let place = node.part(start..start + other.len_utf8());
+                let location = node.part(start..start + other.len_utf8());
                 let label = "quote text as 'text' and unusual column names as \"name\"";
-                return Err(Problem::new(&place, format!("unexpected character {other:?}"), label));
+                return Err(Problem::new(&location, format!("unexpected character {other:?}"), label));
             }
         };
         let end = self.chars.peek().map_or(self.text.len(), |(at, _)| *at);
@@ -192,7 +192,7 @@ impl Lexer<'_> {
                 return Ok(text);
             }
         }
-        let place = node.part(start..self.text.len());
-        Err(Problem::new(&place, "a quote is not closed", format!("expected {quote} at the end of it")))
+        let location = node.part(start..self.text.len());
+        Err(Problem::new(&location, "a quote is not closed", format!("expected {quote} at the end of it")))
     }
 }

@@ -5,9 +5,9 @@ use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use strandline_state_api::{
-    BackendFactory, CheckpointId, ErrorKind, KeyGroupRange, KeyedSnapshot, SegmentName, SnapshotKind,
-};
+use strandline_state_api::backend::{BackendFactory, SnapshotKind};
+use strandline_state_api::snapshot::{KeyedSnapshot, SegmentName};
+use strandline_state_api::{CheckpointId, ErrorKind, KeyGroupRange};
 
 use super::step::Step;
 use crate::Subject;

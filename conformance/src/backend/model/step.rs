@@ -1,7 +1,7 @@
 //! One step of a program. Each makes sense in any order, so that any of them can be left out.
 
 use fastrand::Rng;
-use strandline_state_api::SnapshotKind;
+use strandline_state_api::backend::SnapshotKind;
 
 use crate::segments::StoreFault;
 use crate::world::Op;

@@ -18,41 +18,42 @@ pub(super) fn apply<B: KeyedBackend<Key = String>>(
     let address = (scope.key().clone(), namespace.clone());
     match op {
         Op::SumAdd(_, _, n) => {
-            scope.reducing_in(&states.sums, namespace).add(*n)?;
+            scope.state_in(states.values.sums, namespace).add(*n)?;
             let sum = model.sums.entry(address.clone()).or_default();
             *sum = sum.wrapping_add(*n);
         }
         Op::SumClear(..) => {
             let was = model.sums.remove(&address).is_some();
-            same(op, scope.reducing_in(&states.sums, namespace).clear()?, was)?;
+            same(op, scope.state_in(states.values.sums, namespace).clear()?, was)?;
         }
         Op::SumMerge(_, _, sources) => {
             let sources: Vec<String> = sources.iter().map(|source| (*source).to_owned()).collect();
-            scope.reducing_in(&states.sums, namespace).merge(&sources)?;
+            scope.state_in(states.values.sums, namespace).merge(&sources)?;
             merge(&mut model.sums, &address, &sources, |into, other| *into = into.wrapping_add(other));
         }
         Op::MeanAdd(_, _, n) => {
-            scope.aggregating_in(&states.mean, namespace).add(*n)?;
+            scope.state_in(states.values.mean, namespace).add(*n)?;
             let (sum, count) = model.means.entry(address.clone()).or_default();
             (*sum, *count) = (*sum + n, *count + 1);
         }
         Op::MeanMerge(_, _, sources) => {
             let sources: Vec<String> = sources.iter().map(|source| (*source).to_owned()).collect();
-            scope.aggregating_in(&states.mean, namespace).merge(&sources)?;
+            scope.state_in(states.values.mean, namespace).merge(&sources)?;
             merge(&mut model.means, &address, &sources, |into, other| {
                 *into = (into.0 + other.0, into.1 + other.1);
             });
         }
         Op::LinesMerge(_, _, sources) => {
             let sources: Vec<String> = sources.iter().map(|source| (*source).to_owned()).collect();
-            scope.list_in(states.lines, namespace).merge(&sources)?;
+            let Some(states) = states.lists else { return Ok(()) };
+            scope.state_in(states.lines, namespace).merge(&sources)?;
             merge(&mut model.lines, &address, &sources, |into, other| into.extend(other));
         }
         _ => {}
     }
-    let sum = scope.reducing_in(&states.sums, namespace).get()?;
+    let sum = scope.state_in(states.values.sums, namespace).get()?;
     same((op, "then the sum"), sum, model.sums.get(&address))?;
-    let mean = scope.aggregating_in(&states.mean, namespace).get()?;
+    let mean = scope.state_in(states.values.mean, namespace).get()?;
     same((op, "then the mean"), mean, model.means.get(&address).map(|(sum, n)| sum / n))
 }
 

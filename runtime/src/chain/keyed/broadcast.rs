@@ -1,57 +1,62 @@
 //! A keyed operator with a broadcast side.
 
-use strandline_state_api::{BroadcastOperator, CheckpointedBackend, Operator, Output, Result};
+use strandline_state_api::backend::CheckpointedBackend;
+use strandline_state_api::{Batch, BroadcastOperator, Operator, Result};
 
-use super::KeyedNode;
-use crate::batch::{KeyedBatch, Sided};
-use crate::chain::{Node, Signal, Work};
-use crate::metrics::set;
+use super::{KeyedNode, TypedSubtask};
+use crate::batch::{AnyBatch, Side, downcast};
+use crate::chain::{Inlet, Node, Signal, Stage, Work};
 
 /// A [`KeyedNode`] that takes batches of both sides.
-pub(crate) struct BroadcastNode<O: Operator<B>, B: CheckpointedBackend>(pub(crate) KeyedNode<O, B>);
+pub(crate) struct BroadcastNode<O: Operator, B>(pub(crate) KeyedNode<O, B>);
 
-impl<O, B> BroadcastNode<O, B>
+impl<O, B> TypedSubtask<O, B>
 where
-    B: CheckpointedBackend + 'static,
-    O: BroadcastOperator<B>,
-    O::Out: Send + 'static,
+    B: CheckpointedBackend<Key = O::Key>,
+    O: BroadcastOperator,
 {
-    fn broadcast(&mut self, batch: &mut Output<O::Broadcast>) -> Result<()> {
-        let Self(keyed) = self;
-        keyed.processing_time(keyed.attempt.config.clock.now_ms())?;
-        for (record, timestamp) in batch.records.drain(..).zip(batch.timestamps.drain(..)) {
-            let done = keyed.process.process_broadcast(record, timestamp, &mut keyed.output);
-            keyed.locate(done)?;
-            if keyed.output.len() >= keyed.attempt.config.batch_size {
-                keyed.pass_on()?;
+    fn broadcast_records(&mut self, batch: &mut Batch<O::Broadcast>) -> Result<()> {
+        for (record, timestamp) in batch.drain() {
+            self.process.process_broadcast(record, timestamp, &mut self.output)?;
+            if self.output.len() >= self.batch_size {
+                self.next.collect(&mut self.output)?;
             }
         }
-        keyed.pass_on()?;
-        set(&keyed.entries, keyed.process.backend_mut().entries());
-        keyed.snapshot_step()?;
-        Ok(())
+        self.pass_on()
     }
 }
 
-impl<O, B> Node<Sided<KeyedBatch<B::Key, O::In>, Output<O::Broadcast>>> for BroadcastNode<O, B>
+impl<O, B> Stage for BroadcastNode<O, B>
 where
-    B: CheckpointedBackend + 'static,
-    O: BroadcastOperator<B>,
-    O::In: Send,
-    O::Out: Send + 'static,
+    B: CheckpointedBackend<Key = O::Key>,
+    O: Operator,
+    O::Out: Send,
 {
-    fn collect(&mut self, batch: &mut Sided<KeyedBatch<B::Key, O::In>, Output<O::Broadcast>>) -> Result<()> {
-        match batch {
-            Sided::Keyed(batch) => self.0.collect(batch),
-            Sided::Broadcast(batch) => self.broadcast(batch),
-        }
-    }
-
     fn signal(&mut self, signal: &mut Signal<'_>) -> Result<()> {
         self.0.signal(signal)
     }
 
     fn work(&mut self) -> Result<Work> {
         self.0.work()
+    }
+}
+
+impl<O, B> Inlet for BroadcastNode<O, B>
+where
+    B: CheckpointedBackend<Key = O::Key>,
+    O: BroadcastOperator,
+    O::In: Send + 'static,
+    O::Out: Send,
+    O::Broadcast: Send + 'static,
+{
+    fn collect_any(&mut self, side: Side, batch: &mut dyn AnyBatch) -> Result<()> {
+        if side == Side::Main {
+            return self.0.collect(downcast(batch)?);
+        }
+        let KeyedNode { sequencer, subtask } = &mut self.0;
+        sequencer.before_batch(subtask, &[])?;
+        let worked = subtask.broadcast_records(downcast(batch)?);
+        sequencer.locate(worked)?;
+        sequencer.after_broadcast(subtask)
     }
 }

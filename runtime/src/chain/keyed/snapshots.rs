@@ -1,30 +1,95 @@
 //! The snapshots of one keyed operator: from the barrier to the writer thread.
+//!
+//! The types of a backend end at [`SnapshotBackend`] and [`AnyWriter`]: what passes from the one to the other
+//! is a box.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use async_trait::async_trait;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use strandline_checkpoint_storage::SubtaskSnapshot;
-use strandline_state_api::{
-    CheckpointId, Error, ErrorKind, KeyedBackend, OperatorId, Progress, Result, SnapshotSource,
-    SnapshotWriter,
+use strandline_state_api::backend::{
+    BackendScope, Progress, SnapshotKind, SnapshotSource, SnapshotWriter, Statistic,
 };
+use strandline_state_api::snapshot::{KeyedSnapshot, SegmentStore};
+use strandline_state_api::{CheckpointId, Error, ErrorKind, KeyedBackend, OperatorId, Result};
 
+use crate::barrier::OperatorPart;
 use crate::chain::assembly::Attempt;
-use crate::cut::{Ack, Cut};
 use crate::metrics::micros;
+use crate::passing::{Ack, PassingBarrier};
 use crate::sync::cancelled;
 
-/// What was prepared, and what is to be said once it is stored.
-struct Job<P> {
-    prepared: P,
-    open: OpenSnapshot,
+/// What [`SnapshotBackend`] hands to [`AnyWriter`].
+pub(super) type AnyPrepared = Box<dyn Any + Send>;
+
+/// A backend as its snapshots see it.
+pub(super) trait SnapshotBackend {
+    /// As [`SnapshotSource::prepare`].
+    fn prepare_snapshot(&mut self, checkpoint: CheckpointId, kind: SnapshotKind) -> Result<()>;
+
+    /// As [`SnapshotSource::advance`].
+    fn advance_snapshot(&mut self, budget: usize) -> Result<Progress<AnyPrepared>>;
+
+    /// As [`KeyedBackend::statistics`].
+    fn measurements(&self) -> Vec<Statistic>;
+
+    /// As [`KeyedBackend::entries`].
+    fn entry_count(&self) -> u64;
 }
 
-/// A snapshot whose barrier has passed.
-struct OpenSnapshot {
+impl<B: KeyedBackend + SnapshotSource> SnapshotBackend for B {
+    fn prepare_snapshot(&mut self, checkpoint: CheckpointId, kind: SnapshotKind) -> Result<()> {
+        self.prepare(checkpoint, kind)
+    }
+
+    fn advance_snapshot(&mut self, budget: usize) -> Result<Progress<AnyPrepared>> {
+        Ok(match self.advance(budget)? {
+            Progress::Idle => Progress::Idle,
+            Progress::More => Progress::More,
+            Progress::Ready(checkpoint, prepared) => Progress::Ready(checkpoint, Box::new(prepared)),
+        })
+    }
+
+    fn measurements(&self) -> Vec<Statistic> {
+        self.statistics()
+    }
+
+    fn entry_count(&self) -> u64 {
+        self.entries()
+    }
+}
+
+/// The writer of a backend's snapshots.
+#[async_trait]
+pub(super) trait AnyWriter: Send {
+    /// As [`SnapshotWriter::commit`].
+    async fn write(&mut self, prepared: AnyPrepared, store: &dyn SegmentStore) -> Result<KeyedSnapshot>;
+}
+
+#[async_trait]
+impl<W: SnapshotWriter> AnyWriter for W {
+    async fn write(&mut self, prepared: AnyPrepared, store: &dyn SegmentStore) -> Result<KeyedSnapshot> {
+        match prepared.downcast() {
+            Ok(prepared) => self.commit(*prepared, store).await,
+            Err(_) => Err(Error::new(ErrorKind::Internal, "a snapshot is of another backend")),
+        }
+    }
+}
+
+/// A prepared snapshot, and what to acknowledge once it is stored.
+struct WriteJob {
+    prepared: AnyPrepared,
+    ack: Arc<Ack>,
+    part: OperatorPart,
+}
+
+/// A snapshot whose barrier has passed, and that the backend has not handed over.
+struct PendingSnapshot {
     checkpoint: CheckpointId,
     ack: Arc<Ack>,
     operator: OperatorId,
@@ -32,79 +97,77 @@ struct OpenSnapshot {
 }
 
 /// Snapshots under way. Bound to the processing thread; a thread of its own writes what is ready, in order.
-pub(crate) struct Snapshots<P> {
-    open: VecDeque<OpenSnapshot>,
+pub(super) struct Snapshots {
+    pending: VecDeque<PendingSnapshot>,
     /// `None` without checkpoints.
-    jobs: Option<Sender<Job<P>>>,
+    jobs: Option<Sender<WriteJob>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl<P: Send + 'static> Snapshots<P> {
-    pub(crate) fn start<W: SnapshotWriter<Prepared = P>>(
+impl Snapshots {
+    pub(super) fn start(
         attempt: &Arc<Attempt>,
-        operator: &OperatorId,
-        subtask: u32,
-        writer: Option<W>,
+        scope: &BackendScope,
+        writer: Option<Box<dyn AnyWriter>>,
     ) -> Result<Self> {
         let Some(writer) = writer else {
-            return Ok(Self { open: VecDeque::new(), jobs: None, thread: None });
+            return Ok(Self { pending: VecDeque::new(), jobs: None, thread: None });
         };
         let (jobs, queue) = unbounded();
         let attempt = Arc::clone(attempt);
         let thread = std::thread::Builder::new()
-            .name(format!("{operator}-{subtask}-snapshots"))
+            .name(format!("{}-{}-snapshots", scope.operator, scope.subtask))
             .spawn(move || write(&attempt, writer, &queue))
             .map_err(|error| {
                 Error::new(ErrorKind::Unavailable, "no thread for the snapshots of an operator")
-                    .with("operator", operator)
+                    .with("operator", &scope.operator)
                     .caused_by(error)
             })?;
-        Ok(Self { open: VecDeque::new(), jobs: Some(jobs), thread: Some(thread) })
+        Ok(Self { pending: VecDeque::new(), jobs: Some(jobs), thread: Some(thread) })
     }
 
-    /// The barrier is here.
-    pub(crate) fn prepare<B: SnapshotSource<Prepared = P>>(
+    /// Prepares a snapshot at the barrier.
+    pub(super) fn prepare(
         &mut self,
-        backend: &mut B,
-        cut: &mut Cut,
+        backend: &mut dyn SnapshotBackend,
+        passing: &mut PassingBarrier,
         operator: &OperatorId,
         mut snapshot: SubtaskSnapshot,
         start: Instant,
     ) {
-        let checkpoint = cut.barrier.checkpoint;
+        let checkpoint = passing.barrier.checkpoint;
         if self.jobs.is_none() {
-            cut.add(operator, snapshot, start.elapsed());
+            passing.add(operator, snapshot, start.elapsed());
             return;
         }
-        match backend.prepare(checkpoint, cut.barrier.kind) {
+        match backend.prepare_snapshot(checkpoint, passing.barrier.kind) {
             Ok(()) => {
                 let pause = start.elapsed();
                 snapshot.trace.pause_us = micros(pause);
-                let (operator, ack) = (operator.clone(), cut.owed());
-                self.open.push_back(OpenSnapshot { checkpoint, ack, operator, snapshot });
+                let (operator, ack) = (operator.clone(), passing.expect_snapshot());
+                self.pending.push_back(PendingSnapshot { checkpoint, ack, operator, snapshot });
             }
-            Err(error) => cut.fail(error.with("operator", operator)),
+            Err(error) => passing.fail(error.with("operator", operator)),
         }
     }
 
-    /// Moves about `budget` entries on; says whether there is more to do now.
-    pub(crate) fn step<B>(&mut self, backend: &mut B, budget: usize) -> Result<bool>
-    where
-        B: KeyedBackend + SnapshotSource<Prepared = P>,
-    {
-        if self.open.is_empty() {
+    /// Moves about `budget` entries on; returns whether there is more to do now.
+    pub(super) fn step(&mut self, backend: &mut dyn SnapshotBackend, budget: usize) -> Result<bool> {
+        if self.pending.is_empty() {
             return Ok(false);
         }
-        match backend.advance(budget) {
+        match backend.advance_snapshot(budget) {
             Ok(Progress::More) => Ok(true),
             Ok(Progress::Ready(checkpoint, prepared)) => {
-                let open = self.open.pop_front().filter(|open| open.checkpoint == checkpoint);
-                let mut open = open.ok_or_else(|| out_of_order(checkpoint))?;
-                let statistics = backend.statistics();
-                open.snapshot.statistics = statistics.into_iter().map(|(name, n)| (name.into(), n)).collect();
+                let pending = self.pending.pop_front().filter(|pending| pending.checkpoint == checkpoint);
+                let PendingSnapshot { ack, operator, mut snapshot, .. } =
+                    pending.ok_or_else(|| out_of_order(checkpoint))?;
+                let statistics = backend.measurements();
+                snapshot.statistics = statistics.iter().cloned().map(Into::into).collect();
+                let part = OperatorPart { operator, snapshot, statistics };
                 let Some(jobs) = &self.jobs else { return Err(writer_gone()) };
-                jobs.send(Job { prepared, open }).map_err(|_| writer_gone())?;
-                Ok(!self.open.is_empty())
+                jobs.send(WriteJob { prepared, ack, part }).map_err(|_| writer_gone())?;
+                Ok(!self.pending.is_empty())
             }
             Ok(Progress::Idle) => {
                 let error =
@@ -114,53 +177,54 @@ impl<P: Send + 'static> Snapshots<P> {
             }
             Err(error) => {
                 self.fail_oldest(&error);
-                Ok(!self.open.is_empty())
+                Ok(!self.pending.is_empty())
             }
         }
     }
 
     fn fail_oldest(&mut self, error: &Error) {
-        if let Some(open) = self.open.pop_front() {
-            open.ack.fail(Error::new(error.kind(), error.to_string()).with("operator", &open.operator));
+        if let Some(pending) = self.pending.pop_front() {
+            let error = Error::new(error.kind(), error.to_string());
+            pending.ack.fail(error.with("operator", &pending.operator));
         }
     }
 }
 
-impl<P> Drop for Snapshots<P> {
+impl Drop for Snapshots {
     fn drop(&mut self) {
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
-            // A panic in it was turned into a failed snapshot already.
+            // A panic in it has become a failed snapshot already.
             let _ = thread.join();
         }
     }
 }
 
-/// Stores what is ready until nothing more can come.
-fn write<W: SnapshotWriter>(attempt: &Attempt, mut writer: W, queue: &Receiver<Job<W::Prepared>>) {
+/// Stores prepared snapshots until no more can come.
+fn write(attempt: &Attempt, mut writer: Box<dyn AnyWriter>, queue: &Receiver<WriteJob>) {
     let Some(store) = attempt.store.clone() else { return };
-    while let Ok(Job { prepared, open }) = queue.recv() {
-        let OpenSnapshot { checkpoint, ack, operator, mut snapshot } = open;
+    while let Ok(WriteJob { prepared, ack, mut part }) = queue.recv() {
         let start = Instant::now();
-        let store = store.at(checkpoint);
+        let store = store.at(ack.checkpoint());
         let mut stop = attempt.cancelled.clone();
         let stored = attempt.runtime.block_on(async {
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|cancelled| *cancelled) => Err(cancelled()),
-                stored = writer.commit(prepared, store.as_ref()) => stored,
+                stored = writer.write(prepared, store.as_ref()) => stored,
             }
         });
         match stored {
             Ok(keyed) => {
+                let snapshot = &mut part.snapshot;
                 snapshot.trace.write_us = micros(start.elapsed());
                 snapshot.trace.bytes_written = keyed.written_bytes;
                 snapshot.trace.full_bytes = keyed.full_bytes();
                 snapshot.keyed = keyed;
-                ack.complete(&operator, snapshot);
+                ack.complete(part);
             }
             Err(error) => {
-                ack.fail(error.with("operator", &operator).with("subtask", snapshot.subtask));
+                ack.fail(error.with("operator", &part.operator).with("subtask", part.snapshot.subtask));
             }
         }
     }

@@ -6,11 +6,12 @@ use strandline_checkpoint_protocol::{
     AbortReason, Action, CheckpointKind, CommitResult, DeclineReason, FailReason, TaskId,
 };
 use strandline_checkpoint_storage::SweepReport;
-use strandline_state_api::{CheckpointId, Error, ErrorKind, Result, SnapshotKind};
+use strandline_state_api::backend::SnapshotKind;
+use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
 use tokio::sync::oneshot;
 
-use super::{Driver, Phase, SWEEP_PAUSE, SWEEP_WAIT};
-use crate::channel::Barrier;
+use super::{AttemptPhase, Driver, SWEEP_PAUSE, SWEEP_WAIT, TaskHandle};
+use crate::barrier::Barrier;
 use crate::event::JobEvent;
 use crate::mailbox::Control;
 use crate::report::Outcome;
@@ -90,8 +91,9 @@ impl Driver<'_, '_> {
         {
             self.run.completed(done.report);
         }
-        if kind == CheckpointKind::Final && self.phase == Phase::Running {
-            self.phase = Phase::Finishing(if all_finished { Outcome::Finished } else { Outcome::Stopped });
+        if kind == CheckpointKind::Final && self.phase == AttemptPhase::Running {
+            self.phase =
+                AttemptPhase::Finishing(if all_finished { Outcome::Finished } else { Outcome::Stopped });
             self.tasks.iter().for_each(|task| task.send(Control::Finish));
         }
         self.sweep(kind == CheckpointKind::Final);
@@ -100,8 +102,8 @@ impl Driver<'_, '_> {
     fn aborted(&mut self, checkpoint: CheckpointId, reason: AbortReason) {
         self.tasks.iter().for_each(|task| task.send(Control::Aborted(checkpoint)));
         let kind = self.triggered.remove(&checkpoint).map(|triggered| triggered.kind);
-        let why = self.declined.remove(&checkpoint);
-        let (task, told) = match reason {
+        let cause = self.declined.remove(&checkpoint);
+        let (task, mut why) = match reason {
             AbortReason::Expired => (None, "it took longer than the timeout".to_owned()),
             AbortReason::Declined(task, reason) => (Some(task), declined(reason).to_owned()),
             AbortReason::Subsumed(by) => (None, format!("checkpoint {by} completed first")),
@@ -109,16 +111,18 @@ impl Driver<'_, '_> {
             AbortReason::Suspended => (None, "the job stopped or restarts".to_owned()),
             AbortReason::Ended => (None, "the job ended".to_owned()),
         };
-        let mut told = told;
         if let Some(task) = task {
-            told = format!("{}: {told}", self.task_name(task));
+            why = format!("{}: {why}", self.task_name(task));
         }
-        if let Some(error) = why {
-            told = format!("{told}: {error}");
+        if let Some(error) = cause {
+            why = format!("{why}: {error}");
         }
         self.run.aborted_checkpoints += 1;
-        self.run.tell(&JobEvent::CheckpointAborted { checkpoint, reason: told });
-        if kind == Some(CheckpointKind::Final) && self.phase == Phase::Running && self.failure.is_none() {
+        self.run.notify(&JobEvent::CheckpointAborted { checkpoint, reason: why });
+        if kind == Some(CheckpointKind::Final)
+            && self.phase == AttemptPhase::Running
+            && self.failure.is_none()
+        {
             // The sources have stopped: there is no way but to try again.
             self.final_requested = false;
         }
@@ -131,7 +135,7 @@ impl Driver<'_, '_> {
             let missing: Vec<_> =
                 self.coordinator.missing(checkpoint).take(5).map(|task| self.task_name(task)).collect();
             if !missing.is_empty() {
-                let message = format!("no word of {}", missing.join(", "));
+                let message = format!("no acknowledgement from {}", missing.join(", "));
                 self.declined.insert(checkpoint, Error::new(ErrorKind::Unavailable, message));
             }
         }
@@ -159,7 +163,7 @@ impl Driver<'_, '_> {
 
     fn task_name(&self, task: TaskId) -> String {
         let known = self.tasks.iter().find(|handle| handle.id == task);
-        known.map_or_else(|| format!("{task:?}"), super::TaskHandle::name)
+        known.map_or_else(|| format!("{task:?}"), TaskHandle::name)
     }
 
     /// Starts a sweep, unless one was just now or is under way; then the `last` one follows it.
@@ -178,20 +182,21 @@ impl Driver<'_, '_> {
         let done = self.sweeper.done.clone();
         let handle = self.run.runtime.handle().clone();
         self.run.runtime.spawn_blocking(move || {
+            let ended = || Error::new(ErrorKind::Unavailable, "the job ended before the sweep did");
             let sweep = async {
                 tokio::select! {
                     swept = storage.sweep() => swept,
-                    // Also when nobody is left who could stop it.
-                    _ = stopped => Err(Error::new(ErrorKind::Unavailable, "the job ended before the sweep did")),
+                    // Also when the driver that could stop it is gone.
+                    _ = stopped => Err(ended()),
                 }
             };
-            // Nobody listens any more when the job has ended meanwhile.
+            // When the job has ended meanwhile, the driver has dropped its end.
             let _ = done.send(guarded(|| handle.block_on(sweep)));
         });
     }
 
-    /// Waits for the sweep under way and for the last one that follows it, and stops them if that takes too long: none
-    /// must go on when the runtime is gone.
+    /// Waits for the sweep under way and for the last one that follows it, and stops them if that takes too
+    /// long: none must go on when the runtime is gone.
     pub(super) fn end_sweep(&mut self) {
         let deadline = Instant::now() + SWEEP_WAIT;
         while self.sweeper.running() {
@@ -216,7 +221,7 @@ impl Driver<'_, '_> {
             Err(error) => (0, Some(error.to_string())),
         };
         if removed > 0 || error.is_some() {
-            self.run.tell(&JobEvent::Cleaned { removed, error });
+            self.run.notify(&JobEvent::Cleaned { removed, error });
         }
         if std::mem::take(&mut self.sweeper.last_follows) {
             self.sweep(true);

@@ -1,0 +1,255 @@
+//! List states. A snapshot holds only the elements that were appended since the snapshot before.
+
+use std::fmt;
+
+use strandline_snapshot_format::{EntryRef, Op, list};
+use strandline_state_api::backend::{At, Lists, RegisteredState, StateTime, StoredValues};
+use strandline_state_api::schema::{StateMeta, StateSchema};
+use strandline_state_api::{KeyGroupRange, KeyHash, Keyed, Result, StateKey, Ttl};
+
+use super::{Failure, MemoryState, VisitKey, cleanup_budget};
+use crate::record::{self, Layout};
+use crate::table::{Address, Cursor, EpochCut, Payload, Table};
+
+/// Marks a list whose beginning no older snapshot holds.
+const REWRITTEN: usize = usize::MAX;
+
+struct ListEntry<K, N, T> {
+    key: K,
+    namespace: N,
+    elements: Vec<T>,
+    /// The number of elements that snapshots before the epoch of the slot hold; the others were appended
+    /// since.
+    stored: usize,
+}
+
+impl<K: StateKey, N: StateKey, T: Send + 'static> Payload for ListEntry<K, N, T> {
+    fn address(&self) -> Address {
+        Address::new(self.key.key_hash(), &self.namespace)
+    }
+}
+
+impl<K: StateKey, N: StateKey, T: 'static> ListEntry<K, N, T> {
+    #[inline]
+    fn is_at(&self, key: Keyed<'_, K>, namespace: &N) -> bool {
+        self.key == *key.key() && self.namespace == *namespace
+    }
+
+    fn write(&self, cut: EpochCut, values: &StoredValues<T>, out: &mut Vec<u8>) -> Result<()> {
+        let (op, elements) = match self.elements.get(self.stored..) {
+            Some(added) if !cut.full => (Op::Append, added),
+            _ => (Op::Put, &self.elements[..]),
+        };
+        record::begin(op, &self.key, &self.namespace, out);
+        let mut scratch = Vec::new();
+        record::push_sized(out, |out| {
+            for element in elements {
+                scratch.clear();
+                values.encode(element, &mut scratch)?;
+                list::push(out, &scratch);
+            }
+            Ok(())
+        })
+    }
+}
+
+/// One list for each key and namespace. No list in the table is empty.
+pub struct ListTable<K, N, T> {
+    /// The byte form of the elements.
+    values: StoredValues<T>,
+    table: Table<ListEntry<K, N, T>>,
+    /// The position where the next clean-up continues.
+    cleanup: Cursor,
+    failure: Failure,
+}
+
+impl<K: StateKey, N: StateKey, T: Send + 'static> ListTable<K, N, T> {
+    pub(crate) fn new(values: StoredValues<T>, key_groups: KeyGroupRange, epoch: u32) -> Self {
+        Self {
+            values,
+            table: Table::new(key_groups, epoch),
+            cleanup: Cursor::default(),
+            failure: Failure::default(),
+        }
+    }
+
+    /// Adds a list that [`find_mut`] did not find.
+    fn insert(&mut self, key: Keyed<'_, K>, namespace: &N, elements: Vec<T>) -> Result<()> {
+        let address = Address::new(key.hash(), namespace);
+        let (key, namespace) = (key.key().clone(), namespace.clone());
+        let entry = ListEntry { key, namespace, elements, stored: REWRITTEN };
+        self.table.insert(address, entry).map(drop)
+    }
+
+    fn remove(&mut self, key: Keyed<'_, K>, namespace: &N) -> Vec<T> {
+        let Self { table, values, failure, .. } = self;
+        let removed = table.remove(Address::new(key.hash(), namespace), |e| e.is_at(key, namespace));
+        let Some(mut removed) = removed else { return Vec::new() };
+        let entry = &removed.payload;
+        removed.copies.save(removed.before, |cut, out| failure.note(entry.write(cut, values, out)));
+        if removed.known {
+            record::begin(Op::Delete, &entry.key, &entry.namespace, removed.tombstones);
+        }
+        removed.payload.elements
+    }
+
+    /// Removes the elements of one list that have expired; returns the number removed.
+    fn remove_expired(&mut self, key: Keyed<'_, K>, namespace: &N, clock: &StateTime) -> u64 {
+        let Self { table, values, failure, .. } = self;
+        let Some((entry, _)) = find_mut(table, values, failure, key, namespace) else { return 0 };
+        let before = entry.elements.len();
+        entry.elements.retain(|element| !values.expired(element, clock));
+        entry.stored = REWRITTEN;
+        let removed = before - entry.elements.len();
+        if entry.elements.is_empty() {
+            self.remove(key, namespace);
+        }
+        removed as u64
+    }
+}
+
+/// Returns the entry for a change, and whether this is its first change in this epoch.
+#[inline]
+fn find_mut<'t, K: StateKey, N: StateKey, T: Send + 'static>(
+    table: &'t mut Table<ListEntry<K, N, T>>,
+    values: &StoredValues<T>,
+    failure: &mut Failure,
+    key: Keyed<'_, K>,
+    namespace: &N,
+) -> Option<(&'t mut ListEntry<K, N, T>, bool)> {
+    let touched = table.modify(
+        Address::new(key.hash(), namespace),
+        |e| e.is_at(key, namespace),
+        |entry, cut, out| failure.note(entry.write(cut, values, out)),
+    )?;
+    let first_change = touched.before != touched.copies.epoch;
+    Some((touched.payload, first_change))
+}
+
+impl<'b, K: StateKey, N: StateKey, T: Send + 'static> Lists<'b, K, N, T> for &'b mut ListTable<K, N, T> {
+    #[inline]
+    fn get(self, At { key, namespace }: At<'_, K, N>) -> Result<&'b [T]> {
+        let found = self.table.get(Address::new(key.hash(), namespace), |e| e.is_at(key, namespace));
+        Ok(found.map_or(&[], |e| &e.elements))
+    }
+
+    #[inline]
+    fn append(
+        self,
+        At { key, namespace }: At<'_, K, N>,
+        elements: impl IntoIterator<Item = T>,
+    ) -> Result<()> {
+        let mut elements = elements.into_iter().peekable();
+        if elements.peek().is_none() {
+            return Ok(());
+        }
+        if let Some((entry, first_change)) =
+            find_mut(&mut self.table, &self.values, &mut self.failure, key, namespace)
+        {
+            if first_change {
+                entry.stored = entry.elements.len();
+            }
+            entry.elements.extend(elements);
+            return Ok(());
+        }
+        self.insert(key, namespace, elements.collect())
+    }
+
+    fn put(self, At { key, namespace }: At<'_, K, N>, elements: Vec<T>) -> Result<()> {
+        if elements.is_empty() {
+            self.remove(key, namespace);
+            return Ok(());
+        }
+        if let Some((entry, _)) = find_mut(&mut self.table, &self.values, &mut self.failure, key, namespace) {
+            entry.elements = elements;
+            entry.stored = REWRITTEN;
+            return Ok(());
+        }
+        self.insert(key, namespace, elements)
+    }
+
+    fn take(self, At { key, namespace }: At<'_, K, N>) -> Result<Vec<T>> {
+        Ok(self.remove(key, namespace))
+    }
+}
+
+impl<K: StateKey, N: StateKey, T: Send + 'static> RegisteredState for ListTable<K, N, T> {
+    fn schema(&self) -> &StateSchema {
+        self.values.schema()
+    }
+
+    fn types(&self) -> &'static str {
+        self.values.types()
+    }
+}
+
+impl<K: StateKey, N: StateKey, T: Send + 'static> MemoryState for ListTable<K, N, T> {
+    fn layout(&self) -> Layout {
+        Layout::of::<K, N>()
+    }
+
+    fn entries(&self) -> u64 {
+        self.table.len() as u64
+    }
+
+    fn load(&self) -> (usize, usize) {
+        (self.table.len(), self.table.changes())
+    }
+
+    fn cut(&mut self, full: bool) {
+        self.table.cut(full);
+    }
+
+    fn ttl(&self) -> Option<&Ttl> {
+        self.values.ttl()
+    }
+
+    fn abandon(&mut self) {
+        self.table.abandon();
+        self.failure = Failure::default();
+    }
+
+    fn drain(&mut self, budget: &mut usize, out: &mut Vec<Vec<u8>>) -> Result<bool> {
+        let Self { table, values, failure, .. } = self;
+        failure.check()?;
+        let emit = |entry: &mut ListEntry<K, N, T>, epoch, cut: EpochCut, out: &mut Vec<u8>| {
+            if cut.wants(epoch) { entry.write(cut, values, out) } else { Ok(()) }
+        };
+        table.drain(budget, out, emit)
+    }
+
+    fn accept(&mut self, stored: &StateMeta) -> Result<()> {
+        self.values.accept(stored).map(drop)
+    }
+
+    fn restore(&mut self, entry: &EntryRef<'_>) -> Result<()> {
+        let (key, namespace) = (K::decode(entry.key)?, N::decode(entry.namespace)?);
+        let decode = |element: Result<&[u8]>| self.values.decode_stored(element?);
+        let elements = list::elements(entry.value).map(decode).collect::<Result<Vec<_>>>()?;
+        let at = Address::new(KeyHash::of_encoded(entry.key), &namespace);
+        let make = || ListEntry { key, namespace, elements, stored: REWRITTEN };
+        self.table.restore(at, |_| false, make).map(drop)
+    }
+
+    fn for_each_key(&self, key_groups: KeyGroupRange, visit: VisitKey<'_>) -> Result<()> {
+        self.table.iter_near(key_groups).try_for_each(|e| visit(e.key.key_hash(), &e.key, &e.namespace))
+    }
+
+    fn clean_up(&mut self, records: usize, clock: &StateTime) -> u64 {
+        let Self { table, values, cleanup, .. } = self;
+        let mut lists = Vec::new();
+        table.visit_some(cleanup, cleanup_budget(values, records), |entry| {
+            if entry.elements.iter().any(|element| values.expired(element, clock)) {
+                lists.push((entry.key.clone(), entry.namespace.clone()));
+            }
+        });
+        let remove = |(key, namespace): &(K, N)| self.remove_expired(Keyed::new(key), namespace, clock);
+        lists.iter().map(remove).sum()
+    }
+}
+
+impl<K, N, T: 'static> fmt::Debug for ListTable<K, N, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}", self.values.meta().name, self.table)
+    }
+}

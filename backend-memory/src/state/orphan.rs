@@ -1,0 +1,104 @@
+//! Restored states that no registered state claims, where the next snapshot cannot name the restored files.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use strandline_snapshot_format::{EntryRef, Op};
+use strandline_state_api::backend::RegisteredState;
+use strandline_state_api::schema::{StateMeta, StateSchema};
+use strandline_state_api::{Error, ErrorKind, KeyGroupRange, Result};
+
+use super::{MemoryState, VisitKey};
+use crate::record::{Layout, push_sized};
+
+/// The entries of an unclaimed state, encoded as they were. They never change; every base holds them.
+pub(crate) struct OrphanState {
+    schema: StateSchema,
+    entries: u64,
+    records: Vec<u8>,
+    /// Whether each cut that is not drained takes everything, oldest first.
+    cuts: VecDeque<bool>,
+}
+
+impl OrphanState {
+    pub(crate) fn new(meta: StateMeta) -> Self {
+        Self { schema: StateSchema::plain(meta), entries: 0, records: Vec::new(), cuts: VecDeque::new() }
+    }
+}
+
+impl RegisteredState for OrphanState {
+    fn schema(&self) -> &StateSchema {
+        &self.schema
+    }
+
+    fn types(&self) -> &'static str {
+        "unknown types"
+    }
+}
+
+impl MemoryState for OrphanState {
+    fn layout(&self) -> Layout {
+        Layout::of_meta(&self.schema.meta)
+    }
+
+    fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    fn load(&self) -> (usize, usize) {
+        (self.entries as usize, 0)
+    }
+
+    fn cut(&mut self, full: bool) {
+        self.cuts.push_back(full);
+    }
+
+    fn abandon(&mut self) {
+        self.cuts.clear();
+    }
+
+    fn drain(&mut self, budget: &mut usize, out: &mut Vec<Vec<u8>>) -> Result<bool> {
+        if self.cuts.pop_front() == Some(true) && !self.records.is_empty() {
+            *budget = budget.saturating_sub(self.entries as usize);
+            out.push(self.records.clone());
+        }
+        Ok(true)
+    }
+
+    fn accept(&mut self, stored: &StateMeta) -> Result<()> {
+        if *stored == self.schema.meta {
+            return Ok(());
+        }
+        let message = "two snapshots describe a state differently that the job does not have; register the \
+                       state, so that it migrates";
+        Err(Error::new(ErrorKind::Incompatible, message).with("state", &stored.name))
+    }
+
+    fn restore(&mut self, entry: &EntryRef<'_>) -> Result<()> {
+        let meta = &self.schema.meta;
+        let mut parts = vec![entry.key];
+        parts.extend(meta.has_namespace().then_some(entry.namespace));
+        parts.extend(meta.has_sub().then_some(entry.sub));
+        parts.push(entry.value);
+        self.entries += 1;
+        self.records.push(Op::Put.code());
+        for bytes in parts {
+            push_sized(&mut self.records, |out| {
+                out.extend_from_slice(bytes);
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    fn for_each_key(&self, _key_groups: KeyGroupRange, _visit: VisitKey<'_>) -> Result<()> {
+        // An orphan has no handle.
+        Ok(())
+    }
+}
+
+impl fmt::Debug for OrphanState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({} entries, orphan)", self.schema.meta.name, self.entries)
+    }
+}

@@ -1,0 +1,243 @@
+//! Timers: a table that deduplicates them and knows which changed, and an index by time.
+
+use std::any::type_name;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use strandline_snapshot_format::{EntryRef, Op, timer_key};
+use strandline_state_api::backend::{At, RegisteredState, TimerEntry, Timers};
+use strandline_state_api::schema::{StateMeta, StateSchema};
+use strandline_state_api::{KeyGroupRange, KeyHash, Keyed, Result, StateKey, Timestamp};
+
+use super::{MemoryState, VisitKey};
+use crate::record::{self, Layout};
+use crate::table::{Address, EpochCut, Payload, Table};
+
+/// A pending timer. Its time is the stored one, because older versions stored `i64::MIN`, too, which no
+/// [`Timestamp`] equals, and the tombstone of such a timer must equal its entry.
+struct PendingTimer<K, N> {
+    millis: i64,
+    key: K,
+    namespace: N,
+}
+
+fn address<N: StateKey>(hash: KeyHash, namespace: &N, millis: i64) -> Address {
+    let at = Address::new(hash, namespace);
+    Address { hash, local: at.local ^ (millis as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) }
+}
+
+impl<K: StateKey, N: StateKey> Payload for PendingTimer<K, N> {
+    fn address(&self) -> Address {
+        address(self.key.key_hash(), &self.namespace, self.millis)
+    }
+}
+
+impl<K: StateKey, N: StateKey> PendingTimer<K, N> {
+    #[inline]
+    fn is(&self, key: &K, namespace: &N, millis: i64) -> bool {
+        self.millis == millis && self.key == *key && self.namespace == *namespace
+    }
+
+    fn write(&self, op: Op, out: &mut Vec<u8>) {
+        out.push(op.code());
+        let pack = |out: &mut Vec<u8>| {
+            timer_key::pack(self.millis, &[], out);
+            self.key.encode(out);
+        };
+        if K::WIDTH.is_some() {
+            pack(out);
+        } else {
+            // The closure cannot fail.
+            let _ = record::push_sized(out, |out| {
+                pack(out);
+                Ok(())
+            });
+        }
+        record::push_part(&self.namespace, out);
+        if op.has_value() {
+            out.extend_from_slice(&[0; 4]);
+        }
+    }
+}
+
+/// The timers of one service.
+pub struct TimerTable<K, N> {
+    schema: StateSchema,
+    table: Table<PendingTimer<K, N>>,
+    /// All timers by time, and some that were deleted: a timer that the table lacks does not count.
+    by_time: BTreeMap<i64, Vec<(KeyHash, K, N)>>,
+}
+
+impl<K: StateKey, N: StateKey> TimerTable<K, N> {
+    pub(crate) fn new(schema: StateSchema, key_groups: KeyGroupRange, epoch: u32) -> Self {
+        Self { schema, table: Table::new(key_groups, epoch), by_time: BTreeMap::new() }
+    }
+
+    fn remove(&mut self, key: Keyed<'_, K>, namespace: &N, millis: i64) -> bool {
+        let address = address(key.hash(), namespace, millis);
+        let removed = self.table.remove(address, |e| e.is(key.key(), namespace, millis));
+        let Some(mut removed) = removed else { return false };
+        let timer = &removed.payload;
+        removed.copies.save(removed.before, |_, out| timer.write(Op::Put, out));
+        if removed.known {
+            timer.write(Op::Delete, removed.tombstones);
+        }
+        true
+    }
+}
+
+impl<K: StateKey, N: StateKey> Timers<'_, K, N> for &mut TimerTable<K, N> {
+    fn register(self, at: At<'_, K, N>, time: Timestamp) -> Result<bool> {
+        let (key, hash, namespace, millis) = (at.key.key(), at.key.hash(), at.namespace, time.as_millis());
+        let address = address(hash, namespace, millis);
+        if self.table.get(address, |e| e.is(key, namespace, millis)).is_some() {
+            return Ok(false);
+        }
+        let timer = PendingTimer { millis, key: key.clone(), namespace: namespace.clone() };
+        self.table.insert(address, timer)?;
+        self.by_time.entry(millis).or_default().push((hash, key.clone(), namespace.clone()));
+        Ok(true)
+    }
+
+    fn delete(self, at: At<'_, K, N>, time: Timestamp) -> Result<bool> {
+        Ok(self.remove(at.key, at.namespace, time.as_millis()))
+    }
+
+    fn pop(self, up_to: Timestamp) -> Result<Option<TimerEntry<K, N>>> {
+        let up_to = up_to.as_millis();
+        while let Some(mut first) = self.by_time.first_entry().filter(|first| *first.key() <= up_to) {
+            let millis = *first.key();
+            let Some((hash, key, namespace)) = first.get_mut().pop() else {
+                first.remove();
+                continue;
+            };
+            if first.get().is_empty() {
+                first.remove();
+            }
+            if self.remove(Keyed::with_hash(&key, hash), &namespace, millis) {
+                let time = Timestamp::from_millis(millis);
+                return Ok(Some(TimerEntry { time, key, hash, namespace }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn next(self) -> Result<Option<Timestamp>> {
+        while let Some(mut first) = self.by_time.first_entry() {
+            let millis = *first.key();
+            let pending = first.get().last().is_some_and(|(hash, key, namespace)| {
+                let address = address(*hash, namespace, millis);
+                self.table.get(address, |e| e.is(key, namespace, millis)).is_some()
+            });
+            if pending {
+                return Ok(Some(Timestamp::from_millis(millis)));
+            }
+            first.get_mut().pop();
+            if first.get().is_empty() {
+                first.remove();
+            }
+        }
+        Ok(None)
+    }
+
+    fn for_each(self, mut visit: impl FnMut(&TimerEntry<K, N>) -> Result<()>) -> Result<()> {
+        self.table.iter().try_for_each(|PendingTimer { millis, key, namespace }| {
+            let (hash, key, namespace) = (key.key_hash(), key.clone(), namespace.clone());
+            visit(&TimerEntry { time: Timestamp::from_millis(*millis), key, hash, namespace })
+        })
+    }
+}
+
+impl<K: StateKey, N: StateKey> RegisteredState for TimerTable<K, N> {
+    fn schema(&self) -> &StateSchema {
+        &self.schema
+    }
+
+    fn types(&self) -> &'static str {
+        type_name::<N>()
+    }
+}
+
+impl<K: StateKey, N: StateKey> MemoryState for TimerTable<K, N> {
+    fn layout(&self) -> Layout {
+        Layout::of::<K, N>().with_time()
+    }
+
+    fn entries(&self) -> u64 {
+        self.table.len() as u64
+    }
+
+    fn load(&self) -> (usize, usize) {
+        (self.table.len(), self.table.changes())
+    }
+
+    fn cut(&mut self, full: bool) {
+        self.table.cut(full);
+    }
+
+    fn abandon(&mut self) {
+        self.table.abandon();
+    }
+
+    fn drain(&mut self, budget: &mut usize, out: &mut Vec<Vec<u8>>) -> Result<bool> {
+        let emit = |timer: &mut PendingTimer<K, N>, epoch, cut: EpochCut, out: &mut Vec<u8>| {
+            if cut.wants(epoch) {
+                timer.write(Op::Put, out);
+            }
+            Ok(())
+        };
+        self.table.drain(budget, out, emit)
+    }
+
+    fn accept(&mut self, stored: &StateMeta) -> Result<()> {
+        self.schema.compatibility(stored).map(drop)
+    }
+
+    fn restore(&mut self, entry: &EntryRef<'_>) -> Result<()> {
+        let (millis, encoded) = timer_key::unpack(entry.key)?;
+        let (key, namespace) = (K::decode(encoded)?, N::decode(entry.namespace)?);
+        let hash = KeyHash::of_encoded(encoded);
+        self.by_time.entry(millis).or_default().push((hash, key.clone(), namespace.clone()));
+        let at = address(hash, &namespace, millis);
+        self.table.restore(at, |_| false, || PendingTimer { millis, key, namespace }).map(drop)
+    }
+
+    fn for_each_key(&self, _key_groups: KeyGroupRange, _visit: VisitKey<'_>) -> Result<()> {
+        // The contract excludes timer services.
+        Ok(())
+    }
+}
+
+impl<K, N> fmt::Debug for TimerTable<K, N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}", self.schema.meta.name, self.table)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use strandline_state_api::KeyGroup;
+    use strandline_state_api::schema::StateKind;
+
+    use super::*;
+
+    #[test]
+    fn the_tombstone_of_a_timer_equals_its_stored_entry_even_at_the_oldest_stored_time() {
+        let schema = StateSchema::plain(StateMeta::new("timers", StateKind::EventTimers));
+        let mut timers = TimerTable::<u64, ()>::new(schema, KeyGroupRange::ALL, 1);
+        let (mut packed, mut key) = (Vec::new(), Vec::new());
+        7u64.encode(&mut key);
+        timer_key::pack(i64::MIN, &key, &mut packed);
+        let entry = EntryRef::new(KeyGroup::of(7u64.key_hash()), 0, Op::Put, &packed);
+        timers.restore(&entry).unwrap();
+
+        let fired = (&mut timers).pop(Timestamp::MIN).unwrap().unwrap();
+        assert_eq!((fired.time, fired.key), (Timestamp::MIN, 7));
+        assert_eq!((&mut timers).next().unwrap(), None);
+        timers.cut(false);
+        let mut records = Vec::new();
+        assert!(timers.drain(&mut 100, &mut records).unwrap());
+        let (tombstone, _) = timers.layout().split(&records[0]).unwrap();
+        assert_eq!((tombstone.op, tombstone.key), (Op::Delete, &packed[..]));
+    }
+}

@@ -1,0 +1,151 @@
+//! Which subtask restores what of a checkpoint.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use strandline_state_api::assignment::{assign_keyed, assign_operator_state, union_list};
+use strandline_state_api::host::OperatorStateEntry;
+use strandline_state_api::schema::{StateMeta, StoredOperator};
+use strandline_state_api::snapshot::KeyedSnapshot;
+use strandline_state_api::{CheckpointId, KeyGroupRange, OperatorId, Result, Timestamp};
+
+use crate::{Manifest, OperatorSnapshot, SubtaskSnapshot};
+
+/// A checkpoint, distributed over the subtasks that resume from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestoreAssignment {
+    /// The checkpoint.
+    pub checkpoint: CheckpointId,
+    /// What each operator restores, by its id in the checkpoint.
+    pub operators: BTreeMap<OperatorId, OperatorAssignment>,
+    /// Whether every subtask of every operator had ended before the barrier.
+    pub is_finished: bool,
+}
+
+/// What the subtasks of one operator restore.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OperatorAssignment {
+    /// Of a source: the positions of all old subtasks, in their order.
+    pub positions: Vec<Vec<u8>>,
+    /// Of a sink: what all old subtasks had yet to commit, in their order.
+    pub committables: Vec<Vec<u8>>,
+    /// What each new subtask restores.
+    pub subtasks: Vec<SubtaskAssignment>,
+}
+
+/// What one new subtask restores.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SubtaskAssignment {
+    /// The keyed state and timers of its key groups.
+    pub keyed: Vec<KeyedSnapshot>,
+    /// Its operator state.
+    pub operator_state: Vec<OperatorStateEntry>,
+    /// The least watermark of the old subtasks whose key groups it takes over, or of all where there are no
+    /// keys.
+    pub watermark: Option<Timestamp>,
+    /// The greatest timestamp that each timestamp assigner saw, by its place in the chain.
+    pub assigners: Vec<Option<Timestamp>>,
+    /// Whether its input had ended, and it had emitted what follows from that.
+    pub finished: bool,
+}
+
+impl Manifest {
+    /// Distributes the checkpoint over `parallelism` subtasks of each operator.
+    ///
+    /// # Errors
+    /// [`Corrupt`](strandline_state_api::ErrorKind::Corrupt) when the manifest contradicts itself,
+    /// [`Invalid`](strandline_state_api::ErrorKind::Invalid) for a parallelism of 0.
+    pub fn assign(&self, parallelism: u32) -> Result<RestoreAssignment> {
+        let mut operators = BTreeMap::new();
+        for operator in &self.operators {
+            let assignment = OperatorAssignment::new(operator, parallelism)
+                .map_err(|error| error.with("operator", &operator.id).with("checkpoint", self.checkpoint))?;
+            operators.insert(operator.id.clone(), assignment);
+        }
+        let mut subtasks = self.operators.iter().flat_map(|operator| &operator.subtasks);
+        let is_finished = subtasks.all(|subtask| subtask.finished);
+        Ok(RestoreAssignment { checkpoint: self.checkpoint, operators, is_finished })
+    }
+
+    /// The operators and states of the checkpoint, for a
+    /// [plan](strandline_state_api::schema::JobSchema::plan) of its restore.
+    pub fn stored_operators(&self) -> Vec<StoredOperator> {
+        let stored = |operator: &OperatorSnapshot| {
+            let mut states: Vec<StateMeta> = Vec::new();
+            for meta in operator.subtasks.iter().flat_map(|subtask| &subtask.keyed.states) {
+                if !states.iter().any(|known| known.name == meta.name) {
+                    states.push(meta.clone());
+                }
+            }
+            let has_state = operator.subtasks.iter().any(SubtaskSnapshot::has_state);
+            StoredOperator { id: operator.id.clone(), states, has_state }
+        };
+        self.operators.iter().map(stored).collect()
+    }
+}
+
+impl SubtaskSnapshot {
+    /// Whether a job without it loses state.
+    fn has_state(&self) -> bool {
+        !(self.keyed.parts.is_empty()
+            && self.operator_state.iter().all(|entry| entry.elements.is_empty())
+            && self.positions.is_empty()
+            && self.committables.is_empty()
+            && self.assigners.is_empty())
+    }
+}
+
+impl OperatorAssignment {
+    fn new(operator: &OperatorSnapshot, parallelism: u32) -> Result<Self> {
+        let mut old: Vec<&SubtaskSnapshot> = operator.subtasks.iter().collect();
+        old.sort_by_key(|subtask| subtask.subtask);
+        let states: Vec<_> = old.iter().map(|subtask| subtask.operator_state.clone()).collect();
+        let states = assign_operator_state(&states, parallelism)?.into_iter();
+        let subtasks =
+            states.map(|operator_state| SubtaskAssignment { operator_state, ..Default::default() });
+        let mut assignment = Self {
+            positions: union_list(old.iter().map(|subtask| subtask.positions.clone()).collect()),
+            committables: union_list(old.iter().map(|subtask| subtask.committables.clone()).collect()),
+            subtasks: subtasks.collect(),
+        };
+        assignment.assign_keyed(&old)?;
+        assignment.assign_assigners(&old);
+        Ok(assignment)
+    }
+
+    /// Distributes keyed state, and what follows the keys: watermark and end.
+    fn assign_keyed(&mut self, old: &[&SubtaskSnapshot]) -> Result<()> {
+        let parallelism = self.subtasks.len() as u32;
+        let is_keyed = old.iter().any(|subtask| !subtask.key_groups.is_empty());
+        if is_keyed {
+            let keyed: Vec<_> =
+                old.iter().map(|subtask| (subtask.key_groups, subtask.keyed.clone())).collect();
+            for (subtask, assigned) in self.subtasks.iter_mut().zip(assign_keyed(&keyed, parallelism)?) {
+                subtask.keyed = assigned.snapshots;
+            }
+        }
+        for (number, subtask) in (0..).zip(&mut self.subtasks) {
+            let range = KeyGroupRange::of_subtask(number, parallelism);
+            let takes_over = |old: &SubtaskSnapshot| !is_keyed || !old.key_groups.intersect(range).is_empty();
+            let from: Vec<_> = old.iter().filter(|old| takes_over(old)).collect();
+            subtask.finished = !from.is_empty() && from.iter().all(|old| old.finished);
+            subtask.watermark = from.iter().map(|old| old.watermark).min().flatten();
+        }
+        Ok(())
+    }
+
+    /// With an unchanged parallelism each subtask goes on with the timestamps that it saw, else all with
+    /// those of the slowest: then no record becomes late by the restore.
+    fn assign_assigners(&mut self, old: &[&SubtaskSnapshot]) {
+        let assigners = old.iter().map(|subtask| subtask.assigners.len()).max().unwrap_or(0);
+        let greatest = |old: &SubtaskSnapshot, place: usize| old.assigners.get(place).copied().flatten();
+        let unchanged = old.len() == self.subtasks.len();
+        for (number, subtask) in self.subtasks.iter_mut().enumerate() {
+            let from = if unchanged { &old[number..=number] } else { old };
+            let of_place = |place| from.iter().map(|old| greatest(old, place)).min().flatten();
+            subtask.assigners = (0..assigners).map(of_place).collect();
+        }
+    }
+}

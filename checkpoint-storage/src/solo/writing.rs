@@ -1,0 +1,127 @@
+//! Restoring a loop, and snapshotting it.
+
+use std::sync::Arc;
+
+use strandline_state_api::backend::{
+    CheckpointedBackend, Progress, SnapshotKind, SnapshotSource, SnapshotWriter,
+};
+use strandline_state_api::snapshot::KeyedSnapshot;
+use strandline_state_api::{CheckpointId, Error, ErrorKind, OperatorId, Result};
+
+use super::options::LoopOptions;
+use super::worker::Worker;
+use crate::{Manifest, Storage, SubtaskAssignment, SubtaskSnapshot};
+
+/// Entries that are drained at once.
+const STEP: usize = 4096;
+
+/// Where a loop starts, and on whose behalf it writes.
+#[derive(Clone, Debug)]
+pub(super) struct Start {
+    pub(super) storage: Storage,
+    /// The term of the group.
+    pub(super) term: u64,
+    /// The checkpoint to restore.
+    pub(super) manifest: Option<Arc<Manifest>>,
+    pub(super) options: LoopOptions,
+}
+
+/// What a loop has once it is restored.
+#[derive(Debug)]
+pub(super) struct Running<W> {
+    storage: Storage,
+    term: u64,
+    writer: W,
+}
+
+/// The state of one worker at one checkpoint, stored; for its [`WorkerGroup`](crate::WorkerGroup).
+#[derive(Clone, Debug)]
+pub struct WorkerSnapshot {
+    pub(super) checkpoint: CheckpointId,
+    pub(super) operator: OperatorId,
+    pub(super) snapshot: SubtaskSnapshot,
+}
+
+impl<B: CheckpointedBackend, R> Worker<B, R> {
+    pub(super) async fn start(&mut self, start: Start) -> Result<()> {
+        if self.running.is_some() {
+            return Err(self.locate(Error::invalid("the loop is restored already")));
+        }
+        if let Some(manifest) = &start.manifest {
+            self.load(manifest, &start).await.map_err(|e| e.with("checkpoint", manifest.checkpoint))?;
+        }
+        let writer = self.backend.take_writer()?;
+        let Start { storage, term, .. } = start;
+        self.running = Some(Running { storage, term, writer });
+        Ok(())
+    }
+
+    async fn load(&mut self, manifest: &Manifest, start: &Start) -> Result<()> {
+        let scope = self.backend.scope().clone();
+        start.options.plan(manifest, &scope.operator, self.backend.schemas()).check()?;
+        let mut operators = manifest.assign(scope.parallelism)?.operators;
+        let stored = operators.keys().find(|id| start.options.current_id(id) == &scope.operator).cloned();
+        let operator = stored.and_then(|id| operators.remove(&id)).unwrap_or_default();
+        let subtask = operator.subtasks.into_iter().nth(scope.subtask as usize).unwrap_or_default();
+        let SubtaskAssignment { keyed, operator_state, watermark, .. } = subtask;
+        self.operator_state.restore(operator_state)?;
+        self.backend.restore(&keyed, &start.storage.reader()).await?;
+        self.time.restore(&mut self.backend, watermark);
+        Ok(())
+    }
+
+    /// Stores the state of this loop as it is now, as its part of `checkpoint`.
+    ///
+    /// After an error, or when the future is dropped, the loop may go on: its next snapshot
+    /// holds what this one should have stored.
+    ///
+    /// # Errors
+    /// [`Invalid`](strandline_state_api::ErrorKind::Invalid) before the restore, and when `checkpoint` is not
+    /// above the one before; those of the store.
+    pub(super) async fn write(&mut self, checkpoint: CheckpointId) -> Result<WorkerSnapshot> {
+        self.check_restored()?;
+        if let Some(error) = self.time.failed.take() {
+            return Err(error);
+        }
+        let operator_state = self.operator_state.snapshot()?;
+        let scope = self.backend.scope().clone();
+        let Self { backend, running: Some(running), .. } = self else {
+            return Err(Error::invalid("a snapshot before the restore"));
+        };
+        let keyed = running.write(backend, checkpoint).await?;
+        let mut snapshot = SubtaskSnapshot::new(scope.subtask, scope.key_groups);
+        snapshot.trace.bytes_written = keyed.written_bytes;
+        snapshot.trace.full_bytes = keyed.full_bytes();
+        snapshot.keyed = keyed;
+        snapshot.operator_state = operator_state;
+        snapshot.watermark = self.time.watermark;
+        snapshot.statistics = self.backend.statistics().into_iter().map(Into::into).collect();
+        Ok(WorkerSnapshot { checkpoint, operator: scope.operator, snapshot })
+    }
+}
+
+impl<W: SnapshotWriter> Running<W> {
+    async fn write<B>(&mut self, backend: &mut B, checkpoint: CheckpointId) -> Result<KeyedSnapshot>
+    where
+        B: SnapshotSource<Prepared = W::Prepared>,
+    {
+        backend.prepare(checkpoint, SnapshotKind::Incremental)?;
+        let segments = self.storage.segments(self.term, checkpoint);
+        loop {
+            match backend.advance(STEP)? {
+                Progress::Ready(of, prepared) => {
+                    // An earlier one was prepared for a checkpoint that failed; its changes belong to this
+                    // one, too.
+                    let keyed = self.writer.commit(prepared, &segments).await?;
+                    if of == checkpoint {
+                        return Ok(keyed);
+                    }
+                }
+                Progress::More => {}
+                Progress::Idle => {
+                    return Err(Error::new(ErrorKind::Internal, "the backend lost a snapshot under way"));
+                }
+            }
+        }
+    }
+}

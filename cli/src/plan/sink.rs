@@ -1,0 +1,80 @@
+//! Builds the sink of a job.
+
+use strandline_connectors::keys::{GAMMA, mix};
+use strandline_connectors::{
+    CsvRows, DiscardSink, FileSink, FileSinkConfig, JsonRows, Row, StdoutSink, WriteRecords,
+};
+use strandline_state_api::Result;
+use strandline_state_api::backend::BackendFactory;
+
+use super::Flow;
+use crate::jobfile::{Job, SinkFormat, SinkSpec};
+
+/// Ends `flow` in the sink of `job`.
+pub(super) fn sink<F: BackendFactory>(flow: Flow<F>, job: &Job) -> Result<()> {
+    let names = || job.output.iter().map(|column| column.name.as_str());
+    let writer = |format: &SinkFormat| match format {
+        SinkFormat::Csv { header: true } => RowWriter::Csv(CsvRows::with_header(names())),
+        SinkFormat::Csv { header: false } => RowWriter::Csv(CsvRows::new()),
+        SinkFormat::Json => RowWriter::Json(JsonRows::new(names())),
+    };
+    match &job.sink {
+        SinkSpec::Files { directory, format } => {
+            let sink = FileSink::new(FileSinkConfig::new(directory), writer(format))?;
+            flow.rows().sink("sink", sink);
+        }
+        SinkSpec::Stdout(format) => flow.rows().sink("sink", StdoutSink::new(writer(format))),
+        SinkSpec::Discard { checksum } => match flow {
+            Flow::Counts(counts, _) => {
+                counts.sink("sink", discard(*checksum, |&(key, count)| checksum_of(key, count)));
+            }
+            flow => flow.rows().sink("sink", discard(*checksum, checksum_of_row)),
+        },
+    }
+    Ok(())
+}
+
+fn discard<T>(checksum: bool, of: fn(&T) -> u64) -> DiscardSink<T> {
+    if checksum { DiscardSink::with_checksum(of) } else { DiscardSink::new() }
+}
+
+/// The part of a key and its count in the checksum of a key stream.
+fn checksum_of(key: u64, count: u64) -> u64 {
+    mix(key.wrapping_mul(GAMMA).wrapping_add(count))
+}
+
+fn checksum_of_row(row: &Row) -> u64 {
+    let [key, count] = [0, 1].map(|column| row.get(column).as_uint().unwrap_or(0));
+    checksum_of(key, count)
+}
+
+/// The formats of job files as one type, so that the compiler sees one sink of each kind.
+#[derive(Clone, Debug)]
+enum RowWriter {
+    Csv(CsvRows),
+    Json(JsonRows),
+}
+
+impl WriteRecords<Row> for RowWriter {
+    fn extension(&self) -> &'static str {
+        match self {
+            Self::Csv(format) => format.extension(),
+            Self::Json(format) => format.extension(),
+        }
+    }
+
+    fn header(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Csv(format) => format.header(out),
+            Self::Json(format) => format.header(out),
+        }
+    }
+
+    #[inline]
+    fn write(&self, record: &Row, out: &mut Vec<u8>) -> Result<(), String> {
+        match self {
+            Self::Csv(format) => format.write(record, out),
+            Self::Json(format) => format.write(record, out),
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! The barrier of a checkpoint, and what comes back for it.
+
+use std::time::Instant;
+
+use strandline_checkpoint_storage::SubtaskSnapshot;
+use strandline_state_api::backend::{SnapshotKind, Statistic};
+use strandline_state_api::{CheckpointId, OperatorId};
+
+/// The barrier of a checkpoint, which flows between the records.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Barrier {
+    pub(crate) checkpoint: CheckpointId,
+    pub(crate) kind: SnapshotKind,
+    /// Sources read nothing behind it.
+    pub(crate) stop: bool,
+    /// When the coordinator triggered it.
+    pub(crate) triggered: Instant,
+}
+
+/// What one operator of a task hands in for a checkpoint.
+#[derive(Debug)]
+pub(crate) struct OperatorPart {
+    pub(crate) operator: OperatorId,
+    pub(crate) snapshot: SubtaskSnapshot,
+    /// Measurements of its backend.
+    pub(crate) statistics: Vec<Statistic>,
+}

@@ -1,0 +1,209 @@
+//! The half of a keyed operator's node that does not depend on types: the order of records, timers,
+//! watermarks, barriers and snapshots.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
+
+use strandline_state_api::backend::BackendScope;
+use strandline_state_api::host::{OperatorStateStore, Steps};
+use strandline_state_api::{Result, Timestamp};
+
+use super::snapshots::{AnyWriter, SnapshotBackend, Snapshots};
+use crate::chain::assembly::{Assembly, Attempt};
+use crate::chain::{Signal, Stage, Work};
+use crate::metrics::{Metrics, add, set};
+use crate::passing::PassingBarrier;
+use crate::sync::cancelled;
+
+/// How many timers fire before results leave and a snapshot moves on.
+pub(super) const TIMERS: usize = 256;
+/// How many entries a snapshot moves on after a batch.
+const SNAPSHOT_STEP: usize = 2048;
+
+/// A subtask of a keyed operator without its types.
+pub(super) trait Subtask {
+    /// Fires at most [`TIMERS`] event timers up to `watermark`, and passes the results on.
+    fn fire_event_timers(&mut self, watermark: Timestamp) -> Result<Steps>;
+
+    /// Fires at most [`TIMERS`] processing timers up to `now`, and passes the results on.
+    fn fire_processing_timers(&mut self, now: Timestamp) -> Result<Steps>;
+
+    /// Ends the input of the operator, and passes the last results on.
+    fn end(&mut self) -> Result<()>;
+
+    /// The time of the earliest processing timer.
+    fn next_processing_timer(&mut self) -> Result<Option<Timestamp>>;
+
+    /// The current watermark.
+    fn watermark(&self) -> Option<Timestamp>;
+
+    /// The operator state.
+    fn operator_state(&self) -> &OperatorStateStore;
+
+    /// The backend, for snapshots.
+    fn backend(&mut self) -> &mut dyn SnapshotBackend;
+
+    /// What lies behind the operator.
+    fn next(&mut self) -> &mut dyn Stage;
+}
+
+/// Decides the order in which things happen to one subtask.
+pub(super) struct Sequencer {
+    scope: BackendScope,
+    snapshots: Snapshots,
+    /// A watermark whose timers have not all fired. It is passed on when they have; until then only barriers
+    /// may pass.
+    firing: Option<Timestamp>,
+    /// The input has ended and the operator has seen it, here or before the restored checkpoint.
+    ended: bool,
+    attempt: Arc<Attempt>,
+    entries: Arc<AtomicU64>,
+    /// Set where this operator counts how much is done.
+    done: Option<Arc<Metrics>>,
+}
+
+impl Sequencer {
+    /// Starts where the restored checkpoint left off. Without a writer no snapshots are taken.
+    pub(super) fn start(
+        assembly: &Assembly,
+        scope: BackendScope,
+        first: bool,
+        writer: Option<Box<dyn AnyWriter>>,
+    ) -> Result<Self> {
+        let restored = assembly.restored_here(&scope.operator);
+        let ended = restored.is_some_and(|restored| restored.finished);
+        // A barrier may have come between timers that were due.
+        let firing = restored.and_then(|restored| restored.watermark).filter(|_| !ended);
+        let attempt = Arc::clone(&assembly.attempt);
+        let snapshots = Snapshots::start(&attempt, &scope, writer)?;
+        let entries = attempt.metrics.entries(&scope.operator, scope.subtask);
+        let done = first.then(|| Arc::clone(&attempt.metrics));
+        Ok(Self { scope, snapshots, firing, ended, attempt, entries, done })
+    }
+
+    pub(super) fn locate<T>(&self, result: Result<T>) -> Result<T> {
+        result.map_err(|error| self.scope.locate(error))
+    }
+
+    /// Counts late records and sets the processing time, before the records of a batch.
+    pub(super) fn before_batch(
+        &mut self,
+        subtask: &mut dyn Subtask,
+        timestamps: &[Option<Timestamp>],
+    ) -> Result<()> {
+        let watermark = subtask.watermark();
+        if watermark.is_some() {
+            let late = |time: &&Option<Timestamp>| time.is_some() && **time <= watermark;
+            add(&self.attempt.metrics.late, timestamps.iter().filter(late).count());
+        }
+        self.processing_time(subtask, self.attempt.config.clock.now())
+    }
+
+    /// Counts what is done and moves snapshots on, behind the records of a batch.
+    pub(super) fn after_batch(&mut self, subtask: &mut dyn Subtask, records: usize) -> Result<()> {
+        if let Some(metrics) = &self.done {
+            metrics.done(records);
+        }
+        self.after_broadcast(subtask)
+    }
+
+    /// As [`after_batch`](Self::after_batch), for records that do not count as done.
+    pub(super) fn after_broadcast(&mut self, subtask: &mut dyn Subtask) -> Result<()> {
+        self.count_entries(subtask);
+        self.snapshot_step(subtask).map(drop)
+    }
+
+    fn count_entries(&self, subtask: &mut dyn Subtask) {
+        set(&self.entries, subtask.backend().entry_count());
+    }
+
+    /// Fires some timers of the current watermark, and passes the watermark on after the last; returns
+    /// whether it did.
+    fn fire_some(&mut self, subtask: &mut dyn Subtask) -> Result<bool> {
+        let Some(watermark) = self.firing else { return Ok(true) };
+        let steps = subtask.fire_event_timers(watermark);
+        if self.locate(steps)? == Steps::More {
+            return Ok(false);
+        }
+        self.firing = None;
+        subtask.next().signal(&mut Signal::Watermark(watermark))?;
+        Ok(true)
+    }
+
+    /// Fires all of them: before anything that comes behind the watermark.
+    fn fire_all(&mut self, subtask: &mut dyn Subtask) -> Result<()> {
+        while !self.fire_some(subtask)? {
+            self.between_steps(subtask)?;
+        }
+        Ok(())
+    }
+
+    /// Gives up if the job does, and moves snapshots on.
+    fn between_steps(&mut self, subtask: &mut dyn Subtask) -> Result<()> {
+        if self.attempt.is_cancelled() {
+            return Err(cancelled());
+        }
+        self.snapshot_step(subtask).map(drop)
+    }
+
+    /// Sets the processing time, and fires the timers that are due.
+    pub(super) fn processing_time(&mut self, subtask: &mut dyn Subtask, now: Timestamp) -> Result<()> {
+        self.fire_all(subtask)?;
+        loop {
+            let steps = subtask.fire_processing_timers(now);
+            if self.locate(steps)? == Steps::Done {
+                return Ok(());
+            }
+            self.between_steps(subtask)?;
+        }
+    }
+
+    fn snapshot_step(&mut self, subtask: &mut dyn Subtask) -> Result<bool> {
+        let more = self.snapshots.step(subtask.backend(), SNAPSHOT_STEP);
+        self.locate(more)
+    }
+
+    fn barrier(&mut self, subtask: &mut dyn Subtask, passing: &mut PassingBarrier) {
+        let start = Instant::now();
+        let mut snapshot = passing.snapshot(self.scope.subtask, self.scope.key_groups);
+        snapshot.watermark = subtask.watermark();
+        snapshot.finished = self.ended;
+        match subtask.operator_state().snapshot() {
+            Ok(entries) => snapshot.operator_state = entries,
+            Err(error) => passing.fail(self.scope.locate(error)),
+        }
+        self.snapshots.prepare(subtask.backend(), passing, &self.scope.operator, snapshot, start);
+    }
+
+    pub(super) fn signal(&mut self, subtask: &mut dyn Subtask, signal: &mut Signal<'_>) -> Result<()> {
+        match signal {
+            // An operator that ended before the restored checkpoint has seen everything.
+            Signal::Watermark(_) | Signal::ProcessingTime(_) if self.ended => {}
+            Signal::Watermark(watermark) => {
+                self.fire_all(subtask)?;
+                // It is passed on when its timers have fired, in steps: a barrier may come next.
+                self.firing = Some(*watermark);
+                return self.fire_some(subtask).map(drop);
+            }
+            Signal::ProcessingTime(now) => self.processing_time(subtask, *now)?,
+            Signal::End if !self.ended => {
+                self.fire_all(subtask)?;
+                let ended = subtask.end();
+                self.locate(ended)?;
+                self.ended = true;
+            }
+            Signal::Barrier(passing) => self.barrier(subtask, passing),
+            Signal::Close(_) => self.count_entries(subtask),
+            Signal::End | Signal::Complete(_) => {}
+        }
+        subtask.next().signal(signal)
+    }
+
+    pub(super) fn work(&mut self, subtask: &mut dyn Subtask) -> Result<Work> {
+        let more = !self.fire_some(subtask)? | self.snapshot_step(subtask)?;
+        let wake_at = subtask.next_processing_timer();
+        let wake_at = self.locate(wake_at)?;
+        Ok(Work { more, wake_at }.and(subtask.next().work()?))
+    }
+}

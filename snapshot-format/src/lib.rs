@@ -1,0 +1,36 @@
+#![doc = include_str!("../README.md")]
+
+mod block;
+mod build;
+mod cursor;
+mod decode;
+mod entry;
+mod expiry;
+mod fingerprint;
+mod fold;
+mod heap;
+mod index;
+mod layout;
+pub mod list;
+mod memory;
+mod merge;
+mod reader;
+mod segment_kind;
+mod table;
+pub mod timer_key;
+mod varint;
+mod writer;
+
+pub use block::{Block, Entries};
+pub use cursor::SegmentCursor;
+pub use entry::{EntryRef, Op, fingerprint};
+pub use expiry::{ExpiryFilter, Kept};
+pub use fingerprint::{Fingerprint, snapshot_fingerprint};
+pub use fold::{FoldOptions, Folded, fold, fold_filtered, fold_into};
+pub use index::{BlockInfo, SegmentIndex};
+pub use layout::{FORMAT_VERSION, MAX_BLOCK_BYTES, MAX_ENTRY_BYTES, MAX_INDEX_BYTES};
+pub use memory::MemorySegments;
+pub use merge::Merge;
+pub use reader::SegmentReader;
+pub use segment_kind::SegmentKind;
+pub use writer::{Compression, FinishedSegment, SegmentWriter, WriterOptions};

@@ -1,0 +1,284 @@
+//! Merges the parts of a snapshot, oldest to newest, into one ordered stream of entries.
+
+use std::cmp::Ordering;
+
+use crate::cursor::SegmentCursor;
+use crate::entry::{EntryBuf, EntryRef, FIRST_GROUP, Op};
+use crate::heap::Heap;
+use crate::layout::MAX_ENTRY_BYTES;
+use crate::reader::{READ_BYTES, SegmentReader};
+use crate::segment_kind::SegmentKind;
+use crate::table::union;
+use strandline_state_api::schema::StateMeta;
+use strandline_state_api::snapshot::{PartFormat, SegmentStore, SnapshotPart};
+use strandline_state_api::{Error, ErrorKind, KeyGroupRange, Result};
+
+/// The number of bytes that all parts together may read ahead, unless single blocks are larger.
+const READ_AHEAD_BYTES: u64 = 32 << 20;
+/// The minimum number of bytes that a part reads at once.
+const MIN_READ_BYTES: u64 = 64 << 10;
+
+/// A merge of parts: for each position the newest operation, with older ones folded in.
+///
+/// | older parts have | newer part has | result |
+/// | --- | --- | --- |
+/// | anything | `Put` | the new value |
+/// | anything | `Delete` | deleted |
+/// | `Put` or `Append` | `Append` | the same with more elements |
+/// | `Delete` | `Append` | `Put` of the new elements |
+/// | map entries | `Clear` | only map entries of the newer part or still newer ones |
+///
+/// In a [base](SegmentKind::Base), deleted entries vanish, and elements that are appended to nothing become a
+/// `Put`. A [delta](SegmentKind::Delta) keeps `Delete`, `Append` and `Clear` for the parts under it.
+///
+/// A merge holds in memory one decoded block and one read-ahead for each part whose key groups are being
+/// merged, and one entry.
+#[derive(Debug)]
+pub struct Merge<'a> {
+    target: SegmentKind,
+    states: Vec<StateMeta>,
+    inputs: Vec<Input<'a>>,
+    /// Inputs that are not open yet: (first group, input), the smallest group last.
+    waiting: Vec<(u32, usize)>,
+    heap: Heap,
+    current: EntryBuf,
+    /// The newest clear, and the input that it comes from.
+    clear: Option<(EntryBuf, usize)>,
+    /// Whether a step failed or was cancelled.
+    broken: bool,
+}
+
+#[derive(Debug)]
+struct Input<'a> {
+    cursor: SegmentCursor<'a>,
+    /// Maps the states of the segment to those of the merge.
+    states: Vec<u16>,
+    /// The rank of the head, so that most comparisons touch no entry.
+    rank: (u32, u64),
+}
+
+impl Input<'_> {
+    #[inline]
+    fn head(&self) -> Option<EntryRef<'_>> {
+        let entry = self.cursor.entry()?;
+        Some(EntryRef { state: self.states[usize::from(entry.state)], ..entry })
+    }
+
+    #[inline]
+    async fn advance(&mut self) -> Result<bool> {
+        self.cursor.advance().await?;
+        let rank = self.head().map(|head| head.rank());
+        self.rank = rank.unwrap_or_default();
+        Ok(rank.is_some())
+    }
+}
+
+/// Returns whether the head of input `a` comes before that of `b`; at one position, the older part comes
+/// first.
+#[inline]
+fn before(inputs: &[Input<'_>], a: usize, b: usize) -> bool {
+    let exact = || match (inputs[a].head(), inputs[b].head()) {
+        (Some(x), Some(y)) => x.cmp_position(&y),
+        _ => Ordering::Equal, // never: inputs without head are not in the heap
+    };
+    inputs[a].rank.cmp(&inputs[b].rank).then_with(exact).then(a.cmp(&b)) == Ordering::Less
+}
+
+pub(crate) fn native(part: &SnapshotPart, format: &str) -> Error {
+    let message = format!(
+        "the snapshot is in the native format {format:?} of another backend: restore it with that backend, or take \
+         a full snapshot (a savepoint) there, which every backend reads"
+    );
+    Error::new(ErrorKind::Incompatible, message).with("segment", &part.segment.name)
+}
+
+impl<'a> Merge<'a> {
+    /// Opens the parts, oldest first, for those entries of their key groups that are also in `range`.
+    ///
+    /// # Errors
+    /// [`Incompatible`](ErrorKind::Incompatible) when a part is not in this format, or when two parts have
+    /// states of one name but of different kind, codec or schema version; otherwise those of
+    /// [`SegmentReader::open`].
+    pub async fn open(
+        store: &'a dyn SegmentStore,
+        parts: &[SnapshotPart],
+        target: SegmentKind,
+        range: KeyGroupRange,
+    ) -> Result<Self> {
+        let mut readers = Vec::new();
+        let mut states = Vec::new();
+        for part in parts {
+            let groups = part.key_groups.intersect(range);
+            if groups.is_empty() {
+                continue;
+            }
+            if let PartFormat::Native(format) = &part.format {
+                return Err(native(part, format));
+            }
+            let reader = SegmentReader::open(store, &part.segment).await?;
+            states =
+                union(&states, reader.states()).map_err(|error| error.with("segment", &part.segment.name))?;
+            readers.push((reader, groups));
+        }
+        let read_bytes = (READ_AHEAD_BYTES / readers.len().max(1) as u64).clamp(MIN_READ_BYTES, READ_BYTES);
+        let mut inputs = Vec::with_capacity(readers.len());
+        let mut waiting = Vec::with_capacity(readers.len());
+        for (reader, groups) in readers {
+            waiting.extend(reader.index().first_group(groups).map(|first| (first, inputs.len())));
+            let index_of =
+                |meta: &StateMeta| states.binary_search_by(|s| s.name.cmp(&meta.name)).unwrap_or_default();
+            let map = reader.states().iter().map(|meta| index_of(meta) as u16).collect();
+            inputs.push(Input {
+                cursor: SegmentCursor::new(reader, groups, read_bytes),
+                states: map,
+                rank: (0, 0),
+            });
+        }
+        waiting.sort_unstable_by(|a, b| b.cmp(a));
+        let current = EntryBuf::new(FIRST_GROUP);
+        Ok(Self {
+            target,
+            states,
+            inputs,
+            waiting,
+            heap: Heap::default(),
+            current,
+            clear: None,
+            broken: false,
+        })
+    }
+
+    /// Returns the states of all parts, sorted by name; [`EntryRef::state`] is an index into them.
+    pub fn states(&self) -> &[StateMeta] {
+        &self.states
+    }
+
+    /// Returns the next entry, in [order](EntryRef::cmp_position); `None` after the last one.
+    ///
+    /// # Errors
+    /// Those of [`SegmentReader::read`]; [`Unsupported`](ErrorKind::Unsupported) when a list grows over
+    /// [`MAX_ENTRY_BYTES`]. After an error, or when the caller dropped the future before it was ready, every
+    /// call fails.
+    pub async fn next(&mut self) -> Result<Option<EntryRef<'_>>> {
+        if self.broken {
+            return Err(Error::invalid(
+                "a merge cannot go on after it failed or was cancelled: start it again",
+            ));
+        }
+        self.broken = true;
+        let any = self.resolve().await?;
+        self.broken = false;
+        Ok(any.then(|| self.current.as_ref()))
+    }
+
+    /// Moves to the next entry that is part of the result.
+    async fn resolve(&mut self) -> Result<bool> {
+        loop {
+            self.open_waiting().await?;
+            let Some(mut input) = self.heap.top() else {
+                return Ok(false);
+            };
+            let mut result = None;
+            let rank = self.inputs[input].rank;
+            if let Some(head) = self.inputs[input].head() {
+                self.current.set_position(&head);
+            }
+            let cleared = match &self.clear {
+                Some((at, from)) if at.same_map(&self.current.as_ref()) => Some(*from),
+                _ => None,
+            };
+            loop {
+                if cleared.is_none_or(|from| input >= from) {
+                    result = Some(self.work_in(input, result)?);
+                }
+                if self.current.op == Op::Clear {
+                    self.set_clear(input);
+                }
+                self.advance_top(input).await?;
+                match self.heap.top() {
+                    Some(top) if self.inputs[top].rank == rank && self.at_current(top) => input = top,
+                    _ => break,
+                }
+            }
+            if let Some(op) = result.and_then(|op| self.outcome(op, cleared.is_some())) {
+                self.current.op = op;
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Folds the head of `input` into the current entry, whose operation so far is `before`.
+    fn work_in(&mut self, input: usize, before: Option<Op>) -> Result<Op> {
+        let Some(head) = self.inputs[input].head() else {
+            return Ok(before.unwrap_or(Op::Delete)); // never: an input without head is not in the heap
+        };
+        let appends = head.op == Op::Append && matches!(before, Some(Op::Put | Op::Append));
+        if !appends {
+            self.current.value.clear();
+        } else if self.current.as_ref().payload_len() + head.value.len() > MAX_ENTRY_BYTES {
+            let message = format!("a list grows over the {MAX_ENTRY_BYTES} bytes that an entry can have");
+            let name = self.states.get(usize::from(head.state)).map_or("?", |meta| &meta.name);
+            return Err(Error::new(ErrorKind::Unsupported, message)
+                .with("state", name)
+                .with("key group", head.group));
+        }
+        self.current.value.extend_from_slice(head.value);
+        Ok(match (head.op, before) {
+            (Op::Append, Some(Op::Put | Op::Delete)) => Op::Put,
+            (op, _) => op,
+        })
+    }
+
+    /// Returns the operation that an entry resolved to `op` has in the target, if any.
+    fn outcome(&self, op: Op, cleared: bool) -> Option<Op> {
+        match (self.target, op) {
+            (_, Op::Put) => Some(Op::Put),
+            (SegmentKind::Base, Op::Append) => Some(Op::Put),
+            (SegmentKind::Base, Op::Delete | Op::Clear) => None,
+            // The clear before the entry already deletes it.
+            (SegmentKind::Delta, Op::Delete) if cleared => None,
+            (SegmentKind::Delta, op) => Some(op),
+        }
+    }
+
+    fn set_clear(&mut self, input: usize) {
+        let (at, from) = self.clear.get_or_insert_with(|| (EntryBuf::new(FIRST_GROUP), input));
+        at.set_position(&self.current.as_ref());
+        *from = input;
+    }
+
+    /// Returns whether the head of `input` is at the position of the current entry.
+    #[inline]
+    fn at_current(&self, input: usize) -> bool {
+        self.inputs[input]
+            .head()
+            .is_some_and(|head| head.cmp_position(&self.current.as_ref()) == Ordering::Equal)
+    }
+
+    async fn advance_top(&mut self, top: usize) -> Result<()> {
+        let more = self.inputs[top].advance().await?;
+        let less = |a, b| before(&self.inputs, a, b);
+        if more {
+            self.heap.top_changed(less);
+        } else {
+            self.heap.pop(less);
+        }
+        Ok(())
+    }
+
+    /// Opens the inputs whose first group is reached. The others stay closed, so that many parts with few
+    /// groups each need little memory.
+    async fn open_waiting(&mut self) -> Result<()> {
+        while let Some(&(group, input)) = self.waiting.last() {
+            let top = self.heap.top().and_then(|top| self.inputs[top].head());
+            if top.is_some_and(|head| u32::from(head.group.index()) < group) {
+                return Ok(());
+            }
+            self.waiting.pop();
+            if self.inputs[input].advance().await? {
+                self.heap.push(input, |a, b| before(&self.inputs, a, b));
+            }
+        }
+        Ok(())
+    }
+}

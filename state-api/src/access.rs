@@ -1,0 +1,183 @@
+//! Access to the state of one key, through handles.
+
+mod folding;
+mod list;
+mod map;
+mod timers;
+mod value;
+
+pub use folding::{AggregatingAccess, ReducingAccess};
+pub use list::{Elements, ListAccess};
+pub use map::MapAccess;
+pub use timers::TimerAccess;
+pub use value::ValueAccess;
+
+use crate::backend::{At, BackendScope, KeyedBackend, StateId};
+use crate::{Error, Keyed, Result, StateKey};
+
+/// A handle of a registered state of any kind. The handle types of this crate implement the trait.
+pub trait StateHandle: Copy {
+    /// The type that addresses an entry beside the key; `()` where the state has no namespaces.
+    type Namespace: StateKey;
+
+    /// The access that the handle opens at one key and namespace.
+    type Access<'a, B: KeyedBackend + 'a>;
+
+    /// Returns the identity of the registered state, for backends.
+    fn state_id(&self) -> StateId;
+
+    #[doc(hidden)]
+    fn access<B: KeyedBackend>(self, entry: Entry<'_, B, Self::Namespace>) -> Self::Access<'_, B>;
+}
+
+/// All state of one key.
+///
+/// A state with a time-to-live has the same accesses as any other; they hide expired values, unless its
+/// [`Visibility`](crate::Visibility) shows them.
+///
+/// ```
+/// # use strandline_state_api::{KeyScope, KeyedBackend, Result, ValueState};
+/// use strandline_state_api::backend::KeyedBackendExt;
+///
+/// fn count<B>(backend: &mut B, counts: ValueState<u64>, word: &String) -> Result<u64>
+/// where
+///     B: KeyedBackend<Key = String>,
+/// {
+///     backend.at(word).state(counts).update_or_default(|n| { *n += 1; *n })
+/// }
+/// ```
+///
+/// An access borrows the scope, so copy what one state lends before you access another:
+///
+/// ```
+/// # use strandline_state_api::{KeyScope, KeyedBackend, Result, ValueState};
+/// fn carry<B: KeyedBackend>(
+///     mut key: KeyScope<'_, B>,
+///     open: ValueState<u64>,
+///     closed: ValueState<u64>,
+/// ) -> Result<()> {
+///     let carried = key.state(open).take()?.unwrap_or(0);
+///     key.state(closed).update_or_default(|sum| *sum += carried)
+/// }
+/// ```
+#[derive(Debug)]
+pub struct KeyScope<'a, B: KeyedBackend> {
+    backend: &'a mut B,
+    key: Keyed<'a, B::Key>,
+    admission: Admission,
+}
+
+/// Whether accesses to a key are allowed; where they are not, every access fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Admission {
+    Granted,
+    /// Another subtask owns the key.
+    ForeignKey,
+    /// The host has not restored the backend yet.
+    NotRestored,
+}
+
+impl<'a, B: KeyedBackend> KeyScope<'a, B> {
+    /// Opens the state of `key` in `backend`. Every access fails with [`Invalid`](crate::ErrorKind::Invalid)
+    /// when `key` belongs to another subtask.
+    #[inline]
+    pub fn new(backend: &'a mut B, key: Keyed<'a, B::Key>) -> Self {
+        let owned = backend.scope().key_groups.contains(key.group());
+        let admission = if owned { Admission::Granted } else { Admission::ForeignKey };
+        Self { backend, key, admission }
+    }
+
+    /// Opens the state of `key` in a backend that the host has yet to restore: every access fails with
+    /// [`Invalid`](crate::ErrorKind::Invalid).
+    pub fn before_restore(backend: &'a mut B, key: Keyed<'a, B::Key>) -> Self {
+        Self { backend, key, admission: Admission::NotRestored }
+    }
+
+    /// Returns the key.
+    #[inline]
+    pub fn key(&self) -> &'a B::Key {
+        self.key.key()
+    }
+
+    /// Opens a state without a namespace.
+    #[inline]
+    pub fn state<S: StateHandle<Namespace = ()>>(&mut self, state: S) -> S::Access<'_, B> {
+        self.state_in(state, &())
+    }
+
+    /// Opens a state in a namespace.
+    #[inline]
+    pub fn state_in<'s, S: StateHandle>(
+        &'s mut self,
+        state: S,
+        namespace: &'s S::Namespace,
+    ) -> S::Access<'s, B> {
+        let Self { backend, key, admission } = self;
+        state.access(Entry { backend, at: At { key: *key, namespace }, admission: *admission })
+    }
+
+    /// Returns the scope of the backend.
+    pub(crate) fn backend_scope(&self) -> &BackendScope {
+        self.backend.scope()
+    }
+
+    /// Opens a state without a namespace, so that what it lends outlives the scope:
+    ///
+    /// ```
+    /// # use strandline_state_api::{KeyedBackend, Result, ValueState};
+    /// use strandline_state_api::backend::KeyedBackendExt;
+    ///
+    /// fn longest<B: KeyedBackend>(backend: &mut B, key: &B::Key, names: ValueState<String>) -> Result<usize> {
+    ///     let name = backend.at(key).into_state(names).get()?;
+    ///     Ok(name.map_or(0, String::len))
+    /// }
+    /// ```
+    #[inline]
+    pub fn into_state<S: StateHandle<Namespace = ()>>(self, state: S) -> S::Access<'a, B> {
+        self.into_state_in(state, &())
+    }
+
+    /// Opens a state in a namespace, so that what it lends outlives the scope.
+    #[inline]
+    pub fn into_state_in<S: StateHandle>(self, state: S, namespace: &'a S::Namespace) -> S::Access<'a, B> {
+        let Self { backend, key, admission } = self;
+        state.access(Entry { backend, at: At { key, namespace }, admission })
+    }
+
+    /// Returns the whole backend, for work beyond this key.
+    pub fn backend(&mut self) -> &mut B {
+        self.backend
+    }
+}
+
+/// The address of an access, and the backend that it borrows.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Entry<'a, B: KeyedBackend, N> {
+    backend: &'a mut B,
+    at: At<'a, B::Key, N>,
+    admission: Admission,
+}
+
+impl<'a, B: KeyedBackend, N> Entry<'a, B, N> {
+    /// Returns the backend and the address if the access is allowed.
+    #[inline]
+    fn open(self) -> Result<(&'a mut B, At<'a, B::Key, N>)> {
+        if self.admission != Admission::Granted {
+            return Err(refusal(self.backend.scope(), self.at.key, self.admission));
+        }
+        Ok((self.backend, self.at))
+    }
+}
+
+// Not a method of `Entry`: these arguments fit into registers, so an access that is allowed does not write its
+// entry to the stack.
+#[cold]
+fn refusal<K: StateKey>(scope: &BackendScope, key: Keyed<'_, K>, admission: Admission) -> Error {
+    match admission {
+        Admission::NotRestored => {
+            scope.locate(Error::invalid("state is accessed before the restore: restore first"))
+        }
+        Admission::Granted | Admission::ForeignKey => scope.foreign_key(key),
+    }
+}

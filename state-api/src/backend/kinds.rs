@@ -1,0 +1,221 @@
+//! One trait for each kind of state, implemented by the tables of a backend.
+//!
+//! A table is borrowed for one access: every method takes `self`. A reference that it returns lives as long
+//! as the borrow of the backend, `'b`.
+
+#![allow(clippy::wrong_self_convention, reason = "a table is a borrow, which every method consumes")]
+
+use std::ops::{Bound, RangeBounds};
+
+use crate::{KeyHash, Keyed, Result, StateKey, Timestamp};
+
+/// The address of an entry: its key, with the hash, and its namespace.
+#[derive(Debug)]
+pub struct At<'k, K, N> {
+    /// The key.
+    pub key: Keyed<'k, K>,
+    /// The namespace.
+    pub namespace: &'k N,
+}
+
+impl<K, N> Clone for At<'_, K, N> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K, N> Copy for At<'_, K, N> {}
+
+/// A table of values by key and namespace.
+///
+/// # Errors
+/// Every method fails with [`Unavailable`](crate::ErrorKind::Unavailable) when the underlying store fails,
+/// and with the error of the codec when a table of bytes cannot encode or decode a value.
+pub trait Values<'b, K: StateKey, N: StateKey, V: Send + 'static>: Sized {
+    /// Lends the value if `keep` accepts it; removes the value if `keep` refuses it.
+    fn get_if(self, at: At<'_, K, N>, keep: impl FnOnce(&V) -> bool) -> Result<Option<&'b V>>;
+
+    /// Lends the value.
+    #[inline]
+    fn get(self, at: At<'_, K, N>) -> Result<Option<&'b V>> {
+        self.get_if(at, |_| true)
+    }
+
+    /// Sets the value.
+    fn put(self, at: At<'_, K, N>, value: V) -> Result<()>;
+
+    /// Changes the value in one access. If there is none, or `keep` refuses it, `initial` creates it first.
+    fn modify<R>(
+        self,
+        at: At<'_, K, N>,
+        keep: impl FnOnce(&V) -> bool,
+        initial: impl FnOnce() -> V,
+        change: impl FnOnce(&mut V) -> R,
+    ) -> Result<R>;
+
+    /// Changes the value in one access; returns whether one existed.
+    fn update(self, at: At<'_, K, N>, change: impl FnOnce(&mut V)) -> Result<bool>;
+
+    /// Combines `value` with the existing value in one access; sets it if none exists.
+    fn merge(self, at: At<'_, K, N>, value: V, combine: impl FnOnce(&mut V, V)) -> Result<()>;
+
+    /// Removes and returns the value.
+    fn take(self, at: At<'_, K, N>) -> Result<Option<V>>;
+
+    /// Removes the value; returns whether one existed.
+    #[inline]
+    fn clear(self, at: At<'_, K, N>) -> Result<bool> {
+        Ok(self.take(at)?.is_some())
+    }
+
+    /// Visits every value of this subtask, in arbitrary order; stops at the first error.
+    fn for_each(self, visit: impl FnMut(&K, &N, &V) -> Result<()>) -> Result<()>;
+
+    /// Hints that the values of `keys` are accessed soon, so that a batch of records waits once and not
+    /// record by record. The call has no observable effect.
+    fn prefetch(self, _keys: &mut dyn Iterator<Item = (KeyHash, &K)>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A table of lists by key and namespace.
+///
+/// # Errors
+/// Those of [`Values`].
+pub trait Lists<'b, K: StateKey, N: StateKey, T: Send + 'static>: Sized {
+    /// Lends the elements in the order in which they were added; an empty slice where there is no list.
+    fn get(self, at: At<'_, K, N>) -> Result<&'b [T]>;
+
+    /// Adds elements at the end, without reading the others.
+    fn append(self, at: At<'_, K, N>, elements: impl IntoIterator<Item = T>) -> Result<()>;
+
+    /// Replaces all elements; an empty vector removes the list.
+    fn put(self, at: At<'_, K, N>, elements: Vec<T>) -> Result<()>;
+
+    /// Removes and returns all elements.
+    fn take(self, at: At<'_, K, N>) -> Result<Vec<T>>;
+
+    /// Removes all elements; returns whether any existed.
+    fn clear(self, at: At<'_, K, N>) -> Result<bool> {
+        Ok(!self.take(at)?.is_empty())
+    }
+}
+
+/// A table of maps by key and namespace.
+///
+/// # Errors
+/// Those of [`Values`].
+pub trait Maps<'b, K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static>: Sized {
+    /// Lends the value of an entry if `keep` accepts it; removes the entry if `keep` refuses it.
+    fn get_if(self, at: At<'_, K, N>, map_key: &MK, keep: impl FnOnce(&V) -> bool) -> Result<Option<&'b V>>;
+
+    /// Lends the value of an entry.
+    #[inline]
+    fn get(self, at: At<'_, K, N>, map_key: &MK) -> Result<Option<&'b V>> {
+        self.get_if(at, map_key, |_| true)
+    }
+
+    /// Sets an entry.
+    fn put(self, at: At<'_, K, N>, map_key: MK, value: V) -> Result<()>;
+
+    /// Changes the value of an entry in one access. If there is none, or `keep` refuses it, `initial` creates
+    /// it first.
+    fn modify<R>(
+        self,
+        at: At<'_, K, N>,
+        map_key: MK,
+        keep: impl FnOnce(&V) -> bool,
+        initial: impl FnOnce() -> V,
+        change: impl FnOnce(&mut V) -> R,
+    ) -> Result<R>;
+
+    /// Removes an entry and returns its value.
+    fn take(self, at: At<'_, K, N>, map_key: &MK) -> Result<Option<V>>;
+
+    /// Removes an entry; returns whether one existed.
+    #[inline]
+    fn remove(self, at: At<'_, K, N>, map_key: &MK) -> Result<bool> {
+        Ok(self.take(at, map_key)?.is_some())
+    }
+
+    /// Returns whether an entry exists.
+    #[inline]
+    fn contains(self, at: At<'_, K, N>, map_key: &MK) -> Result<bool> {
+        Ok(self.get(at, map_key)?.is_some())
+    }
+
+    /// Visits every entry of one map, in arbitrary order; stops at the first error.
+    fn for_each(self, at: At<'_, K, N>, visit: impl FnMut(&MK, &V) -> Result<()>) -> Result<()>;
+
+    /// Visits the entries of one map whose map key lies in `range`, in ascending order of their encoded map
+    /// keys (the natural order for numbers and texts); stops at the first error.
+    fn range(
+        self,
+        at: At<'_, K, N>,
+        range: impl RangeBounds<MK>,
+        visit: impl FnMut(&MK, &V) -> Result<()>,
+    ) -> Result<()>;
+
+    /// Counts the entries of one map.
+    fn len(self, at: At<'_, K, N>) -> Result<usize> {
+        let mut len = 0;
+        self.for_each(at, |_, _| {
+            len += 1;
+            Ok(())
+        })?;
+        Ok(len)
+    }
+
+    /// Returns whether one map has no entry.
+    fn is_empty(self, at: At<'_, K, N>) -> Result<bool> {
+        Ok(self.len(at)? == 0)
+    }
+
+    /// Removes all entries of one map; returns whether any existed.
+    fn clear(self, at: At<'_, K, N>) -> Result<bool>;
+}
+
+/// A pending timer, as a backend holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimerEntry<K, N> {
+    /// The time at which the timer is due.
+    pub time: Timestamp,
+    /// The key that the timer was registered for.
+    pub key: K,
+    /// The hash of that key.
+    pub hash: KeyHash,
+    /// The namespace that the timer was registered for.
+    pub namespace: N,
+}
+
+/// The timers of one service, in the order of their times.
+///
+/// # Errors
+/// Those of [`Values`].
+pub trait Timers<'b, K: StateKey, N: StateKey>: Sized {
+    /// Registers a timer; returns whether the timer is new (equal timers collapse into one).
+    fn register(self, at: At<'_, K, N>, time: Timestamp) -> Result<bool>;
+
+    /// Deletes a timer; returns whether one existed.
+    fn delete(self, at: At<'_, K, N>, time: Timestamp) -> Result<bool>;
+
+    /// Removes and returns the earliest timer that is due at or before `up_to`. Timers of one time come in
+    /// arbitrary order.
+    fn pop(self, up_to: Timestamp) -> Result<Option<TimerEntry<K, N>>>;
+
+    /// Returns the time of the earliest timer.
+    fn next(self) -> Result<Option<Timestamp>>;
+
+    /// Visits every timer of this subtask, in arbitrary order; stops at the first error.
+    fn for_each(self, visit: impl FnMut(&TimerEntry<K, N>) -> Result<()>) -> Result<()>;
+}
+
+/// Encodes the bounds of `range`; encodings keep the order of the keys.
+pub fn encoded_range<K: StateKey>(range: &impl RangeBounds<K>) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+    let encode = |key: &K| {
+        let mut encoded = Vec::with_capacity(K::WIDTH.unwrap_or(32));
+        key.encode(&mut encoded);
+        encoded
+    };
+    (range.start_bound().map(encode), range.end_bound().map(encode))
+}

@@ -1,0 +1,82 @@
+//! The two phases of a snapshot.
+//!
+//! 1. On the processing thread, at the barrier, [`SnapshotSource::prepare`] marks the cut: constant time,
+//!    whatever the size of the state. Between the batches that follow, [`SnapshotSource::advance`] hands over
+//!    what changed, in steps that the caller bounds, until it yields an owned [`SnapshotSource::Prepared`].
+//! 2. Elsewhere, [`SnapshotWriter::commit`] sorts, compresses and uploads this state, and returns a
+//!    [`KeyedSnapshot`]: the list of files that hold the state as it was at the barrier.
+//!
+//! (Flink: `SnapshotStrategy.syncPrepareResources` and `asyncSnapshot`.)
+
+use async_trait::async_trait;
+
+use crate::snapshot::{KeyedSnapshot, SegmentStore};
+use crate::{CheckpointId, Result};
+
+/// Which older files a snapshot may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotKind {
+    /// The snapshot holds only what changed since the previous snapshot, if the backend supports that;
+    /// otherwise everything.
+    Incremental,
+    /// The snapshot needs no older file.
+    Full,
+}
+
+/// The progress of a snapshot after a call of [`SnapshotSource::advance`].
+#[derive(Debug)]
+pub enum Progress<P> {
+    /// No snapshot is under way.
+    Idle,
+    /// The budget is used up; call again.
+    More,
+    /// The oldest snapshot under way is complete: this is its checkpoint and its prepared state.
+    Ready(CheckpointId, P),
+}
+
+/// The half of a backend's snapshots that runs on the processing thread.
+pub trait SnapshotSource {
+    /// The result of the first phase: owned, and independent of later changes.
+    type Prepared: Send + 'static;
+
+    /// The second phase.
+    type Writer: SnapshotWriter<Prepared = Self::Prepared>;
+
+    /// Marks the cut: the current state belongs to `checkpoint`, later changes do not. The call does not
+    /// block.
+    ///
+    /// Several snapshots may be under way; they become ready in order.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::ErrorKind::Invalid) when `checkpoint` is not above the previous one.
+    fn prepare(&mut self, checkpoint: CheckpointId, kind: SnapshotKind) -> Result<()>;
+
+    /// Moves about `budget` changed entries towards the oldest snapshot under way.
+    ///
+    /// # Errors
+    /// Fails when an entry cannot be encoded; the snapshot under way fails, and the state is unharmed.
+    fn advance(&mut self, budget: usize) -> Result<Progress<Self::Prepared>>;
+
+    /// Returns the second phase; call this once, after a restore if there is one.
+    ///
+    /// # Errors
+    /// [`Invalid`](crate::ErrorKind::Invalid) when an earlier call took the writer.
+    fn take_writer(&mut self) -> Result<Self::Writer>;
+}
+
+/// The half of a backend's snapshots that runs off the processing thread.
+#[async_trait]
+pub trait SnapshotWriter: Send + 'static {
+    /// The result of the first phase.
+    type Prepared: Send + 'static;
+
+    /// Encodes, compresses and stores a prepared snapshot. Commit snapshots in the order of their
+    /// checkpoints.
+    ///
+    /// A commit that fails, or whose future is dropped, loses nothing: the next commit also stores what that
+    /// one should have stored.
+    ///
+    /// # Errors
+    /// Fails when the store fails.
+    async fn commit(&mut self, prepared: Self::Prepared, store: &dyn SegmentStore) -> Result<KeyedSnapshot>;
+}

@@ -1,0 +1,156 @@
+//! The byte form of the values of a registered state.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::schema::{Compatibility, Decode, StateMeta, StateSchema, StoredForm};
+use crate::state::{Ttl, split_stamp};
+use crate::time::StateTime;
+use crate::{Codec, Result};
+
+/// Returns the decoder of a stored form; `None` for the current form.
+type Reader<V> = Arc<dyn Fn(StoredForm) -> Option<Decode<V>> + Send + Sync>;
+type Expired<V> = fn(&Ttl, &V, &StateTime) -> bool;
+
+/// The values of a state as a backend holds them: description, codec, older readable forms, and expiry. A
+/// descriptor passes them to the backend at the registration.
+///
+/// For a state with a time-to-live, `V` is a value with its stamp; a backend treats it like any other type.
+pub struct StoredValues<V> {
+    schema: StateSchema,
+    codec: Arc<dyn Codec<V>>,
+    reader: Reader<V>,
+    expiry: Option<(Ttl, Expired<V>)>,
+    types: &'static str,
+    /// Decodes the form that was accepted last, if that is not the current one.
+    migration: Option<Decode<V>>,
+}
+
+impl<V: 'static> StoredValues<V> {
+    pub(crate) fn new(
+        schema: StateSchema,
+        codec: Arc<dyn Codec<V>>,
+        reader: Reader<V>,
+        expiry: Option<(Ttl, Expired<V>)>,
+        types: &'static str,
+    ) -> Self {
+        Self { schema, codec, reader, expiry, types, migration: None }
+    }
+
+    /// Returns the schema: the state and the forms that it reads.
+    pub fn schema(&self) -> &StateSchema {
+        &self.schema
+    }
+
+    /// Returns the description of the state in snapshots.
+    pub fn meta(&self) -> &StateMeta {
+        &self.schema.meta
+    }
+
+    /// Returns the names of the Rust types, for errors.
+    pub fn types(&self) -> &'static str {
+        self.types
+    }
+
+    /// Appends the encoding of a value in the current form.
+    ///
+    /// # Errors
+    /// Those of the codec.
+    #[inline]
+    pub fn encode(&self, value: &V, out: &mut Vec<u8>) -> Result<()> {
+        self.codec.encode(value, out)
+    }
+
+    /// Decodes a value of the current form.
+    ///
+    /// # Errors
+    /// Those of the codec.
+    #[inline]
+    pub fn decode(&self, bytes: &[u8]) -> Result<V> {
+        self.codec.decode(bytes)
+    }
+
+    /// Returns the codec of the current form.
+    pub fn codec(&self) -> &Arc<dyn Codec<V>> {
+        &self.codec
+    }
+
+    /// Prepares to read values stored as `stored`: [`decode_stored`](Self::decode_stored) reads them from now
+    /// on. Returns whether their bytes differ from those of the current form.
+    ///
+    /// # Errors
+    /// [`Incompatible`](crate::ErrorKind::Incompatible) when the state cannot read `stored`; the error names
+    /// the state, the stored form and the wanted one.
+    pub fn accept(&mut self, stored: &StateMeta) -> Result<Compatibility> {
+        self.migration = (self.reader)(self.schema.stored_form(stored)?);
+        Ok(if self.migration.is_some() { Compatibility::Migrated } else { Compatibility::AsIs })
+    }
+
+    /// Decodes a value of the form that was [accepted](Self::accept) last.
+    ///
+    /// # Errors
+    /// Those of the codec of that form, and of the migrations.
+    pub fn decode_stored(&self, bytes: &[u8]) -> Result<V> {
+        match &self.migration {
+            None => self.codec.decode(bytes),
+            Some(migration) => migration(bytes),
+        }
+    }
+
+    /// Appends the current form of a value that is stored in the form that was [accepted](Self::accept) last.
+    ///
+    /// # Errors
+    /// Those of [`decode_stored`](Self::decode_stored) and [`encode`](Self::encode).
+    pub fn rewrite(&self, stored: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        match &self.migration {
+            None => {
+                out.extend_from_slice(stored);
+                Ok(())
+            }
+            Some(migration) => self.codec.encode(&migration(stored)?, out),
+        }
+    }
+
+    /// Returns whether values of the form that was accepted last need a [rewrite](Self::rewrite).
+    pub fn migrates(&self) -> bool {
+        self.migration.is_some()
+    }
+
+    /// Returns the time-to-live of the values, if they expire.
+    pub fn ttl(&self) -> Option<&Ttl> {
+        self.expiry.as_ref().map(|(ttl, _)| ttl)
+    }
+
+    /// Returns whether a value has expired.
+    #[inline]
+    pub fn expired(&self, value: &V, clock: &StateTime) -> bool {
+        self.expiry.as_ref().is_some_and(|(ttl, expired)| expired(ttl, value, clock))
+    }
+}
+
+impl<V> Clone for StoredValues<V> {
+    fn clone(&self) -> Self {
+        Self {
+            schema: self.schema.clone(),
+            codec: Arc::clone(&self.codec),
+            reader: Arc::clone(&self.reader),
+            expiry: self.expiry,
+            types: self.types,
+            migration: self.migration.clone(),
+        }
+    }
+}
+
+impl<V> fmt::Debug for StoredValues<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let meta = &self.schema.meta;
+        write!(f, "{} ({} of {}, v{})", meta.name, meta.kind, self.types, meta.schema_version)
+    }
+}
+
+/// Returns whether an encoded value (or an encoded element of a list) of a state with this time-to-live has
+/// expired. Bytes that are too short for a stamp have not: decoding them fails.
+#[inline]
+pub fn expired_bytes(ttl: &Ttl, bytes: &[u8], clock: &StateTime) -> bool {
+    split_stamp(bytes).is_ok_and(|(stamp, _)| ttl.expired(stamp, clock))
+}
