@@ -26,7 +26,8 @@ pub(crate) use value::ValueTable;
 pub(crate) type VisitKey<'a> = &'a mut dyn FnMut(KeyHash, &dyn Any, &dyn Any) -> Result<()>;
 
 /// A registered state. Accesses go to the concrete type; only what spans all states goes through this trait.
-pub(crate) trait RocksState: RegisteredState + Any + Debug + Send {
+// `Any` comes first, so that its part of the vtable is a prefix and an upcast costs nothing.
+pub(crate) trait RocksState: Any + RegisteredState + Debug + Send {
     /// Which addresses its entries have.
     fn addressing(&self) -> Addressing;
 

@@ -7,6 +7,7 @@
 mod aggregate;
 mod expression;
 mod problem;
+mod scope;
 mod section;
 mod settings;
 mod sink;

@@ -1,4 +1,5 @@
-//! Accesses that tests of a backend need beyond those of operators: timers, and stored values with their stamps.
+//! Accesses that tests of a backend need beyond those of operators: timers, and stored values with their
+//! stamps.
 
 use strandline_state_api::backend::{At, Lists, Maps, TimerEntry, Timers, Values};
 use strandline_state_api::{

@@ -19,5 +19,5 @@ pub mod restores;
 pub mod timers;
 pub mod values;
 
+mod expiring_states;
 mod simple;
-mod timed;

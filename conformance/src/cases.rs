@@ -20,20 +20,22 @@ impl<S> Case<S> {
     }
 }
 
-/// Returns every case for a backend; see [`backend_tests`](crate::backend_tests) for the usual way to run them.
+/// Returns every case for a backend; see [`backend_tests`](crate::backend_tests) for the usual way to run
+/// them.
 pub fn backend_cases<F: BackendFactory>() -> Vec<Case<Subject<F>>> {
     crate::__backend_cases!(__list_cases(crate::backend))
 }
 
-/// Returns every case for a storage; see [`storage_tests`](crate::storage_tests) for the usual way to run them.
+/// Returns every case for a storage; see [`storage_tests`](crate::storage_tests) for the usual way to run
+/// them.
 #[cfg(feature = "storage")]
 pub fn storage_cases() -> Vec<Case<crate::StorageSubject>> {
     crate::__storage_cases!(__list_cases(crate::storage))
 }
 
-/// Creates one `#[test]` for every case for a storage: `storage_tests!(create)`, where `create` is the argument of
-/// [`StorageSubject::new`](crate::StorageSubject::new). Use it once in a module. It needs the cargo feature
-/// `storage`.
+/// Creates one `#[test]` for every case for a storage: `storage_tests!(create)`, where `create` is the
+/// argument of [`StorageSubject::new`](crate::StorageSubject::new). Use it once in a module. It needs the
+/// cargo feature `storage`.
 #[cfg(feature = "storage")]
 #[macro_export]
 macro_rules! storage_tests {
@@ -47,12 +49,12 @@ macro_rules! storage_tests {
 }
 
 /// Creates one `#[test]` for every case for the backends of a factory: `backend_tests!(factory)`,
-/// `backend_tests!(factory, capabilities)`, or `backend_tests!(factory, capabilities, kinds: [values, ..])`. Use it
-/// once in a module.
+/// `backend_tests!(factory, capabilities)`, or `backend_tests!(factory, capabilities, kinds: [values, ..])`.
+/// Use it once in a module.
 ///
-/// `kinds` lists the kinds of state that the backend has: `values`, which all have, `lists`, `maps`, `timers`. Tests
-/// of cases that need another kind are ignored, with the kind as the reason. Cases that use several kinds run with
-/// those that the backend has.
+/// `kinds` lists the kinds of state that the backend has: `values`, which all have, `lists`, `maps`,
+/// `timers`. Tests of cases that need another kind are ignored, with the kind as the reason. Cases that use
+/// several kinds run with those that the backend has.
 #[macro_export]
 macro_rules! backend_tests {
     ($factory:expr $(,)?) => {
@@ -84,8 +86,8 @@ macro_rules! __test_cases {
     )*};
 }
 
-/// Creates the test of one case, for a backend with the kinds of the first list. The other lists are the needs of
-/// the module and of the case.
+/// Creates the test of one case, for a backend with the kinds of the first list. The other lists are the
+/// needs of the module and of the case.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __test_case {

@@ -1,11 +1,11 @@
-//! How much randomised work to do, and from which seed.
+//! The amount of random work, and its first seed.
 
-/// The number of random programs: `usual`, multiplied by `STRANDLINE_CASES`.
+/// Returns the number of random programs: `usual`, multiplied by `STRANDLINE_CASES`.
 pub(crate) fn programs(usual: u64) -> u64 {
     usual.saturating_mul(number("STRANDLINE_CASES").unwrap_or(1)).max(1)
 }
 
-/// The first seed: `STRANDLINE_SEED`, or always the same, so that a test that passed passes again.
+/// Returns the first seed: `STRANDLINE_SEED`, or a constant, so that a test that passed passes again.
 pub(crate) fn first_seed() -> u64 {
     number("STRANDLINE_SEED").unwrap_or(1)
 }

@@ -1,4 +1,4 @@
-//! Segments in memory, with faults on demand.
+//! A store of segments in memory, with faults on demand.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -14,16 +14,16 @@ use strandline_state_api::{CheckpointId, Error, ErrorKind, KeyHash, Result};
 pub enum StoreFault {
     /// A put stores nothing.
     PutRefused,
-    /// A put stores the bytes, but the caller is told that it did not: the answer was lost.
+    /// A put stores the bytes and returns an error, as if the answer was lost.
     PutAnswerLost,
-    /// A read finds the store away.
+    /// A read fails.
     ReadRefused,
 }
 
-/// A [`SegmentStore`] in memory that fails when it is told to, and whose segments can be damaged.
+/// A [`SegmentStore`] in memory that fails on demand, and whose segments a test can damage.
 ///
-/// A name holds the term and the checkpoint that the segment was written for, then the hash of its bytes, as in a real
-/// storage.
+/// A name consists of the term and the checkpoint that the segment was written for, and the hash of its
+/// bytes, as in a real storage.
 #[derive(Debug, Default)]
 pub struct FaultySegments {
     segments: MemorySegments,
@@ -34,36 +34,37 @@ pub struct FaultySegments {
 
 #[derive(Clone, Copy, Debug)]
 struct Plan {
-    /// Operations that still succeed.
+    /// The number of operations that still succeed.
     after: usize,
-    /// Operations that then fail.
+    /// The number of operations that fail after that.
     count: usize,
     fault: StoreFault,
 }
 
 impl FaultySegments {
-    /// An empty store without faults.
+    /// Creates an empty store without faults.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Of the operations that `fault` is about, lets `after` succeed, then fails `count`.
+    /// Lets the next `after` operations of the kind of `fault` succeed, then fails `count`.
     pub fn fail(&self, after: usize, count: usize, fault: StoreFault) {
         *self.plan() = Some(Plan { after, count, fault });
     }
 
-    /// Nothing fails any more.
+    /// Ends all faults.
     pub fn heal(&self) {
         *self.plan() = None;
     }
 
-    /// Segments are written for this checkpoint from now on.
+    /// Sets the term and the checkpoint that later segments are written for.
     pub fn write_for(&self, term: u64, checkpoint: CheckpointId) {
         *self.target.lock().unwrap_or_else(PoisonError::into_inner) = (term, checkpoint.0);
     }
 
-    /// Deletes what no complete checkpoint needs and no running one can need, by the rule of the storage crate: a segment that is
-    /// not in `marked` goes if its term is over, or if it was written for `completed` or a checkpoint before.
+    /// Deletes the segments that no complete checkpoint needs and no running one can need, by the rule of the
+    /// storage crate: a segment that is not in `marked` goes if its term is over, or if it was written for
+    /// `completed` or an earlier checkpoint.
     pub fn sweep(&self, term: u64, completed: CheckpointId, marked: &BTreeSet<SegmentName>) {
         for SegmentRef { name, .. } in self.segments.segments() {
             let mut numbers = name.0.split('-').map(|number| number.parse().unwrap_or(u64::MAX));
@@ -75,12 +76,12 @@ impl FaultySegments {
         }
     }
 
-    /// The segments beneath: to look at, to damage and to delete.
+    /// Returns the inner store, to read segments, to damage them and to delete them.
     pub fn segments(&self) -> &MemorySegments {
         &self.segments
     }
 
-    /// The bytes of all segments together.
+    /// Returns the number of bytes of all segments.
     pub fn total_bytes(&self) -> u64 {
         self.segments.segments().iter().map(|segment| segment.len).sum()
     }
@@ -100,7 +101,7 @@ impl FaultySegments {
         self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The fault that the next operation, a read or a put, suffers.
+    /// Returns the fault of the next operation, a read or a put.
     fn next_fault(&self, read: bool) -> Option<StoreFault> {
         let mut slot = self.plan();
         let plan = slot.as_mut().filter(|plan| read == (plan.fault == StoreFault::ReadRefused))?;
@@ -127,17 +128,17 @@ impl SegmentStore for FaultySegments {
                 return Ok(segment);
             }
         }
-        Err(told_to_fail())
+        Err(on_demand())
     }
 
     async fn read(&self, segment: &SegmentRef, range: Range<u64>) -> Result<Vec<u8>> {
         if self.next_fault(true).is_some() {
-            return Err(told_to_fail().with("segment", &segment.name));
+            return Err(on_demand().with("segment", &segment.name));
         }
         self.segments.read(segment, range).await
     }
 }
 
-fn told_to_fail() -> Error {
-    Error::new(ErrorKind::Unavailable, "the store was told to fail")
+fn on_demand() -> Error {
+    Error::new(ErrorKind::Unavailable, "the store fails on demand")
 }

@@ -46,19 +46,19 @@ pub struct Capabilities {
     pub maps: bool,
     /// The backend has timers.
     pub timers: bool,
-    /// An incremental snapshot writes in proportion to what changed. Without this capability, each snapshot may
-    /// write everything.
+    /// An incremental snapshot writes in proportion to what changed. Without this capability, each snapshot
+    /// may write everything.
     pub incremental: bool,
-    /// Incremental snapshots are in the portable format, as full ones always are. Without this capability they
-    /// may be in a format of the backend's own.
+    /// Incremental snapshots are in the portable format, as full ones always are. Without this capability
+    /// they may be in a format of the backend's own.
     pub portable_increments: bool,
     /// A snapshot may be prepared while older ones are under way. Without this capability the suite finishes
     /// one before it prepares the next.
     pub several_in_flight: bool,
     /// [`entries`](strandline_state_api::KeyedBackend::entries) is exact, and not only an estimate.
     pub counts_entries: bool,
-    /// [`clean_up`](strandline_state_api::KeyedBackend::clean_up) removes expired values, at the latest after a
-    /// snapshot.
+    /// [`clean_up`](strandline_state_api::KeyedBackend::clean_up) removes expired values, at the latest after
+    /// a snapshot.
     pub cleans_up: bool,
     /// A full snapshot leaves out the values that had expired at its barrier, where the state asks for it.
     pub filters_full_snapshots: bool,

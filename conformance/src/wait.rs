@@ -1,4 +1,4 @@
-//! Cases are plain functions; what is asynchronous in them is waited for on a runtime of the suite's own.
+//! Cases are plain functions; a runtime of the suite's own runs their futures.
 
 use std::future::Future;
 use std::sync::OnceLock;

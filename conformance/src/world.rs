@@ -14,7 +14,8 @@ use std::fmt;
 
 use strandline_state_api::{Error, KeyGroup, KeyGroupRange, Keyed};
 
-/// Keys that are empty, hold zero bytes or start with each other, and enough plain ones to reach every subtask.
+/// Keys that are empty, hold zero bytes or start with each other, and enough plain ones to reach every
+/// subtask.
 pub(crate) const KEYS: [&str; 40] = [
     "",
     "\0",

@@ -1,5 +1,5 @@
-//! A minimal backend, which has only values: hash maps, and a snapshot of everything each time. Read it before you
-//! write a backend of your own.
+//! A minimal backend, which has only values: hash maps, and a snapshot of everything each time. Read it
+//! before you write a backend of your own.
 
 #![allow(missing_docs, missing_debug_implementations, unreachable_pub)]
 

@@ -15,6 +15,7 @@ use strandline_runtime::source::{Source, SourceContext, SourceFactory, SourceSta
 use strandline_state_api::{Batch, Error, ErrorKind, Result};
 
 mod csv;
+mod header;
 mod json;
 mod listing;
 mod reader;
@@ -25,7 +26,7 @@ pub use csv::CsvFiles;
 pub use json::JsonLines;
 pub use text::TextLines;
 
-pub use listing::first_header;
+pub use header::first_header;
 pub use reader::Framing;
 pub use split::Split;
 

@@ -170,8 +170,8 @@ impl<'a, B: KeyedBackend, N> Entry<'a, B, N> {
     }
 }
 
-// Not a method of `Entry`: these arguments fit into registers, so an access that is allowed does not write its
-// entry to the stack.
+// Not a method of `Entry`: these arguments fit into registers, so an access that is allowed does not write
+// its entry to the stack.
 #[cold]
 fn refusal<K: StateKey>(scope: &BackendScope, key: Keyed<'_, K>, admission: Admission) -> Error {
     match admission {

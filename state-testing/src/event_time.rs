@@ -2,8 +2,8 @@
 
 use strandline_state_api::Timestamp;
 
-/// The event time of a record: a number of milliseconds, a [`Timestamp`], or an optional one; `None` stands for
-/// a record without an event time.
+/// The event time of a record: a number of milliseconds, a [`Timestamp`], or an optional one; `None` stands
+/// for a record without an event time.
 ///
 /// ```
 /// use strandline_state_api::Timestamp;

@@ -132,8 +132,8 @@ impl<F: BackendFactory, O: Operator, M> Harness<F, O, M> {
 
     /// Raises the watermark of all subtasks, and fires the event timers that are due.
     ///
-    /// [`Steps::More`] occurs only with a [bound](Self::max_timers): timers are left, call again with the same
-    /// watermark.
+    /// [`Steps::More`] occurs only with a [bound](Self::max_timers): timers are left, call again with the
+    /// same watermark.
     ///
     /// # Errors
     /// Those of [`KeyedProcess::advance_watermark`](strandline_state_api::host::KeyedProcess).

@@ -136,8 +136,8 @@ where
     ///
     /// # Errors
     /// [`Invalid`](strandline_state_api::ErrorKind::Invalid) when the snapshot is of another operator, or for
-    /// a parallelism of 0; [`Incompatible`](strandline_state_api::ErrorKind::Incompatible) when a stored state
-    /// has another type, codec or schema version than its descriptor;
+    /// a parallelism of 0; [`Incompatible`](strandline_state_api::ErrorKind::Incompatible) when a stored
+    /// state has another type, codec or schema version than its descriptor;
     /// [`Corrupt`](strandline_state_api::ErrorKind::Corrupt) when a file is damaged.
     pub fn restore(&mut self, snapshot: &HarnessSnapshot, parallelism: u32) -> Result<Restored> {
         if snapshot.operator != self.operator {

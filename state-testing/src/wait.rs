@@ -14,8 +14,8 @@ impl Wake for Unpark {
     }
 }
 
-/// Runs `future` on the calling thread, which sleeps while it waits. Tests and small programs without an async
-/// runtime write and restore snapshots with it.
+/// Runs `future` on the calling thread, which sleeps while it waits. Tests and small programs without an
+/// async runtime write and restore snapshots with it.
 ///
 /// The future must not need a runtime of a certain kind (the stores in memory need none; those of
 /// `strandline-checkpoint-storage` need tokio).

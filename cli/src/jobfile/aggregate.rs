@@ -4,7 +4,7 @@ use strandline_connectors::{Column, ColumnType};
 
 use super::expression::{Token, Tokens, parse_alias};
 use super::problem::Problem;
-use super::step::Scope;
+use super::scope::Scope;
 use super::tree::Node;
 
 /// A function of the values that a column has in the rows of a group.

@@ -1,6 +1,5 @@
 //! The steps between source and sink, and the columns that each of them leaves.
 
-use std::cell::RefCell;
 use std::time::Duration;
 
 use strandline_connectors::{Column, ColumnType};
@@ -8,7 +7,8 @@ use strandline_state_api::OperatorId;
 
 use super::aggregate::{self, Aggregate, Function};
 use super::expression::{self, Expression, Tokens, parse_alias};
-use super::problem::{Location, Problem};
+use super::problem::Problem;
+use super::scope::Scope;
 use super::section::{self, Section};
 use super::source::SourceSpec;
 use super::tree::{Node, TreeValue};
@@ -54,39 +54,6 @@ pub(crate) enum Emit {
     Changes,
     /// When the input ends, or the window closes.
     End,
-}
-
-/// The columns that a step sees. It records which of them the step uses.
-#[derive(Debug)]
-pub(super) struct Scope<'a> {
-    columns: &'a [Column],
-    used: RefCell<Vec<usize>>,
-}
-
-impl<'a> Scope<'a> {
-    fn new(columns: &'a [Column]) -> Self {
-        Self { columns, used: RefCell::default() }
-    }
-
-    pub(super) fn column(&self, index: usize) -> Option<&'a Column> {
-        self.columns.get(index)
-    }
-
-    /// The index of a column.
-    pub(super) fn find(&self, name: &str, location: &Location) -> Result<usize, Problem> {
-        let Some(index) = self.columns.iter().position(|column| column.name == name) else {
-            let known: Vec<_> = self.columns.iter().map(|column| column.name.as_str()).collect();
-            return Err(Problem::unknown(location, "column", name, &known));
-        };
-        self.used.borrow_mut().push(index);
-        Ok(index)
-    }
-
-    fn find_column(&self, name: &str, location: &Location) -> Result<(usize, Column), Problem> {
-        let index = self.find(name, location)?;
-        let column = self.columns.get(index).cloned();
-        Ok((index, column.unwrap_or_else(|| Column::new(name, ColumnType::Text))))
-    }
 }
 
 /// Reads all steps, and narrows `source` to the columns that they need.

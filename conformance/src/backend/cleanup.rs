@@ -5,8 +5,8 @@ use std::time::Duration;
 use strandline_state_api::backend::{BackendFactory, SnapshotKind};
 use strandline_state_api::{Cleanup, KeyedBackend, Refresh, Ttl, Visibility};
 
+use super::expiring_states::{ExpiringStates, ttl};
 use super::simple::Simple;
-use super::timed::{Timed, ttl};
 use crate::Subject;
 use crate::access::{TableAccess, ms};
 
@@ -15,7 +15,7 @@ pub fn what_is_shown_until_it_is_cleaned_up<F: BackendFactory>(subject: &Subject
     let mut simple = Simple::<F, u64>::new(subject);
     let cleanup = Cleanup { per_record: 1, in_compactions: false, ..Cleanup::default() };
     let shown = ttl(10).visibility(Visibility::UntilCleaned).cleanup(cleanup);
-    let timed = Timed::register(&mut simple.backend, subject.capabilities(), shown).unwrap();
+    let timed = ExpiringStates::register(&mut simple.backend, subject.capabilities(), shown).unwrap();
     simple.backend.clock().processing_time = ms(0);
     timed.write(&mut simple.backend, 1, 5);
     simple.backend.clock().processing_time = ms(1_000);
@@ -29,14 +29,14 @@ pub fn what_is_shown_until_it_is_cleaned_up<F: BackendFactory>(subject: &Subject
     }
 }
 
-/// A read does not refresh an expired value that it still returns: the stamp stays, and so a clean-up removes the
-/// value.
+/// A read does not refresh an expired value that it still returns: the stamp stays, and so a clean-up removes
+/// the value.
 pub fn a_read_does_not_refresh_an_expired_value<F: BackendFactory>(subject: &Subject<F>) {
     let mut simple = Simple::<F, u64>::new(subject);
     let cleanup = Cleanup { per_record: 1, in_compactions: false, ..Cleanup::default() };
     let shown =
         ttl(10).visibility(Visibility::UntilCleaned).refresh(Refresh::OnReadAndWrite).cleanup(cleanup);
-    let timed = Timed::register(&mut simple.backend, subject.capabilities(), shown).unwrap();
+    let timed = ExpiringStates::register(&mut simple.backend, subject.capabilities(), shown).unwrap();
     simple.backend.clock().processing_time = ms(0);
     timed.write(&mut simple.backend, 1, 5);
     simple.backend.clock().processing_time = ms(6);
@@ -60,7 +60,8 @@ pub fn a_read_does_not_refresh_an_expired_value<F: BackendFactory>(subject: &Sub
     }
 }
 
-/// `clean_up` removes expired values that are never accessed, in bounded steps; later snapshots do not have them.
+/// `clean_up` removes expired values that are never accessed, in bounded steps; later snapshots do not have
+/// them.
 pub fn clean_up_by_records<F: BackendFactory>(subject: &Subject<F>) {
     let has = subject.capabilities();
     if !has.cleans_up {
@@ -68,7 +69,7 @@ pub fn clean_up_by_records<F: BackendFactory>(subject: &Subject<F>) {
     }
     let mut simple = Simple::<F, u64>::new(subject);
     let cleanup = Cleanup { per_record: 4, in_compactions: false, ..Cleanup::default() };
-    let timed = Timed::register(&mut simple.backend, has, ttl(10).cleanup(cleanup)).unwrap();
+    let timed = ExpiringStates::register(&mut simple.backend, has, ttl(10).cleanup(cleanup)).unwrap();
     let states = timed.states();
     for key in 0..2_000 {
         simple.backend.clock().processing_time = ms((key % 2) as i64 * 8);
@@ -88,7 +89,7 @@ pub fn clean_up_by_records<F: BackendFactory>(subject: &Subject<F>) {
     let left: usize = (0..2_000).map(|key| timed.left(&mut simple.backend, key)).sum();
     assert_eq!(left, 1_000 * states, "the others have not expired");
     let snapshot = simple.snapshot(SnapshotKind::Incremental).unwrap();
-    let register = |b: &mut F::Backend<u64>| Timed::register(b, has, ttl(10));
+    let register = |b: &mut F::Backend<u64>| ExpiringStates::register(b, has, ttl(10));
     let (mut restored, timed) = simple.restore(&[snapshot], register).unwrap();
     restored.backend.clock().processing_time = ms(12);
     for key in 0..2_000 {
@@ -106,7 +107,7 @@ pub fn full_snapshots_leave_out_what_has_expired<F: BackendFactory>(subject: &Su
         let mut simple = Simple::<F, u64>::new(subject);
         let cleanup = Cleanup { per_record: 0, in_full_snapshots, in_compactions: false };
         let ttl = ttl(10).cleanup(cleanup);
-        let timed = Timed::register(&mut simple.backend, has, ttl).unwrap();
+        let timed = ExpiringStates::register(&mut simple.backend, has, ttl).unwrap();
         let states = timed.states();
         for key in 0..100 {
             simple.backend.clock().processing_time = ms((key % 2) as i64 * 8);
@@ -116,7 +117,7 @@ pub fn full_snapshots_leave_out_what_has_expired<F: BackendFactory>(subject: &Su
         // The first full snapshot; a backend that folds deltas may never write another one.
         let snapshot = simple.snapshot(SnapshotKind::Full).unwrap();
         assert_eq!(timed.left(&mut simple.backend, 2), states, "only the snapshot leaves the values out");
-        let register = |b: &mut F::Backend<u64>| Timed::register(b, has, ttl);
+        let register = |b: &mut F::Backend<u64>| ExpiringStates::register(b, has, ttl);
         let (mut restored, timed) = simple.restore(&[snapshot], register).unwrap();
         restored.backend.clock().processing_time = ms(12);
         for key in 0..100 {
@@ -126,14 +127,14 @@ pub fn full_snapshots_leave_out_what_has_expired<F: BackendFactory>(subject: &Su
     }
 }
 
-/// A value that had not expired at the barrier exists after a restore, even if the watermark has passed its end
-/// before the snapshot was written.
+/// A value that had not expired at the barrier exists after a restore, even if the watermark has passed its
+/// end before the snapshot was written.
 pub fn a_snapshot_has_what_lived_at_its_barrier<F: BackendFactory>(subject: &Subject<F>) {
     let has = subject.capabilities();
     for kind in [SnapshotKind::Full, SnapshotKind::Incremental] {
         let mut simple = Simple::<F, u64>::new(subject);
         let event = Ttl::event_time(Duration::from_millis(10));
-        let timed = Timed::register(&mut simple.backend, has, event).unwrap();
+        let timed = ExpiringStates::register(&mut simple.backend, has, event).unwrap();
         (simple.backend.clock().watermark, simple.backend.clock().timestamp) = (ms(0), ms(5));
         for key in 0..500 {
             timed.write(&mut simple.backend, key, key);
@@ -146,7 +147,7 @@ pub fn a_snapshot_has_what_lived_at_its_barrier<F: BackendFactory>(subject: &Sub
             timed.hides(&mut simple.backend, key, "after the barrier");
         }
         let snapshot = simple.finish().unwrap();
-        let register = |b: &mut F::Backend<u64>| Timed::register(b, has, event);
+        let register = |b: &mut F::Backend<u64>| ExpiringStates::register(b, has, event);
         let (mut restored, timed) = simple.restore(&[snapshot], register).unwrap();
         restored.backend.clock().watermark = ms(14);
         for key in 0..500 {

@@ -30,7 +30,7 @@ impl Codec<u64> for BigEndian {
     }
 }
 
-/// Creates a backend with a value, a list, a map and timers, as far as it has these kinds, and takes a snapshot.
+/// Creates a backend with a value, a list, a map and timers, where it has these kinds, and takes a snapshot.
 fn stored<F: BackendFactory>(subject: &Subject<F>) -> (Simple<F, u64>, KeyedSnapshot) {
     let (mut simple, has) = (Simple::<F, u64>::new(subject), subject.capabilities());
     let b = &mut simple.backend;
@@ -152,8 +152,8 @@ pub fn a_restored_state_is_registered_before_and_not_after<F: BackendFactory>(su
     }
 }
 
-/// A restore reports state that no registered state claims; the backend keeps it, and writes it in every later
-/// snapshot, until a program claims it (Flink: KS-09).
+/// A restore reports state that no registered state claims; the backend keeps it, and writes it in every
+/// later snapshot, until a program claims it (Flink: KS-09).
 pub fn unclaimed_state_is_kept_and_written_again<F: BackendFactory>(subject: &Subject<F>) {
     for kind in [SnapshotKind::Incremental, SnapshotKind::Full] {
         let mut world = World::new(subject);

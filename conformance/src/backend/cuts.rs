@@ -34,8 +34,8 @@ pub fn a_backend_without_states<F: BackendFactory>(subject: &Subject<F>) {
     }
 }
 
-/// No change after the cut, at whatever step of the hand-over, is part of the snapshot: changed, removed and added
-/// entries, and entries that nothing touches.
+/// No change after the cut, at whatever step of the hand-over, is part of the snapshot: changed, removed and
+/// added entries, and entries that nothing touches.
 pub fn later_changes_are_invisible<F: BackendFactory>(subject: &Subject<F>) {
     for kind in KINDS {
         for budget in [1, 2, 7, 64, usize::MAX] {
@@ -136,7 +136,8 @@ pub fn each_kind_of_change_is_invisible<F: BackendFactory>(subject: &Subject<F>)
     }
 }
 
-/// Several snapshots are prepared before the first is ready; they become ready in order, each with its contents.
+/// Several snapshots are prepared before the first is ready; they become ready in order, each with its
+/// contents.
 pub fn several_snapshots_in_flight<F: BackendFactory>(subject: &Subject<F>) {
     if !subject.capabilities().several_in_flight {
         return;
@@ -243,7 +244,8 @@ pub fn a_state_registered_under_way<F: BackendFactory>(subject: &Subject<F>) {
     }
 }
 
-/// A backend refuses a checkpoint id that does not rise, and is unharmed. It is idle while no snapshot is under way.
+/// A backend refuses a checkpoint id that does not rise, and is unharmed. It is idle while no snapshot is
+/// under way.
 pub fn checkpoint_ids_rise<F: BackendFactory>(subject: &Subject<F>) {
     let mut world = World::new(subject);
     assert!(matches!(world.backend.advance(10).unwrap(), Progress::Idle));

@@ -118,7 +118,8 @@ fn check<F: BackendFactory>(simple: &mut Simple<F, u64>, states: &Evolving<V3>, 
 
 const KINDS: [SnapshotKind; 2] = [SnapshotKind::Incremental, SnapshotKind::Full];
 
-/// A restore migrates values, lists and maps from any version of a chain to the last, from any kind of snapshot.
+/// A restore migrates values, lists and maps from any version of a chain to the last, from any kind of
+/// snapshot.
 pub fn every_older_version_is_migrated<F: BackendFactory>(subject: &Subject<F>) {
     let from_first = |n: u64| V3 { euros: n as f64 / 100.0, owner: None };
     let from_second = |n: u64| V3 { euros: n as f64 / 100.0, owner: Some(format!("o{n}")) };
@@ -208,7 +209,8 @@ pub fn a_migration_that_fails_names_the_state<F: BackendFactory>(subject: &Subje
     }
 }
 
-/// A state gains a time-to-live, loses it, and gains it again, and keeps its values each time (Flink: TTL-11).
+/// A state gains a time-to-live, loses it, and gains it again, and keeps its values each time (Flink:
+/// TTL-11).
 pub fn a_time_to_live_comes_and_goes<F: BackendFactory>(subject: &Subject<F>) {
     let plain = ValueDescriptor::<u64>::new("value");
     let elements = ListDescriptor::<u64>::new("list");

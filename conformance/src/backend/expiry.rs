@@ -9,16 +9,17 @@ use strandline_state_api::{
     ValueState,
 };
 
+use super::expiring_states::{ExpiringStates, ttl};
 use super::simple::Simple;
-use super::timed::{Timed, ttl};
 use crate::Subject;
 use crate::access::ms;
 use crate::world::Mean;
 
-/// A value expires at `stamp + duration`, that instant included; a write resets its time-to-live (Flink: TTL-03).
+/// A value expires at `stamp + duration`, that instant included; a write resets its time-to-live (Flink:
+/// TTL-03).
 pub fn the_instant_of_expiry<F: BackendFactory>(subject: &Subject<F>) {
     let mut simple = Simple::<F, u64>::new(subject);
-    let timed = Timed::register(&mut simple.backend, subject.capabilities(), ttl(10)).unwrap();
+    let timed = ExpiringStates::register(&mut simple.backend, subject.capabilities(), ttl(10)).unwrap();
     let b = &mut simple.backend;
     b.clock().processing_time = ms(100);
     timed.write(b, 1, 5);
@@ -34,11 +35,11 @@ pub fn the_instant_of_expiry<F: BackendFactory>(subject: &Subject<F>) {
     timed.check(b, 1, Some(6), &[6], "the older element of the list has expired");
 }
 
-/// Elements and map entries expire one by one, folded values as a whole; a fold begins anew after that (Flink:
-/// TTL-05).
+/// Elements and map entries expire one by one, folded values as a whole; a fold begins anew after that
+/// (Flink: TTL-05).
 pub fn every_kind_expires<F: BackendFactory>(subject: &Subject<F>) {
     let mut simple = Simple::<F, u64>::new(subject);
-    let timed = Timed::register(&mut simple.backend, subject.capabilities(), ttl(10)).unwrap();
+    let timed = ExpiringStates::register(&mut simple.backend, subject.capabilities(), ttl(10)).unwrap();
     let sums = ReducingDescriptor::new("sums", |sum: &mut u64, n: u64| *sum += n).time_to_live(ttl(10));
     let sums = simple.backend.register(&sums).unwrap();
     let mean = AggregatingDescriptor::new("mean", Mean).time_to_live(ttl(10));
@@ -80,7 +81,7 @@ pub fn every_kind_expires<F: BackendFactory>(subject: &Subject<F>) {
 /// Every changing access treats an expired value or map entry as absent.
 pub fn a_change_begins_anew_after_expiry<F: BackendFactory>(subject: &Subject<F>) {
     let mut simple = Simple::<F, u64>::new(subject);
-    let timed = Timed::register(&mut simple.backend, subject.capabilities(), ttl(10)).unwrap();
+    let timed = ExpiringStates::register(&mut simple.backend, subject.capabilities(), ttl(10)).unwrap();
     let b = &mut simple.backend;
     for (round, time) in (0..5).zip((0i64..).step_by(100)) {
         b.clock().processing_time = ms(time);
@@ -114,7 +115,7 @@ pub fn reading_refreshes_where_it_should<F: BackendFactory>(subject: &Subject<F>
     for (refresh, lives) in [(Refresh::OnWrite, false), (Refresh::OnReadAndWrite, true)] {
         let mut simple = Simple::<F, u64>::new(subject);
         let ttl = ttl(10).refresh(refresh);
-        let timed = Timed::register(&mut simple.backend, subject.capabilities(), ttl).unwrap();
+        let timed = ExpiringStates::register(&mut simple.backend, subject.capabilities(), ttl).unwrap();
         let b = &mut simple.backend;
         b.clock().processing_time = ms(0);
         timed.write(b, 1, 5);
@@ -136,7 +137,7 @@ pub fn reading_refreshes_where_it_should<F: BackendFactory>(subject: &Subject<F>
 pub fn event_time_goes_by_the_watermark<F: BackendFactory>(subject: &Subject<F>) {
     let mut simple = Simple::<F, u64>::new(subject);
     let event = Ttl::event_time(Duration::from_millis(10));
-    let timed = Timed::register(&mut simple.backend, subject.capabilities(), event).unwrap();
+    let timed = ExpiringStates::register(&mut simple.backend, subject.capabilities(), event).unwrap();
     let b = &mut simple.backend;
     (b.clock().watermark, b.clock().timestamp, b.clock().processing_time) = (ms(100), ms(120), ms(1_000_000));
     timed.write(b, 1, 5);
@@ -186,7 +187,8 @@ pub fn merging_leaves_out_what_has_expired<F: BackendFactory>(subject: &Subject<
     assert_eq!(scope.state_in(sums, &9).get().unwrap(), Some(&5));
 }
 
-/// A time-to-live changes no call site: one generic function makes all accesses, to states with and without one.
+/// A time-to-live changes no call site: one generic function calls all accesses, of states with and without
+/// one.
 pub fn a_time_to_live_changes_no_call_site<F: BackendFactory>(subject: &Subject<F>) {
     let has = subject.capabilities();
     let (value, list) = (ValueDescriptor::<u64>::new("value"), ListDescriptor::<u64>::new("list"));

@@ -41,7 +41,8 @@ pub fn a_failed_commit_loses_nothing<F: BackendFactory>(subject: &Subject<F>) {
     }
 }
 
-/// A writer may read older files back to fold them. Reads that fail may fail or delay the commit, but lose nothing.
+/// A writer may read older files back to fold them. Reads that fail may fail or delay the commit, but lose
+/// nothing.
 pub fn a_failed_read_loses_nothing<F: BackendFactory>(subject: &Subject<F>) {
     for after in 0..3 {
         let mut world = World::new(subject);
@@ -157,8 +158,8 @@ impl Codec<u64> for NoThirteen {
     }
 }
 
-/// A value that cannot be encoded fails its snapshot, or is refused when it is put; the state is unharmed, and
-/// snapshots succeed again once the value is gone.
+/// A value that cannot be encoded fails its snapshot, or is refused when it is put; the state is unharmed,
+/// and snapshots succeed again once the value is gone.
 pub fn a_value_that_cannot_be_encoded_fails_one_snapshot<F: BackendFactory>(subject: &Subject<F>) {
     let descriptor = ValueDescriptor::<u64>::with_codec("numbers", NoThirteen);
     let mut simple = Simple::<F, u64>::new(subject);

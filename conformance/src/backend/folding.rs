@@ -13,8 +13,8 @@ fn longest(into: &mut String, other: String) {
     }
 }
 
-/// A fold is empty before the first value, and then combines all values; namespaces and keys stay apart (Flink:
-/// KS-04).
+/// A fold is empty before the first value, and then combines all values; namespaces and keys stay apart
+/// (Flink: KS-04).
 pub fn values_are_folded_as_they_come<F: BackendFactory>(subject: &Subject<F>) {
     let mut simple = Simple::<F, u64>::new(subject);
     let longest =

@@ -7,10 +7,12 @@ use super::simple::Simple;
 use crate::Subject;
 use crate::world::{Op, Taken, World};
 
-/// The number of bytes that a snapshot may write for 200 changed entries of 20 bytes, where the state has 20,000.
+/// The number of bytes that a snapshot may write for 200 changed entries of 20 bytes, where the state has
+/// 20,000.
 const SMALL_CHANGE: u64 = 24_000;
 
-/// A snapshot is small after 1 % of the values changed, and after a list and a map of many entries grew a little.
+/// A snapshot is small after 1 % of the values changed, and after a list and a map of many entries grew a
+/// little.
 pub fn bytes_are_proportional_to_the_change<F: BackendFactory>(subject: &Subject<F>) {
     if !subject.capabilities().incremental {
         return;

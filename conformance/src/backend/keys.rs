@@ -136,8 +136,8 @@ pub fn a_function_applied_to_all_keys<F: BackendFactory>(subject: &Subject<F>) {
     }
 }
 
-/// A key of another subtask is the same error for reads and for writes of every kind: of kind `Invalid`, and it
-/// names the key group and those of the subtask.
+/// A key of another subtask is the same error for reads and for writes of every kind: of kind `Invalid`, and
+/// it names the key group and those of the subtask.
 pub fn a_foreign_key_is_the_same_error_for_all_accesses<F: BackendFactory>(subject: &Subject<F>) {
     let (own, has) = (KeyGroupRange::of_subtask(0, 2), subject.capabilities());
     let mut backend = subject.backend_of::<u64>(own);

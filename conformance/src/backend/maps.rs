@@ -36,8 +36,8 @@ pub fn put_get_contains_remove<F: BackendFactory>(subject: &Subject<F>) {
     }
 }
 
-/// `modify` and `update_or_default` change one entry in one access, `take` removes and returns it, and `len` counts
-/// the entries.
+/// `modify` and `update_or_default` change one entry in one access, `take` removes and returns it, and `len`
+/// counts the entries.
 pub fn modify_take_and_len<F: BackendFactory>(subject: &Subject<F>) {
     let mut backend = subject.backend::<u64>();
     let state = backend.register(&MapDescriptor::<String, Vec<u8>>::new("map").namespaced::<u8>()).unwrap();
@@ -106,8 +106,8 @@ pub fn for_each_visits_each_entry_once_and_stops_at_an_error<F: BackendFactory>(
     assert_eq!((visits, error.message()), (1, "enough"));
 }
 
-/// A range visits its entries in the order of their map keys, also when some of them changed recently and others
-/// long ago.
+/// A range visits its entries in the order of their map keys, also when some of them changed recently and
+/// others long ago.
 pub fn range_visits_in_order<F: BackendFactory>(subject: &Subject<F>) {
     let mut backend = subject.backend::<u64>();
     let state = backend.register(&MapDescriptor::<i32, String>::new("map")).unwrap();

@@ -1,7 +1,7 @@
-//! Random programs against a naive model: operations, snapshots in flight, failures, restores, rescales.
+//! Random programs against a model: operations, snapshots in flight, failures, restores, rescales.
 //!
-//! A program is a list of steps made from a seed. When one fails, steps are left out for as long as it still fails, and
-//! what remains is printed: usually a handful of lines.
+//! A program is a list of steps that follow from a seed. When a program fails, the case leaves out steps as
+//! long as the rest still fails, and prints that rest: usually a handful of lines.
 
 mod cluster;
 mod shrink;
@@ -16,10 +16,11 @@ use crate::effort::{first_seed, programs};
 use cluster::Cluster;
 use step::Step;
 
-/// Steps of one program.
+/// The number of steps of one program.
 const LENGTH: usize = 500;
 
-/// 70 programs of 500 steps; `STRANDLINE_CASES` multiplies the programs, `STRANDLINE_SEED` is the seed of the first.
+/// Runs 70 programs of 500 steps. `STRANDLINE_CASES` multiplies their number, `STRANDLINE_SEED` is the first
+/// seed.
 pub fn random_programs<F: BackendFactory>(subject: &Subject<F>) {
     let first = first_seed();
     for seed in first..first + programs(70) {
@@ -28,7 +29,8 @@ pub fn random_programs<F: BackendFactory>(subject: &Subject<F>) {
         let (shortest, its_failure) = shrink::shrink(program, failure, |p| Cluster::run(subject, p).err());
         let steps: Vec<String> = shortest.iter().map(|step| format!("    {step:?}")).collect();
         panic!(
-            "the program of seed {seed} fails; repeat it with STRANDLINE_SEED={seed}. The shortest that fails:\n{}\n{:?}",
+            "the program of seed {seed} fails; repeat it with STRANDLINE_SEED={seed}. \
+             The shortest that fails:\n{}\n{:?}",
             steps.join("\n"),
             its_failure
         );

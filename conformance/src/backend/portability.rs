@@ -1,4 +1,4 @@
-//! The portable format: what one backend wrote, another restores.
+//! The portable format: a backend restores the snapshots of another one.
 
 use std::sync::Arc;
 
@@ -12,10 +12,11 @@ use crate::effort::{first_seed, programs};
 use crate::segments::FaultySegments;
 use crate::world::{Contents, World, check_restored};
 
-/// Snapshots of `from`, full and (where they are portable) incremental, restore into `to`, whole and in parts; its snapshots
-/// restore into `from` again.
+/// `to` restores snapshots of `from`, full ones and portable increments, whole and in parts, and `from`
+/// restores the snapshots of `to`.
 ///
-/// Not among [`backend_cases`](crate::backend_cases), as it takes two backends: call it for the pairs that you have.
+/// The case takes two backends, so it is not one of [`backend_cases`](crate::backend_cases): call it for your
+/// own pairs of backends. Both must have the same kinds of state.
 pub fn from_one_backend_to_another<A, B>(from: &Subject<A>, to: &Subject<B>)
 where
     A: BackendFactory,
@@ -41,11 +42,12 @@ where
     }
 }
 
-/// A job that changes its backend again and again: random operations, then a snapshot that the other one restores, at
-/// another parallelism each time.
+/// A job changes its backend again and again: random operations, then a snapshot that the other backend
+/// restores, at another parallelism each time.
 ///
-/// Not among [`backend_cases`](crate::backend_cases), as it takes two backends: call it for the pairs that you have.
-/// 20 moves of 250 operations; `STRANDLINE_CASES` multiplies the moves, `STRANDLINE_SEED` is the seed of the first.
+/// The case takes two backends, so it is not one of [`backend_cases`](crate::backend_cases): call it for your
+/// own pairs of backends. It makes 20 moves of 250 operations; `STRANDLINE_CASES` multiplies the moves,
+/// `STRANDLINE_SEED` is the first seed.
 pub fn random_moves<A: BackendFactory, B: BackendFactory>(first: &Subject<A>, second: &Subject<B>) {
     let (store, mut taken) = (Arc::default(), Vec::new());
     let (mut contents, mut last) = (Contents::default(), CheckpointId(0));
@@ -76,7 +78,7 @@ fn live_once<F: BackendFactory>(
         let range = KeyGroupRange::of_subtask(subtask, parallelism);
         let restored = World::restored(subject, range, Arc::clone(store), &snapshots, &before, last);
         let (mut world, _) = restored.unwrap_or_else(|e| panic!("seed {seed}, subtask {subtask}: {e:?}"));
-        // The same seed for all of them, so that they agree on the time.
+        // All subtasks use one seed, so that they agree on the time.
         world.shake_own(seed, 250);
         world.check().unwrap_or_else(|e| panic!("seed {seed}, subtask {subtask}: {e:?}"));
         let of_world = world.snapshot(portable(subject));
@@ -87,7 +89,7 @@ fn live_once<F: BackendFactory>(
     (taken, contents, newest)
 }
 
-/// The smallest snapshot of a backend that every other one reads.
+/// Returns the kind of the smallest snapshot that every other backend reads.
 fn portable<F: BackendFactory>(subject: &Subject<F>) -> SnapshotKind {
     if subject.capabilities().portable_increments { SnapshotKind::Incremental } else { SnapshotKind::Full }
 }

@@ -13,7 +13,8 @@ use crate::segments::FaultySegments;
 use crate::wait::wait;
 use crate::world::{Contents, KEYS, Taken, World, check_restored, group_of, same};
 
-/// Every part of a snapshot can be restored alone: halves, thirds, single key groups, ranges without any entry.
+/// Every part of a snapshot can be restored alone: halves, thirds, single key groups, ranges without any
+/// entry.
 pub fn any_range_of_a_snapshot<F: BackendFactory>(subject: &Subject<F>) {
     let mut world = World::new(subject);
     for seed in 700..703 {

@@ -44,7 +44,8 @@ pub fn many_lives<F: BackendFactory>(subject: &Subject<F>) {
     }
 }
 
-/// After a restore, an incremental snapshot builds on the restored files, and does not write everything again.
+/// After a restore, an incremental snapshot builds on the restored files, and does not write everything
+/// again.
 pub fn increments_go_on_after_a_restore<F: BackendFactory>(subject: &Subject<F>) {
     let mut world = World::new(subject);
     world.shake(540, 3_000);

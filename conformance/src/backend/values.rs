@@ -56,7 +56,8 @@ pub fn modify_starts_from_the_initial_value_only_once<F: BackendFactory>(subject
     assert_eq!(backend.at(&1).state(state).get().unwrap(), Some(&105));
 }
 
-/// `update_or_default` starts from the default, `update` changes only a value that exists, and `take` removes it.
+/// `update_or_default` starts from the default, `update` changes only a value that exists, and `take` removes
+/// it.
 pub fn update_and_take<F: BackendFactory>(subject: &Subject<F>) {
     let mut backend = subject.backend::<u64>();
     let state = backend.register(&ValueDescriptor::<Vec<u8>>::new("v")).unwrap();
@@ -80,8 +81,8 @@ pub fn update_and_take<F: BackendFactory>(subject: &Subject<F>) {
     }
 }
 
-/// A value belongs to one key and one namespace, also where these are empty, hold zero bytes or start with each
-/// other.
+/// A value belongs to one key and one namespace, also where these are empty, hold zero bytes or start with
+/// each other.
 pub fn keys_and_namespaces_stay_apart<F: BackendFactory>(subject: &Subject<F>) {
     let mut backend = subject.backend::<String>();
     let state = backend.register(&ValueDescriptor::<String>::new("v").namespaced::<String>()).unwrap();

@@ -1,4 +1,5 @@
-//! The model: the contents that the states of the world should have, and the comparison of a backend with them.
+//! The model: the contents that the states of the world should have, and the comparison of a backend with
+//! them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;

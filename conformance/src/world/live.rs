@@ -52,8 +52,8 @@ impl<F: BackendFactory> World<F> {
         Self { subject: subject.clone(), store, range, backend, writer, states, contents, last }
     }
 
-    /// Restores a new backend for `range` from snapshots whose checkpoint was `last` or before, and which hold
-    /// `contents` together.
+    /// Restores a new backend for `range` from snapshots whose checkpoint was `last` or before, and which
+    /// hold `contents` together.
     pub(crate) fn restored(
         subject: &Subject<F>,
         range: KeyGroupRange,

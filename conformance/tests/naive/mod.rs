@@ -1,8 +1,8 @@
 //! A small backend with every kind of state.
 //!
-//! Every state is a sorted map from (time, key, namespace, map key), encoded, to a native value. A snapshot encodes
-//! everything at the barrier, and its writer makes one segment of it. The backend is neither fast nor incremental,
-//! and declares so. `tests/values_only.rs` is smaller still.
+//! Every state is a sorted map from (time, key, namespace, map key), encoded, to a native value. A snapshot
+//! encodes everything at the barrier, and its writer makes one segment of it. The backend is neither fast nor
+//! incremental, and declares so. `tests/values_only.rs` is smaller still.
 
 // Several test programs share this module, and not each of them uses everything.
 #![allow(dead_code, unused_imports)]

@@ -5,8 +5,6 @@ use std::path::Path;
 
 use strandline_state_api::{Error, ErrorKind, Result};
 
-use super::reader::{Framing, SplitReader};
-
 /// A file of the input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct InputFile {
@@ -44,21 +42,6 @@ pub(super) fn list(path: &Path) -> Result<Vec<InputFile>> {
     }
     files.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     Ok(files)
-}
-
-/// The first record of the first file of `path`: for a planner that wants to know the columns before the job
-/// runs.
-///
-/// # Errors
-/// When there is no file, or it cannot be read.
-pub fn first_header(path: &Path, framing: Framing) -> Result<Vec<u8>> {
-    let files = list(path)?;
-    let file = match files.first() {
-        Some(first) if path.is_dir() => path.join(&first.name),
-        _ => path.to_owned(),
-    };
-    let mut reader = SplitReader::open(&file, framing, 0, 0, u64::MAX)?;
-    Ok(reader.next()?.map(|(_, record)| record.to_vec()).unwrap_or_default())
 }
 
 fn name_of(path: &Path) -> Result<String> {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use strandline_connectors::{ColumnType, Value};
 
 use super::super::problem::Problem;
-use super::super::step::Scope;
+use super::super::scope::Scope;
 use super::super::tree::Node;
 use super::{Expression, Operand, Operator, Token, Tokens};
 

@@ -1,4 +1,4 @@
-//! All subtasks of one operator, their checkpoints, and what each must hold.
+//! All subtasks of one operator, their checkpoints, and the contents that each must hold.
 
 use std::any::Any;
 use std::collections::{BTreeSet, VecDeque};
@@ -14,32 +14,32 @@ use crate::Subject;
 use crate::segments::{FaultySegments, StoreFault};
 use crate::world::{Contents, Failure, Op, Prepared, World, check_restored, group_of};
 
-/// Complete checkpoints that are kept.
+/// The number of complete checkpoints that the job retains.
 const RETAINED: usize = 3;
 
-/// Snapshots under way at most.
+/// The maximum number of snapshots under way.
 const IN_FLIGHT: usize = 3;
 
 pub(super) struct Cluster<F: BackendFactory> {
     subject: Subject<F>,
     store: Arc<FaultySegments>,
     subtasks: Vec<Subtask<F>>,
-    /// Newest last.
+    /// The complete checkpoints, newest last.
     complete: Vec<Complete>,
-    /// Checkpoints that wait for subtasks, oldest first, with the parts that are there.
+    /// The checkpoints that wait for subtasks, oldest first.
     pending: VecDeque<Pending>,
     last: CheckpointId,
-    /// Grows with each restore, as that of a coordinator does.
+    /// The term of the coordinator, which each restore raises.
     term: u64,
-    /// The newest checkpoint that was completed in this term.
+    /// The newest complete checkpoint of this term.
     completed: CheckpointId,
-    /// The clock of the machine, which no restore sets back.
+    /// The system clock, which no restore sets back.
     now: i64,
 }
 
 struct Subtask<F: BackendFactory> {
     world: World<F>,
-    /// Cuts that are not handed over, oldest first.
+    /// The checkpoints whose snapshots are not ready, oldest first.
     cuts: VecDeque<CheckpointId>,
     handed_over: VecDeque<(CheckpointId, Prepared<F>)>,
 }
@@ -56,7 +56,7 @@ struct Complete {
 }
 
 impl<F: BackendFactory> Cluster<F> {
-    /// Runs a program; a panic of the backend is a failure like others.
+    /// Runs a program; a panic of the backend is a failure, too.
     pub(super) fn run(subject: &Subject<F>, program: &[Step]) -> Result<(), Failure> {
         let all = AssertUnwindSafe(|| {
             let mut cluster = Self::start(subject)?;
@@ -91,7 +91,7 @@ impl<F: BackendFactory> Cluster<F> {
             Step::Check => self.subtasks.iter_mut().try_for_each(|subtask| subtask.world.check()),
             Step::Verify { which, parallelism } => self.verify(*which, *parallelism),
             Step::Restore { which, parallelism, clipped } => {
-                // Without a complete checkpoint the job would start anew; that is no step of its own.
+                // Without a complete checkpoint this step has no effect.
                 let Some(from) = self.complete.len().checked_sub(1 + which % RETAINED) else { return Ok(()) };
                 self.complete.truncate(from + 1);
                 let Complete { contents, snapshots } = self.complete.remove(from);
@@ -167,17 +167,17 @@ impl<F: BackendFactory> Cluster<F> {
         self.store.fail(after, usize::MAX, fault);
         let committed = subtask.world.commit(prepared);
         self.store.heal();
-        // With puts to spare, or nothing to put, it may have worked.
+        // The commit succeeds if it needs fewer puts than the store still accepts.
         match committed {
             Err(error) if error.kind() != ErrorKind::Unavailable => return Err(error.into()),
             _ => {}
         }
-        // Either way the checkpoint is given up: the answer of a commit may be lost on its way too.
+        // The job aborts the checkpoint in both cases: the answer of a commit may be lost, too.
         self.pending.retain(|pending| pending.checkpoint != checkpoint);
         Ok(())
     }
 
-    /// A checkpoint to which every subtask has given its part is complete, and older ones are given up.
+    /// Completes the newest checkpoint that has the snapshots of all subtasks, and aborts older ones.
     fn complete_what_is(&mut self) {
         let Some(done) = self.pending.iter().rposition(|p| p.snapshots.iter().all(Option::is_some)) else {
             return;
@@ -227,8 +227,9 @@ impl<F: BackendFactory> Cluster<F> {
         Ok(())
     }
 
-    /// Deletes what a sweep of a storage would. A backend may rely on this: until one of its snapshots is part of a complete
-    /// checkpoint, nothing is deleted that was written after the one before; then what that snapshot does not name may be gone.
+    /// Deletes what a sweep of a storage would delete. A backend may rely on this: until one of its snapshots
+    /// is part of a complete checkpoint, no sweep deletes a file that was written after the checkpoint
+    /// before. Then files that the snapshot does not name may be deleted.
     fn sweep(&mut self) {
         let snapshots = self.complete.iter().flat_map(|complete| &complete.snapshots);
         let parts = snapshots.flat_map(|snapshot| &snapshot.parts);
@@ -236,7 +237,7 @@ impl<F: BackendFactory> Cluster<F> {
         self.store.sweep(self.term, self.completed, &marked);
     }
 
-    /// At the end of a program everything comes to its end, and the last checkpoint is looked at closely.
+    /// Finishes all snapshots under way, and verifies the newest checkpoint.
     fn finish(&mut self) -> Result<(), Failure> {
         for number in 0..self.subtasks.len() {
             while !self.subtasks[number].cuts.is_empty() {

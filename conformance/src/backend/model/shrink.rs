@@ -1,13 +1,13 @@
-//! Makes a failing program shorter.
+//! Shortens a failing program.
 
 use crate::world::Failure;
 
 use super::step::Step;
 
-/// Programs that are tried at most.
+/// The maximum number of programs to try.
 const TRIES: usize = 600;
 
-/// Leaves out longer and shorter runs of steps for as long as the program fails (delta debugging).
+/// Leaves out longer, then shorter runs of steps, as long as the program still fails (delta debugging).
 pub(super) fn shrink(
     mut program: Vec<Step>,
     mut failure: Failure,

@@ -1,4 +1,4 @@
-//! One step of a program. Each makes sense in any order, so that any of them can be left out.
+//! One step of a program. Steps are valid in any order, so that a shorter program may leave out any of them.
 
 use fastrand::Rng;
 use strandline_state_api::backend::SnapshotKind;
@@ -8,25 +8,25 @@ use crate::world::Op;
 
 #[derive(Clone, Debug)]
 pub(super) enum Step {
-    /// An operation on the subtask that owns its key; a pop on the subtask of that number.
+    /// Applies an operation in the subtask that owns its key, or a pop in the subtask of this number.
     Do(usize, Op),
     /// A barrier reaches all subtasks.
     Prepare(SnapshotKind),
-    /// One bounded step of one subtask towards its oldest cut.
+    /// A subtask advances its oldest snapshot by one bounded step.
     Advance(usize, usize),
-    /// A subtask writes the oldest snapshot that is handed over.
+    /// A subtask writes its oldest snapshot that is ready.
     Commit(usize),
-    /// The same, but the store fails from some put on.
+    /// A subtask writes its oldest snapshot that is ready, and the store fails from some operation on.
     CommitFails(usize, usize, StoreFault),
-    /// The oldest checkpoint that is not complete is given up.
+    /// The job aborts the oldest checkpoint that is not complete.
     Abort,
-    /// Everything is compared with the model.
+    /// The program compares all subtasks with the model.
     Check,
-    /// One of the complete checkpoints is restored into backends that are thrown away.
+    /// Temporary backends restore one of the complete checkpoints.
     Verify { which: usize, parallelism: u32 },
-    /// The job stops and goes on from one of the complete checkpoints, at this parallelism.
+    /// The job stops and continues from one of the complete checkpoints, at this parallelism.
     Restore { which: usize, parallelism: u32, clipped: bool },
-    /// Files that nothing needs are deleted.
+    /// A sweep deletes the files that nothing needs.
     Sweep,
 }
 

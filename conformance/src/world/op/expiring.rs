@@ -1,5 +1,5 @@
-//! State with a time-to-live. An access must not return an expired value, whether the backend has removed it or
-//! not.
+//! State with a time-to-live. An access must not return an expired value, whether the backend has removed it
+//! or not.
 
 use strandline_state_api::{KeyScope, KeyedBackend};
 

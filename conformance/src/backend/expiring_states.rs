@@ -18,13 +18,13 @@ pub(super) fn ttl(millis: u64) -> Ttl {
 
 /// A value, a list and a map with one time-to-live.
 #[derive(Clone, Copy)]
-pub(super) struct Timed {
+pub(super) struct ExpiringStates {
     pub(super) value: ValueState<u64, (), Expiring>,
     pub(super) list: Option<ListState<u64, (), Expiring>>,
     pub(super) map: Option<MapState<u64, u64, (), Expiring>>,
 }
 
-impl Timed {
+impl ExpiringStates {
     pub(super) fn register<B: KeyedBackend>(backend: &mut B, has: Capabilities, ttl: Ttl) -> Result<Self> {
         let (list, map) = (ListDescriptor::new("list"), MapDescriptor::new("map"));
         Ok(Self {

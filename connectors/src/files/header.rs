@@ -1,0 +1,22 @@
+//! Reads the first record of an input before a job runs.
+
+use std::path::Path;
+
+use strandline_state_api::Result;
+
+use super::listing::list;
+use super::reader::{Framing, SplitReader};
+
+/// Reads the first record of the first file of `path`, from which a planner takes the columns.
+///
+/// # Errors
+/// When there is no file, or it cannot be read.
+pub fn first_header(path: &Path, framing: Framing) -> Result<Vec<u8>> {
+    let files = list(path)?;
+    let file = match files.first() {
+        Some(first) if path.is_dir() => path.join(&first.name),
+        _ => path.to_owned(),
+    };
+    let mut reader = SplitReader::open(&file, framing, 0, 0, u64::MAX)?;
+    Ok(reader.next()?.map(|(_, record)| record.to_vec()).unwrap_or_default())
+}
