@@ -10,8 +10,8 @@ use strandline_state_api::snapshot::SnapshotPart;
 use strandline_state_api::{Error, KeyGroup, KeyGroupRange, Keyed, KeyedBackend, Result, StateKey};
 
 use crate::options::MemoryOptions;
-use crate::snapshot::UnderWay;
 use crate::state::{ListTable, MapTable, MemoryState, TimerTable, ValueTable};
+use crate::under_way::UnderWay;
 
 /// Keyed state of one subtask as native values in memory. See the [crate](crate) for how it works.
 #[derive(Debug)]

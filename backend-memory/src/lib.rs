@@ -9,6 +9,7 @@ mod restore;
 mod snapshot;
 mod state;
 mod table;
+mod under_way;
 mod writer;
 
 pub use backend::MemoryBackend;

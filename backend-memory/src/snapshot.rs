@@ -6,27 +6,8 @@ use strandline_state_api::{CheckpointId, Error, ErrorKind, KeyedBackend, Result,
 
 use crate::backend::MemoryBackend;
 use crate::delta::{Delta, StateDelta};
+use crate::under_way::UnderWay;
 use crate::writer::MemorySnapshotWriter;
-
-/// A snapshot that is prepared and not drained.
-#[derive(Debug)]
-pub(crate) struct UnderWay {
-    checkpoint: CheckpointId,
-    /// The kind that the caller asked for.
-    kind: SnapshotKind,
-    /// Whether the cut takes all entries.
-    full: bool,
-    /// The number of states at the cut.
-    states: usize,
-    /// Leaves out values that had expired at the cut.
-    filter: ExpiryFilter,
-    /// Whether it cannot be finished, because one before it failed.
-    failed: bool,
-    /// The drained states, in the order of registration.
-    drained: Vec<StateDelta>,
-    /// The records of the next state, as far as it is drained.
-    chunks: Vec<Vec<u8>>,
-}
 
 impl<K: StateKey> MemoryBackend<K> {
     /// Drops the oldest snapshot, which failed. The others under way build on it, so none can be finished.

@@ -9,6 +9,7 @@ pub mod prelude;
 
 pub use strandline_checkpoint_protocol as protocol;
 pub use strandline_checkpoint_storage as storage;
+pub use strandline_snapshot_format as format;
 pub use strandline_state_api as state;
 
 #[cfg(feature = "memory")]
@@ -19,3 +20,5 @@ pub use strandline_backend_rocksdb as rocksdb;
 pub use strandline_connectors as connectors;
 #[cfg(feature = "runtime")]
 pub use strandline_runtime as runtime;
+#[cfg(feature = "testing")]
+pub use strandline_state_testing as testing;

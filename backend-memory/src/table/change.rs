@@ -1,7 +1,5 @@
 //! The changes of entries, and the cuts that copy them on write.
 
-use super::shard::Frozen;
-
 /// The end of an epoch at a barrier, until its entries are drained.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EpochCut {
@@ -16,6 +14,15 @@ impl EpochCut {
     pub(crate) fn wants(self, epoch: u32) -> bool {
         epoch == self.epoch || (self.full && epoch < self.epoch)
     }
+}
+
+/// The changes of one cut in a shard, until they are drained.
+pub(super) struct Frozen {
+    pub(super) cut: EpochCut,
+    /// The slots that changed in the epoch. Some may be empty or hold another entry by now.
+    pub(super) changed: Vec<u32>,
+    /// Tombstones, and encoded entries that changed or were removed since.
+    pub(super) records: Vec<u8>,
 }
 
 /// Saves the old value of an entry that changes, for the cuts that are not drained.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use strandline_state_api::Result;
 
-use super::change::{CopyOnWrite, EpochCut, Removed, Touched};
+use super::change::{CopyOnWrite, EpochCut, Frozen, Removed, Touched};
 use super::slots::{MIN_SLOTS, Slots, Taken};
 use super::{Address, BORN, Payload};
 
@@ -13,15 +13,6 @@ use super::{Address, BORN, Payload};
 const MAX_SLOTS: usize = 4096;
 /// The size at which a buffer of records is full, so that no buffer grows by copying megabytes.
 const CHUNK: usize = 1 << 20;
-
-/// The changes of one cut in a shard, until they are drained.
-pub(super) struct Frozen {
-    pub(super) cut: EpochCut,
-    /// The slots that changed in the epoch. Some may be empty or hold another entry by now.
-    changed: Vec<u32>,
-    /// Tombstones, and encoded entries that changed or were removed since.
-    pub(super) records: Vec<u8>,
-}
 
 // One cache line holds the fields that a change needs. The table holds the slots elsewhere, side by side with
 // those of the other shards: a read needs nothing else, and so few bytes for each shard stay in the cache.

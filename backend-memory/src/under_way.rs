@@ -1,0 +1,27 @@
+//! A snapshot between its barrier and the end of its drain.
+
+use strandline_snapshot_format::ExpiryFilter;
+use strandline_state_api::CheckpointId;
+use strandline_state_api::backend::SnapshotKind;
+
+use crate::delta::StateDelta;
+
+/// A snapshot that is prepared and not drained.
+#[derive(Debug)]
+pub(crate) struct UnderWay {
+    pub(crate) checkpoint: CheckpointId,
+    /// The kind that the caller asked for.
+    pub(crate) kind: SnapshotKind,
+    /// Whether the cut takes all entries.
+    pub(crate) full: bool,
+    /// The number of states at the cut.
+    pub(crate) states: usize,
+    /// Leaves out values that had expired at the cut.
+    pub(crate) filter: ExpiryFilter,
+    /// Whether it cannot be finished, because one before it failed.
+    pub(crate) failed: bool,
+    /// The drained states, in the order of registration.
+    pub(crate) drained: Vec<StateDelta>,
+    /// The records of the next state, as far as it is drained.
+    pub(crate) chunks: Vec<Vec<u8>>,
+}
