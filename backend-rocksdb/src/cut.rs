@@ -1,7 +1,7 @@
 //! The cut of a snapshot: a copy of the database, of hard links, as it was at the barrier.
 //!
 //! Between the barrier and the copy the database must not change; the [write-back table](crate::store) takes
-//! all changes meanwhile. So whoever comes first makes the copy: the snapshot writer, on its thread, or the
+//! all changes meanwhile. So the first to need it makes the copy: the snapshot writer, on its thread, or the
 //! processing thread when it has to go on.
 
 use std::path::PathBuf;

@@ -42,8 +42,8 @@
 //!
 //! If it is gone, somebody has taken over: a coordinator that holds a term is fenced, one that claims begins
 //! anew. The slot before one's own entry is one of the two highest until somebody creates the one after, so
-//! whoever is right is not held up. No reader counts a ghost, as it lies below the floor; a reader that the
-//! floor overtakes begins again at the new floor.
+//! the rightful holder is not held up. No reader counts a ghost, as it lies below the floor; a reader that
+//! the floor overtakes begins again at the new floor.
 //!
 //! The anchor is known by its token, and each attempt to create has a token of its own: one whose answer was
 //! lost, and which happens when its slot was deleted long ago, does not bring an anchor back.

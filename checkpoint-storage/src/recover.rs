@@ -45,8 +45,8 @@ pub struct Recovery {
     pub skipped: Vec<VerifyReport>,
     /// Slots of the log that cannot be read; any of them may have held a newer checkpoint.
     pub unreadable: Vec<UnreadableSlot>,
-    /// Manifests newer than every checkpoint in the log. Usually their coordinator died before the commit; if
-    /// not, the end of the log was lost.
+    /// Manifests newer than every checkpoint in the log. Usually their coordinator died before the commit;
+    /// if not, the end of the log was lost.
     pub uncommitted: Vec<String>,
 }
 

@@ -34,7 +34,7 @@ pub struct Listed {
 pub enum ClaimOutcome {
     /// This call created it, durably.
     Created,
-    /// It was there already, whoever created it; it is unchanged.
+    /// It existed before, and is unchanged.
     Exists,
 }
 

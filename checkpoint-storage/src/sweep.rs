@@ -3,7 +3,7 @@
 //! Marked is what the manifests of the retained checkpoints refer to, that is of those which the log still
 //! names. A file that is not marked is deleted only if no running checkpoint can need it either:
 //!
-//! - its term is lower than the highest claimed one: whoever wrote it is fenced and completes nothing any
+//! - its term is lower than the highest claimed one: its writer is fenced and completes nothing any
 //!   more; or
 //! - its term is the highest, and its checkpoint is not newer than the last one that completed in this term
 //!   (savepoints not counted).
@@ -186,7 +186,7 @@ fn plan_log(storage: &Storage, history: &History, blocked: bool, report: &mut Sw
         let path = format!("{LOG_DIR}/{name}");
         match slot {
             None => report.foreign.push(path),
-            // Decided: whoever may still be about to claim it loses in any case.
+            // Decided: a process that is still about to claim it loses in any case.
             Some(slot) if history.top.is_some_and(|top| slot <= top) && !blocked => report.deleted.push(path),
             Some(_) => {}
         }

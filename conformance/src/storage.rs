@@ -1,9 +1,9 @@
 //! Cases for checkpoint storages; each takes the [`StorageSubject`] and panics with what differs.
 //!
 //! A storage is a [`BlobStore`](strandline_checkpoint_storage::BlobStore) for immutable objects and a
-//! [`ClaimStore`](strandline_checkpoint_storage::ClaimStore) for the slots of the commit log. [`objects`] and [`claims`] hold
-//! these two to their laws; the other modules let whole coordinators work on them, with lost answers, torn writes and
-//! crashes at every single operation.
+//! [`ClaimStore`](strandline_checkpoint_storage::ClaimStore) for the slots of the commit log. [`objects`] and
+//! [`claims`] hold these two to their laws; the other modules let whole coordinators work on them, with lost
+//! answers, torn writes and crashes at every single operation.
 //!
 //! ```
 //! use strandline_checkpoint_storage::Storage; // from_parts(..) for stores of your own

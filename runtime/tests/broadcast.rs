@@ -118,7 +118,7 @@ fn time_is_that_of_the_slower_side() {
     assert_eq!(sink.visible(), window_sums(&records, 1_000));
 }
 
-/// Counts; a broadcast record subtracts from the counts of all keys and says so.
+/// Counts; a broadcast record subtracts from the counts of all keys and emits them.
 struct Rebased {
     counts: ValueState<u64>,
     done: Tally,

@@ -213,7 +213,7 @@ fn what_an_operator_says_at_the_end_is_said_once_whatever_fails_after_it() {
     assert!(failed > 0, "nothing ever failed: the test tests nothing");
 }
 
-/// The time is what the test says.
+/// A clock that the test sets.
 struct ManualClock(AtomicI64);
 
 impl Clock for ManualClock {
@@ -356,7 +356,7 @@ fn an_idle_source_still_says_after_a_restart_how_far_its_time_had_come() {
         .process("sums", |ctx| WindowSum::open(1_000, ctx))
         .sink("results", sink.clone());
     for (gate, read) in [(1, 2), (2, 1)] {
-        // After the restart the slow source goes on to 2,000; the fast one, at 10,000 already, says nothing
+        // After the restart the slow source goes on to 2,000; the fast one, at 10,000 already, emits nothing
         // new.
         slow.gate.store(gate, SeqCst);
         let (control, events) = (JobControl::new(), Events::new());

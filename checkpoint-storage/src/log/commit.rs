@@ -17,8 +17,9 @@ use crate::{Manifest, Storage};
 pub struct CommitLogOptions {
     /// Who claims, for people: for example a host and a process.
     pub holder: String,
-    /// How many checkpoints are kept, savepoints not counted (Flink: `execution.checkpointing.num-retained`).
-    /// With one, nothing is left to fall back to when it is damaged.
+    /// How many checkpoints are kept, savepoints not counted (Flink:
+    /// `execution.checkpointing.num-retained`). With one, nothing is left to fall back to when it is
+    /// damaged.
     pub retain: NonZeroUsize,
 }
 

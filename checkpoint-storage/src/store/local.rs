@@ -132,7 +132,7 @@ impl Dir {
                 }
                 Err(e) => return Err(failed(&e, "claim", path)),
             };
-            // Also for a slot that another won: whoever acts on it must find it after a loss of power.
+            // Also for a slot that another won: a process that acts on it must find it after a loss of power.
             sync_parent(&place).map_err(|e| failed(&e, "make durable", path))?;
             return Ok(outcome);
         }

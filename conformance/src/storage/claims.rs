@@ -64,7 +64,7 @@ pub fn of_eight_threads_one_wins(subject: &StorageSubject) {
     let open = subject.place();
     let rounds = programs(60);
     let barrier = Barrier::new(THREADS.into());
-    // What goes wrong is told at the end: a thread that panics would leave the others waiting for it.
+    // Failures are reported at the end: a thread that panics would leave the others waiting for it.
     let wins = |who: u8| -> Vec<Result<u64, String>> {
         let storage = open();
         (0..rounds)
@@ -105,7 +105,8 @@ fn claim_and_look(storage: &Storage, round: u64, who: u8) -> Result<Option<u64>,
     }
 }
 
-/// While a slot is created, a reader sees nothing or all of it; a list holds what was created before it was asked for.
+/// While a slot is created, a reader sees nothing or all of it; a list holds what was created before it was
+/// asked for.
 pub fn readers_never_see_half_a_slot(subject: &StorageSubject) {
     let open = subject.place();
     let rounds = programs(60);

@@ -93,8 +93,8 @@ pub fn coordinators_that_claim_at_once(subject: &StorageSubject) {
     }
 }
 
-/// A coordinator looks at an empty storage, and while it does, another claims the first term and commits: no damage, and
-/// the second term is there to be had.
+/// A coordinator looks at an empty storage, and while it does, another claims the first term and commits: no
+/// damage, and the second term is there to be had.
 pub fn the_first_claims_of_a_storage(subject: &StorageSubject) {
     let open = subject.place();
     wait(async {
@@ -113,7 +113,8 @@ pub fn the_first_claims_of_a_storage(subject: &StorageSubject) {
     });
 }
 
-/// The objects of a storage. Before manifests are first listed, another coordinator claims a term and commits.
+/// The objects of a storage. Before manifests are first listed, another coordinator claims a term and
+/// commits.
 #[derive(Debug)]
 struct Interrupted {
     storage: Storage,
@@ -150,8 +151,8 @@ impl BlobStore for Interrupted {
     }
 }
 
-/// Coordinators take over from each other while the others go on committing: no checkpoint is completed twice, none that
-/// was reported is lost or replaced.
+/// Coordinators take over from each other while the others go on committing: no checkpoint is completed
+/// twice, none that was reported is lost or replaced.
 pub fn coordinators_that_race(subject: &StorageSubject) {
     for _ in 0..programs(3) {
         let open = subject.place();
@@ -179,7 +180,7 @@ pub fn coordinators_that_race(subject: &StorageSubject) {
     }
 }
 
-/// Claims, commits until it is fenced, and again; tells which checkpoints it completed.
+/// Claims, commits until it is fenced, and again; returns the checkpoints that it completed.
 async fn takes_over_and_commits(storage: Storage) -> Vec<(u64, u64)> {
     let mut reported = Vec::new();
     for _ in 0..3 {

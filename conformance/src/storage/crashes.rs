@@ -9,7 +9,8 @@ use super::place::{claim, commit, existing, files, recover};
 use crate::effort::programs;
 use crate::wait::wait;
 
-/// Claims and commits three checkpoints that build on each other, sweeping after each; `told` are those that were reported.
+/// Claims and commits three checkpoints that build on each other, sweeping after each; `told` collects those
+/// that were reported.
 async fn job(storage: &Storage, told: &mut Vec<u64>) -> Result<()> {
     let mut claimed = claim(storage, 1).await?;
     let mut segments = Vec::new();
@@ -33,8 +34,8 @@ pub fn a_crash_at_any_operation(subject: &StorageSubject) {
     crash_everywhere(subject, &[Fault::NotDone, Fault::AnswerLost]);
 }
 
-/// The same, where the write under way leaves the first half of an object behind. Slots are claimed whole or not at all, so
-/// only objects are torn.
+/// The same, where the write under way leaves the first half of an object behind. Slots are claimed whole or
+/// not at all, so only objects are torn.
 pub fn a_torn_write_at_any_operation(subject: &StorageSubject) {
     let operations = operations_of_a_job(subject);
     for operation in 0..operations {
@@ -71,8 +72,8 @@ fn crash_everywhere(subject: &StorageSubject, faults: &[Fault]) {
     }
 }
 
-/// After a crash: what was reported exists (and at most the one after it, unreported), recovery finds it, the next coordinator
-/// commits on top, and a sweep leaves exactly what that one needs.
+/// After a crash: what was reported exists (and at most the one after it, unreported), recovery finds it, the
+/// next coordinator commits on top, and a sweep leaves exactly what that one needs.
 async fn goes_on(storage: &Storage, told: &[u64], what: &str) {
     let exists = existing(storage).await.unwrap_or_else(|e| panic!("{what}: {e}")).last().copied();
     let last_told = told.last().copied();
@@ -88,14 +89,15 @@ async fn goes_on(storage: &Storage, told: &[u64], what: &str) {
     let segments = commit(storage, &mut next.log, id, &older).await.unwrap_or_else(|e| panic!("{what}: {e}"));
     storage.sweep().await.unwrap_or_else(|e| panic!("{what}: {e}"));
     assert_eq!(existing(storage).await.unwrap(), [id], "{what}");
-    // The segments, one manifest, one file of operator state; of the log its end: the newest slot and at most the one before.
+    // The segments, one manifest, one file of operator state; of the log its end: the newest slot and at most
+    // the one before.
     let (files, slots) = (files(storage).await.unwrap(), storage.claims().list(LOG_DIR).await.unwrap());
     assert_eq!(files.len(), segments.len() + 2, "{what}: the sweep left {files:?}");
     assert!(slots.len() <= 2, "{what}: the sweep left {slots:?}");
 }
 
-/// One operation fails, done or not done, and the process lives: asking again settles it, and each checkpoint completes
-/// exactly once.
+/// One operation fails, done or not done, and the process lives: asking again settles it, and each checkpoint
+/// completes exactly once.
 pub fn a_lost_answer_at_any_operation(subject: &StorageSubject) {
     for fault in [Fault::NotDone, Fault::AnswerLost] {
         for operation in 0..operations_of_a_job(subject) {
@@ -121,8 +123,8 @@ pub fn a_lost_answer_at_any_operation(subject: &StorageSubject) {
     }
 }
 
-/// A store that fails often and at random: a job that asks again until it knows completes all of its checkpoints, in
-/// order, and nothing that it sweeps was needed.
+/// A store that fails often and at random: a job that asks again until it knows completes all of its
+/// checkpoints, in order, and nothing that it sweeps was needed.
 pub fn many_faults_at_random(subject: &StorageSubject) {
     for seed in 0..programs(10) {
         let open = subject.place();

@@ -21,8 +21,8 @@ async fn files_of(storage: &Storage, checkpoint: u64) -> Vec<String> {
     files(storage).await.unwrap().into_iter().filter(|path| path.contains(&part)).collect()
 }
 
-/// Any file of the newest checkpoint is deleted, cut, or changed in one bit: the one before is restored, and the report says
-/// what is wrong with the newest.
+/// Any file of the newest checkpoint is deleted, cut, or changed in one bit: the one before is restored, and
+/// the report names what is wrong with the newest.
 pub fn recovery_falls_back(subject: &StorageSubject) {
     let open = subject.place();
     wait(async {

@@ -83,7 +83,8 @@ pub fn ranged_reads(subject: &StorageSubject) {
     });
 }
 
-/// Putting the same again changes nothing, also when many do at once; deleting is done once and asked for often.
+/// Putting the same again changes nothing, also when many do at once; deleting is done once and asked for
+/// often.
 pub fn put_and_delete_can_be_repeated(subject: &StorageSubject) {
     let open = subject.place();
     wait(async {
@@ -142,7 +143,7 @@ pub fn readers_never_see_half_an_object(subject: &StorageSubject) {
     });
 }
 
-/// Segments, as backends see them: named by what they contain, of the length that their reference says.
+/// Segments, as backends see them: named by what they contain, of the length in their reference.
 pub fn segments_are_checked(subject: &StorageSubject) {
     let open = subject.place();
     let storage = open();

@@ -31,7 +31,8 @@ pub(super) async fn segment(
     storage.segments(term, CheckpointId(checkpoint)).put(content.to_vec()).await
 }
 
-/// The manifest of a checkpoint whose one operator has these segments, and operator state in a file of its own.
+/// The manifest of a checkpoint whose one operator has these segments, and operator state in a file of its
+/// own.
 pub(super) fn manifest(term: u64, checkpoint: u64, segments: &[SegmentRef]) -> Manifest {
     let part = |segment: &SegmentRef| SnapshotPart::portable(segment.clone(), KeyGroupRange::ALL);
     let mut subtask = SubtaskSnapshot::new(0, KeyGroupRange::ALL);

@@ -1,4 +1,5 @@
-//! Retention and sweeping: what a retained checkpoint needs stays, everything else goes, nothing in use is touched.
+//! Retention and sweeping: what a retained checkpoint needs stays, everything else goes, nothing in use is
+//! touched.
 
 use std::collections::BTreeSet;
 
@@ -58,8 +59,8 @@ pub fn savepoints_stay(subject: &StorageSubject) {
     });
 }
 
-/// What a checkpoint under way has written stays, also when it builds on one that was aborted; what a fenced coordinator
-/// wrote goes.
+/// What a checkpoint under way has written stays, also when it builds on one that was aborted; what a fenced
+/// coordinator wrote goes.
 pub fn files_of_running_checkpoints_stay(subject: &StorageSubject) {
     let open = subject.place();
     wait(async {
@@ -89,7 +90,8 @@ pub fn files_of_running_checkpoints_stay(subject: &StorageSubject) {
     });
 }
 
-/// Random histories: after every sweep each retained checkpoint verifies, and at the end nothing else is there.
+/// Random histories: after every sweep each retained checkpoint verifies, and at the end nothing else is
+/// there.
 pub fn random_histories(subject: &StorageSubject) {
     for seed in 0..programs(12) {
         let mut rng = fastrand::Rng::with_seed(seed);

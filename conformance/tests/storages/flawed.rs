@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_millis(20);
 pub enum Flaw {
     /// Nothing.
     None,
-    /// The slot is looked up, and created later: two may both be told that they created it.
+    /// The slot is looked up, and created later: two calls may both report that they created it.
     CheckThenCreate,
     /// A claim replaces what is there.
     ClaimReplaces,
@@ -59,7 +59,8 @@ impl Flawed {
         found
     }
 
-    /// Until somebody else has looked, so that a race is lost and not only may be; or for a while, if nobody does.
+    /// Until somebody else has looked, so that a race is lost and not only may be; or for a while, if nobody
+    /// does.
     async fn let_others_in(&self) {
         let _ = tokio::time::timeout(PATIENCE, self.looked.notified()).await;
     }

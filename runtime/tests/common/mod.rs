@@ -431,7 +431,7 @@ impl Events {
         Arc::default()
     }
 
-    /// Waits until `wanted` says yes to the events so far.
+    /// Waits until `wanted` accepts the events so far.
     pub fn wait(&self, wanted: impl Fn(&[JobEvent]) -> bool) {
         let events = self.events.lock().unwrap();
         let waiting = |events: &mut Vec<JobEvent>| !wanted(events) && !self.over.load(SeqCst);
@@ -440,7 +440,7 @@ impl Events {
         assert!(wanted(&events), "the job ended, and what was waited for never came; the last were {last:?}");
     }
 
-    /// Runs the one job whose events these are; whoever waits for more when it ends waits in vain.
+    /// Runs the one job that reports these events; a wait for more ends with it.
     pub fn of<T>(&self, job: impl FnOnce() -> T) -> T {
         struct Over<'a>(&'a Events);
         impl Drop for Over<'_> {

@@ -259,7 +259,7 @@ fn a_ghost_is_not_taken_for_the_end_of_the_log() {
     store = Store::with(entries);
     store.is_cut = true;
 
-    // The ghost stays, so whoever takes it for the entry before slot 3 finds that confirmed.
+    // The ghost stays, so a client that takes it for the entry before slot 3 finds that confirmed.
     let LogOutcome::Claimed { term, completed } = store.drive(&mut claimer, claim) else {
         panic!("no claim")
     };

@@ -216,7 +216,7 @@ proptest! {
             world.run(event);
         }
         world.check_log();
-        // The faults end: whoever is left to itself commits.
+        // The faults end: the client that is left alone commits.
         let before = world.commits;
         world.nodes[0] = Node { client: LogClient::new("survivor"), step: None };
         for _ in 0..80 {
