@@ -64,7 +64,7 @@ fn main() -> Result<()> {
     let [_, text, output, state] = &args[..] else {
         return Err(Error::invalid("usage: pipeline TEXT OUTPUT_DIR STATE_DIR"));
     };
-    let pipeline = Pipeline::new("windowed-words", MemoryBackendFactory::default());
+    let pipeline = Pipeline::new("windowed-words", MemoryBackend::factory());
     pipeline
         .source("lines", FileSource::new(text, TextLines))
         // The length of a line stands in for its time: a text has no other.

@@ -106,7 +106,7 @@ fn main() -> Result<()> {
     let int = |row: &Row, column| row.get(column).as_int().unwrap_or_default();
     let text = |row: &Row, column| row.get(column).as_text().unwrap_or_default().to_owned();
 
-    let pipeline = Pipeline::new("above-limit", MemoryBackendFactory::default());
+    let pipeline = Pipeline::new("above-limit", MemoryBackend::factory());
     let rules = pipeline
         .source("rules", FileSource::new(rules, columns(["time", "category", "limit"])))
         .timestamps(Duration::ZERO, time)

@@ -13,8 +13,8 @@
 //! | encode, decode and migrate values, and check whether one has expired | [`StoredValues`] |
 //! | encode the bounds of a range of map keys | [`encoded_range`] |
 //!
-//! The crate `strandline-conformance` tests a backend against this contract; start with its example of a
-//! backend that keeps only values.
+//! The crate `strandline-conformance` tests a backend against this contract; start with its
+//! `tests/values_only.rs`, a backend that keeps only values.
 
 pub(crate) mod keyed;
 mod kinds;
