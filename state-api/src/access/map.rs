@@ -51,10 +51,16 @@ where
     /// Lends the value of one entry.
     #[inline]
     pub fn get(self, map_key: &MK) -> Result<Option<&'a V>> {
-        let (backend, at, id, lifespan, clock) = self.open()?;
-        if !L::EXPIRES {
-            return Ok(backend.maps::<MK, L::Stored<V>, N>(id)?.get(at, map_key)?.map(L::value));
+        if L::EXPIRES {
+            return self.get_unexpired(map_key);
         }
+        let (backend, at) = self.entry.open()?;
+        Ok(backend.maps::<MK, L::Stored<V>, N>(self.state.id)?.get(at, map_key)?.map(L::value))
+    }
+
+    /// Lends the value of an entry of a state with a time-to-live, unless it has expired.
+    fn get_unexpired(self, map_key: &MK) -> Result<Option<&'a V>> {
+        let (backend, at, id, lifespan, clock) = self.open()?;
         let mut refresh = false;
         let keep = |stored: &L::Stored<V>| {
             refresh = lifespan.needs_refresh(stored, &clock);

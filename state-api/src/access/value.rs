@@ -45,10 +45,16 @@ impl<'a, B: KeyedBackend, V: Send + 'static, N: StateKey, L: Lifespan> ValueAcce
     /// Lends the value.
     #[inline]
     pub fn get(self) -> Result<Option<&'a V>> {
-        let (backend, at, id, lifespan, clock) = self.open()?;
-        if !L::EXPIRES {
-            return Ok(backend.values::<L::Stored<V>, N>(id)?.get(at)?.map(L::value));
+        if L::EXPIRES {
+            return self.get_unexpired();
         }
+        let (backend, at) = self.entry.open()?;
+        Ok(backend.values::<L::Stored<V>, N>(self.state.id)?.get(at)?.map(L::value))
+    }
+
+    /// Lends the value of a state with a time-to-live, unless it has expired.
+    fn get_unexpired(self) -> Result<Option<&'a V>> {
+        let (backend, at, id, lifespan, clock) = self.open()?;
         let mut refresh = false;
         let keep = |stored: &L::Stored<V>| {
             refresh = lifespan.needs_refresh(stored, &clock);
