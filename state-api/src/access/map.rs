@@ -49,7 +49,7 @@ where
     }
 
     /// Lends the value of one entry.
-    #[inline]
+    #[inline(always)]
     pub fn get(self, map_key: &MK) -> Result<Option<&'a V>> {
         if L::EXPIRES {
             return self.get_unexpired(map_key);
@@ -77,7 +77,7 @@ where
     }
 
     /// Sets one entry.
-    #[inline]
+    #[inline(always)]
     pub fn put(self, map_key: MK, value: V) -> Result<()> {
         let (backend, at, id, lifespan, clock) = self.open()?;
         backend.maps::<MK, L::Stored<V>, N>(id)?.put(at, map_key, lifespan.store(value, &clock))
@@ -93,7 +93,7 @@ where
     }
 
     /// Changes the value of one entry in one access; if there is none, `initial` creates it first.
-    #[inline]
+    #[inline(always)]
     pub fn modify<R>(
         self,
         map_key: MK,
@@ -138,7 +138,7 @@ where
     }
 
     /// Returns whether an entry exists that has not expired. The call counts as a read of the entry.
-    #[inline]
+    #[inline(always)]
     pub fn contains(self, map_key: &MK) -> Result<bool> {
         if L::EXPIRES {
             return Ok(self.get(map_key)?.is_some());

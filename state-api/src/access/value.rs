@@ -43,7 +43,7 @@ impl<'a, B: KeyedBackend, V: Send + 'static, N: StateKey, L: Lifespan> ValueAcce
     }
 
     /// Lends the value.
-    #[inline]
+    #[inline(always)]
     pub fn get(self) -> Result<Option<&'a V>> {
         if L::EXPIRES {
             return self.get_unexpired();
@@ -71,14 +71,14 @@ impl<'a, B: KeyedBackend, V: Send + 'static, N: StateKey, L: Lifespan> ValueAcce
     }
 
     /// Sets the value.
-    #[inline]
+    #[inline(always)]
     pub fn put(self, value: V) -> Result<()> {
         let (backend, at, id, lifespan, clock) = self.open()?;
         backend.values::<L::Stored<V>, N>(id)?.put(at, lifespan.store(value, &clock))
     }
 
     /// Changes the value in one access; if there is none, `initial` creates it first.
-    #[inline]
+    #[inline(always)]
     pub fn modify<R>(self, initial: impl FnOnce() -> V, change: impl FnOnce(&mut V) -> R) -> Result<R> {
         let (backend, at, id, lifespan, clock) = self.open()?;
         backend.values::<L::Stored<V>, N>(id)?.modify(
