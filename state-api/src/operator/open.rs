@@ -1,11 +1,11 @@
 //! The context in which an operator opens and registers its states.
 
 use crate::backend::{BackendScope, KeyedBackend};
-use crate::host::{OperatorLists, OperatorStateStore};
-use crate::operator_state::{BroadcastDescriptor, BroadcastState, OperatorListDescriptor, OperatorListState};
+use crate::host::{AnyDescriptor, OperatorLists, OperatorStateStore};
+use crate::operator_state::{BroadcastDescriptor, OperatorListDescriptor};
 use crate::state::{
-    AggregateFunction, AggregatingDescriptor, Lifespan, ListDescriptor, MapDescriptor, ReduceFunction,
-    ReducingDescriptor, StateDescriptor, TimerDescriptor, TimerService, ValueDescriptor,
+    AggregateFunction, AggregatingDescriptor, ListDescriptor, MapDescriptor, ReducingDescriptor,
+    StateDescriptor, TimerDescriptor, TimerService, ValueDescriptor,
 };
 use crate::{Result, StateKey};
 
@@ -62,40 +62,30 @@ pub trait Register<N> {
     fn register_in<B: KeyedBackend>(&self, open: &mut Open<'_, B, N>) -> Result<Self::State>;
 }
 
-macro_rules! keyed {
-    ($(<$($param:ident: $bound:path),+> $descriptor:ty;)+) => {$(
-        impl<$($param: $bound,)+ M> Register<M> for $descriptor
+/// Descriptors that an operator registers whatever the namespace of its timers is.
+macro_rules! without_timers {
+    ($(<$($param:ident $(: $bound:path)?),+> $descriptor:ty;)+) => {$(
+        impl<$($param $(: $bound)?,)+ M> Register<M> for $descriptor
         where
-            Self: StateDescriptor,
+            Self: AnyDescriptor,
         {
-            type State = <Self as StateDescriptor>::State;
+            type State = <Self as AnyDescriptor>::State;
 
             fn register_in<B: KeyedBackend>(&self, open: &mut Open<'_, B, M>) -> Result<Self::State> {
-                self.register(open.backend)
+                AnyDescriptor::register_in(self, open.backend, open.operator_state)
             }
         }
     )+};
 }
 
-keyed! {
-    <V: Sized, N: StateKey, L: Lifespan> ValueDescriptor<V, N, L>;
-    <V: Sized, N: StateKey, L: Lifespan> ListDescriptor<V, N, L>;
-    <MK: StateKey, V: Sized, N: StateKey, L: Lifespan> MapDescriptor<MK, V, N, L>;
-    <F: AggregateFunction, N: StateKey, L: Lifespan> AggregatingDescriptor<F, N, L>;
-}
-
-impl<V, N, L, R, M> Register<M> for ReducingDescriptor<V, N, L, R>
-where
-    V: Send + 'static,
-    N: StateKey,
-    L: Lifespan,
-    R: ReduceFunction<V>,
-{
-    type State = <Self as StateDescriptor>::State;
-
-    fn register_in<B: KeyedBackend>(&self, open: &mut Open<'_, B, M>) -> Result<Self::State> {
-        self.register(open.backend)
-    }
+without_timers! {
+    <V, N, L> ValueDescriptor<V, N, L>;
+    <T, N, L> ListDescriptor<T, N, L>;
+    <MK, V, N, L> MapDescriptor<MK, V, N, L>;
+    <V, N, L, R> ReducingDescriptor<V, N, L, R>;
+    <F: AggregateFunction, N, L> AggregatingDescriptor<F, N, L>;
+    <T> OperatorListDescriptor<T>;
+    <MK, V> BroadcastDescriptor<MK, V>;
 }
 
 impl<N: StateKey> Register<N> for TimerDescriptor<N> {
@@ -107,21 +97,5 @@ impl<N: StateKey> Register<N> for TimerDescriptor<N> {
             open.services.push(service);
         }
         Ok(service)
-    }
-}
-
-impl<T: Send + 'static, N> Register<N> for OperatorListDescriptor<T> {
-    type State = OperatorListState<T>;
-
-    fn register_in<B: KeyedBackend>(&self, open: &mut Open<'_, B, N>) -> Result<OperatorListState<T>> {
-        open.operator_state.register_list(self)
-    }
-}
-
-impl<MK: StateKey, V: Send + 'static, N> Register<N> for BroadcastDescriptor<MK, V> {
-    type State = BroadcastState<MK, V>;
-
-    fn register_in<B: KeyedBackend>(&self, open: &mut Open<'_, B, N>) -> Result<BroadcastState<MK, V>> {
-        open.operator_state.register_broadcast(self)
     }
 }
