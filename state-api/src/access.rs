@@ -13,6 +13,8 @@ pub use timers::TimerAccess;
 pub use value::ValueAccess;
 
 use crate::backend::{At, BackendScope, KeyedBackend, StateId};
+use crate::state::Lifespan;
+use crate::time::StateTime;
 use crate::{Error, Keyed, Result, StateKey};
 
 /// A handle of a registered state of any kind. The handle types of this crate implement the trait.
@@ -167,6 +169,20 @@ impl<'a, B: KeyedBackend, N> Entry<'a, B, N> {
             return Err(refusal(self.backend.scope(), self.at.key, self.admission));
         }
         Ok((self.backend, self.at))
+    }
+
+    /// Opens the entry of a state: returns the backend, the address, the state's identity and lifespan, and the time by
+    /// which its values expire, if they do.
+    #[inline]
+    #[expect(clippy::type_complexity, reason = "the parts of an access, which each access takes apart")]
+    fn open_for<L: Lifespan>(
+        self,
+        id: StateId,
+        lifespan: L,
+    ) -> Result<(&'a mut B, At<'a, B::Key, N>, StateId, L, StateTime)> {
+        let (backend, at) = self.open()?;
+        let clock = if L::EXPIRES { *backend.clock() } else { StateTime::UNKNOWN };
+        Ok((backend, at, id, lifespan, clock))
     }
 }
 

@@ -5,7 +5,6 @@ use std::fmt;
 use super::{Entry, StateHandle};
 use crate::backend::{At, KeyedBackend, Lists, StateId};
 use crate::state::{Lasting, Lifespan, ListState};
-use crate::time::StateTime;
 use crate::{Result, StateKey};
 
 /// Access to the list of one key and namespace.
@@ -33,18 +32,10 @@ impl<T: Send + 'static, N: StateKey, L: Lifespan> StateHandle for ListState<T, N
 }
 
 impl<'a, B: KeyedBackend, T: Send + 'static, N: StateKey, L: Lifespan> ListAccess<'a, B, T, N, L> {
-    #[inline]
-    #[expect(clippy::type_complexity, reason = "what every access starts with, once")]
-    fn open(self) -> Result<(&'a mut B, At<'a, B::Key, N>, StateId, L, StateTime)> {
-        let (backend, at) = self.entry.open()?;
-        let clock = if L::EXPIRES { *backend.clock() } else { StateTime::UNKNOWN };
-        Ok((backend, at, self.state.id, self.state.lifespan, clock))
-    }
-
     /// Lends the elements in the order in which they were added, without those that have expired.
     #[inline]
     pub fn get(self) -> Result<Elements<'a, T, L>> {
-        let (backend, at, id, lifespan, clock) = self.open()?;
+        let (backend, at, id, lifespan, clock) = self.entry.open_for(self.state.id, self.state.lifespan)?;
         if L::EXPIRES {
             let changes = |stored: &L::Stored<T>| {
                 lifespan.hides(stored, &clock) || lifespan.needs_refresh(stored, &clock)
@@ -68,7 +59,7 @@ impl<'a, B: KeyedBackend, T: Send + 'static, N: StateKey, L: Lifespan> ListAcces
     /// Adds elements at the end.
     #[inline]
     pub fn extend(self, elements: impl IntoIterator<Item = T>) -> Result<()> {
-        let (backend, at, id, lifespan, clock) = self.open()?;
+        let (backend, at, id, lifespan, clock) = self.entry.open_for(self.state.id, self.state.lifespan)?;
         let elements = elements.into_iter().map(|element| lifespan.store(element, &clock));
         backend.lists::<L::Stored<T>, N>(id)?.append(at, elements)
     }
@@ -76,7 +67,7 @@ impl<'a, B: KeyedBackend, T: Send + 'static, N: StateKey, L: Lifespan> ListAcces
     /// Replaces all elements; an empty vector removes the list.
     #[inline]
     pub fn put(self, elements: Vec<T>) -> Result<()> {
-        let (backend, at, id, lifespan, clock) = self.open()?;
+        let (backend, at, id, lifespan, clock) = self.entry.open_for(self.state.id, self.state.lifespan)?;
         let elements = elements.into_iter().map(|element| lifespan.store(element, &clock));
         backend.lists::<L::Stored<T>, N>(id)?.put(at, elements.collect())
     }
@@ -84,7 +75,7 @@ impl<'a, B: KeyedBackend, T: Send + 'static, N: StateKey, L: Lifespan> ListAcces
     /// Removes all elements and returns those that have not expired.
     #[inline]
     pub fn take(self) -> Result<Vec<T>> {
-        let (backend, at, id, lifespan, clock) = self.open()?;
+        let (backend, at, id, lifespan, clock) = self.entry.open_for(self.state.id, self.state.lifespan)?;
         let taken = backend.lists::<L::Stored<T>, N>(id)?.take(at)?.into_iter();
         Ok(taken.filter(|stored| !lifespan.hides(stored, &clock)).map(L::into_value).collect())
     }
@@ -92,7 +83,7 @@ impl<'a, B: KeyedBackend, T: Send + 'static, N: StateKey, L: Lifespan> ListAcces
     /// Removes all elements; returns whether any existed, expired or not.
     #[inline]
     pub fn clear(self) -> Result<bool> {
-        let (backend, at, id, ..) = self.open()?;
+        let (backend, at, id, ..) = self.entry.open_for(self.state.id, self.state.lifespan)?;
         backend.lists::<L::Stored<T>, N>(id)?.clear(at)
     }
 
@@ -100,7 +91,7 @@ impl<'a, B: KeyedBackend, T: Send + 'static, N: StateKey, L: Lifespan> ListAcces
     /// expired elements (Flink: `mergeNamespaces`). If `sources` includes this namespace, its elements stay.
     /// Elements keep their stamps.
     pub fn merge<'n>(self, sources: impl IntoIterator<Item = &'n N>) -> Result<()> {
-        let (backend, at, id, lifespan, clock) = self.open()?;
+        let (backend, at, id, lifespan, clock) = self.entry.open_for(self.state.id, self.state.lifespan)?;
         for source in sources.into_iter().filter(|source| *source != at.namespace) {
             let mut elements = backend.lists::<L::Stored<T>, N>(id)?.take(At { namespace: source, ..at })?;
             elements.retain(|stored| !lifespan.expired(stored, &clock));

@@ -40,14 +40,6 @@ where
     N: StateKey,
     L: Lifespan,
 {
-    #[inline]
-    #[expect(clippy::type_complexity, reason = "what every access starts with, once")]
-    fn open(self) -> Result<(&'a mut B, At<'a, B::Key, N>, StateId, L, StateTime)> {
-        let (backend, at) = self.entry.open()?;
-        let clock = if L::EXPIRES { *backend.clock() } else { StateTime::UNKNOWN };
-        Ok((backend, at, self.state.id, self.state.lifespan, clock))
-    }
-
     /// Lends the value of one entry.
     #[inline(always)]
     pub fn get(self, map_key: &MK) -> Result<Option<&'a V>> {
@@ -60,7 +52,7 @@ where
 
     /// Lends the value of an entry of a state with a time-to-live, unless it has expired.
     fn get_unexpired(self, map_key: &MK) -> Result<Option<&'a V>> {
-        let (backend, at, id, lifespan, clock) = self.open()?;
+        let (backend, at, id, lifespan, clock) = self.entry.open_for(self.state.id, self.state.lifespan)?;
         let mut refresh = false;
         let keep = |stored: &L::Stored<V>| {
             refresh = lifespan.needs_refresh(stored, &clock);
@@ -79,13 +71,13 @@ where
     /// Sets one entry.
     #[inline(always)]
     pub fn put(self, map_key: MK, value: V) -> Result<()> {
-        let (backend, at, id, lifespan, clock) = self.open()?;
+        let (backend, at, id, lifespan, clock) = self.entry.open_for(self.state.id, self.state.lifespan)?;
         backend.maps::<MK, L::Stored<V>, N>(id)?.put(at, map_key, lifespan.store(value, &clock))
     }
 
     /// Sets several entries.
     pub fn put_all(self, entries: impl IntoIterator<Item = (MK, V)>) -> Result<()> {
-        let (backend, at, id, lifespan, clock) = self.open()?;
+        let (backend, at, id, lifespan, clock) = self.entry.open_for(self.state.id, self.state.lifespan)?;
         entries.into_iter().try_for_each(|(map_key, value)| {
             let stored = lifespan.store(value, &clock);
             backend.maps::<MK, L::Stored<V>, N>(id)?.put(at, map_key, stored)
@@ -100,7 +92,7 @@ where
         initial: impl FnOnce() -> V,
         change: impl FnOnce(&mut V) -> R,
     ) -> Result<R> {
-        let (backend, at, id, lifespan, clock) = self.open()?;
+        let (backend, at, id, lifespan, clock) = self.entry.open_for(self.state.id, self.state.lifespan)?;
         backend.maps::<MK, L::Stored<V>, N>(id)?.modify(
             at,
             map_key,
@@ -125,7 +117,7 @@ where
     /// Removes one entry and returns its value unless the value has expired.
     #[inline]
     pub fn take(self, map_key: &MK) -> Result<Option<V>> {
-        let (backend, at, id, lifespan, clock) = self.open()?;
+        let (backend, at, id, lifespan, clock) = self.entry.open_for(self.state.id, self.state.lifespan)?;
         let taken = backend.maps::<MK, L::Stored<V>, N>(id)?.take(at, map_key)?;
         Ok(taken.filter(|stored| !lifespan.hides(stored, &clock)).map(L::into_value))
     }
@@ -133,7 +125,7 @@ where
     /// Removes one entry; returns whether one existed, expired or not.
     #[inline]
     pub fn remove(self, map_key: &MK) -> Result<bool> {
-        let (backend, at, id, ..) = self.open()?;
+        let (backend, at, id, ..) = self.entry.open_for(self.state.id, self.state.lifespan)?;
         backend.maps::<MK, L::Stored<V>, N>(id)?.remove(at, map_key)
     }
 
@@ -143,7 +135,7 @@ where
         if L::EXPIRES {
             return Ok(self.get(map_key)?.is_some());
         }
-        let (backend, at, id, ..) = self.open()?;
+        let (backend, at, id, ..) = self.entry.open_for(self.state.id, self.state.lifespan)?;
         backend.maps::<MK, L::Stored<V>, N>(id)?.contains(at, map_key)
     }
 
@@ -165,7 +157,7 @@ where
         range: Option<impl RangeBounds<MK>>,
         mut visit: impl FnMut(&MK, &V) -> Result<()>,
     ) -> Result<()> {
-        let (backend, at, id, lifespan, clock) = self.open()?;
+        let (backend, at, id, lifespan, clock) = self.entry.open_for(self.state.id, self.state.lifespan)?;
         // A visit must not change the map, so expired entries are removed and others refreshed afterwards.
         let (mut hidden, mut refreshed) = (Vec::new(), Vec::new());
         let each = |map_key: &MK, stored: &L::Stored<V>| {
@@ -195,7 +187,7 @@ where
     /// Counts the entries that have not expired. The call does not count as a read of them.
     #[inline]
     pub fn len(self) -> Result<usize> {
-        let (backend, at, id, lifespan, clock) = self.open()?;
+        let (backend, at, id, lifespan, clock) = self.entry.open_for(self.state.id, self.state.lifespan)?;
         if !L::EXPIRES {
             return backend.maps::<MK, L::Stored<V>, N>(id)?.len(at);
         }
@@ -213,14 +205,14 @@ where
         if L::EXPIRES {
             return Ok(self.len()? == 0);
         }
-        let (backend, at, id, ..) = self.open()?;
+        let (backend, at, id, ..) = self.entry.open_for(self.state.id, self.state.lifespan)?;
         backend.maps::<MK, L::Stored<V>, N>(id)?.is_empty(at)
     }
 
     /// Removes all entries; returns whether any existed, expired or not.
     #[inline]
     pub fn clear(self) -> Result<bool> {
-        let (backend, at, id, ..) = self.open()?;
+        let (backend, at, id, ..) = self.entry.open_for(self.state.id, self.state.lifespan)?;
         backend.maps::<MK, L::Stored<V>, N>(id)?.clear(at)
     }
 }

@@ -3,7 +3,6 @@
 use super::{Admission, Entry, StateHandle};
 use crate::backend::{At, KeyedBackend, StateId, Values};
 use crate::state::{Lasting, Lifespan, ValueState};
-use crate::time::StateTime;
 use crate::{Result, StateKey};
 
 /// Access to the value of one key and namespace.
@@ -34,14 +33,6 @@ impl<V: Send + 'static, N: StateKey, L: Lifespan> StateHandle for ValueState<V, 
 }
 
 impl<'a, B: KeyedBackend, V: Send + 'static, N: StateKey, L: Lifespan> ValueAccess<'a, B, V, N, L> {
-    #[inline]
-    #[expect(clippy::type_complexity, reason = "what every access starts with, once")]
-    fn open(self) -> Result<(&'a mut B, At<'a, B::Key, N>, StateId, L, StateTime)> {
-        let (backend, at) = self.entry.open()?;
-        let clock = if L::EXPIRES { *backend.clock() } else { StateTime::UNKNOWN };
-        Ok((backend, at, self.state.id, self.state.lifespan, clock))
-    }
-
     /// Lends the value.
     #[inline(always)]
     pub fn get(self) -> Result<Option<&'a V>> {
@@ -54,7 +45,7 @@ impl<'a, B: KeyedBackend, V: Send + 'static, N: StateKey, L: Lifespan> ValueAcce
 
     /// Lends the value of a state with a time-to-live, unless it has expired.
     fn get_unexpired(self) -> Result<Option<&'a V>> {
-        let (backend, at, id, lifespan, clock) = self.open()?;
+        let (backend, at, id, lifespan, clock) = self.entry.open_for(self.state.id, self.state.lifespan)?;
         let mut refresh = false;
         let keep = |stored: &L::Stored<V>| {
             refresh = lifespan.needs_refresh(stored, &clock);
@@ -73,14 +64,14 @@ impl<'a, B: KeyedBackend, V: Send + 'static, N: StateKey, L: Lifespan> ValueAcce
     /// Sets the value.
     #[inline(always)]
     pub fn put(self, value: V) -> Result<()> {
-        let (backend, at, id, lifespan, clock) = self.open()?;
+        let (backend, at, id, lifespan, clock) = self.entry.open_for(self.state.id, self.state.lifespan)?;
         backend.values::<L::Stored<V>, N>(id)?.put(at, lifespan.store(value, &clock))
     }
 
     /// Changes the value in one access; if there is none, `initial` creates it first.
     #[inline(always)]
     pub fn modify<R>(self, initial: impl FnOnce() -> V, change: impl FnOnce(&mut V) -> R) -> Result<R> {
-        let (backend, at, id, lifespan, clock) = self.open()?;
+        let (backend, at, id, lifespan, clock) = self.entry.open_for(self.state.id, self.state.lifespan)?;
         backend.values::<L::Stored<V>, N>(id)?.modify(
             at,
             |stored| !lifespan.expired(stored, &clock),
@@ -104,7 +95,7 @@ impl<'a, B: KeyedBackend, V: Send + 'static, N: StateKey, L: Lifespan> ValueAcce
     /// Changes the value in one access; returns whether one existed.
     #[inline]
     pub fn update(self, change: impl FnOnce(&mut V)) -> Result<bool> {
-        let (backend, at, id, lifespan, clock) = self.open()?;
+        let (backend, at, id, lifespan, clock) = self.entry.open_for(self.state.id, self.state.lifespan)?;
         if L::EXPIRES {
             let keep = |stored: &L::Stored<V>| !lifespan.expired(stored, &clock);
             if backend.values::<L::Stored<V>, N>(id)?.get_if(at, keep)?.is_none() {
@@ -120,7 +111,7 @@ impl<'a, B: KeyedBackend, V: Send + 'static, N: StateKey, L: Lifespan> ValueAcce
     /// Removes and returns the value.
     #[inline]
     pub fn take(self) -> Result<Option<V>> {
-        let (backend, at, id, lifespan, clock) = self.open()?;
+        let (backend, at, id, lifespan, clock) = self.entry.open_for(self.state.id, self.state.lifespan)?;
         let taken = backend.values::<L::Stored<V>, N>(id)?.take(at)?;
         Ok(taken.filter(|stored| !lifespan.hides(stored, &clock)).map(L::into_value))
     }
@@ -128,14 +119,14 @@ impl<'a, B: KeyedBackend, V: Send + 'static, N: StateKey, L: Lifespan> ValueAcce
     /// Removes the value; returns whether one existed, expired or not.
     #[inline]
     pub fn clear(self) -> Result<bool> {
-        let (backend, at, id, ..) = self.open()?;
+        let (backend, at, id, ..) = self.entry.open_for(self.state.id, self.state.lifespan)?;
         backend.values::<L::Stored<V>, N>(id)?.clear(at)
     }
 
     /// Combines `value` with the existing value; an expired one counts as absent.
     #[inline]
     pub(super) fn fold(self, value: L::Stored<V>, fold: impl FnOnce(&mut V, V)) -> Result<()> {
-        let (backend, at, id, lifespan, clock) = self.open()?;
+        let (backend, at, id, lifespan, clock) = self.entry.open_for(self.state.id, self.state.lifespan)?;
         backend.values::<L::Stored<V>, N>(id)?.merge(at, value, |into, value| {
             if lifespan.expired(into, &clock) {
                 *into = value;
@@ -154,7 +145,7 @@ impl<'a, B: KeyedBackend, V: Send + 'static, N: StateKey, L: Lifespan> ValueAcce
         fold: impl Fn(&mut V, V),
     ) -> Result<()> {
         let state = self.state;
-        let (backend, at, id, lifespan, clock) = self.open()?;
+        let (backend, at, id, lifespan, clock) = self.entry.open_for(self.state.id, self.state.lifespan)?;
         for source in sources.into_iter().filter(|source| *source != at.namespace) {
             let taken = backend.values::<L::Stored<V>, N>(id)?.take(At { namespace: source, ..at })?;
             let Some(mut taken) = taken.filter(|stored| !lifespan.expired(stored, &clock)) else { continue };

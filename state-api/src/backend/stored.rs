@@ -70,11 +70,6 @@ impl<V: 'static> StoredValues<V> {
         self.codec.decode(bytes)
     }
 
-    /// Returns the codec of the current form.
-    pub fn codec(&self) -> &Arc<dyn Codec<V>> {
-        &self.codec
-    }
-
     /// Prepares to read values stored as `stored`: [`decode_stored`](Self::decode_stored) reads them from now
     /// on. Returns whether their bytes differ from those of the current form.
     ///

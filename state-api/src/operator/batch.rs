@@ -110,12 +110,6 @@ impl<T> Batch<T> {
         &self.records
     }
 
-    /// Returns the records in order, mutably.
-    #[inline]
-    pub fn records_mut(&mut self) -> &mut [T] {
-        &mut self.records
-    }
-
     /// Returns the event time of each record.
     #[inline]
     pub fn timestamps(&self) -> &[Option<Timestamp>] {

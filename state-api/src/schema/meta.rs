@@ -162,23 +162,6 @@ impl StateMeta {
             ("namespace codec", self.namespace_codec.clone(), wanted.namespace_codec.clone()),
             ("map key codec", self.sub_codec.clone(), wanted.sub_codec.clone()),
         ];
-        self.check_equal(&fields)
-    }
-
-    /// Checks that entries stored under this description can be read, byte for byte, by a state registered as
-    /// `wanted`.
-    ///
-    /// # Errors
-    /// [`Incompatible`](ErrorKind::Incompatible) with the state and the difference.
-    pub fn check_readable_as(&self, wanted: &Self) -> Result<()> {
-        self.check_addressed_as(wanted)?;
-        self.check_equal(&[
-            ("value codec", self.stored_value_codec(), wanted.stored_value_codec()),
-            ("schema version", self.schema_version.to_string(), wanted.schema_version.to_string()),
-        ])
-    }
-
-    fn check_equal(&self, fields: &[(&str, String, String)]) -> Result<()> {
         let Some((what, stored, wanted)) = fields.iter().find(|(_, stored, wanted)| stored != wanted) else {
             return Ok(());
         };
