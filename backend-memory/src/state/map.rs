@@ -122,7 +122,7 @@ impl<K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static> MapTable<K, N, M
 impl<'b, K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static> Maps<'b, K, N, MK, V>
     for &'b mut MapTable<K, N, MK, V>
 {
-    #[inline]
+    #[inline(always)]
     fn get(self, At { key, namespace }: At<'_, K, N>, map_key: &MK) -> Result<Option<&'b V>> {
         Ok(self.cell(key, namespace).and_then(|cell| cell.get(map_key)))
     }
