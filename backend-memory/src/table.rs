@@ -170,7 +170,7 @@ impl<P: Payload> Table<P> {
     /// Returns the entry for a change. `save` writes its old value for a cut that still needs it; for a
     /// payload that changes in parts, `save` does nothing, and the caller saves the parts through
     /// [`Touched::copies`].
-    #[inline]
+    #[inline(always)]
     pub(crate) fn modify(
         &mut self,
         at: Address,

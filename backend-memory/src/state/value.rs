@@ -51,7 +51,7 @@ impl<K: StateKey, N: StateKey, V: Send + 'static> ValueTable<K, N, V> {
     }
 
     /// Returns the value for a change.
-    #[inline]
+    #[inline(always)]
     fn find_mut(&mut self, key: Keyed<'_, K>, namespace: &N) -> Option<&mut V> {
         let Self { table, values, failure, .. } = self;
         let touched = table.modify(
@@ -63,6 +63,7 @@ impl<K: StateKey, N: StateKey, V: Send + 'static> ValueTable<K, N, V> {
     }
 
     /// Adds a value that [`find_mut`](Self::find_mut) did not find.
+    #[inline(never)]
     fn insert(&mut self, key: Keyed<'_, K>, namespace: &N, value: V) -> Result<()> {
         let entry = ValueEntry { key: key.key().clone(), namespace: namespace.clone(), value };
         self.table.insert(Address::new(key.hash(), namespace), entry).map(drop)

@@ -84,23 +84,21 @@ impl Shard {
         self.frozen.clear();
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn touch<'a, P: Payload>(
         &'a mut self,
         slots: &'a mut Slots<P>,
         at: Address,
         is: impl Fn(&P) -> bool,
-        mut save: impl FnMut(&P, EpochCut, &mut Vec<u8>),
+        save: impl FnMut(&P, EpochCut, &mut Vec<u8>),
         changes: &mut usize,
     ) -> Option<Touched<'a, P>> {
         let index = slots.position(at, is)?;
         let (epoch, payload) = slots.entry(index)?;
         let before = *epoch & !BORN;
         if before != self.epoch {
-            for frozen in &mut self.frozen {
-                if frozen.cut.wants(before) {
-                    save(payload, frozen.cut, &mut frozen.records);
-                }
+            if !self.frozen.is_empty() {
+                copy_before_write(&mut self.frozen, before, payload, save);
             }
             *epoch = self.epoch;
             self.changed.push(index as u32);
@@ -263,5 +261,19 @@ impl Shard {
                 target.changed.push(index as u32);
             }
         }
+    }
+}
+
+/// Saves a payload of epoch `before` for the cuts that need it. A function of its own, so that a change, which
+/// seldom meets an undrained cut, stays small enough for its caller.
+#[inline(never)]
+fn copy_before_write<P>(
+    frozen: &mut [Frozen],
+    before: u32,
+    payload: &P,
+    mut save: impl FnMut(&P, EpochCut, &mut Vec<u8>),
+) {
+    for frozen in frozen.iter_mut().filter(|frozen| frozen.cut.wants(before)) {
+        save(payload, frozen.cut, &mut frozen.records);
     }
 }
