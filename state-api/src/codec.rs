@@ -53,13 +53,18 @@ pub trait Codec<T>: Send + Sync + 'static {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SerdeCodec;
 
-/// Runs `$then` with the number inside `$any` if there is one. The compiler resolves this for each type.
+/// Runs `$then` with `$value` as a number if its type `$wanted` is one. The compiler resolves this for each type: it
+/// compares constants before it meets the virtual call of the downcast.
 macro_rules! if_number {
-    ($any:expr, |$number:ident| $then:expr) => {
-        if_number!(@each $any, |$number| $then; u8 i8 u16 i16 u32 i32 u64 i64 u128 i128 f32 f64)
+    ($value:expr, $wanted:ty, |$number:ident| $then:expr) => {
+        if_number!(@each $value, $wanted, |$number| $then; u8 i8 u16 i16 u32 i32 u64 i64 u128 i128 f32 f64)
     };
-    (@each $any:expr, |$number:ident| $then:expr; $($type:ty)*) => {
-        $(if let Some($number) = $any.downcast_ref::<$type>() { $then })*
+    (@each $value:expr, $wanted:ty, |$number:ident| $then:expr; $($type:ty)*) => {
+        $(if std::any::TypeId::of::<$wanted>() == std::any::TypeId::of::<$type>()
+            && let Some($number) = ($value as &dyn Any).downcast_ref::<$type>()
+        {
+            $then
+        })*
     };
 }
 
@@ -98,7 +103,7 @@ impl<T: Serialize + DeserializeOwned + 'static> Codec<T> for SerdeCodec {
 
     #[inline]
     fn encode(&self, value: &T, out: &mut Vec<u8>) -> Result<()> {
-        if_number!((value as &dyn Any), |number| {
+        if_number!(value, T, |number| {
             out.extend_from_slice(&number.to_le_bytes());
             return Ok(());
         });
