@@ -6,6 +6,7 @@
 
 mod child;
 mod compare;
+mod kills;
 mod orders;
 
 use std::fs;
@@ -49,12 +50,8 @@ type = "csv"
 path = "results"
 "#;
 
-/// A kill comes within the start of a run and this time, three intervals of checkpoints: so some runs die
-/// before their first checkpoint.
-const KILLED_WITHIN: Duration = Duration::from_millis(300);
-
-/// The parallelism of each run in turn.
-const PARALLELISM: [u32; 4] = [2, 2, 3, 1];
+/// The parallelism of the undisturbed run.
+const PARALLELISM: u32 = 2;
 
 pub(crate) fn demo(args: &DemoArgs) -> Result<(), Failure> {
     let work_dir = WorkDir::new(args)?;
@@ -87,15 +84,14 @@ fn prove(args: &DemoArgs, folder: &Path) -> Result<bool> {
     let started = Instant::now();
     let overrides = ["sink.path=expected", "checkpoint.enabled=false"].map(String::from);
     let overrides = overrides.into_iter().chain(state(args)).collect::<Vec<_>>();
-    let reference = match Child::start(folder, PARALLELISM[0], &overrides)?.watch(None)? {
+    let reference = match Child::start(folder, PARALLELISM, &overrides)?.watch(None)? {
         End::Ended(seen) | End::Killed(seen) => seen,
     };
     let rate = HumanCount(reference.rate() as u64);
-    step("undisturbed", &format!("parallelism {}, {rate} orders/s", PARALLELISM[0]), started);
+    step("undisturbed", &format!("parallelism {PARALLELISM}, {rate} orders/s"), started);
 
     print_line!("");
-    let start_up = reference.started.unwrap_or_default();
-    let attempts = disturbed(args, folder, start_up)?;
+    let disturbed = kills::disturbed(args, folder, reference.started.unwrap_or_default())?;
     print_line!("");
 
     let started = Instant::now();
@@ -103,13 +99,7 @@ fn prove(args: &DemoArgs, folder: &Path) -> Result<bool> {
     let results = HumanCount(found.expected);
     if found.is_equal() {
         step("compared", &format!("{results} results, the same in both, each exactly once"), started);
-        print_line!(
-            "\nThe killed job gave the result of the undisturbed one: {} kills, {} changes of parallelism, \
-             {} checkpoints.",
-            attempts.kills,
-            attempts.rescales,
-            attempts.checkpoints
-        );
+        print_line!("\nThe killed job gave the result of the undisturbed one:\n{disturbed}.");
     } else {
         step("compared", &format!("NOT EQUAL: {found}"), started);
     }
@@ -122,72 +112,6 @@ fn state(args: &DemoArgs) -> Vec<String> {
         "memory" => Vec::new(),
         name => vec![format!("state.backend={name}"), "state.directory=state".into()],
     }
-}
-
-/// The runs that were killed, summed up.
-#[derive(Debug, Default)]
-struct Attempts {
-    kills: u32,
-    rescales: u32,
-    checkpoints: u64,
-}
-
-/// Runs the job, kills it `args.kills` times, each at any moment of its start and of the time after it, and
-/// lets the last run finish. `start_up` is how long the start of the undisturbed run took.
-fn disturbed(args: &DemoArgs, folder: &Path, mut start_up: Duration) -> Result<Attempts> {
-    let mut random = fastrand::Rng::with_seed(args.records);
-    // So slow that the input lasts for all kills, however fast the machine is and however little each run
-    // completes.
-    let seconds = ((start_up + KILLED_WITHIN) * args.kills * 2).max(Duration::from_secs(5)).as_secs_f64();
-    let rate = (args.records as f64 / seconds).max(1.0) as u64;
-    let slow = format!("source.rate={rate}");
-    let mut attempts = Attempts::default();
-    let mut before = PARALLELISM[0];
-    for run in 1u32.. {
-        let last = attempts.kills == args.kills;
-        let parallelism = PARALLELISM[(run as usize - 1) % PARALLELISM.len()];
-        attempts.rescales += u32::from(parallelism != before);
-        before = parallelism;
-        let started = Instant::now();
-        let overrides: Vec<_> = state(args).into_iter().chain((!last).then(|| slow.clone())).collect();
-        let child = Child::start(folder, parallelism, &overrides)?;
-        let kill_after = (start_up + KILLED_WITHIN).mul_f64(random.f64());
-        let end = child.watch((!last).then_some(kill_after))?;
-        // A start that restores takes longer, and the machine may have become slower; without this no run
-        // would get far.
-        start_up = start_up.max(end.seen().started.unwrap_or(kill_after));
-        step(&format!("run {run}"), &format!("parallelism {parallelism}{}", describe(&end)), started);
-        attempts.checkpoints += end.seen().checkpoints;
-        match end {
-            End::Ended(_) => break,
-            End::Killed(_) => attempts.kills += 1,
-        }
-    }
-    Ok(attempts)
-}
-
-/// Describes a run for a person.
-fn describe(end: &End) -> String {
-    let seen = end.seen();
-    if seen.already_finished {
-        return match seen.from {
-            Some(id) => format!(": had finished before, with checkpoint {id}"),
-            None => ": had finished before".to_owned(),
-        };
-    }
-    let from = match (seen.started, seen.from) {
-        (None, _) => String::new(),
-        (Some(_), Some(id)) => format!(", from checkpoint {id}"),
-        (Some(_), None) => ", from the beginning".to_owned(),
-    };
-    let read = HumanCount(seen.read);
-    let end = match (end, seen.started, seen.last_checkpoint) {
-        (End::Ended(_), ..) => format!("read {read} more orders and finished"),
-        (End::Killed(_), None, _) => "killed before it had started".to_owned(),
-        (End::Killed(_), _, Some(id)) => format!("killed after {read} orders and checkpoint {id}"),
-        (End::Killed(_), _, None) => format!("killed after {read} orders"),
-    };
-    format!("{from}: {end}")
 }
 
 /// Prints a line: the step, its result, and how long it took.
@@ -236,27 +160,4 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 fn failed(message: &str, e: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::new(ErrorKind::Unavailable, message).caused_by(e)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use child::Seen;
-
-    #[test]
-    fn a_run_is_described_as_it_went() {
-        let started = Some(Duration::ZERO);
-        let run = |seen: Seen| (describe(&End::Killed(seen.clone())), describe(&End::Ended(seen)));
-        let early = run(Seen::default()).0;
-        assert_eq!(early, ": killed before it had started");
-        let (killed, ended) = run(Seen { started, read: 1_000, ..Seen::default() });
-        assert_eq!(killed, ", from the beginning: killed after 1,000 orders");
-        assert_eq!(ended, ", from the beginning: read 1,000 more orders and finished");
-        let resumed = Seen { started, from: Some(3), last_checkpoint: Some(5), read: 7, ..Seen::default() };
-        let (killed, ended) = run(resumed);
-        assert_eq!(killed, ", from checkpoint 3: killed after 7 orders and checkpoint 5");
-        assert_eq!(ended, ", from checkpoint 3: read 7 more orders and finished");
-        let finished = Seen { already_finished: true, from: Some(9), ..Seen::default() };
-        assert_eq!(run(finished).1, ": had finished before, with checkpoint 9");
-    }
 }

@@ -80,6 +80,15 @@ impl Seen {
     }
 }
 
+/// When a run is killed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kill {
+    /// So long after the start of its process.
+    After(Duration),
+    /// When it has completed so many checkpoints, and so long after the last of them.
+    AfterCheckpoints(u64, Duration),
+}
+
 /// How a run ended.
 #[derive(Debug)]
 pub(super) enum End {
@@ -131,13 +140,21 @@ impl Child {
         Ok(Self { process, spawned, lines, report })
     }
 
-    /// Follows the job to its end, or kills it hard when it has run for `kill_after`.
-    pub(super) fn watch(mut self, kill_after: Option<Duration>) -> Result<End> {
+    /// Follows the job to its end, or kills it hard at the moment of `kill`.
+    pub(super) fn watch(mut self, kill: Option<Kill>) -> Result<End> {
         let line = Line(ProgressBar::new_spinner());
         let mut seen = Seen::default();
+        let (mut kill_after, wanted, delay) = match kill {
+            None => (None, u64::MAX, Duration::ZERO),
+            Some(Kill::After(after)) => (Some(after), u64::MAX, Duration::ZERO),
+            Some(Kill::AfterCheckpoints(wanted, delay)) => (None, wanted, delay),
+        };
         let mut messages = Vec::new();
         loop {
             let now = self.spawned.elapsed();
+            if seen.checkpoints >= wanted {
+                kill_after.get_or_insert(now + delay);
+            }
             let left = kill_after.map(|after| after.saturating_sub(now));
             if left == Some(Duration::ZERO) {
                 self.process.kill().map_err(|e| failed("the job cannot be killed", e))?;

@@ -131,7 +131,8 @@ fn the_demo_proves_its_promise() {
     let ended = folder.strandline(&["demo", "--records=40000", "--kills=2", "--dir=demo"]);
     assert_eq!(ended.code(), 0, "{}{}", ended.stdout(), ended.stderr());
     assert!(ended.stdout().contains("the same in both, each exactly once"), "{}", ended.stdout());
-    assert!(ended.stdout().contains("2 kills"), "{}", ended.stdout());
+    let proof = "2 kills, each after a checkpoint of its run and before the end of the job";
+    assert!(ended.stdout().contains(proof), "{}", ended.stdout());
     assert!(
         !ended.stdout().contains("again"),
         "the demo cannot know how much a run reads again: {}",
@@ -140,4 +141,16 @@ fn the_demo_proves_its_promise() {
     assert!(folder.path("demo/job.toml").exists());
     let again = folder.strandline(&["demo", "--records=40000", "--dir=demo"]);
     assert_eq!(again.code(), 2, "the directory is not empty");
+}
+
+#[test]
+fn the_demo_kills_in_mid_stream_however_few_records_there_are() {
+    let ended = Folder::new("").strandline(&["demo", "--records=1000", "--kills=4"]);
+    assert_eq!(ended.code(), 0, "{}{}", ended.stdout(), ended.stderr());
+    let proof =
+        "4 kills, each after a checkpoint of its run and before the end of the job, and\n1 while it started";
+    assert!(ended.stdout().contains(proof), "{}", ended.stdout());
+    for run in ended.stdout().lines().filter(|line| line.contains("killed after")) {
+        assert!(run.contains("and checkpoint"), "no checkpoint before the kill: {run}");
+    }
 }
