@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 mod assignment;
+mod background;
+mod credentials;
 mod envelope;
 pub mod faults;
 mod log;
@@ -16,6 +18,7 @@ mod uri;
 mod verify;
 
 pub use assignment::{OperatorAssignment, RestoreAssignment, SubtaskAssignment};
+pub use credentials::mask_credentials;
 pub use log::{
     Claimed, CommitLog, CommitLogOptions, Committed, CompletedCheckpoint, History, UnreadableSlot,
 };

@@ -98,6 +98,9 @@ pub fn slot_path(slot: u64) -> String {
 /// Exists once the first slot of the log may have been deleted.
 pub(crate) const CUT_MARK: &str = "log.cut";
 
+/// The object by which a store on a network shows that it creates only what does not exist; empty, and stays.
+pub(crate) const PROBE: &str = "log.probe";
+
 /// The slot that a file in the directory of the log is, if it is one.
 pub(crate) fn parse_slot(name: &str) -> Option<u64> {
     let slot: u64 = name.parse().ok()?;

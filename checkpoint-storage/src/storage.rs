@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use strandline_checkpoint_protocol::ManifestRef;
@@ -9,7 +10,9 @@ use strandline_state_api::snapshot::{SegmentName, SegmentRef};
 use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
+use crate::credentials::mask_credentials;
 use crate::manifest::{External, StoredManifest, decode_elements, encode_elements};
+use crate::store::{Located, locate};
 use crate::{
     BlobStore, ClaimStore, CompletedCheckpoint, FileKind, FileName, History, INLINE_LIMIT, LocalDir,
     Manifest, ObjectStore, Segments, uri,
@@ -27,9 +30,11 @@ pub struct Storage {
 }
 
 struct Inner {
-    uri: String,
+    uri: Arc<str>,
     blobs: Arc<dyn BlobStore>,
     claims: Arc<dyn ClaimStore>,
+    /// The claim store has passed its check.
+    checked: AtomicBool,
 }
 
 impl Storage {
@@ -41,9 +46,13 @@ impl Storage {
     /// | `memory://` | a new store in memory that only this handle and its clones reach |
     /// | `s3://bucket/prefix?endpoint=…&region=…` | S3, with the cargo feature `s3`; options and environment as in OpenDAL |
     ///
+    /// Nothing is asked of the store yet. Its futures work on any executor: a store on a network has threads
+    /// of its own, a local disk uses those of the tokio runtime around the caller, if there is one.
+    ///
     /// # Errors
     /// [`ErrorKind::Invalid`] when the form is none of these, [`ErrorKind::Unsupported`] when the store
-    /// cannot create atomically or its cargo feature is off.
+    /// cannot create atomically or its cargo feature is off. No error, and no `Debug` form, shows a key that
+    /// the URI holds.
     pub fn open(uri: &str) -> Result<Self> {
         uri::open(uri)
     }
@@ -64,19 +73,27 @@ impl Storage {
     pub fn in_dir(path: impl AsRef<std::path::Path>) -> Result<Self> {
         let dir = LocalDir::new(path)?;
         let uri = format!("file://{}", dir.path().display());
-        Ok(Self::from_parts(uri, Arc::new(dir.clone()), Arc::new(dir)))
+        Ok(Self::new(&uri, Arc::new(dir.clone()), Arc::new(dir)))
     }
 
-    /// A storage on stores of your own; `uri` is for messages.
+    /// A storage on stores of your own; `uri` is for messages, and credentials in it are
+    /// [masked](mask_credentials).
     pub fn from_parts(
         uri: impl Into<String>,
         blobs: Arc<dyn BlobStore>,
         claims: Arc<dyn ClaimStore>,
     ) -> Self {
-        Self { inner: Arc::new(Inner { uri: uri.into(), blobs, claims }) }
+        Self::new(&mask_credentials(&uri.into()), blobs, claims)
     }
 
-    /// What it was opened with.
+    fn new(uri: &str, blobs: Arc<dyn BlobStore>, claims: Arc<dyn ClaimStore>) -> Self {
+        let uri: Arc<str> = uri.into();
+        let blobs = Arc::new(Located { uri: Arc::clone(&uri), store: blobs });
+        let claims = Arc::new(Located { uri: Arc::clone(&uri), store: claims });
+        Self { inner: Arc::new(Inner { uri, blobs, claims, checked: AtomicBool::new(false) }) }
+    }
+
+    /// What it was opened with, without credentials.
     pub fn uri(&self) -> &str {
         &self.inner.uri
     }
@@ -89,6 +106,15 @@ impl Storage {
     /// The slots of the commit log.
     pub fn claims(&self) -> &Arc<dyn ClaimStore> {
         &self.inner.claims
+    }
+
+    /// Lets the claim store verify itself before the first claim.
+    pub(crate) async fn check_claims(&self) -> Result<()> {
+        if !self.inner.checked.load(Ordering::Relaxed) {
+            self.inner.claims.check().await?;
+            self.inner.checked.store(true, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// How many operations were retried since the storage was opened.
@@ -168,14 +194,14 @@ impl Storage {
             hash.update(&self.inner.blobs.read(&path, at..end).await?);
             at = end;
         }
-        if hash.digest128() == name.hash { Ok(()) } else { Err(other_bytes(&path)) }
+        if hash.digest128() == name.hash { Ok(()) } else { Err(self.locate(other_bytes(&path))) }
     }
 
     pub(crate) async fn read_operator_state(&self, file: &SegmentRef) -> Result<Vec<Vec<u8>>> {
         let name = parse_name(FileKind::OperatorState, &file.name.0)?;
         self.check_len(&name, file.len).await?;
         let bytes = self.read_whole(&name, file.len).await?;
-        decode_elements(&bytes, &name.path())
+        decode_elements(&bytes, &name.path()).map_err(|error| self.locate(error))
     }
 
     /// Reads the manifest of a checkpoint as it lies in the store.
@@ -187,12 +213,12 @@ impl Storage {
             return Err(Error::corrupt(message).with("file", path));
         }
         self.check_len(&name, checkpoint.manifest_len).await?;
-        let stored = StoredManifest::decode(&self.read_whole(&name, checkpoint.manifest_len).await?, &path)?;
+        let bytes = self.read_whole(&name, checkpoint.manifest_len).await?;
+        let stored = StoredManifest::decode(&bytes, &path).map_err(|error| self.locate(error))?;
         let manifest = &stored.manifest;
         if (manifest.term, manifest.checkpoint) != (name.term, name.checkpoint) {
-            return Err(
-                Error::corrupt("the manifest is of another checkpoint than its name").with("file", path)
-            );
+            let error = Error::corrupt("the manifest is of another checkpoint than its name");
+            return Err(self.locate(error.with("file", path)));
         }
         Ok(stored)
     }
@@ -220,9 +246,10 @@ impl Storage {
         match self.inner.blobs.len(&path).await? {
             Some(found) if found == len => Ok(()),
             Some(found) => {
-                Err(Error::corrupt(format!("the file has {found} bytes instead of {len}")).with("file", path))
+                let error = Error::corrupt(format!("the file has {found} bytes instead of {len}"));
+                Err(self.locate(error.with("file", path)))
             }
-            None => Err(missing(&path)),
+            None => Err(self.locate(missing(&path))),
         }
     }
 
@@ -230,7 +257,11 @@ impl Storage {
     async fn read_whole(&self, name: &FileName, len: u64) -> Result<Bytes> {
         let path = name.path();
         let bytes = self.inner.blobs.read(&path, 0..len).await?;
-        if xxh3_128(&bytes) == name.hash { Ok(bytes) } else { Err(other_bytes(&path)) }
+        if xxh3_128(&bytes) == name.hash { Ok(bytes) } else { Err(self.locate(other_bytes(&path))) }
+    }
+
+    fn locate(&self, error: Error) -> Error {
+        locate(error, &self.inner.uri)
     }
 
     pub(crate) async fn put(

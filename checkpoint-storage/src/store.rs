@@ -6,7 +6,9 @@
 //! beside an object store that cannot create conditionally.
 
 mod local;
+mod located;
 mod object;
+mod retry;
 
 use std::fmt;
 use std::ops::Range;
@@ -16,6 +18,7 @@ use bytes::Bytes;
 use strandline_state_api::Result;
 
 pub use local::LocalDir;
+pub(crate) use located::{Located, locate};
 pub use object::ObjectStore;
 #[cfg(feature = "s3")]
 pub(crate) use object::translate;
@@ -108,6 +111,16 @@ pub trait ClaimStore: Send + Sync + fmt::Debug {
     /// retry a create whose answer was lost, as it would report its own success as
     /// [`Exists`](ClaimOutcome::Exists) without knowing it.
     async fn claim(&self, path: &str, bytes: Bytes) -> Result<ClaimOutcome>;
+
+    /// Verifies, as far as that is possible, that [`claim`](Self::claim) keeps the law; called once for a
+    /// storage, before its first claim. The default trusts: override it where somebody else's server decides.
+    ///
+    /// # Errors
+    /// [`Unsupported`](strandline_state_api::ErrorKind::Unsupported) when the store breaks the law, else when
+    /// it does not answer.
+    async fn check(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// The content of a slot, `None` when it does not exist; never older than any answer before the call.
     ///

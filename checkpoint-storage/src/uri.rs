@@ -5,13 +5,17 @@ use std::sync::Arc;
 use percent_encoding::percent_decode_str;
 use strandline_state_api::{Error, Result};
 
+use crate::credentials::{mask_credentials, shown};
 #[cfg(feature = "s3")]
 use crate::store::translate;
 use crate::{ObjectStore, Storage};
 
+/// What a URI begins with. A path that begins so lacks a slash.
+const SCHEMES: [&str; 3] = ["file:", "memory:", "s3:"];
+
 pub(crate) fn open(uri: &str) -> Result<Storage> {
     match uri.split_once("://") {
-        None if uri.is_empty() => Err(unknown(uri)),
+        None if uri.is_empty() || SCHEMES.iter().any(|scheme| uri.starts_with(scheme)) => Err(unknown(uri)),
         None => Storage::in_dir(uri),
         Some(("file", path)) if path.starts_with('/') => {
             let path = percent_decode_str(path).decode_utf8().map_err(|e| unknown(uri).caused_by(e))?;
@@ -20,7 +24,7 @@ pub(crate) fn open(uri: &str) -> Result<Storage> {
         Some(("file", _)) => Err(Error::invalid(
             "a file URI needs three slashes and an absolute path, as in file:///var/lib/job; or the path alone",
         )
-        .with("uri", uri)),
+        .with("uri", mask_credentials(uri))),
         Some(("memory", _)) => {
             let store = Arc::new(ObjectStore::in_memory()?);
             Ok(Storage::from_parts(uri, Arc::clone(&store) as _, store))
@@ -33,28 +37,23 @@ pub(crate) fn open(uri: &str) -> Result<Storage> {
 #[cfg(feature = "s3")]
 fn s3(uri: &str) -> Result<Storage> {
     opendal::install_default();
-    let operator = opendal::Operator::from_uri(uri).map_err(|e| translate(e, "open", without_query(uri)))?;
+    let shown = shown(uri);
+    let opened = opendal::Operator::from_uri(uri);
+    let operator = opened.map_err(|e| translate(&e, "open", &shown))?;
     let store = Arc::new(ObjectStore::new(operator));
     store.check_can_claim()?;
-    // Keys may stand in the query.
-    Ok(Storage::from_parts(without_query(uri), Arc::clone(&store) as _, store))
-}
-
-#[cfg(feature = "s3")]
-fn without_query(uri: &str) -> &str {
-    uri.split('?').next().unwrap_or(uri)
+    Ok(Storage::from_parts(shown, Arc::clone(&store) as _, store))
 }
 
 #[cfg(not(feature = "s3"))]
 fn s3(uri: &str) -> Result<Storage> {
-    let message = "this build has no S3: build with the cargo feature s3 of strandline-checkpoint-storage";
-    let bucket = uri.split('?').next().unwrap_or(uri);
-    Err(Error::new(strandline_state_api::ErrorKind::Unsupported, message).with("uri", bucket))
+    let message = "this build has no S3: build with the cargo feature `s3`";
+    Err(Error::new(strandline_state_api::ErrorKind::Unsupported, message).with("uri", shown(uri)))
 }
 
 fn unknown(uri: &str) -> Error {
     Error::invalid("this is no storage: use file:///abs/path, a path, memory:// or s3://bucket/prefix")
-        .with("uri", uri)
+        .with("uri", mask_credentials(uri))
 }
 
 #[cfg(test)]
@@ -68,7 +67,7 @@ mod tests {
         assert_eq!(open("/a/b").unwrap().uri(), "file:///a/b");
         assert!(open("a/b").unwrap().uri().ends_with("/a/b"));
         assert_eq!(open("memory://x").unwrap().uri(), "memory://x");
-        for bad in ["", "file://a/b", "http://a", "file:///a%ff"] {
+        for bad in ["", "file://a/b", "http://a", "file:///a%ff", "s3:/a", "file:/a"] {
             assert_eq!(open(bad).unwrap_err().kind(), ErrorKind::Invalid, "{bad}");
         }
     }

@@ -90,6 +90,10 @@ impl ClaimStore for FaultyClaims {
         Err(injected(path))
     }
 
+    async fn check(&self) -> Result<()> {
+        self.inner.check().await
+    }
+
     async fn read(&self, path: &str, limit: u64) -> Result<Option<Bytes>> {
         self.faults.read(path)?;
         self.inner.read(path, limit).await

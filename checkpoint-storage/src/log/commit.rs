@@ -86,12 +86,14 @@ impl CommitLog {
     /// # Errors
     /// [`ErrorKind::Corrupt`] when the end of the log cannot be read nor anything before it,
     /// [`ErrorKind::Incompatible`] when a newer version of this crate wrote it, [`ErrorKind::Unsupported`]
-    /// when the store cannot create atomically, else when the store fails.
+    /// when the store cannot create atomically, which a store on a network is probed for, else when the store
+    /// fails.
     pub async fn claim(
         storage: &Storage,
         options: CommitLogOptions,
         tokens: impl FnMut() -> u128 + Send + 'static,
     ) -> Result<Claimed> {
+        storage.check_claims().await?;
         let mut log = Self {
             storage: storage.clone(),
             client: LogClient::new(options.holder),

@@ -3,8 +3,6 @@
 //! The rules of the log are the machine's. Here damage becomes an answer: a slot that cannot be read, or is
 //! missing, is taken for the claim of a higher term, with its checksum for a token.
 
-use std::time::Duration;
-
 use strandline_checkpoint_protocol::{
     Anchor, CreateResult, EntryKind, LogEntry, LogOutcome, LogStep, Term, Token,
 };
@@ -18,7 +16,6 @@ use crate::{ClaimOutcome, Storage};
 
 /// How many creates of unknown outcome in one call are settled before the call gives up.
 const UNKNOWN_CREATES: u32 = 6;
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// How often the end of the log is looked for when it must be there and does not show.
 const LOOKS: u32 = 8;
 
@@ -140,9 +137,6 @@ impl CommitLog {
                 .collect(),
         };
         let file = record.encode()?;
-        if *unknown > 1 {
-            tokio::time::sleep(FIRST_PAUSE * (1 << *unknown)).await;
-        }
         match self.storage.claims().claim(&slot_path(entry.slot), file.clone()).await {
             Ok(ClaimOutcome::Created) => {
                 self.last = Some((entry.slot, Some(chain(&file))));

@@ -1,38 +1,40 @@
 //! A directory on a local disk.
 //!
-//! Reading, listing and deleting go through OpenDAL. Writing does not, because there OpenDAL neither
-//! creates atomically (its check and its rename are two steps) nor makes the directory entry durable.
+//! Not through OpenDAL, which neither creates atomically (its check and its rename are two steps) nor makes
+//! the directory entry durable, and needs timers of a runtime.
 //!
 //! - An object is written to a temporary file beside its place, synced, renamed, and the directory synced.
 //! - A slot is written the same way, but hard-linked to its name: the link fails if the name exists, and a
 //!   name that exists has its whole content. A process killed at any instant leaves at most a temporary file.
 
+mod disk;
+mod reading;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind as Io, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use opendal::Operator;
 use strandline_state_api::{Error, ErrorKind, Result};
-use tokio::runtime::Handle;
 
-use super::object::translate;
-use super::{BlobStore, ClaimOutcome, ClaimStore, Listed, ObjectStore};
+use self::disk::{create_dir_durably, sync_parent};
+use super::{BlobStore, ClaimOutcome, ClaimStore, Listed};
+use crate::background;
 
 /// How often a write starts again whose temporary file a sweep took away.
 const ATTEMPTS: usize = 16;
 
 /// A directory on a local disk, or on a network file system that has atomic hard links.
 ///
-/// Created by the first write, not before. Every method needs a tokio runtime around it.
+/// Created by the first write, not before. Works on the blocking threads of the tokio runtime around the
+/// caller; without one, on threads of this crate.
 #[derive(Clone, Debug)]
 pub struct LocalDir {
     dir: Arc<Dir>,
-    reader: Arc<OnceLock<ObjectStore>>,
 }
 
 #[derive(Debug)]
@@ -54,8 +56,7 @@ impl LocalDir {
         if root.to_str().is_none() {
             return Err(Error::invalid("the path of a storage must be UTF-8").with("path", root.display()));
         }
-        let dir = Dir { root, next: AtomicU64::new(0) };
-        Ok(Self { dir: Arc::new(dir), reader: Arc::new(OnceLock::new()) })
+        Ok(Self { dir: Arc::new(Dir { root, next: AtomicU64::new(0) }) })
     }
 
     /// Where it is.
@@ -63,46 +64,26 @@ impl LocalDir {
         &self.dir.root
     }
 
-    /// The reading side; `None` as long as the directory does not exist.
-    fn reader(&self) -> Result<Option<&ObjectStore>> {
-        if let Some(reader) = self.reader.get() {
-            return Ok(Some(reader));
-        }
-        let root = self.dir.root.to_string_lossy();
-        match fs::metadata(&self.dir.root) {
-            Ok(metadata) if metadata.is_dir() => {}
-            Ok(_) => return Err(Error::invalid("a storage must be a directory").with("path", root)),
-            Err(e) if e.kind() == Io::NotFound => return Ok(None),
-            Err(e) => return Err(failed(&e, "look up", &root)),
-        }
-        let operator = Operator::new(opendal::services::Fs::default().root(&root));
-        let operator = operator.map_err(|e| translate(e, "open", &root))?;
-        Ok(Some(self.reader.get_or_init(|| ObjectStore::new(operator))))
-    }
-
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Dir) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let handle = Handle::try_current()
-            .map_err(|e| Error::invalid("storage on a local disk needs a tokio runtime").caused_by(e))?;
         let dir = Arc::clone(&self.dir);
-        let done = handle.spawn_blocking(move || work(&dir)).await;
-        done.map_err(|e| Error::new(ErrorKind::Internal, "a thread that wrote a file died").caused_by(e))?
+        background::block(move || work(&dir)).await?
     }
 }
 
 impl Dir {
     fn put(&self, path: &str, bytes: &[u8]) -> Result<()> {
-        let place = self.root.join(path);
+        let place = self.place(path);
         for _ in 0..ATTEMPTS {
             let temporary = self.write_temporary(&place, path, bytes)?;
             match fs::rename(&temporary, &place) {
-                Ok(()) => return sync_parent(&place).map_err(|e| failed(&e, "make durable", path)),
+                Ok(()) => return sync_parent(&place).map_err(|e| self.failed(&e, "make durable", path)),
                 Err(e) if e.kind() == Io::NotFound => {}
                 Err(e) => {
                     let _ = fs::remove_file(&temporary);
-                    return Err(failed(&e, "write", path));
+                    return Err(self.failed(&e, "write", path));
                 }
             }
         }
@@ -110,7 +91,7 @@ impl Dir {
     }
 
     fn claim(&self, path: &str, bytes: &[u8]) -> Result<ClaimOutcome> {
-        let place = self.root.join(path);
+        let place = self.place(path);
         for _ in 0..ATTEMPTS {
             let temporary = self.write_temporary(&place, path, bytes)?;
             let linked = fs::hard_link(&temporary, &place);
@@ -130,36 +111,13 @@ impl Dir {
                     .with("file", path)
                     .caused_by(e));
                 }
-                Err(e) => return Err(failed(&e, "claim", path)),
+                Err(e) => return Err(self.failed(&e, "claim", path)),
             };
             // Also for a slot that another won: a process that acts on it must find it after a loss of power.
-            sync_parent(&place).map_err(|e| failed(&e, "make durable", path))?;
+            sync_parent(&place).map_err(|e| self.failed(&e, "make durable", path))?;
             return Ok(outcome);
         }
         Err(swept(path))
-    }
-
-    /// The files of a directory. One that vanishes while it is listed is in the list all the same: OpenDAL
-    /// leaves it out, and then a log of which the first entry is deleted while a second one is created looks
-    /// empty.
-    fn list(&self, path: &str) -> Result<Vec<Listed>> {
-        let entries = match fs::read_dir(self.root.join(path)) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == Io::NotFound => return Ok(Vec::new()),
-            Err(e) => return Err(failed(&e, "list", path)),
-        };
-        let mut files = Vec::new();
-        for entry in entries {
-            let entry = entry.map_err(|e| failed(&e, "list", path))?;
-            let len = match entry.metadata() {
-                Ok(metadata) if metadata.is_dir() => continue,
-                Ok(metadata) => metadata.len(),
-                Err(e) if e.kind() == Io::NotFound => 0,
-                Err(e) => return Err(failed(&e, "list", path)),
-            };
-            files.push(Listed { name: entry.file_name().to_string_lossy().into_owned(), len });
-        }
-        Ok(files)
     }
 
     fn write_temporary(&self, place: &Path, path: &str, bytes: &[u8]) -> Result<PathBuf> {
@@ -173,7 +131,7 @@ impl Dir {
                 }
             }
         };
-        write().map_err(|e| failed(&e, "write", path))
+        write().map_err(|e| self.failed(&e, "write", path))
     }
 
     fn create_temporary(&self, place: &Path) -> io::Result<(File, PathBuf)> {
@@ -194,47 +152,6 @@ impl Dir {
             }
         }
     }
-}
-
-/// Creates a directory with all above it, each made durable in its parent.
-fn create_dir_durably(dir: &Path) -> io::Result<()> {
-    match fs::create_dir(dir) {
-        Ok(()) => sync_parent(dir),
-        // Whoever created it may not have come to its sync.
-        Err(e) if e.kind() == Io::AlreadyExists => sync_parent(dir),
-        Err(e) if e.kind() == Io::NotFound => match dir.parent() {
-            Some(parent) => {
-                create_dir_durably(parent)?;
-                create_dir_durably(dir)
-            }
-            None => Err(e),
-        },
-        Err(e) => Err(e),
-    }
-}
-
-#[cfg(unix)]
-fn sync_parent(place: &Path) -> io::Result<()> {
-    place.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
-}
-
-/// Elsewhere a directory cannot be opened as a file; its entries are durable with the file.
-#[cfg(not(unix))]
-fn sync_parent(_: &Path) -> io::Result<()> {
-    Ok(())
-}
-
-fn failed(error: &io::Error, doing: &str, path: &str) -> Error {
-    let what = match error.kind() {
-        Io::StorageFull | Io::QuotaExceeded => "the disk is full: free some space",
-        Io::ReadOnlyFilesystem => "the disk is read-only",
-        Io::PermissionDenied => "permission denied",
-        _ => "the disk failed",
-    };
-    let source = io::Error::new(error.kind(), error.to_string());
-    Error::new(ErrorKind::Unavailable, format!("could not {doing} a file: {what}"))
-        .with("file", path)
-        .caused_by(source)
 }
 
 fn swept(path: &str) -> Error {
@@ -262,36 +179,28 @@ impl BlobStore for LocalDir {
     }
 
     async fn len(&self, path: &str) -> Result<Option<u64>> {
-        match self.reader()? {
-            Some(reader) => reader.len_of(path).await,
-            None => Ok(None),
-        }
+        let path = path.to_owned();
+        self.blocking(move |dir| dir.len(&path)).await
     }
 
     async fn read(&self, path: &str, range: Range<u64>) -> Result<Bytes> {
-        self.reader()?.ok_or_else(|| missing(path))?.read_range(path, range).await
+        let of = path.to_owned();
+        let read = self.blocking(move |dir| dir.read(&of, range)).await?;
+        read.ok_or_else(|| missing(path))
     }
 
     async fn list(&self, dir: &str) -> Result<Vec<Listed>> {
-        match self.reader()? {
-            Some(reader) => reader.list_dir(dir).await,
-            None => Ok(Vec::new()),
-        }
+        let path = dir.to_owned();
+        self.blocking(move |dir| dir.list(&path)).await
     }
 
     async fn delete(&self, path: &str) -> Result<()> {
-        match self.reader()? {
-            Some(reader) => reader.remove(path).await,
-            None => Ok(()),
-        }
+        let path = path.to_owned();
+        self.blocking(move |dir| dir.delete(&path)).await
     }
 
     fn leftover_of<'n>(&self, name: &'n str) -> Option<&'n str> {
         leftover(name)
-    }
-
-    fn retries(&self) -> u64 {
-        self.reader.get().map_or(0, BlobStore::retries)
     }
 }
 
@@ -303,10 +212,15 @@ impl ClaimStore for LocalDir {
     }
 
     async fn read(&self, path: &str, limit: u64) -> Result<Option<Bytes>> {
-        match self.reader()? {
-            Some(reader) => reader.read_slot(path, limit).await,
+        let path = path.to_owned();
+        self.blocking(move |dir| match dir.len(&path)? {
+            Some(len) if len > limit => {
+                Err(Error::corrupt(format!("{len} bytes where at most {limit} belong")).with("file", &path))
+            }
+            Some(len) => dir.read(&path, 0..len),
             None => Ok(None),
-        }
+        })
+        .await
     }
 
     async fn list(&self, dir: &str) -> Result<Vec<Listed>> {

@@ -1,51 +1,59 @@
 //! Anything that OpenDAL reaches.
 
+mod errors;
+mod probe;
+
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use opendal::layers::{RetryEvent, RetryInterceptor, RetryLayer, TimeoutLayer};
+use opendal::layers::TimeoutLayer;
 use opendal::options::WriteOptions;
 use opendal::{EntryMode, Operator};
 use strandline_state_api::{Error, ErrorKind, Result};
 
+pub(crate) use self::errors::translate;
+use self::errors::{lost, missing, reason, too_short};
+use self::probe::probe;
+use super::retry::Patience;
 use super::{BlobStore, ClaimOutcome, ClaimStore, Listed};
+use crate::background;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
-const RETRIES: usize = 5;
+/// The pause after a claim without an answer; each further one in a row doubles it.
+const CLAIM_PAUSE: Duration = Duration::from_millis(10);
+const MOST_DOUBLED: u32 = 5;
 
-/// A store behind an OpenDAL [`Operator`], with a timeout of 30 s for each request and five retries.
+/// A store behind an OpenDAL [`Operator`], with a timeout of 30 s for each request and five retries: over
+/// half a minute, or within four seconds where nothing listens.
 ///
 /// Conditional creates are the exception: they are sent once, because a retry would take its own success for
 /// that of another.
-#[derive(Clone, Debug)]
+///
+/// Requests run on threads of this crate, so any runtime may be around the caller, or none.
+#[derive(Clone)]
 pub struct ObjectStore {
-    retrying: Operator,
-    once: Operator,
+    operator: Operator,
+    /// Nothing is ever waited for.
+    in_memory: bool,
     retries: Arc<AtomicU64>,
-}
-
-struct Count(Arc<AtomicU64>);
-
-impl RetryInterceptor for Count {
-    fn intercept(&self, event: RetryEvent<'_>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(error = %event.err, attempt = event.attempt, "storage operation is retried");
-    }
+    /// Claims in a row that had no answer.
+    failed_claims: Arc<AtomicU32>,
 }
 
 impl ObjectStore {
     /// Takes an operator without layers of its own for retry.
     pub fn new(operator: Operator) -> Self {
-        let retries = Arc::new(AtomicU64::new(0));
-        // The timeout is inside the retry: outside, it would drop a retry in the middle.
-        let once = operator.layer(TimeoutLayer::new().with_timeout(TIMEOUT).with_io_timeout(TIMEOUT));
-        let retry = RetryLayer::new().with_max_times(RETRIES).with_jitter();
-        let retrying = once.clone().layer(retry.with_notify(Count(Arc::clone(&retries))));
-        Self { retrying, once, retries }
+        let in_memory = operator.info().scheme() == "memory";
+        let operator = match in_memory {
+            true => operator,
+            false => operator.layer(TimeoutLayer::new().with_timeout(TIMEOUT).with_io_timeout(TIMEOUT)),
+        };
+        Self { operator, in_memory, retries: Arc::default(), failed_claims: Arc::default() }
     }
 
     /// A new store in memory that only this value and its clones can reach.
@@ -54,7 +62,7 @@ impl ObjectStore {
     /// [`ErrorKind::Internal`] when OpenDAL refuses.
     pub fn in_memory() -> Result<Self> {
         let operator = Operator::new(opendal::services::Memory::default());
-        Ok(Self::new(operator.map_err(|e| translate(e, "open", "memory://"))?))
+        Ok(Self::new(operator.map_err(|e| translate(&e, "open", "memory://"))?))
     }
 
     /// Whether the store creates an object only if it does not exist, in one step, as a [`ClaimStore`] must.
@@ -62,7 +70,7 @@ impl ObjectStore {
     /// # Errors
     /// [`ErrorKind::Unsupported`] when it cannot.
     pub fn check_can_claim(&self) -> Result<()> {
-        let info = self.once.info();
+        let info = self.operator.info();
         // Its check and its rename are two steps: measured, it answers both of two writers that they won.
         let torn = info.scheme() == "fs";
         if info.capability().write_with_if_not_exists && !torn {
@@ -76,12 +84,63 @@ impl ObjectStore {
         .with("store", info.scheme()))
     }
 
+    fn claimed(&self, outcome: ClaimOutcome) -> ClaimOutcome {
+        self.failed_claims.store(0, Ordering::Relaxed);
+        outcome
+    }
+
+    /// Calls once.
+    async fn once<T, F>(
+        &self,
+        call: impl FnOnce(Operator) -> F + Send + 'static,
+    ) -> Result<opendal::Result<T>>
+    where
+        T: Send + 'static,
+        F: Future<Output = opendal::Result<T>> + Send,
+    {
+        let operator = self.operator.clone();
+        match self.in_memory {
+            true => Ok(call(operator).await),
+            false => background::run(async move { call(operator).await }).await,
+        }
+    }
+
+    /// Calls again and again while that may help.
+    async fn retrying<T, F>(
+        &self,
+        call: impl Fn(Operator) -> F + Send + Sync + 'static,
+    ) -> Result<opendal::Result<T>>
+    where
+        T: Send + 'static,
+        F: Future<Output = opendal::Result<T>> + Send,
+    {
+        let retries = Arc::clone(&self.retries);
+        self.once(move |operator| async move {
+            let mut patience = Patience::default();
+            loop {
+                let error = match call(operator.clone()).await {
+                    Err(error) if error.is_temporary() => error,
+                    ended => return ended,
+                };
+                let Some(pause) = patience.pause(&error) else { return Err(error) };
+                retries.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(error = reason(&error), ?pause, "an operation on the storage is tried again");
+                tokio::time::sleep(pause).await;
+            }
+        })
+        .await
+    }
+
     pub(super) async fn list_dir(&self, dir: &str) -> Result<Vec<Listed>> {
-        let entries = self.retrying.list(&format!("{dir}/")).await;
-        let entries = match entries {
+        let path = format!("{dir}/");
+        let listed = self.retrying(move |store| {
+            let path = path.clone();
+            async move { store.list(&path).await }
+        });
+        let entries = match listed.await? {
             Ok(entries) => entries,
             Err(e) if e.kind() == opendal::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(e) => return Err(translate(e, "list", dir)),
+            Err(e) => return Err(translate(&e, "list", dir)),
         };
         let file = |entry: opendal::Entry| {
             let name = entry.name().to_owned();
@@ -92,11 +151,16 @@ impl ObjectStore {
     }
 
     pub(super) async fn len_of(&self, path: &str) -> Result<Option<u64>> {
-        match self.retrying.stat(path).await {
+        let of = path.to_owned();
+        let looked_up = self.retrying(move |store| {
+            let of = of.clone();
+            async move { store.stat(&of).await }
+        });
+        match looked_up.await? {
             Ok(metadata) if metadata.is_file() => Ok(Some(metadata.content_length())),
             Ok(_) => Err(Error::corrupt("a directory stands where a file belongs").with("file", path)),
             Err(e) if e.kind() == opendal::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(translate(e, "look up", path)),
+            Err(e) => Err(translate(&e, "look up", path)),
         }
     }
 
@@ -109,11 +173,15 @@ impl ObjectStore {
                 None => Err(missing(path)),
             };
         }
-        let read = self.retrying.read_with(path).range(range).await;
-        let bytes = match read {
+        let of = path.to_owned();
+        let read = self.retrying(move |store| {
+            let (of, range) = (of.clone(), range.clone());
+            async move { store.read_with(&of).range(range).await }
+        });
+        let bytes = match read.await? {
             Ok(buffer) => buffer.to_bytes(),
             Err(e) if e.kind() == opendal::ErrorKind::RangeNotSatisfied => return Err(too_short(path)),
-            Err(e) => return Err(translate(e, "read", path)),
+            Err(e) => return Err(translate(&e, "read", path)),
         };
         if bytes.len() as u64 == want { Ok(bytes) } else { Err(too_short(path)) }
     }
@@ -136,19 +204,42 @@ impl ObjectStore {
     }
 
     pub(super) async fn remove(&self, path: &str) -> Result<()> {
-        match self.retrying.delete(path).await {
+        let of = path.to_owned();
+        let deleted = self.retrying(move |store| {
+            let of = of.clone();
+            async move { store.delete(&of).await }
+        });
+        match deleted.await? {
             Ok(()) => Ok(()),
             // On a local disk it is looked up first, and may be gone before it is deleted.
             Err(e) if e.kind() == opendal::ErrorKind::NotFound => Ok(()),
-            Err(e) => Err(translate(e, "delete", path)),
+            Err(e) => Err(translate(&e, "delete", path)),
         }
+    }
+}
+
+/// Without the operator: its endpoint may hold a password.
+impl fmt::Debug for ObjectStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let info = self.operator.info();
+        f.debug_struct("ObjectStore")
+            .field("scheme", &info.scheme())
+            .field("name", &info.name())
+            .field("root", &info.root())
+            .field("retries", &self.retries)
+            .finish_non_exhaustive()
     }
 }
 
 #[async_trait]
 impl BlobStore for ObjectStore {
     async fn put(&self, path: &str, bytes: Bytes) -> Result<()> {
-        self.retrying.write(path, bytes).await.map(drop).map_err(|e| translate(e, "write", path))
+        let of = path.to_owned();
+        let written = self.retrying(move |store| {
+            let (of, bytes) = (of.clone(), bytes.clone());
+            async move { store.write(&of, bytes).await }
+        });
+        written.await?.map(drop).map_err(|e| translate(&e, "write", path))
     }
 
     async fn len(&self, path: &str) -> Result<Option<u64>> {
@@ -177,11 +268,26 @@ impl ClaimStore for ObjectStore {
     async fn claim(&self, path: &str, bytes: Bytes) -> Result<ClaimOutcome> {
         self.check_can_claim()?;
         let options = WriteOptions { if_not_exists: true, ..WriteOptions::default() };
-        match self.once.write_options(path, bytes, options).await {
-            Ok(_) => Ok(ClaimOutcome::Created),
-            Err(e) if lost(e.kind()) => Ok(ClaimOutcome::Exists),
-            Err(e) => Err(translate(e, "claim", path)),
+        let of = path.to_owned();
+        let created = self.once(move |store| async move { store.write_options(&of, bytes, options).await });
+        match created.await? {
+            Ok(_) => Ok(self.claimed(ClaimOutcome::Created)),
+            Err(e) if lost(e.kind()) => Ok(self.claimed(ClaimOutcome::Exists)),
+            Err(e) => {
+                // Its caller reads the slot back and may claim again at once: the pause is here, with a clock.
+                if !self.in_memory {
+                    let failed = self.failed_claims.fetch_add(1, Ordering::Relaxed);
+                    background::sleep(CLAIM_PAUSE * (1 << failed.min(MOST_DOUBLED))).await?;
+                }
+                Err(translate(&e, "claim", path))
+            }
         }
+    }
+
+    /// Creates one small object twice, which stays, so that later probes are one request.
+    async fn check(&self) -> Result<()> {
+        self.check_can_claim()?;
+        if self.in_memory { Ok(()) } else { probe(self).await }
     }
 
     async fn read(&self, path: &str, limit: u64) -> Result<Option<Bytes>> {
@@ -195,27 +301,4 @@ impl ClaimStore for ObjectStore {
     async fn delete(&self, path: &str) -> Result<()> {
         self.remove(path).await
     }
-}
-
-fn lost(kind: opendal::ErrorKind) -> bool {
-    matches!(kind, opendal::ErrorKind::ConditionNotMatch | opendal::ErrorKind::AlreadyExists)
-}
-
-fn too_short(path: &str) -> Error {
-    Error::corrupt("the file is shorter than it must be").with("file", path)
-}
-
-fn missing(path: &str) -> Error {
-    Error::new(ErrorKind::NotFound, "the file does not exist").with("file", path)
-}
-
-/// An error of OpenDAL in the words of this crate family.
-pub(crate) fn translate(error: opendal::Error, doing: &str, path: &str) -> Error {
-    let kind = match error.kind() {
-        opendal::ErrorKind::NotFound => return missing(path),
-        opendal::ErrorKind::ConfigInvalid => ErrorKind::Invalid,
-        opendal::ErrorKind::Unsupported => ErrorKind::Unsupported,
-        _ => ErrorKind::Unavailable,
-    };
-    Error::new(kind, format!("the store could not {doing} a file")).with("file", path).caused_by(error)
 }

@@ -208,7 +208,7 @@ fn expected(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Invalid | ErrorKind::Corrupt)
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn whoever_takes_over_no_checkpoint_completes_twice() {
     for seed in 0..cases(60) {
         takeovers(seed, &[Fault::NotDone, Fault::AnswerLost]).await;

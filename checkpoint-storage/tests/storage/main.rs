@@ -8,6 +8,7 @@ mod common;
 mod damage;
 mod faulty;
 mod golden;
+mod places;
 mod samples;
 mod sleeper;
 mod sweeping;
