@@ -13,6 +13,7 @@ use strandline_state_api::host::OperatorStateEntry;
 use strandline_state_api::snapshot::{KeyedSnapshot, SegmentRef};
 use strandline_state_api::{CheckpointId, KeyGroupRange, OperatorId, Timestamp};
 
+use crate::{FileKind, FileName};
 pub(crate) use stored::{External, StoredManifest, decode_elements, encode_elements};
 
 /// A list of elements (an operator state, positions, committables) with more bytes than this goes to a file
@@ -136,6 +137,16 @@ impl SubtaskSnapshot {
             trace: SubtaskTrace::default(),
             statistics: Vec::new(),
         }
+    }
+
+    /// How many of the files of its keyed state were written for `checkpoint` in `term`, as opposed to those
+    /// that earlier checkpoints wrote.
+    pub fn written_objects(&self, term: u64, checkpoint: CheckpointId) -> u64 {
+        let is_new = |name: &str| {
+            FileName::parse(FileKind::Segment, name)
+                .is_some_and(|name| name.term == term && name.checkpoint == checkpoint)
+        };
+        self.keyed.parts.iter().filter(|part| is_new(&part.segment.name.0)).count() as u64
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use strandline_checkpoint_protocol::{
     AckOutcome, Action, CheckpointKind, CommitParts, CommitPermit, CommitResult, Coordinator, Millis, Policy,
@@ -15,8 +15,8 @@ use super::options::LoopOptions;
 use super::worker::Worker;
 use super::writing::{Start, WorkerSnapshot};
 use crate::{
-    CommitLog, CommitLogOptions, Committed, Manifest, OperatorSnapshot, RecoverOptions, Recovery, Storage,
-    SubtaskSnapshot,
+    CheckpointTrace, CommitLog, CommitLogOptions, Committed, Manifest, OperatorSnapshot, RecoverOptions,
+    Recovery, Storage, SubtaskSnapshot,
 };
 
 /// Nothing in a group has a deadline, so its coordinator needs no clock.
@@ -37,6 +37,22 @@ pub struct WorkerGroup {
     log: CommitLog,
     recovery: Recovery,
     coordinator: Coordinator<SubtaskSnapshot>,
+    begun: Begun,
+}
+
+/// When the checkpoint under way began.
+#[derive(Clone, Copy, Debug)]
+struct Begun {
+    at: Instant,
+    wall: SystemTime,
+    /// How many operations had been retried then.
+    retries: u64,
+}
+
+impl Begun {
+    fn now(storage: &Storage) -> Self {
+        Self { at: Instant::now(), wall: SystemTime::now(), retries: storage.retries() }
+    }
 }
 
 /// The role of a worker of a [`WorkerGroup`].
@@ -95,6 +111,7 @@ impl WorkerGroup {
             log: claimed.log,
             recovery,
             coordinator: Coordinator::new(policy, next),
+            begun: Begun::now(storage),
         })
     }
 
@@ -134,6 +151,7 @@ impl WorkerGroup {
             self.coordinator.commit_result(NOW, interrupted, CommitResult::Unknown);
         }
         self.coordinator.suspend(NOW);
+        self.begun = Begun::now(&self.start.storage);
         let workers = (0..).zip(&self.operators);
         let tasks =
             workers.flat_map(|(vertex, (_, n))| (0..*n).map(move |subtask| TaskId::new(vertex, subtask)));
@@ -179,9 +197,10 @@ impl WorkerGroup {
     }
 
     async fn commit(&mut self, permit: CommitPermit<SubtaskSnapshot>) -> Result<Committed> {
+        let last = Instant::now();
         let (right, parts) = permit.into_parts();
         let checkpoint = parts.checkpoint;
-        let manifest = self.manifest(parts);
+        let manifest = self.manifest(parts, last);
         let committed = self.log.commit(&right, &manifest).await;
         let result = match &committed {
             Ok(_) => CommitResult::Committed,
@@ -194,31 +213,47 @@ impl WorkerGroup {
         Ok(committed)
     }
 
-    fn manifest(&self, parts: CommitParts<SubtaskSnapshot>) -> Manifest {
+    /// `last` is when the last snapshot came.
+    fn manifest(&self, parts: CommitParts<SubtaskSnapshot>, last: Instant) -> Manifest {
         let mut by_vertex: BTreeMap<u32, Vec<SubtaskSnapshot>> = BTreeMap::new();
         for (task, snapshot) in parts.acks {
             by_vertex.entry(task.vertex).or_default().push(snapshot);
         }
         let mut manifest = Manifest::new(parts.checkpoint, self.start.term, &self.job);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        manifest.created_unix_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        manifest.created_unix_ms = unix_ms(SystemTime::now());
         manifest.kind = parts.kind;
         manifest.restored_from = self.start.manifest.as_ref().map(|manifest| manifest.checkpoint);
         for ((id, parallelism), subtasks) in self.operators.iter().zip(by_vertex.into_values()) {
-            let traces = subtasks.iter().map(|subtask| &subtask.trace);
-            for trace in traces {
-                manifest.trace.bytes += trace.bytes_written;
-                manifest.trace.full_bytes += trace.full_bytes;
-            }
             let (id, parallelism) = (id.clone(), *parallelism);
             manifest.operators.push(OperatorSnapshot { id, parallelism, subtasks });
         }
+        let traces = || {
+            manifest.operators.iter().flat_map(|operator| &operator.subtasks).map(|subtask| &subtask.trace)
+        };
+        manifest.trace = CheckpointTrace {
+            trigger_unix_ms: unix_ms(self.begun.wall),
+            duration_us: micros(self.begun.at.elapsed()),
+            commit_us: micros(last.elapsed()),
+            bytes: traces().map(|trace| trace.bytes_written).sum(),
+            full_bytes: traces().map(|trace| trace.full_bytes).sum(),
+            objects: traces().map(|trace| trace.objects).sum(),
+            retries: self.start.storage.retries().saturating_sub(self.begun.retries),
+        };
         manifest
     }
 
     pub(super) fn start(&self) -> Start {
         self.start.clone()
     }
+}
+
+fn unix_ms(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+pub(super) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A member of a group.

@@ -1,6 +1,7 @@
 //! Restoring a loop, and snapshotting it.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use strandline_state_api::backend::{
     CheckpointedBackend, Progress, SnapshotKind, SnapshotSource, SnapshotWriter,
@@ -8,6 +9,7 @@ use strandline_state_api::backend::{
 use strandline_state_api::snapshot::KeyedSnapshot;
 use strandline_state_api::{CheckpointId, Error, ErrorKind, OperatorId, Result};
 
+use super::group::micros;
 use super::options::LoopOptions;
 use super::worker::Worker;
 use crate::{Manifest, Storage, SubtaskAssignment, SubtaskSnapshot};
@@ -88,11 +90,14 @@ impl<B: CheckpointedBackend, R> Worker<B, R> {
         let Self { backend, running: Some(running), .. } = self else {
             return Err(Error::invalid("a snapshot before the restore"));
         };
+        let begun = Instant::now();
         let keyed = running.write(backend, checkpoint).await?;
         let mut snapshot = SubtaskSnapshot::new(scope.subtask, scope.key_groups);
+        snapshot.trace.write_us = micros(begun.elapsed());
         snapshot.trace.bytes_written = keyed.written_bytes;
         snapshot.trace.full_bytes = keyed.full_bytes();
         snapshot.keyed = keyed;
+        snapshot.trace.objects = snapshot.written_objects(running.term, checkpoint);
         snapshot.operator_state = operator_state;
         snapshot.watermark = self.time.watermark;
         snapshot.statistics = self.backend.statistics().into_iter().map(Into::into).collect();

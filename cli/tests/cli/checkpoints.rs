@@ -3,6 +3,9 @@
 use std::fs;
 
 use serde_json::Value;
+use strandline_backend_memory::MemoryBackend;
+use strandline_checkpoint_storage::{SoloJob, Storage};
+use strandline_state_api::ValueDescriptor;
 
 use crate::support::{Folder, ORDERS_JOB, Orders, assert_same};
 
@@ -117,4 +120,41 @@ fn a_missing_storage_is_an_error_that_names_it() {
     fs::create_dir(folder.path("empty")).unwrap();
     let ended = folder.strandline(&["checkpoints", "list", "empty"]);
     assert_eq!((ended.code(), ended.stdout().contains("no checkpoints")), (0, true));
+}
+
+/// A program with a loop of its own writes no less into its manifests than the executor does.
+#[test]
+fn checkpoints_of_a_loop_have_times_and_sizes() {
+    let folder = Folder::new("");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let before = std::time::SystemTime::now();
+    let took = runtime.block_on(async {
+        let storage = Storage::in_dir(folder.path("loop")).unwrap();
+        let mut job =
+            SoloJob::<MemoryBackend<u64>>::open("words", MemoryBackend::factory(), &storage).unwrap();
+        let counts = job.register(&ValueDescriptor::<u64>::new("counts")).unwrap();
+        job.restore().await.unwrap();
+        for key in 0..10_000 {
+            job.at(&key).state(counts).put(key).unwrap();
+        }
+        let committed = job.checkpoint().await.unwrap();
+        let manifest = storage.read_manifest(&committed.completed).await.unwrap();
+        let (trace, subtask) = (manifest.trace, &manifest.operators[0].subtasks[0].trace);
+        assert!(subtask.write_us > 0 && subtask.objects > 0 && subtask.bytes_written > 10_000, "{subtask:?}");
+        assert_eq!((trace.bytes, trace.objects), (subtask.bytes_written, subtask.objects));
+        assert!(trace.trigger_unix_ms > 0 && trace.trigger_unix_ms <= manifest.created_unix_ms, "{trace:?}");
+        assert!(trace.commit_us <= trace.duration_us && subtask.write_us <= trace.duration_us, "{trace:?}");
+        trace.duration_us / 1_000
+    });
+    let listed = folder.strandline(&["checkpoints", "list", "loop"]).stdout();
+    let line = listed.lines().last().unwrap();
+    let words: Vec<_> = line.split_whitespace().collect();
+    // Id, kind, time, size and unit twice, duration and unit, operators.
+    assert_eq!((words[0], words[1], words[9]), ("1", "api", "words×1"), "{listed}");
+    let time = humantime::parse_rfc3339(words[2]).unwrap();
+    assert!(time + std::time::Duration::from_secs(1) >= before, "{listed}");
+    for (size, unit) in [(words[3], words[4]), (words[5], words[6])] {
+        assert!(size.parse::<f64>().unwrap() > 10.0 && unit == "KiB", "{listed}");
+    }
+    assert_eq!(words[7], took.to_string(), "{listed}");
 }
