@@ -31,4 +31,4 @@ pub use control::JobControl;
 pub use event::{JobEvent, JobProgress, Observer};
 pub use pipeline::{ConnectedStream, Emitter, KeyedStream, Pipeline, Stream};
 pub use report::{CheckpointReport, JobReport, Outcome, Sample};
-pub use run::run;
+pub use run::{run, run_async};

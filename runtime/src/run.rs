@@ -1,6 +1,7 @@
 //! Running a job: attempts, restarts, the final report.
 
 mod attempt;
+mod calls;
 mod commit;
 mod driver;
 mod recovery;
@@ -12,74 +13,30 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::RecvTimeoutError;
-use strandline_state_api::backend::BackendFactory;
-use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
-use tokio::runtime::{Builder, Runtime};
+use strandline_state_api::{CheckpointId, Error, Result};
+use tokio::runtime::Handle;
 
+pub use self::calls::{run, run_async};
 use self::restarts::Restarts;
 use self::samples::Samples;
 use crate::config::JobConfig;
 use crate::control::JobControl;
 use crate::event::JobEvent;
 use crate::metrics::Metrics;
-use crate::pipeline::Pipeline;
 use crate::pipeline::graph::Job;
 use crate::report::{CheckpointReport, JobReport, Outcome};
 use crate::sink::Figure;
-use crate::sync::lock;
 
 /// How many completed checkpoints the report of a long job remembers.
 const REPORTED: usize = 10_000;
 
-/// Runs a job until it is finished, stopped or cancelled, restarting it after failures. Blocks; `control`
-/// works from other threads.
-///
-/// With checkpoints, each attempt claims a new term of the commit log before it looks where to resume, so
-/// that no other run on the same storage can complete a checkpoint any more.
-///
-/// # Errors
-/// `Invalid` for a mistake in the pipeline or the configuration; `Fenced` when another run took over the
-/// storage; those of [`Storage::recover`](strandline_checkpoint_storage::Storage::recover) when there are
-/// checkpoints and none can be restored; else the error that the restart strategy gave up on, with its
-/// operator, subtask and checkpoint.
-pub fn run<F: BackendFactory>(
-    pipeline: &Pipeline<F>,
-    config: JobConfig,
-    control: &JobControl,
-) -> Result<JobReport> {
-    let job = lock(&pipeline.graph).job()?;
-    check(&config)?;
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_name("strandline-io")
-        .enable_time()
-        .build()
-        .map_err(|error| {
-            Error::new(ErrorKind::Unavailable, "the threads for storage cannot be started").caused_by(error)
-        })?;
-    let ended = Run::new(job, config, control, &runtime).execute();
-    // Sweeps have ended. What hangs may be a single operation of a store that was given up.
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    ended
-}
-
-fn check(config: &JobConfig) -> Result<()> {
-    let limit = strandline_state_api::KeyGroup::COUNT;
-    if config.parallelism == 0 || config.parallelism > limit {
-        return Err(Error::invalid(format!("parallelism {} is not in 1..={limit}", config.parallelism)));
-    }
-    if config.batch_size == 0 || config.channel_capacity == 0 {
-        return Err(Error::invalid("batch_size and channel_capacity must be at least 1"));
-    }
-    Ok(())
-}
-
-/// One call of [`run`], over all its attempts.
+/// One call of [`run`] or [`run_async`], over all its attempts.
 struct Run<'a> {
     job: Job,
     config: JobConfig,
     control: &'a JobControl,
-    runtime: &'a Runtime,
+    /// Where the storage is worked on.
+    runtime: Handle,
     metrics: Arc<Metrics>,
     samples: Samples,
     /// Distinguishes the attempts of this run from those of any other.
@@ -106,7 +63,7 @@ enum Ended {
 }
 
 impl<'a> Run<'a> {
-    fn new(job: Job, config: JobConfig, control: &'a JobControl, runtime: &'a Runtime) -> Self {
+    fn new(job: Job, config: JobConfig, control: &'a JobControl, runtime: Handle) -> Self {
         Self {
             job,
             config,

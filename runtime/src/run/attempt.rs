@@ -71,7 +71,7 @@ impl Run<'_> {
             wiring: Wiring::new(self.config.parallelism, self.config.channel_capacity),
             restored,
             store,
-            runtime: self.runtime.handle().clone(),
+            runtime: self.runtime.clone(),
             cancelled,
             metrics: Arc::clone(&self.metrics),
             chained: if chained { self.job.chainable().collect() } else { Default::default() },

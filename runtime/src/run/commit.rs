@@ -7,10 +7,9 @@ use std::time::{Duration, Instant, SystemTime};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use strandline_checkpoint_protocol::{CheckpointKind, CommitParts, CommitPermit, CommitResult, CommitRight};
 use strandline_checkpoint_storage::{
-    CheckpointTrace, CommitLog, FileKind, FileName, Manifest, OperatorSnapshot, Storage, SubtaskSnapshot,
+    CheckpointTrace, CommitLog, Manifest, OperatorSnapshot, Storage, SubtaskSnapshot,
 };
 use strandline_state_api::backend::{Scope, Statistic};
-use strandline_state_api::snapshot::KeyedSnapshot;
 use strandline_state_api::{CheckpointId, Error, ErrorKind, OperatorId};
 use tokio::runtime::Handle;
 
@@ -48,6 +47,19 @@ pub(super) struct CommitDone {
     pub(super) report: CheckpointReport,
     /// Every subtask of every operator had ended.
     pub(super) all_finished: bool,
+}
+
+/// Sends how a commit went when it is dropped, even where it never began: the driver waits for it, also while
+/// it settles.
+struct Answer {
+    done: Option<CommitDone>,
+    sender: Sender<CommitDone>,
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        let _ = self.done.take().map(|done| self.sender.send(done));
+    }
 }
 
 /// When a checkpoint was triggered.
@@ -108,25 +120,26 @@ impl Committer {
         let mut subtasks = manifest.operators.iter().flat_map(|operator| &operator.subtasks);
         let all_finished = subtasks.all(|subtask| subtask.finished);
         let log = self.log.clone();
-        let storage = self.storage.clone();
-        let sender = self.done.clone();
+        let checkpoint = report.checkpoint;
+        let unanswered = Error::new(ErrorKind::Unavailable, "the runtime was shut down before the commit");
+        let (result, error) = (CommitResult::Unknown, Some(unanswered));
+        let done = Some(CommitDone { checkpoint, result, error, report, all_finished });
+        let mut answer = Answer { done, sender: self.done.clone() };
         let handle = runtime.clone();
         // One at a time, as the coordinator hands out one permit at a time: the lock is never waited for.
         runtime.spawn_blocking(move || {
-            let written = log.map(|log| {
-                guarded(|| Ok(handle.block_on(write(&mut lock(&log), &right, manifest, storage.as_ref()))))
-            });
+            let written =
+                log.map(|log| guarded(|| Ok(handle.block_on(write(&mut lock(&log), &right, manifest)))));
             let (result, error) = match written {
                 None => (CommitResult::Committed, None),
                 Some(Ok(written)) => written,
                 Some(Err(panicked)) => (CommitResult::Unknown, Some(panicked)),
             };
-            let mut report = report;
-            report.commit = start.elapsed();
-            report.duration = triggered.at.elapsed();
-            let checkpoint = report.checkpoint;
-            // The driver waits for it, even while it settles.
-            let _ = sender.send(CommitDone { checkpoint, result, error, report, all_finished });
+            if let Some(done) = &mut answer.done {
+                (done.result, done.error) = (result, error);
+                done.report.commit = start.elapsed();
+                done.report.duration = triggered.at.elapsed();
+            }
         });
     }
 
@@ -134,7 +147,7 @@ impl Committer {
         let checkpoint = parts.checkpoint;
         let mut by_operator: BTreeMap<OperatorId, Vec<SubtaskSnapshot>> = BTreeMap::new();
         for OperatorPart { operator, snapshot: mut subtask, .. } in parts.acks.into_values().flatten() {
-            subtask.trace.objects = written_objects(&subtask.keyed, self.term, checkpoint);
+            subtask.trace.objects = subtask.written_objects(self.term, checkpoint);
             by_operator.entry(operator).or_default().push(subtask);
         }
         let operators: Vec<_> = self
@@ -175,7 +188,6 @@ async fn write(
     log: &mut CommitLog,
     right: &CommitRight,
     manifest: Manifest,
-    storage: Option<&Storage>,
 ) -> (CommitResult, Option<Error>) {
     let Err(error) = log.commit(right, &manifest).await else { return (CommitResult::Committed, None) };
     if error.kind() == ErrorKind::Fenced {
@@ -191,12 +203,7 @@ async fn write(
         Err(check) if check.kind() == ErrorKind::Fenced => return (CommitResult::Fenced, Some(check)),
         Err(_) => CommitResult::Unknown,
     };
-    let error = error.with("checkpoint", manifest.checkpoint);
-    let error = match storage {
-        Some(storage) => error.with("storage", storage.uri()),
-        None => error,
-    };
-    (result, Some(error))
+    (result, Some(error.with("checkpoint", manifest.checkpoint)))
 }
 
 fn report(
@@ -246,15 +253,6 @@ fn kind_name(kind: CheckpointKind) -> &'static str {
         CheckpointKind::Operator => "operator",
         CheckpointKind::Periodic => "periodic",
     }
-}
-
-/// How many of the files of a snapshot were written for this checkpoint.
-fn written_objects(keyed: &KeyedSnapshot, term: u64, checkpoint: CheckpointId) -> u64 {
-    let is_new = |name: &str| {
-        FileName::parse(FileKind::Segment, name)
-            .is_some_and(|name| name.term == term && name.checkpoint == checkpoint)
-    };
-    keyed.parts.iter().filter(|part| is_new(&part.segment.name.0)).count() as u64
 }
 
 fn unix_ms(time: SystemTime) -> u64 {

@@ -22,7 +22,7 @@ use crate::barrier::OperatorPart;
 use crate::chain::assembly::Attempt;
 use crate::metrics::micros;
 use crate::passing::{Ack, PassingBarrier};
-use crate::sync::cancelled;
+use crate::sync::{cancelled, guarded};
 
 /// What [`SnapshotBackend`] hands to [`AnyWriter`].
 pub(super) type AnyPrepared = Box<dyn Any + Send>;
@@ -207,13 +207,14 @@ fn write(attempt: &Attempt, mut writer: Box<dyn AnyWriter>, queue: &Receiver<Wri
         let start = Instant::now();
         let store = store.at(ack.checkpoint());
         let mut stop = attempt.cancelled.clone();
-        let stored = attempt.runtime.block_on(async {
+        let storing = async {
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|cancelled| *cancelled) => Err(cancelled()),
                 stored = writer.write(prepared, store.as_ref()) => stored,
             }
-        });
+        };
+        let stored = guarded(|| attempt.runtime.block_on(storing));
         match stored {
             Ok(keyed) => {
                 let snapshot = &mut part.snapshot;

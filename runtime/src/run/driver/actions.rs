@@ -26,7 +26,7 @@ impl Driver<'_, '_> {
                 Action::Commit(permit) => {
                     let checkpoint = permit.checkpoint();
                     if let Some(triggered) = self.triggered.get(&checkpoint) {
-                        self.committer.commit(permit, *triggered, self.run.runtime.handle());
+                        self.committer.commit(permit, *triggered, &self.run.runtime);
                     }
                 }
                 Action::NotifyComplete { checkpoint, kind } => self.complete(checkpoint, kind),
@@ -180,7 +180,7 @@ impl Driver<'_, '_> {
         let (stop, stopped) = oneshot::channel();
         self.sweeper.stop = Some(stop);
         let done = self.sweeper.done.clone();
-        let handle = self.run.runtime.handle().clone();
+        let handle = self.run.runtime.clone();
         self.run.runtime.spawn_blocking(move || {
             let ended = || Error::new(ErrorKind::Unavailable, "the job ended before the sweep did");
             let sweep = async {
