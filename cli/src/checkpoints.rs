@@ -3,7 +3,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use indicatif::{HumanBytes, HumanCount};
-use strandline_checkpoint_storage::{CompletedCheckpoint, Storage};
+use strandline_checkpoint_storage::{CompletedCheckpoint, Storage, mask_credentials};
 use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
 
 use crate::Failure;
@@ -36,11 +36,13 @@ fn open(uri: &str) -> Result<Storage> {
         return Storage::open(uri);
     }
     let path = std::path::absolute(uri).map_err(|e| {
-        Error::invalid("the path of the storage cannot be used").with("path", uri).caused_by(e)
+        Error::invalid("the path of the storage cannot be used")
+            .with("path", mask_credentials(uri))
+            .caused_by(e)
     })?;
     if !path.is_dir() {
         return Err(Error::new(ErrorKind::NotFound, "the directory of the storage does not exist")
-            .with("path", path.display()));
+            .with("path", mask_credentials(&path.display().to_string())));
     }
     Storage::in_dir(path)
 }

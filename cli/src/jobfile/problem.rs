@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use strandline_checkpoint_storage::mask_credentials;
 
 /// Where a key or a value is: in which document, and at which bytes of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,16 +82,19 @@ impl Documents {
         Self { texts: std::iter::once((name, text)).chain(overrides).collect() }
     }
 
-    /// Renders the problem with its line, a mark below it, and advice.
+    /// Renders the problem with its line, a mark below it, and advice. Shows no credentials: a line may hold
+    /// some, whatever is wrong with it.
     pub(super) fn render(&self, problem: &Problem, color: bool) -> String {
+        let (message, label) = (mask_credentials(&problem.message), mask_credentials(&problem.label));
         let Some((name, text)) = self.texts.get(problem.location.document) else {
-            return format!("error: {}\n", problem.message);
+            return format!("error: {message}\n");
         };
+        let text = mask_credentials(text);
         let end = problem.location.span.end.min(text.len());
         let span = problem.location.span.start.min(end)..end;
-        let mark = AnnotationKind::Primary.span(span).label(problem.label.as_str());
+        let mark = AnnotationKind::Primary.span(span).label(label.as_str());
         let snippet = Snippet::source(text.as_str()).path(name.as_str()).annotation(mark);
-        let mut group = Level::ERROR.primary_title(problem.message.as_str()).element(snippet);
+        let mut group = Level::ERROR.primary_title(message.as_str()).element(snippet);
         if let Some(help) = &problem.help {
             group = group.element(Level::HELP.message(help.as_str()));
         }

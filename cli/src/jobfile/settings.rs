@@ -114,12 +114,12 @@ fn checkpoint(job: &Section<'_>, folder: &Path) -> Result<Option<CheckpointConfi
 /// Opens a storage: a URL, or a path in the file system.
 fn storage(node: &Node, folder: &Path) -> Result<Storage, Problem> {
     let text = section::text(node)?;
-    let opened = match text.split_once("://") {
-        None if text.is_empty() => {
+    let is_url = text.contains("://") || ["file:", "memory:", "s3:"].iter().any(|it| text.starts_with(it));
+    let opened = match text.strip_prefix("file://") {
+        _ if text.is_empty() => {
             return Err(node.unexpected("a path or a URL, for example \"file:///var/checkpoints\""));
         }
-        None => Storage::in_dir(folder.join(text)),
-        Some(("file", path)) if !path.starts_with('/') => {
+        Some(path) if !path.starts_with('/') => {
             let label =
                 "expected an absolute path after file://; a path alone is taken from the job file's folder";
             return Err(Problem::new(
@@ -128,9 +128,10 @@ fn storage(node: &Node, folder: &Path) -> Result<Storage, Problem> {
                 label,
             ));
         }
-        Some(_) => Storage::open(text),
+        _ if is_url => Storage::open(text),
+        _ => Storage::in_dir(folder.join(text)),
     };
-    let example = "expected a path, \"file:///absolute/path\" or \"memory://\"";
+    let example = "expected a path, \"file:///absolute/path\", \"s3://bucket/prefix\" or \"memory://\"";
     opened.map_err(|e| Problem::new(&node.location, e.to_string(), example))
 }
 

@@ -60,3 +60,45 @@ fn missing_input_is_named() {
     assert_eq!(ended.code(), 1);
     assert!(ended.stderr().contains("in.csv") && ended.stderr().contains("not found"), "{}", ended.stderr());
 }
+
+/// Whatever is wrong with a line, and with whichever command: no key of a storage is printed.
+#[test]
+fn no_mistake_prints_the_credentials_of_a_storage() {
+    const KEYS: &str = "access_key_id=AKVISIBLE&secret_access_key=S3CRET/x+y==&session_token=T0KEN";
+    let of = |storage: &str| JOB.replace("\"checkpoints\"", storage);
+    let jobs = [
+        of(&format!("\"s3:/bucket?{KEYS}\"")),
+        of(&format!("\"s3://?{KEYS}\"")),
+        of(&format!("\"s4://bucket?{KEYS}\"")),
+        of(&format!("\"s3://bucket?{KEYS}&enable_versioning=perhaps\"")),
+        of(&format!("\"s3://bucket?endpoint=http://me:pa55@h&{KEYS}\", intervall = \"1s\"")),
+        of(&format!("\"s3://bucket?{KEYS}")),
+        of("\"s3://bucket\", secret_access_key = \"S3CRET/x+y==\", session_token= 'T0KEN'"),
+    ];
+    let mut shown = Vec::new();
+    for job in &jobs {
+        let folder = Folder::new(job);
+        let ended = folder.strandline(&["run", "job.toml"]);
+        assert_eq!(ended.code(), 2, "{job}");
+        shown.push(ended.stderr());
+    }
+    let folder = Folder::new(JOB);
+    for uri in ["s3:/bucket", "s3://", "s4://bucket"] {
+        let uri = format!("{uri}?{KEYS}");
+        let ended = folder.strandline(&["run", "job.toml", &format!("--set=checkpoint.storage={uri}")]);
+        assert_eq!(ended.code(), 2);
+        shown.push(ended.stderr());
+        let ended = folder.strandline(&["checkpoints", "list", &uri]);
+        assert_eq!(ended.code(), 1);
+        shown.push(ended.stderr());
+    }
+    for text in shown {
+        assert!(
+            ["job.toml:", "--set", "s3:", "s4:"].iter().any(|place| text.contains(place)),
+            "no place in {text}"
+        );
+        for secret in ["AKVISIBLE", "S3CRET", "T0KEN", "pa55"] {
+            assert!(!text.contains(secret), "{secret} in {text}");
+        }
+    }
+}
