@@ -9,7 +9,7 @@ export STRANDLINE_CASES ?= 1
 # What is built: everything, or all but RocksDB where `tools` found that it cannot be compiled here. One set of packages and
 # features for all steps, so that no dependency is compiled twice.
 WITHOUT_ROCKSDB := --workspace --exclude strandline-backend-rocksdb \
-	--features strandline/s3,strandline/connectors,strandline/testing,strandline-checkpoint-storage/s3
+	--features strandline/s3,strandline/connectors,strandline/testing,strandline-checkpoint-storage/s3,strandline-runtime/s3,strandline-cli/s3
 scope = $(if $(filter without-rocksdb,$(shell cat target/test-scope 2>/dev/null)),$(WITHOUT_ROCKSDB),--workspace --all-features)
 
 test: tools format lint unit s3 doc
@@ -30,7 +30,8 @@ unit:
 	$(CARGO) nextest run $(scope)
 	$(CARGO) test $(scope) --doc
 
-# The tests of storages once more, on a server of its own that speaks the protocol of S3. Left out where there is no Python.
+# The tests of storages once more, and whole jobs, on a server of its own that speaks the protocol of S3. Left out where
+# there is no Python.
 S3_SERVER := target/s3-server
 s3:
 	@if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then \
@@ -42,10 +43,12 @@ s3:
 			touch $(S3_SERVER)/ready || exit 1; \
 		fi; \
 		$(S3_SERVER)/bin/python checkpoint-storage/tests/s3_server.py \
-			$(CARGO) nextest run $(scope) -E '$(S3_TESTS)'; \
+			$(CARGO) nextest run $(scope) --run-ignored all -E '$(S3_STORAGES) + $(S3_JOBS)'; \
 	fi
 # Those that open all storages, but for the longest.
-S3_TESTS := package(strandline-checkpoint-storage) and binary(storage) and test(/^(basics|damage|sleeper|faulty::(a_stale|sleepers))/)
+S3_STORAGES := (package(strandline-checkpoint-storage) and binary(storage) and test(/^(basics|damage|sleeper|places::s3|faulty::(a_stale|sleepers))/))
+# The program with a job file, a loop and a pipeline of users' own, all killed and resumed.
+S3_JOBS := (package(/^strandline(-cli)?$$/) and test(/_on_s3$$/))
 
 doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc $(scope) --no-deps

@@ -11,32 +11,44 @@ const ROCKSDB: [&str; 3] =
 
 #[test]
 fn results_are_exact_after_many_kills_and_rescales() {
-    kill_and_rescale(&[]);
+    kill_and_rescale("checkpoints", 10_000, &[]);
+}
+
+/// With what the job file of a user says: the storage is on S3, through the job, its restarts, and the
+/// commands that look into it.
+#[cfg(feature = "s3")]
+#[test]
+#[ignore = "needs a server that speaks the protocol of S3: make s3"]
+fn results_are_exact_after_many_kills_and_rescales_on_s3() {
+    let uri = std::env::var("STRANDLINE_TEST_S3").unwrap();
+    kill_and_rescale(&uri.replace("{}", &format!("{:032x}", fastrand::u128(..))), 2_000, &[]);
 }
 
 #[cfg(feature = "rocksdb")]
 #[test]
 fn results_are_exact_after_many_kills_and_rescales_on_rocksdb() {
-    let folder = kill_and_rescale(&ROCKSDB);
+    let folder = kill_and_rescale("checkpoints", 10_000, &ROCKSDB);
     let left: Vec<_> = std::fs::read_dir(folder.path("state/instances")).unwrap().collect();
     assert!(left.is_empty(), "the directories of killed runs are deleted: {left:?}");
 }
 
 /// Kills fall anywhere: into starts, snapshots, commits, recoveries, before the first checkpoint of a run or
 /// after it.
-fn kill_and_rescale(state: &[&str]) -> Folder {
+fn kill_and_rescale(storage: &str, rate: u32, state: &[&str]) -> Folder {
     let orders = Orders::new(60_000, 11);
+    let place = format!("--set=checkpoint.storage={storage}");
+    let state = [&[place.as_str()], state].concat();
     let folder = Folder::new(ORDERS_JOB);
     folder.write("orders.csv", &orders.csv);
     let mut random = fastrand::Rng::with_seed(11);
     // Slow enough for that many kills.
-    let rate = format!("--set=source.rate={}", 60_000 / cases(6));
+    let rate = format!("--set=source.rate={}", rate * 6 / cases(6));
     let mut window = Duration::ZERO;
     let mut kills = 0;
     while kills < cases(6) {
         let parallelism = format!("--parallelism={}", random.u32(1..4));
         let start = Instant::now();
-        let args = [&[parallelism.as_str(), &rate, "--set=checkpoint.interval=20ms"], state].concat();
+        let args = [&[parallelism.as_str(), &rate, "--set=checkpoint.interval=20ms"], &state[..]].concat();
         let mut running = folder.start(&args);
         if window.is_zero() {
             // The time of a start and a few checkpoints on this machine: from now on each run dies at any
@@ -47,16 +59,16 @@ fn kill_and_rescale(state: &[&str]) -> Folder {
         running.kill_at(start + window.mul_f64(random.f64()));
         kills += 1;
     }
-    let report = folder.run(&[&["--parallelism=2"], state].concat());
+    let report = folder.run(&[&["--parallelism=2"], &state[..]].concat());
     assert_eq!(report["outcome"], "finished", "the job ended too early to be killed: {report}");
     assert_same(&folder.results("results"), &orders.sums, &format!("after {kills} kills"));
 
-    let swept = folder.strandline(&["checkpoints", "sweep", "checkpoints"]);
+    let swept = folder.strandline(&["checkpoints", "sweep", storage]);
     assert_eq!(swept.code(), 0, "{}", swept.stderr());
-    let left = folder.strandline(&["checkpoints", "sweep", "checkpoints", "--dry-run"]);
+    let left = folder.strandline(&["checkpoints", "sweep", storage, "--dry-run"]);
     assert!(left.stdout().contains("would delete 0 files"), "{}", left.stdout());
     assert!(!left.stdout().contains("not ours"), "{}", left.stdout());
-    let verified = folder.strandline(&["checkpoints", "verify", "checkpoints"]);
+    let verified = folder.strandline(&["checkpoints", "verify", storage]);
     assert_eq!(verified.code(), 0, "{}", verified.stdout());
     folder
 }
