@@ -10,6 +10,7 @@ mod channel_set;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use strandline_state_api::CheckpointId;
@@ -28,8 +29,11 @@ pub struct Aligner {
     delivered: ChannelSet,
     ended: ChannelSet,
     current: Option<Current>,
-    /// The newest checkpoint that was aligned or aborted here; nothing up to it is looked at any more.
+    /// Nothing up to this one is looked at any more: it was aligned or cancelled here, or a barrier behind it
+    /// has come in on a channel, which delivers its own no more.
     settled: Option<CheckpointId>,
+    /// Newer ones that were aborted.
+    aborted: BTreeSet<CheckpointId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,8 +56,8 @@ pub enum Alignment {
     },
     /// The cut is here: forward the barrier, take the snapshot, read all channels again.
     Aligned(Aligned),
-    /// The checkpoint will not complete here: read all channels again, forward the cancellation, decline it.
-    /// Decline the superseded one as well.
+    /// The checkpoint will not complete here: read all channels again that are not
+    /// [blocked](Aligner::is_blocked), forward the cancellation, decline it. Decline the superseded one as well.
     Aborted {
         /// The checkpoint that was cancelled.
         checkpoint: CheckpointId,
@@ -104,6 +108,7 @@ impl Aligner {
             ended: ChannelSet::new(channels),
             current: None,
             settled: None,
+            aborted: BTreeSet::new(),
         }
     }
 
@@ -112,43 +117,56 @@ impl Aligner {
         if channel >= self.channels {
             return Alignment::Ignored(IgnoredBecause::NoSuchChannel);
         }
-        if self.is_stale(checkpoint) {
+        if self.is_settled(checkpoint) {
             return Alignment::Ignored(IgnoredBecause::Stale);
         }
         if self.ended.contains(channel) {
             return Alignment::Ignored(IgnoredBecause::Repeated);
         }
-        let superseded = match self.current {
-            Some(current) if current.checkpoint == checkpoint => None,
-            older => {
-                self.delivered.clear();
-                self.current = Some(Current { checkpoint, started_at: now });
-                older.map(|older| older.checkpoint)
-            }
-        };
+        let superseded = self.supersede(checkpoint);
+        if self.aborted.contains(&checkpoint) {
+            self.settle(checkpoint);
+            return match superseded {
+                None => Alignment::Ignored(IgnoredBecause::Stale),
+                superseded => Alignment::Aborted { checkpoint, superseded },
+            };
+        }
+        self.current.get_or_insert(Current { checkpoint, started_at: now });
         if !self.delivered.insert(channel) {
             return Alignment::Ignored(IgnoredBecause::Repeated);
         }
         self.try_complete(now, superseded).unwrap_or(Alignment::Block { checkpoint, superseded })
     }
 
-    /// A cancellation marker of `checkpoint` came in on `channel`, in the place of its barrier.
+    /// A cancellation marker of `checkpoint` came in on `channel`, in the place of its barrier: no barrier of an
+    /// older checkpoint follows on that channel.
     pub fn cancellation(&mut self, channel: usize, checkpoint: CheckpointId) -> Alignment {
         if channel >= self.channels {
             return Alignment::Ignored(IgnoredBecause::NoSuchChannel);
         }
-        self.abort(checkpoint)
-    }
-
-    /// The coordinator aborted `checkpoint`: as if a cancellation marker had come.
-    pub fn abort(&mut self, checkpoint: CheckpointId) -> Alignment {
-        if self.is_stale(checkpoint) {
+        if self.is_settled(checkpoint) {
             return Alignment::Ignored(IgnoredBecause::Stale);
         }
-        let superseded =
-            self.current.map(|current| current.checkpoint).filter(|current| *current < checkpoint);
+        let superseded = self.supersede(checkpoint);
+        let is_news = !self.aborted.contains(&checkpoint) || superseded.is_some();
         self.settle(checkpoint);
-        Alignment::Aborted { checkpoint, superseded }
+        if is_news {
+            Alignment::Aborted { checkpoint, superseded }
+        } else {
+            Alignment::Ignored(IgnoredBecause::Stale)
+        }
+    }
+
+    /// The coordinator aborted `checkpoint`: this one, and no other. Older ones that are under way go on, whether
+    /// or not their barriers have come in.
+    pub fn abort(&mut self, checkpoint: CheckpointId) -> Alignment {
+        if self.is_settled(checkpoint) || !self.aborted.insert(checkpoint) {
+            return Alignment::Ignored(IgnoredBecause::Stale);
+        }
+        if self.aligning() == Some(checkpoint) {
+            self.release();
+        }
+        Alignment::Aborted { checkpoint, superseded: None }
     }
 
     /// `channel` has ended: all that it will ever deliver is here. It counts as having delivered every later
@@ -179,13 +197,31 @@ impl Aligner {
         self.ended.union_len(&self.ended) == self.channels
     }
 
-    fn is_stale(&self, checkpoint: CheckpointId) -> bool {
-        let aligning_newer = self.current.is_some_and(|current| checkpoint < current.checkpoint);
-        aligning_newer || self.settled.is_some_and(|settled| checkpoint <= settled)
+    fn is_settled(&self, checkpoint: CheckpointId) -> bool {
+        self.settled.is_some_and(|settled| checkpoint <= settled)
     }
 
+    /// A marker of `checkpoint` came in, behind which its channel has no barrier of an older one. Returns the one
+    /// whose alignment that ends.
+    fn supersede(&mut self, checkpoint: CheckpointId) -> Option<CheckpointId> {
+        let superseded = self.aligning().filter(|current| *current < checkpoint);
+        if superseded.is_some() {
+            self.release();
+        }
+        let older = checkpoint.0.checked_sub(1).map(CheckpointId);
+        self.settled = self.settled.max(older);
+        self.aborted.retain(|aborted| *aborted >= checkpoint);
+        superseded
+    }
+
+    /// Nothing up to `checkpoint` is looked at any more.
     fn settle(&mut self, checkpoint: CheckpointId) {
-        self.settled = Some(checkpoint);
+        self.settled = self.settled.max(Some(checkpoint));
+        self.aborted.retain(|aborted| *aborted > checkpoint);
+        self.release();
+    }
+
+    fn release(&mut self) {
         self.current = None;
         self.delivered.clear();
     }

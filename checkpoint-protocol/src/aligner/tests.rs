@@ -73,6 +73,39 @@ fn a_cancellation_releases_and_is_remembered() {
     assert_eq!((aligner.aligning(), blocked(&aligner)), (Some(id(9)), vec![0]));
 }
 
+/// An abort means that one checkpoint: an older one goes on, whether its barriers have begun to come in or not.
+#[test]
+fn an_abort_leaves_older_checkpoints_alone() {
+    let mut aligner = Aligner::new(2);
+    let aborted = |number| Alignment::Aborted { checkpoint: id(number), superseded: None };
+    assert_eq!(aligner.abort(id(2)), aborted(2));
+    assert!(matches!(aligner.barrier(NOW, 0, id(1)), Alignment::Block { .. }));
+    assert_eq!(aligner.abort(id(3)), aborted(3));
+    assert_eq!(blocked(&aligner), [0]);
+    assert!(matches!(aligner.barrier(NOW, 1, id(1)), Alignment::Aligned(cut) if cut.checkpoint == id(1)));
+    // Their own barriers, which may be on their way, change nothing.
+    for (channel, number) in [(0, 2), (0, 3), (1, 2), (1, 3)] {
+        assert_eq!(aligner.barrier(NOW, channel, id(number)), Alignment::Ignored(IgnoredBecause::Stale));
+    }
+    assert!(blocked(&aligner).is_empty());
+    assert!(matches!(aligner.barrier(NOW, 0, id(4)), Alignment::Block { .. }));
+    assert_eq!(aligner.abort(id(4)), aborted(4));
+    assert_eq!(aligner.abort(id(4)), Alignment::Ignored(IgnoredBecause::Stale));
+    assert!(blocked(&aligner).is_empty());
+}
+
+/// A barrier implies that its channel has none of an older checkpoint, also when its own was aborted.
+#[test]
+fn the_barrier_of_an_aborted_checkpoint_supersedes_older_ones() {
+    let mut aligner = Aligner::new(2);
+    let _ = aligner.abort(id(2));
+    let _ = aligner.barrier(NOW, 0, id(1));
+    let outcome = aligner.barrier(NOW, 1, id(2));
+    assert_eq!(outcome, Alignment::Aborted { checkpoint: id(2), superseded: Some(id(1)) });
+    assert!(blocked(&aligner).is_empty());
+    assert_eq!(aligner.barrier(NOW, 1, id(1)), Alignment::Ignored(IgnoredBecause::Stale));
+}
+
 #[test]
 fn ended_channels_count_as_delivered() {
     let mut aligner = Aligner::new(3);

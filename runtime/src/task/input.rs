@@ -161,8 +161,8 @@ impl InputTask {
                 passing.close();
             }
             // A barrier of a checkpoint that was aborted meanwhile.
-            Alignment::Ignored(_) | Alignment::Aborted { .. } | Alignment::Continue | Alignment::AllEnded => {
-            }
+            Alignment::Aborted { superseded, .. } => mailbox.superseded(superseded),
+            Alignment::Ignored(_) | Alignment::Continue | Alignment::AllEnded => {}
         }
         Ok(())
     }
