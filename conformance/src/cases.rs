@@ -242,6 +242,9 @@ macro_rules! __backend_cases {
                 a_duration_of_nothing_is_refused
             }
             cleanup [] {
+                a_read_returns_an_expired_value_once
+                expired_parts_are_shown_once
+                only_what_is_accessed_is_removed
                 what_is_shown_until_it_is_cleaned_up
                 a_read_does_not_refresh_an_expired_value
                 clean_up_by_records

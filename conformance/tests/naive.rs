@@ -20,7 +20,7 @@ mod suite {
 }
 
 /// Each flaw, and cases that must notice it.
-const FLAWS: [(Flaw, &[&str]); 17] = [
+const FLAWS: [(Flaw, &[&str]); 18] = [
     (Flaw::ValueStays, &["values::put_get_clear", "increments::tombstones_survive"]),
     (Flaw::MapEntryStays, &["maps::clear_empties_one_map_only", "increments::a_cleared_map_is_filled_again"]),
     (
@@ -49,6 +49,10 @@ const FLAWS: [(Flaw, &[&str]); 17] = [
     (Flaw::TakeLosesLast, &["folding::namespaces_merge", "expiry::merging_leaves_out_what_has_expired"]),
     (Flaw::KeysTwice, &["keys::every_kind_tells_its_keys", "keys::a_function_applied_to_all_keys"]),
     (Flaw::ModifyKeepsExpired, &["expiry::a_change_begins_anew_after_expiry"]),
+    (
+        Flaw::LentStays,
+        &["cleanup::a_read_returns_an_expired_value_once", "cleanup::only_what_is_accessed_is_removed"],
+    ),
     (Flaw::ForeignHandleAccepted, &["registration::a_handle_of_another_backend_is_an_error"]),
 ];
 
@@ -72,7 +76,8 @@ fn every_flaw_is_noticed() {
 #[test]
 fn the_model_notices_every_flaw_in_random_programs() {
     // Random programs register all states, and use no handle of another backend.
-    let unnoticed = [Flaw::OrphansDropped, Flaw::ForeignHandleAccepted];
+    // They show no expired value either.
+    let unnoticed = [Flaw::OrphansDropped, Flaw::ForeignHandleAccepted, Flaw::LentStays];
     for (flaw, _) in FLAWS.into_iter().filter(|(flaw, _)| !unnoticed.contains(flaw)) {
         assert!(fails(flaw, "model::random_programs"), "the model does not notice {flaw:?}");
     }

@@ -34,6 +34,8 @@ fn slot<K: StateKey, N: StateKey>(at: At<'_, K, N>) -> Slot {
 struct Table<N, V> {
     stored: StoredValues<V>,
     values: HashMap<Slot, V>,
+    /// The value that the last read removed and lent.
+    lent: Option<V>,
     namespace: PhantomData<N>,
 }
 
@@ -80,7 +82,7 @@ impl<N: StateKey, V: Send + 'static> AnyTable for Table<N, V> {
 }
 
 /// The values of one state, borrowed for one access.
-pub struct Borrowed<'b, V>(&'b mut HashMap<Slot, V>);
+pub struct Borrowed<'b, V>(&'b mut HashMap<Slot, V>, &'b mut Option<V>);
 
 impl<V> Borrowed<'_, V> {
     fn remove_unless(&mut self, slot: &Slot, keep: impl FnOnce(&V) -> bool) {
@@ -91,9 +93,13 @@ impl<V> Borrowed<'_, V> {
 }
 
 impl<'b, K: StateKey, N: StateKey, V: Send + 'static> Values<'b, K, N, V> for Borrowed<'b, V> {
-    fn get_if(mut self, at: At<'_, K, N>, keep: impl FnOnce(&V) -> bool) -> Result<Option<&'b V>> {
-        self.remove_unless(&slot(at), keep);
-        Ok(self.0.get(&slot(at)))
+    fn get_if(self, at: At<'_, K, N>, judge: impl FnOnce(&V) -> Verdict) -> Result<Option<&'b V>> {
+        let verdict = self.0.get(&slot(at)).map_or(Verdict::Keep, judge);
+        if verdict == Verdict::Keep {
+            return Ok(self.0.get(&slot(at)));
+        }
+        *self.1 = self.0.remove(&slot(at)).filter(|_| verdict == Verdict::LendOnce);
+        Ok(self.1.as_ref())
     }
     fn put(self, at: At<'_, K, N>, value: V) -> Result<()> {
         self.0.insert(slot(at), value);
@@ -160,14 +166,17 @@ impl<K: StateKey> KeyedBackend for ValuesOnly<K> {
         stored: StoredValues<V>,
     ) -> Result<StateId> {
         let same = |known: &dyn AnyTable| (known as &dyn Any).is::<Table<N, V>>();
-        let table = |stored| Table::<N, V> { stored, values: HashMap::new(), namespace: PhantomData };
+        let table =
+            |stored| Table::<N, V> { stored, values: HashMap::new(), lent: None, namespace: PhantomData };
         let (schema, types) = (stored.schema().clone(), stored.types());
         self.states.register(&schema, types, same, |_| Ok(Box::new(table(stored))))
     }
     fn values<V: Send + 'static, N: StateKey>(&mut self, state: StateId) -> Result<Borrowed<'_, V>> {
         let (table, location) = self.states.get_located(state)?;
         let table = (table as &mut dyn Any).downcast_mut::<Table<N, V>>();
-        table.map(|table| Borrowed(&mut table.values)).ok_or_else(|| location.foreign_handle())
+        table
+            .map(|table| Borrowed(&mut table.values, &mut table.lent))
+            .ok_or_else(|| location.foreign_handle())
     }
     fn for_each_key<N: StateKey>(
         &mut self,

@@ -26,7 +26,7 @@ mod unsupported;
 
 pub(crate) use keyed::KeyedBackend;
 pub use keyed::{CheckpointedBackend, KeyedBackendExt, RestoreSnapshot, Restored, Scope, Statistic};
-pub use kinds::{At, Lists, Maps, TimerEntry, Timers, Values, encoded_range};
+pub use kinds::{At, Lists, Maps, TimerEntry, Timers, Values, Verdict, encoded_range};
 pub use phases::{Progress, SnapshotKind, SnapshotSource, SnapshotWriter};
 pub use registry::{RegisteredState, StateId, StateLocation, StateRegistry};
 pub use scope::{BackendFactory, BackendScope};

@@ -3,13 +3,13 @@
 use std::fmt;
 
 use strandline_snapshot_format::{EntryRef, Op, list};
-use strandline_state_api::backend::{At, Lists, RegisteredState, StateTime, StoredValues};
+use strandline_state_api::backend::{At, Lists, RegisteredState, StateTime, StoredValues, Verdict};
 use strandline_state_api::schema::{StateMeta, StateSchema};
 use strandline_state_api::{KeyGroupRange, KeyHash, Keyed, Result, StateKey, Ttl};
 
 use super::{Failure, MemoryState, VisitKey, cleanup_budget};
 use crate::record::{self, Layout};
-use crate::table::{Address, Cursor, EpochCut, Payload, Table};
+use crate::table::{Address, Cursor, EpochCut, Payload, SlotPosition, Table};
 
 /// Marks a list whose beginning no older snapshot holds.
 const REWRITTEN: usize = usize::MAX;
@@ -60,6 +60,8 @@ pub struct ListTable<K, N, T> {
     table: Table<ListEntry<K, N, T>>,
     /// The position where the next clean-up continues.
     cleanup: Cursor,
+    /// The elements that the last read lent that also removed some of them.
+    lent: Vec<T>,
     failure: Failure,
 }
 
@@ -69,6 +71,7 @@ impl<K: StateKey, N: StateKey, T: Send + 'static> ListTable<K, N, T> {
             values,
             table: Table::new(key_groups, epoch),
             cleanup: Cursor::default(),
+            lent: Vec::new(),
             failure: Failure::default(),
         }
     }
@@ -106,6 +109,53 @@ impl<K: StateKey, N: StateKey, T: Send + 'static> ListTable<K, N, T> {
         }
         removed as u64
     }
+
+    /// Removes elements of a list that exists, as `judge` decides. Returns whether `lent` holds those to lend;
+    /// otherwise they are those that stay.
+    #[cold]
+    fn remove_elements(
+        &mut self,
+        At { key, namespace }: At<'_, K, N>,
+        position: SlotPosition,
+        judge: impl Fn(&T) -> Verdict,
+    ) -> Result<bool> {
+        let Self { table, values, failure, lent, .. } = self;
+        let found = table.at(position).map_or(&[][..], |e| &e.elements);
+        let kept = if found.iter().any(|element| judge(element) == Verdict::LendOnce) {
+            // Elements need not be `Clone`, and those that stay are lent beside those that go: their codec
+            // copies them, before anything changes.
+            Some(copies(found.iter().filter(|element| judge(element) == Verdict::Keep), values)?)
+        } else {
+            None
+        };
+        let Some((entry, _)) = find_mut(table, values, failure, key, namespace) else { return Ok(false) };
+        entry.stored = REWRITTEN;
+        let lends = kept.is_some();
+        match kept {
+            Some(kept) => {
+                *lent = std::mem::replace(&mut entry.elements, kept);
+                lent.retain(|element| judge(element) != Verdict::Remove);
+            }
+            None => entry.elements.retain(|element| judge(element) == Verdict::Keep),
+        }
+        if entry.elements.is_empty() {
+            self.remove(key, namespace);
+        }
+        Ok(lends)
+    }
+}
+
+fn copies<'e, T: Send + 'static>(
+    elements: impl Iterator<Item = &'e T>,
+    values: &StoredValues<T>,
+) -> Result<Vec<T>> {
+    let mut encoded = Vec::new();
+    let copy = |element| {
+        encoded.clear();
+        values.encode(element, &mut encoded)?;
+        values.decode(&encoded)
+    };
+    elements.map(copy).collect()
 }
 
 /// Returns the entry for a change, and whether this is its first change in this epoch.
@@ -131,6 +181,24 @@ impl<'b, K: StateKey, N: StateKey, T: Send + 'static> Lists<'b, K, N, T> for &'b
     fn get(self, At { key, namespace }: At<'_, K, N>) -> Result<&'b [T]> {
         let found = self.table.get(Address::new(key.hash(), namespace), |e| e.is_at(key, namespace));
         Ok(found.map_or(&[], |e| &e.elements))
+    }
+
+    fn get_if(self, at: At<'_, K, N>, judge: impl Fn(&T) -> Verdict) -> Result<&'b [T]> {
+        let At { key, namespace } = at;
+        // By position: a borrow that one path returns would last on the other path, too.
+        let Some(position) =
+            self.table.position(Address::new(key.hash(), namespace), |e| e.is_at(key, namespace))
+        else {
+            return Ok(&[]);
+        };
+        let keeps = |e: &ListEntry<K, N, T>| e.elements.iter().all(|element| judge(element) == Verdict::Keep);
+        if self.table.at(position).is_some_and(keeps) {
+            return Ok(self.table.at(position).map_or(&[], |e| &e.elements));
+        }
+        if self.remove_elements(at, position, judge)? {
+            return Ok(&self.lent);
+        }
+        self.get(at)
     }
 
     #[inline]

@@ -5,7 +5,9 @@ use std::fmt;
 use std::ops::RangeBounds;
 
 use strandline_snapshot_format::{EntryRef, Op};
-use strandline_state_api::backend::{At, Maps, RegisteredState, StateTime, StoredValues, encoded_range};
+use strandline_state_api::backend::{
+    At, Maps, RegisteredState, StateTime, StoredValues, Verdict, encoded_range,
+};
 use strandline_state_api::schema::{StateMeta, StateSchema};
 use strandline_state_api::{KeyGroupRange, KeyHash, Keyed, Result, StateKey, Ttl};
 
@@ -61,13 +63,15 @@ pub struct MapTable<K, N, MK, V> {
     cleanup: Cursor,
     /// The number of map entries of all maps.
     items: u64,
+    /// The value that the last read removed and lent.
+    lent: Option<V>,
     failure: Failure,
 }
 
 impl<K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static> MapTable<K, N, MK, V> {
     pub(crate) fn new(values: StoredValues<V>, key_groups: KeyGroupRange, epoch: u32) -> Self {
         let (table, failure) = (Table::new(key_groups, epoch), Failure::default());
-        Self { values, table, cleanup: Cursor::default(), items: 0, failure }
+        Self { values, table, cleanup: Cursor::default(), items: 0, lent: None, failure }
     }
 
     #[inline]
@@ -132,7 +136,7 @@ impl<'b, K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static> Maps<'b, K, 
         self,
         At { key, namespace }: At<'_, K, N>,
         map_key: &MK,
-        keep: impl FnOnce(&V) -> bool,
+        judge: impl FnOnce(&V) -> Verdict,
     ) -> Result<Option<&'b V>> {
         // By position: a borrow that one path returns would last on the other path, too.
         let Some(slot) =
@@ -141,11 +145,13 @@ impl<'b, K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static> Maps<'b, K, 
             return Ok(None);
         };
         let Some(item) = self.table.at(slot).and_then(|e| e.cell.position(map_key)) else { return Ok(None) };
-        if self.table.at(slot).and_then(|e| e.cell.at(item)).is_some_and(keep) {
+        let verdict = self.table.at(slot).and_then(|e| e.cell.at(item)).map(judge);
+        if verdict == Some(Verdict::Keep) {
             return Ok(self.table.at(slot).and_then(|e| e.cell.at(item)));
         }
-        self.remove_item(key, namespace, map_key);
-        Ok(None)
+        let removed = self.remove_item(key, namespace, map_key);
+        self.lent = removed.filter(|_| verdict == Some(Verdict::LendOnce));
+        Ok(self.lent.as_ref())
     }
 
     #[inline]

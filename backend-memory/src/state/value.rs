@@ -3,7 +3,7 @@
 use std::fmt;
 
 use strandline_snapshot_format::{EntryRef, Op};
-use strandline_state_api::backend::{At, RegisteredState, StateTime, StoredValues, Values};
+use strandline_state_api::backend::{At, RegisteredState, StateTime, StoredValues, Values, Verdict};
 use strandline_state_api::schema::{StateMeta, StateSchema};
 use strandline_state_api::{KeyGroupRange, KeyHash, Keyed, Result, StateKey, Ttl};
 
@@ -41,13 +41,15 @@ pub struct ValueTable<K, N, V> {
     table: Table<ValueEntry<K, N, V>>,
     /// The position where the next clean-up continues.
     cleanup: Cursor,
+    /// The value that the last read removed and lent.
+    lent: Option<V>,
     failure: Failure,
 }
 
 impl<K: StateKey, N: StateKey, V: Send + 'static> ValueTable<K, N, V> {
     pub(crate) fn new(values: StoredValues<V>, key_groups: KeyGroupRange, epoch: u32) -> Self {
         let (table, failure) = (Table::new(key_groups, epoch), Failure::default());
-        Self { values, table, cleanup: Cursor::default(), failure }
+        Self { values, table, cleanup: Cursor::default(), lent: None, failure }
     }
 
     /// Returns the value for a change.
@@ -102,7 +104,7 @@ impl<'b, K: StateKey, N: StateKey, V: Send + 'static> Values<'b, K, N, V> for &'
     fn get_if(
         self,
         At { key, namespace }: At<'_, K, N>,
-        keep: impl FnOnce(&V) -> bool,
+        judge: impl FnOnce(&V) -> Verdict,
     ) -> Result<Option<&'b V>> {
         // By position: a borrow that one path returns would last on the other path, too.
         let Some(position) =
@@ -110,14 +112,14 @@ impl<'b, K: StateKey, N: StateKey, V: Send + 'static> Values<'b, K, N, V> for &'
         else {
             return Ok(None);
         };
-        if self.table.at(position).is_some_and(|e| keep(&e.value)) {
+        let verdict = self.table.at(position).map(|e| judge(&e.value));
+        if verdict == Some(Verdict::Keep) {
             return Ok(self.table.at(position).map(|e| &e.value));
         }
-        let ValueTable { table, values, failure, .. } = self;
-        if let Some(removed) = table.remove_at(position) {
-            record_removal(removed, values, failure);
-        }
-        Ok(None)
+        let ValueTable { table, values, failure, lent, .. } = self;
+        let removed = table.remove_at(position).map(|removed| record_removal(removed, values, failure));
+        *lent = removed.filter(|_| verdict == Some(Verdict::LendOnce));
+        Ok(lent.as_ref())
     }
 
     #[inline]

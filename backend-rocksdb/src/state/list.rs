@@ -2,7 +2,7 @@
 //! so that an append is a merge.
 
 use strandline_snapshot_format::list;
-use strandline_state_api::backend::{At, Lists, StoredValues};
+use strandline_state_api::backend::{At, Lists, StoredValues, Verdict};
 use strandline_state_api::{Result, StateKey};
 
 use super::Access;
@@ -56,6 +56,27 @@ impl<K: StateKey, N: StateKey, T: Send + 'static> ListTable<K, N, T> {
         Ok(())
     }
 
+    /// Replaces the current list by those of the lent elements that `judge` keeps.
+    #[cold]
+    fn write_kept(&mut self, store: &mut Store, judge: impl Fn(&T) -> Verdict) -> Result<()> {
+        let Self { values, shape: Sequence { lent, element: bytes }, encoded, .. } = self;
+        encoded.clear();
+        for element in lent.iter().filter(|element| judge(element) == Verdict::Keep) {
+            bytes.clear();
+            values.encode(element, bytes)?;
+            list::push(encoded, bytes);
+        }
+        self.write_encoded(store)
+    }
+
+    /// Sets the current list to the elements that are encoded; an empty list goes.
+    fn write_encoded(&mut self, store: &mut Store) -> Result<()> {
+        match self.encoded.is_empty() {
+            true => store.delete(&self.address, Order::Hashed),
+            false => store.put(&self.address, Order::Hashed, &self.encoded),
+        }
+    }
+
     /// Reads the elements of a key and namespace into those that are lent.
     fn read_elements(&mut self, store: &mut Store, at: At<'_, K, N>) -> Result<()> {
         self.encode_address(at);
@@ -79,6 +100,17 @@ impl<'b, K: StateKey, N: StateKey, T: Send + 'static> Lists<'b, K, N, T> for Acc
         })
     }
 
+    fn get_if(self, at: At<'_, K, N>, judge: impl Fn(&T) -> Verdict) -> Result<&'b [T]> {
+        self.run(|table, store| {
+            table.read_elements(store, at)?;
+            if table.shape.lent.iter().any(|element| judge(element) != Verdict::Keep) {
+                table.write_kept(store, &judge)?;
+                table.shape.lent.retain(|element| judge(element) != Verdict::Remove);
+            }
+            Ok(table.shape.lent.as_slice())
+        })
+    }
+
     #[inline]
     fn append(self, at: At<'_, K, N>, elements: impl IntoIterator<Item = T>) -> Result<()> {
         self.run(|table, store| {
@@ -95,10 +127,7 @@ impl<'b, K: StateKey, N: StateKey, T: Send + 'static> Lists<'b, K, N, T> for Acc
         self.run(|table, store| {
             table.encode(elements)?;
             table.encode_address(at);
-            if table.encoded.is_empty() {
-                return store.delete(&table.address, Order::Hashed);
-            }
-            store.put(&table.address, Order::Hashed, &table.encoded)
+            table.write_encoded(store)
         })
     }
 

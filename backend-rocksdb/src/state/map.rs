@@ -4,7 +4,7 @@
 use std::marker::PhantomData;
 use std::ops::{Bound, RangeBounds};
 
-use strandline_state_api::backend::{At, Maps, encoded_range};
+use strandline_state_api::backend::{At, Maps, Verdict, encoded_range};
 use strandline_state_api::{Result, StateKey};
 
 use super::Access;
@@ -91,10 +91,15 @@ where
     V: Send + 'static,
 {
     #[inline]
-    fn get_if(self, at: At<'_, K, N>, map_key: &MK, keep: impl FnOnce(&V) -> bool) -> Result<Option<&'b V>> {
+    fn get_if(
+        self,
+        at: At<'_, K, N>,
+        map_key: &MK,
+        judge: impl FnOnce(&V) -> Verdict,
+    ) -> Result<Option<&'b V>> {
         self.run(|table, store| {
             table.encode_entry(at, map_key);
-            table.shape.lent = table.read_if(store, keep)?;
+            table.shape.lent = table.read_if(store, judge)?;
             Ok(table.shape.lent.as_ref())
         })
     }

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use strandline_state_api::backend::{At, RegisteredState, StateTime, StoredValues};
+use strandline_state_api::backend::{At, RegisteredState, StateTime, StoredValues, Verdict};
 use strandline_state_api::schema::{Compatibility, StateMeta, StateSchema};
 use strandline_state_api::{KeyGroupRange, KeyHash, Result, StateKey, Ttl};
 
@@ -74,15 +74,15 @@ impl<K: StateKey, N: StateKey, V: Send + 'static, X: Shape<V>> Table<K, N, V, X>
         }
     }
 
-    /// Reads the current entry where `keep` accepts it; removes one that `keep` refuses.
+    /// Reads the current entry, removes it, or does both, as `judge` decides.
     #[inline]
-    pub(super) fn read_if(&self, store: &mut Store, keep: impl FnOnce(&V) -> bool) -> Result<Option<V>> {
-        let found = self.read(store)?;
-        if found.as_ref().is_some_and(|value| !keep(value)) {
+    pub(super) fn read_if(&self, store: &mut Store, judge: impl FnOnce(&V) -> Verdict) -> Result<Option<V>> {
+        let Some(value) = self.read(store)? else { return Ok(None) };
+        let verdict = judge(&value);
+        if verdict != Verdict::Keep {
             store.delete(&self.address, X::ORDER)?;
-            return Ok(None);
         }
-        Ok(found)
+        Ok(Some(value).filter(|_| verdict != Verdict::Remove))
     }
 
     /// Sets the current entry.

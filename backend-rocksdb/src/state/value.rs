@@ -1,6 +1,6 @@
 //! Value states.
 
-use strandline_state_api::backend::{At, Values};
+use strandline_state_api::backend::{At, Values, Verdict};
 use strandline_state_api::{KeyHash, Keyed, Result, StateKey};
 
 use super::Access;
@@ -32,10 +32,10 @@ impl<'b, K: StateKey, N: StateKey, V: Send + 'static> Values<'b, K, N, V>
     for Access<'b, ValueTable<K, N, V>>
 {
     #[inline]
-    fn get_if(self, at: At<'_, K, N>, keep: impl FnOnce(&V) -> bool) -> Result<Option<&'b V>> {
+    fn get_if(self, at: At<'_, K, N>, judge: impl FnOnce(&V) -> Verdict) -> Result<Option<&'b V>> {
         self.run(|table, store| {
             table.encode_address(at);
-            table.shape.lent = table.read_if(store, keep)?;
+            table.shape.lent = table.read_if(store, judge)?;
             Ok(table.shape.lent.as_ref())
         })
     }

@@ -2,62 +2,243 @@
 
 use std::time::Duration;
 
-use strandline_state_api::backend::{BackendFactory, SnapshotKind};
-use strandline_state_api::{Cleanup, KeyedBackend, Refresh, Ttl, Visibility};
+use strandline_state_api::backend::{BackendFactory, KeyedBackendExt, SnapshotKind};
+use strandline_state_api::{
+    AggregatingDescriptor, Cleanup, Error, ErrorKind, KeyedBackend, ReducingDescriptor, Refresh, Result, Ttl,
+    Visibility,
+};
 
 use super::expiring_states::{ExpiringStates, ttl};
 use super::simple::Simple;
 use crate::Subject;
 use crate::access::{TableAccess, ms};
+use crate::world::Mean;
 
-/// Where a state asks for it, reads return expired values until something removes them.
-pub fn what_is_shown_until_it_is_cleaned_up<F: BackendFactory>(subject: &Subject<F>) {
-    let mut simple = Simple::<F, u64>::new(subject);
-    let cleanup = Cleanup { per_record: 1, in_compactions: false, ..Cleanup::default() };
-    let shown = ttl(10).visibility(Visibility::UntilCleaned).cleanup(cleanup);
-    let timed = ExpiringStates::register(&mut simple.backend, subject.capabilities(), shown).unwrap();
-    simple.backend.clock().processing_time = ms(0);
-    timed.write(&mut simple.backend, 1, 5);
-    simple.backend.clock().processing_time = ms(1_000);
-    for _ in 0..2 {
-        timed.shows(&mut simple.backend, 1, 5, "not cleaned up yet");
+/// Returns a time-to-live of 10 ms whose expired values are shown, and which nothing cleans up but accesses.
+fn shown() -> Ttl {
+    ttl(10).visibility(Visibility::UntilCleaned).cleanup(Cleanup::ON_ACCESS_ONLY)
+}
+
+/// The accesses that read, by name. Each returns the values that it found.
+fn reads<B: KeyedBackend<Key = u64>>(timed: ExpiringStates) -> Vec<(&'static str, Read<B>)> {
+    let value: Read<B> =
+        Box::new(move |b, key| Ok(b.at(&key).state(timed.value).get()?.copied().into_iter().collect()));
+    let taken: Read<B> =
+        Box::new(move |b, key| Ok(b.at(&key).state(timed.value).take()?.into_iter().collect()));
+    let mut reads = vec![("get", value), ("take", taken)];
+    if let Some(list) = timed.list {
+        reads.push(("get of a list", Box::new(move |b, key| Ok(b.at(&key).state(list).get()?.to_vec()))));
+        reads.push(("take of a list", Box::new(move |b, key| b.at(&key).state(list).take())));
     }
-    if subject.capabilities().cleans_up {
-        simple.snapshot(SnapshotKind::Incremental).unwrap();
-        simple.backend.clean_up(1_000_000).unwrap();
-        timed.hides(&mut simple.backend, 1, "cleaned up");
+    if let Some(map) = timed.map {
+        reads.push((
+            "get of a map",
+            Box::new(move |b, key| Ok(b.at(&key).state(map).get(&5)?.copied().into_iter().collect())),
+        ));
+        reads.push((
+            "contains",
+            Box::new(move |b, key| {
+                Ok(b.at(&key).state(map).contains(&5)?.then_some(5).into_iter().collect())
+            }),
+        ));
+        reads.push((
+            "for_each",
+            Box::new(move |b, key| {
+                let mut found = Vec::new();
+                b.at(&key).state(map).for_each(|_, value| {
+                    found.push(*value);
+                    Ok(())
+                })?;
+                Ok(found)
+            }),
+        ));
+        reads.push((
+            "range",
+            Box::new(move |b, key| {
+                let mut found = Vec::new();
+                b.at(&key).state(map).range(.., |_, value| {
+                    found.push(*value);
+                    Ok(())
+                })?;
+                Ok(found)
+            }),
+        ));
+    }
+    reads
+}
+
+type Read<B> = Box<dyn Fn(&mut B, u64) -> Result<Vec<u64>>>;
+
+/// Where a state shows expired values, the first read returns one and removes it (Flink: TTL-02); so do later
+/// snapshots, while one that was prepared before has it.
+pub fn a_read_returns_an_expired_value_once<F: BackendFactory>(subject: &Subject<F>) {
+    let has = subject.capabilities();
+    let register = |b: &mut F::Backend<u64>| ExpiringStates::register(b, has, shown());
+    let mut simple = Simple::<F, u64>::new(subject);
+    let timed = register(&mut simple.backend).unwrap();
+    let reads = reads::<F::Backend<u64>>(timed);
+    simple.backend.clock().processing_time = ms(0);
+    for key in 0..reads.len() as u64 {
+        timed.write(&mut simple.backend, key, 5);
+    }
+    let all = timed.states();
+    simple.snapshot(SnapshotKind::Incremental).unwrap();
+    simple.backend.clock().processing_time = ms(1_000);
+    simple.prepare(SnapshotKind::Incremental).unwrap();
+    for ((name, read), key) in reads.iter().zip(0..) {
+        assert_eq!(timed.left(&mut simple.backend, key), all, "{name}: nothing has removed it");
+        assert_eq!(read(&mut simple.backend, key).unwrap(), [5], "{name} returns it");
+        assert_eq!(timed.left(&mut simple.backend, key), all - 1, "{name} removes it");
+        assert_eq!(read(&mut simple.backend, key).unwrap(), [0; 0], "{name}: it is gone");
+    }
+    let before = simple.finish().unwrap();
+    let after = simple.snapshot(SnapshotKind::Incremental).unwrap();
+    for (snapshot, left) in [(before, all), (after, all - 1)] {
+        let (mut restored, timed) = simple.restore(&[snapshot], register).unwrap();
+        for ((name, _), key) in reads.iter().zip(0..) {
+            assert_eq!(timed.left(&mut restored.backend, key), left, "{name}, in a snapshot");
+        }
     }
 }
 
-/// A read does not refresh an expired value that it still returns: the stamp stays, and so a clean-up removes
-/// the value.
-pub fn a_read_does_not_refresh_an_expired_value<F: BackendFactory>(subject: &Subject<F>) {
+/// The elements of a list and the entries of a map are shown once and removed one by one; folded values as a
+/// whole.
+pub fn expired_parts_are_shown_once<F: BackendFactory>(subject: &Subject<F>) {
+    let has = subject.capabilities();
     let mut simple = Simple::<F, u64>::new(subject);
-    let cleanup = Cleanup { per_record: 1, in_compactions: false, ..Cleanup::default() };
-    let shown =
-        ttl(10).visibility(Visibility::UntilCleaned).refresh(Refresh::OnReadAndWrite).cleanup(cleanup);
-    let timed = ExpiringStates::register(&mut simple.backend, subject.capabilities(), shown).unwrap();
-    simple.backend.clock().processing_time = ms(0);
-    timed.write(&mut simple.backend, 1, 5);
-    simple.backend.clock().processing_time = ms(6);
-    timed.shows(&mut simple.backend, 1, 5, "refreshed, since it has not expired");
-    simple.backend.clock().processing_time = ms(20);
-    for _ in 0..2 {
-        timed.shows(&mut simple.backend, 1, 5, "expired, but not cleaned up");
+    let timed = ExpiringStates::register(&mut simple.backend, has, shown()).unwrap();
+    let sums = ReducingDescriptor::new("sums", |sum: &mut u64, n: u64| *sum += n).time_to_live(shown());
+    let sums = simple.backend.register(&sums).unwrap();
+    let mean = AggregatingDescriptor::new("mean", Mean).time_to_live(shown());
+    let mean = simple.backend.register(&mean).unwrap();
+    for (time, value) in [(0, 1), (8, 2), (1, 3)] {
+        simple.backend.clock().processing_time = ms(time);
+        timed.write(&mut simple.backend, 7, value);
     }
-    let b = &mut simple.backend;
-    assert_eq!(b.timed_value(timed.value, &1).unwrap().unwrap().stamp, ms(6));
+    simple.backend.at(&7).state(sums).add(4).unwrap();
+    simple.backend.at(&7).state(mean).add(4).unwrap();
+    simple.snapshot(SnapshotKind::Incremental).unwrap();
+    simple.backend.clock().processing_time = ms(12);
+    let mut scope = simple.backend.at(&7);
+    assert_eq!(scope.state(sums).get().unwrap(), Some(&4));
+    assert_eq!(scope.state(sums).get().unwrap(), None);
+    assert_eq!(scope.state(mean).get().unwrap(), Some(4));
+    assert_eq!(scope.state(mean).get().unwrap(), None);
     if let Some(list) = timed.list {
-        assert_eq!(b.timed_list(list, &1).unwrap()[0].stamp, ms(6));
+        assert_eq!(scope.state(list).get().unwrap(), [1, 2, 3], "two of them for the last time");
+        assert_eq!(scope.state(list).get().unwrap(), [2]);
+        scope.state(list).push(4).unwrap();
+        assert_eq!(scope.state(list).get().unwrap(), [2, 4], "what is added goes behind what is left");
     }
     if let Some(map) = timed.map {
-        assert_eq!(b.timed_map(map, &1).unwrap()[0].1.stamp, ms(6));
+        assert_eq!(scope.state(map).get(&1).unwrap(), Some(&1));
+        assert_eq!(scope.state(map).get(&1).unwrap(), None);
+        assert_eq!(scope.state(map).len().unwrap(), 2, "to count is not to read");
+        assert_eq!(scope.state(map).len().unwrap(), 2);
+        let stop = |_: &u64, _: &u64| Err(Error::new(ErrorKind::User, "enough"));
+        assert!(scope.state(map).range(3.., stop).is_err());
+        assert_eq!(scope.state(map).get(&3).unwrap(), None, "the visit has shown it, and stopped");
+        assert_eq!(scope.state(map).get(&2).unwrap(), Some(&2), "this one has not expired");
     }
-    if subject.capabilities().cleans_up {
+    let snapshot = simple.snapshot(SnapshotKind::Incremental).unwrap();
+    let register = |b: &mut F::Backend<u64>| ExpiringStates::register(b, has, shown());
+    let (mut restored, timed) = simple.restore(&[snapshot], register).unwrap();
+    restored.backend.clock().processing_time = ms(12);
+    if let Some(list) = timed.list {
+        assert_eq!(restored.backend.at(&7).state(list).get().unwrap(), [2, 4]);
+    }
+    if let Some(map) = timed.map {
+        assert_eq!(restored.backend.timed_map(map, &7).unwrap().len(), 1);
+    }
+}
+
+/// Without background clean-ups an access removes the expired value that it finds, and nothing else removes
+/// any.
+pub fn only_what_is_accessed_is_removed<F: BackendFactory>(subject: &Subject<F>) {
+    let has = subject.capabilities();
+    for visibility in [Visibility::Never, Visibility::UntilCleaned] {
+        let ttl = ttl(10).visibility(visibility).cleanup(Cleanup::ON_ACCESS_ONLY);
+        let mut simple = Simple::<F, u64>::new(subject);
+        let timed = ExpiringStates::register(&mut simple.backend, has, ttl).unwrap();
+        simple.backend.clock().processing_time = ms(0);
+        for key in 0..40 {
+            timed.write(&mut simple.backend, key, key);
+        }
         simple.snapshot(SnapshotKind::Incremental).unwrap();
-        simple.backend.clean_up(1_000_000).unwrap();
-        timed.hides(&mut simple.backend, 1, "cleaned up in spite of the reads");
+        simple.backend.clock().processing_time = ms(1_000);
+        for key in (0..40).step_by(2) {
+            let mut scope = simple.backend.at(&key);
+            scope.state(timed.value).get().unwrap();
+            if let Some(list) = timed.list {
+                scope.state(list).get().unwrap();
+            }
+            if let Some(map) = timed.map {
+                scope.state(map).for_each(|_, _| Ok(())).unwrap();
+            }
+        }
+        for kind in [SnapshotKind::Incremental, SnapshotKind::Full] {
+            assert_eq!(simple.backend.clean_up(1_000_000).unwrap(), 0, "{visibility:?}");
+            let snapshot = simple.snapshot(kind).unwrap();
+            let register = |b: &mut F::Backend<u64>| ExpiringStates::register(b, has, ttl);
+            let (mut restored, again) = simple.restore(&[snapshot], register).unwrap();
+            for key in 0..40 {
+                let wanted = if key % 2 == 0 { 0 } else { timed.states() };
+                assert_eq!(timed.left(&mut simple.backend, key), wanted, "{visibility:?}, key {key}");
+                assert_eq!(again.left(&mut restored.backend, key), wanted, "{visibility:?}, key {key}");
+            }
+        }
     }
+}
+
+/// What a clean-up has removed is never shown, even by a state that shows expired values.
+pub fn what_is_shown_until_it_is_cleaned_up<F: BackendFactory>(subject: &Subject<F>) {
+    if !subject.capabilities().cleans_up {
+        return;
+    }
+    let mut simple = Simple::<F, u64>::new(subject);
+    let cleanup = Cleanup { per_record: 1, in_compactions: false, ..Cleanup::default() };
+    let timed =
+        ExpiringStates::register(&mut simple.backend, subject.capabilities(), shown().cleanup(cleanup))
+            .unwrap();
+    simple.backend.clock().processing_time = ms(0);
+    timed.write(&mut simple.backend, 1, 5);
+    simple.backend.clock().processing_time = ms(1_000);
+    simple.snapshot(SnapshotKind::Incremental).unwrap();
+    simple.backend.clean_up(1_000_000).unwrap();
+    timed.hides(&mut simple.backend, 1, "cleaned up");
+}
+
+/// A read does not refresh an expired value that it returns, and so does not revive it.
+pub fn a_read_does_not_refresh_an_expired_value<F: BackendFactory>(subject: &Subject<F>) {
+    let mut simple = Simple::<F, u64>::new(subject);
+    let shown = shown().refresh(Refresh::OnReadAndWrite);
+    let timed = ExpiringStates::register(&mut simple.backend, subject.capabilities(), shown).unwrap();
+    let b = &mut simple.backend;
+    b.clock().processing_time = ms(0);
+    timed.write(b, 1, 5);
+    b.clock().processing_time = ms(6);
+    timed.shows(b, 1, 5, "refreshed, since it has not expired");
+    b.clock().processing_time = ms(14);
+    if let Some(list) = timed.list {
+        b.at(&1).state(list).push(6).unwrap();
+    }
+    b.clock().processing_time = ms(20);
+    assert_eq!(b.at(&1).state(timed.value).get().unwrap(), Some(&5), "expired, and shown");
+    assert!(b.timed_value(timed.value, &1).unwrap().is_none(), "and removed");
+    if let Some(list) = timed.list {
+        assert_eq!(b.at(&1).state(list).get().unwrap(), [5, 6], "the first has expired");
+        let elements = b.timed_list(list, &1).unwrap();
+        assert_eq!(
+            elements.iter().map(|timed| (timed.stamp, timed.value)).collect::<Vec<_>>(),
+            [(ms(20), 6)]
+        );
+    }
+    if let Some(map) = timed.map {
+        assert_eq!(b.at(&1).state(map).get(&5).unwrap(), Some(&5), "expired, and shown");
+        assert!(b.timed_map(map, &1).unwrap().is_empty(), "and removed");
+    }
+    b.clock().processing_time = ms(21);
+    assert_eq!(b.at(&1).state(timed.value).get().unwrap(), None, "no read revives it");
 }
 
 /// `clean_up` removes expired values that are never accessed, in bounded steps; later snapshots do not have

@@ -53,7 +53,7 @@ impl<K: StateKey> Naive<K> {
             |known| known.types == types,
             |_| {
                 let (schema, cells, codec) = (schema.clone(), BTreeMap::new(), Box::new(codec));
-                Ok(Box::new(Table { schema, type_names, types, cells, codec }))
+                Ok(Box::new(Table { schema, type_names, types, cells, lent: None, codec }))
             },
         )
     }
@@ -64,7 +64,7 @@ impl<K: StateKey> Naive<K> {
         if table.types != TypeId::of::<T>() || !kinds.contains(&table.schema.meta.kind) {
             return Err(location.foreign_handle());
         }
-        Ok(Cells { cells: &mut table.cells, location })
+        Ok(Cells { cells: &mut table.cells, lent: &mut table.lent, codec: table.codec.as_ref(), location })
     }
 }
 

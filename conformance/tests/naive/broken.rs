@@ -50,6 +50,8 @@ pub enum Flaw {
     KeysTwice,
     /// `modify` also keeps values that the access refuses.
     ModifyKeepsExpired,
+    /// A read that lends a value once keeps it.
+    LentStays,
     /// The backend accepts handles of other backends.
     ForeignHandleAccepted,
 }

@@ -5,15 +5,18 @@ use std::collections::btree_map::Entry;
 use std::ops::RangeBounds;
 
 use strandline_state_api::backend::{
-    At, Lists, Maps, StateLocation, TimerEntry, Timers, Values, encoded_range,
+    At, Lists, Maps, StateLocation, TimerEntry, Timers, Values, Verdict, encoded_range,
 };
 use strandline_state_api::{Error, KeyHash, Result, StateKey, Timestamp};
 
-use super::table::{Cell, CellAddress, address, bytes, entry_address};
+use super::table::{Cell, CellAddress, CellCodec, address, bytes, entry_address};
 
 /// The cells of a state. Kind and types of the handle are checked.
 pub struct Cells<'b> {
     pub cells: &'b mut BTreeMap<CellAddress, Cell>,
+    /// The cell that the last read removed and lent.
+    pub lent: &'b mut Option<Cell>,
+    pub codec: &'b dyn CellCodec,
     pub location: StateLocation<'b>,
 }
 
@@ -27,11 +30,18 @@ impl<'b> Cells<'b> {
         self.location.foreign_handle()
     }
 
-    fn get_cell<V: 'static>(self, at: &CellAddress, keep: impl FnOnce(&V) -> bool) -> Result<Option<&'b V>> {
-        if self.cells.get(at).and_then(|cell| cell.downcast_ref()).is_some_and(|value| !keep(value)) {
-            self.cells.remove(at);
+    fn get_cell<V: 'static>(
+        self,
+        at: &CellAddress,
+        judge: impl FnOnce(&V) -> Verdict,
+    ) -> Result<Option<&'b V>> {
+        let Some(value) = self.cells.get(at).and_then(|cell| cell.downcast_ref()) else { return Ok(None) };
+        let verdict = judge(value);
+        if verdict == Verdict::Keep {
+            return Ok(self.cells.get(at).and_then(|cell| cell.downcast_ref()));
         }
-        Ok(self.cells.get(at).and_then(|cell| cell.downcast_ref()))
+        *self.lent = self.cells.remove(at).filter(|_| verdict == Verdict::LendOnce);
+        Ok(self.lent.as_ref().and_then(|cell| cell.downcast_ref()))
     }
 
     fn modify_cell<V: Send + 'static, R>(
@@ -59,8 +69,8 @@ impl<'b> Cells<'b> {
 }
 
 impl<'b, K: StateKey, N: StateKey, V: Send + 'static> Values<'b, K, N, V> for Cells<'b> {
-    fn get_if(self, at: At<'_, K, N>, keep: impl FnOnce(&V) -> bool) -> Result<Option<&'b V>> {
-        self.get_cell(&address(at), keep)
+    fn get_if(self, at: At<'_, K, N>, judge: impl FnOnce(&V) -> Verdict) -> Result<Option<&'b V>> {
+        self.get_cell(&address(at), judge)
     }
 
     fn put(self, at: At<'_, K, N>, value: V) -> Result<()> {
@@ -108,8 +118,34 @@ impl<'b, K: StateKey, N: StateKey, V: Send + 'static> Values<'b, K, N, V> for Ce
 
 impl<'b, K: StateKey, N: StateKey, T: Send + 'static> Lists<'b, K, N, T> for Cells<'b> {
     fn get(self, at: At<'_, K, N>) -> Result<&'b [T]> {
-        let list = self.get_cell::<Vec<T>>(&address(at), |_| true)?;
+        let list = self.get_cell::<Vec<T>>(&address(at), |_| Verdict::Keep)?;
         Ok(list.map_or(&[], Vec::as_slice))
+    }
+
+    fn get_if(self, at: At<'_, K, N>, judge: impl Fn(&T) -> Verdict) -> Result<&'b [T]> {
+        let Self { cells, lent, codec, .. } = self;
+        let Some(list) = cells.get_mut(&address(at)).and_then(|cell| cell.downcast_mut::<Vec<T>>()) else {
+            return Ok(&[]);
+        };
+        let lends = list.iter().any(|element| judge(element) == Verdict::LendOnce);
+        if lends {
+            let mut shown = codec.copy_list(list)?;
+            if let Some(shown) = shown.downcast_mut::<Vec<T>>() {
+                shown.retain(|element| judge(element) != Verdict::Remove);
+            }
+            *lent = Some(shown);
+        }
+        list.retain(|element| judge(element) == Verdict::Keep);
+        if list.is_empty() {
+            cells.remove(&address(at));
+        }
+        if lends {
+            return Ok(lent
+                .as_ref()
+                .and_then(|cell| cell.downcast_ref::<Vec<T>>())
+                .map_or(&[], Vec::as_slice));
+        }
+        Ok(cells.get(&address(at)).and_then(|cell| cell.downcast_ref::<Vec<T>>()).map_or(&[], Vec::as_slice))
     }
 
     fn append(self, at: At<'_, K, N>, elements: impl IntoIterator<Item = T>) -> Result<()> {
@@ -131,8 +167,13 @@ impl<'b, K: StateKey, N: StateKey, T: Send + 'static> Lists<'b, K, N, T> for Cel
 }
 
 impl<'b, K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static> Maps<'b, K, N, MK, V> for Cells<'b> {
-    fn get_if(self, at: At<'_, K, N>, map_key: &MK, keep: impl FnOnce(&V) -> bool) -> Result<Option<&'b V>> {
-        self.get_cell(&entry_address(at, map_key), keep)
+    fn get_if(
+        self,
+        at: At<'_, K, N>,
+        map_key: &MK,
+        judge: impl FnOnce(&V) -> Verdict,
+    ) -> Result<Option<&'b V>> {
+        self.get_cell(&entry_address(at, map_key), judge)
     }
 
     fn put(self, at: At<'_, K, N>, map_key: MK, value: V) -> Result<()> {

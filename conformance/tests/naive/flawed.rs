@@ -2,7 +2,7 @@
 
 use std::ops::RangeBounds;
 
-use strandline_state_api::backend::{At, Lists, Maps, TimerEntry, Timers, Values};
+use strandline_state_api::backend::{At, Lists, Maps, TimerEntry, Timers, Values, Verdict};
 use strandline_state_api::{Result, StateKey, Timestamp};
 
 use super::broken::Flaw;
@@ -16,6 +16,14 @@ pub struct Flawed<T> {
 impl<T> Flawed<T> {
     fn has(&self, flaw: Flaw) -> bool {
         self.flaw == flaw
+    }
+
+    /// Returns the verdict that replaces this one.
+    fn verdict(flaw: Flaw, verdict: Verdict) -> Verdict {
+        match (flaw, verdict) {
+            (Flaw::LentStays, Verdict::LendOnce) => Verdict::Keep,
+            (_, verdict) => verdict,
+        }
     }
 
     /// Returns the namespace that replaces this one.
@@ -36,8 +44,9 @@ macro_rules! pass_on {
 impl<'b, K: StateKey, N: StateKey, V: Send + 'static, T: Values<'b, K, N, V>> Values<'b, K, N, V>
     for Flawed<T>
 {
-    fn get_if(self, at: At<'_, K, N>, keep: impl FnOnce(&V) -> bool) -> Result<Option<&'b V>> {
-        pass_on!(self.get_if(at, keep))
+    fn get_if(self, at: At<'_, K, N>, judge: impl FnOnce(&V) -> Verdict) -> Result<Option<&'b V>> {
+        let flaw = self.flaw;
+        pass_on!(self.get_if(at, |value| Self::verdict(flaw, judge(value))))
     }
 
     fn put(self, at: At<'_, K, N>, value: V) -> Result<()> {
@@ -89,6 +98,11 @@ impl<'b, K: StateKey, N: StateKey, E: Send + 'static, T: Lists<'b, K, N, E>> Lis
         pass_on!(self.get(at))
     }
 
+    fn get_if(self, at: At<'_, K, N>, judge: impl Fn(&E) -> Verdict) -> Result<&'b [E]> {
+        let flaw = self.flaw;
+        pass_on!(self.get_if(at, |element| Self::verdict(flaw, judge(element))))
+    }
+
     fn append(self, at: At<'_, K, N>, elements: impl IntoIterator<Item = E>) -> Result<()> {
         pass_on!(self.append(at, elements))
     }
@@ -125,8 +139,14 @@ where
     V: Send + 'static,
     T: Maps<'b, K, N, MK, V>,
 {
-    fn get_if(self, at: At<'_, K, N>, map_key: &MK, keep: impl FnOnce(&V) -> bool) -> Result<Option<&'b V>> {
-        pass_on!(self.get_if(at, map_key, keep))
+    fn get_if(
+        self,
+        at: At<'_, K, N>,
+        map_key: &MK,
+        judge: impl FnOnce(&V) -> Verdict,
+    ) -> Result<Option<&'b V>> {
+        let flaw = self.flaw;
+        pass_on!(self.get_if(at, map_key, |value| Self::verdict(flaw, judge(value))))
     }
 
     fn put(self, at: At<'_, K, N>, map_key: MK, value: V) -> Result<()> {

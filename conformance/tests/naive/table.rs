@@ -22,6 +22,11 @@ pub trait CellCodec: Send {
     fn decode(&self, bytes: &[u8]) -> Result<Cell>;
     /// Appends the current form of a cell.
     fn encode(&self, cell: &Cell, out: &mut Vec<u8>) -> Result<()>;
+    /// Copies a list, whose elements need not be `Clone`.
+    fn copy_list(&self, list: &dyn Any) -> Result<Cell> {
+        let _ = list;
+        Ok(Box::new(()))
+    }
 }
 
 /// Cells that are values.
@@ -62,6 +67,16 @@ impl<T: Send + 'static> CellCodec for ListCells<T> {
         }
         Ok(())
     }
+
+    fn copy_list(&self, list: &dyn Any) -> Result<Cell> {
+        let mut copies = Vec::new();
+        for element in list.downcast_ref::<Vec<T>>().into_iter().flatten() {
+            let mut bytes = Vec::new();
+            self.0.encode(element, &mut bytes)?;
+            copies.push(self.0.decode(&bytes)?);
+        }
+        Ok(Box::new(copies))
+    }
 }
 
 /// Cells that are timers, whose address is all there is.
@@ -88,6 +103,8 @@ pub struct Table {
     /// Namespace, map key, and the type of the cells, which a handle must have, too.
     pub types: TypeId,
     pub cells: BTreeMap<CellAddress, Cell>,
+    /// The cell that the last read removed and lent.
+    pub lent: Option<Cell>,
     pub codec: Box<dyn CellCodec>,
 }
 

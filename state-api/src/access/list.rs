@@ -32,22 +32,24 @@ impl<T: Send + 'static, N: StateKey, L: Lifespan> StateHandle for ListState<T, N
 }
 
 impl<'a, B: KeyedBackend, T: Send + 'static, N: StateKey, L: Lifespan> ListAccess<'a, B, T, N, L> {
-    /// Lends the elements in the order in which they were added, without those that have expired.
+    /// Lends the elements in the order in which they were added; removes those that have expired.
     #[inline]
     pub fn get(self) -> Result<Elements<'a, T, L>> {
         let (backend, at, id, lifespan, clock) = self.entry.open_for(self.state.id, self.state.lifespan)?;
-        if L::EXPIRES {
-            let changes = |stored: &L::Stored<T>| {
-                lifespan.hides(stored, &clock) || lifespan.needs_refresh(stored, &clock)
-            };
-            if backend.lists::<L::Stored<T>, N>(id)?.get(at)?.iter().any(changes) {
+        if !L::EXPIRES {
+            return Ok(Elements(backend.lists::<L::Stored<T>, N>(id)?.get(at)?));
+        }
+        if lifespan.refreshes_on_read() {
+            let needs_refresh = |stored: &L::Stored<T>| lifespan.needs_refresh(stored, &clock);
+            if backend.lists::<L::Stored<T>, N>(id)?.get(at)?.iter().any(needs_refresh) {
                 let mut elements = backend.lists::<L::Stored<T>, N>(id)?.take(at)?;
                 elements.retain(|stored| !lifespan.hides(stored, &clock));
                 elements.iter_mut().for_each(|stored| lifespan.refresh(stored, &clock));
                 backend.lists::<L::Stored<T>, N>(id)?.put(at, elements)?;
             }
         }
-        Ok(Elements(backend.lists::<L::Stored<T>, N>(id)?.get(at)?))
+        let judge = |stored: &L::Stored<T>| lifespan.judge(stored, &clock);
+        Ok(Elements(backend.lists::<L::Stored<T>, N>(id)?.get_if(at, judge)?))
     }
 
     /// Adds one element at the end.

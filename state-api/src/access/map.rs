@@ -3,7 +3,7 @@
 use std::ops::{Bound, RangeBounds};
 
 use super::{Entry, StateHandle};
-use crate::backend::{At, KeyedBackend, Maps, StateId};
+use crate::backend::{At, KeyedBackend, Maps, StateId, Verdict};
 use crate::state::{Lasting, Lifespan, MapState};
 use crate::time::StateTime;
 use crate::{Result, StateKey};
@@ -50,22 +50,17 @@ where
         Ok(backend.maps::<MK, L::Stored<V>, N>(self.state.id)?.get(at, map_key)?.map(L::value))
     }
 
-    /// Lends the value of an entry of a state with a time-to-live, unless it has expired.
+    /// Lends the value of an entry of a state with a time-to-live; removes the entry if it has expired.
     fn get_unexpired(self, map_key: &MK) -> Result<Option<&'a V>> {
         let (backend, at, id, lifespan, clock) = self.entry.open_for(self.state.id, self.state.lifespan)?;
-        let mut refresh = false;
-        let keep = |stored: &L::Stored<V>| {
-            refresh = lifespan.needs_refresh(stored, &clock);
-            !lifespan.hides(stored, &clock)
-        };
-        if !lifespan.refreshes_on_read() {
-            return Ok(backend.maps::<MK, L::Stored<V>, N>(id)?.get_if(at, map_key, keep)?.map(L::value));
+        if lifespan.refreshes_on_read() {
+            let found = backend.maps::<MK, L::Stored<V>, N>(id)?.get(at, map_key)?;
+            if found.is_some_and(|stored| lifespan.needs_refresh(stored, &clock)) {
+                refresh_entry::<B, MK, V, N, L>(backend, at, id, (lifespan, &clock), map_key.clone())?;
+            }
         }
-        backend.maps::<MK, L::Stored<V>, N>(id)?.get_if(at, map_key, keep)?;
-        if refresh {
-            refresh_entry::<B, MK, V, N, L>(backend, at, id, (lifespan, &clock), map_key.clone())?;
-        }
-        Ok(backend.maps::<MK, L::Stored<V>, N>(id)?.get(at, map_key)?.map(L::value))
+        let judge = |stored: &L::Stored<V>| lifespan.judge(stored, &clock);
+        Ok(backend.maps::<MK, L::Stored<V>, N>(id)?.get_if(at, map_key, judge)?.map(L::value))
     }
 
     /// Sets one entry.
@@ -129,7 +124,8 @@ where
         backend.maps::<MK, L::Stored<V>, N>(id)?.remove(at, map_key)
     }
 
-    /// Returns whether an entry exists that has not expired. The call counts as a read of the entry.
+    /// Returns whether an entry exists that a read would return. The call counts as a read of the entry: an
+    /// expired one is removed.
     #[inline(always)]
     pub fn contains(self, map_key: &MK) -> Result<bool> {
         if L::EXPIRES {
@@ -158,33 +154,33 @@ where
         mut visit: impl FnMut(&MK, &V) -> Result<()>,
     ) -> Result<()> {
         let (backend, at, id, lifespan, clock) = self.entry.open_for(self.state.id, self.state.lifespan)?;
-        // A visit must not change the map, so expired entries are removed and others refreshed afterwards.
-        let (mut hidden, mut refreshed) = (Vec::new(), Vec::new());
+        // A visit must not change the map, so expired entries are removed and others refreshed afterwards, even
+        // if the visit stopped at an error: what it has seen counts as read.
+        let (mut expired, mut refreshed) = (Vec::new(), Vec::new());
         let each = |map_key: &MK, stored: &L::Stored<V>| {
-            if lifespan.hides(stored, &clock) {
-                hidden.push(map_key.clone());
-                return Ok(());
-            }
-            if lifespan.needs_refresh(stored, &clock) {
+            let verdict = lifespan.judge(stored, &clock);
+            if verdict != Verdict::Keep {
+                expired.push(map_key.clone());
+            } else if lifespan.needs_refresh(stored, &clock) {
                 refreshed.push(map_key.clone());
             }
-            visit(map_key, L::value(stored))
+            if verdict == Verdict::Remove { Ok(()) } else { visit(map_key, L::value(stored)) }
         };
         let map = backend.maps::<MK, L::Stored<V>, N>(id)?;
-        match range {
-            Some(range) => map.range(at, range, each)?,
-            None => map.for_each(at, each)?,
-        }
-        for map_key in &hidden {
+        let visited = match range {
+            Some(range) => map.range(at, range, each),
+            None => map.for_each(at, each),
+        };
+        for map_key in &expired {
             backend.maps::<MK, L::Stored<V>, N>(id)?.remove(at, map_key)?;
         }
         for map_key in refreshed {
             refresh_entry::<B, MK, V, N, L>(backend, at, id, (lifespan, &clock), map_key)?;
         }
-        Ok(())
+        visited
     }
 
-    /// Counts the entries that have not expired. The call does not count as a read of them.
+    /// Counts the entries that a read would return. The call does not count as a read of them.
     #[inline]
     pub fn len(self) -> Result<usize> {
         let (backend, at, id, lifespan, clock) = self.entry.open_for(self.state.id, self.state.lifespan)?;
@@ -199,7 +195,7 @@ where
         Ok(len)
     }
 
-    /// Returns whether no entry exists that has not expired. The call does not count as a read.
+    /// Returns whether no entry exists that a read would return. The call does not count as a read.
     #[inline]
     pub fn is_empty(self) -> Result<bool> {
         if L::EXPIRES {

@@ -1,7 +1,7 @@
 //! Access to values.
 
 use super::{Admission, Entry, StateHandle};
-use crate::backend::{At, KeyedBackend, StateId, Values};
+use crate::backend::{At, KeyedBackend, StateId, Values, Verdict};
 use crate::state::{Lasting, Lifespan, ValueState};
 use crate::{Result, StateKey};
 
@@ -43,22 +43,19 @@ impl<'a, B: KeyedBackend, V: Send + 'static, N: StateKey, L: Lifespan> ValueAcce
         Ok(backend.values::<L::Stored<V>, N>(self.state.id)?.get(at)?.map(L::value))
     }
 
-    /// Lends the value of a state with a time-to-live, unless it has expired.
+    /// Lends the value of a state with a time-to-live; removes it if it has expired.
     fn get_unexpired(self) -> Result<Option<&'a V>> {
         let (backend, at, id, lifespan, clock) = self.entry.open_for(self.state.id, self.state.lifespan)?;
-        let mut refresh = false;
-        let keep = |stored: &L::Stored<V>| {
-            refresh = lifespan.needs_refresh(stored, &clock);
-            !lifespan.hides(stored, &clock)
-        };
-        if !lifespan.refreshes_on_read() {
-            return Ok(backend.values::<L::Stored<V>, N>(id)?.get_if(at, keep)?.map(L::value));
+        if lifespan.refreshes_on_read() {
+            let found = backend.values::<L::Stored<V>, N>(id)?.get(at)?;
+            if found.is_some_and(|stored| lifespan.needs_refresh(stored, &clock)) {
+                backend
+                    .values::<L::Stored<V>, N>(id)?
+                    .update(at, |stored| lifespan.refresh(stored, &clock))?;
+            }
         }
-        backend.values::<L::Stored<V>, N>(id)?.get_if(at, keep)?;
-        if refresh {
-            backend.values::<L::Stored<V>, N>(id)?.update(at, |stored| lifespan.refresh(stored, &clock))?;
-        }
-        Ok(backend.values::<L::Stored<V>, N>(id)?.get(at)?.map(L::value))
+        let judge = |stored: &L::Stored<V>| lifespan.judge(stored, &clock);
+        Ok(backend.values::<L::Stored<V>, N>(id)?.get_if(at, judge)?.map(L::value))
     }
 
     /// Sets the value.
@@ -97,8 +94,11 @@ impl<'a, B: KeyedBackend, V: Send + 'static, N: StateKey, L: Lifespan> ValueAcce
     pub fn update(self, change: impl FnOnce(&mut V)) -> Result<bool> {
         let (backend, at, id, lifespan, clock) = self.entry.open_for(self.state.id, self.state.lifespan)?;
         if L::EXPIRES {
-            let keep = |stored: &L::Stored<V>| !lifespan.expired(stored, &clock);
-            if backend.values::<L::Stored<V>, N>(id)?.get_if(at, keep)?.is_none() {
+            let judge = |stored: &L::Stored<V>| match lifespan.expired(stored, &clock) {
+                true => Verdict::Remove,
+                false => Verdict::Keep,
+            };
+            if backend.values::<L::Stored<V>, N>(id)?.get_if(at, judge)?.is_none() {
                 return Ok(false);
             }
         }

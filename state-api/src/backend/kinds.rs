@@ -26,19 +26,30 @@ impl<K, N> Clone for At<'_, K, N> {
 
 impl<K, N> Copy for At<'_, K, N> {}
 
+/// What a read does with a value that it finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The read lends the value, which stays.
+    Keep,
+    /// The read lends the value and removes it: the table keeps it until the next read that removes one.
+    LendOnce,
+    /// The read removes the value and does not lend it.
+    Remove,
+}
+
 /// A table of values by key and namespace.
 ///
 /// # Errors
 /// Every method fails with [`Unavailable`](crate::ErrorKind::Unavailable) when the underlying store fails,
 /// and with the error of the codec when a table of bytes cannot encode or decode a value.
 pub trait Values<'b, K: StateKey, N: StateKey, V: Send + 'static>: Sized {
-    /// Lends the value if `keep` accepts it; removes the value if `keep` refuses it.
-    fn get_if(self, at: At<'_, K, N>, keep: impl FnOnce(&V) -> bool) -> Result<Option<&'b V>>;
+    /// Lends the value, removes it, or does both, as `judge` decides.
+    fn get_if(self, at: At<'_, K, N>, judge: impl FnOnce(&V) -> Verdict) -> Result<Option<&'b V>>;
 
     /// Lends the value.
     #[inline]
     fn get(self, at: At<'_, K, N>) -> Result<Option<&'b V>> {
-        self.get_if(at, |_| true)
+        self.get_if(at, |_| Verdict::Keep)
     }
 
     /// Sets the value.
@@ -86,6 +97,11 @@ pub trait Lists<'b, K: StateKey, N: StateKey, T: Send + 'static>: Sized {
     /// Lends the elements in the order in which they were added; an empty slice where there is no list.
     fn get(self, at: At<'_, K, N>) -> Result<&'b [T]>;
 
+    /// Lends those elements that `judge` does not remove, in order; of these, the ones that it lends once
+    /// leave the list. A list without elements is removed. `judge` may be called several times for an
+    /// element.
+    fn get_if(self, at: At<'_, K, N>, judge: impl Fn(&T) -> Verdict) -> Result<&'b [T]>;
+
     /// Adds elements at the end, without reading the others.
     fn append(self, at: At<'_, K, N>, elements: impl IntoIterator<Item = T>) -> Result<()>;
 
@@ -106,13 +122,18 @@ pub trait Lists<'b, K: StateKey, N: StateKey, T: Send + 'static>: Sized {
 /// # Errors
 /// Those of [`Values`].
 pub trait Maps<'b, K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static>: Sized {
-    /// Lends the value of an entry if `keep` accepts it; removes the entry if `keep` refuses it.
-    fn get_if(self, at: At<'_, K, N>, map_key: &MK, keep: impl FnOnce(&V) -> bool) -> Result<Option<&'b V>>;
+    /// Lends the value of an entry, removes the entry, or does both, as `judge` decides.
+    fn get_if(
+        self,
+        at: At<'_, K, N>,
+        map_key: &MK,
+        judge: impl FnOnce(&V) -> Verdict,
+    ) -> Result<Option<&'b V>>;
 
     /// Lends the value of an entry.
     #[inline]
     fn get(self, at: At<'_, K, N>, map_key: &MK) -> Result<Option<&'b V>> {
-        self.get_if(at, map_key, |_| true)
+        self.get_if(at, map_key, |_| Verdict::Keep)
     }
 
     /// Sets an entry.

@@ -2,7 +2,7 @@
 
 use std::ops::RangeBounds;
 
-use super::{At, Lists, Maps, TimerEntry, Timers, Values};
+use super::{At, Lists, Maps, TimerEntry, Timers, Values, Verdict};
 use crate::{Result, StateKey, Timestamp};
 
 /// The table of a kind of state that a backend does not have: the type has no value.
@@ -13,7 +13,7 @@ use crate::{Result, StateKey, Timestamp};
 pub enum Unsupported {}
 
 impl<'b, K: StateKey, N: StateKey, V: Send + 'static> Values<'b, K, N, V> for Unsupported {
-    fn get_if(self, _: At<'_, K, N>, _: impl FnOnce(&V) -> bool) -> Result<Option<&'b V>> {
+    fn get_if(self, _: At<'_, K, N>, _: impl FnOnce(&V) -> Verdict) -> Result<Option<&'b V>> {
         match self {}
     }
 
@@ -53,6 +53,10 @@ impl<'b, K: StateKey, N: StateKey, T: Send + 'static> Lists<'b, K, N, T> for Uns
         match self {}
     }
 
+    fn get_if(self, _: At<'_, K, N>, _: impl Fn(&T) -> Verdict) -> Result<&'b [T]> {
+        match self {}
+    }
+
     fn append(self, _: At<'_, K, N>, _: impl IntoIterator<Item = T>) -> Result<()> {
         match self {}
     }
@@ -67,7 +71,7 @@ impl<'b, K: StateKey, N: StateKey, T: Send + 'static> Lists<'b, K, N, T> for Uns
 }
 
 impl<'b, K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static> Maps<'b, K, N, MK, V> for Unsupported {
-    fn get_if(self, _: At<'_, K, N>, _: &MK, _: impl FnOnce(&V) -> bool) -> Result<Option<&'b V>> {
+    fn get_if(self, _: At<'_, K, N>, _: &MK, _: impl FnOnce(&V) -> Verdict) -> Result<Option<&'b V>> {
         match self {}
     }
 

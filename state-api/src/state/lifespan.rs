@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::Ttl;
-use crate::backend::StoredValues;
+use crate::backend::{StoredValues, Verdict};
 use crate::schema::{Decode, Decoder, FormVersion, StampChange, StateMeta, StoredForm};
 use crate::time::StateTime;
 use crate::{Codec, Error, Result, Timestamp};
@@ -33,6 +33,9 @@ pub trait Lifespan: Copy + fmt::Debug + Send + Sync + sealed::Sealed + 'static {
     fn into_value<V: Send + 'static>(stored: Self::Stored<V>) -> V;
     #[doc(hidden)]
     fn expired<V: Send + 'static>(self, stored: &Self::Stored<V>, clock: &StateTime) -> bool;
+    /// Returns what a read does with the value.
+    #[doc(hidden)]
+    fn judge<V: Send + 'static>(self, stored: &Self::Stored<V>, clock: &StateTime) -> Verdict;
     #[doc(hidden)]
     fn hides<V: Send + 'static>(self, stored: &Self::Stored<V>, clock: &StateTime) -> bool;
     #[doc(hidden)]
@@ -118,6 +121,11 @@ impl Lifespan for Lasting {
     }
 
     #[inline]
+    fn judge<V: Send + 'static>(self, _: &V, _: &StateTime) -> Verdict {
+        Verdict::Keep
+    }
+
+    #[inline]
     fn hides<V: Send + 'static>(self, _: &V, _: &StateTime) -> bool {
         false
     }
@@ -190,6 +198,11 @@ impl Lifespan for Expiring {
     #[inline]
     fn expired<V: Send + 'static>(self, stored: &Timed<V>, clock: &StateTime) -> bool {
         self.0.expired(stored.stamp, clock)
+    }
+
+    #[inline]
+    fn judge<V: Send + 'static>(self, stored: &Timed<V>, clock: &StateTime) -> Verdict {
+        self.0.judge(stored.stamp, clock)
     }
 
     #[inline]

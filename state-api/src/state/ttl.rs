@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::backend::Verdict;
 use crate::time::StateTime;
 use crate::{Error, Result, TimeDomain, Timestamp};
 
@@ -47,7 +48,7 @@ pub enum Visibility {
     /// A read never returns an expired value; an access that finds one removes it.
     #[default]
     Never,
-    /// A read returns an expired value as long as no clean-up has removed it.
+    /// A read returns an expired value that no clean-up has removed, once: the same access removes it.
     UntilCleaned,
 }
 
@@ -135,6 +136,16 @@ impl Ttl {
         match (stamp, clock.now(self.domain)) {
             (Some(stamp), Some(now)) => stamp.plus_millis(self.millis) <= now,
             _ => false,
+        }
+    }
+
+    /// Returns what a read does with a value with this stamp.
+    #[inline]
+    pub(crate) fn judge(&self, stamp: Option<Timestamp>, clock: &StateTime) -> Verdict {
+        match self.visibility {
+            _ if !self.expired(stamp, clock) => Verdict::Keep,
+            Visibility::Never => Verdict::Remove,
+            Visibility::UntilCleaned => Verdict::LendOnce,
         }
     }
 
