@@ -3,12 +3,16 @@
 use std::any::{Any, type_name};
 use std::collections::VecDeque;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
-use strandline_state_api::backend::{BackendScope, StateId, StateRegistry, StateTime, StoredValues};
+use strandline_state_api::backend::{
+    BackendScope, StateId, StateRegistry, StateTime, Statistic, StoredValues,
+};
 use strandline_state_api::schema::StateSchema;
 use strandline_state_api::snapshot::SnapshotPart;
 use strandline_state_api::{Error, KeyGroup, KeyGroupRange, Keyed, KeyedBackend, Result, StateKey};
 
+use crate::chain::Chain;
 use crate::options::MemoryOptions;
 use crate::state::{ListTable, MapTable, MemoryState, TimerTable, ValueTable};
 use crate::under_way::UnderWay;
@@ -26,6 +30,8 @@ pub struct MemoryBackend<K> {
     pub(crate) needs_base: bool,
     /// The files that the state was restored from, as long as deltas may follow them.
     pub(crate) restored: Vec<SnapshotPart>,
+    /// What the first phase and the writer share.
+    pub(crate) chain: Arc<Chain>,
     pub(crate) clock: StateTime,
     key: PhantomData<fn() -> K>,
 }
@@ -40,6 +46,7 @@ impl<K: StateKey> MemoryBackend<K> {
             under_way: VecDeque::new(),
             needs_base: false,
             restored: Vec::new(),
+            chain: Arc::default(),
             clock: StateTime::UNKNOWN,
             key: PhantomData,
         }
@@ -174,5 +181,9 @@ impl<K: StateKey> KeyedBackend for MemoryBackend<K> {
     fn clean_up(&mut self, records: usize) -> Result<u64> {
         let Self { states, clock, .. } = self;
         Ok(states.iter_mut().map(|state| state.clean_up(records, clock)).sum())
+    }
+
+    fn statistics(&self) -> Vec<Statistic> {
+        vec![Statistic::of_backend("unstored_snapshot_bytes", self.chain.held().bytes as u64)]
     }
 }

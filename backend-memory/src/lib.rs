@@ -1,8 +1,11 @@
 #![doc = include_str!("../README.md")]
 
 mod backend;
+mod chain;
+mod changes;
 mod delta;
 mod factory;
+mod merge;
 mod options;
 mod record;
 mod restore;

@@ -76,6 +76,26 @@ impl Layout {
         let entry = EntryRef { namespace, sub, value, ..EntryRef::new(group, 0, op, key) };
         Some((entry, bytes.len() - rest.len()))
     }
+
+    /// Appends the record of an entry whose value has these parts.
+    pub(crate) fn write(&self, entry: &EntryRef<'_>, value: &[&[u8]], out: &mut Vec<u8>) {
+        let mut part = |width: Option<usize>, parts: &[&[u8]]| {
+            if width.is_none() {
+                let length = parts.iter().map(|part| part.len()).sum::<usize>() as u32;
+                out.extend_from_slice(&length.to_le_bytes());
+            }
+            parts.iter().for_each(|part| out.extend_from_slice(part));
+        };
+        part(Some(1), &[&[entry.op.code()]]);
+        part(self.key, &[entry.key]);
+        part(self.namespace, &[entry.namespace]);
+        if let Some(width) = self.sub.filter(|_| entry.op != Op::Clear) {
+            part(width, &[entry.sub]);
+        }
+        if entry.op.has_value() {
+            part(None, value);
+        }
+    }
 }
 
 /// The operations in the order of their codes.

@@ -1,5 +1,7 @@
 //! The restore: entries of snapshots become entries of tables.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use strandline_snapshot_format::{Merge, SegmentKind};
 use strandline_state_api::backend::{RestoreSnapshot, Restored};
@@ -7,6 +9,7 @@ use strandline_state_api::snapshot::{KeyedSnapshot, SegmentStore, SnapshotPart};
 use strandline_state_api::{KeyedBackend, Result, StateKey};
 
 use crate::backend::MemoryBackend;
+use crate::chain::Chain;
 use crate::state::OrphanState;
 
 #[async_trait]
@@ -48,6 +51,7 @@ impl<K: StateKey> MemoryBackend<K> {
         restored.bytes = snapshots.iter().flat_map(|parts| parts.iter()).map(|part| part.segment.len).sum();
         if !differs {
             self.restored = snapshots.concat();
+            self.chain = Arc::new(Chain::of_restored(self.restored.clone()));
         }
         restored.orphans = self.states.orphans().iter().map(|meta| meta.name.clone()).collect();
         Ok(restored)

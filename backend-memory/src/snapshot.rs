@@ -5,7 +5,8 @@ use strandline_state_api::backend::{Progress, SnapshotKind, SnapshotSource};
 use strandline_state_api::{CheckpointId, Error, ErrorKind, KeyedBackend, Result, StateKey};
 
 use crate::backend::MemoryBackend;
-use crate::delta::{Delta, StateDelta};
+use crate::changes::{Changes, StateDelta};
+use crate::delta::Delta;
 use crate::under_way::UnderWay;
 use crate::writer::MemorySnapshotWriter;
 
@@ -37,6 +38,7 @@ impl<K: StateKey> MemoryBackend<K> {
     fn base_is_cheaper(&self) -> bool {
         let loads = self.states.iter().map(|state| state.load());
         let (entries, changes) = loads.fold((0, 0), |(a, b), (c, d)| (a + c, b + d));
+        let changes = changes + self.chain.held().aborted_records;
         !self.orphans_are_in_files()
             && changes > 0
             && changes as f64 >= self.options.full_share * entries as f64
@@ -63,12 +65,15 @@ impl<K: StateKey> SnapshotSource for MemoryBackend<K> {
         self.check_limits()?;
         self.states.begin_checkpoint(checkpoint)?;
         let full = std::mem::take(&mut self.needs_base) || self.base_is_cheaper();
+        let loads = self.states.iter().map(|state| state.load());
+        let records = loads.map(|(entries, changes)| if full { entries } else { changes }).sum();
         self.states.iter_mut().for_each(|state| state.cut(full));
         self.epoch += 1;
         self.under_way.push_back(UnderWay {
             checkpoint,
             kind,
             full,
+            records,
             states: self.states.len(),
             filter: self.expiry_filter(kind),
             failed: false,
@@ -108,14 +113,14 @@ impl<K: StateKey> SnapshotSource for MemoryBackend<K> {
         if !self.restored.is_empty() {
             described.extend_from_slice(self.states.orphans());
         }
-        let (full, fold) = (done.full, done.kind == SnapshotKind::Full);
-        let delta = Delta { states: done.drained, described, full, fold, filter: done.filter };
-        Ok(Progress::Ready(done.checkpoint, delta))
+        let changes = Changes::new(done.drained, done.full, done.records);
+        let bytes = changes.bytes();
+        let ticket = self.chain.hand_over(changes, done.kind == SnapshotKind::Full);
+        Ok(Progress::Ready(done.checkpoint, Delta { ticket, described, filter: done.filter, bytes }))
     }
 
     fn take_writer(&mut self) -> Result<MemorySnapshotWriter> {
         self.states.take_writer()?;
-        let (parts, options) = (self.restored.clone(), self.options.clone());
-        Ok(MemorySnapshotWriter::new(self.scope().clone(), parts, options))
+        Ok(MemorySnapshotWriter::new(self.scope().clone(), self.options.clone()))
     }
 }

@@ -4,7 +4,7 @@ use strandline_snapshot_format::ExpiryFilter;
 use strandline_state_api::CheckpointId;
 use strandline_state_api::backend::SnapshotKind;
 
-use crate::delta::StateDelta;
+use crate::changes::StateDelta;
 
 /// A snapshot that is prepared and not drained.
 #[derive(Debug)]
@@ -14,6 +14,8 @@ pub(crate) struct UnderWay {
     pub(crate) kind: SnapshotKind,
     /// Whether the cut takes all entries.
     pub(crate) full: bool,
+    /// About how many records the cut has.
+    pub(crate) records: usize,
     /// The number of states at the cut.
     pub(crate) states: usize,
     /// Leaves out values that had expired at the cut.

@@ -1,73 +1,130 @@
-//! The second phase: deltas become segments of a chain, and a long chain becomes a new base.
+//! The second phase: changes become segments behind those of an older snapshot, and a long chain becomes a new
+//! base.
 
-use std::collections::VecDeque;
+use std::collections::HashSet;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use strandline_snapshot_format::{ExpiryFilter, SegmentKind, fold_filtered};
 use strandline_state_api::Result;
 use strandline_state_api::backend::{BackendScope, SnapshotWriter};
-use strandline_state_api::snapshot::{KeyedSnapshot, SegmentStore, SnapshotPart};
+use strandline_state_api::snapshot::{KeyedSnapshot, SegmentName, SegmentStore, SnapshotPart};
 
-use crate::delta::{Delta, write_segments};
+use crate::chain::{Plan, StoredSnapshot};
+use crate::changes::{Changes, write_segments};
+use crate::delta::Delta;
 use crate::options::MemoryOptions;
 
-/// Stores the snapshots of one backend. It owns the chain: a base, then deltas, oldest first.
+/// Stores the snapshots of one backend.
 #[derive(Debug)]
 pub struct MemorySnapshotWriter {
     scope: BackendScope,
     options: MemoryOptions,
-    chain: Vec<SnapshotPart>,
-    /// How many parts of the chain, from its start, are the base.
-    base: usize,
-    /// Deltas that are not stored: the current one, and those before it whose commit failed.
-    pending: VecDeque<Delta>,
+}
+
+/// What one commit has stored.
+#[derive(Debug, Default)]
+struct Written {
+    bytes: u64,
+    names: HashSet<SegmentName>,
 }
 
 impl MemorySnapshotWriter {
-    pub(crate) fn new(scope: BackendScope, chain: Vec<SnapshotPart>, options: MemoryOptions) -> Self {
-        // The restored files count as the base, so that a restore alone is no reason to fold.
-        let base = chain.len();
-        Self { scope, options, chain, base, pending: VecDeque::new() }
+    pub(crate) fn new(scope: BackendScope, options: MemoryOptions) -> Self {
+        Self { scope, options }
     }
 
-    async fn store(&mut self, store: &dyn SegmentStore, written: &mut u64) -> Result<()> {
-        let (mut fold_wanted, mut filter) = (false, ExpiryFilter::default());
-        while let Some(delta) = self.pending.front() {
-            let stands_alone = delta.full || self.chain.is_empty();
-            let kind = if stands_alone { SegmentKind::Base } else { SegmentKind::Delta };
-            let mut finished = Vec::new();
-            write_segments(delta, kind, &self.options, &mut |writer| {
-                finished.push(writer.finish()?);
-                Ok(())
-            })?;
-            let mut parts = Vec::new();
-            for done in finished {
-                let segment = store.put(done.bytes).await?;
-                *written += segment.len;
-                parts.push(SnapshotPart::portable(segment, done.key_groups));
+    /// Stores a snapshot. It starts again only when an older one was stored meanwhile whose files do not go
+    /// with its own.
+    async fn store(&self, delta: &Delta, store: &dyn SegmentStore) -> Result<(StoredSnapshot, u64)> {
+        let mut written = Written::default();
+        loop {
+            let plan = delta.ticket.plan();
+            match self.store_as_planned(delta, &plan, store, &mut written).await {
+                Ok(Some(stored)) => return Ok((stored, written.bytes)),
+                Ok(None) => {}
+                // It may have been about to read what a sweep has deleted.
+                Err(_) if delta.ticket.is_outdated(&plan) => {}
+                Err(error) => return Err(error),
             }
-            if stands_alone {
-                self.base = parts.len();
-                self.chain = parts;
+        }
+    }
+
+    /// Stores a snapshot, unless others that were stored meanwhile do not go with it.
+    async fn store_as_planned(
+        &self,
+        delta: &Delta,
+        plan: &Plan,
+        store: &dyn SegmentStore,
+        written: &mut Written,
+    ) -> Result<Option<StoredSnapshot>> {
+        let (mut parts, mut base) = (plan.on.parts.clone(), plan.on.base);
+        for changes in &plan.changes {
+            let alone = changes.full || parts.is_empty();
+            let filter = if alone && plan.changes.len() == 1 { Some(&delta.filter) } else { None };
+            let new = self.write(changes, alone, filter, store, written).await?;
+            if alone {
+                base = new.len();
+                parts = new;
             } else {
-                self.chain.extend(parts);
+                parts.extend(new);
             }
-            fold_wanted |= delta.fold;
-            filter = self.pending.pop_front().map(|delta| delta.filter).unwrap_or_default();
         }
-        if self.chain.len() > self.base && (fold_wanted || self.is_long()) {
-            let (range, options) = (self.scope.key_groups, &self.options.format);
-            let folded = fold_filtered(&self.chain, store, range, options, &filter).await?;
-            *written += folded.written_bytes;
-            self.base = folded.parts.len();
-            self.chain = folded.parts;
+        let plain = StoredSnapshot { parts, base, own: written.names.clone() };
+        let needs_older = plain.parts.iter().any(|part| !plain.own.contains(&part.segment.name));
+        let has_deltas = plain.parts.len() > plain.base;
+        let must_fold = plan.stands_alone && (needs_older || has_deltas);
+        if must_fold || (has_deltas && self.is_long(&plain)) {
+            let folded = self.fold(&plain, &delta.filter, store, written).await?;
+            if delta.ticket.publish(&folded) {
+                return Ok(Some(folded));
+            }
         }
-        Ok(())
+        Ok(Some(plain).filter(|plain| !must_fold && delta.ticket.publish(plain)))
     }
 
-    fn is_long(&self) -> bool {
+    async fn write(
+        &self,
+        changes: &Arc<Changes>,
+        alone: bool,
+        filter: Option<&ExpiryFilter>,
+        store: &dyn SegmentStore,
+        written: &mut Written,
+    ) -> Result<Vec<SnapshotPart>> {
+        let kind = if alone { SegmentKind::Base } else { SegmentKind::Delta };
+        let all = ExpiryFilter::default();
+        let mut finished = Vec::new();
+        write_segments(changes, kind, filter.unwrap_or(&all), &self.options, &mut |writer| {
+            finished.push(writer.finish()?);
+            Ok(())
+        })?;
+        let mut parts = Vec::new();
+        for done in finished {
+            let segment = store.put(done.bytes).await?;
+            written.bytes += segment.len;
+            written.names.insert(segment.name.clone());
+            parts.push(SnapshotPart::portable(segment, done.key_groups));
+        }
+        Ok(parts)
+    }
+
+    async fn fold(
+        &self,
+        of: &StoredSnapshot,
+        filter: &ExpiryFilter,
+        store: &dyn SegmentStore,
+        written: &mut Written,
+    ) -> Result<StoredSnapshot> {
+        let (range, options) = (self.scope.key_groups, &self.options.format);
+        let folded = fold_filtered(&of.parts, store, range, options, filter).await?;
+        written.bytes += folded.written_bytes;
+        written.names.extend(folded.parts.iter().map(|part| part.segment.name.clone()));
+        Ok(StoredSnapshot { base: folded.parts.len(), parts: folded.parts, own: written.names.clone() })
+    }
+
+    fn is_long(&self, snapshot: &StoredSnapshot) -> bool {
         let bytes = |parts: &[SnapshotPart]| parts.iter().map(|part| part.segment.len).sum::<u64>() as f64;
-        let (base, deltas) = self.chain.split_at(self.base);
+        let (base, deltas) = snapshot.parts.split_at(snapshot.base);
         deltas.len() > self.options.max_deltas || bytes(deltas) > self.options.fold_ratio * bytes(base)
     }
 }
@@ -76,13 +133,10 @@ impl MemorySnapshotWriter {
 impl SnapshotWriter for MemorySnapshotWriter {
     type Prepared = Delta;
 
-    async fn commit(&mut self, prepared: Delta, store: &dyn SegmentStore) -> Result<KeyedSnapshot> {
-        let states = prepared.described.clone();
-        self.pending.push_back(prepared);
-        let mut written_bytes = 0;
-        let stored = self.store(store, &mut written_bytes).await;
-        stored.map_err(|error| self.scope.locate(error))?;
-        let states = if self.chain.is_empty() { Vec::new() } else { states };
-        Ok(KeyedSnapshot { parts: self.chain.clone(), written_bytes, states })
+    async fn commit(&self, prepared: Delta, store: &dyn SegmentStore) -> Result<KeyedSnapshot> {
+        let stored = self.store(&prepared, store).await;
+        let (stored, written_bytes) = stored.map_err(|error| self.scope.locate(error))?;
+        let states = if stored.parts.is_empty() { Vec::new() } else { prepared.described.clone() };
+        Ok(KeyedSnapshot { parts: stored.parts, written_bytes, states })
     }
 }

@@ -30,7 +30,7 @@ fn counter() -> (MemoryBackend<u64>, ValueState<u64>) {
 fn counts_survive() {
     let store = MemorySegments::new();
     let (mut backend, counts) = counter();
-    let mut writer = backend.take_writer().unwrap();
+    let writer = backend.take_writer().unwrap();
     for key in 0..100_000u64 {
         backend.at(&key).state(counts).put(key * 3).unwrap();
     }

@@ -17,7 +17,7 @@ use crate::snapshot::UnderWay;
 use crate::state::{Access, ListTable, MapTable, RocksState, TimerQueue, ValueTable};
 use crate::statistics::statistics;
 use crate::store::Store;
-use crate::writer::Uploaded;
+use crate::uploads::Uploaded;
 
 /// Keyed state of one subtask in embedded RocksDB. See the [crate](crate) for how it works.
 #[derive(Debug)]

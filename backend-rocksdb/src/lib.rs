@@ -16,6 +16,7 @@ mod snapshot;
 mod state;
 mod statistics;
 mod store;
+mod uploads;
 mod writer;
 
 pub use backend::RocksBackend;

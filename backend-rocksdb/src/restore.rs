@@ -24,7 +24,7 @@ use crate::layout::{Addressing, Layout, bounds};
 use crate::state::RocksState;
 use crate::store::Store;
 use crate::store::scan::to_state;
-use crate::writer::Uploaded;
+use crate::uploads::Uploaded;
 use crate::{NATIVE_FORMAT, RocksBackend};
 
 mod bulk;

@@ -3,16 +3,18 @@
 //! A file of the database never changes, and its number is never used again. So a file that was stored for an
 //! earlier increment (committed, aborted or failed) is not stored again; and a file that a later increment
 //! does not have, no increment after it has. A sweep relies on just that. A full snapshot names no such file,
-//! so the next increment stores all of them. (Flink: `RocksIncrementalSnapshotStrategy`, which needs notice
+//! so the next increment stores all of them. Commits that are under way at once store the same file each for
+//! itself, and agree in the end by the rule of [`uploads`](crate::uploads). (Flink: `RocksIncrementalSnapshotStrategy`, which needs notice
 //! of each committed checkpoint.)
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use futures::StreamExt;
 use strandline_state_api::backend::{BackendScope, SnapshotKind, SnapshotWriter};
-use strandline_state_api::snapshot::{KeyedSnapshot, SegmentRef, SegmentStore};
+use strandline_state_api::snapshot::{KeyedSnapshot, SegmentStore};
 use strandline_state_api::{Error, ErrorKind, Result};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -21,27 +23,16 @@ use crate::database::Environment;
 use crate::directory::{Directory, StoredFile};
 use crate::home::{Instance, failed};
 use crate::portable::write_portable;
-
-/// Where a file of the database is stored.
-#[derive(Clone, Debug)]
-pub(crate) struct Location {
-    pub(crate) pack: SegmentRef,
-    pub(crate) offset: u64,
-    pub(crate) len: u64,
-    pub(crate) hash: u128,
-}
-
-/// The files that are stored, by their names in the database.
-pub(crate) type Uploaded = HashMap<String, Location>;
+use crate::uploads::{Commit, Location, Uploaded, Uploads};
 
 /// Stores the snapshots of one backend.
 #[derive(Debug)]
 pub struct RocksSnapshotWriter {
     scope: BackendScope,
     environment: Environment,
-    uploaded: Uploaded,
+    uploads: Uploads,
     /// Hashes of the files of the previous snapshot, which a restore may still need.
-    before: HashSet<u128>,
+    before: Mutex<HashSet<u128>>,
 }
 
 /// A file of a cut.
@@ -54,68 +45,80 @@ struct CutFile {
 
 impl RocksSnapshotWriter {
     pub(crate) fn new(scope: BackendScope, environment: Environment, uploaded: Uploaded) -> Self {
-        let before = uploaded.values().map(|location| location.hash).collect();
-        Self { scope, environment, uploaded, before }
+        let before = Mutex::new(uploaded.values().map(|location| location.hash).collect());
+        Self { scope, environment, uploads: Uploads::of_restored(uploaded), before }
     }
 
-    async fn store(&mut self, prepared: &PreparedCut, store: &dyn SegmentStore) -> Result<KeyedSnapshot> {
+    async fn store(&self, prepared: &PreparedCut, store: &dyn SegmentStore) -> Result<KeyedSnapshot> {
         // A subtask without key groups has no state.
         if self.scope.key_groups.is_empty() {
             return Ok(KeyedSnapshot::default());
         }
+        let is_full = prepared.kind == SnapshotKind::Full;
+        let mut commit = self.uploads.begin(prepared.checkpoint, is_full);
         prepared.cut.make()?;
-        match prepared.kind {
-            SnapshotKind::Full => {
-                // Once this checkpoint is complete, a sweep may delete what it does not name.
-                self.uploaded.clear();
-                write_portable(&self.scope, &self.environment, prepared, store).await
-            }
-            SnapshotKind::Incremental => self.store_files(prepared, store).await,
+        if !is_full {
+            return self.store_files(prepared, &mut commit, store).await;
         }
+        let snapshot = write_portable(&self.scope, &self.environment, prepared, store).await?;
+        // Once this checkpoint is complete, a sweep may delete what it does not name.
+        if !commit.publish(&Uploaded::new()) {
+            return Err(Error::invalid("the commit of a later snapshot was started before that of this one"));
+        }
+        Ok(snapshot)
     }
 
     async fn store_files(
-        &mut self,
+        &self,
         prepared: &PreparedCut,
+        commit: &mut Commit<'_>,
         store: &dyn SegmentStore,
     ) -> Result<KeyedSnapshot> {
-        let path = prepared.cut.path();
-        let (files, manifest) = list(path)?;
-        let mut written_bytes = self.upload(&files, store).await?;
-        let mut directory = Directory {
-            key_groups: self.scope.key_groups,
-            states: prepared.states.clone(),
-            packs: Vec::new(),
-            files: Vec::with_capacity(files.len()),
-            manifest,
-        };
-        let mut numbers = HashMap::new();
-        for file in &files {
-            let Some(location) = self.uploaded.get(&file.name) else {
-                return Err(Error::new(ErrorKind::Internal, "a file of the snapshot was not stored")
-                    .with("file", file.path.display()));
+        let (files, manifest) = list(prepared.cut.path())?;
+        let mut written_bytes = 0;
+        loop {
+            let located = self.upload(&files, commit, store, &mut written_bytes).await?;
+            let mut directory = Directory {
+                key_groups: self.scope.key_groups,
+                states: prepared.states.clone(),
+                packs: Vec::new(),
+                files: Vec::with_capacity(files.len()),
+                manifest: manifest.clone(),
             };
-            let Location { pack, offset, len, hash } = location.clone();
-            let packs = &mut directory.packs;
-            let number = *numbers.entry(pack.name.clone()).or_insert_with(|| {
-                packs.push(pack);
-                packs.len() as u32 - 1
-            });
-            directory.files.push(StoredFile { name: file.name.clone(), pack: number, offset, len, hash });
+            let mut numbers = HashMap::new();
+            for file in &files {
+                let Some(Location { pack, offset, len, hash, .. }) = located.get(&file.name).cloned() else {
+                    return Err(Error::new(ErrorKind::Internal, "a file of the snapshot was not stored")
+                        .with("file", file.path.display()));
+                };
+                let packs = &mut directory.packs;
+                let number = *numbers.entry(pack.name.clone()).or_insert_with(|| {
+                    packs.push(pack);
+                    packs.len() as u32 - 1
+                });
+                directory.files.push(StoredFile { name: file.name.clone(), pack: number, offset, len, hash });
+            }
+            let stored = store.put(directory.encode()?).await?;
+            written_bytes += stored.len;
+            if commit.publish(&located) {
+                self.keep_copies(&prepared.cut.database().instance, &files, &located);
+                let states = directory.states.iter().map(|stored| stored.meta.clone()).collect();
+                return Ok(KeyedSnapshot { parts: directory.parts(stored), written_bytes, states });
+            }
         }
-        let stored = store.put(directory.encode()?).await?;
-        written_bytes += stored.len;
-        self.keep_copies(&prepared.cut.database().instance, &files);
-        let kept: HashSet<&String> = files.iter().map(|file| &file.name).collect();
-        self.uploaded.retain(|name, _| kept.contains(name));
-        let states = directory.states.iter().map(|stored| stored.meta.clone()).collect();
-        Ok(KeyedSnapshot { parts: directory.parts(stored), written_bytes, states })
     }
 
-    /// Stores the files that are not stored, small ones together; returns the number of bytes. After an error
-    /// the files that were stored before it stay known.
-    async fn upload(&mut self, files: &[CutFile], store: &dyn SegmentStore) -> Result<u64> {
-        let missing = files.iter().filter(|file| !self.uploaded.contains_key(&file.name));
+    /// Stores the files that are not stored, small ones together; returns where all of them are. After an
+    /// error the files that were stored before it stay known.
+    async fn upload(
+        &self,
+        files: &[CutFile],
+        commit: &mut Commit<'_>,
+        store: &dyn SegmentStore,
+        written: &mut u64,
+    ) -> Result<Uploaded> {
+        let mut known = commit.known();
+        let missing = files.iter().filter(|file| !known.contains_key(&file.name));
         let packs = pack(missing.cloned(), self.environment.options.pack_bytes);
         let uploads = packs.into_iter().map(|files| async move {
             let mut bytes = Vec::with_capacity(files.iter().map(|file| file.len as usize).sum());
@@ -129,36 +132,43 @@ impl RocksSnapshotWriter {
             Ok((files, positions, pack))
         });
         let mut uploads = futures::stream::iter(uploads).buffer_unordered(self.environment.options.transfers);
-        let (mut written, mut result) = (0, Ok(()));
+        let mut result = Ok(());
         while let Some(uploaded) = uploads.next().await {
             match uploaded {
                 Ok((files, positions, pack)) => {
-                    written += pack.len;
+                    *written += pack.len;
                     for (file, (offset, hash)) in files.into_iter().zip(positions) {
-                        let location = Location { pack: pack.clone(), offset, len: file.len, hash };
-                        self.uploaded.insert(file.name, location);
+                        let stored_for = commit.checkpoint();
+                        let location =
+                            Location { pack: pack.clone(), offset, len: file.len, hash, stored_for };
+                        commit.add(&file.name, &location);
+                        known.insert(file.name, location);
                     }
                 }
                 Err(error) => result = result.and(Err::<(), Error>(error)),
             }
         }
-        result.map(|()| written)
+        result?;
+        let of_cut: HashSet<&String> = files.iter().map(|file| &file.name).collect();
+        known.retain(|name, _| of_cut.contains(name));
+        Ok(known)
     }
 
     /// Keeps local copies of the files of this snapshot and of the previous one.
-    fn keep_copies(&mut self, instance: &Instance, files: &[CutFile]) {
+    fn keep_copies(&self, instance: &Instance, files: &[CutFile], located: &Uploaded) {
         if !self.environment.options.local_copies {
             return;
         }
         let mut now = HashSet::with_capacity(files.len());
         for file in files {
-            if let Some(location) = self.uploaded.get(&file.name) {
+            if let Some(location) = located.get(&file.name) {
                 instance.home().keep_copy(location.hash, &file.path);
                 now.insert(location.hash);
             }
         }
-        let before = std::mem::replace(&mut self.before, now.clone());
-        now.extend(before);
+        let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        let older = std::mem::replace(&mut *before, now.clone());
+        now.extend(older);
         instance.home().need_copies(instance, now, false);
     }
 }
@@ -167,7 +177,7 @@ impl RocksSnapshotWriter {
 impl SnapshotWriter for RocksSnapshotWriter {
     type Prepared = PreparedCut;
 
-    async fn commit(&mut self, prepared: PreparedCut, store: &dyn SegmentStore) -> Result<KeyedSnapshot> {
+    async fn commit(&self, prepared: PreparedCut, store: &dyn SegmentStore) -> Result<KeyedSnapshot> {
         let stored = self.store(&prepared, store).await;
         stored.map_err(|error| self.scope.locate(error).with("checkpoint", prepared.checkpoint))
     }

@@ -1,5 +1,6 @@
 //! Cases for keyed state backends; each takes the [`Subject`](crate::Subject) and panics with the difference.
 
+pub mod aborts;
 pub mod cleanup;
 pub mod compatibility;
 pub mod cuts;

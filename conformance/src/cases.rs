@@ -276,9 +276,17 @@ macro_rules! __backend_cases {
                 a_failed_commit_loses_nothing
                 a_failed_read_loses_nothing
                 many_failed_commits_in_a_row
+                a_store_that_refuses_for_long
                 a_failed_commit_before_others_that_are_prepared
                 an_aborted_snapshot_breaks_no_later_one
                 a_value_that_cannot_be_encoded_fails_one_snapshot
+            }
+            aborts [] {
+                a_dropped_snapshot_is_part_of_the_next
+                drops_at_every_stage
+                a_later_commit_passes_one_that_hangs
+                commits_end_in_any_order
+                a_full_snapshot_that_hangs
             }
             restores [] {
                 nothing

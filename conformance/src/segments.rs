@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use strandline_snapshot_format::MemorySegments;
 use strandline_state_api::snapshot::{KeyedSnapshot, SegmentName, SegmentRef, SegmentStore};
 use strandline_state_api::{CheckpointId, Error, ErrorKind, KeyHash, Result};
+use tokio::sync::Semaphore;
 
 /// How a store fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +51,17 @@ impl FaultySegments {
     /// Lets the next `after` operations of the kind of `fault` succeed, then fails `count`.
     pub fn fail(&self, after: usize, count: usize, fault: StoreFault) {
         *self.plan() = Some(Plan { after, count, fault });
+    }
+
+    /// Returns a door to this store that writes for one checkpoint. It lets `operations` pass, and all others
+    /// wait until it is [opened](Gate::open).
+    pub fn gate(self: &Arc<Self>, term: u64, checkpoint: CheckpointId, operations: usize) -> Gate {
+        Gate { store: Arc::clone(self), target: (term, checkpoint.0), permits: Semaphore::new(operations) }
+    }
+
+    /// Returns a store of its own with all segments of this one.
+    pub(crate) fn fork(&self) -> Arc<Self> {
+        Arc::new(Self { segments: self.segments.fork(), ..Self::default() })
     }
 
     /// Ends all faults.
@@ -115,20 +127,26 @@ impl FaultySegments {
     }
 }
 
-#[async_trait]
-impl SegmentStore for FaultySegments {
-    async fn put(&self, bytes: Vec<u8>) -> Result<SegmentRef> {
+impl FaultySegments {
+    fn put_for(&self, (term, checkpoint): (u64, u64), bytes: &[u8]) -> Result<SegmentRef> {
         let fault = self.next_fault(false);
         if fault != Some(StoreFault::PutRefused) {
-            let (term, checkpoint) = *self.target.lock().unwrap_or_else(PoisonError::into_inner);
-            let hash = KeyHash::of_encoded(&bytes).0;
+            let hash = KeyHash::of_encoded(bytes).0;
             let name = SegmentName(format!("{term:04}-{checkpoint:06}-{hash:016x}.seg"));
-            let segment = self.segments.replace(name, &bytes);
+            let segment = self.segments.replace(name, bytes);
             if fault.is_none() {
                 return Ok(segment);
             }
         }
         Err(on_demand())
+    }
+}
+
+#[async_trait]
+impl SegmentStore for FaultySegments {
+    async fn put(&self, bytes: Vec<u8>) -> Result<SegmentRef> {
+        let target = *self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        self.put_for(target, &bytes)
     }
 
     async fn read(&self, segment: &SegmentRef, range: Range<u64>) -> Result<Vec<u8>> {
@@ -136,6 +154,40 @@ impl SegmentStore for FaultySegments {
             return Err(on_demand().with("segment", &segment.name));
         }
         self.segments.read(segment, range).await
+    }
+}
+
+/// A door to a store whose operations hang; see [`FaultySegments::gate`].
+#[derive(Debug)]
+pub struct Gate {
+    store: Arc<FaultySegments>,
+    target: (u64, u64),
+    permits: Semaphore,
+}
+
+impl Gate {
+    /// Lets all operations pass, those that wait, too.
+    pub fn open(&self) {
+        self.permits.add_permits(1 << 20);
+    }
+
+    async fn pass(&self) -> Result<()> {
+        let permit = self.permits.acquire().await.map_err(|_| on_demand())?;
+        permit.forget();
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl SegmentStore for Gate {
+    async fn put(&self, bytes: Vec<u8>) -> Result<SegmentRef> {
+        self.pass().await?;
+        self.store.put_for(self.target, &bytes)
+    }
+
+    async fn read(&self, segment: &SegmentRef, range: Range<u64>) -> Result<Vec<u8>> {
+        self.pass().await?;
+        self.store.read(segment, range).await
     }
 }
 

@@ -6,7 +6,7 @@ mod op;
 mod states;
 
 pub(crate) use contents::Contents;
-pub(crate) use live::{Prepared, Taken, World, check_restored};
+pub(crate) use live::{InFlight, Prepared, Taken, World, check_restored};
 pub(crate) use op::Op;
 pub(crate) use states::{Mean, States, total};
 

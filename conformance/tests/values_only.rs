@@ -225,7 +225,7 @@ pub struct Writer;
 impl SnapshotWriter for Writer {
     type Prepared = Rows;
 
-    async fn commit(&mut self, mut rows: Rows, store: &dyn SegmentStore) -> Result<KeyedSnapshot> {
+    async fn commit(&self, mut rows: Rows, store: &dyn SegmentStore) -> Result<KeyedSnapshot> {
         rows.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
         let states: Vec<_> = rows.iter().map(|(meta, _)| meta.clone()).collect();
         let mut entries = Vec::new();

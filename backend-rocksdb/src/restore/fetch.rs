@@ -6,13 +6,13 @@ use std::path::Path;
 
 use futures::{StreamExt, TryStreamExt};
 use strandline_state_api::snapshot::{SegmentRef, SegmentStore};
-use strandline_state_api::{Error, Result};
+use strandline_state_api::{CheckpointId, Error, Result};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::RocksOptions;
 use crate::directory::{Directory, StoredFile};
 use crate::home::{Instance, failed, remove};
-use crate::writer::{Location, Uploaded};
+use crate::uploads::{Location, Uploaded};
 
 /// Bytes that are read at once, and so the memory that a download takes.
 const CHUNK: u64 = 4 << 20;
@@ -74,7 +74,7 @@ async fn fetch_file(
             .await
             .map_err(|error| error.with("segment", &pack.name).with("file", &name))?;
     }
-    Ok((name, Location { pack, offset, len, hash }))
+    Ok((name, Location { pack, offset, len, hash, stored_for: CheckpointId(0) }))
 }
 
 async fn download(

@@ -94,7 +94,7 @@ fn compactions_leave_out_what_has_expired() {
     // A list stays as long as one of its elements has not expired.
     backend.at(&0).state(states.list).push(1).unwrap();
     backend.clock().processing_time = time(12);
-    let mut writer = backend.take_writer().unwrap();
+    let writer = backend.take_writer().unwrap();
     let store = FaultySegments::default();
     let prepared = snapshot(&mut backend, 1);
     block_on(writer.commit(prepared, &store)).unwrap();
@@ -109,7 +109,7 @@ fn compactions_keep_what_had_not_expired_at_a_barrier_without_a_copy() {
     let (mut backend, states) = open(&place, ttl);
     (backend.clock().timestamp, backend.clock().watermark) = (time(0), time(0));
     write(&mut backend, states, 0..KEYS);
-    let mut writer = backend.take_writer().unwrap();
+    let writer = backend.take_writer().unwrap();
     let store = FaultySegments::default();
     backend.clock().watermark = time(5);
     let prepared = snapshot(&mut backend, 1);

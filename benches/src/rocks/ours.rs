@@ -72,7 +72,7 @@ impl Ours {
 pub(super) fn checkpoint(backend: &mut Backend) -> Result<()> {
     let dir = scratch::directory()?;
     let storage = Storage::in_dir(dir.path().join("checkpoint"))?;
-    let mut writer = backend.take_writer()?;
+    let writer = backend.take_writer()?;
     let snapshot = Cuts::default().snapshot(backend)?;
     let store = storage.segments(1, snapshot.checkpoint);
     runtime()?.block_on(writer.commit(snapshot.prepared, &store)).map(drop)

@@ -55,7 +55,7 @@ impl<F: BackendFactory> Counters<F> {
     fn part(&self, part: u32, of: u32) -> Result<KeyedSnapshot> {
         let latest = std::slice::from_ref(&self.latest);
         let ((mut backend, _), _) = self.restored(&self.factory, part, of, latest)?;
-        let mut writer = backend.take_writer()?;
+        let writer = backend.take_writer()?;
         let snapshot = Cuts::default().snapshot(&mut backend)?;
         let store = self.storage.segments(1, snapshot.checkpoint);
         self.runtime.block_on(writer.commit(snapshot.prepared, &store))

@@ -191,7 +191,7 @@ pub fn a_writer_on_another_thread<F: BackendFactory>(subject: &Subject<F>) {
     let mut world = World::new(subject);
     let (to_writer, inbox) = std::sync::mpsc::channel();
     let (outbox, from_writer) = std::sync::mpsc::channel();
-    let mut writer = world.writer.take().expect("a new world has its writer");
+    let writer = world.writer.take().expect("a new world has its writer");
     let store = std::sync::Arc::clone(&world.store);
     std::thread::scope(|scope| {
         scope.spawn(move || {

@@ -92,6 +92,43 @@ pub fn many_failed_commits_in_a_row<F: BackendFactory>(subject: &Subject<F>) {
     }
 }
 
+/// A store that refuses everything for 200 snapshots costs what has changed and no more: the next snapshot is
+/// small, and holds everything.
+pub fn a_store_that_refuses_for_long<F: BackendFactory>(subject: &Subject<F>) {
+    let descriptor = ValueDescriptor::<u64>::new("numbers");
+    let mut simple = Simple::<F, u64>::new(subject);
+    let state = simple.backend.register(&descriptor).unwrap();
+    let mut rng = fastrand::Rng::with_seed(7);
+    for key in 0..20_000 {
+        simple.backend.at(&key).state(state).put(rng.u64(..)).unwrap();
+    }
+    let first = simple.snapshot(SnapshotKind::Incremental).unwrap();
+    simple.store.fail(0, usize::MAX, StoreFault::PutRefused);
+    let mut wanted = std::collections::BTreeMap::new();
+    for round in 0..200 {
+        for key in 0..100 {
+            let (key, value) = (key * 7 + round % 5, rng.u64(..));
+            simple.backend.at(&key).state(state).put(value).unwrap();
+            wanted.insert(key, value);
+        }
+        simple.snapshot(SnapshotKind::Incremental).expect_err("the store refuses");
+    }
+    simple.store.heal();
+    let snapshot = simple.snapshot(SnapshotKind::Incremental).unwrap();
+    if subject.capabilities().incremental {
+        let (written, before) = (snapshot.written_bytes, first.written_bytes);
+        assert!(
+            written < before / 4,
+            "{written} bytes for 500 changed values, where all 20,000 have {before}"
+        );
+    }
+    let (mut restored, state) = simple.restore(&[snapshot], |b| b.register(&descriptor)).unwrap();
+    for (key, value) in wanted {
+        let mut scope = restored.backend.at(&key);
+        assert_eq!(scope.state(state).get().unwrap(), Some(&value), "key {key}");
+    }
+}
+
 /// The commit of a snapshot fails while later ones are prepared already, and those are whole.
 pub fn a_failed_commit_before_others_that_are_prepared<F: BackendFactory>(subject: &Subject<F>) {
     let mut world = World::new(subject);

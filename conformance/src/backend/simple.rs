@@ -43,19 +43,24 @@ impl<F: BackendFactory, K: StateKey> Simple<F, K> {
 
     /// Completes the snapshot that was prepared last.
     pub(crate) fn finish(&mut self) -> Result<KeyedSnapshot> {
+        let prepared = self.hand_over()?;
+        wait(self.writer.commit(prepared, self.store.as_ref()))
+    }
+
+    /// Advances the snapshot that was prepared last until it is ready.
+    pub(crate) fn hand_over(&mut self) -> Result<<F::Backend<K> as SnapshotSource>::Prepared> {
         let mut steps = 0;
-        let prepared = loop {
+        loop {
             match self.backend.advance(1_000)? {
                 Progress::Ready(id, prepared) => {
                     assert_eq!(id, self.last, "another snapshot is ready than the one under way");
-                    break prepared;
+                    return Ok(prepared);
                 }
                 Progress::More => steps += 1,
                 Progress::Idle => panic!("checkpoint {} is lost: no snapshot is under way", self.last),
             }
             assert!(steps < 10_000, "checkpoint {} is not ready after 10,000 steps", self.last);
-        };
-        wait(self.writer.commit(prepared, self.store.as_ref()))
+        }
     }
 
     /// Restores a new backend, whose states `register` registers, from `snapshots`.

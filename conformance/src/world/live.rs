@@ -1,6 +1,9 @@
 //! A backend with its writer, its store and its model.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use strandline_state_api::backend::{
     BackendFactory, Progress, RestoreSnapshot, Restored, SnapshotKind, SnapshotSource, SnapshotWriter,
@@ -9,7 +12,7 @@ use strandline_state_api::snapshot::KeyedSnapshot;
 use strandline_state_api::{CheckpointId, KeyGroupRange, KeyedBackend};
 
 use super::{Contents, Failure, Op, States, group_of, same};
-use crate::segments::FaultySegments;
+use crate::segments::{FaultySegments, Gate};
 use crate::subject::Subject;
 use crate::wait::wait;
 
@@ -30,7 +33,7 @@ pub(crate) struct World<F: BackendFactory> {
     pub(crate) range: KeyGroupRange,
     pub(crate) backend: F::Backend<String>,
     /// `None` while another thread holds the writer.
-    pub(crate) writer: Option<<F::Backend<String> as SnapshotSource>::Writer>,
+    pub(crate) writer: Option<Arc<<F::Backend<String> as SnapshotSource>::Writer>>,
     pub(crate) states: States,
     pub(crate) contents: Contents,
     pub(crate) last: CheckpointId,
@@ -47,7 +50,7 @@ impl<F: BackendFactory> World<F> {
         let mut backend = subject.backend_of(range);
         let states = States::register(&mut backend, subject.capabilities()).unwrap();
         Contents::default().time.set(&mut backend);
-        let writer = Some(backend.take_writer().unwrap());
+        let writer = Some(Arc::new(backend.take_writer().unwrap()));
         let (contents, last) = (Contents::default(), CheckpointId(0));
         Self { subject: subject.clone(), store, range, backend, writer, states, contents, last }
     }
@@ -65,7 +68,7 @@ impl<F: BackendFactory> World<F> {
         let mut backend = subject.backend_of(range);
         let states = States::register_reversed(&mut backend, subject.capabilities())?;
         let restored = wait(backend.restore(snapshots, store.as_ref()))?;
-        let writer = Some(backend.take_writer()?);
+        let writer = Some(Arc::new(backend.take_writer()?));
         let contents = contents.clone().clip(range);
         contents.time.set(&mut backend);
         let mut world =
@@ -170,8 +173,17 @@ impl<F: BackendFactory> World<F> {
 
     /// Commits a prepared snapshot.
     pub(crate) fn commit(&mut self, prepared: Prepared<F>) -> strandline_state_api::Result<KeyedSnapshot> {
-        let writer = self.writer.as_mut().expect("the writer is here");
+        let writer = self.writer.as_ref().expect("the writer is here");
         wait(writer.commit(prepared, self.store.as_ref()))
+    }
+
+    /// Starts to commit a prepared snapshot in a store that hangs after `operations`.
+    pub(crate) fn start_commit(&self, prepared: Prepared<F>, gate: Gate) -> InFlight {
+        let writer = Arc::clone(self.writer.as_ref().expect("the writer is here"));
+        let gate = Arc::new(gate);
+        let store = Arc::clone(&gate);
+        let commit = Box::pin(async move { writer.commit(prepared, store.as_ref()).await });
+        InFlight { commit, gate }
     }
 
     /// Takes a whole snapshot without a change in between.
@@ -184,13 +196,44 @@ impl<F: BackendFactory> World<F> {
 
     /// Restores `taken` into a temporary backend, and compares everything with its contents, timers too.
     pub(crate) fn check_snapshot(&self, taken: &Taken) -> Result<(), Failure> {
+        self.check_snapshot_in(&self.store, taken)
+    }
+
+    /// As [`check_snapshot`](Self::check_snapshot), from another store.
+    pub(crate) fn check_snapshot_in(
+        &self,
+        store: &Arc<FaultySegments>,
+        taken: &Taken,
+    ) -> Result<(), Failure> {
         check_restored(
             &self.subject,
-            &self.store,
+            store,
             self.range,
             std::slice::from_ref(&taken.snapshot),
             &taken.contents.clone().at(self.contents.time.processing),
         )
+    }
+}
+
+/// A commit that hangs.
+pub(crate) struct InFlight {
+    commit: Pin<Box<dyn Future<Output = strandline_state_api::Result<KeyedSnapshot>> + Send>>,
+    gate: Arc<Gate>,
+}
+
+impl InFlight {
+    /// Goes on as far as the store lets it; returns the result when there is one.
+    pub(crate) fn poll(&mut self) -> Option<strandline_state_api::Result<KeyedSnapshot>> {
+        match self.commit.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => Some(result),
+            Poll::Pending => None,
+        }
+    }
+
+    /// Lets the store answer, and waits for the end.
+    pub(crate) fn finish(self) -> strandline_state_api::Result<KeyedSnapshot> {
+        self.gate.open();
+        wait(self.commit)
     }
 }
 

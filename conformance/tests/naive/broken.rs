@@ -1,6 +1,9 @@
 //! The naive backend with one flaw, which shows that the suite can fail.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
 
 use async_trait::async_trait;
 use strandline_state_api::backend::{
@@ -34,6 +37,10 @@ pub enum Flaw {
     LateCut,
     /// After a commit that fails, the next one returns the snapshot before.
     FailureForgotten,
+    /// After a snapshot that is dropped without a commit, the next one returns the snapshot before.
+    DropForgotten,
+    /// A commit waits for the one before.
+    CommitsInLine,
     /// A restore ignores the key groups of the subtask.
     AllKeyGroups,
     /// A restore drops orphans.
@@ -71,7 +78,14 @@ impl BackendFactory for Broken {
         let (flaw, own, late) = (self.0, scope.key_groups, VecDeque::new());
         let key_groups = if flaw == Flaw::AllKeyGroups { KeyGroupRange::ALL } else { own };
         let naive = Naive::new(BackendScope { key_groups, ..scope });
-        Ok(BrokenBackend { naive, flaw, late, ids: Vec::new(), stopped: StateTime::UNKNOWN })
+        Ok(BrokenBackend {
+            naive,
+            flaw,
+            late,
+            ids: Vec::new(),
+            stopped: StateTime::UNKNOWN,
+            dropped: Arc::default(),
+        })
     }
 }
 
@@ -84,6 +98,7 @@ pub struct BrokenBackend<K> {
     /// The registered states, by position.
     ids: Vec<StateId>,
     stopped: StateTime,
+    dropped: Arc<AtomicBool>,
 }
 
 impl<K: StateKey> BrokenBackend<K> {
@@ -200,7 +215,7 @@ impl<K: StateKey> KeyedBackend for BrokenBackend<K> {
 }
 
 impl<K: StateKey> SnapshotSource for BrokenBackend<K> {
-    type Prepared = WholeState;
+    type Prepared = BrokenPrepared;
     type Writer = BrokenWriter;
 
     fn prepare(&mut self, checkpoint: CheckpointId, kind: SnapshotKind) -> Result<()> {
@@ -211,39 +226,94 @@ impl<K: StateKey> SnapshotSource for BrokenBackend<K> {
         self.naive.prepare(checkpoint, kind)
     }
 
-    fn advance(&mut self, budget: usize) -> Result<Progress<WholeState>> {
+    fn advance(&mut self, budget: usize) -> Result<Progress<BrokenPrepared>> {
         if let Some((checkpoint, kind)) = self.late.pop_front() {
             self.naive.prepare(checkpoint, kind)?;
         }
-        self.naive.advance(budget)
+        Ok(match self.naive.advance(budget)? {
+            Progress::Idle => Progress::Idle,
+            Progress::More => Progress::More,
+            Progress::Ready(checkpoint, state) => {
+                let dropped = self.has(Flaw::DropForgotten).then(|| Arc::clone(&self.dropped));
+                Progress::Ready(checkpoint, BrokenPrepared { state, dropped })
+            }
+        })
     }
 
     fn take_writer(&mut self) -> Result<BrokenWriter> {
-        let forgets = self.has(Flaw::FailureForgotten);
-        let (naive, last) = (self.naive.take_writer()?, KeyedSnapshot::default());
-        Ok(BrokenWriter { naive, forgets, failed: false, last })
+        let (naive, last) = (self.naive.take_writer()?, Mutex::default());
+        Ok(BrokenWriter {
+            naive,
+            flaw: self.flaw,
+            failed: Arc::clone(&self.dropped),
+            last,
+            busy: AtomicBool::new(false),
+        })
+    }
+}
+
+/// A prepared snapshot that notes its drop.
+pub struct BrokenPrepared {
+    state: WholeState,
+    dropped: Option<Arc<AtomicBool>>,
+}
+
+impl Drop for BrokenPrepared {
+    fn drop(&mut self) {
+        if let Some(dropped) = &self.dropped {
+            dropped.store(true, Ordering::Relaxed);
+        }
     }
 }
 
 pub struct BrokenWriter {
     naive: NaiveWriter,
-    forgets: bool,
-    failed: bool,
-    last: KeyedSnapshot,
+    flaw: Flaw,
+    failed: Arc<AtomicBool>,
+    last: Mutex<KeyedSnapshot>,
+    busy: AtomicBool,
+}
+
+/// The turn of a commit among others.
+struct Turn<'a>(&'a AtomicBool);
+
+impl<'a> Turn<'a> {
+    async fn of(busy: &'a AtomicBool) -> Self {
+        std::future::poll_fn(|context| {
+            context.waker().wake_by_ref();
+            if busy.swap(true, Ordering::Relaxed) { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
+        Self(busy)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
 }
 
 #[async_trait]
 impl SnapshotWriter for BrokenWriter {
-    type Prepared = WholeState;
+    type Prepared = BrokenPrepared;
 
-    async fn commit(&mut self, states: WholeState, store: &dyn SegmentStore) -> Result<KeyedSnapshot> {
-        if self.forgets && std::mem::take(&mut self.failed) {
-            return Ok(self.last.clone());
+    async fn commit(&self, mut prepared: BrokenPrepared, store: &dyn SegmentStore) -> Result<KeyedSnapshot> {
+        let forgets = matches!(self.flaw, Flaw::FailureForgotten | Flaw::DropForgotten);
+        if forgets && self.failed.swap(false, Ordering::Relaxed) {
+            prepared.dropped = None;
+            return Ok(self.last.lock().unwrap().clone());
         }
-        let committed = self.naive.commit(states, store).await;
-        self.failed = committed.is_err();
-        self.last = committed?;
-        Ok(self.last.clone())
+        let in_line = self.flaw == Flaw::CommitsInLine;
+        let _turn = if in_line { Some(Turn::of(&self.busy).await) } else { None };
+        let committed = self.naive.commit(prepared.state.clone(), store).await;
+        prepared.dropped = None;
+        if self.flaw == Flaw::FailureForgotten {
+            self.failed.store(committed.is_err(), Ordering::Relaxed);
+        }
+        let committed = committed?;
+        *self.last.lock().unwrap() = committed.clone();
+        Ok(committed)
     }
 }
 

@@ -82,7 +82,7 @@ pub struct NaiveWriter;
 impl SnapshotWriter for NaiveWriter {
     type Prepared = WholeState;
 
-    async fn commit(&mut self, mut states: WholeState, store: &dyn SegmentStore) -> Result<KeyedSnapshot> {
+    async fn commit(&self, mut states: WholeState, store: &dyn SegmentStore) -> Result<KeyedSnapshot> {
         states.sort_by(|a, b| a.meta.name.cmp(&b.meta.name));
         let metas: Vec<_> = states.iter().map(|state| state.meta.clone()).collect();
         let mut entries = Vec::new();

@@ -4,7 +4,10 @@
 //!    whatever the size of the state. Between the batches that follow, [`SnapshotSource::advance`] hands over
 //!    what changed, in steps that the caller bounds, until it yields an owned [`SnapshotSource::Prepared`].
 //! 2. Elsewhere, [`SnapshotWriter::commit`] sorts, compresses and uploads this state, and returns a
-//!    [`KeyedSnapshot`]: the list of files that hold the state as it was at the barrier.
+//!    [`KeyedSnapshot`]: the list of files that hold the state as it was at the barrier. Several commits may be
+//!    under way at once.
+//!
+//! A snapshot that nobody commits is aborted: the next one holds what it should have stored.
 //!
 //! (Flink: `SnapshotStrategy.syncPrepareResources` and `asyncSnapshot`.)
 
@@ -36,7 +39,8 @@ pub enum Progress<P> {
 
 /// The half of a backend's snapshots that runs on the processing thread.
 pub trait SnapshotSource {
-    /// The result of the first phase: owned, and independent of later changes.
+    /// The result of the first phase: owned, and independent of later changes. To drop it without a commit
+    /// aborts the snapshot; the next one then holds its changes, too.
     type Prepared: Send + 'static;
 
     /// The second phase.
@@ -66,17 +70,27 @@ pub trait SnapshotSource {
 
 /// The half of a backend's snapshots that runs off the processing thread.
 #[async_trait]
-pub trait SnapshotWriter: Send + 'static {
+pub trait SnapshotWriter: Send + Sync + 'static {
     /// The result of the first phase.
     type Prepared: Send + 'static;
 
-    /// Encodes, compresses and stores a prepared snapshot. Commit snapshots in the order of their
-    /// checkpoints.
+    /// Encodes, compresses and stores a prepared snapshot.
     ///
-    /// A commit that fails, or whose future is dropped, loses nothing: the next commit also stores what that
-    /// one should have stored.
+    /// A commit borrows the writer only immutably: start the next one while the upload of an earlier one
+    /// hangs, and let commits end in any order. Share the writer in an [`Arc`](std::sync::Arc) where each
+    /// commit runs in a task of its own. `store` must write for the checkpoint of the snapshot, or for a later
+    /// one.
+    ///
+    /// A commit that fails, or whose future is dropped at whatever stage, aborts its snapshot and loses
+    /// nothing: each snapshot that is handed over later also stores what that one should have stored.
+    ///
+    /// # For authors of backends
+    /// Of two snapshots the older may become part of a complete checkpoint first; then a sweep deletes what
+    /// was stored for that checkpoint, or before it, and is no part of it. So a snapshot may name a file that
+    /// was stored for an older checkpoint only if each older snapshot whose commit succeeded since names it,
+    /// too.
     ///
     /// # Errors
     /// Fails when the store fails.
-    async fn commit(&mut self, prepared: Self::Prepared, store: &dyn SegmentStore) -> Result<KeyedSnapshot>;
+    async fn commit(&self, prepared: Self::Prepared, store: &dyn SegmentStore) -> Result<KeyedSnapshot>;
 }

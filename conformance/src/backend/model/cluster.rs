@@ -12,7 +12,7 @@ use strandline_state_api::{CheckpointId, ErrorKind, KeyGroupRange};
 use super::step::Step;
 use crate::Subject;
 use crate::segments::{FaultySegments, StoreFault};
-use crate::world::{Contents, Failure, Op, Prepared, World, check_restored, group_of};
+use crate::world::{Contents, Failure, InFlight, Op, Prepared, World, check_restored, group_of};
 
 /// The number of complete checkpoints that the job retains.
 const RETAINED: usize = 3;
@@ -42,6 +42,8 @@ struct Subtask<F: BackendFactory> {
     /// The checkpoints whose snapshots are not ready, oldest first.
     cuts: VecDeque<CheckpointId>,
     handed_over: VecDeque<(CheckpointId, Prepared<F>)>,
+    /// The commits that hang, oldest first.
+    in_flight: Vec<(CheckpointId, InFlight)>,
 }
 
 struct Pending {
@@ -84,6 +86,24 @@ impl<F: BackendFactory> Cluster<F> {
             Step::Advance(subtask, budget) => self.advance(*subtask, *budget),
             Step::Commit(subtask) => self.commit(*subtask),
             Step::CommitFails(subtask, after, fault) => self.commit_fails(*subtask, *after, *fault),
+            Step::CommitHangs(subtask, operations) => self.commit_hangs(*subtask, *operations),
+            Step::Release(subtask, which) => self.release(*subtask, *which),
+            Step::DropCommit(subtask, which) => {
+                let number = subtask % self.subtasks.len();
+                let in_flight = &mut self.subtasks[number].in_flight;
+                if !in_flight.is_empty() {
+                    let (checkpoint, _) = in_flight.remove(which % in_flight.len());
+                    self.pending.retain(|pending| pending.checkpoint != checkpoint);
+                }
+                Ok(())
+            }
+            Step::DropPrepared(subtask) => {
+                let number = subtask % self.subtasks.len();
+                if let Some((checkpoint, _)) = self.subtasks[number].handed_over.pop_front() {
+                    self.pending.retain(|pending| pending.checkpoint != checkpoint);
+                }
+                Ok(())
+            }
             Step::Abort => {
                 self.pending.pop_front();
                 Ok(())
@@ -121,7 +141,7 @@ impl<F: BackendFactory> Cluster<F> {
 
     fn prepare(&mut self, kind: SnapshotKind) -> Result<(), Failure> {
         let limit = if self.subject.capabilities().several_in_flight { IN_FLIGHT } else { 1 };
-        if self.subtasks.iter().any(|s| s.cuts.len() + s.handed_over.len() >= limit) {
+        if self.subtasks.iter().any(|s| s.cuts.len() + s.handed_over.len() + s.in_flight.len() >= limit) {
             return Ok(());
         }
         self.last = self.last.next();
@@ -152,11 +172,44 @@ impl<F: BackendFactory> Cluster<F> {
         let Some((checkpoint, prepared)) = subtask.handed_over.pop_front() else { return Ok(()) };
         self.store.write_for(self.term, checkpoint);
         let snapshot = subtask.world.commit(prepared)?;
+        self.acknowledge(number, checkpoint, snapshot);
+        Ok(())
+    }
+
+    fn commit_hangs(&mut self, subtask: usize, operations: usize) -> Result<(), Failure> {
+        let number = subtask % self.subtasks.len();
+        let subtask = &mut self.subtasks[number];
+        let Some((checkpoint, prepared)) = subtask.handed_over.pop_front() else { return Ok(()) };
+        let gate = self.store.gate(self.term, checkpoint, operations);
+        let mut commit = subtask.world.start_commit(prepared, gate);
+        match commit.poll() {
+            Some(snapshot) => self.acknowledge(number, checkpoint, snapshot?),
+            None => subtask.in_flight.push((checkpoint, commit)),
+        }
+        Ok(())
+    }
+
+    fn release(&mut self, subtask: usize, which: usize) -> Result<(), Failure> {
+        let number = subtask % self.subtasks.len();
+        let in_flight = &mut self.subtasks[number].in_flight;
+        if in_flight.is_empty() {
+            return Ok(());
+        }
+        let (checkpoint, commit) = in_flight.remove(which % in_flight.len());
+        match commit.finish() {
+            Ok(snapshot) => self.acknowledge(number, checkpoint, snapshot),
+            // Once a newer checkpoint is complete, a sweep deletes what this one may have to read.
+            Err(error) if self.pending.iter().any(|p| p.checkpoint == checkpoint) => return Err(error.into()),
+            Err(_) => {}
+        }
+        Ok(())
+    }
+
+    fn acknowledge(&mut self, number: usize, checkpoint: CheckpointId, snapshot: KeyedSnapshot) {
         if let Some(pending) = self.pending.iter_mut().find(|p| p.checkpoint == checkpoint) {
             pending.snapshots[number] = Some(snapshot);
         }
         self.complete_what_is();
-        Ok(())
     }
 
     fn commit_fails(&mut self, subtask: usize, after: usize, fault: StoreFault) -> Result<(), Failure> {
@@ -221,8 +274,8 @@ impl<F: BackendFactory> Cluster<F> {
             let given: Vec<_> = snapshots.iter().map(clip).collect();
             let store = Arc::clone(&self.store);
             let (world, _) = World::restored(&self.subject, range, store, &given, contents, self.last)?;
-            let (cuts, handed_over) = (VecDeque::new(), VecDeque::new());
-            self.subtasks.push(Subtask { world, cuts, handed_over });
+            let (cuts, handed_over, in_flight) = (VecDeque::new(), VecDeque::new(), Vec::new());
+            self.subtasks.push(Subtask { world, cuts, handed_over, in_flight });
         }
         Ok(())
     }
@@ -245,6 +298,9 @@ impl<F: BackendFactory> Cluster<F> {
             }
             while !self.subtasks[number].handed_over.is_empty() {
                 self.commit(number)?;
+            }
+            while !self.subtasks[number].in_flight.is_empty() {
+                self.release(number, 0)?;
             }
             self.subtasks[number].world.check()?;
         }

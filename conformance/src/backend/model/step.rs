@@ -18,6 +18,14 @@ pub(super) enum Step {
     Commit(usize),
     /// A subtask writes its oldest snapshot that is ready, and the store fails from some operation on.
     CommitFails(usize, usize, StoreFault),
+    /// A subtask starts to write its oldest snapshot that is ready, and the store hangs after some operations.
+    CommitHangs(usize, usize),
+    /// The store answers one of the commits of a subtask that hang.
+    Release(usize, usize),
+    /// A subtask drops one of its commits that hang.
+    DropCommit(usize, usize),
+    /// A subtask drops its oldest snapshot that is ready.
+    DropPrepared(usize),
     /// The job aborts the oldest checkpoint that is not complete.
     Abort,
     /// The program compares all subtasks with the model.
@@ -54,6 +62,10 @@ impl Step {
                 Self::Restore { which: rng.usize(..3), parallelism: rng.u32(1..9), clipped: rng.bool() }
             }
             23 => Self::Sweep,
+            25 | 26 => Self::CommitHangs(subtask, rng.usize(..4)),
+            27 | 28 => Self::Release(subtask, rng.usize(..3)),
+            29 if rng.bool() => Self::DropCommit(subtask, rng.usize(..3)),
+            30 if rng.bool() => Self::DropPrepared(subtask),
             _ => Self::Do(subtask, Op::any(rng)),
         }
     }

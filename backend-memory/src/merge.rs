@@ -1,0 +1,109 @@
+//! Merges the changes of two steps into those of one, by the rules of the format's
+//! [`Merge`](strandline_snapshot_format::Merge).
+
+use std::cmp::Ordering;
+
+use strandline_snapshot_format::{EntryRef, Op};
+
+use crate::changes::{Changes, Sorted, StateDelta};
+
+/// The size of a buffer of records, in bytes.
+const CHUNK: usize = 1 << 20;
+
+/// Returns what `older` and then `newer` do, each position once.
+pub(crate) fn merge(older: &Changes, newer: &Changes) -> Changes {
+    let mut states = Vec::new();
+    let mut records = 0;
+    // A full step holds whatever the older one had.
+    let before = if newer.full { &[][..] } else { &older.states };
+    let none = |of: &StateDelta| StateDelta { meta: of.meta.clone(), layout: of.layout, chunks: Vec::new() };
+    for old in before {
+        let same = newer.states.iter().find(|new| new.meta.name == old.meta.name);
+        let empty = none(old);
+        states.push(merge_state(old, same.unwrap_or(&empty), older.full, &mut records));
+    }
+    for new in &newer.states {
+        if !before.iter().any(|old| old.meta.name == new.meta.name) {
+            states.push(merge_state(&none(new), new, older.full || newer.full, &mut records));
+        }
+    }
+    Changes::new(states, older.full || newer.full, records)
+}
+
+/// Merges the changes of one state. Into a `full` state nothing reaches, so it has neither tombstones nor
+/// appends.
+fn merge_state(older: &StateDelta, newer: &StateDelta, full: bool, records: &mut usize) -> StateDelta {
+    let mut out = Output { layout: newer.layout, full, chunks: Vec::new(), records: 0 };
+    let (mut old, mut new) = (Sorted::new(older), Sorted::new(newer));
+    // The map that the newer step has cleared last.
+    let mut cleared: Option<EntryRef<'_>> = None;
+    loop {
+        let order = match (old.peek(), new.peek()) {
+            (None, None) => break,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((a, _)), Some((b, _))) => a.cmp_position(&b),
+        };
+        let (a, b) = (old.peek(), new.peek());
+        if order.is_le() {
+            old.skip();
+        }
+        if order.is_ge() {
+            new.skip();
+        }
+        match (a.filter(|_| order.is_le()), b.filter(|_| order.is_ge())) {
+            (Some((a, _)), Some((b, _))) if b.op == Op::Append && a.op != Op::Clear => match a.op {
+                Op::Put | Op::Append => out.push(&a, a.op, &[a.value, b.value]),
+                _ => out.push(&b, Op::Put, &[b.value]),
+            },
+            (_, Some((b, bytes))) => {
+                if b.op == Op::Clear {
+                    cleared = Some(b);
+                }
+                out.push_record(&b, bytes);
+            }
+            (Some((a, bytes)), None) => {
+                let map = cleared.is_some_and(|map| map.key == a.key && map.namespace == a.namespace);
+                if !map {
+                    out.push_record(&a, bytes);
+                }
+            }
+            (None, None) => {}
+        }
+    }
+    *records += out.records;
+    StateDelta { meta: newer.meta.clone(), layout: newer.layout, chunks: out.chunks }
+}
+
+struct Output {
+    layout: crate::record::Layout,
+    full: bool,
+    chunks: Vec<Vec<u8>>,
+    records: usize,
+}
+
+impl Output {
+    fn chunk(&mut self) -> &mut Vec<u8> {
+        self.records += 1;
+        if self.chunks.last().is_none_or(|chunk| chunk.len() >= CHUNK) {
+            self.chunks.push(Vec::new());
+        }
+        let last = self.chunks.len() - 1;
+        &mut self.chunks[last]
+    }
+
+    /// Adds a record as it is.
+    fn push_record(&mut self, entry: &EntryRef<'_>, bytes: &[u8]) {
+        match entry.op {
+            Op::Delete | Op::Clear if self.full => {}
+            Op::Append if self.full => self.push(entry, Op::Put, &[entry.value]),
+            _ => self.chunk().extend_from_slice(bytes),
+        }
+    }
+
+    /// Adds a record at the position of `entry` with another value, which has these parts.
+    fn push(&mut self, entry: &EntryRef<'_>, op: Op, value: &[&[u8]]) {
+        let (layout, op) = (self.layout, if self.full { Op::Put } else { op });
+        layout.write(&EntryRef { op, ..*entry }, value, self.chunk());
+    }
+}
