@@ -82,8 +82,7 @@ fn every_flaw_is_noticed() {
 fn the_model_notices_every_flaw_in_random_programs() {
     // Random programs register all states, use no handle of another backend, and show no expired value; they wait
     // for a commit, for ever where it waits for one that hangs.
-    let unnoticed =
-        [Flaw::OrphansDropped, Flaw::ForeignHandleAccepted, Flaw::LentStays, Flaw::CommitsInLine];
+    let unnoticed = [Flaw::OrphansDropped, Flaw::ForeignHandleAccepted, Flaw::LentStays, Flaw::CommitsInLine];
     for (flaw, _) in FLAWS.into_iter().filter(|(flaw, _)| !unnoticed.contains(flaw)) {
         assert!(fails(flaw, "model::random_programs"), "the model does not notice {flaw:?}");
     }

@@ -72,6 +72,9 @@ pub(crate) enum Signal<'a> {
     End,
     /// The checkpoint is complete. Not passed on over channels: the coordinator sends it to every task.
     Complete(CheckpointId),
+    /// The checkpoint will never be complete. Not passed on over channels: the coordinator sends it to every
+    /// task.
+    Aborted(CheckpointId),
     /// The job is over: sinks add their summaries. Not passed on over channels.
     Close(&'a mut TaskSummary),
 }

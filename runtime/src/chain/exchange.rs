@@ -40,7 +40,7 @@ impl<P: AnyBatch + Default> Target<P> {
             }
             Signal::Watermark(watermark) => return self.send(Some(*watermark)),
             Signal::Barrier(_) | Signal::End => self.flush()?,
-            Signal::ProcessingTime(_) | Signal::Complete(_) | Signal::Close(_) => {}
+            Signal::ProcessingTime(_) | Signal::Complete(_) | Signal::Aborted(_) | Signal::Close(_) => {}
         }
         forward(&self.channel, signal)
     }
@@ -52,7 +52,7 @@ fn forward<P: AnyBatch + Default>(channel: &ChannelWriter<P>, signal: &Signal<'_
         Signal::Watermark(watermark) => channel.send_watermark(*watermark),
         Signal::Barrier(passing) => channel.send(Message::Barrier(passing.barrier)),
         Signal::End => channel.send(Message::End),
-        Signal::ProcessingTime(_) | Signal::Complete(_) | Signal::Close(_) => Ok(()),
+        Signal::ProcessingTime(_) | Signal::Complete(_) | Signal::Aborted(_) | Signal::Close(_) => Ok(()),
     }
 }
 

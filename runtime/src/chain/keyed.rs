@@ -9,6 +9,8 @@ pub(crate) mod broadcast;
 mod sequencer;
 mod snapshots;
 
+use std::sync::Arc;
+
 use strandline_state_api::backend::{BackendFactory, BackendScope, CheckpointedBackend, RestoreSnapshot};
 use strandline_state_api::host::{KeyedProcess, OperatorStateStore, Steps};
 use strandline_state_api::{Batch, Keyed, Open, Operator, OperatorId, Result, Timestamp};
@@ -64,8 +66,8 @@ where
         restore(assembly, &scope, process.backend_mut())?;
         let watermark = assembly.restored_here(id).and_then(|restored| restored.watermark);
         process.restore_watermark(watermark);
-        let writer: Option<Box<dyn AnyWriter>> = match &assembly.attempt.store {
-            Some(_) => Some(Box::new(process.backend_mut().take_writer().map_err(locate)?)),
+        let writer: Option<Arc<dyn AnyWriter>> = match &assembly.attempt.store {
+            Some(_) => Some(Arc::new(process.backend_mut().take_writer().map_err(locate)?)),
             None => None,
         };
         let sequencer = Sequencer::start(assembly, scope, first, writer)?;

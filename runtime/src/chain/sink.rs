@@ -84,7 +84,7 @@ impl<S: Sink> Stage for SinkNode<S> {
             }
             Signal::End => self.ended = true,
             Signal::Close(task) => task.add(&self.id, self.sink.summary()),
-            Signal::Watermark(_) | Signal::ProcessingTime(_) => {}
+            Signal::Watermark(_) | Signal::ProcessingTime(_) | Signal::Aborted(_) => {}
         }
         Ok(())
     }

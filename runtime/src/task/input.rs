@@ -175,6 +175,7 @@ impl InputTask {
                 if let Alignment::Aborted { superseded, .. } = self.aligner.abort(checkpoint) {
                     mailbox.superseded(superseded);
                 }
+                self.inlet.signal(&mut Signal::Aborted(checkpoint))?;
             }
             Control::Finish => return Ok(true),
             Control::Trigger(_) => {}

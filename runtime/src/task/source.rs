@@ -131,7 +131,7 @@ impl SourceTask {
         match control {
             Control::Trigger(barrier) => self.inject(barrier, mailbox)?,
             Control::Complete(checkpoint) => complete(self.reader.next(), checkpoint)?,
-            Control::Aborted(_) => {}
+            Control::Aborted(checkpoint) => self.reader.next().signal(&mut Signal::Aborted(checkpoint))?,
             Control::Finish => return Ok(true),
         }
         Ok(false)

@@ -69,7 +69,7 @@ impl Sequencer {
         assembly: &Assembly,
         scope: BackendScope,
         first: bool,
-        writer: Option<Box<dyn AnyWriter>>,
+        writer: Option<Arc<dyn AnyWriter>>,
     ) -> Result<Self> {
         let restored = assembly.restored_here(&scope.operator);
         let ended = restored.is_some_and(|restored| restored.finished);
@@ -194,6 +194,7 @@ impl Sequencer {
                 self.ended = true;
             }
             Signal::Barrier(passing) => self.barrier(subtask, passing),
+            Signal::Aborted(checkpoint) => self.snapshots.abort(*checkpoint)?,
             Signal::Close(_) => self.count_entries(subtask),
             Signal::End | Signal::Complete(_) => {}
         }

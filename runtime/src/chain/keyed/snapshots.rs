@@ -10,19 +10,20 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use crossbeam_channel::{Receiver, Sender, unbounded};
 use strandline_checkpoint_storage::SubtaskSnapshot;
 use strandline_state_api::backend::{
     BackendScope, Progress, SnapshotKind, SnapshotSource, SnapshotWriter, Statistic,
 };
 use strandline_state_api::snapshot::{KeyedSnapshot, SegmentStore};
 use strandline_state_api::{CheckpointId, Error, ErrorKind, KeyedBackend, OperatorId, Result};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::{AbortHandle, JoinSet, LocalSet};
 
 use crate::barrier::OperatorPart;
 use crate::chain::assembly::Attempt;
 use crate::metrics::micros;
 use crate::passing::{Ack, PassingBarrier};
-use crate::sync::{cancelled, guarded};
+use crate::sync::guarded_async;
 
 /// What [`SnapshotBackend`] hands to [`AnyWriter`].
 pub(super) type AnyPrepared = Box<dyn Any + Send>;
@@ -66,14 +67,14 @@ impl<B: KeyedBackend + SnapshotSource> SnapshotBackend for B {
 
 /// The writer of a backend's snapshots.
 #[async_trait]
-pub(super) trait AnyWriter: Send {
+pub(super) trait AnyWriter: Send + Sync {
     /// As [`SnapshotWriter::commit`].
-    async fn write(&mut self, prepared: AnyPrepared, store: &dyn SegmentStore) -> Result<KeyedSnapshot>;
+    async fn write(&self, prepared: AnyPrepared, store: &dyn SegmentStore) -> Result<KeyedSnapshot>;
 }
 
 #[async_trait]
 impl<W: SnapshotWriter> AnyWriter for W {
-    async fn write(&mut self, prepared: AnyPrepared, store: &dyn SegmentStore) -> Result<KeyedSnapshot> {
+    async fn write(&self, prepared: AnyPrepared, store: &dyn SegmentStore) -> Result<KeyedSnapshot> {
         match prepared.downcast() {
             Ok(prepared) => self.commit(*prepared, store).await,
             Err(_) => Err(Error::new(ErrorKind::Internal, "a snapshot is of another backend")),
@@ -88,19 +89,28 @@ struct WriteJob {
     part: OperatorPart,
 }
 
+/// What the processing thread asks of the writer thread.
+enum Order {
+    Write(WriteJob),
+    /// The checkpoint will never be complete: its commit is dropped, and the next one stores its changes.
+    Abort(CheckpointId),
+}
+
 /// A snapshot whose barrier has passed, and that the backend has not handed over.
 struct PendingSnapshot {
     checkpoint: CheckpointId,
     ack: Arc<Ack>,
     operator: OperatorId,
     snapshot: SubtaskSnapshot,
+    is_aborted: bool,
 }
 
-/// Snapshots under way. Bound to the processing thread; a thread of its own writes what is ready, in order.
+/// Snapshots under way. Bound to the processing thread; a thread of its own writes what is ready. An upload
+/// that hangs delays no later one.
 pub(super) struct Snapshots {
     pending: VecDeque<PendingSnapshot>,
     /// `None` without checkpoints.
-    jobs: Option<Sender<WriteJob>>,
+    orders: Option<UnboundedSender<Order>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -108,22 +118,25 @@ impl Snapshots {
     pub(super) fn start(
         attempt: &Arc<Attempt>,
         scope: &BackendScope,
-        writer: Option<Box<dyn AnyWriter>>,
+        writer: Option<Arc<dyn AnyWriter>>,
     ) -> Result<Self> {
         let Some(writer) = writer else {
-            return Ok(Self { pending: VecDeque::new(), jobs: None, thread: None });
+            return Ok(Self { pending: VecDeque::new(), orders: None, thread: None });
         };
-        let (jobs, queue) = unbounded();
+        let (orders, queue) = unbounded_channel();
         let attempt = Arc::clone(attempt);
         let thread = std::thread::Builder::new()
             .name(format!("{}-{}-snapshots", scope.operator, scope.subtask))
-            .spawn(move || write(&attempt, writer, &queue))
+            .spawn(move || {
+                let local = LocalSet::new();
+                attempt.runtime.block_on(local.run_until(write_all(&attempt, writer, queue)));
+            })
             .map_err(|error| {
                 Error::new(ErrorKind::Unavailable, "no thread for the snapshots of an operator")
                     .with("operator", &scope.operator)
                     .caused_by(error)
             })?;
-        Ok(Self { pending: VecDeque::new(), jobs: Some(jobs), thread: Some(thread) })
+        Ok(Self { pending: VecDeque::new(), orders: Some(orders), thread: Some(thread) })
     }
 
     /// Prepares a snapshot at the barrier.
@@ -136,7 +149,7 @@ impl Snapshots {
         start: Instant,
     ) {
         let checkpoint = passing.barrier.checkpoint;
-        if self.jobs.is_none() {
+        if self.orders.is_none() {
             passing.add(operator, snapshot, start.elapsed());
             return;
         }
@@ -145,7 +158,13 @@ impl Snapshots {
                 let pause = start.elapsed();
                 snapshot.trace.pause_us = micros(pause);
                 let (operator, ack) = (operator.clone(), passing.expect_snapshot());
-                self.pending.push_back(PendingSnapshot { checkpoint, ack, operator, snapshot });
+                self.pending.push_back(PendingSnapshot {
+                    checkpoint,
+                    ack,
+                    operator,
+                    snapshot,
+                    is_aborted: false,
+                });
             }
             Err(error) => passing.fail(error.with("operator", operator)),
         }
@@ -160,13 +179,15 @@ impl Snapshots {
             Ok(Progress::More) => Ok(true),
             Ok(Progress::Ready(checkpoint, prepared)) => {
                 let pending = self.pending.pop_front().filter(|pending| pending.checkpoint == checkpoint);
-                let PendingSnapshot { ack, operator, mut snapshot, .. } =
+                let PendingSnapshot { ack, operator, mut snapshot, is_aborted, .. } =
                     pending.ok_or_else(|| out_of_order(checkpoint))?;
                 let statistics = backend.measurements();
                 snapshot.statistics = statistics.iter().cloned().map(Into::into).collect();
                 let part = OperatorPart { operator, snapshot, statistics };
-                let Some(jobs) = &self.jobs else { return Err(writer_gone()) };
-                jobs.send(WriteJob { prepared, ack, part }).map_err(|_| writer_gone())?;
+                self.order(Order::Write(WriteJob { prepared, ack, part }))?;
+                if is_aborted {
+                    self.order(Order::Abort(checkpoint))?;
+                }
                 Ok(!self.pending.is_empty())
             }
             Ok(Progress::Idle) => {
@@ -182,6 +203,23 @@ impl Snapshots {
         }
     }
 
+    /// Gives up the snapshot of a checkpoint that will never be complete.
+    pub(super) fn abort(&mut self, checkpoint: CheckpointId) -> Result<()> {
+        if self.orders.is_none() {
+            return Ok(());
+        }
+        match self.pending.iter_mut().find(|pending| pending.checkpoint == checkpoint) {
+            Some(pending) => pending.is_aborted = true,
+            None => self.order(Order::Abort(checkpoint))?,
+        }
+        Ok(())
+    }
+
+    fn order(&self, order: Order) -> Result<()> {
+        let sent = self.orders.as_ref().is_some_and(|orders| orders.send(order).is_ok());
+        if sent { Ok(()) } else { Err(writer_gone()) }
+    }
+
     fn fail_oldest(&mut self, error: &Error) {
         if let Some(pending) = self.pending.pop_front() {
             let error = Error::new(error.kind(), error.to_string());
@@ -192,7 +230,7 @@ impl Snapshots {
 
 impl Drop for Snapshots {
     fn drop(&mut self) {
-        self.jobs = None;
+        self.orders = None;
         if let Some(thread) = self.thread.take() {
             // A panic in it has become a failed snapshot already.
             let _ = thread.join();
@@ -200,33 +238,51 @@ impl Drop for Snapshots {
     }
 }
 
-/// Stores prepared snapshots until no more can come.
-fn write(attempt: &Attempt, mut writer: Box<dyn AnyWriter>, queue: &Receiver<WriteJob>) {
-    let Some(store) = attempt.store.clone() else { return };
-    while let Ok(WriteJob { prepared, ack, mut part }) = queue.recv() {
-        let start = Instant::now();
-        let store = store.at(ack.checkpoint());
-        let mut stop = attempt.cancelled.clone();
-        let storing = async {
-            tokio::select! {
-                biased;
-                _ = stop.wait_for(|cancelled| *cancelled) => Err(cancelled()),
-                stored = writer.write(prepared, store.as_ref()) => stored,
-            }
-        };
-        let stored = guarded(|| attempt.runtime.block_on(storing));
-        match stored {
-            Ok(keyed) => {
-                let snapshot = &mut part.snapshot;
-                snapshot.trace.write_us = micros(start.elapsed());
-                snapshot.trace.bytes_written = keyed.written_bytes;
-                snapshot.trace.full_bytes = keyed.full_bytes();
-                snapshot.keyed = keyed;
-                ack.complete(part);
-            }
-            Err(error) => {
-                ack.fail(error.with("operator", &part.operator).with("subtask", part.snapshot.subtask));
-            }
+/// Stores prepared snapshots until no more can come, several at once where uploads take long.
+async fn write_all(attempt: &Arc<Attempt>, writer: Arc<dyn AnyWriter>, mut queue: UnboundedReceiver<Order>) {
+    let mut stop = attempt.cancelled.clone();
+    let mut commits = JoinSet::new();
+    let mut under_way: Vec<(CheckpointId, AbortHandle)> = Vec::new();
+    loop {
+        tokio::select! {
+            biased;
+            // What is under way is dropped: nobody waits for it any more.
+            _ = stop.wait_for(|cancelled| *cancelled) => return,
+            order = queue.recv() => match order {
+                Some(Order::Write(job)) => {
+                    let checkpoint = job.ack.checkpoint();
+                    let commit = write(Arc::clone(attempt), Arc::clone(&writer), job);
+                    under_way.push((checkpoint, commits.spawn_local(commit)));
+                }
+                Some(Order::Abort(checkpoint)) => {
+                    for (_, commit) in under_way.iter().filter(|(of, _)| *of == checkpoint) {
+                        commit.abort();
+                    }
+                }
+                None => return,
+            },
+            Some(_) = commits.join_next() => under_way.retain(|(_, commit)| !commit.is_finished()),
+        }
+    }
+}
+
+/// Stores one snapshot, and acknowledges it.
+async fn write(attempt: Arc<Attempt>, writer: Arc<dyn AnyWriter>, job: WriteJob) {
+    let WriteJob { prepared, ack, mut part } = job;
+    let Some(store) = &attempt.store else { return };
+    let start = Instant::now();
+    let store = store.at(ack.checkpoint());
+    match guarded_async(writer.write(prepared, store.as_ref())).await {
+        Ok(keyed) => {
+            let snapshot = &mut part.snapshot;
+            snapshot.trace.write_us = micros(start.elapsed());
+            snapshot.trace.bytes_written = keyed.written_bytes;
+            snapshot.trace.full_bytes = keyed.full_bytes();
+            snapshot.keyed = keyed;
+            ack.complete(part);
+        }
+        Err(error) => {
+            ack.fail(error.with("operator", &part.operator).with("subtask", part.snapshot.subtask));
         }
     }
 }
