@@ -28,7 +28,7 @@ pub use manifest::{
 pub use name::{FileKind, FileName, LOG_DIR, slot_path};
 pub use recover::{RecoverFrom, RecoverOptions, Recovered, Recovery};
 pub use segments::Segments;
-pub use solo::{Alone, LoopOptions, Member, SoloJob, Worker, WorkerGroup, WorkerSnapshot};
+pub use solo::{Alone, LoopOptions, Member, SoloJob, UnstoredSnapshot, Worker, WorkerGroup, WorkerSnapshot};
 pub use storage::Storage;
 pub use store::{BlobStore, ClaimOutcome, ClaimStore, Listed, LocalDir, ObjectStore};
 pub use strandline_checkpoint_protocol::CheckpointKind;

@@ -11,7 +11,7 @@ pub use options::LoopOptions;
 use strandline_state_api::backend::{BackendFactory, BackendScope, CheckpointedBackend};
 use strandline_state_api::{Error, Result, StateKey};
 pub use worker::Worker;
-pub use writing::WorkerSnapshot;
+pub use writing::{UnstoredSnapshot, WorkerSnapshot};
 
 use crate::{Committed, Recovery, Storage};
 
@@ -99,7 +99,7 @@ impl<B: CheckpointedBackend> Worker<B, Alone> {
             return Err(self.locate(Error::invalid("a checkpoint before the restore: restore first")));
         };
         let checkpoint = group.begin()?;
-        let snapshot = self.write(checkpoint).await?;
+        let snapshot = self.take_snapshot(checkpoint)?.store().await?;
         let Some(group) = &mut self.role.group else {
             return Err(Error::invalid("a checkpoint before the restore: restore first"));
         };

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by a panic")]
 
 use std::collections::BTreeMap;
+use std::future::Future;
+use std::task::{Context, Poll, Waker};
 
 use strandline::prelude::*;
 use strandline::state::Keyed;
@@ -140,4 +142,51 @@ async fn a_newer_group_fences_an_older_one() {
     assert_eq!(old.add(snapshot).await.unwrap_err().kind(), ErrorKind::Fenced);
     assert_eq!(old.begin().unwrap_err().kind(), ErrorKind::Fenced);
     checkpoint(&mut new, &mut others).await;
+}
+
+/// The upload of a snapshot hangs; the worker takes the next one, and that checkpoint completes. Then the first
+/// one ends, or is dropped, and the next checkpoint is exact.
+#[tokio::test]
+async fn a_snapshot_whose_upload_hangs_delays_no_later_one() {
+    for released in [true, false] {
+        let storage = Storage::in_memory().unwrap();
+        let (mut group, mut members) = start(&storage, 1).await;
+        let member = &mut members[0];
+        for key in 0..500 {
+            member.worker.at(&key).state(member.counts).put(1).unwrap();
+        }
+        let hanging = group.begin().unwrap();
+        let hanging = member.worker.prepare(hanging).unwrap();
+        // A task of its own may store it.
+        fn sendable<T: Send + 'static>(value: T) -> T {
+            value
+        }
+        let mut upload = Box::pin(sendable(hanging.store()));
+        let started = upload.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        for key in 0..10 {
+            member.worker.at(&key).state(member.counts).put(2).unwrap();
+        }
+        let next = group.begin().unwrap();
+        let snapshot = member.worker.prepare(next).unwrap().store().await.unwrap();
+        assert!(group.add(snapshot).await.unwrap().is_some());
+        let (mut expected, _) = contents(&mut members);
+        let (_, mut restored) = start(&storage, 2).await;
+        assert_eq!(contents(&mut restored).0, expected);
+        drop(restored);
+        if released {
+            let late = match started {
+                Poll::Ready(late) => late.unwrap(),
+                Poll::Pending => upload.as_mut().await.unwrap(),
+            };
+            assert_eq!(group.add(late).await.unwrap_err().kind(), ErrorKind::Invalid);
+        }
+        drop(upload);
+        let (mut group, mut members) = start(&storage, 1).await;
+        let counts = members[0].counts;
+        members[0].worker.at(&7).state(counts).put(3).unwrap();
+        expected.insert(7, 3);
+        checkpoint(&mut group, &mut members).await;
+        let (_, mut restored) = start(&storage, 2).await;
+        assert_eq!(contents(&mut restored).0, expected, "released: {released}");
+    }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use strandline::prelude::*;
 use strandline::state::host::{OperatorStateEntry, Redistribution};
 use strandline::storage::LoopOptions;
+use strandline::storage::faults::{Fault, Faults};
 
 type Job = SoloJob<MemoryBackend<String>>;
 
@@ -258,4 +259,55 @@ async fn operator_state_that_nobody_registers_is_written_again() {
     let entries: &[OperatorStateEntry] = &manifest.operators[0].subtasks[0].operator_state;
     assert_eq!(entries.len(), 1);
     assert_eq!((&*entries[0].name, entries[0].redistribution), ("positions", Redistribution::Union));
+}
+
+/// For two hundred checkpoints the store refuses everything: what a job holds in memory for them is bounded by
+/// what changed, and once the store is back nothing is missing.
+#[tokio::test]
+async fn a_store_that_is_down_costs_memory_for_what_changed_only() {
+    const WORDS: u64 = 10_000;
+    const CHANGED: u64 = 1_000;
+    let start = async |faults: &Faults, storage: &Storage| {
+        let mut job = open(&faults.wrap(storage));
+        let state = counts(&mut job);
+        job.restore().await.unwrap();
+        for word in 0..WORDS {
+            job.at(&word.to_string()).state(state).put(0).unwrap();
+        }
+        job.checkpoint().await.unwrap();
+        (job, state)
+    };
+    // The first run counts the operations before the store goes down in the second.
+    let healthy = Faults::never();
+    start(&healthy, &Storage::in_memory().unwrap()).await;
+    let storage = Storage::in_memory().unwrap();
+    let faults = Faults::crash_at(healthy.operations(), Fault::NotDone);
+    let (mut job, state) = start(&faults, &storage).await;
+    let mut most = 0;
+    for round in 1..=200 {
+        for word in 0..CHANGED / 2 {
+            let word = (word + round * 37) % CHANGED;
+            job.at(&word.to_string()).state(state).put(round).unwrap();
+        }
+        let gone = format!("gone-{round}");
+        job.at(&gone).state(state).put(1).unwrap();
+        job.at(&format!("gone-{}", round - 1)).state(state).clear().unwrap();
+        job.checkpoint().await.unwrap_err();
+        let held = job.backend().unwrap().statistics();
+        let held = held.iter().find(|statistic| statistic.name == "unstored_snapshot_bytes");
+        most = most.max(held.expect("the backend counts what it holds").value);
+    }
+    // One record has at most 32 bytes; 200 times 500 of them would be 2,400,000.
+    assert!(most <= 4 * 32 * (CHANGED + 200), "{most} bytes are held");
+    assert!(faults.injected() >= 200);
+    faults.stop();
+    job.checkpoint().await.unwrap();
+    let mut again = open(&storage);
+    let state_again = counts(&mut again);
+    again.restore().await.unwrap();
+    for word in (0..WORDS).map(|word| word.to_string()).chain((0..=200).map(|round| format!("gone-{round}")))
+    {
+        let wanted = job.at(&word).state(state).get().unwrap().copied();
+        assert_eq!(again.at(&word).state(state_again).get().unwrap().copied(), wanted, "{word}");
+    }
 }

@@ -55,7 +55,7 @@ fn a_writer_that_outlives_its_backend_can_finish() {
     let mut counters = Counters::new(&factory);
     counters.put(7, 70).unwrap();
     let prepared = counters.prepare(SnapshotKind::Incremental).unwrap();
-    let Counters { backend, mut writer, store, last, .. } = counters;
+    let Counters { backend, writer, store, last, .. } = counters;
     drop(backend);
     let snapshot = block_on(writer.commit(prepared, store.as_ref())).unwrap();
     let (mut restored, _) =

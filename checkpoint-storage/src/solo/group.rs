@@ -13,7 +13,7 @@ use strandline_state_api::{CheckpointId, Error, ErrorKind, OperatorId, Result, S
 
 use super::options::LoopOptions;
 use super::worker::Worker;
-use super::writing::{Start, WorkerSnapshot};
+use super::writing::{Start, UnstoredSnapshot, WorkerSnapshot};
 use crate::{
     CheckpointTrace, CommitLog, CommitLogOptions, Committed, Manifest, OperatorSnapshot, RecoverOptions,
     Recovery, Storage, SubtaskSnapshot,
@@ -279,6 +279,16 @@ impl<B: CheckpointedBackend> Worker<B> {
     /// [`Invalid`](ErrorKind::Invalid) before the restore, and when `checkpoint` is not above the one before;
     /// those of the store.
     pub async fn snapshot(&mut self, checkpoint: CheckpointId) -> Result<WorkerSnapshot> {
-        self.write(checkpoint).await
+        self.take_snapshot(checkpoint)?.store().await
+    }
+
+    /// Takes the state as it is now, for `checkpoint`, without storing it: for a worker that goes on while
+    /// [`UnstoredSnapshot::store`] runs in another task, and that takes the next snapshot even while the
+    /// upload of this one hangs.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid) before the restore, and when `checkpoint` is not above the one before.
+    pub fn prepare(&mut self, checkpoint: CheckpointId) -> Result<UnstoredSnapshot<B::Writer>> {
+        self.take_snapshot(checkpoint)
     }
 }

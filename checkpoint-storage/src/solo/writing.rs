@@ -1,18 +1,18 @@
 //! Restoring a loop, and snapshotting it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
 use strandline_state_api::backend::{
     CheckpointedBackend, Progress, SnapshotKind, SnapshotSource, SnapshotWriter,
 };
-use strandline_state_api::snapshot::KeyedSnapshot;
 use strandline_state_api::{CheckpointId, Error, ErrorKind, OperatorId, Result};
 
 use super::group::micros;
 use super::options::LoopOptions;
 use super::worker::Worker;
-use crate::{Manifest, Storage, SubtaskAssignment, SubtaskSnapshot};
+use crate::{Manifest, Segments, Storage, SubtaskAssignment, SubtaskSnapshot};
 
 /// Entries that are drained at once.
 const STEP: usize = 4096;
@@ -33,7 +33,7 @@ pub(super) struct Start {
 pub(super) struct Running<W> {
     storage: Storage,
     term: u64,
-    writer: W,
+    writer: Arc<W>,
 }
 
 /// The state of one worker at one checkpoint, stored; for its [`WorkerGroup`](crate::WorkerGroup).
@@ -52,7 +52,7 @@ impl<B: CheckpointedBackend, R> Worker<B, R> {
         if let Some(manifest) = &start.manifest {
             self.load(manifest, &start).await.map_err(|e| e.with("checkpoint", manifest.checkpoint))?;
         }
-        let writer = self.backend.take_writer()?;
+        let writer = Arc::new(self.backend.take_writer()?);
         let Start { storage, term, .. } = start;
         self.running = Some(Running { storage, term, writer });
         Ok(())
@@ -72,15 +72,12 @@ impl<B: CheckpointedBackend, R> Worker<B, R> {
         Ok(())
     }
 
-    /// Stores the state of this loop as it is now, as its part of `checkpoint`.
-    ///
-    /// After an error, or when the future is dropped, the loop may go on: its next snapshot
-    /// holds what this one should have stored.
+    /// Takes a snapshot of this loop as it is now, as its part of `checkpoint`; nothing is stored yet.
     ///
     /// # Errors
     /// [`Invalid`](strandline_state_api::ErrorKind::Invalid) before the restore, and when `checkpoint` is not
-    /// above the one before; those of the store.
-    pub(super) async fn write(&mut self, checkpoint: CheckpointId) -> Result<WorkerSnapshot> {
+    /// above the one before.
+    pub(super) fn take_snapshot(&mut self, checkpoint: CheckpointId) -> Result<UnstoredSnapshot<B::Writer>> {
         self.check_restored()?;
         if let Some(error) = self.time.failed.take() {
             return Err(error);
@@ -91,42 +88,78 @@ impl<B: CheckpointedBackend, R> Worker<B, R> {
             return Err(Error::invalid("a snapshot before the restore"));
         };
         let begun = Instant::now();
-        let keyed = running.write(backend, checkpoint).await?;
+        let prepared = prepare(backend, checkpoint)?;
+        let writer = Arc::clone(&running.writer);
+        let segments = running.storage.segments(running.term, checkpoint);
         let mut snapshot = SubtaskSnapshot::new(scope.subtask, scope.key_groups);
+        snapshot.operator_state = operator_state;
+        snapshot.watermark = self.time.watermark;
+        snapshot.statistics = self.backend.statistics().into_iter().map(Into::into).collect();
+        let operator = scope.operator;
+        let term = running.term;
+        Ok(UnstoredSnapshot { writer, segments, prepared, term, checkpoint, operator, snapshot, begun })
+    }
+}
+
+/// Takes the keyed state as it is now.
+fn prepare<B: SnapshotSource>(backend: &mut B, checkpoint: CheckpointId) -> Result<B::Prepared> {
+    backend.prepare(checkpoint, SnapshotKind::Incremental)?;
+    loop {
+        match backend.advance(STEP)? {
+            Progress::Ready(of, prepared) if of == checkpoint => return Ok(prepared),
+            // An earlier one was prepared for a checkpoint that failed; its changes belong to this one, too.
+            Progress::Ready(..) | Progress::More => {}
+            Progress::Idle => {
+                return Err(Error::new(ErrorKind::Internal, "the backend lost a snapshot under way"));
+            }
+        }
+    }
+}
+
+/// A snapshot of one worker that is not stored yet: owned, and independent of what the worker does next. A
+/// drop aborts it; the next snapshot then holds its changes, too.
+pub struct UnstoredSnapshot<W: SnapshotWriter> {
+    writer: Arc<W>,
+    segments: Segments,
+    prepared: W::Prepared,
+    term: u64,
+    checkpoint: CheckpointId,
+    operator: OperatorId,
+    snapshot: SubtaskSnapshot,
+    begun: Instant,
+}
+
+impl<W: SnapshotWriter> UnstoredSnapshot<W> {
+    /// Returns the checkpoint that the snapshot is a part of.
+    pub fn checkpoint(&self) -> CheckpointId {
+        self.checkpoint
+    }
+
+    /// Stores the snapshot. Several may be stored at once, and end in any order; start them in the order of
+    /// their checkpoints.
+    ///
+    /// After an error, or when the future is dropped, the worker may go on: its next snapshot holds what this
+    /// one should have stored.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn store(self) -> Result<WorkerSnapshot> {
+        let Self { writer, segments, prepared, term, checkpoint, operator, mut snapshot, begun } = self;
+        let keyed = writer.commit(prepared, &segments).await?;
         snapshot.trace.write_us = micros(begun.elapsed());
         snapshot.trace.bytes_written = keyed.written_bytes;
         snapshot.trace.full_bytes = keyed.full_bytes();
         snapshot.keyed = keyed;
-        snapshot.trace.objects = snapshot.written_objects(running.term, checkpoint);
-        snapshot.operator_state = operator_state;
-        snapshot.watermark = self.time.watermark;
-        snapshot.statistics = self.backend.statistics().into_iter().map(Into::into).collect();
-        Ok(WorkerSnapshot { checkpoint, operator: scope.operator, snapshot })
+        snapshot.trace.objects = snapshot.written_objects(term, checkpoint);
+        Ok(WorkerSnapshot { checkpoint, operator, snapshot })
     }
 }
 
-impl<W: SnapshotWriter> Running<W> {
-    async fn write<B>(&mut self, backend: &mut B, checkpoint: CheckpointId) -> Result<KeyedSnapshot>
-    where
-        B: SnapshotSource<Prepared = W::Prepared>,
-    {
-        backend.prepare(checkpoint, SnapshotKind::Incremental)?;
-        let segments = self.storage.segments(self.term, checkpoint);
-        loop {
-            match backend.advance(STEP)? {
-                Progress::Ready(of, prepared) => {
-                    // An earlier one was prepared for a checkpoint that failed; its changes belong to this
-                    // one, too.
-                    let keyed = self.writer.commit(prepared, &segments).await?;
-                    if of == checkpoint {
-                        return Ok(keyed);
-                    }
-                }
-                Progress::More => {}
-                Progress::Idle => {
-                    return Err(Error::new(ErrorKind::Internal, "the backend lost a snapshot under way"));
-                }
-            }
-        }
+impl<W: SnapshotWriter> fmt::Debug for UnstoredSnapshot<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnstoredSnapshot")
+            .field("operator", &self.operator)
+            .field("checkpoint", &self.checkpoint)
+            .finish_non_exhaustive()
     }
 }
