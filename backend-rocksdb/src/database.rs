@@ -47,7 +47,7 @@ impl Environment {
         options.set_log_level(rocksdb::LogLevel::Warn);
         // There is one writer.
         options.set_allow_concurrent_memtable_write(false);
-        options.set_merge_operator_associative("strandline-append", append);
+        options.set_merge_operator_associative(MERGE_OPERATOR, append);
         if statistics {
             options.enable_statistics();
             options.set_statistics_level(StatsLevel::ExceptHistogramOrTimers);
@@ -68,6 +68,8 @@ impl Environment {
         options
     }
 }
+
+const MERGE_OPERATOR: &str = "strandline-append";
 
 /// Lists grow by concatenation, as in the portable format.
 fn append(_key: &[u8], before: Option<&[u8]>, operands: &MergeOperands) -> Option<Vec<u8>> {
@@ -95,6 +97,11 @@ impl Database {
         let mut options = environment.rocks_options();
         let expiries = SharedExpiries::default();
         options.set_compaction_filter_factory(expiries.clone());
+        let lists = expiries.clone();
+        let merge = move |address: &[u8], before: Option<&[u8]>, more: &MergeOperands| {
+            append(address, before, more).map(|list| lists.shorten(address, list))
+        };
+        options.set_merge_operator(MERGE_OPERATOR, merge, append);
         let db = DB::open(&options, &path)
             .map_err(|e| failed("the local database cannot be opened", &path, &e))?;
         let mut write = WriteOptions::default();

@@ -249,6 +249,7 @@ macro_rules! __backend_cases {
                 a_read_does_not_refresh_an_expired_value
                 clean_up_by_records
                 full_snapshots_leave_out_what_has_expired
+                elements_of_a_list_leave_one_by_one [lists]
                 a_snapshot_has_what_lived_at_its_barrier
             }
             cuts [] {

@@ -1,4 +1,4 @@
-//! Leaves expired values out of full snapshots.
+//! Leaves expired values out, of full snapshots above all.
 
 use std::collections::BTreeMap;
 
@@ -19,14 +19,14 @@ pub struct ExpiryFilter {
     states: BTreeMap<String, Ttl>,
 }
 
-/// How much of an encoded value a filter keeps.
+/// How much of an encoded value remains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
-    /// The filter keeps the whole value.
+    /// The whole value remains.
     Whole,
-    /// The filter keeps some elements of a list, and has written them to the buffer.
+    /// Some elements of a list remain, and are in the buffer.
     Part,
-    /// The filter keeps nothing.
+    /// Nothing remains.
     Nothing,
 }
 
@@ -51,24 +51,30 @@ impl ExpiryFilter {
     /// remaining ones.
     pub fn keep(&self, state: &StateMeta, value: &[u8], part: &mut Vec<u8>) -> Kept {
         let Some(ttl) = self.states.get(&state.name) else { return Kept::Whole };
-        let expired = |bytes| expired_bytes(ttl, bytes, &self.clock);
-        if state.kind != StateKind::List {
-            return if expired(value) { Kept::Nothing } else { Kept::Whole };
+        unexpired(ttl, state.kind, value, &self.clock, part)
+    }
+}
+
+/// Returns how much of an encoded value of a state of this kind has not expired at `clock`. If a list loses
+/// some elements, `part` holds the remaining ones.
+pub fn unexpired(ttl: &Ttl, kind: StateKind, value: &[u8], clock: &StateTime, part: &mut Vec<u8>) -> Kept {
+    let expired = |bytes| expired_bytes(ttl, bytes, clock);
+    if kind != StateKind::List {
+        return if expired(value) { Kept::Nothing } else { Kept::Whole };
+    }
+    part.clear();
+    let mut all = true;
+    for element in list::elements(value) {
+        match element {
+            Ok(element) if expired(element) => all = false,
+            Ok(element) => list::push(part, element),
+            // The next read of the list fails and names the damage.
+            Err(_) => return Kept::Whole,
         }
-        part.clear();
-        let mut all = true;
-        for element in list::elements(value) {
-            match element {
-                Ok(element) if expired(element) => all = false,
-                Ok(element) => list::push(part, element),
-                // The next read of the list fails and names the damage.
-                Err(_) => return Kept::Whole,
-            }
-        }
-        match (all, part.is_empty()) {
-            (true, _) => Kept::Whole,
-            (false, true) => Kept::Nothing,
-            (false, false) => Kept::Part,
-        }
+    }
+    match (all, part.is_empty()) {
+        (true, _) => Kept::Whole,
+        (false, true) => Kept::Nothing,
+        (false, false) => Kept::Part,
     }
 }

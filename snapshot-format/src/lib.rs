@@ -24,7 +24,7 @@ mod writer;
 pub use block::{Block, Entries};
 pub use cursor::SegmentCursor;
 pub use entry::{EntryRef, Op, fingerprint};
-pub use expiry::{ExpiryFilter, Kept};
+pub use expiry::{ExpiryFilter, Kept, unexpired};
 pub use fingerprint::{Fingerprint, snapshot_fingerprint};
 pub use fold::{FoldOptions, Folded, fold, fold_filtered, fold_into};
 pub use index::{BlockInfo, SegmentIndex};

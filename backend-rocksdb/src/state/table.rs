@@ -4,12 +4,12 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use strandline_snapshot_format::unexpired;
 use strandline_state_api::backend::{At, RegisteredState, StateTime, StoredValues, Verdict};
-use strandline_state_api::schema::{Compatibility, StateMeta, StateSchema};
+use strandline_state_api::schema::{Compatibility, StateKind, StateMeta, StateSchema};
 use strandline_state_api::{KeyGroupRange, KeyHash, Result, StateKey, Ttl};
 
 use super::{RocksState, VisitKey};
-use crate::expiry::expired;
 use crate::layout::{Addressing, Layout};
 use crate::store::{Order, Store};
 
@@ -182,18 +182,25 @@ impl<K: StateKey, N: StateKey, V: Send + 'static, X: Shape<V>> RocksState for Ta
         })
     }
 
-    /// Does nothing where compactions drop what has expired: they cost no reads.
+    /// Where compactions drop what has expired, only shortens the lists that these have met: others cost no
+    /// reads.
     fn clean_up(&mut self, store: &mut Store, records: usize, clock: &StateTime) -> Result<u64> {
         let Some(ttl) = self.values.ttl() else { return Ok(0) };
-        let cleanup = ttl.cleanup_options();
+        let (id, kind, cleanup) = (self.addressing.id, self.values.meta().kind, ttl.cleanup_options());
+        let mut unexpired = |value: &[u8], part: &mut Vec<u8>| unexpired(ttl, kind, value, clock, part);
+        if cleanup.in_compactions {
+            let lists = match kind {
+                StateKind::List => store.database().expiries.take_lists(id, records),
+                _ => return Ok(0),
+            };
+            return lists.iter().map(|list| store.clean_one(list, X::ORDER, &mut unexpired)).sum();
+        }
         let budget = records.saturating_mul(cleanup.per_record as usize);
-        if cleanup.in_compactions || budget == 0 {
+        if budget == 0 {
             return Ok(0);
         }
-        let (kind, from) = (self.values.meta().kind, self.cursor.take());
-        let expired = |value: &[u8]| expired(ttl, kind, value, clock);
-        let (removed, next) =
-            store.remove_some(self.addressing.id, from.as_deref(), X::ORDER, budget, expired)?;
+        let from = self.cursor.take();
+        let (removed, next) = store.clean_some(id, from.as_deref(), X::ORDER, budget, unexpired)?;
         self.cursor = next;
         Ok(removed)
     }

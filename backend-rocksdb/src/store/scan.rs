@@ -3,9 +3,10 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+use strandline_snapshot_format::{Kept, list};
 use strandline_state_api::{KeyGroup, KeyGroupRange, Result};
 
-use super::overlay::Known;
+use super::overlay::{Known, Overlay};
 use super::{Order, Store};
 use crate::database::Entries;
 use crate::layout::{bounds, prefix, start};
@@ -44,19 +45,22 @@ impl Store {
         self.merge(&changed, entries, |entries| to_state(entries, state, &mut target), visit)
     }
 
-    /// Removes those of the next `budget` entries of a state that `goes` accepts, from `from` or the
-    /// beginning. Returns how many, and where the next call starts, if not at the beginning. Leaves entries
-    /// that the table has changed to a later call.
-    pub(crate) fn remove_some(
+    /// Removes what `unexpired` does not keep of the next `budget` entries of a state, from `from` or the
+    /// beginning. Returns how many entries and elements of lists, and where the next call starts, if not at
+    /// the beginning. Leaves entries that the table has changed to a later call.
+    pub(crate) fn clean_some(
         &mut self,
         state: u16,
         from: Option<&[u8]>,
         order: Order,
         mut budget: usize,
-        mut goes: impl FnMut(&[u8]) -> bool,
+        mut unexpired: impl FnMut(&[u8], &mut Vec<u8>) -> Kept,
     ) -> Result<(u64, Option<Vec<u8>>)> {
         let (first, to) = bounds(KeyGroupRange::ALL);
-        let (mut gone, mut next, mut target) = (Vec::new(), None, Vec::new());
+        let (mut worn, mut next, mut target, mut part) = (Vec::new(), None, Vec::new(), Vec::new());
+        let dirty = |overlay: &mut Overlay, address: &[u8]| {
+            overlay.find(address, order).is_some_and(|id| overlay.dirty_since(id).is_some())
+        };
         let database = Arc::clone(&self.database);
         let mut entries = database.iterate(from.unwrap_or(&first), Some(&to));
         entries.first()?;
@@ -67,19 +71,31 @@ impl Store {
                 break;
             }
             budget -= 1;
-            if goes(value)
-                && self.overlay.find(address, order).is_none_or(|id| self.overlay.dirty_since(id).is_none())
-            {
-                gone.push(address.to_vec());
+            let kept = unexpired(value, &mut part);
+            if kept != Kept::Whole && !dirty(&mut self.overlay, address) {
+                worn.push((address.to_vec(), Shortened::new(kept, value, &part)));
             }
             entries.step()?;
             to_state(&mut entries, state, &mut target)?;
         }
         drop(entries);
-        for address in &gone {
-            self.delete(address, order)?;
+        let removed = worn.into_iter().map(|(address, shortened)| shortened.apply(self, &address, order));
+        Ok((removed.sum::<Result<u64>>()?, next))
+    }
+
+    /// Removes what `unexpired` does not keep of one entry; returns how many entries and elements of lists.
+    pub(crate) fn clean_one(
+        &mut self,
+        address: &[u8],
+        order: Order,
+        unexpired: &mut impl FnMut(&[u8], &mut Vec<u8>) -> Kept,
+    ) -> Result<u64> {
+        let Some(value) = self.get(address, order)? else { return Ok(0) };
+        let mut part = Vec::new();
+        match unexpired(value, &mut part) {
+            Kept::Whole => Ok(0),
+            kept => Shortened::new(kept, value, &part).apply(self, address, order),
         }
-        Ok((gone.len() as u64, next))
     }
 
     /// Merges both walks. `align` moves the one over the database to the next entry that counts, from the
@@ -118,6 +134,32 @@ impl Store {
                 align(&mut entries)?;
             }
         }
+    }
+}
+
+/// What remains of an entry.
+struct Shortened {
+    /// The remaining elements of a list, if any.
+    part: Option<Vec<u8>>,
+    /// The number of elements or entries that go.
+    removed: u64,
+}
+
+impl Shortened {
+    fn new(kept: Kept, value: &[u8], part: &[u8]) -> Self {
+        if kept == Kept::Nothing {
+            return Self { part: None, removed: 1 };
+        }
+        let removed = list::elements(value).count() - list::elements(part).count();
+        Self { part: Some(part.to_vec()), removed: removed as u64 }
+    }
+
+    fn apply(self, store: &mut Store, address: &[u8], order: Order) -> Result<u64> {
+        match self.part {
+            None => store.delete(address, order)?,
+            Some(part) => store.put(address, order, &part)?,
+        }
+        Ok(self.removed)
     }
 }
 

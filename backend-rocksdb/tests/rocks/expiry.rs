@@ -128,3 +128,55 @@ fn compactions_keep_what_had_not_expired_at_a_barrier_without_a_copy() {
     backend.compact();
     assert_eq!(left(&mut backend, states), [0, 0, KEYS, KEYS]);
 }
+
+/// A list that is appended to all the time loses its elements one by one.
+#[test]
+fn compactions_shorten_lists() {
+    let place = TempDir::new().unwrap();
+    let (mut backend, states) = open(&place, Ttl::processing_time(Duration::from_millis(10)));
+    let mut writer = backend.take_writer().unwrap();
+    let store = FaultySegments::default();
+    for now in 0..30 {
+        backend.clock().processing_time = time(now);
+        backend.at(&1).state(states.list).push(now as u64).unwrap();
+        let prepared = snapshot(&mut backend, now as u64 + 1);
+        block_on(writer.commit(prepared, &store)).unwrap();
+    }
+    backend.compact();
+    let left = backend.at(&1).state(states.list).get().unwrap().to_vec();
+    assert_eq!(left, (20..30).collect::<Vec<u64>>());
+}
+
+/// A list that no merge touches is shortened by the clean-up after a compaction, which scans nothing.
+#[test]
+fn a_clean_up_shortens_the_lists_that_a_compaction_has_met() {
+    let place = TempDir::new().unwrap();
+    let (mut backend, states) = open(&place, Ttl::processing_time(Duration::from_millis(10)));
+    let mut writer = backend.take_writer().unwrap();
+    let store = FaultySegments::default();
+    for now in [0, 5] {
+        backend.clock().processing_time = time(now);
+        for key in 0..KEYS {
+            backend.at(&key).state(states.list).push(now as u64).unwrap();
+        }
+    }
+    let mut checkpoint = 0;
+    let mut flush = |backend: &mut RocksBackend<u64>| {
+        checkpoint += 1;
+        let prepared = snapshot(backend, checkpoint);
+        block_on(writer.commit(prepared, &store)).unwrap();
+        backend.compact();
+    };
+    flush(&mut backend);
+    assert_eq!(backend.clean_up(1_000).unwrap(), 0, "nothing has expired");
+    backend.clock().processing_time = time(12);
+    let mut removed = 0;
+    for _ in 0..10 {
+        flush(&mut backend);
+        removed += backend.clean_up(500).unwrap();
+    }
+    assert_eq!(removed, KEYS, "one element of each list");
+    for key in 0..KEYS {
+        assert_eq!(backend.at(&key).state(states.list).get().unwrap().to_vec(), [5], "key {key}");
+    }
+}

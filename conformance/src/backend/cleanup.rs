@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use strandline_state_api::backend::{BackendFactory, KeyedBackendExt, SnapshotKind};
 use strandline_state_api::{
-    AggregatingDescriptor, Cleanup, Error, ErrorKind, KeyedBackend, ReducingDescriptor, Refresh, Result, Ttl,
-    Visibility,
+    AggregatingDescriptor, Cleanup, Error, ErrorKind, KeyedBackend, ListDescriptor, ReducingDescriptor,
+    Refresh, Result, Ttl, Visibility,
 };
 
 use super::expiring_states::{ExpiringStates, ttl};
@@ -304,6 +304,50 @@ pub fn full_snapshots_leave_out_what_has_expired<F: BackendFactory>(subject: &Su
         for key in 0..100 {
             let gone = in_full_snapshots && key % 2 == 0;
             assert_eq!(timed.left(&mut restored.backend, key), if gone { 0 } else { states }, "key {key}");
+        }
+    }
+}
+
+/// Elements of a list leave it one by one, as each expires: by clean-up, and out of full snapshots.
+pub fn elements_of_a_list_leave_one_by_one<F: BackendFactory>(subject: &Subject<F>) {
+    let has = subject.capabilities();
+    let cleanup = Cleanup { per_record: 4, in_compactions: false, in_full_snapshots: true };
+    let descriptor = || ListDescriptor::<u64>::new("list").time_to_live(ttl(10).cleanup(cleanup));
+    for cleaned in [true, false] {
+        if !(if cleaned { has.cleans_up } else { has.filters_full_snapshots }) {
+            continue;
+        }
+        let mut simple = Simple::<F, u64>::new(subject);
+        let list = simple.backend.register(&descriptor()).unwrap();
+        for now in 0..20 {
+            simple.backend.clock().processing_time = ms(now);
+            // Every list loses its elements at other times; the last list is never whole at a snapshot.
+            for key in (0..20).filter(|key| now % (key + 1) == 0) {
+                simple.backend.at(&(key as u64)).state(list).push(now as u64).unwrap();
+            }
+            if now % 3 == 0 {
+                simple.snapshot(SnapshotKind::Incremental).unwrap();
+            }
+            if !cleaned || now % 2 == 0 {
+                continue;
+            }
+            simple.snapshot(SnapshotKind::Incremental).unwrap();
+            simple.backend.clean_up(1_000).unwrap();
+            for key in 0..20u64 {
+                let stamps = simple.backend.timed_list(list, &key).unwrap().iter().map(|timed| timed.stamp);
+                let stamps: Vec<_> = stamps.collect();
+                let alive = (0..=now).filter(|at| at % (key as i64 + 1) == 0 && at + 10 > now).map(ms);
+                assert_eq!(stamps, alive.collect::<Vec<_>>(), "the list of key {key} at {now} ms");
+            }
+        }
+        let kind = if cleaned { SnapshotKind::Incremental } else { SnapshotKind::Full };
+        let snapshot = simple.snapshot(kind).unwrap();
+        let (mut restored, list) = simple.restore(&[snapshot], |b| b.register(&descriptor())).unwrap();
+        for key in 0..20u64 {
+            let stamps = restored.backend.timed_list(list, &key).unwrap().iter().map(|timed| timed.stamp);
+            let stamps: Vec<_> = stamps.collect();
+            let alive = (0..20).filter(|at| at % (key as i64 + 1) == 0 && at + 10 > 19).map(ms);
+            assert_eq!(stamps, alive.collect::<Vec<_>>(), "the restored list of key {key}, {kind:?}");
         }
     }
 }
