@@ -28,6 +28,16 @@ pub(crate) struct StoredSnapshot {
 }
 
 impl StoredSnapshot {
+    /// Returns whether it names deltas.
+    pub(crate) fn has_deltas(&self) -> bool {
+        self.parts.len() > self.base
+    }
+
+    /// Returns whether it is a base that was stored for this snapshot alone.
+    pub(crate) fn stands_alone(&self) -> bool {
+        !self.has_deltas() && self.parts.iter().all(|part| self.own.contains(&part.segment.name))
+    }
+
     /// Returns whether it names nothing that `older`, which may complete first, does not name.
     fn may_follow(&self, older: &Self) -> bool {
         let names: HashSet<_> = older.parts.iter().map(|part| &part.segment.name).collect();

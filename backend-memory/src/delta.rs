@@ -1,6 +1,7 @@
 //! A prepared snapshot.
 
 use strandline_snapshot_format::ExpiryFilter;
+use strandline_state_api::backend::SnapshotKind;
 use strandline_state_api::schema::StateMeta;
 
 use crate::chain::Ticket;
@@ -12,6 +13,7 @@ pub struct Delta {
     pub(crate) ticket: Ticket,
     /// All states at the cut.
     pub(crate) described: Vec<StateMeta>,
+    pub(crate) kind: SnapshotKind,
     /// Leaves out values of a full snapshot that had expired at the cut.
     pub(crate) filter: ExpiryFilter,
     pub(crate) bytes: usize,

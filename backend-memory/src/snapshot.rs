@@ -23,7 +23,7 @@ impl<K: StateKey> MemoryBackend<K> {
     fn expiry_filter(&self, kind: SnapshotKind) -> ExpiryFilter {
         match kind {
             SnapshotKind::Incremental => ExpiryFilter::default(),
-            SnapshotKind::Full => {
+            SnapshotKind::Full | SnapshotKind::Savepoint => {
                 ExpiryFilter::of(self.clock, self.states.iter().map(|state| (state.meta(), state.ttl())))
             }
         }
@@ -64,7 +64,9 @@ impl<K: StateKey> SnapshotSource for MemoryBackend<K> {
     fn prepare(&mut self, checkpoint: CheckpointId, kind: SnapshotKind) -> Result<()> {
         self.check_limits()?;
         self.states.begin_checkpoint(checkpoint)?;
-        let full = std::mem::take(&mut self.needs_base) || self.base_is_cheaper();
+        // A savepoint is stored apart from the deltas, so a base for it would be no base of theirs.
+        let cheaper = kind != SnapshotKind::Savepoint && self.base_is_cheaper();
+        let full = std::mem::take(&mut self.needs_base) || cheaper;
         let loads = self.states.iter().map(|state| state.load());
         let records = loads.map(|(entries, changes)| if full { entries } else { changes }).sum();
         self.states.iter_mut().for_each(|state| state.cut(full));
@@ -116,7 +118,8 @@ impl<K: StateKey> SnapshotSource for MemoryBackend<K> {
         let changes = Changes::new(done.drained, done.full, done.records);
         let bytes = changes.bytes();
         let ticket = self.chain.hand_over(changes, done.kind == SnapshotKind::Full);
-        Ok(Progress::Ready(done.checkpoint, Delta { ticket, described, filter: done.filter, bytes }))
+        let delta = Delta { ticket, described, kind: done.kind, filter: done.filter, bytes };
+        Ok(Progress::Ready(done.checkpoint, delta))
     }
 
     fn take_writer(&mut self) -> Result<MemorySnapshotWriter> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use strandline_snapshot_format::{ExpiryFilter, SegmentKind, fold_filtered};
 use strandline_state_api::Result;
-use strandline_state_api::backend::{BackendScope, SnapshotWriter};
+use strandline_state_api::backend::{BackendScope, SnapshotKind, SnapshotWriter};
 use strandline_state_api::snapshot::{KeyedSnapshot, SegmentName, SegmentStore, SnapshotPart};
 
 use crate::chain::{Plan, StoredSnapshot};
@@ -58,6 +58,50 @@ impl MemorySnapshotWriter {
         store: &dyn SegmentStore,
         written: &mut Written,
     ) -> Result<Option<StoredSnapshot>> {
+        let plain = self.store_changes(delta, plan, store, written).await?;
+        let must_fold = plan.stands_alone && !plain.stands_alone();
+        if must_fold || (plain.has_deltas() && self.is_long(&plain)) {
+            let folded = self.fold(&plain, &delta.filter, store, written).await?;
+            if delta.ticket.publish(&folded) {
+                return Ok(Some(folded));
+            }
+        }
+        Ok(Some(plain).filter(|plain| !must_fold && delta.ticket.publish(plain)))
+    }
+
+    /// Stores a savepoint: apart from the chain, in which the snapshot counts as aborted, so that the next one
+    /// stores its changes, too.
+    async fn store_savepoint(
+        &self,
+        delta: &Delta,
+        store: &dyn SegmentStore,
+    ) -> Result<(StoredSnapshot, u64)> {
+        let mut written = Written::default();
+        loop {
+            let plan = delta.ticket.plan();
+            let stored = async {
+                let plain = self.store_changes(delta, &plan, store, &mut written).await?;
+                if plain.stands_alone() {
+                    return Ok(plain);
+                }
+                self.fold(&plain, &delta.filter, store, &mut written).await
+            };
+            match stored.await {
+                // It may have been about to read what a sweep has deleted.
+                Err(_) if delta.ticket.is_outdated(&plan) => {}
+                stored => return Ok((stored?, written.bytes)),
+            }
+        }
+    }
+
+    /// Stores the changes of a plan behind the files of the snapshot that it builds on.
+    async fn store_changes(
+        &self,
+        delta: &Delta,
+        plan: &Plan,
+        store: &dyn SegmentStore,
+        written: &mut Written,
+    ) -> Result<StoredSnapshot> {
         let (mut parts, mut base) = (plan.on.parts.clone(), plan.on.base);
         for changes in &plan.changes {
             let alone = changes.full || parts.is_empty();
@@ -70,17 +114,7 @@ impl MemorySnapshotWriter {
                 parts.extend(new);
             }
         }
-        let plain = StoredSnapshot { parts, base, own: written.names.clone() };
-        let needs_older = plain.parts.iter().any(|part| !plain.own.contains(&part.segment.name));
-        let has_deltas = plain.parts.len() > plain.base;
-        let must_fold = plan.stands_alone && (needs_older || has_deltas);
-        if must_fold || (has_deltas && self.is_long(&plain)) {
-            let folded = self.fold(&plain, &delta.filter, store, written).await?;
-            if delta.ticket.publish(&folded) {
-                return Ok(Some(folded));
-            }
-        }
-        Ok(Some(plain).filter(|plain| !must_fold && delta.ticket.publish(plain)))
+        Ok(StoredSnapshot { parts, base, own: written.names.clone() })
     }
 
     async fn write(
@@ -134,7 +168,10 @@ impl SnapshotWriter for MemorySnapshotWriter {
     type Prepared = Delta;
 
     async fn commit(&self, prepared: Delta, store: &dyn SegmentStore) -> Result<KeyedSnapshot> {
-        let stored = self.store(&prepared, store).await;
+        let stored = match prepared.kind {
+            SnapshotKind::Savepoint => self.store_savepoint(&prepared, store).await,
+            SnapshotKind::Incremental | SnapshotKind::Full => self.store(&prepared, store).await,
+        };
         let (stored, written_bytes) = stored.map_err(|error| self.scope.locate(error))?;
         let states = if stored.parts.is_empty() { Vec::new() } else { prepared.described.clone() };
         Ok(KeyedSnapshot { parts: stored.parts, written_bytes, states })

@@ -27,7 +27,7 @@ impl<K: StateKey> RocksBackend<K> {
     fn expiry_filter(&self, kind: SnapshotKind) -> ExpiryFilter {
         let states = self.registry.iter().map(|state| (state.meta(), state.ttl()));
         match kind {
-            SnapshotKind::Full => ExpiryFilter::of(self.clock, states),
+            SnapshotKind::Full | SnapshotKind::Savepoint => ExpiryFilter::of(self.clock, states),
             SnapshotKind::Incremental => ExpiryFilter::default(),
         }
     }

@@ -3,8 +3,9 @@
 //! A file of the database never changes, and its number is never used again. So a file that was stored for an
 //! earlier increment (committed, aborted or failed) is not stored again; and a file that a later increment
 //! does not have, no increment after it has. A sweep relies on just that. A full snapshot names no such file,
-//! so the next increment stores all of them. Commits that are under way at once store the same file each for
-//! itself, and agree in the end by the rule of [`uploads`](crate::uploads). (Flink: `RocksIncrementalSnapshotStrategy`, which needs notice
+//! so the next increment stores all of them; a savepoint does not count for a sweep, so the next increment
+//! builds on the one before it. Commits that are under way at once store the same file each for itself, and
+//! agree in the end by the rule of [`uploads`](crate::uploads). (Flink: `RocksIncrementalSnapshotStrategy`, which needs notice
 //! of each committed checkpoint.)
 
 use std::collections::{HashMap, HashSet};
@@ -53,6 +54,11 @@ impl RocksSnapshotWriter {
         // A subtask without key groups has no state.
         if self.scope.key_groups.is_empty() {
             return Ok(KeyedSnapshot::default());
+        }
+        if prepared.kind == SnapshotKind::Savepoint {
+            // No later snapshot builds on it, and no sweep counts it: it takes no part in the uploads.
+            prepared.cut.make()?;
+            return write_portable(&self.scope, &self.environment, prepared, store).await;
         }
         let is_full = prepared.kind == SnapshotKind::Full;
         let mut commit = self.uploads.begin(prepared.checkpoint, is_full);

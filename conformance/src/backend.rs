@@ -17,6 +17,7 @@ pub mod portability;
 pub mod registration;
 pub mod rescales;
 pub mod restores;
+pub mod savepoints;
 pub mod timers;
 pub mod values;
 

@@ -273,6 +273,10 @@ macro_rules! __backend_cases {
                 a_long_chain
                 a_full_snapshot_needs_no_older_file
             }
+            savepoints [] {
+                an_increment_after_a_savepoint_stores_what_changed
+                a_savepoint_stands_apart
+            }
             faults [] {
                 a_failed_commit_loses_nothing
                 a_failed_read_loses_nothing

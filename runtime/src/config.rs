@@ -185,7 +185,8 @@ pub struct CheckpointConfig {
     pub tolerable_failures: u32,
     /// How many completed checkpoints are kept, savepoints not counted.
     pub retained: NonZeroUsize,
-    /// Whether each checkpoint writes only what changed.
+    /// Whether each checkpoint writes only what changed, or everything. Has no effect on savepoints;
+    /// [`SnapshotKind::Savepoint`] counts as [`SnapshotKind::Full`].
     pub kind: SnapshotKind,
 }
 

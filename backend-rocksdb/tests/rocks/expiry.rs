@@ -134,7 +134,7 @@ fn compactions_keep_what_had_not_expired_at_a_barrier_without_a_copy() {
 fn compactions_shorten_lists() {
     let place = TempDir::new().unwrap();
     let (mut backend, states) = open(&place, Ttl::processing_time(Duration::from_millis(10)));
-    let mut writer = backend.take_writer().unwrap();
+    let writer = backend.take_writer().unwrap();
     let store = FaultySegments::default();
     for now in 0..30 {
         backend.clock().processing_time = time(now);
@@ -152,7 +152,7 @@ fn compactions_shorten_lists() {
 fn a_clean_up_shortens_the_lists_that_a_compaction_has_met() {
     let place = TempDir::new().unwrap();
     let (mut backend, states) = open(&place, Ttl::processing_time(Duration::from_millis(10)));
-    let mut writer = backend.take_writer().unwrap();
+    let writer = backend.take_writer().unwrap();
     let store = FaultySegments::default();
     for now in [0, 5] {
         backend.clock().processing_time = time(now);

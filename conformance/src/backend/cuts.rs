@@ -10,7 +10,7 @@ use crate::Subject;
 use crate::wait::wait;
 use crate::world::{KEYS, Op, Taken, World, same};
 
-const KINDS: [SnapshotKind; 2] = [SnapshotKind::Incremental, SnapshotKind::Full];
+const KINDS: [SnapshotKind; 3] = [SnapshotKind::Incremental, SnapshotKind::Full, SnapshotKind::Savepoint];
 
 /// The snapshot of an empty backend exists, and restores to an empty backend (Flink: KS-09).
 pub fn an_empty_backend<F: BackendFactory>(subject: &Subject<F>) {

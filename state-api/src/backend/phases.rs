@@ -16,14 +16,19 @@ use async_trait::async_trait;
 use crate::snapshot::{KeyedSnapshot, SegmentStore};
 use crate::{CheckpointId, Result};
 
-/// Which older files a snapshot may use.
+/// Which files a snapshot may share with others (Flink: `SharingFilesStrategy`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SnapshotKind {
-    /// The snapshot holds only what changed since the previous snapshot, if the backend supports that;
-    /// otherwise everything.
+    /// The snapshot holds only what changed since the previous one, if the backend supports that; otherwise
+    /// everything. Later increments build on it.
     Incremental,
-    /// The snapshot needs no older file.
+    /// The snapshot needs no older file. Once its checkpoint is complete, the host may delete what only older
+    /// checkpoints need; so the next increment builds on this snapshot or stores everything.
     Full,
+    /// The snapshot needs no older file, as a full one, and no later snapshot builds on it: an increment after
+    /// it holds what changed since the increment before it. So a host never counts it as the newest complete
+    /// checkpoint when it deletes what is superseded, and may delete it at any time.
+    Savepoint,
 }
 
 /// The progress of a snapshot after a call of [`SnapshotSource::advance`].

@@ -14,8 +14,11 @@ use crate::Subject;
 use crate::segments::{FaultySegments, StoreFault};
 use crate::world::{Contents, Failure, InFlight, Op, Prepared, World, check_restored, group_of};
 
-/// The number of complete checkpoints that the job retains.
+/// The number of complete checkpoints that the job retains, savepoints not counted.
 const RETAINED: usize = 3;
+
+/// The number of savepoints that exist before the oldest is deleted.
+const SAVEPOINTS: usize = 2;
 
 /// The maximum number of snapshots under way.
 const IN_FLIGHT: usize = 3;
@@ -31,7 +34,7 @@ pub(super) struct Cluster<F: BackendFactory> {
     last: CheckpointId,
     /// The term of the coordinator, which each restore raises.
     term: u64,
-    /// The newest complete checkpoint of this term.
+    /// The newest complete checkpoint of this term, savepoints not counted.
     completed: CheckpointId,
     /// The system clock, which no restore sets back.
     now: i64,
@@ -48,11 +51,13 @@ struct Subtask<F: BackendFactory> {
 
 struct Pending {
     checkpoint: CheckpointId,
+    kind: SnapshotKind,
     contents: Contents,
     snapshots: Vec<Option<KeyedSnapshot>>,
 }
 
 struct Complete {
+    kind: SnapshotKind,
     contents: Contents,
     snapshots: Vec<KeyedSnapshot>,
 }
@@ -114,9 +119,9 @@ impl<F: BackendFactory> Cluster<F> {
                 // Without a complete checkpoint this step has no effect.
                 let Some(from) = self.complete.len().checked_sub(1 + which % RETAINED) else { return Ok(()) };
                 self.complete.truncate(from + 1);
-                let Complete { contents, snapshots } = self.complete.remove(from);
+                let Complete { kind, contents, snapshots } = self.complete.remove(from);
                 self.restore(&snapshots, &contents, *parallelism, *clipped)?;
-                self.complete.push(Complete { contents, snapshots });
+                self.complete.push(Complete { kind, contents, snapshots });
                 Ok(())
             }
             Step::Sweep => {
@@ -151,7 +156,7 @@ impl<F: BackendFactory> Cluster<F> {
             subtask.cuts.push_back(self.last);
         }
         let snapshots = vec![None; self.subtasks.len()];
-        self.pending.push_back(Pending { checkpoint: self.last, contents, snapshots });
+        self.pending.push_back(Pending { checkpoint: self.last, kind, contents, snapshots });
         Ok(())
     }
 
@@ -235,18 +240,33 @@ impl<F: BackendFactory> Cluster<F> {
         let Some(done) = self.pending.iter().rposition(|p| p.snapshots.iter().all(Option::is_some)) else {
             return;
         };
-        if let Some(Pending { checkpoint, contents, snapshots }) = self.pending.drain(..=done).next_back() {
+        if let Some(Pending { checkpoint, kind, contents, snapshots }) =
+            self.pending.drain(..=done).next_back()
+        {
+            let snapshots = snapshots.into_iter().flatten().collect();
+            self.complete.push(Complete { kind, contents, snapshots });
+            if kind == SnapshotKind::Savepoint {
+                return;
+            }
             self.completed = checkpoint;
-            self.complete.push(Complete { contents, snapshots: snapshots.into_iter().flatten().collect() });
         }
-        if self.complete.len() > RETAINED {
-            self.complete.remove(0);
+        self.delete_oldest(RETAINED, |kind| kind != SnapshotKind::Savepoint);
+        // Only here, as the job may have been restored from that savepoint.
+        self.delete_oldest(SAVEPOINTS, |kind| kind == SnapshotKind::Savepoint);
+    }
+
+    /// Deletes the oldest of those complete checkpoints that `counts` accepts, if there are more than `most`.
+    fn delete_oldest(&mut self, most: usize, counts: impl Fn(SnapshotKind) -> bool) {
+        let counted: Vec<usize> =
+            (0..self.complete.len()).filter(|index| counts(self.complete[*index].kind)).collect();
+        if counted.len() > most {
+            self.complete.remove(counted[0]);
         }
     }
 
     fn verify(&mut self, which: usize, parallelism: u32) -> Result<(), Failure> {
         let Some(index) = self.complete.len().checked_sub(1 + which % RETAINED) else { return Ok(()) };
-        let Complete { contents, snapshots } = &self.complete[index];
+        let Complete { contents, snapshots, .. } = &self.complete[index];
         let contents = &contents.clone().at(self.now);
         for subtask in 0..parallelism {
             let range = KeyGroupRange::of_subtask(subtask, parallelism);
@@ -282,7 +302,7 @@ impl<F: BackendFactory> Cluster<F> {
 
     /// Deletes what a sweep of a storage would delete. A backend may rely on this: until one of its snapshots
     /// is part of a complete checkpoint, no sweep deletes a file that was written after the checkpoint
-    /// before. Then files that the snapshot does not name may be deleted.
+    /// before. Then files that the snapshot does not name may be deleted. A savepoint changes nothing.
     fn sweep(&mut self) {
         let snapshots = self.complete.iter().flat_map(|complete| &complete.snapshots);
         let parts = snapshots.flat_map(|snapshot| &snapshot.parts);

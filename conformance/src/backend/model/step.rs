@@ -42,9 +42,11 @@ impl Step {
     pub(super) fn any(rng: &mut Rng) -> Self {
         let subtask = rng.usize(..4);
         match rng.u8(..100) {
-            0..=2 => {
-                Self::Prepare(if rng.u8(..4) == 0 { SnapshotKind::Full } else { SnapshotKind::Incremental })
-            }
+            0..=2 => Self::Prepare(match rng.u8(..8) {
+                0 => SnapshotKind::Full,
+                1 | 2 => SnapshotKind::Savepoint,
+                _ => SnapshotKind::Incremental,
+            }),
             3..=10 => {
                 let budgets = [1, 2, 5, 20, 1_000, usize::MAX];
                 Self::Advance(subtask, budgets[rng.usize(..budgets.len())])

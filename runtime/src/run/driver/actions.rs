@@ -50,9 +50,11 @@ impl Driver<'_, '_> {
         let (at, wall, retries) = (Instant::now(), SystemTime::now(), self.committer.retries());
         self.triggered.insert(checkpoint, Triggered { at, wall, kind, retries });
         let configured = self.run.config.checkpointing.as_ref().map(|config| config.kind);
-        let snapshot = match kind {
-            CheckpointKind::Savepoint => SnapshotKind::Full,
-            _ => configured.unwrap_or(SnapshotKind::Incremental),
+        let snapshot = match (kind, configured) {
+            (CheckpointKind::Savepoint, _) => SnapshotKind::Savepoint,
+            (_, None | Some(SnapshotKind::Incremental)) => SnapshotKind::Incremental,
+            // Later checkpoints supersede it, so it is no savepoint.
+            (_, Some(SnapshotKind::Full | SnapshotKind::Savepoint)) => SnapshotKind::Full,
         };
         let stop = kind == CheckpointKind::Final;
         let barrier = Barrier { checkpoint, kind: snapshot, stop, triggered: at };
