@@ -49,17 +49,47 @@ pub trait StateHandle: Copy {
 /// }
 /// ```
 ///
-/// An access borrows the scope, so copy what one state lends before you access another:
+/// # Two states of one key
+///
+/// An access borrows the scope, and with it the backend, so two states cannot be borrowed at once:
+///
+/// ```compile_fail,E0499
+/// # use strandline_state_api::{KeyScope, KeyedBackend, ListState, Result, ValueState};
+/// fn report<B: KeyedBackend>(
+///     mut key: KeyScope<'_, B>,
+///     name: ValueState<String>,
+///     seen: ListState<u64>,
+/// ) -> Result<String> {
+///     let seen = key.state(seen).get()?;
+///     let name = key.state(name).get()?; // `seen` is still borrowed
+///     Ok(format!("{name:?} {}", seen.len()))
+/// }
+/// ```
+///
+/// Copy from what one state lends the part that you need, before you access the other. Where that is large,
+/// take the value, which moves it, and put it back:
 ///
 /// ```
-/// # use strandline_state_api::{KeyScope, KeyedBackend, Result, ValueState};
-/// fn carry<B: KeyedBackend>(
+/// # use strandline_state_api::{KeyScope, KeyedBackend, ListState, Result, ValueState};
+/// fn report<B: KeyedBackend>(
 ///     mut key: KeyScope<'_, B>,
-///     open: ValueState<u64>,
-///     closed: ValueState<u64>,
+///     name: ValueState<String>,
+///     seen: ListState<u64>,
+/// ) -> Result<String> {
+///     let len = key.state(seen).get()?.len();
+///     Ok(format!("{:?} {len}", key.state(name).get()?))
+/// }
+///
+/// fn append_all<B: KeyedBackend>(
+///     mut key: KeyScope<'_, B>,
+///     text: ValueState<String>,
+///     words: ListState<String>,
 /// ) -> Result<()> {
-///     let carried = key.state(open).take()?.unwrap_or(0);
-///     key.state(closed).update_or_default(|sum| *sum += carried)
+///     let mut whole = key.state(text).take()?.unwrap_or_default();
+///     for word in key.state(words).get()?.iter() {
+///         whole.push_str(word);
+///     }
+///     key.state(text).put(whole)
 /// }
 /// ```
 #[derive(Debug)]

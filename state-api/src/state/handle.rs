@@ -12,7 +12,8 @@ macro_rules! handle {
         $(#[$doc])*
         ///
         /// The handle is a small copyable token, valid for the backend that registered the state; any other
-        /// backend refuses it.
+        /// backend refuses it. What it lends borrows the backend:
+        /// [two states of one key](crate::KeyScope#two-states-of-one-key) are accessed one after the other.
         pub struct $name<$($param,)* N = (), L = Lasting $(, $last $(= $default)?)?> {
             pub(crate) id: StateId,
             pub(crate) lifespan: L,
@@ -69,7 +70,8 @@ handle! {
 /// An aggregating state that is registered with a backend. `F` is its [function](super::AggregateFunction).
 ///
 /// The handle is a small copyable token, valid for the backend that registered the state; any other backend
-/// refuses it.
+/// refuses it. What it lends borrows the backend:
+/// [two states of one key](crate::KeyScope#two-states-of-one-key) are accessed one after the other.
 pub struct AggregatingState<F, N = (), L = Lasting> {
     pub(crate) id: StateId,
     pub(crate) lifespan: L,
@@ -107,7 +109,8 @@ impl<F, N, L> fmt::Debug for AggregatingState<F, N, L> {
 /// compare the two with `==`.
 ///
 /// The handle is a small copyable token, valid for the backend that registered the service; any other backend
-/// refuses it.
+/// refuses it. Like every access, one to timers borrows the backend:
+/// [two states of one key](crate::KeyScope#two-states-of-one-key) are accessed one after the other.
 pub struct TimerService<N = ()> {
     pub(crate) id: StateId,
     domain: TimeDomain,
