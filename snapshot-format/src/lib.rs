@@ -19,6 +19,7 @@ mod segment_kind;
 mod table;
 pub mod timer_key;
 mod varint;
+pub mod whole;
 mod writer;
 
 pub use block::{Block, Entries};

@@ -12,10 +12,14 @@
 //! | refuse name conflicts, foreign handles and late registrations | [`StateRegistry`] |
 //! | encode, decode and migrate values, and check whether one has expired | [`StoredValues`] |
 //! | encode the bounds of a range of map keys | [`encoded_range`] |
+//! | leave out a kind of state | [`Unsupported`] |
+//! | leave snapshots and restore to a part of the backend | [`DelegateSnapshots`] |
+//! | take whole snapshots, and restore them | `whole::WholeStates` of `strandline-snapshot-format` |
 //!
-//! The crate `strandline-conformance` tests a backend against this contract; start with its
-//! `tests/values_only.rs`, a backend that keeps only values.
+//! The crate `strandline-conformance` tests a backend against this contract. Its module `guide` walks through
+//! a whole backend that keeps only values.
 
+mod delegate;
 pub(crate) mod keyed;
 mod kinds;
 mod phases;
@@ -24,6 +28,7 @@ mod scope;
 mod stored;
 mod unsupported;
 
+pub use delegate::DelegateSnapshots;
 pub(crate) use keyed::KeyedBackend;
 pub use keyed::{CheckpointedBackend, KeyedBackendExt, RestoreSnapshot, Restored, Scope, Statistic};
 pub use kinds::{At, Lists, Maps, TimerEntry, Timers, Values, Verdict, encoded_range};

@@ -13,3 +13,4 @@ mod model;
 mod requests;
 mod round_trip;
 mod samples;
+mod whole;

@@ -1,0 +1,121 @@
+//! The contents of entries as bytes of a segment, for each kind of state.
+
+use std::any::type_name;
+
+use strandline_state_api::backend::StoredValues;
+use strandline_state_api::schema::{StateMeta, StateSchema};
+use strandline_state_api::{Result, Ttl};
+
+use crate::list;
+
+/// The form that contents of type `C` have in snapshots.
+pub(super) trait Form<C>: Send + 'static {
+    fn schema(&self) -> &StateSchema;
+    fn types(&self) -> &'static str;
+    fn ttl(&self) -> Option<&Ttl>;
+    /// Prepares to decode contents that are stored as `stored`.
+    fn accept(&mut self, stored: &StateMeta) -> Result<()>;
+    /// Decodes contents of the form that was accepted last.
+    fn decode(&self, bytes: &[u8]) -> Result<C>;
+    fn encode(&self, content: &C, out: &mut Vec<u8>) -> Result<()>;
+}
+
+/// Values, and values of map entries.
+impl<V: Send + 'static> Form<V> for StoredValues<V> {
+    fn schema(&self) -> &StateSchema {
+        self.schema()
+    }
+
+    fn types(&self) -> &'static str {
+        self.types()
+    }
+
+    fn ttl(&self) -> Option<&Ttl> {
+        self.ttl()
+    }
+
+    fn accept(&mut self, stored: &StateMeta) -> Result<()> {
+        self.accept(stored).map(drop)
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<V> {
+        self.decode_stored(bytes)
+    }
+
+    fn encode(&self, content: &V, out: &mut Vec<u8>) -> Result<()> {
+        self.encode(content, out)
+    }
+}
+
+/// Lists.
+pub(super) struct Elements<E>(pub(super) StoredValues<E>);
+
+impl<E: Send + 'static> Form<Vec<E>> for Elements<E> {
+    fn schema(&self) -> &StateSchema {
+        self.0.schema()
+    }
+
+    fn types(&self) -> &'static str {
+        self.0.types()
+    }
+
+    fn ttl(&self) -> Option<&Ttl> {
+        self.0.ttl()
+    }
+
+    fn accept(&mut self, stored: &StateMeta) -> Result<()> {
+        self.0.accept(stored).map(drop)
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<Vec<E>> {
+        list::elements(bytes).map(|element| self.0.decode_stored(element?)).collect()
+    }
+
+    fn encode(&self, content: &Vec<E>, out: &mut Vec<u8>) -> Result<()> {
+        let mut bytes = Vec::new();
+        for element in content {
+            bytes.clear();
+            self.0.encode(element, &mut bytes)?;
+            list::push(out, &bytes);
+        }
+        Ok(())
+    }
+}
+
+/// Timers, whose address is all there is.
+pub(super) struct Times {
+    schema: StateSchema,
+    types: &'static str,
+}
+
+impl Times {
+    pub(super) fn new<N>(schema: StateSchema) -> Self {
+        Self { schema, types: type_name::<N>() }
+    }
+}
+
+impl Form<()> for Times {
+    fn schema(&self) -> &StateSchema {
+        &self.schema
+    }
+
+    fn types(&self) -> &'static str {
+        self.types
+    }
+
+    fn ttl(&self) -> Option<&Ttl> {
+        None
+    }
+
+    fn accept(&mut self, stored: &StateMeta) -> Result<()> {
+        self.schema.compatibility(stored).map(drop)
+    }
+
+    fn decode(&self, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn encode(&self, (): &(), _: &mut Vec<u8>) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,104 @@
+//! The restore of a backend with whole snapshots, from snapshots of any backend in the portable format.
+
+use async_trait::async_trait;
+use strandline_state_api::backend::{RestoreSnapshot, Restored};
+use strandline_state_api::schema::StateMeta;
+use strandline_state_api::snapshot::{KeyedSnapshot, SegmentStore};
+use strandline_state_api::{Error, ErrorKind, Result, StateKey};
+
+use super::snapshot::{StateEntries, Stored};
+use super::{EntryAddress, WholeStates};
+use crate::entry::EntryRef;
+use crate::merge::Merge;
+use crate::segment_kind::SegmentKind;
+use crate::timer_key;
+
+/// Where the entries of one stored state go.
+#[derive(Clone, Copy)]
+enum Target {
+    /// To the registered state at a position.
+    State(usize),
+    /// To the orphan at a position.
+    Orphan(usize),
+}
+
+#[async_trait]
+impl<K: StateKey> RestoreSnapshot for WholeStates<K> {
+    async fn restore(&mut self, snapshots: &[KeyedSnapshot], store: &dyn SegmentStore) -> Result<Restored> {
+        self.states.begin_restore(self.entries() > 0)?;
+        let mut restored = Restored::default();
+        for snapshot in snapshots {
+            let result = self.restore_one(snapshot, store, &mut restored).await;
+            result.map_err(|error| self.states.scope().locate(error))?;
+        }
+        restored.orphans = self.states.orphans().iter().map(|meta| meta.name.clone()).collect();
+        Ok(restored)
+    }
+}
+
+impl<K: StateKey> WholeStates<K> {
+    async fn restore_one(
+        &mut self,
+        snapshot: &KeyedSnapshot,
+        store: &dyn SegmentStore,
+        restored: &mut Restored,
+    ) -> Result<()> {
+        let key_groups = self.scope().key_groups;
+        let snapshot = snapshot.clip(key_groups);
+        let mut merge = Merge::open(store, &snapshot.parts, SegmentKind::Base, key_groups).await?;
+        // By the index in the state table of the segments.
+        let metas = merge.states().to_vec();
+        let targets = metas.iter().map(|meta| self.target(meta)).collect::<Result<Vec<_>>>()?;
+        while let Some(entry) = merge.next().await? {
+            let index = usize::from(entry.state);
+            let result = self.restore_entry(targets[index], &metas[index], &entry);
+            result.map_err(|error| error.with("state", &metas[index].name))?;
+            restored.entries += 1;
+        }
+        restored.bytes += snapshot.full_bytes();
+        Ok(())
+    }
+
+    /// Returns where the entries of a stored state go; prepares a registered state for their form.
+    fn target(&mut self, stored: &StateMeta) -> Result<Target> {
+        let claimant = self.states.claimant(stored);
+        if let Some((claimant, state)) =
+            claimant.and_then(|claimant| Some((claimant, self.states.at_mut(claimant)?)))
+        {
+            state.accept(stored)?;
+            return Ok(Target::State(claimant));
+        }
+        self.states.add_orphan(stored);
+        let orphans = &mut self.orphans.states;
+        if let Some(known) = orphans.iter().position(|known| known.meta.name == stored.name) {
+            if orphans[known].meta == *stored {
+                return Ok(Target::Orphan(known));
+            }
+            let message = "two snapshots describe a state differently that the job does not have; register \
+                           the state, so that it migrates";
+            return Err(Error::new(ErrorKind::Incompatible, message).with("state", &stored.name));
+        }
+        orphans.push(StateEntries { meta: stored.clone(), entries: Vec::new() });
+        Ok(Target::Orphan(orphans.len() - 1))
+    }
+
+    fn restore_entry(&mut self, target: Target, stored: &StateMeta, entry: &EntryRef<'_>) -> Result<()> {
+        match target {
+            Target::State(index) => {
+                let timer = stored.kind.is_timers();
+                let (time, key) = if timer { timer_key::unpack(entry.key)? } else { (0, entry.key) };
+                K::decode(key)?;
+                let [key, namespace, map_key] = [key, entry.namespace, entry.sub].map(<[u8]>::to_vec);
+                let at = EntryAddress { time, key, namespace, map_key };
+                self.states.at_mut(index).map_or(Ok(()), |state| state.restore(at, entry.value))
+            }
+            Target::Orphan(index) => {
+                let parts = [entry.key, entry.namespace, entry.sub, entry.value];
+                let [key, namespace, sub, value] = parts.map(<[u8]>::to_vec);
+                let stored = Stored { group: entry.group, key, namespace, sub, value };
+                self.orphans.states[index].entries.push(stored);
+                Ok(())
+            }
+        }
+    }
+}
