@@ -3,7 +3,7 @@
 use std::fmt;
 
 use strandline_state_api::backend::{BackendFactory, BackendScope};
-use strandline_state_api::{KeyGroupRange, OperatorId, StateKey};
+use strandline_state_api::{KeyGroupRange, StateKey};
 
 /// A kind of state that a backend may leave out. Every backend has values, and with them reducing and
 /// aggregating state.
@@ -127,6 +127,11 @@ impl<F: BackendFactory> Subject<F> {
         self.capabilities
     }
 
+    /// Returns the factory of the backend.
+    pub(crate) fn factory(&self) -> &F {
+        &self.factory
+    }
+
     /// Creates an empty backend for all key groups.
     pub(crate) fn backend<K: StateKey>(&self) -> F::Backend<K> {
         self.backend_of(KeyGroupRange::ALL)
@@ -134,7 +139,11 @@ impl<F: BackendFactory> Subject<F> {
 
     /// Creates an empty backend for `key_groups`.
     pub(crate) fn backend_of<K: StateKey>(&self, key_groups: KeyGroupRange) -> F::Backend<K> {
-        let operator = OperatorId::new("conformance").unwrap();
-        self.factory.create(BackendScope { operator, subtask: 0, parallelism: 1, key_groups }).unwrap()
+        self.factory.create(BackendScope { key_groups, ..Self::scope() }).unwrap()
+    }
+
+    /// Returns the scope of a backend for all key groups.
+    pub(crate) fn scope() -> BackendScope {
+        BackendScope::whole("conformance").unwrap()
     }
 }

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod event_time;
+mod rig;
 mod snapshot;
 mod subtask;
 mod wait;
@@ -18,6 +19,7 @@ use strandline_state_api::{
 use subtask::{Process, Subtask};
 
 pub use event_time::EventTime;
+pub use rig::Rig;
 pub use snapshot::HarnessSnapshot;
 pub use wait::block_on;
 

@@ -4,7 +4,7 @@ use strandline_state_api::ValueDescriptor;
 use strandline_state_api::backend::{BackendFactory, KeyedBackendExt, SnapshotKind};
 use strandline_state_api::snapshot::KeyedSnapshot;
 
-use super::simple::Simple;
+use super::simple::{Simple, rig};
 use crate::Subject;
 use crate::effort::{first_seed, programs};
 use crate::world::{Contents, InFlight, Taken, World};
@@ -16,7 +16,7 @@ pub fn a_dropped_snapshot_is_part_of_the_next<F: BackendFactory>(subject: &Subje
     let descriptor = ValueDescriptor::<u64>::new("numbers");
     for dropped in KINDS {
         for next in KINDS {
-            let mut simple = Simple::<F, u64>::new(subject);
+            let mut simple = rig::<F, u64>(subject);
             let state = simple.backend.register(&descriptor).unwrap();
             let put = |simple: &mut Simple<F, u64>, keys: std::ops::Range<u64>, value: u64| {
                 keys.for_each(|key| simple.backend.at(&key).state(state).put(value).unwrap());

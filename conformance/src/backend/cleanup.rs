@@ -9,7 +9,7 @@ use strandline_state_api::{
 };
 
 use super::expiring_states::{ExpiringStates, ttl};
-use super::simple::Simple;
+use super::simple::rig;
 use crate::Subject;
 use crate::access::{TableAccess, ms};
 use crate::world::Mean;
@@ -74,7 +74,7 @@ type Read<B> = Box<dyn Fn(&mut B, u64) -> Result<Vec<u64>>>;
 pub fn a_read_returns_an_expired_value_once<F: BackendFactory>(subject: &Subject<F>) {
     let has = subject.capabilities();
     let register = |b: &mut F::Backend<u64>| ExpiringStates::register(b, has, shown());
-    let mut simple = Simple::<F, u64>::new(subject);
+    let mut simple = rig::<F, u64>(subject);
     let timed = register(&mut simple.backend).unwrap();
     let reads = reads::<F::Backend<u64>>(timed);
     simple.backend.clock().processing_time = ms(0);
@@ -105,7 +105,7 @@ pub fn a_read_returns_an_expired_value_once<F: BackendFactory>(subject: &Subject
 /// whole.
 pub fn expired_parts_are_shown_once<F: BackendFactory>(subject: &Subject<F>) {
     let has = subject.capabilities();
-    let mut simple = Simple::<F, u64>::new(subject);
+    let mut simple = rig::<F, u64>(subject);
     let timed = ExpiringStates::register(&mut simple.backend, has, shown()).unwrap();
     let sums = ReducingDescriptor::new("sums", |sum: &mut u64, n: u64| *sum += n).time_to_live(shown());
     let sums = simple.backend.register(&sums).unwrap();
@@ -158,7 +158,7 @@ pub fn only_what_is_accessed_is_removed<F: BackendFactory>(subject: &Subject<F>)
     let has = subject.capabilities();
     for visibility in [Visibility::Never, Visibility::UntilCleaned] {
         let ttl = ttl(10).visibility(visibility).cleanup(Cleanup::ON_ACCESS_ONLY);
-        let mut simple = Simple::<F, u64>::new(subject);
+        let mut simple = rig::<F, u64>(subject);
         let timed = ExpiringStates::register(&mut simple.backend, has, ttl).unwrap();
         simple.backend.clock().processing_time = ms(0);
         for key in 0..40 {
@@ -195,7 +195,7 @@ pub fn what_is_shown_until_it_is_cleaned_up<F: BackendFactory>(subject: &Subject
     if !subject.capabilities().cleans_up {
         return;
     }
-    let mut simple = Simple::<F, u64>::new(subject);
+    let mut simple = rig::<F, u64>(subject);
     let cleanup = Cleanup { per_record: 1, in_compactions: false, ..Cleanup::default() };
     let timed =
         ExpiringStates::register(&mut simple.backend, subject.capabilities(), shown().cleanup(cleanup))
@@ -210,7 +210,7 @@ pub fn what_is_shown_until_it_is_cleaned_up<F: BackendFactory>(subject: &Subject
 
 /// A read does not refresh an expired value that it returns, and so does not revive it.
 pub fn a_read_does_not_refresh_an_expired_value<F: BackendFactory>(subject: &Subject<F>) {
-    let mut simple = Simple::<F, u64>::new(subject);
+    let mut simple = rig::<F, u64>(subject);
     let shown = shown().refresh(Refresh::OnReadAndWrite);
     let timed = ExpiringStates::register(&mut simple.backend, subject.capabilities(), shown).unwrap();
     let b = &mut simple.backend;
@@ -248,7 +248,7 @@ pub fn clean_up_by_records<F: BackendFactory>(subject: &Subject<F>) {
     if !has.cleans_up {
         return;
     }
-    let mut simple = Simple::<F, u64>::new(subject);
+    let mut simple = rig::<F, u64>(subject);
     let cleanup = Cleanup { per_record: 4, in_compactions: false, ..Cleanup::default() };
     let timed = ExpiringStates::register(&mut simple.backend, has, ttl(10).cleanup(cleanup)).unwrap();
     let states = timed.states();
@@ -285,7 +285,7 @@ pub fn full_snapshots_leave_out_what_has_expired<F: BackendFactory>(subject: &Su
         return;
     }
     for in_full_snapshots in [true, false] {
-        let mut simple = Simple::<F, u64>::new(subject);
+        let mut simple = rig::<F, u64>(subject);
         let cleanup = Cleanup { per_record: 0, in_full_snapshots, in_compactions: false };
         let ttl = ttl(10).cleanup(cleanup);
         let timed = ExpiringStates::register(&mut simple.backend, has, ttl).unwrap();
@@ -317,7 +317,7 @@ pub fn elements_of_a_list_leave_one_by_one<F: BackendFactory>(subject: &Subject<
         if !(if cleaned { has.cleans_up } else { has.filters_full_snapshots }) {
             continue;
         }
-        let mut simple = Simple::<F, u64>::new(subject);
+        let mut simple = rig::<F, u64>(subject);
         let list = simple.backend.register(&descriptor()).unwrap();
         for now in 0..20 {
             simple.backend.clock().processing_time = ms(now);
@@ -357,7 +357,7 @@ pub fn elements_of_a_list_leave_one_by_one<F: BackendFactory>(subject: &Subject<
 pub fn a_snapshot_has_what_lived_at_its_barrier<F: BackendFactory>(subject: &Subject<F>) {
     let has = subject.capabilities();
     for kind in [SnapshotKind::Full, SnapshotKind::Incremental] {
-        let mut simple = Simple::<F, u64>::new(subject);
+        let mut simple = rig::<F, u64>(subject);
         let event = Ttl::event_time(Duration::from_millis(10));
         let timed = ExpiringStates::register(&mut simple.backend, has, event).unwrap();
         (simple.backend.clock().watermark, simple.backend.clock().timestamp) = (ms(0), ms(5));

@@ -5,7 +5,7 @@ use strandline_state_api::backend::{
 };
 use strandline_state_api::{CheckpointId, ErrorKind, ValueDescriptor};
 
-use super::simple::Simple;
+use super::simple::rig;
 use crate::Subject;
 use crate::wait::wait;
 use crate::world::{KEYS, Op, Taken, World, same};
@@ -26,11 +26,11 @@ pub fn an_empty_backend<F: BackendFactory>(subject: &Subject<F>) {
 
 /// A backend without registered states takes snapshots and restores them.
 pub fn a_backend_without_states<F: BackendFactory>(subject: &Subject<F>) {
-    let mut simple = Simple::<F, u64>::new(subject);
+    let mut simple = rig::<F, u64>(subject);
     for kind in KINDS {
         let snapshot = simple.snapshot(kind).unwrap();
         let (restored, ()) = simple.restore(&[snapshot], |_| Ok(())).unwrap();
-        assert!(restored.restored.orphans.is_empty());
+        assert!(restored.restored().orphans.is_empty());
     }
 }
 
@@ -219,7 +219,7 @@ pub fn a_writer_on_another_thread<F: BackendFactory>(subject: &Subject<F>) {
 pub fn a_state_registered_under_way<F: BackendFactory>(subject: &Subject<F>) {
     let early = ValueDescriptor::<u64>::new("early");
     let late = ValueDescriptor::<u64>::new("a-late-one");
-    let mut simple = Simple::<F, u64>::new(subject);
+    let mut simple = rig::<F, u64>(subject);
     let early_state = simple.backend.register(&early).unwrap();
     for key in 0..20 {
         simple.backend.at(&key).state(early_state).put(key).unwrap();

@@ -14,7 +14,7 @@ use strandline_state_api::{
     SelfDescribingCodec, SerdeCodec, Ttl, ValueDescriptor, ValueState,
 };
 
-use super::simple::Simple;
+use super::simple::{Simple, rig};
 use crate::access::ms;
 use crate::{Capabilities, Subject};
 
@@ -83,7 +83,7 @@ fn written<F: BackendFactory, V: Clone + Send + 'static>(
     evolution: impl Fn() -> Evolution<V>,
     make: impl Fn(u64) -> V,
 ) -> (Simple<F, u64>, KeyedSnapshot) {
-    let mut simple = Simple::<F, u64>::new(subject);
+    let mut simple = rig::<F, u64>(subject);
     let states = Evolving::register(&mut simple.backend, subject.capabilities(), &evolution).unwrap();
     let mut snapshot = KeyedSnapshot::default();
     for keys in [0..KEYS / 2, KEYS / 3..KEYS] {
@@ -128,12 +128,12 @@ pub fn every_older_version_is_migrated<F: BackendFactory>(subject: &Subject<F>) 
         let (mut restored, states) =
             simple.restore(&[snapshot], |b| Evolving::register(b, subject.capabilities(), &third)).unwrap();
         check(&mut restored, &states, from_first);
-        go_on(restored, &states, from_first);
+        go_on(restored, subject.capabilities(), &states, from_first);
         let (simple, snapshot) = written(subject, kind, second, |n| V2 { cents: n, owner: format!("o{n}") });
         let (mut restored, states) =
             simple.restore(&[snapshot], |b| Evolving::register(b, subject.capabilities(), &third)).unwrap();
         check(&mut restored, &states, from_second);
-        go_on(restored, &states, from_second);
+        go_on(restored, subject.capabilities(), &states, from_second);
         let (simple, snapshot) = written(subject, kind, third, from_second);
         let (mut restored, states) =
             simple.restore(&[snapshot], |b| Evolving::register(b, subject.capabilities(), &third)).unwrap();
@@ -142,8 +142,12 @@ pub fn every_older_version_is_migrated<F: BackendFactory>(subject: &Subject<F>) 
 }
 
 /// Checks that snapshots after a migration hold everything in the current form, untouched entries, too.
-fn go_on<F: BackendFactory>(mut simple: Simple<F, u64>, states: &Evolving<V3>, make: impl Fn(u64) -> V3) {
-    let has = simple.subject.capabilities();
+fn go_on<F: BackendFactory>(
+    mut simple: Simple<F, u64>,
+    has: Capabilities,
+    states: &Evolving<V3>,
+    make: impl Fn(u64) -> V3,
+) {
     for round in 0..3 {
         let key = 1_000 + round;
         simple.backend.at(&key).state(states.value).put(make(key)).unwrap();
@@ -200,7 +204,7 @@ pub fn a_migration_that_fails_names_the_state<F: BackendFactory>(subject: &Subje
             })
         };
         let value = |b: &mut F::Backend<u64>| b.register(&ValueDescriptor::evolving("value", failing()));
-        let error = simple.restore(&[snapshot], value).err().expect("a migration failed");
+        let error = simple.restore(&[snapshot], value).expect_err("a migration failed");
         let text = error.to_string();
         assert!(
             text.contains("41 cents") && text.contains("value") && text.contains("conformance"),
@@ -224,7 +228,7 @@ pub fn a_time_to_live_comes_and_goes<F: BackendFactory>(subject: &Subject<F>) {
         Ok((b.register(&brief)?, has.lists.then(|| b.register(&brief_elements)).transpose()?))
     };
     for kind in KINDS {
-        let mut simple = Simple::<F, u64>::new(subject);
+        let mut simple = rig::<F, u64>(subject);
         let (value, list) = lasting(&mut simple.backend).unwrap();
         for key in 0..KEYS {
             simple.backend.at(&key).state(value).put(key).unwrap();
@@ -268,7 +272,7 @@ pub fn a_state_is_renamed<F: BackendFactory>(subject: &Subject<F>) {
         let (simple, snapshot) = written(subject, kind, first, |n| V1 { cents: n as u32 });
         let renamed = ValueDescriptor::evolving("amount", second()).renamed_from("value");
         let (mut restored, state) = simple.restore(&[snapshot], |b| b.register(&renamed)).unwrap();
-        assert!(!restored.restored.orphans.contains(&"value".to_owned()), "{:?}", restored.restored);
+        assert!(!restored.restored().orphans.contains(&"value".to_owned()), "{:?}", restored.restored());
         let snapshot = restored.snapshot(kind).unwrap();
         let plain = ValueDescriptor::evolving("amount", second());
         let (mut again, second) = restored.restore(&[snapshot], |b| b.register(&plain)).unwrap();
@@ -278,7 +282,7 @@ pub fn a_state_is_renamed<F: BackendFactory>(subject: &Subject<F>) {
                 assert_eq!(scope.state(state).get().unwrap().map(|v| v.cents), Some(key));
             }
         }
-        assert!(!again.restored.orphans.contains(&"value".to_owned()), "{:?}", again.restored);
+        assert!(!again.restored().orphans.contains(&"value".to_owned()), "{:?}", again.restored());
     }
 }
 
@@ -288,8 +292,9 @@ pub fn what_nobody_claims_survives_a_migration<F: BackendFactory>(subject: &Subj
         let (simple, snapshot) = written(subject, kind, first, |n| V1 { cents: n as u32 });
         let value = ValueDescriptor::evolving("value", third());
         let (mut restored, _) = simple.restore(&[snapshot], |b| b.register(&value)).unwrap();
-        restored.restored.orphans.sort();
-        assert_eq!(restored.restored.orphans, ["list", "map"]);
+        let mut orphans = restored.restored().orphans.clone();
+        orphans.sort();
+        assert_eq!(orphans, ["list", "map"]);
         let late = restored.backend.register(&ListDescriptor::<u8>::new("list"));
         assert_eq!(late.unwrap_err().kind(), ErrorKind::Invalid);
         restored.snapshot(SnapshotKind::Incremental).unwrap();
@@ -326,7 +331,7 @@ pub fn a_self_describing_type_grows<F: BackendFactory>(subject: &Subject<F>) {
     let current = schema(&|b| b.register(&grown).map(|_| ()));
     assert_eq!(current.compatibility(&stored).unwrap(), Compatibility::AsIs);
     for kind in KINDS {
-        let mut simple = Simple::<F, u64>::new(subject);
+        let mut simple = rig::<F, u64>(subject);
         let state = simple.backend.register(&small).unwrap();
         for key in 0..KEYS {
             let mut scope = simple.backend.at(&key);
@@ -358,7 +363,7 @@ pub fn a_self_describing_type_grows<F: BackendFactory>(subject: &Subject<F>) {
 pub fn another_form_of_a_type_is_refused<F: BackendFactory>(subject: &Subject<F>) {
     let (simple, snapshot) = written(subject, SnapshotKind::Incremental, first, |n| V1 { cents: n as u32 });
     let changed = ValueDescriptor::<V2>::new("value");
-    let error = simple.restore(&[snapshot], |b| b.register(&changed)).err().expect("V1 is no V2");
+    let error = simple.restore(&[snapshot], |b| b.register(&changed)).expect_err("V1 is no V2");
     let text = error.to_string();
     assert_eq!(error.kind(), ErrorKind::Incompatible, "{text}");
     for wanted in ["value", "conformance", "version 1", "Evolution"] {

@@ -10,7 +10,7 @@ use strandline_state_api::{
 };
 
 use super::expiring_states::{ExpiringStates, ttl};
-use super::simple::Simple;
+use super::simple::rig;
 use crate::Subject;
 use crate::access::ms;
 use crate::world::Mean;
@@ -18,7 +18,7 @@ use crate::world::Mean;
 /// A value expires at `stamp + duration`, that instant included; a write resets its time-to-live (Flink:
 /// TTL-03).
 pub fn the_instant_of_expiry<F: BackendFactory>(subject: &Subject<F>) {
-    let mut simple = Simple::<F, u64>::new(subject);
+    let mut simple = rig::<F, u64>(subject);
     let timed = ExpiringStates::register(&mut simple.backend, subject.capabilities(), ttl(10)).unwrap();
     let b = &mut simple.backend;
     b.clock().processing_time = ms(100);
@@ -38,7 +38,7 @@ pub fn the_instant_of_expiry<F: BackendFactory>(subject: &Subject<F>) {
 /// Elements and map entries expire one by one, folded values as a whole; a fold begins anew after that
 /// (Flink: TTL-05).
 pub fn every_kind_expires<F: BackendFactory>(subject: &Subject<F>) {
-    let mut simple = Simple::<F, u64>::new(subject);
+    let mut simple = rig::<F, u64>(subject);
     let timed = ExpiringStates::register(&mut simple.backend, subject.capabilities(), ttl(10)).unwrap();
     let sums = ReducingDescriptor::new("sums", |sum: &mut u64, n: u64| *sum += n).time_to_live(ttl(10));
     let sums = simple.backend.register(&sums).unwrap();
@@ -80,7 +80,7 @@ pub fn every_kind_expires<F: BackendFactory>(subject: &Subject<F>) {
 
 /// Every changing access treats an expired value or map entry as absent.
 pub fn a_change_begins_anew_after_expiry<F: BackendFactory>(subject: &Subject<F>) {
-    let mut simple = Simple::<F, u64>::new(subject);
+    let mut simple = rig::<F, u64>(subject);
     let timed = ExpiringStates::register(&mut simple.backend, subject.capabilities(), ttl(10)).unwrap();
     let b = &mut simple.backend;
     for (round, time) in (0..5).zip((0i64..).step_by(100)) {
@@ -113,7 +113,7 @@ pub fn a_change_begins_anew_after_expiry<F: BackendFactory>(subject: &Subject<F>
 /// A read resets the time-to-live where the state asks for it, and only there (Flink: TTL-02).
 pub fn reading_refreshes_where_it_should<F: BackendFactory>(subject: &Subject<F>) {
     for (refresh, lives) in [(Refresh::OnWrite, false), (Refresh::OnReadAndWrite, true)] {
-        let mut simple = Simple::<F, u64>::new(subject);
+        let mut simple = rig::<F, u64>(subject);
         let ttl = ttl(10).refresh(refresh);
         let timed = ExpiringStates::register(&mut simple.backend, subject.capabilities(), ttl).unwrap();
         let b = &mut simple.backend;
@@ -135,7 +135,7 @@ pub fn reading_refreshes_where_it_should<F: BackendFactory>(subject: &Subject<F>
 
 /// The records' timestamps stamp values, and the watermark expires them: processing time does not matter.
 pub fn event_time_goes_by_the_watermark<F: BackendFactory>(subject: &Subject<F>) {
-    let mut simple = Simple::<F, u64>::new(subject);
+    let mut simple = rig::<F, u64>(subject);
     let event = Ttl::event_time(Duration::from_millis(10));
     let timed = ExpiringStates::register(&mut simple.backend, subject.capabilities(), event).unwrap();
     let b = &mut simple.backend;
@@ -157,7 +157,7 @@ pub fn event_time_goes_by_the_watermark<F: BackendFactory>(subject: &Subject<F>)
 
 /// A merge of namespaces treats expired values as absent (Flink: TTL-06).
 pub fn merging_leaves_out_what_has_expired<F: BackendFactory>(subject: &Subject<F>) {
-    let mut simple = Simple::<F, u64>::new(subject);
+    let mut simple = rig::<F, u64>(subject);
     let sum = |sum: &mut u64, n: u64| *sum += n;
     let sums = ReducingDescriptor::new("sums", sum).time_to_live(ttl(10)).namespaced::<u8>();
     let mean = AggregatingDescriptor::new("mean", Mean).time_to_live(ttl(10)).namespaced::<u8>();

@@ -3,7 +3,7 @@
 use strandline_state_api::backend::{BackendFactory, KeyedBackendExt, SnapshotKind};
 use strandline_state_api::{Codec, Error, ErrorKind, Result, ValueDescriptor};
 
-use super::simple::Simple;
+use super::simple::rig;
 use crate::Subject;
 use crate::segments::StoreFault;
 use crate::world::{Taken, World};
@@ -96,14 +96,14 @@ pub fn many_failed_commits_in_a_row<F: BackendFactory>(subject: &Subject<F>) {
 /// small, and holds everything.
 pub fn a_store_that_refuses_for_long<F: BackendFactory>(subject: &Subject<F>) {
     let descriptor = ValueDescriptor::<u64>::new("numbers");
-    let mut simple = Simple::<F, u64>::new(subject);
+    let mut simple = rig::<F, u64>(subject);
     let state = simple.backend.register(&descriptor).unwrap();
     let mut rng = fastrand::Rng::with_seed(7);
     for key in 0..20_000 {
         simple.backend.at(&key).state(state).put(rng.u64(..)).unwrap();
     }
     let first = simple.snapshot(SnapshotKind::Incremental).unwrap();
-    simple.store.fail(0, usize::MAX, StoreFault::PutRefused);
+    simple.store().fail(0, usize::MAX, StoreFault::PutRefused);
     let mut wanted = std::collections::BTreeMap::new();
     for round in 0..200 {
         for key in 0..100 {
@@ -113,7 +113,7 @@ pub fn a_store_that_refuses_for_long<F: BackendFactory>(subject: &Subject<F>) {
         }
         simple.snapshot(SnapshotKind::Incremental).expect_err("the store refuses");
     }
-    simple.store.heal();
+    simple.store().heal();
     let snapshot = simple.snapshot(SnapshotKind::Incremental).unwrap();
     if subject.capabilities().incremental {
         let (written, before) = (snapshot.written_bytes, first.written_bytes);
@@ -199,7 +199,7 @@ impl Codec<u64> for NoThirteen {
 /// and snapshots succeed again once the value is gone.
 pub fn a_value_that_cannot_be_encoded_fails_one_snapshot<F: BackendFactory>(subject: &Subject<F>) {
     let descriptor = ValueDescriptor::<u64>::with_codec("numbers", NoThirteen);
-    let mut simple = Simple::<F, u64>::new(subject);
+    let mut simple = rig::<F, u64>(subject);
     let state = simple.backend.register(&descriptor).unwrap();
     for key in 0..100 {
         simple.backend.at(&key).state(state).put(key * 100).unwrap();

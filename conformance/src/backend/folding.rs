@@ -3,7 +3,7 @@
 use strandline_state_api::backend::{BackendFactory, KeyedBackendExt, SnapshotKind};
 use strandline_state_api::{AggregatingDescriptor, ListDescriptor, ReducingDescriptor, ValueDescriptor};
 
-use super::simple::Simple;
+use super::simple::rig;
 use crate::Subject;
 use crate::world::Mean;
 
@@ -16,7 +16,7 @@ fn longest(into: &mut String, other: String) {
 /// A fold is empty before the first value, and then combines all values; namespaces and keys stay apart
 /// (Flink: KS-04).
 pub fn values_are_folded_as_they_come<F: BackendFactory>(subject: &Subject<F>) {
-    let mut simple = Simple::<F, u64>::new(subject);
+    let mut simple = rig::<F, u64>(subject);
     let longest =
         simple.backend.register(&ReducingDescriptor::new("longest", longest).namespaced::<u8>()).unwrap();
     let mean = simple.backend.register(&AggregatingDescriptor::new("mean", Mean).namespaced::<u8>()).unwrap();
@@ -46,7 +46,7 @@ pub fn values_are_folded_as_they_come<F: BackendFactory>(subject: &Subject<F>) {
 /// A merge moves its sources into the target; no sources, empty ones and the target itself do no harm (Flink:
 /// NS-02).
 pub fn namespaces_merge<F: BackendFactory>(subject: &Subject<F>) {
-    let mut simple = Simple::<F, u64>::new(subject);
+    let mut simple = rig::<F, u64>(subject);
     let sum = |sum: &mut u64, n: u64| *sum += n;
     let sums = simple.backend.register(&ReducingDescriptor::new("sums", sum).namespaced::<u8>()).unwrap();
     let mean = simple.backend.register(&AggregatingDescriptor::new("mean", Mean).namespaced::<u8>()).unwrap();
@@ -86,7 +86,7 @@ pub fn namespaces_merge<F: BackendFactory>(subject: &Subject<F>) {
 
 /// Snapshots hold accumulators; a value state cannot restore a reducing state of its name.
 pub fn folds_survive_a_restore<F: BackendFactory>(subject: &Subject<F>) {
-    let mut simple = Simple::<F, u64>::new(subject);
+    let mut simple = rig::<F, u64>(subject);
     let sums = ReducingDescriptor::new("sums", |sum: &mut u64, n: u64| *sum += n);
     let mean = AggregatingDescriptor::new("mean", Mean);
     let states = (simple.backend.register(&sums).unwrap(), simple.backend.register(&mean).unwrap());
@@ -111,6 +111,6 @@ pub fn folds_survive_a_restore<F: BackendFactory>(subject: &Subject<F>) {
     }
     let value = ValueDescriptor::<u64>::new("sums");
     let error =
-        simple.restore(&[snapshot], |b| b.register(&value)).err().expect("a value is no reducing state");
+        simple.restore(&[snapshot], |b| b.register(&value)).expect_err("a value is no reducing state");
     assert!(error.to_string().contains("sums"), "{error}");
 }

@@ -3,7 +3,7 @@
 use strandline_state_api::backend::{BackendFactory, KeyedBackendExt, SnapshotKind};
 use strandline_state_api::{ListDescriptor, MapDescriptor, ValueDescriptor};
 
-use super::simple::Simple;
+use super::simple::{Simple, rig};
 use crate::Subject;
 use crate::world::{Op, Taken, World};
 
@@ -17,7 +17,7 @@ pub fn bytes_are_proportional_to_the_change<F: BackendFactory>(subject: &Subject
     if !subject.capabilities().incremental {
         return;
     }
-    let mut simple = Simple::<F, u64>::new(subject);
+    let mut simple = rig::<F, u64>(subject);
     let values = simple.backend.register(&ValueDescriptor::<u64>::new("values")).unwrap();
     let has = subject.capabilities();
     let list = has.lists.then(|| simple.backend.register(&ListDescriptor::<u64>::new("list")).unwrap());

@@ -8,7 +8,7 @@ use strandline_state_api::{
     ReducingDescriptor, Result, StateHandle, StateKey, TimerDescriptor, ValueDescriptor,
 };
 
-use super::simple::Simple;
+use super::simple::rig;
 use crate::Subject;
 
 /// Returns the keys and namespaces of a state in a range of key groups; none may occur twice.
@@ -32,7 +32,7 @@ fn addresses<B: KeyedBackend<Key = u64>, S: StateHandle>(
 /// A walk visits the keys of values, lists, maps (once, however many entries) and reducing states, in every
 /// namespace; a cleared state has no key (Flink: KS-07).
 pub fn every_kind_tells_its_keys<F: BackendFactory>(subject: &Subject<F>) {
-    let (mut simple, has) = (Simple::<F, u64>::new(subject), subject.capabilities());
+    let (mut simple, has) = (rig::<F, u64>(subject), subject.capabilities());
     let b = &mut simple.backend;
     let value = b.register(&ValueDescriptor::<u64>::new("value")).unwrap();
     let reducing = ReducingDescriptor::new("max", |into: &mut u64, n: u64| *into = n.max(*into));
@@ -79,7 +79,7 @@ pub fn every_kind_tells_its_keys<F: BackendFactory>(subject: &Subject<F>) {
 /// Walks over the parts of a partition of the key groups visit the keys of a walk over all of them.
 pub fn key_groups_bound_the_walk<F: BackendFactory>(subject: &Subject<F>) {
     for keys in [5, 3_000] {
-        let mut simple = Simple::<F, u64>::new(subject);
+        let mut simple = rig::<F, u64>(subject);
         let value = simple.backend.register(&ValueDescriptor::<u64>::new("value")).unwrap();
         for key in 0..keys {
             simple.backend.at(&key).state(value).put(key).unwrap();
@@ -99,7 +99,7 @@ pub fn key_groups_bound_the_walk<F: BackendFactory>(subject: &Subject<F>) {
 
 /// The function may read, change and clear the state that the call walks over, and other states of the key.
 pub fn a_function_applied_to_all_keys<F: BackendFactory>(subject: &Subject<F>) {
-    let mut simple = Simple::<F, u64>::new(subject);
+    let mut simple = rig::<F, u64>(subject);
     let value = simple.backend.register(&ValueDescriptor::<u64>::new("value").namespaced::<u8>()).unwrap();
     let calls = ReducingDescriptor::new("calls", |into: &mut u64, n: u64| *into += n);
     let calls = simple.backend.register(&calls).unwrap();

@@ -6,7 +6,7 @@ use strandline_state_api::backend::{BackendFactory, KeyedBackendExt, SnapshotKin
 use strandline_state_api::snapshot::KeyedSnapshot;
 use strandline_state_api::{ErrorKind, ValueDescriptor, ValueState};
 
-use super::simple::Simple;
+use super::simple::{Simple, rig};
 use crate::{StoreFault, Subject};
 
 /// The number of bytes that an increment may write for 100 changed entries of 20 bytes, where the state has
@@ -34,7 +34,7 @@ struct Job<F: BackendFactory> {
 
 impl<F: BackendFactory> Job<F> {
     fn new(subject: &Subject<F>, keys: u64) -> Self {
-        let mut simple = Simple::<F, u64>::new(subject);
+        let mut simple = rig::<F, u64>(subject);
         let state = simple.backend.register(&ValueDescriptor::new("values")).unwrap();
         let mut job = Self { simple, state, values: BTreeMap::new() };
         job.put(0..keys);
@@ -43,14 +43,14 @@ impl<F: BackendFactory> Job<F> {
 
     fn put(&mut self, keys: impl IntoIterator<Item = u64>) {
         for key in keys {
-            let value = key.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(self.simple.last.0);
+            let value = key.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(self.simple.checkpoint().0);
             self.simple.backend.at(&key).state(self.state).put(value).unwrap();
             self.values.insert(key, value);
         }
     }
 
     fn snapshot(&mut self, kind: SnapshotKind) -> strandline_state_api::Result<KeyedSnapshot> {
-        self.simple.store.write_for(1, self.simple.last.next());
+        self.simple.store().write_for(1, self.simple.checkpoint().next());
         self.simple.snapshot(kind)
     }
 
@@ -78,16 +78,16 @@ pub fn an_increment_after_a_savepoint_stores_what_changed<F: BackendFactory>(sub
         for round in 0..2u64 {
             job.put((0..50).map(|i| i * 7 + round));
             if let Fate::Failed(after) = fate {
-                job.simple.store.fail(after, usize::MAX, StoreFault::PutRefused);
+                job.simple.store().fail(after, usize::MAX, StoreFault::PutRefused);
             }
             let savepoint = job.snapshot(SnapshotKind::Savepoint);
-            job.simple.store.heal();
+            job.simple.store().heal();
             match (fate, savepoint) {
                 (Fate::Failed(0), Ok(_)) => panic!("a savepoint is stored although the store refuses it"),
                 (Fate::Failed(_), Err(error)) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}"),
                 (Fate::Deleted, Ok(savepoint)) => {
                     for part in savepoint.parts {
-                        job.simple.store.segments().remove(&part.segment.name);
+                        job.simple.store().segments().remove(&part.segment.name);
                     }
                 }
                 (_, savepoint) => drop(savepoint.unwrap()),
@@ -109,7 +109,7 @@ pub fn a_savepoint_stands_apart<F: BackendFactory>(subject: &Subject<F>) {
     for changed in [0, 1, 5_000] {
         let mut job = Job::new(subject, 5_000);
         let first = job.snapshot(SnapshotKind::Incremental).unwrap();
-        let completed = job.simple.last;
+        let completed = job.simple.checkpoint();
         job.put(0..changed);
         let savepoint = job.snapshot(SnapshotKind::Savepoint).unwrap();
         let saved = job.values.clone();
@@ -121,7 +121,7 @@ pub fn a_savepoint_stands_apart<F: BackendFactory>(subject: &Subject<F>) {
             |snapshot: &KeyedSnapshot| snapshot.parts.clone().into_iter().map(|part| part.segment.name);
         // The savepoint is complete, and does not count as the newest checkpoint.
         let marked = parts(&first).chain(parts(&savepoint)).collect();
-        job.simple.store.sweep(1, completed, &marked);
+        job.simple.store().sweep(1, completed, &marked);
         job.put(4_000..4_001);
         let increment = job.snapshot(SnapshotKind::Incremental).unwrap();
         for part in &increment.parts {
@@ -132,10 +132,10 @@ pub fn a_savepoint_stands_apart<F: BackendFactory>(subject: &Subject<F>) {
             );
         }
         let marked = parts(&increment).chain(parts(&savepoint)).collect();
-        job.simple.store.sweep(1, job.simple.last, &marked);
+        job.simple.store().sweep(1, job.simple.checkpoint(), &marked);
         job.check(&savepoint, &saved, "a savepoint");
         job.check(&increment, &job.values, "an increment after a savepoint");
-        job.simple.store.keep_only([&savepoint]);
+        job.simple.store().keep_only([&savepoint]);
         job.check(&savepoint, &saved, "a savepoint whose job is gone");
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use strandline_state_api::backend::{BackendFactory, KeyedBackendExt, SnapshotKind};
 use strandline_state_api::{Codec, Error, KeyedBackend, Result, StateKey, TimeWindow, ValueDescriptor};
 
-use super::simple::Simple;
+use super::simple::rig;
 use crate::Subject;
 
 /// A read returns what the last put set, or nothing; `clear` returns whether a value existed.
@@ -146,7 +146,7 @@ fn keys_come_back<F: BackendFactory, K: StateKey, N: StateKey>(
             }
         }
     };
-    let mut simple = Simple::<F, K>::new(subject);
+    let mut simple = rig::<F, K>(subject);
     let state = simple.backend.register(&descriptor).unwrap();
     for key in keys {
         for namespace in namespaces {
@@ -187,7 +187,7 @@ where
     V: Serialize + DeserializeOwned + PartialEq + Debug + Send + 'static,
 {
     let descriptor = ValueDescriptor::<V>::new("v");
-    let mut simple = Simple::<F, u64>::new(subject);
+    let mut simple = rig::<F, u64>(subject);
     let state = simple.backend.register(&descriptor).unwrap();
     simple.backend.at(&1).state(state).put(value()).unwrap();
     assert_eq!(simple.backend.at(&1).state(state).get().unwrap(), Some(&value()));
@@ -219,7 +219,7 @@ impl Codec<u64> for Digits {
 /// A codec of the user's own encodes the values of a snapshot and decodes them.
 pub fn a_codec_of_its_own_is_used_for_snapshots<F: BackendFactory>(subject: &Subject<F>) {
     let descriptor = ValueDescriptor::<u64>::with_codec("v", Digits);
-    let mut simple = Simple::<F, u64>::new(subject);
+    let mut simple = rig::<F, u64>(subject);
     let state = simple.backend.register(&descriptor).unwrap();
     for key in 0..10 {
         simple.backend.at(&key).state(state).put(key * 1_000).unwrap();
@@ -238,7 +238,7 @@ pub fn big_values<F: BackendFactory>(subject: &Subject<F>) {
     let mut rng = fastrand::Rng::with_seed(7);
     let mut random = |len: usize| (0..len).map(|_| rng.u8(..)).collect::<Vec<u8>>();
     let values = [random(3), random(5 << 20), vec![0; 3 << 20], random(70_000), vec![]];
-    let mut simple = Simple::<F, u64>::new(subject);
+    let mut simple = rig::<F, u64>(subject);
     let state = simple.backend.register(&descriptor).unwrap();
     for (key, value) in (0..).zip(&values) {
         simple.backend.at(&key).state(state).put(value.clone()).unwrap();

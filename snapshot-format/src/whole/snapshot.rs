@@ -48,7 +48,7 @@ impl<K: StateKey> WholeStates<K> {
         let expiring = self.states.iter().map(|state| (&state.schema().meta, state.ttl()));
         let filter = match kind {
             SnapshotKind::Incremental => ExpiryFilter::default(),
-            SnapshotKind::Full => ExpiryFilter::of(self.clock, expiring),
+            SnapshotKind::Full | SnapshotKind::Savepoint => ExpiryFilter::of(self.clock, expiring),
         };
         let mut whole = self.orphans.clone();
         for state in self.states.iter() {
@@ -116,7 +116,7 @@ pub struct WholeWriter(());
 impl SnapshotWriter for WholeWriter {
     type Prepared = WholeSnapshot;
 
-    async fn commit(&mut self, mut whole: WholeSnapshot, store: &dyn SegmentStore) -> Result<KeyedSnapshot> {
+    async fn commit(&self, mut whole: WholeSnapshot, store: &dyn SegmentStore) -> Result<KeyedSnapshot> {
         whole.states.sort_by(|a, b| a.meta.name.cmp(&b.meta.name));
         let states: Vec<_> = whole.states.iter().map(|state| state.meta.clone()).collect();
         let mut entries = Vec::new();
