@@ -3,6 +3,7 @@
 mod aligner;
 mod commit_log;
 mod coordinator;
+mod outputs;
 mod task;
 mod time;
 
@@ -15,6 +16,7 @@ pub use coordinator::{
     AbortReason, AckOutcome, Action, CheckpointKind, CommitParts, CommitPermit, CommitResult, CommitRight,
     Coordinator, DeclineOutcome, DeclineReason, FailReason, Policy, Refusal, RequestId, RequestOutcome,
 };
+pub use outputs::DeadOutputs;
 pub use task::TaskId;
 pub use time::Millis;
 

@@ -94,9 +94,10 @@ fn has_ended(world: &World) -> bool {
 fn urgency(step: &Step) -> u8 {
     match step {
         Step::Answer(_) | Step::Commit(_) | Step::Arrive(_) | Step::Redeploy(_) => 0,
+        Step::Operate(_) | Step::Resume(_, 0) => 0,
         Step::Deliver { .. } => 1,
         Step::Read(..) => 2,
-        Step::Request(_) => 3,
+        Step::Request(..) => 3,
         Step::Start(_) => 4,
         Step::Expire(_) => 5,
         _ => 6,

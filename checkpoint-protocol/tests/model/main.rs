@@ -11,6 +11,7 @@
 //! walks.
 
 mod check;
+mod outputs;
 mod step;
 mod tasks;
 mod world;
@@ -19,7 +20,9 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::time::Instant;
 
 use stateright::{Checker, Expectation, HasDiscoveries, Model, Property, UniformChooser};
+use strandline_checkpoint_protocol::CheckpointKind;
 
+use crate::outputs::Rule;
 use crate::step::{Fate, Step};
 use crate::world::{Budget, Mail, Node, SOURCES, World};
 
@@ -37,6 +40,10 @@ struct Limits {
     calm_log: bool,
     /// Whether sources end once they have emitted all.
     finishing: bool,
+    /// Whether tasks hear that a checkpoint was aborted.
+    aborts: bool,
+    /// How the sink of the job cleans up, if it has one.
+    rule: Rule,
     /// Of so many states one is tested for recovery.
     recovery_sample: u64,
     /// What the run must come across, or it proves less than it seems to.
@@ -57,6 +64,13 @@ fn enabled(world: &World, limits: &Limits, steps: &mut Vec<Step>) {
             }
             Node::Starting(claim) => Some(&claim.question),
             Node::Running(job) => {
+                if !job.resumed {
+                    let branch = world.candidates(place).len().max(1);
+                    let fallbacks = usize::from(left.fallbacks).min(branch - 1);
+                    steps.extend((0..=fallbacks).map(|nth| Step::Resume(place, nth)));
+                } else if !job.operations.is_empty() {
+                    steps.push(Step::Operate(place));
+                }
                 running(place, job, left, limits, steps);
                 job.question.as_ref()
             }
@@ -92,13 +106,16 @@ fn running(place: usize, job: &world::Job, left: &Budget, limits: &Limits, steps
         }
     }
     let Some(tasks) = &job.tasks else {
-        if job.coordinator.commit_in_flight().is_none() {
+        if job.resumed && job.operations.is_empty() && job.coordinator.commit_in_flight().is_none() {
             steps.push(Step::Redeploy(place));
         }
         return;
     };
     if left.requests > 0 && pending < limits.concurrent as usize && !tasks.running().is_empty() {
-        steps.push(Step::Request(place));
+        steps.push(Step::Request(place, CheckpointKind::Api));
+        if left.savepoints > 0 {
+            steps.push(Step::Request(place, CheckpointKind::Savepoint));
+        }
     }
     if left.expiries > 0 && job.coordinator.next_deadline().is_some() {
         steps.push(Step::Expire(place));
@@ -126,7 +143,10 @@ fn deliveries(world: &World, mail: Mail, steps: &mut Vec<Step>) {
     for (node, place) in world.nodes.iter().enumerate() {
         let Node::Running(job) = place else { continue };
         let own = job.attempt == mail.task().attempt;
-        if own || !matches!(mail, Mail::Trigger(..)) {
+        if own && matches!(mail, Mail::Trigger(..)) && world.left.declines > 0 {
+            steps.push(Step::Decline(node, mail));
+        }
+        if own || !matches!(mail, Mail::Trigger(..) | Mail::Aborted(..)) {
             // One for another attempt changes nothing, so it need not be taken from the mail.
             let again = !own;
             if own || world.left.duplicates > 0 {
@@ -172,6 +192,17 @@ impl Model for Limits {
             Property::always("an aborted checkpoint never completes", |_, world| {
                 check::aborted_stay_aborted(world)
             }),
+            Property::always("no barrier of a checkpoint under way is ignored", |_, world: &World| {
+                let deaf = |tasks: &world::Tasks| tasks.is_deaf;
+                !world
+                    .nodes
+                    .iter()
+                    .any(|node| matches!(node, Node::Running(job) if job.tasks.as_ref().is_some_and(deaf)))
+            }),
+            Property::always("no result is lost", |limits: &Limits, world: &World| {
+                limits.rule == Rule::None || world.output_is_whole()
+            }),
+            Property::always("no result is visible twice", |_, world: &World| world.output_is_exact()),
             Property::always("a term has one holder", |_, world| check::terms_are_unique(world)),
             Property::always("progress is possible again after faults", |limits: &Limits, world: &World| {
                 let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(world);
@@ -192,6 +223,10 @@ impl Model for Limits {
             }),
             Property::sometimes("an entry is created where one was deleted", |_, world: &World| {
                 world.seen.ghost
+            }),
+            Property::sometimes("a dead file is removed", |_, world: &World| world.seen.swept),
+            Property::sometimes("a stale sink does not find its file", |_, world: &World| {
+                world.seen.stale_sink
             }),
             Property::sometimes("a create is not confirmed", |_, world: &World| world.seen.unconfirmed),
         ]
@@ -267,10 +302,39 @@ fn overlapping_checkpoints() {
         calm_tasks: false,
         calm_log: true,
         finishing: false,
+        aborts: false,
+        rule: Rule::None,
         recovery_sample: 100,
         must_see: &["a checkpoint is aborted", "an acknowledgement is late"],
     };
     explore("overlapping checkpoints", &limits);
+}
+
+/// Several checkpoints in flight, one of them a savepoint: snapshots that fail, and aborts that tasks hear of late
+/// or never.
+#[test]
+fn aborts_in_flight() {
+    let more = u8::from(large());
+    let limits = Limits {
+        budget: Budget {
+            starts: 1,
+            requests: 2 + more,
+            expiries: more,
+            declines: 1 + more,
+            savepoints: 1,
+            ..Budget::default()
+        },
+        concurrent: 3,
+        records: more,
+        calm_tasks: false,
+        calm_log: true,
+        finishing: false,
+        aborts: true,
+        rule: Rule::None,
+        recovery_sample: 200,
+        must_see: &["a checkpoint is aborted", "a checkpoint completes after an aborted one"],
+    };
+    explore("aborts in flight", &limits);
 }
 
 /// Tasks that end before, while and after a checkpoint passes them; a message lost, a message repeated.
@@ -290,6 +354,8 @@ fn tasks_that_end() {
         calm_tasks: false,
         calm_log: true,
         finishing: true,
+        aborts: false,
+        rule: Rule::None,
         recovery_sample: 100,
         must_see: &["a checkpoint completes with finished tasks"],
     };
@@ -311,12 +377,17 @@ fn everything_at_once() {
             lost_answers: 3,
             failed_manifests: 1,
             deletions: 4,
+            fallbacks: 0,
+            declines: 2,
+            savepoints: 2,
         },
         concurrent: 2,
         records: 4,
         calm_tasks: false,
         calm_log: false,
         finishing: true,
+        aborts: true,
+        rule: Rule::None,
         recovery_sample: 20,
         must_see: &["a checkpoint is aborted", "an acknowledgement is late", "a lost answer is settled"],
     };
@@ -344,6 +415,8 @@ fn takeover() {
         calm_tasks: true,
         calm_log: false,
         finishing: false,
+        aborts: false,
+        rule: Rule::None,
         recovery_sample: 200,
         must_see: &[
             "a stale coordinator is fenced",
@@ -383,7 +456,79 @@ fn of_the_log(budget: Budget, recovery_sample: u64) -> Limits {
         calm_tasks: true,
         calm_log: false,
         finishing: false,
+        aborts: false,
+        rule: Rule::None,
         recovery_sample,
         must_see: &["an entry is created where one was deleted", "a create is not confirmed"],
+    }
+}
+
+/// Sinks that recover and clean up while other processes sleep: between any two operations on the output.
+fn of_the_output(rule: Rule) -> Limits {
+    let more = u8::from(large());
+    Limits {
+        budget: Budget {
+            starts: 3 + more,
+            crashes: 1 + more,
+            requests: 3 + more,
+            fallbacks: 1,
+            ..Budget::default()
+        },
+        concurrent: 1,
+        records: 8,
+        calm_tasks: true,
+        calm_log: true,
+        finishing: false,
+        aborts: false,
+        rule,
+        recovery_sample: 200,
+        must_see: &[
+            "a stale coordinator is fenced",
+            "a dead file is removed",
+            "a stale sink does not find its file",
+            "a checkpoint completes after a restart",
+        ],
+    }
+}
+
+#[test]
+fn sleeping_sinks() {
+    explore("sleeping sinks", &of_the_output(Rule::Dead));
+}
+
+/// The same deeper, with answers of the log that get lost and slots that are deleted.
+#[test]
+fn many_sleeping_sinks() {
+    let budget = Budget {
+        starts: 6,
+        crashes: 4,
+        requests: 10,
+        lost_answers: 2,
+        failed_manifests: 1,
+        deletions: 6,
+        fallbacks: 3,
+        ..Budget::default()
+    };
+    let must_see = &["a stale coordinator is fenced", "a dead file is removed", "a lost answer is settled"];
+    let limits = Limits { budget, calm_log: false, records: 20, must_see, ..of_the_output(Rule::Dead) };
+    walk("many sleeping sinks", &limits, 60_000);
+}
+
+/// The model finds what is wrong with rules that look right.
+#[test]
+fn rules_that_need_luck_are_found() {
+    for (rule, property) in [
+        (Rule::Above, "no result is lost"),
+        (Rule::Early, "no result is lost"),
+        (Rule::Backwards, "no result is visible twice"),
+    ] {
+        let began = Instant::now();
+        let checker = of_the_output(rule).checker().threads(2);
+        let checker = checker.finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+        let (states, seconds) = (checker.unique_state_count(), began.elapsed().as_secs_f64());
+        let path = checker.discovery(property);
+        let path = path.unwrap_or_else(|| panic!("{rule:?}: {property}, in {states} states"));
+        println!("{rule:?}: not {property}, after {states} states, {seconds:.1} s");
+        println!("    {:?}", path.into_actions());
     }
 }

@@ -2,11 +2,13 @@
 
 use strandline_checkpoint_protocol::{
     AckOutcome, Action, Anchor, CheckpointKind, CommitParts, CommitPermit, CommitResult, Coordinator,
-    CreateResult, LogClient, LogEntry, LogOutcome, LogStep, ManifestRef, Millis, Policy, Token,
+    CreateResult, DeclineReason, LogClient, LogEntry, LogOutcome, LogStep, ManifestRef, Millis, Policy,
+    Token,
 };
 use strandline_state_api::CheckpointId;
 
 use crate::check;
+use crate::outputs::{File, Operation, Rule, files};
 use crate::world::{Claim, Cut, Job, Mail, Node, SOURCES, Snap, Tasks, World, sink_id, source_id};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +17,11 @@ pub(crate) enum Step {
     Crash(usize),
     FailTask(usize),
     Redeploy(usize),
-    Request(usize),
+    /// A coordinator resumes from the newest checkpoint, or from the nth before it on its branch.
+    Resume(usize, usize),
+    /// The next operation on the output happens.
+    Operate(usize),
+    Request(usize, CheckpointKind),
     Expire(usize),
     /// The manifest is written.
     Commit(usize),
@@ -34,6 +40,8 @@ pub(crate) enum Step {
         again: bool,
     },
     Lose(Mail),
+    /// A source cannot take the snapshot that a trigger asks for.
+    Decline(usize, Mail),
     Emit(usize, usize),
     End(usize, usize),
     Read(usize, usize),
@@ -47,7 +55,7 @@ pub(crate) enum Fate {
     Dropped,
 }
 
-const NOW: Millis = Millis(0);
+pub(crate) const NOW: Millis = Millis(0);
 
 impl World {
     /// Does `step`, and what happens by itself after it within the limits; false when nothing changes.
@@ -94,15 +102,21 @@ impl World {
                 });
             }
             Step::Redeploy(node) => self.redeploy(node),
-            Step::Request(node) => {
+            Step::Resume(node, nth) => {
+                self.left.fallbacks -= u8::from(nth > 0);
+                self.resume(node, nth, limits.rule);
+            }
+            Step::Operate(node) => self.operate(node),
+            Step::Request(node, kind) => {
                 self.left.requests -= 1;
+                self.left.savepoints -= u8::from(kind == CheckpointKind::Savepoint);
                 if limits.calm_tasks {
                     self.tasks(node, |tasks| {
                         tasks.emit(usize::from(tasks.sources[0].emitted > tasks.sources[1].emitted));
                         Vec::new()
                     });
                 }
-                self.with(node, |job| job.coordinator.request(NOW, CheckpointKind::Api).1);
+                self.with(node, |job| job.coordinator.request(NOW, kind).1);
             }
             Step::Expire(node) => {
                 self.left.expiries -= 1;
@@ -134,6 +148,16 @@ impl World {
                 self.store.remove(&slot);
             }
             Step::Deliver { node, mail, again } => return self.deliver(node, mail, again),
+            Step::Decline(node, mail) => {
+                self.left.declines -= 1;
+                self.mail.remove(&mail);
+                let Mail::Trigger(task, checkpoint) = mail else { return false };
+                self.tasks(node, |tasks| {
+                    let ack = tasks.source(task).and_then(|source| tasks.trigger(source, checkpoint));
+                    let decline = Mail::Decline { task, checkpoint, is_superseded: false };
+                    ack.map(|_| decline).into_iter().collect()
+                });
+            }
             Step::Lose(mail) => {
                 self.left.losses -= 1;
                 self.mail.remove(&mail);
@@ -143,7 +167,7 @@ impl World {
                 Vec::new()
             }),
             Step::End(node, source) => self.tasks(node, |tasks| vec![tasks.end(source)]),
-            Step::Read(node, channel) => self.tasks(node, |tasks| tasks.read(channel)),
+            Step::Read(node, channel) => self.read(node, channel),
         }
         true
     }
@@ -164,9 +188,17 @@ impl World {
             let readable = |channel: &usize| job.tasks.as_ref().is_some_and(|tasks| tasks.can_read(*channel));
             match (own, (0..SOURCES).find(readable)) {
                 (Some(mail), _) => drop(self.deliver(node, mail, false)),
-                (None, Some(channel)) => self.tasks(node, |tasks| tasks.read(channel)),
+                (None, Some(channel)) => self.read(node, channel),
                 (None, None) => return,
             }
+        }
+    }
+
+    fn read(&mut self, node: usize, channel: usize) {
+        let mut file = None;
+        self.tasks(node, |tasks| tasks.read(channel, &mut file));
+        if let (Node::Running(job), Some((checkpoint, content))) = (&self.nodes[node], file) {
+            self.output.hidden.insert(File { term: job.term, checkpoint }, content);
         }
     }
 
@@ -179,7 +211,7 @@ impl World {
     }
 
     /// Lets a coordinator act and does what it wants done.
-    fn with(&mut self, node: usize, act: impl FnOnce(&mut Job) -> Vec<Action<Snap>>) {
+    pub(crate) fn with(&mut self, node: usize, act: impl FnOnce(&mut Job) -> Vec<Action<Snap>>) {
         let Node::Running(mut job) = std::mem::take(&mut self.nodes[node]) else { return };
         let actions = act(&mut job);
         let mut fenced = false;
@@ -201,9 +233,20 @@ impl World {
                     }
                     self.seen.completed_after_restart |= job.attempt > (1 << 8) + 1;
                     self.seen.completed_after_abort |= self.seen.aborted;
+                    if let Some(tasks) = &job.tasks
+                        && job.rule != Rule::None
+                    {
+                        let up_to = files(job.term, tasks.sink.pending & ((2 << checkpoint.0) - 1));
+                        job.operations.extend(up_to.map(Operation::Commit));
+                    }
                 }
                 Action::NotifyAborted { checkpoint, .. } => {
                     self.told_aborted.insert((job.term, checkpoint));
+                    if job.hears_aborts {
+                        let running = job.tasks.iter().flat_map(Tasks::running);
+                        let sink = running.filter(|task| *task == sink_id(job.attempt));
+                        self.mail.extend(sink.map(|task| Mail::Aborted(task, checkpoint)));
+                    }
                     self.seen.aborted = true;
                 }
                 Action::Fenced => fenced = true,
@@ -222,7 +265,8 @@ impl World {
         let name = format!("{}-{}", job.term, right.checkpoint());
         let token = Token(u128::from(job.term.0) << 64 | u128::from(right.checkpoint().0) << 8);
         self.seen.completed_with_finished |= !parts.finished.is_empty();
-        self.manifests.insert(name.clone(), cut(&parts, job.attempt));
+        let cut = cut(job, &parts);
+        self.manifests.insert(name.clone(), cut);
         let manifest = ManifestRef { name, len: 0, hash: String::new() };
         let floor = job.client.completed().last().map_or(0, |last| last.slot);
         match job.client.commit(&right, token, manifest, floor) {
@@ -231,13 +275,16 @@ impl World {
         }
     }
 
-    fn redeploy(&mut self, node: usize) {
+    pub(crate) fn redeploy(&mut self, node: usize) {
         let Node::Running(job) = &self.nodes[node] else { return };
-        let cut =
-            job.client.completed().last().and_then(|last| self.manifests.get(&last.manifest.name)).cloned();
+        let newest = job.client.completed().last().map(|last| &last.manifest.name);
+        // Before the first commit of the term that may be an older one.
+        let own = job.client.completed().last().is_some_and(|last| last.term == job.term);
+        let from = if own { newest } else { job.parent.as_ref() };
+        let cut = from.and_then(|name| self.manifests.get(name)).cloned();
         self.with(node, |job| {
             job.attempt += 1;
-            let tasks = Tasks::restore(cut.as_ref(), job.attempt);
+            let tasks = Tasks::restore(cut.as_ref(), job.attempt, job.rule);
             let actions = job.coordinator.start(NOW, tasks.running());
             job.tasks = Some(tasks);
             actions
@@ -334,13 +381,35 @@ impl World {
                 };
                 let coordinator = Coordinator::new(policy, first);
                 let attempt = term.0 << 8;
-                let job =
-                    Job { term, coordinator, client, question: None, permit: None, tasks: None, attempt };
+                let job = Job {
+                    term,
+                    coordinator,
+                    client,
+                    question: None,
+                    permit: None,
+                    tasks: None,
+                    attempt,
+                    rule: limits.rule,
+                    hears_aborts: limits.aborts,
+                    resumed: false,
+                    from: None,
+                    parent: None,
+                    operations: Default::default(),
+                    swept: false,
+                };
                 self.nodes[node] = Node::Running(Box::new(job));
-                self.redeploy(node);
+                if limits.rule == Rule::None {
+                    self.resume(node, 0, Rule::None);
+                }
+            }
+            LogOutcome::Committed(done) if limits.rule == Rule::None => {
+                self.commit_result(node, client, done.checkpoint, CommitResult::Committed);
             }
             LogOutcome::Committed(done) => {
-                self.commit_result(node, client, done.checkpoint, CommitResult::Committed);
+                if let Node::Running(job) = &mut self.nodes[node] {
+                    job.client = client;
+                }
+                self.before_notifying(node, done.checkpoint, limits.rule);
             }
             LogOutcome::Fenced { .. } => {
                 let Node::Running(job) = &self.nodes[node] else { return };
@@ -384,6 +453,14 @@ impl World {
                 });
                 self.seen.late_ack |= late;
             }
+            Mail::Decline { task, checkpoint, is_superseded } => {
+                let reason = match is_superseded {
+                    true => DeclineReason::Superseded,
+                    false => DeclineReason::SnapshotFailed,
+                };
+                self.with(node, |job| job.coordinator.decline(NOW, task, checkpoint, reason).1);
+            }
+            Mail::Aborted(_, checkpoint) => self.tasks(node, |tasks| tasks.aborted(checkpoint)),
             Mail::Finished(task, last) => {
                 self.with(node, |job| job.coordinator.task_finished(NOW, task, last));
             }
@@ -397,15 +474,23 @@ impl World {
 }
 
 /// The contents of the acknowledgements. A task without one had ended.
-fn cut(parts: &CommitParts<Snap>, attempt: u64) -> Cut {
-    let mut cut = Cut::default();
+fn cut(job: &Job, parts: &CommitParts<Snap>) -> Cut {
+    let mut cut = Cut {
+        emitted: [None; SOURCES],
+        received: None,
+        pending: 0,
+        term: job.term,
+        checkpoint: parts.checkpoint,
+        restored: job.from,
+        parent: job.parent.clone(),
+    };
     for source in 0..SOURCES {
-        if let Some(Snap::Emitted(emitted)) = parts.acks.get(&source_id(source, attempt)) {
+        if let Some(Snap::Emitted(emitted)) = parts.acks.get(&source_id(source, job.attempt)) {
             cut.emitted[source] = Some(*emitted);
         }
     }
-    if let Some(Snap::Received(received)) = parts.acks.get(&sink_id(attempt)) {
-        cut.received = Some(*received);
+    if let Some(Snap::Received(received, pending)) = parts.acks.get(&sink_id(job.attempt)) {
+        (cut.received, cut.pending) = (Some(*received), *pending);
     }
     cut
 }

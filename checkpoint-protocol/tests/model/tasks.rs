@@ -3,6 +3,7 @@
 use strandline_checkpoint_protocol::{Alignment, Millis};
 use strandline_state_api::CheckpointId;
 
+use crate::outputs::Content;
 use crate::world::{Item, Mail, SOURCES, Snap, Tasks, sink_id, source_id};
 
 impl Tasks {
@@ -35,8 +36,8 @@ impl Tasks {
     }
 
     /// The sink reads a channel up to its next marker. (When it reads the records before that changes
-    /// nothing.)
-    pub(crate) fn read(&mut self, channel: usize) -> Vec<Mail> {
+    /// nothing.) At a barrier it closes the file of what it has received since the one before.
+    pub(crate) fn read(&mut self, channel: usize, file: &mut Option<(CheckpointId, Content)>) -> Vec<Mail> {
         let sink = &mut self.sink;
         while let Some(Item::Record) = self.channels[channel].front() {
             self.channels[channel].pop_front();
@@ -44,14 +45,34 @@ impl Tasks {
         }
         let outcome = match self.channels[channel].pop_front() {
             None | Some(Item::Record) => return Vec::new(),
-            Some(Item::Barrier(checkpoint)) => sink.aligner.barrier(Millis(0), channel, checkpoint),
+            Some(Item::Barrier(checkpoint)) => {
+                let outcome = sink.aligner.barrier(Millis(0), channel, checkpoint);
+                let may_ignore = sink.newest_read > Some(checkpoint)
+                    || sink.told_aborted & (1 << checkpoint.0) != 0
+                    || sink.last_barrier >= Some(checkpoint);
+                self.is_deaf |= matches!(outcome, Alignment::Ignored(_)) && !may_ignore;
+                sink.newest_read = sink.newest_read.max(Some(checkpoint));
+                outcome
+            }
             Some(Item::End) => sink.aligner.end_of_channel(Millis(0), channel),
         };
         let mut mail = Vec::new();
         let id = sink_id(self.attempt);
         let mut ended = outcome == Alignment::AllEnded;
+        let superseded = match outcome {
+            Alignment::Block { superseded, .. } | Alignment::Aborted { superseded, .. } => superseded,
+            Alignment::Aligned(cut) => cut.superseded,
+            _ => None,
+        };
+        mail.extend(superseded.map(|checkpoint| Mail::Decline { task: id, checkpoint, is_superseded: true }));
         if let Alignment::Aligned(cut) = outcome {
-            mail.push(Mail::Ack(id, cut.checkpoint, Snap::Received(sink.received)));
+            if sink.is_writing && sink.written != sink.received {
+                let content = std::array::from_fn(|source| (sink.written[source], sink.received[source]));
+                *file = Some((cut.checkpoint, content));
+                sink.written = sink.received;
+                sink.pending |= 1 << cut.checkpoint.0;
+            }
+            mail.push(Mail::Ack(id, cut.checkpoint, Snap::Received(sink.received, sink.pending)));
             sink.last_barrier = Some(cut.checkpoint);
             ended = cut.all_ended;
         }
@@ -60,6 +81,18 @@ impl Tasks {
             mail.push(Mail::Finished(id, sink.last_barrier));
         }
         mail
+    }
+
+    /// The sink is notified that a checkpoint never completes.
+    pub(crate) fn aborted(&mut self, checkpoint: CheckpointId) -> Vec<Mail> {
+        let id = sink_id(self.attempt);
+        self.sink.told_aborted |= 1 << checkpoint.0;
+        match self.sink.aligner.abort(checkpoint) {
+            Alignment::Aborted { superseded: Some(older), .. } => {
+                vec![Mail::Decline { task: id, checkpoint: older, is_superseded: true }]
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// Which source a task is, if it is one of these.

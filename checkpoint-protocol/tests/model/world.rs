@@ -8,6 +8,8 @@ use strandline_checkpoint_protocol::{
 };
 use strandline_state_api::CheckpointId;
 
+use crate::outputs::{Operation, Output, Rule};
+
 /// How many sources there are; each feeds one channel of the one sink.
 pub(crate) const SOURCES: usize = 2;
 
@@ -34,6 +36,12 @@ pub(crate) struct Budget {
     pub(crate) failed_manifests: u8,
     /// Slots deleted below the floor.
     pub(crate) deletions: u8,
+    /// Starts from a checkpoint before the newest.
+    pub(crate) fallbacks: u8,
+    /// Snapshots that a source cannot take.
+    pub(crate) declines: u8,
+    /// Requested savepoints.
+    pub(crate) savepoints: u8,
 }
 
 impl World {
@@ -69,6 +77,8 @@ pub(crate) struct World {
     pub(crate) delayed: Vec<LogEntry>,
     /// Manifests that were written, by name.
     pub(crate) manifests: BTreeMap<String, Cut>,
+    /// The results of the job.
+    pub(crate) output: Output,
     /// Messages under way between tasks and coordinators, in no order.
     pub(crate) mail: BTreeSet<Mail>,
     /// Checkpoints of which tasks were notified that they never complete.
@@ -94,6 +104,10 @@ pub(crate) struct Seen {
     pub(crate) completed_after_restart: bool,
     pub(crate) completed_after_abort: bool,
     pub(crate) completed_with_finished: bool,
+    /// A file of results was removed.
+    pub(crate) swept: bool,
+    /// A process that had been overtaken did not find what it wanted to commit.
+    pub(crate) stale_sink: bool,
 }
 
 /// A place for a coordinator.
@@ -125,6 +139,16 @@ pub(crate) struct Job {
     /// None between the failure of a task and the restart.
     pub(crate) tasks: Option<Tasks>,
     pub(crate) attempt: u64,
+    pub(crate) rule: Rule,
+    pub(crate) hears_aborts: bool,
+    /// Whether it has chosen what to resume from: this checkpoint, in this manifest.
+    pub(crate) resumed: bool,
+    pub(crate) from: Option<CheckpointId>,
+    pub(crate) parent: Option<String>,
+    /// What it is about to do to the output, in this order.
+    pub(crate) operations: VecDeque<Operation>,
+    /// Whether it has removed what its first checkpoint showed to be dead.
+    pub(crate) swept: bool,
 }
 
 /// The tasks of one attempt and the channels between them.
@@ -134,6 +158,8 @@ pub(crate) struct Tasks {
     pub(crate) sources: [Source; SOURCES],
     pub(crate) channels: [VecDeque<Item>; SOURCES],
     pub(crate) sink: Sink,
+    /// The sink ignored a barrier although nothing had ended its checkpoint.
+    pub(crate) is_deaf: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -146,8 +172,18 @@ pub(crate) struct Source {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Sink {
     pub(crate) received: [u8; SOURCES],
+    /// Whether it writes files.
+    pub(crate) is_writing: bool,
+    /// What it had received when it closed its last file.
+    pub(crate) written: [u8; SOURCES],
+    /// The checkpoints whose files are not visible yet, as bits.
+    pub(crate) pending: u32,
     pub(crate) aligner: Aligner,
     pub(crate) last_barrier: Option<CheckpointId>,
+    /// The newest checkpoint of which it has read a barrier.
+    pub(crate) newest_read: Option<CheckpointId>,
+    /// The checkpoints that it was notified will not complete, as bits.
+    pub(crate) told_aborted: u32,
     pub(crate) ended: bool,
 }
 
@@ -163,16 +199,24 @@ pub(crate) enum Item {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Snap {
     Emitted(u8),
-    Received([u8; SOURCES]),
+    /// With the checkpoints whose files are yet to be committed.
+    Received([u8; SOURCES], u32),
 }
 
 /// The contents of a manifest.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Cut {
     /// Per source, what it had emitted; None when it had ended.
     pub(crate) emitted: [Option<u8>; SOURCES],
     /// What the sink had received per channel; None when it had ended.
     pub(crate) received: Option<[u8; SOURCES]>,
+    /// The checkpoints of this term whose files are yet to be committed.
+    pub(crate) pending: u32,
+    pub(crate) term: Term,
+    pub(crate) checkpoint: CheckpointId,
+    /// What its term had restored, and the manifest of that.
+    pub(crate) restored: Option<CheckpointId>,
+    pub(crate) parent: Option<String>,
 }
 
 /// A message that may be late, lost or repeated.
@@ -181,12 +225,24 @@ pub(crate) enum Mail {
     Trigger(TaskId, CheckpointId),
     Ack(TaskId, CheckpointId, Snap),
     Finished(TaskId, Option<CheckpointId>),
+    /// A task cannot take part: a newer checkpoint overtook this one, or else its snapshot failed.
+    Decline {
+        task: TaskId,
+        checkpoint: CheckpointId,
+        is_superseded: bool,
+    },
+    /// The coordinator has aborted a checkpoint.
+    Aborted(TaskId, CheckpointId),
 }
 
 impl Mail {
     /// Whom it is for or from.
     pub(crate) fn task(self) -> TaskId {
-        let (Self::Trigger(task, _) | Self::Ack(task, ..) | Self::Finished(task, _)) = self;
+        let (Self::Trigger(task, _)
+        | Self::Ack(task, ..)
+        | Self::Finished(task, _)
+        | Self::Decline { task, .. }
+        | Self::Aborted(task, _)) = self;
         task
     }
 }
@@ -201,23 +257,28 @@ pub(crate) fn sink_id(attempt: u64) -> TaskId {
 
 impl Tasks {
     /// The tasks as they were at `cut`.
-    pub(crate) fn restore(cut: Option<&Cut>, attempt: u64) -> Self {
-        let fresh = Cut { emitted: [Some(0); SOURCES], received: Some([0; SOURCES]) };
-        let cut = cut.unwrap_or(&fresh);
+    pub(crate) fn restore(cut: Option<&Cut>, attempt: u64, rule: Rule) -> Self {
+        let emitted = cut.map_or([Some(0); SOURCES], |cut| cut.emitted);
+        let received = cut.map_or(Some([0; SOURCES]), |cut| cut.received);
         let source = |emitted: Option<u8>| Source {
             emitted: emitted.unwrap_or(0),
             last_barrier: None,
             ended: emitted.is_none(),
         };
         let sink = Sink {
-            received: cut.received.unwrap_or_default(),
+            received: received.unwrap_or_default(),
+            is_writing: rule != Rule::None,
+            written: received.unwrap_or_default(),
+            pending: 0,
             aligner: Aligner::new(SOURCES),
             last_barrier: None,
-            ended: cut.received.is_none(),
+            newest_read: None,
+            told_aborted: 0,
+            ended: received.is_none(),
         };
         // A source that had ended is not run again; its channel has nothing but its end.
         let channel = |emitted: Option<u8>| emitted.is_none().then_some(Item::End).into_iter().collect();
-        Self { attempt, sources: cut.emitted.map(source), channels: cut.emitted.map(channel), sink }
+        Self { attempt, sources: emitted.map(source), channels: emitted.map(channel), sink, is_deaf: false }
     }
 
     /// Those that run.
