@@ -18,6 +18,10 @@ use crate::{Manifest, OperatorSnapshot, SubtaskSnapshot};
 pub struct RestoreAssignment {
     /// The checkpoint.
     pub checkpoint: CheckpointId,
+    /// The term in which it was completed.
+    pub term: u64,
+    /// The checkpoint from which that term had started.
+    pub restored_from: Option<CheckpointId>,
     /// What each operator restores, by its id in the checkpoint.
     pub operators: BTreeMap<OperatorId, OperatorAssignment>,
     /// Whether every subtask of every operator had ended before the barrier.
@@ -66,7 +70,8 @@ impl Manifest {
         }
         let mut subtasks = self.operators.iter().flat_map(|operator| &operator.subtasks);
         let is_finished = subtasks.all(|subtask| subtask.finished);
-        Ok(RestoreAssignment { checkpoint: self.checkpoint, operators, is_finished })
+        let Self { checkpoint, term, restored_from, .. } = *self;
+        Ok(RestoreAssignment { checkpoint, term, restored_from, operators, is_finished })
     }
 
     /// The operators and states of the checkpoint, for a

@@ -54,7 +54,7 @@ pub struct CommitLog {
     pub(super) kind: Option<CheckpointKind>,
     term: u64,
     retain: NonZeroUsize,
-    tokens: Box<dyn FnMut() -> u128 + Send>,
+    tokens: Box<dyn FnMut() -> Result<u128> + Send>,
 }
 
 /// A claimed term.
@@ -86,12 +86,12 @@ impl CommitLog {
     /// # Errors
     /// [`ErrorKind::Corrupt`] when the end of the log cannot be read nor anything before it,
     /// [`ErrorKind::Incompatible`] when a newer version of this crate wrote it, [`ErrorKind::Unsupported`]
-    /// when the store cannot create atomically, which a store on a network is probed for, else when the store
-    /// fails.
+    /// when the store cannot create atomically, which a store on a network is probed for, else when the store or
+    /// `tokens` fails.
     pub async fn claim(
         storage: &Storage,
         options: CommitLogOptions,
-        tokens: impl FnMut() -> u128 + Send + 'static,
+        tokens: impl FnMut() -> Result<u128> + Send + 'static,
     ) -> Result<Claimed> {
         storage.check_claims().await?;
         let mut log = Self {
@@ -105,7 +105,7 @@ impl CommitLog {
             retain: options.retain,
             tokens: Box::new(tokens),
         };
-        let token = log.token();
+        let token = log.token()?;
         let first = log.client.claim(token);
         match log.drive(first).await? {
             LogOutcome::Claimed { term, .. } => log.term = term.0,
@@ -116,10 +116,17 @@ impl CommitLog {
         Ok(Claimed { log, history })
     }
 
-    /// Tokens from the operating system's randomness.
-    pub fn random_tokens() -> impl FnMut() -> u128 + Send + 'static {
-        let mut random = fastrand::Rng::new();
-        move || random.u128(1..)
+    /// Tokens from the operating system's randomness, drawn one by one: nothing that two processes share, such as
+    /// the time at which they started or the image of a machine that was copied, makes theirs equal.
+    pub fn random_tokens() -> impl FnMut() -> Result<u128> + Send + 'static {
+        || {
+            let mut bytes = [0; 16];
+            getrandom::fill(&mut bytes).map_err(|error| {
+                let message = "the operating system returned no random numbers";
+                Error::new(ErrorKind::Unavailable, message).caused_by(error)
+            })?;
+            Ok(u128::from_le_bytes(bytes))
+        }
     }
 
     /// The term held. It stands in the manifests and in the names of all files written under it.
@@ -162,7 +169,7 @@ impl CommitLog {
         let written = self.storage.write_manifest(manifest).await?;
         let floor = self.floor(manifest);
         self.kind = Some(manifest.kind);
-        let token = self.token();
+        let token = self.token()?;
         let first = self.client.commit(right, token, written, floor);
         let outcome = self.drive(first).await?;
         self.committed(outcome)
@@ -226,8 +233,8 @@ impl CommitLog {
         slots.last().copied().unwrap_or_else(|| self.client.view().floor())
     }
 
-    pub(super) fn token(&mut self) -> Token {
-        Token((self.tokens)())
+    pub(super) fn token(&mut self) -> Result<Token> {
+        (self.tokens)().map(Token)
     }
 }
 

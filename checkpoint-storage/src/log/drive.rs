@@ -107,7 +107,7 @@ impl CommitLog {
     /// The entry is ours, but the call that created it failed: who finds a slot taken makes it durable.
     async fn make_durable(&mut self, record: &Record) -> Result<()> {
         // Should the slot have been deleted by now, its second entry must not look like the first.
-        let entry = LogEntry { token: self.token(), ..record.entry.clone() };
+        let entry = LogEntry { token: self.token()?, ..record.entry.clone() };
         let other = Record { entry, ..record.clone() };
         self.storage.claims().claim(&slot_path(record.entry.slot), other.encode()?).await?;
         Ok(())

@@ -27,7 +27,7 @@ pub(crate) async fn write(sample: &str, storage: &Storage) -> Result<()> {
     let mut token = 0;
     let tokens = move || {
         token += 1;
-        token
+        Ok(token)
     };
     let mut log = CommitLog::claim(storage, CommitLogOptions::new("golden"), tokens).await?.log;
     match sample {
