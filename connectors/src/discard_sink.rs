@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use strandline_runtime::sink::{Figure, Sink, SinkContext, SinkFactory, Summary};
+use strandline_runtime::sink::{DeadOutputs, Figure, Sink, SinkContext, SinkFactory, SinkRecovery, Summary};
 use strandline_state_api::{Batch, CheckpointId, Result};
 
 /// Drops all records, but counts them, and can add up a checksum of them. Both are part of every checkpoint,
@@ -50,7 +50,11 @@ impl<T: Send + 'static> SinkFactory for DiscardSink<T> {
         Ok(DiscardSubtask { checksum: self.checksum, seen })
     }
 
-    fn recover(&self, _: Option<CheckpointId>, _: &[Discarded]) -> Result<()> {
+    fn recover(&self, _: &SinkRecovery<'_, Discarded>) -> Result<()> {
+        Ok(())
+    }
+
+    fn sweep(&self, _: &DeadOutputs) -> Result<()> {
         Ok(())
     }
 }
@@ -128,8 +132,8 @@ mod tests {
     use super::*;
 
     fn open(sink: &DiscardSink<u64>, subtask: u32, restored: &[Discarded]) -> DiscardSubtask<u64> {
-        let context =
-            SinkContext { subtask, parallelism: 2, attempt: "t".into(), restored: restored.to_vec() };
+        let (term, attempt) = (strandline_runtime::sink::Term(1), "t".into());
+        let context = SinkContext { subtask, parallelism: 2, term, attempt, restored: restored.to_vec() };
         sink.open(context).unwrap()
     }
 

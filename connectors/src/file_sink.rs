@@ -3,9 +3,14 @@
 //! A subtask writes to a hidden temporary file. At a barrier (phase one) it makes the file durable and closes
 //! it, and the checkpoint stores the file's name; when the checkpoint is complete (phase two), the subtask
 //! renames the file, which makes it visible at once and whole. After a crash the sink makes exactly the files
-//! visible that the restored checkpoint names, and removes visible files of later checkpoints and all other
-//! temporary files: the job produces their records again. So finished files hold each result once, whichever
-//! process died when. The sink touches no file whose name is not of its own making.
+//! visible that the restored checkpoint names. So finished files hold each result once, whichever process died
+//! when.
+//!
+//! The name of each file carries the term of the attempt that wrote it, and the sink removes only files that the
+//! commit log shows to be [dead](strandline_runtime::sink::DeadOutputs). So a process that was held, and wakes
+//! when its successor has long taken over, takes nothing from it. Where an attempt resumes from an older
+//! checkpoint, visible files of later ones stay until its own first checkpoint is complete. The sink touches no
+//! file whose name is not of its own making.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -13,7 +18,9 @@ use std::io::Write;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
-use strandline_runtime::sink::{Figure, Sink, SinkContext, SinkFactory, Summary};
+use strandline_runtime::sink::{
+    DeadOutputs, Figure, Sink, SinkContext, SinkFactory, SinkRecovery, Summary, Term,
+};
 use strandline_state_api::{Batch, CheckpointId, Error, ErrorKind, Result};
 
 mod committable;
@@ -43,7 +50,7 @@ impl FileSinkConfig {
 }
 
 /// A sink that writes files, one for each checkpoint and subtask that had records:
-/// `<prefix>-<checkpoint>-<subtask>-<attempt>.<extension>`.
+/// `<prefix>-t<term>-<checkpoint>-<subtask>-<attempt>.<extension>`.
 pub struct FileSink<T, W> {
     config: FileSinkConfig,
     format: W,
@@ -74,6 +81,7 @@ impl<T: Send + 'static, W: WriteRecords<T>> SinkFactory for FileSink<T, W> {
             config: self.config.clone(),
             format: self.format.clone(),
             subtask: context.subtask,
+            term: context.term,
             attempt: context.attempt,
             opened: 0,
             current: None,
@@ -83,8 +91,12 @@ impl<T: Send + 'static, W: WriteRecords<T>> SinkFactory for FileSink<T, W> {
         })
     }
 
-    fn recover(&self, checkpoint: Option<CheckpointId>, files: &[PendingFile]) -> Result<()> {
-        recovery::recover(&self.config.directory, self.naming(), checkpoint, files)
+    fn recover(&self, recovery: &SinkRecovery<'_, PendingFile>) -> Result<()> {
+        recovery::recover(&self.config.directory, self.naming(), recovery)
+    }
+
+    fn sweep(&self, dead: &DeadOutputs) -> Result<()> {
+        recovery::sweep(&self.config.directory, self.naming(), dead, true)
     }
 }
 
@@ -133,6 +145,7 @@ pub struct FileSinkSubtask<T, W> {
     config: FileSinkConfig,
     format: W,
     subtask: u32,
+    term: Term,
     attempt: String,
     opened: u64,
     current: Option<OpenFile>,
@@ -147,13 +160,22 @@ impl<T, W: WriteRecords<T>> FileSinkSubtask<T, W> {
     }
 
     fn open_file(&mut self) -> Result<OpenFile> {
-        let name = self.naming().temporary(&self.attempt, self.subtask, self.opened);
+        let name = self.naming().temporary(self.term, &self.attempt, self.subtask, self.opened);
         self.opened += 1;
         let path = self.config.directory.join(&name);
         let file = File::create_new(&path).map_err(|e| failed("created", &path, e))?;
         let mut buffer = Vec::with_capacity(BUFFER + (BUFFER >> 2));
         self.format.header(&mut buffer);
         Ok(OpenFile { name, file, written: 0, records: 0, buffer })
+    }
+}
+
+/// An attempt that ends early takes the file along that no checkpoint can name.
+impl<T, W> Drop for FileSinkSubtask<T, W> {
+    fn drop(&mut self) {
+        if let Some(open) = self.current.take() {
+            let _ = fs::remove_file(self.config.directory.join(open.name));
+        }
     }
 }
 
@@ -201,7 +223,7 @@ impl<T: Send + 'static, W: WriteRecords<T>> Sink for FileSinkSubtask<T, W> {
             open.file.sync_all().map_err(|e| failed("synced", &path, e))?;
             // The checkpoint relies on the name too.
             sync_directory(&self.config.directory)?;
-            let name = self.naming().visible(checkpoint, self.subtask, &self.attempt);
+            let name = self.naming().visible(self.term, checkpoint, self.subtask, &self.attempt);
             self.pending.push(PendingFile {
                 temporary: open.name,
                 name,

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::marker::PhantomData;
 
-use strandline_runtime::sink::{Sink, SinkContext, SinkFactory};
+use strandline_runtime::sink::{DeadOutputs, Sink, SinkContext, SinkFactory, SinkRecovery};
 use strandline_state_api::{Batch, CheckpointId, Error, ErrorKind, Result};
 
 mod text;
@@ -46,8 +46,13 @@ impl<T: Send + 'static, W: WriteRecords<T>> SinkFactory for StdoutSink<T, W> {
         Ok(StdoutSubtask { format, current: Vec::new(), pending: Vec::new(), records: PhantomData })
     }
 
-    fn recover(&self, _: Option<CheckpointId>, texts: &[PendingText]) -> Result<()> {
-        texts.iter().try_for_each(|text| print(&text.0))
+    fn recover(&self, recovery: &SinkRecovery<'_, PendingText>) -> Result<()> {
+        recovery.committables.iter().try_for_each(|text| print(&text.0))
+    }
+
+    /// What is printed stays.
+    fn sweep(&self, _: &DeadOutputs) -> Result<()> {
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@ mod attempt;
 mod calls;
 mod commit;
 mod driver;
+mod outputs;
 mod recovery;
 mod restarts;
 mod samples;
@@ -39,11 +40,12 @@ struct Run<'a> {
     runtime: Handle,
     metrics: Arc<Metrics>,
     samples: Samples,
-    /// Distinguishes the attempts of this run from those of any other.
+    /// Distinguishes the attempt from those of any other run; drawn anew for each.
     label: String,
     attempts: u32,
-    /// The term of the first attempt.
+    /// The terms of the first attempt and of the last.
     first_term: Option<u64>,
+    last_term: Option<u64>,
     /// No checkpoint of this run gets a lower number.
     next_checkpoint: CheckpointId,
     resumed_from: Option<CheckpointId>,
@@ -71,9 +73,10 @@ impl<'a> Run<'a> {
             runtime,
             metrics: Arc::new(Metrics::new(Instant::now())),
             samples: Samples::default(),
-            label: format!("{:016x}", fastrand::u64(..)),
+            label: String::new(),
             attempts: 0,
             first_term: None,
+            last_term: None,
             next_checkpoint: CheckpointId::FIRST,
             resumed_from: None,
             checkpoints: Vec::new(),

@@ -28,8 +28,12 @@ pub struct PendingFile {
 impl PendingFile {
     /// Refuses a restored file whose names this sink would not make.
     pub(super) fn check(&self, naming: Naming<'_>) -> Result<()> {
-        let ours = naming.parse(&self.temporary) == Name::Temporary
-            && naming.parse(&self.name) == Name::Visible(self.checkpoint);
+        let ours = match (naming.parse(&self.temporary), naming.parse(&self.name)) {
+            (Name::Temporary(from), Name::Visible(to, checkpoint)) => {
+                from == to && checkpoint == self.checkpoint
+            }
+            _ => false,
+        };
         if ours {
             return Ok(());
         }
@@ -49,7 +53,11 @@ impl PendingFile {
         if length != self.bytes {
             return Err(self.wrong_length(&from, length));
         }
-        fs::rename(&from, &to).map_err(|e| failed("renamed", &from, e))
+        match fs::rename(&from, &to) {
+            // Somebody else was faster: a recovery that commits it too, or one that swept it.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => self.check_visible(&to),
+            renamed => renamed.map_err(|e| failed("renamed", &from, e)),
+        }
     }
 
     fn check_visible(&self, path: &Path) -> Result<()> {

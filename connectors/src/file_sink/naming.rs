@@ -1,5 +1,6 @@
 //! The names of output files, and which names are ours.
 
+use strandline_runtime::sink::Term;
 use strandline_state_api::{CheckpointId, Error, Result};
 
 /// How one sink names its files.
@@ -9,13 +10,13 @@ pub(super) struct Naming<'a> {
     pub(super) extension: &'a str,
 }
 
-/// A name in the output directory, understood.
+/// A name in the output directory, understood. Names that the first version made have no term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Name {
     /// A file of ours that a subtask writes to, or wrote to when it died.
-    Temporary,
+    Temporary(Option<Term>),
     /// A finished file of ours.
-    Visible(CheckpointId),
+    Visible(Option<Term>, CheckpointId),
     /// Not ours.
     Foreign,
 }
@@ -23,38 +24,61 @@ pub(super) enum Name {
 const SUFFIX: &str = ".inprogress";
 
 impl Naming<'_> {
-    /// The name of a file until it is finished.
-    pub(super) fn temporary(self, attempt: &str, subtask: u32, number: u64) -> String {
-        format!(".{}-{attempt}-{subtask:05}-{number}{SUFFIX}", self.prefix)
+    /// The name of a file until it is finished. It is foreign to the first version, whose recovery removes all
+    /// temporary files that it knows.
+    pub(super) fn temporary(self, term: Term, attempt: &str, subtask: u32, number: u64) -> String {
+        format!(".{}-t{:010}-{attempt}-{subtask:05}-n{number}{SUFFIX}", self.prefix, term.0)
     }
 
-    /// The name of a finished file.
-    pub(super) fn visible(self, checkpoint: CheckpointId, subtask: u32, attempt: &str) -> String {
-        format!("{}-{:010}-{subtask:05}-{attempt}.{}", self.prefix, checkpoint.0, self.extension)
+    /// The name of a finished file. Names sort by age.
+    pub(super) fn visible(self, term: Term, checkpoint: CheckpointId, subtask: u32, attempt: &str) -> String {
+        let (prefix, extension) = (self.prefix, self.extension);
+        format!("{prefix}-t{:010}-{:010}-{subtask:05}-{attempt}.{extension}", term.0, checkpoint.0)
     }
 
     /// Reads a name back.
     pub(super) fn parse(self, name: &str) -> Name {
-        if let Some(rest) = name.strip_prefix('.') {
-            let ours = rest.strip_suffix(SUFFIX).and_then(|rest| rest.strip_prefix(self.prefix));
-            let number = ours.and_then(|rest| rest.strip_prefix('-')).and_then(|rest| {
-                let (rest, number) = rest.rsplit_once('-')?;
-                let (attempt, subtask) = rest.rsplit_once('-')?;
-                (is_label(attempt) && is_number(subtask) && is_number(number)).then_some(())
-            });
-            return number.map_or(Name::Foreign, |()| Name::Temporary);
-        }
-        self.parse_visible(name).map_or(Name::Foreign, Name::Visible)
+        let parsed = match name.strip_prefix('.') {
+            Some(rest) => self.parse_temporary(rest).map(Name::Temporary),
+            None => self.parse_visible(name).map(|(term, checkpoint)| Name::Visible(term, checkpoint)),
+        };
+        parsed.unwrap_or(Name::Foreign)
     }
 
-    fn parse_visible(self, name: &str) -> Option<CheckpointId> {
+    fn parse_temporary(self, rest: &str) -> Option<Option<Term>> {
+        let rest = rest.strip_suffix(SUFFIX)?.strip_prefix(self.prefix)?.strip_prefix('-')?;
+        let (rest, number) = rest.rsplit_once('-')?;
+        let (rest, subtask) = rest.rsplit_once('-')?;
+        let (term, number, attempt) = match number.strip_prefix('n') {
+            Some(number) => {
+                let (term, attempt) = split_term(rest)?;
+                (Some(term), number, attempt)
+            }
+            None => (None, number, rest),
+        };
+        (is_label(attempt) && is_number(subtask) && is_number(number)).then_some(term)
+    }
+
+    fn parse_visible(self, name: &str) -> Option<(Option<Term>, CheckpointId)> {
         let rest = name.strip_prefix(self.prefix)?.strip_prefix('-')?;
         let rest = rest.strip_suffix(self.extension)?.strip_suffix('.')?;
+        let (term, rest) = split_term(rest).map_or((None, rest), |(term, rest)| (Some(term), rest));
         let (checkpoint, rest) = rest.split_once('-')?;
         let (subtask, attempt) = rest.split_once('-')?;
-        let ours = checkpoint.len() >= 10 && is_number(checkpoint) && is_number(subtask) && is_label(attempt);
-        checkpoint.parse().ok().filter(|_| ours).map(CheckpointId)
+        let ours = is_number(subtask) && is_label(attempt);
+        parse_long(checkpoint).filter(|_| ours).map(|checkpoint| (term, CheckpointId(checkpoint)))
     }
+}
+
+/// The term at the beginning of a name, and the rest.
+fn split_term(text: &str) -> Option<(Term, &str)> {
+    let (term, rest) = text.strip_prefix('t')?.split_once('-')?;
+    Some((Term(parse_long(term)?), rest))
+}
+
+/// A number of ten digits or more.
+fn parse_long(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|_| text.len() >= 10 && is_number(text))
 }
 
 fn is_number(text: &str) -> bool {
@@ -81,15 +105,22 @@ mod tests {
     #[test]
     fn only_our_own_names_are_ours() {
         let naming = Naming { prefix: "part", extension: "csv" };
-        assert_eq!(naming.parse(&naming.temporary("a-1_b", 3, 12)), Name::Temporary);
-        let visible = naming.visible(CheckpointId(12_345_678_901), 70_000, "a-1");
-        assert_eq!(naming.parse(&visible), Name::Visible(CheckpointId(12_345_678_901)));
+        let (term, checkpoint) = (Term(7), CheckpointId(12_345_678_901));
+        assert_eq!(naming.parse(&naming.temporary(term, "a-1_b", 3, 12)), Name::Temporary(Some(term)));
+        let visible = naming.visible(term, checkpoint, 70_000, "a-1");
+        assert_eq!(naming.parse(&visible), Name::Visible(Some(term), checkpoint));
+        assert_eq!(naming.parse(".part-a-1_b-00003-12.inprogress"), Name::Temporary(None));
+        assert_eq!(naming.parse("part-12345678901-70000-t0000000007-1.csv"), Name::Visible(None, checkpoint));
         for foreign in [
             "part.csv",
             "part-1-2-a.csv",
             "part-0000000001-00000-a.json",
             "part-0000000001-00000-.csv",
             "part-0000000001-x-a.csv",
+            "part-t7-0000000001-00000-a.csv",
+            "part-t0000000007-1-00000-a.csv",
+            ".part-a-00000-n0.inprogress",
+            ".part-t0000000007-00000-n0.inprogress",
             "partly-0000000001-00000-a.csv",
             ".part-a-00000-0.tmp",
             ".part-00000-0.inprogress",

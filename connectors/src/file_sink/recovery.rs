@@ -1,10 +1,14 @@
-//! Brings the output directory to the state of a checkpoint.
+//! Brings the output directory to where an attempt starts from, and clears it of what is dead.
+//!
+//! Files that the first version wrote have no term in their names. They are older than every file that has one,
+//! so they count as those of the lowest term: but not by what a checkpoint shows that the first version itself
+//! may have completed, as its own files look the same.
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::path::Path;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 
-use strandline_state_api::{CheckpointId, Error, Result};
+use strandline_runtime::sink::{DeadOutputs, SinkRecovery, Term};
+use strandline_state_api::{Error, Result};
 
 use super::committable::PendingFile;
 use super::naming::{Name, Naming};
@@ -13,38 +17,117 @@ use super::{failed, remove, sync_directory};
 pub(super) fn recover(
     directory: &Path,
     naming: Naming<'_>,
-    checkpoint: Option<CheckpointId>,
-    files: &[PendingFile],
+    recovery: &SinkRecovery<'_, PendingFile>,
 ) -> Result<()> {
+    let SinkRecovery { term, checkpoint, committables: files, dead } = *recovery;
     fs::create_dir_all(directory).map_err(|e| failed("created", directory, e))?;
+    let found = list(directory, naming)?;
+    if checkpoint.is_none() {
+        check_empty(directory, &found)?;
+    }
+    check_terms(directory, term, &found)?;
     // All are checked before the first is renamed.
     files.iter().try_for_each(|file| file.check(naming))?;
-    files.iter().try_for_each(|file| file.commit(directory))?;
-    let named: BTreeSet<&str> = files.iter().map(|file| file.name.as_str()).collect();
 
-    let mut not_ours_to_touch = Vec::new();
-    for entry in fs::read_dir(directory).map_err(|e| failed("listed", directory, e))? {
-        let entry = entry.map_err(|e| failed("listed", directory, e))?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        match (naming.parse(&name), checkpoint) {
-            // No checkpoint names it any more: the job produces its records again.
-            (Name::Temporary, _) => remove(&entry.path())?,
-            (Name::Visible(of), Some(restored)) if of > restored && !named.contains(name.as_ref()) => {
-                remove(&entry.path())?;
-            }
-            (_, None) => not_ours_to_touch.push(name.into_owned()),
-            (_, Some(_)) => {}
+    let named =
+        || files.iter().map(|file| naming.parse(&file.name)).chain(found.iter().map(|(_, name)| *name));
+    let has_terms = dead.shown().is_some_and(|shown| named().any(|name| term_of(name) == Some(shown)));
+    sweep(directory, naming, dead, has_terms)?;
+    // Of this very term, before any of its tasks runs: from another storage, which is gone.
+    for (path, name) in &found {
+        if *name == Name::Temporary(Some(term)) {
+            remove(path)?;
         }
     }
-    not_ours_to_touch.sort_unstable();
-    if let Some(first) = not_ours_to_touch.first() {
-        let message = "the output directory of a new job is not empty: empty it, choose another one, or \
-                       resume from the checkpoint that these results belong to";
-        return Err(Error::invalid(message)
-            .with("directory", directory.display())
-            .with("files", not_ours_to_touch.len())
-            .with("first", first));
+    files.iter().try_for_each(|file| file.commit(directory))?;
+
+    let passed_over = |(_, name): &(PathBuf, Name)| match *name {
+        Name::Visible(None, of) => checkpoint.is_some_and(|restored| of > restored),
+        _ => false,
+    };
+    if found.iter().any(passed_over) {
+        // They go with the first commit; after a crash this file shows the next recovery that its term had
+        // names with terms.
+        let mark = directory.join(naming.temporary(term, "passed-over", 0, 0));
+        File::create(&mark).and_then(|file| file.sync_all()).map_err(|e| failed("created", &mark, e))?;
     }
     sync_directory(directory)
+}
+
+/// Removes what is dead. `has_terms` is whether the term that `dead` goes by writes names with terms, so that
+/// names without one are of lower terms.
+pub(super) fn sweep(directory: &Path, naming: Naming<'_>, dead: &DeadOutputs, has_terms: bool) -> Result<()> {
+    let older = has_terms && dead.shown().is_some();
+    let is_temporary_dead = |name| match name {
+        Name::Temporary(Some(term)) => dead.is_pre_committed_dead(term),
+        Name::Temporary(None) => older || dead.is_all_pre_committed_dead(),
+        _ => false,
+    };
+    let is_visible_dead = |name| match name {
+        Name::Visible(Some(term), checkpoint) => dead.is_committed_dead(term, checkpoint),
+        Name::Visible(None, checkpoint) => older && dead.is_committed_dead(Term(0), checkpoint),
+        _ => false,
+    };
+    // A stale process may rename a file meanwhile. After the first round none is left to be renamed, so the
+    // second one finds it.
+    let mut removed = false;
+    for is_dead in [&is_temporary_dead as &dyn Fn(Name) -> bool, &is_visible_dead] {
+        for (path, name) in list(directory, naming)? {
+            if is_dead(name) {
+                remove(&path)?;
+                removed = true;
+            }
+        }
+    }
+    if removed { sync_directory(directory) } else { Ok(()) }
+}
+
+fn term_of(name: Name) -> Option<Term> {
+    match name {
+        Name::Temporary(term) | Name::Visible(term, _) => term,
+        Name::Foreign => None,
+    }
+}
+
+fn list(directory: &Path, naming: Naming<'_>) -> Result<Vec<(PathBuf, Name)>> {
+    let entries = fs::read_dir(directory).map_err(|e| failed("listed", directory, e))?;
+    let parse = |entry: std::io::Result<fs::DirEntry>| {
+        let entry = entry.map_err(|e| failed("listed", directory, e))?;
+        let name = naming.parse(&entry.file_name().to_string_lossy());
+        Ok((entry.path(), name))
+    };
+    entries.map(parse).collect()
+}
+
+/// A new job wants no results there, and nothing that is not its own.
+fn check_empty(directory: &Path, found: &[(PathBuf, Name)]) -> Result<()> {
+    let others = found.iter().filter(|(_, name)| !matches!(name, Name::Temporary(_)));
+    let mut others: Vec<_> = others.filter_map(|(path, _)| path.file_name()).collect();
+    others.sort_unstable();
+    let Some(first) = others.first() else { return Ok(()) };
+    let message = "the output directory of a new job is not empty: empty it, choose another one, or \
+                   resume from the checkpoint that these results belong to";
+    Err(Error::invalid(message)
+        .with("directory", directory.display())
+        .with("files", others.len())
+        .with("first", first.display()))
+}
+
+/// Files of this term or a higher one are there before the first task of the attempt runs: it was overtaken, or
+/// the log of the job is another one than when they were written.
+fn check_terms(directory: &Path, own: Term, found: &[(PathBuf, Name)]) -> Result<()> {
+    let is_newer = |name: Name| match name {
+        Name::Temporary(Some(term)) => term > own,
+        Name::Visible(Some(term), _) => term >= own,
+        _ => false,
+    };
+    let Some((path, name)) = found.iter().find(|(_, name)| is_newer(*name)) else { return Ok(()) };
+    let message = "the output has files of a newer attempt than this one: another process has taken over, or \
+                   the checkpoint storage was replaced by another or older one; in that case move these files \
+                   away, or choose another directory";
+    Err(Error::invalid(message)
+        .with("directory", directory.display())
+        .with("file", path.display())
+        .with("its term", term_of(*name).map_or(0, |term| term.0))
+        .with("term", own))
 }

@@ -1,3 +1,5 @@
+mod fencing;
+
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -8,9 +10,17 @@ fn factory(directory: &Path) -> FileSink<Row, CsvRows> {
     FileSink::new(FileSinkConfig::new(directory), CsvRows::with_header(["n"])).unwrap()
 }
 
-fn open(factory: &FileSink<Row, CsvRows>, subtask: u32, attempt: u32) -> FileSinkSubtask<Row, CsvRows> {
-    let attempt = format!("t{attempt}-0");
-    factory.open(SinkContext { subtask, parallelism: 2, attempt, restored: Vec::new() }).unwrap()
+fn open(factory: &FileSink<Row, CsvRows>, subtask: u32, term: u64) -> FileSinkSubtask<Row, CsvRows> {
+    let (term, attempt) = (Term(term), format!("a{term}-0"));
+    factory.open(SinkContext { subtask, parallelism: 2, term, attempt, restored: Vec::new() }).unwrap()
+}
+
+/// A recovery by an attempt of term 9, whose log has checkpoints of term 1 only.
+fn recover(factory: &FileSink<Row, CsvRows>, checkpoint: Option<u64>, files: &[PendingFile]) -> Result<()> {
+    let restored = checkpoint.map(|_| (Term(1), None));
+    let dead = DeadOutputs::at_start(Term(9), restored, Some(checkpoint.map(|_| Term(1))));
+    let checkpoint = checkpoint.map(CheckpointId);
+    factory.recover(&SinkRecovery { term: Term(9), checkpoint, committables: files, dead: &dead })
 }
 
 fn write(sink: &mut FileSinkSubtask<Row, CsvRows>, number: i64) {
@@ -37,91 +47,6 @@ fn visible(directory: &Path) -> (Vec<i64>, usize) {
     }
     numbers.sort_unstable();
     (numbers, others)
-}
-
-/// What can happen between two records.
-#[derive(Clone, Debug)]
-enum Step {
-    Write,
-    /// A barrier; its checkpoint completes or is aborted, and the sinks may or may not learn of that.
-    Checkpoint {
-        complete: bool,
-        announced: bool,
-    },
-    /// All subtasks die. The newest `lost` checkpoints turn out to be unreadable.
-    Crash {
-        lost: usize,
-    },
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        6 => Just(Step::Write),
-        3 => (any::<bool>(), any::<bool>())
-            .prop_map(|(complete, announced)| Step::Checkpoint { complete, announced }),
-        1 => (0usize..3).prop_map(|lost| Step::Crash { lost }),
-    ]
-}
-
-proptest! {
-    // Each case syncs many files to disk.
-    #![proptest_config(ProptestConfig::with_cases(crate::test_cases(48)))]
-
-    /// Whichever process dies when, and whichever checkpoint can still be read: finished files hold each
-    /// record that was written up to the checkpoint once.
-    #[test]
-    fn what_is_visible_is_exactly_what_is_committed(steps in proptest::collection::vec(step(), 0..60)) {
-        let directory = tempfile::tempdir().unwrap();
-        let factory = factory(directory.path());
-        factory.recover(None, &[]).unwrap();
-        let (mut attempt, mut checkpoint, mut next) = (0, 0, 0);
-        let mut sinks = [open(&factory, 0, 0), open(&factory, 1, 0)];
-        // Completed checkpoints: id, pending files, and how many records came before.
-        let mut log: Vec<(CheckpointId, Vec<PendingFile>, i64)> = Vec::new();
-        for step in steps {
-            match step {
-                Step::Write => {
-                    write(&mut sinks[(next % 2) as usize], next);
-                    next += 1;
-                }
-                Step::Checkpoint { complete, announced } => {
-                    checkpoint += 1;
-                    let id = CheckpointId(checkpoint);
-                    let files = sinks.iter_mut().flat_map(|sink| sink.pre_commit(id).unwrap()).collect();
-                    if complete {
-                        log.push((id, files, next));
-                    }
-                    if complete && announced {
-                        for sink in &mut sinks {
-                            sink.commit(id).unwrap();
-                            sink.commit(id).unwrap();
-                        }
-                        prop_assert_eq!(visible(directory.path()).0, (0..next).collect::<Vec<_>>());
-                    }
-                }
-                Step::Crash { lost } => {
-                    log.truncate(log.len().saturating_sub(lost).max(log.len().min(1)));
-                    attempt += 1;
-                    if let Some((id, files, written)) = log.last() {
-                        factory.recover(Some(*id), files).unwrap();
-                        factory.recover(Some(*id), files).unwrap();
-                        next = *written;
-                    } else {
-                        factory.recover(None, &[]).unwrap();
-                        next = 0;
-                    }
-                    prop_assert_eq!(visible(directory.path()), ((0..next).collect::<Vec<_>>(), 0));
-                    sinks = [open(&factory, 0, attempt), open(&factory, 1, attempt)];
-                }
-            }
-        }
-        let id = CheckpointId(checkpoint + 1);
-        for sink in &mut sinks {
-            sink.pre_commit(id).unwrap();
-            sink.commit(id).unwrap();
-        }
-        prop_assert_eq!(visible(directory.path()), ((0..next).collect::<Vec<_>>(), 0));
-    }
 }
 
 #[test]
@@ -159,25 +84,26 @@ fn a_new_job_wants_an_empty_directory_and_touches_nothing() {
     let factory = factory(directory.path());
     let put = |name: &str| fs::write(directory.path().join(name), "n\n1\n").unwrap();
     put(".part-t0-00000-0.inprogress");
-    factory.recover(None, &[]).unwrap();
+    put(".part-t0000000003-a-00000-n0.inprogress");
+    recover(&factory, None, &[]).unwrap();
     assert_eq!(visible(directory.path()).1, 0, "the files of a first attempt before its first checkpoint go");
-    for name in ["notes.txt", "part-0000000003-00000-t0.csv"] {
+    for name in ["notes.txt", "part-0000000003-00000-t0.csv", "part-t0000000002-0000000003-00000-a.csv"] {
         put(name);
-        let error = factory.recover(None, &[]).unwrap_err();
+        let error = recover(&factory, None, &[]).unwrap_err();
         assert!(error.message().contains("not empty"), "{error}");
         assert_eq!(error.context("first"), Some(name));
         assert!(directory.path().join(name).exists());
         fs::remove_file(directory.path().join(name)).unwrap();
     }
     put("notes.txt");
-    factory.recover(Some(CheckpointId(1)), &[]).unwrap();
+    recover(&factory, Some(1), &[]).unwrap();
     assert!(directory.path().join("notes.txt").exists(), "a resumed job leaves foreign files alone");
 }
 
 fn one_pending() -> (TempDir, FileSink<Row, CsvRows>, Vec<PendingFile>) {
     let directory = tempfile::tempdir().unwrap();
     let factory = factory(directory.path());
-    let mut sink = open(&factory, 0, 0);
+    let mut sink = open(&factory, 0, 1);
     write(&mut sink, 1);
     let files = sink.pre_commit(CheckpointId(1)).unwrap();
     (directory, factory, files)
@@ -188,12 +114,12 @@ fn a_lost_or_torn_file_is_an_error_that_names_it() {
     let (directory, factory, files) = one_pending();
     let name = fs::read_dir(directory.path()).unwrap().next().unwrap().unwrap().path();
     fs::write(&name, "n\n").unwrap();
-    let error = factory.recover(Some(CheckpointId(1)), &files).unwrap_err();
+    let error = recover(&factory, Some(1), &files).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     fs::remove_file(&name).unwrap();
-    let error = factory.recover(Some(CheckpointId(1)), &files).unwrap_err();
+    let error = recover(&factory, Some(1), &files).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
-    assert!(error.context("file").unwrap().contains("part-0000000001-00000-t0-0.csv"), "{error}");
+    assert!(error.context("file").unwrap().contains("part-t0000000001-0000000001-00000-a1-0.csv"), "{error}");
 }
 
 #[test]
@@ -201,7 +127,7 @@ fn files_of_another_sink_are_refused() {
     let (directory, _, files) = one_pending();
     let config = FileSinkConfig { prefix: "other".into(), ..FileSinkConfig::new(directory.path()) };
     let other = FileSink::<Row, _>::new(config, CsvRows::new()).unwrap();
-    let error = other.recover(Some(CheckpointId(1)), &files).unwrap_err();
+    let error = recover(&other, Some(1), &files).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Incompatible);
     assert!(
         FileSink::<Row, _>::new(

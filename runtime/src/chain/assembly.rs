@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
+use strandline_checkpoint_protocol::Term;
 use strandline_checkpoint_storage::{OperatorAssignment, RestoreAssignment, SubtaskAssignment};
 use strandline_state_api::snapshot::SegmentStore;
 use strandline_state_api::{CheckpointId, OperatorId};
@@ -24,6 +25,8 @@ pub(crate) struct Attempt {
     pub(crate) config: JobConfig,
     /// Unique for each start of the job.
     pub(crate) label: String,
+    /// That of the claim; zero without checkpoints.
+    pub(crate) term: Term,
     pub(crate) wiring: Wiring,
     /// What the attempt starts from; `None` for a new job.
     pub(crate) restored: Option<RestoreAssignment>,

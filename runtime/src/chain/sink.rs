@@ -35,7 +35,8 @@ impl<S: Sink> SinkNode<S> {
         let restored = assembly.restored(id).map_or(&[][..], |restored| &restored.committables);
         let sink = decode_all(restored).and_then(|restored| {
             let (parallelism, attempt) = (assembly.parallelism(), assembly.attempt.label.clone());
-            factory.open(SinkContext { subtask, parallelism, attempt, restored })
+            let term = assembly.attempt.term;
+            factory.open(SinkContext { subtask, parallelism, term, attempt, restored })
         });
         let sink = sink.map_err(|error| error.with("operator", id).with("subtask", subtask))?;
         let metrics = &assembly.attempt.metrics;

@@ -5,10 +5,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use strandline_state_api::schema::{JobSchema, OperatorSchema, StateSchema};
-use strandline_state_api::{CheckpointId, Error, OperatorId, Result};
+use strandline_state_api::{Error, OperatorId, Result};
 
 use crate::chain::assembly::Assembly;
 use crate::channel::EdgeId;
+use crate::sink::{DeadOutputs, SinkRecovery};
 use crate::task::Task;
 
 /// The graph; types of records are hidden in the functions that build the tasks.
@@ -67,7 +68,7 @@ impl fmt::Debug for Vertex {
 /// A sink as its job sees it.
 pub(crate) struct SinkVertex {
     pub(crate) id: OperatorId,
-    pub(crate) recovery: Box<dyn SinkRecovery>,
+    pub(crate) output: Box<dyn SinkOutput>,
 }
 
 impl fmt::Debug for SinkVertex {
@@ -77,9 +78,12 @@ impl fmt::Debug for SinkVertex {
 }
 
 /// The part of a sink factory that does not depend on its types.
-pub(crate) trait SinkRecovery: Send + Sync {
+pub(crate) trait SinkOutput: Send + Sync {
     /// As [`SinkFactory::recover`](crate::sink::SinkFactory::recover), with encoded committables.
-    fn recover(&self, checkpoint: Option<CheckpointId>, committables: &[Vec<u8>]) -> Result<()>;
+    fn recover(&self, recovery: &SinkRecovery<'_, Vec<u8>>) -> Result<()>;
+
+    /// As [`SinkFactory::sweep`](crate::sink::SinkFactory::sweep).
+    fn sweep(&self, dead: &DeadOutputs) -> Result<()>;
 }
 
 impl Graph {
@@ -119,8 +123,8 @@ impl Graph {
         self.vertices.push(Arc::new(Vertex { id, kind, build: Box::new(build) }));
     }
 
-    pub(crate) fn add_sink(&mut self, id: OperatorId, recovery: impl SinkRecovery + 'static) {
-        self.sinks.push(Arc::new(SinkVertex { id, recovery: Box::new(recovery) }));
+    pub(crate) fn add_sink(&mut self, id: OperatorId, output: impl SinkOutput + 'static) {
+        self.sinks.push(Arc::new(SinkVertex { id, output: Box::new(output) }));
     }
 
     pub(crate) fn declare(

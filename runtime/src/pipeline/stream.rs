@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use strandline_state_api::backend::BackendFactory;
-use strandline_state_api::{Batch, CheckpointId, Result, StateKey, Timestamp};
+use strandline_state_api::{Batch, Result, StateKey, Timestamp};
 
-use super::graph::{Graph, SinkRecovery, VertexKind};
+use super::graph::{Graph, SinkOutput, VertexKind};
 use super::keyed_stream::KeyedStream;
 use crate::batch::Side;
 use crate::chain::assembly::Assembly;
@@ -19,7 +19,7 @@ use crate::chain::time::TimestampAssigner;
 use crate::chain::{Collector, SingleInlet};
 use crate::channel::Pattern;
 use crate::encoding::decode_all;
-use crate::sink::{Sink, SinkFactory};
+use crate::sink::{DeadOutputs, Sink, SinkFactory, SinkRecovery};
 use crate::sync::lock;
 use crate::task::input::{InputEdge, InputTask};
 
@@ -169,7 +169,7 @@ impl<F: BackendFactory, T: Send + 'static> Stream<F, T> {
         let mut graph = lock(&self.graph);
         let Some(id) = graph.take_id(id) else { return };
         let (factory, first) = (Arc::new(factory), self.depth == 0);
-        graph.add_sink(id.clone(), Recovery(Arc::clone(&factory)));
+        graph.add_sink(id.clone(), Output(Arc::clone(&factory)));
         let operator = id.clone();
         let build = move |assembly: &mut Assembly| -> Result<Collector<T>> {
             Ok(Box::new(SinkNode::open(assembly, &operator, first, factory.as_ref())?))
@@ -213,11 +213,17 @@ impl<F: BackendFactory, T: Send + 'static> Stream<F, T> {
     }
 }
 
-struct Recovery<S>(Arc<S>);
+struct Output<S>(Arc<S>);
 
-impl<S: SinkFactory> SinkRecovery for Recovery<S> {
-    fn recover(&self, checkpoint: Option<CheckpointId>, committables: &[Vec<u8>]) -> Result<()> {
-        self.0.recover(checkpoint, &decode_all(committables)?)
+impl<S: SinkFactory> SinkOutput for Output<S> {
+    fn recover(&self, recovery: &SinkRecovery<'_, Vec<u8>>) -> Result<()> {
+        let SinkRecovery { term, checkpoint, committables, dead } = recovery;
+        let committables = &decode_all(committables)?;
+        self.0.recover(&SinkRecovery { term: *term, checkpoint: *checkpoint, committables, dead })
+    }
+
+    fn sweep(&self, dead: &DeadOutputs) -> Result<()> {
+        self.0.sweep(dead)
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread::{self, Scope};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use strandline_checkpoint_protocol::TaskId;
+use strandline_checkpoint_protocol::{TaskId, Term};
 use strandline_state_api::{Error, ErrorKind, Result};
 use tokio::sync::watch;
 
@@ -36,7 +36,7 @@ impl Run<'_> {
     }
 
     fn prepare(&mut self) -> Result<PreparedAttempt> {
-        let claim = self.claim()?;
+        let mut claim = self.claim()?;
         let restored = match &claim {
             Some(claim) => self.assign(claim)?,
             None => None,
@@ -45,15 +45,7 @@ impl Run<'_> {
         if self.attempts == 1 {
             self.resumed_from = from;
         }
-        for sink in &self.job.sinks {
-            let of_sink = restored.as_ref().and_then(|restored| restored.operators.get(&sink.id));
-            let committables = of_sink.map_or(&[][..], |restored| &restored.committables);
-            let recovered = sink.recovery.recover(from, committables);
-            recovered.map_err(|error| match from {
-                Some(checkpoint) => error.with("operator", &sink.id).with("checkpoint", checkpoint),
-                None => error.with("operator", &sink.id),
-            })?;
-        }
+        self.recover_outputs(claim.as_mut(), restored.as_ref())?;
         if restored.as_ref().is_some_and(|restored| restored.is_finished) {
             return Ok(PreparedAttempt::Finished);
         }
@@ -68,6 +60,7 @@ impl Run<'_> {
         let attempt = Attempt {
             config: self.config.clone(),
             label: format!("{}-{}", self.label, self.attempts),
+            term: Term(term.unwrap_or(0)),
             wiring: Wiring::new(self.config.parallelism, self.config.channel_capacity),
             restored,
             store,

@@ -10,9 +10,10 @@ use strandline_checkpoint_storage::{
     CheckpointTrace, CommitLog, Manifest, OperatorSnapshot, Storage, SubtaskSnapshot,
 };
 use strandline_state_api::backend::{Scope, Statistic};
-use strandline_state_api::{CheckpointId, Error, ErrorKind, OperatorId};
+use strandline_state_api::{CheckpointId, Error, ErrorKind, OperatorId, Result};
 use tokio::runtime::Handle;
 
+use super::outputs::OutputSweeper;
 use super::recovery::Claim;
 use crate::barrier::OperatorPart;
 use crate::metrics::micros;
@@ -34,6 +35,7 @@ pub(super) struct Committer {
     /// `None` without checkpoints: then a commit is nothing more than the permit.
     log: Option<Arc<Mutex<CommitLog>>>,
     pub(super) storage: Option<Storage>,
+    outputs: OutputSweeper,
     done: Sender<CommitDone>,
     pub(super) results: Receiver<CommitDone>,
 }
@@ -44,6 +46,8 @@ pub(super) struct CommitDone {
     pub(super) checkpoint: CheckpointId,
     pub(super) result: CommitResult,
     pub(super) error: Option<Error>,
+    /// Whether what it leaves behind is gone from the output; if not, no sink may commit.
+    pub(super) outputs: Result<()>,
     pub(super) report: CheckpointReport,
     /// Every subtask of every operator had ended.
     pub(super) all_finished: bool,
@@ -86,6 +90,7 @@ impl Committer {
             None => (None, None),
         };
         let operators = job.ids.iter().cloned().collect();
+        let outputs = OutputSweeper::new(job, term, restored_from);
         Self {
             job: job.name.clone(),
             operators,
@@ -94,6 +99,7 @@ impl Committer {
             restored_from,
             log,
             storage,
+            outputs,
             done,
             results,
         }
@@ -123,9 +129,11 @@ impl Committer {
         let checkpoint = report.checkpoint;
         let unanswered = Error::new(ErrorKind::Unavailable, "the runtime was shut down before the commit");
         let (result, error) = (CommitResult::Unknown, Some(unanswered));
-        let done = Some(CommitDone { checkpoint, result, error, report, all_finished });
+        let done = Some(CommitDone { checkpoint, result, error, outputs: Ok(()), report, all_finished });
         let mut answer = Answer { done, sender: self.done.clone() };
+        let logged = log.is_some();
         let handle = runtime.clone();
+        let (outputs, kind) = (self.outputs.clone(), triggered.kind);
         // One at a time, as the coordinator hands out one permit at a time: the lock is never waited for.
         runtime.spawn_blocking(move || {
             let written =
@@ -135,8 +143,10 @@ impl Committer {
                 Some(Ok(written)) => written,
                 Some(Err(panicked)) => (CommitResult::Unknown, Some(panicked)),
             };
+            let is_durable = result == CommitResult::Committed && logged;
+            let outputs = if is_durable { guarded(|| outputs.committed(kind)) } else { Ok(()) };
             if let Some(done) = &mut answer.done {
-                (done.result, done.error) = (result, error);
+                (done.result, done.error, done.outputs) = (result, error, outputs);
                 done.report.commit = start.elapsed();
                 done.report.duration = triggered.at.elapsed();
             }

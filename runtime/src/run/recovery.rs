@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use strandline_checkpoint_protocol::Term;
 use strandline_checkpoint_storage::{
     CommitLog, CommitLogOptions, Manifest, RecoverFrom, RecoverOptions, Recovered, RestoreAssignment, Storage,
 };
@@ -18,6 +19,8 @@ pub(super) struct Claim {
     pub(super) log: CommitLog,
     pub(super) storage: Storage,
     pub(super) term: u64,
+    /// The terms of the checkpoints in the log; `None` when a part of it cannot be read.
+    pub(super) completed: Option<Vec<Term>>,
     /// The log names a checkpoint that an earlier attempt of this run completed.
     is_own: bool,
 }
@@ -37,17 +40,36 @@ impl StoreAt for TermStore {
 impl Run<'_> {
     /// Claims a new term: from then on no other run changes the log.
     pub(super) fn claim(&mut self) -> Result<Option<Claim>> {
+        self.label = random_label()?;
         let Some(checkpointing) = &self.config.checkpointing else { return Ok(None) };
-        let storage = checkpointing.storage.clone();
+        let (storage, retained) = (checkpointing.storage.clone(), checkpointing.retained);
+        self.refuse_overtaken(&storage)?;
         let holder = format!("{} (process {}, run {})", self.job.name, std::process::id(), self.label);
-        let options = CommitLogOptions::new(holder).retain(checkpointing.retained);
+        let options = CommitLogOptions::new(holder).retain(retained);
         let claim = CommitLog::claim(&storage, options, CommitLog::random_tokens());
         let claimed = self.runtime.block_on(claim)?;
         let term = claimed.log.term();
         self.first_term.get_or_insert(term);
+        self.last_term = Some(term);
         self.next_checkpoint = self.next_checkpoint.max(claimed.next_checkpoint());
         let is_own = claimed.history.completed.iter().any(|known| Some(known.term) >= self.first_term);
-        Ok(Some(Claim { log: claimed.log, storage, term, is_own }))
+        let history = &claimed.history;
+        let terms = || history.completed.iter().map(|known| Term(known.term)).collect();
+        let completed = history.unreadable.is_empty().then(terms);
+        Ok(Some(Claim { log: claimed.log, storage, term, completed, is_own }))
+    }
+
+    /// A restart after a failure is none when another run has taken over meanwhile: to claim again would end
+    /// that one.
+    fn refuse_overtaken(&mut self, storage: &Storage) -> Result<()> {
+        // Taken: when the claim that follows fails, its term may be in the log all the same.
+        let Some(last) = self.last_term.take() else { return Ok(()) };
+        let term = self.runtime.block_on(storage.history())?.term;
+        if term <= last {
+            return Ok(());
+        }
+        let message = "a newer run has taken over this storage, so this one does not restart";
+        Err(Error::new(ErrorKind::Fenced, message).with("its term", term).with("term", last))
     }
 
     /// Chooses the checkpoint that this attempt starts from, and distributes it over the operators of the
@@ -118,4 +140,10 @@ impl Run<'_> {
         }
         Ok(recovery.restored)
     }
+}
+
+/// What distinguishes an attempt from those of all processes.
+pub(super) fn random_label() -> Result<String> {
+    let random = CommitLog::random_tokens()()?;
+    Ok(format!("{:016x}", random as u64))
 }

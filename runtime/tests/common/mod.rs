@@ -5,13 +5,15 @@
 pub mod faulty;
 pub mod rated;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use strandline_runtime::sink::{Figure, Sink, SinkContext, SinkFactory, Summary};
+use strandline_runtime::sink::{
+    DeadOutputs, Figure, Sink, SinkContext, SinkFactory, SinkRecovery, Summary, Term,
+};
 use strandline_runtime::source::{Source, SourceContext, SourceFactory, SourceStatus};
 use strandline_runtime::{JobEvent, Observer};
 use strandline_state_api::backend::KeyedBackendExt;
@@ -155,8 +157,10 @@ impl<T> Clone for VecSink<T> {
 
 #[derive(Debug)]
 pub struct Transactions<T> {
-    staged: BTreeMap<String, Vec<T>>,
-    committed: BTreeMap<String, Vec<T>>,
+    /// By name, and by the term that wrote it.
+    staged: BTreeMap<String, (Term, Vec<T>)>,
+    /// With the checkpoint, too.
+    committed: BTreeMap<String, (Term, CheckpointId, Vec<T>)>,
     pub written: u64,
     pub recoveries: u32,
 }
@@ -174,7 +178,8 @@ impl<T: Clone + Ord> VecSink<T> {
     /// What a reader of the output sees, sorted.
     pub fn visible(&self) -> Vec<T> {
         let shared = self.shared.lock().unwrap();
-        let mut all: Vec<T> = shared.committed.values().flatten().cloned().collect();
+        let mut all: Vec<T> =
+            shared.committed.values().flat_map(|(_, _, records)| records).cloned().collect();
         all.sort();
         all
     }
@@ -208,22 +213,35 @@ impl<T: Clone + Send + 'static> SinkFactory for VecSink<T> {
         Ok(VecWriter { of: self.clone(), context, open, pending, written: 0 })
     }
 
-    fn recover(&self, checkpoint: Option<CheckpointId>, committables: &[String]) -> Result<()> {
+    fn recover(&self, recovery: &SinkRecovery<'_, String>) -> Result<()> {
         let mut shared = self.shared.lock().unwrap();
         shared.recoveries += 1;
-        if checkpoint.is_none() {
-            shared.committed.clear();
-        }
-        let named: BTreeSet<String> = committables.iter().cloned().collect();
-        for (name, records) in std::mem::take(&mut shared.staged) {
-            if named.contains(&name) {
-                shared.committed.insert(name, records);
-            }
-        }
-        for name in named {
-            assert!(shared.committed.contains_key(&name), "{name} was pre-committed and is lost");
+        shared.sweep(recovery.dead);
+        for name in recovery.committables {
+            shared.commit(name);
+            assert!(shared.committed.contains_key(name), "{name} was pre-committed and is lost");
         }
         Ok(())
+    }
+
+    fn sweep(&self, dead: &DeadOutputs) -> Result<()> {
+        self.shared.lock().unwrap().sweep(dead);
+        Ok(())
+    }
+}
+
+impl<T> Transactions<T> {
+    fn sweep(&mut self, dead: &DeadOutputs) {
+        self.staged.retain(|_, (term, _)| !dead.is_pre_committed_dead(*term));
+        self.committed.retain(|_, (term, checkpoint, _)| !dead.is_committed_dead(*term, *checkpoint));
+    }
+
+    fn commit(&mut self, name: &str) {
+        let checkpoint = name.rsplit_once('-').and_then(|(_, checkpoint)| checkpoint.parse().ok());
+        let checkpoint = CheckpointId(checkpoint.expect("the checkpoint is part of the name"));
+        if let Some((term, records)) = self.staged.remove(name) {
+            self.committed.insert(name.to_owned(), (term, checkpoint, records));
+        }
     }
 }
 
@@ -261,7 +279,8 @@ impl<T: Clone + Send + 'static> Sink for VecWriter<T> {
         if !self.open.is_empty() {
             let name = format!("{}-{}-{checkpoint}", self.context.attempt, self.context.subtask);
             let mut shared = self.of.shared.lock().unwrap();
-            let before = shared.staged.insert(name.clone(), std::mem::take(&mut self.open));
+            let records = std::mem::take(&mut self.open);
+            let before = shared.staged.insert(name.clone(), (self.context.term, records));
             assert!(before.is_none(), "{name} was used before");
             self.pending.insert(checkpoint, name);
         }
@@ -272,10 +291,7 @@ impl<T: Clone + Send + 'static> Sink for VecWriter<T> {
         self.of.commit_fuse.burn(1)?;
         let later = self.pending.split_off(&checkpoint.next());
         for name in std::mem::replace(&mut self.pending, later).into_values() {
-            let mut shared = self.of.shared.lock().unwrap();
-            if let Some(records) = shared.staged.remove(&name) {
-                shared.committed.insert(name, records);
-            }
+            self.of.shared.lock().unwrap().commit(&name);
         }
         Ok(())
     }

@@ -83,16 +83,20 @@ impl Driver<'_, '_> {
     }
 
     fn complete(&mut self, checkpoint: CheckpointId, kind: CheckpointKind) {
-        self.tasks.iter().for_each(|task| task.send(Control::Complete(checkpoint)));
         self.triggered.retain(|id, _| *id > checkpoint);
         self.declined.retain(|id, _| *id > checkpoint);
         let done = self.committing.take();
         let all_finished = done.as_ref().is_some_and(|done| done.all_finished);
-        if let Some(done) = done
-            && self.committer.storage.is_some()
-        {
-            self.run.completed(done.report);
+        if let Some(done) = done {
+            if self.committer.storage.is_some() {
+                self.run.completed(done.report);
+            }
+            if let Err(error) = done.outputs {
+                // The next attempt begins with it, and then commits.
+                return self.fail(error.with("checkpoint", checkpoint));
+            }
         }
+        self.tasks.iter().for_each(|task| task.send(Control::Complete(checkpoint)));
         if kind == CheckpointKind::Final && self.phase == AttemptPhase::Running {
             self.phase =
                 AttemptPhase::Finishing(if all_finished { Outcome::Finished } else { Outcome::Stopped });

@@ -1,0 +1,79 @@
+//! What earlier attempts put out: recovered before an attempt runs, swept once its first checkpoint is in the log.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+use strandline_checkpoint_protocol::CheckpointKind;
+use strandline_checkpoint_storage::RestoreAssignment;
+use strandline_state_api::{CheckpointId, ErrorKind, Result};
+
+use super::Run;
+use super::recovery::Claim;
+use crate::pipeline::graph::{Job, SinkVertex};
+use crate::sink::{DeadOutputs, SinkRecovery, Term};
+
+impl Run<'_> {
+    /// Brings the output of all sinks to where the attempt starts from.
+    ///
+    /// An attempt that was overtaken meanwhile has done no harm, and ends here.
+    pub(super) fn recover_outputs(
+        &self,
+        claim: Option<&mut Claim>,
+        restored: Option<&RestoreAssignment>,
+    ) -> Result<()> {
+        let Some(claim) = claim else {
+            return recover(&self.job, Term(0), restored, &DeadOutputs::without_log());
+        };
+        let term = Term(claim.term);
+        let shown = restored.map(|restored| (Term(restored.term), restored.restored_from));
+        let dead = DeadOutputs::at_start(term, shown, claim.completed.clone());
+        let recovered = recover(&self.job, term, restored, &dead);
+        match self.runtime.block_on(claim.log.check()) {
+            // It explains whatever went wrong.
+            Err(fenced) if fenced.kind() == ErrorKind::Fenced => Err(fenced),
+            // The first commit finds out what this could not.
+            Ok(()) | Err(_) => recovered,
+        }
+    }
+}
+
+fn recover(job: &Job, term: Term, restored: Option<&RestoreAssignment>, dead: &DeadOutputs) -> Result<()> {
+    let checkpoint = restored.map(|restored| restored.checkpoint);
+    for sink in &job.sinks {
+        let of_sink = restored.and_then(|restored| restored.operators.get(&sink.id));
+        let committables = of_sink.map_or(&[][..], |restored| &restored.committables);
+        let recovered = sink.output.recover(&SinkRecovery { term, checkpoint, committables, dead });
+        recovered.map_err(|error| match checkpoint {
+            Some(checkpoint) => error.with("operator", &sink.id).with("checkpoint", checkpoint),
+            None => error.with("operator", &sink.id),
+        })?;
+    }
+    Ok(())
+}
+
+/// Sweeps the output of all sinks after the first commit of an attempt and after the last.
+#[derive(Clone)]
+pub(super) struct OutputSweeper {
+    sinks: Vec<Arc<SinkVertex>>,
+    dead: DeadOutputs,
+    swept: Arc<AtomicBool>,
+}
+
+impl OutputSweeper {
+    pub(super) fn new(job: &Job, term: u64, restored: Option<CheckpointId>) -> Self {
+        let dead = DeadOutputs::after_commit(Term(term), restored);
+        Self { sinks: job.sinks.clone(), dead, swept: Arc::default() }
+    }
+
+    /// A checkpoint is in the log; no sink has been notified.
+    pub(super) fn committed(&self, kind: CheckpointKind) -> Result<()> {
+        if self.swept.load(SeqCst) && kind != CheckpointKind::Final {
+            return Ok(());
+        }
+        for sink in &self.sinks {
+            sink.output.sweep(&self.dead).map_err(|error| error.with("operator", &sink.id))?;
+        }
+        self.swept.store(true, SeqCst);
+        Ok(())
+    }
+}
