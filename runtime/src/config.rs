@@ -175,6 +175,10 @@ pub struct CheckpointConfig {
     pub storage: Storage,
     /// Time from one periodic checkpoint to the next; `None` for checkpoints on demand (and at the end) only.
     pub interval: Option<Duration>,
+    /// Time from the start of an attempt to its first periodic checkpoint; `None` for a random part of the
+    /// interval, so that an attempt which fails within each interval gets on all the same, and jobs that start
+    /// together do not checkpoint in step.
+    pub initial_delay: Option<Duration>,
     /// The least time between the end of one checkpoint and the start of a periodic one.
     pub min_pause: Duration,
     /// How long a checkpoint may take until its last acknowledgement.
@@ -196,6 +200,7 @@ impl CheckpointConfig {
         Self {
             storage,
             interval: Some(interval),
+            initial_delay: None,
             min_pause: Duration::ZERO,
             timeout: Duration::from_secs(600),
             max_concurrent: 1,
@@ -209,6 +214,13 @@ impl CheckpointConfig {
     #[must_use]
     pub fn interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.interval = interval.into();
+        self
+    }
+
+    /// Sets [`initial_delay`](Self#structfield.initial_delay).
+    #[must_use]
+    pub fn initial_delay(mut self, initial_delay: impl Into<Option<Duration>>) -> Self {
+        self.initial_delay = initial_delay.into();
         self
     }
 

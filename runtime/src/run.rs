@@ -40,8 +40,8 @@ struct Run<'a> {
     runtime: Handle,
     metrics: Arc<Metrics>,
     samples: Samples,
-    /// Distinguishes the attempt from those of any other run; drawn anew for each.
-    label: String,
+    /// Drawn anew for each attempt, from the operating system's randomness.
+    random: u64,
     attempts: u32,
     /// The terms of the first attempt and of the last.
     first_term: Option<u64>,
@@ -73,7 +73,7 @@ impl<'a> Run<'a> {
             runtime,
             metrics: Arc::new(Metrics::new(Instant::now())),
             samples: Samples::default(),
-            label: String::new(),
+            random: 0,
             attempts: 0,
             first_term: None,
             last_term: None,
@@ -108,6 +108,11 @@ impl<'a> Run<'a> {
                 return Ok(self.report(Outcome::Cancelled, restarts.count()));
             }
         }
+    }
+
+    /// What distinguishes the attempt from those of any other run.
+    fn label(&self) -> String {
+        format!("{:016x}", self.random)
     }
 
     /// Waits before a restart, unless the job is to end.

@@ -315,6 +315,25 @@ fn a_job_whose_storage_was_taken_over_stops() {
     assert_eq!(job.sink.visible().len(), 5_000, "what came after the takeover is not committed");
 }
 
+/// To claim the storage again would end the run that has taken over.
+#[test]
+fn a_run_that_was_overtaken_does_not_restart() {
+    let job = Job::new();
+    let retry = RestartStrategy::FixedDelay { attempts: 5, delay: Duration::ZERO };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let ended = job.run_while(job.config().restart(retry), || {
+        job.wait_done(5_000);
+        let options = CommitLogOptions::new("somebody else");
+        let claim = CommitLog::claim(&job.storage, options, CommitLog::random_tokens());
+        assert_eq!(runtime.block_on(claim).unwrap().log.term(), 2);
+        job.source.fuse.set(1);
+        job.source.open_gate();
+    });
+    let error = ended.unwrap_err();
+    assert_eq!((error.kind(), error.context("its term")), (ErrorKind::Fenced, Some("2")), "{error}");
+    assert_eq!(runtime.block_on(job.storage.history()).unwrap().term, 2);
+}
+
 #[test]
 fn a_damaged_checkpoint_is_passed_over_and_told() {
     let job = Job::new();

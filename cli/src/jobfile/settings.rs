@@ -78,6 +78,7 @@ fn checkpoint(job: &Section<'_>, folder: &Path) -> Result<Option<CheckpointConfi
         "enabled",
         "storage",
         "interval",
+        "initial_delay",
         "min_pause",
         "timeout",
         "max_concurrent",
@@ -98,6 +99,7 @@ fn checkpoint(job: &Section<'_>, folder: &Path) -> Result<Option<CheckpointConfi
             return Err(Problem::new(&node.location, "the interval of checkpoints is zero", label));
         }
     }
+    config.initial_delay = section.duration("initial_delay")?;
     config.min_pause = section.duration("min_pause")?.unwrap_or(config.min_pause);
     config.timeout = section.duration("timeout")?.unwrap_or(config.timeout);
     config.max_concurrent = section.small_integer("max_concurrent", 1)?.unwrap_or(config.max_concurrent);

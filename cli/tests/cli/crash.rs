@@ -79,7 +79,7 @@ fn a_kill_before_the_first_checkpoint_starts_the_job_from_the_beginning() {
     let folder = Folder::new(ORDERS_JOB);
     folder.write("orders.csv", &orders.csv);
     for parallelism in ["--parallelism=2", "--parallelism=3"] {
-        let slow = ["--set=source.rate=40000", "--set=checkpoint.interval=1h"];
+        let slow = ["--set=source.rate=40000", "--set=checkpoint.interval=off"];
         let mut running = folder.start(&[&[parallelism], &slow[..]].concat());
         let started = running.wait_for("its start", |event| event["event"] == "started");
         assert!(started["from"].is_null(), "{started}");

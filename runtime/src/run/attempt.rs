@@ -59,7 +59,7 @@ impl Run<'_> {
         let chained = self.config.chain_keyed && self.config.parallelism == 1;
         let attempt = Attempt {
             config: self.config.clone(),
-            label: format!("{}-{}", self.label, self.attempts),
+            label: format!("{}-{}", self.label(), self.attempts),
             term: Term(term.unwrap_or(0)),
             wiring: Wiring::new(self.config.parallelism, self.config.channel_capacity),
             restored,

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use super::commit::{CommitDone, Committer, Parts, Triggered};
 use super::{Ended, Run};
+use crate::config::CheckpointConfig;
 use crate::event::JobEvent;
 use crate::mailbox::{Control, TaskEvent};
 use crate::pipeline::graph::{Vertex, VertexKind};
@@ -102,6 +103,16 @@ const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 /// better done.
 const SWEEP_WAIT: Duration = Duration::from_secs(5);
 
+/// When the first periodic checkpoint is due: as configured, or after a random part of the interval that is no
+/// shorter than the pause (Flink: `CheckpointCoordinator#getInitialTriggeringDelay`).
+fn first_delay(config: &CheckpointConfig, random: u64) -> Option<Duration> {
+    let random_part = |interval: Duration| {
+        let least = config.min_pause.min(interval);
+        least + (interval - least).mul_f64(random as f64 / u64::MAX as f64)
+    };
+    config.initial_delay.or(config.interval.map(random_part))
+}
+
 impl<'r, 'a> Driver<'r, 'a> {
     pub(super) fn new(
         run: &'r mut Run<'a>,
@@ -112,7 +123,7 @@ impl<'r, 'a> Driver<'r, 'a> {
         let policy = match &run.config.checkpointing {
             Some(config) => Policy {
                 interval: config.interval,
-                initial_delay: None,
+                initial_delay: first_delay(config, run.random),
                 min_pause: config.min_pause,
                 timeout: config.timeout,
                 max_concurrent: config.max_concurrent,
@@ -320,5 +331,27 @@ impl<'r, 'a> Driver<'r, 'a> {
 
     fn sources(&self) -> impl Iterator<Item = &TaskHandle> {
         self.tasks.iter().filter(|task| task.vertex.kind == VertexKind::Source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use strandline_checkpoint_storage::Storage;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn the_first_checkpoint_comes_after_a_random_part_of_the_interval() {
+        let config = CheckpointConfig::new(Storage::in_memory().unwrap(), 10 * SECOND);
+        let delays = [0, u64::MAX / 2, u64::MAX].map(|random| first_delay(&config, random).unwrap());
+        assert_eq!((delays[0], delays[2]), (Duration::ZERO, 10 * SECOND));
+        assert!(delays[1].abs_diff(5 * SECOND) < Duration::from_millis(1), "{delays:?}");
+        let paused = config.clone().min_pause(4 * SECOND);
+        assert_eq!(first_delay(&paused, 0), Some(4 * SECOND));
+        assert_eq!(first_delay(&config.clone().min_pause(60 * SECOND), 7), Some(10 * SECOND));
+        assert_eq!(first_delay(&config.clone().initial_delay(3 * SECOND), 7), Some(3 * SECOND));
+        assert_eq!(first_delay(&config.interval(None), 7), None);
     }
 }

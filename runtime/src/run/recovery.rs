@@ -40,11 +40,11 @@ impl StoreAt for TermStore {
 impl Run<'_> {
     /// Claims a new term: from then on no other run changes the log.
     pub(super) fn claim(&mut self) -> Result<Option<Claim>> {
-        self.label = random_label()?;
+        self.random = random()?;
         let Some(checkpointing) = &self.config.checkpointing else { return Ok(None) };
         let (storage, retained) = (checkpointing.storage.clone(), checkpointing.retained);
         self.refuse_overtaken(&storage)?;
-        let holder = format!("{} (process {}, run {})", self.job.name, std::process::id(), self.label);
+        let holder = format!("{} (process {}, run {})", self.job.name, std::process::id(), self.label());
         let options = CommitLogOptions::new(holder).retain(retained);
         let claim = CommitLog::claim(&storage, options, CommitLog::random_tokens());
         let claimed = self.runtime.block_on(claim)?;
@@ -62,10 +62,11 @@ impl Run<'_> {
     /// A restart after a failure is none when another run has taken over meanwhile: to claim again would end
     /// that one.
     fn refuse_overtaken(&mut self, storage: &Storage) -> Result<()> {
-        // Taken: when the claim that follows fails, its term may be in the log all the same.
-        let Some(last) = self.last_term.take() else { return Ok(()) };
+        let Some(last) = self.last_term else { return Ok(()) };
         let term = self.runtime.block_on(storage.history())?.term;
         if term <= last {
+            // When the claim that follows fails, its term may be in the log all the same.
+            self.last_term = None;
             return Ok(());
         }
         let message = "a newer run has taken over this storage, so this one does not restart";
@@ -142,8 +143,7 @@ impl Run<'_> {
     }
 }
 
-/// What distinguishes an attempt from those of all processes.
-pub(super) fn random_label() -> Result<String> {
-    let random = CommitLog::random_tokens()()?;
-    Ok(format!("{:016x}", random as u64))
+/// A number from the operating system's randomness.
+fn random() -> Result<u64> {
+    CommitLog::random_tokens()().map(|token| token as u64)
 }
