@@ -98,10 +98,12 @@ fn a_job_whose_caller_hides_its_runtime_does_not_panic() {
 
 #[test]
 fn run_async_runs_on_any_runtime_of_the_caller() {
-    for mut builder in [Builder::new_multi_thread(), Builder::new_current_thread()] {
-        // Without timers and sockets, too.
+    for builder in [Builder::new_multi_thread, Builder::new_current_thread] {
+        // Without timers and sockets, and with one thread that may block, too.
         for whole in [true, false] {
-            let runtime = if whole { builder.enable_all().build() } else { builder.build() }.unwrap();
+            let mut builder = builder();
+            let builder = if whole { builder.enable_all() } else { builder.max_blocking_threads(1) };
+            let runtime = builder.build().unwrap();
             let job = job();
             let ran = runtime.block_on(async {
                 let running = tokio::spawn(run_async(&job.pipeline, job.config.clone(), &job.control));

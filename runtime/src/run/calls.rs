@@ -62,8 +62,7 @@ pub fn run<F: BackendFactory>(
 /// sinks have threads of their own. The future may be spawned; when it is dropped, the job is
 /// [cancelled](JobControl::cancel) and ends in the background.
 ///
-/// A store of one's own needs from the runtime what it needs; those of this crate family need nothing. A
-/// runtime that lets few threads block (`max_blocking_threads`) holds up checkpoints.
+/// A store of one's own needs from the runtime what it needs; those of this crate family need nothing.
 ///
 /// ```
 /// use strandline_runtime::{JobConfig, JobControl, JobReport, Pipeline, run_async};

@@ -1,7 +1,7 @@
 //! From a permit to a manifest in the commit log.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -12,6 +12,7 @@ use strandline_checkpoint_storage::{
 use strandline_state_api::backend::{Scope, Statistic};
 use strandline_state_api::{CheckpointId, Error, ErrorKind, OperatorId, Result};
 use tokio::runtime::Handle;
+use tokio::sync::Mutex;
 
 use super::outputs::OutputSweeper;
 use super::recovery::Claim;
@@ -19,7 +20,7 @@ use crate::barrier::OperatorPart;
 use crate::metrics::micros;
 use crate::pipeline::graph::Job;
 use crate::report::CheckpointReport;
-use crate::sync::{guarded, lock};
+use crate::sync::guarded;
 
 /// What a task acknowledges a checkpoint with.
 pub(super) type Parts = Vec<OperatorPart>;
@@ -53,8 +54,8 @@ pub(super) struct CommitDone {
     pub(super) all_finished: bool,
 }
 
-/// Sends how a commit went when it is dropped, even where it never began: the driver waits for it, also while
-/// it settles.
+/// Sends how a commit went when it is dropped, even where it never began or panicked: the driver waits for it,
+/// also while it settles.
 struct Answer {
     done: Option<CommitDone>,
     sender: Sender<CommitDone>,
@@ -127,24 +128,31 @@ impl Committer {
         let all_finished = subtasks.all(|subtask| subtask.finished);
         let log = self.log.clone();
         let checkpoint = report.checkpoint;
-        let unanswered = Error::new(ErrorKind::Unavailable, "the runtime was shut down before the commit");
+        let unanswered = "the store panicked during a commit, or the runtime was shut down";
+        let unanswered = Error::new(ErrorKind::Unavailable, unanswered);
         let (result, error) = (CommitResult::Unknown, Some(unanswered));
         let done = Some(CommitDone { checkpoint, result, error, outputs: Ok(()), report, all_finished });
         let mut answer = Answer { done, sender: self.done.clone() };
         let logged = log.is_some();
-        let handle = runtime.clone();
         let (outputs, kind) = (self.outputs.clone(), triggered.kind);
-        // One at a time, as the coordinator hands out one permit at a time: the lock is never waited for.
-        runtime.spawn_blocking(move || {
-            let written =
-                log.map(|log| guarded(|| Ok(handle.block_on(write(&mut lock(&log), &right, manifest)))));
-            let (result, error) = match written {
+        // As a task, not on a thread for blocking: a store on a local disk needs those, and there may be but one.
+        runtime.spawn(async move {
+            let (result, error) = match log {
+                // One at a time, as the coordinator hands out one permit at a time: nobody ever waits for it.
+                Some(log) => write(&mut *log.lock().await, &right, manifest).await,
                 None => (CommitResult::Committed, None),
-                Some(Ok(written)) => written,
-                Some(Err(panicked)) => (CommitResult::Unknown, Some(panicked)),
             };
             let is_durable = result == CommitResult::Committed && logged;
-            let outputs = if is_durable { guarded(|| outputs.committed(kind)) } else { Ok(()) };
+            let swept = match is_durable {
+                true => tokio::task::spawn_blocking(move || guarded(|| outputs.committed(kind))).await,
+                false => Ok(Ok(())),
+            };
+            let outputs = swept.unwrap_or_else(|_| {
+                Err(Error::new(
+                    ErrorKind::Unavailable,
+                    "the runtime was shut down before the sinks were swept",
+                ))
+            });
             if let Some(done) = &mut answer.done {
                 (done.result, done.error, done.outputs) = (result, error, outputs);
                 done.report.commit = start.elapsed();

@@ -1,7 +1,7 @@
 //! A store that is down for long under a loop and under a pipeline.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use strandline::prelude::*;
@@ -57,10 +57,14 @@ fn run_through_an_outage(operation: u64, tolerable_failures: u32) -> u64 {
     let storage = faults.wrap(&Storage::in_dir(dir.path().join("checkpoints")).unwrap());
     let mut checkpoints = CheckpointConfig::new(storage, Duration::from_millis(2));
     checkpoints = checkpoints.tolerable_failures(tolerable_failures);
-    let restarts = Arc::new(AtomicU64::new(0));
-    let (seen, down) = (restarts.clone(), faults.clone());
+    let (restarts, reasons) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(Vec::new())));
+    let (restarted, aborted, down) = (restarts.clone(), reasons.clone(), faults.clone());
     let observer = move |event: &JobEvent| {
-        seen.fetch_add(u64::from(matches!(event, JobEvent::Restarting { .. })), Ordering::Relaxed);
+        match event {
+            JobEvent::Restarting { .. } => drop(restarted.fetch_add(1, Ordering::Relaxed)),
+            JobEvent::CheckpointAborted { reason, .. } => aborted.lock().unwrap().push(reason.clone()),
+            _ => {}
+        }
         if down.injected() >= ATTEMPTS {
             down.stop();
         }
@@ -75,6 +79,10 @@ fn run_through_an_outage(operation: u64, tolerable_failures: u32) -> u64 {
     let report = run(&pipeline, config, &JobControl::new()).unwrap();
     assert_eq!(report.outcome, Outcome::Finished);
     assert!(faults.injected() >= ATTEMPTS, "{} operations failed", faults.injected());
+    for reason in reasons.lock().unwrap().iter().filter(|reason| reason.contains("injected")) {
+        let times = |word: &str| reason.matches(word).count();
+        assert_eq!((times("storage file://"), times(", operator ") <= 1), (1, true), "{reason}");
+    }
     words::assert_exact(dir.path());
     restarts.load(Ordering::Relaxed)
 }

@@ -281,6 +281,8 @@ async fn write(attempt: Arc<Attempt>, writer: Arc<dyn AnyWriter>, job: WriteJob)
             snapshot.keyed = keyed;
             ack.complete(part);
         }
+        // The writer of a backend adds whose snapshot it is, once is enough.
+        Err(error) if error.context("operator").is_some() => ack.fail(error),
         Err(error) => {
             ack.fail(error.with("operator", &part.operator).with("subtask", part.snapshot.subtask));
         }

@@ -16,7 +16,6 @@ use crate::event::JobEvent;
 use crate::mailbox::Control;
 use crate::report::Outcome;
 use crate::run::commit::{CommitDone, Parts, Triggered};
-use crate::sync::guarded;
 
 impl Driver<'_, '_> {
     pub(super) fn act(&mut self, actions: Vec<Action<Parts>>) {
@@ -186,18 +185,21 @@ impl Driver<'_, '_> {
         let (stop, stopped) = oneshot::channel();
         self.sweeper.stop = Some(stop);
         let done = self.sweeper.done.clone();
-        let handle = self.run.runtime.clone();
-        self.run.runtime.spawn_blocking(move || {
+        let sweep = async move {
             let ended = || Error::new(ErrorKind::Unavailable, "the job ended before the sweep did");
-            let sweep = async {
-                tokio::select! {
-                    swept = storage.sweep() => swept,
-                    // Also when the driver that could stop it is gone.
-                    _ = stopped => Err(ended()),
-                }
-            };
+            tokio::select! {
+                swept = storage.sweep() => swept,
+                // Also when the driver that could stop it is gone.
+                _ = stopped => Err(ended()),
+            }
+        };
+        let sweeping = self.run.runtime.spawn(sweep);
+        self.run.runtime.spawn(async move {
+            let swept = sweeping.await.unwrap_or_else(|error| {
+                Err(Error::new(ErrorKind::Unavailable, "the sweep was interrupted").caused_by(error))
+            });
             // When the job has ended meanwhile, the driver has dropped its end.
-            let _ = done.send(guarded(|| handle.block_on(sweep)));
+            let _ = done.send(swept);
         });
     }
 
