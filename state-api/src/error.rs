@@ -3,6 +3,10 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+mod foreign;
+
+pub use foreign::OrFail;
+
 /// The result of every fallible call in the Strandline crates.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -49,7 +53,12 @@ impl ErrorKind {
 
 /// An error: what happened, to which state, checkpoint or file, and what to do.
 ///
-/// The kind is for programs, the message and the context are for people; neither text is part of the API.
+/// The kind is for programs, the message and the context are for people; neither text is part of the API. The
+/// error displays its causes behind its own text, down to the first.
+///
+/// In a function that returns this crate's [`Result`], `?` converts the errors of the standard library, boxed
+/// errors, and with the cargo feature `serde_json` those of that crate, into errors of kind
+/// [`User`](ErrorKind::User). [`OrFail`] converts all others.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -114,11 +123,27 @@ impl fmt::Display for Error {
         if !self.0.context.is_empty() {
             f.write_str(")")?;
         }
-        if let Some(source) = &self.0.source {
-            write!(f, ": {source}")?;
-        }
-        Ok(())
+        let source = self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static));
+        write_causes(source, f)
     }
+}
+
+/// Writes a cause and what caused that, in turn.
+fn write_causes(mut cause: Option<&(dyn StdError + 'static)>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut last = String::new();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // Many errors repeat the text of their cause.
+        if !last.ends_with(&text) {
+            write!(f, ": {text}")?;
+        }
+        if error.is::<Error>() {
+            return Ok(());
+        }
+        last = text;
+        cause = error.source();
+    }
+    Ok(())
 }
 
 impl fmt::Debug for Error {
@@ -150,5 +175,52 @@ mod tests {
         );
         assert_eq!(error.context("checkpoint"), Some("7"));
         assert!(StdError::source(&error).is_some());
+    }
+    #[derive(Debug)]
+    struct Layer(&'static str, Option<Box<Layer>>);
+
+    impl fmt::Display for Layer {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl StdError for Layer {
+        fn source(&self) -> Option<&(dyn StdError + 'static)> {
+            self.1.as_deref().map(|layer| layer as _)
+        }
+    }
+
+    #[test]
+    fn an_error_displays_its_causes_down_to_the_first() {
+        let refused = Layer("connection refused", None);
+        let cause = Layer("request failed", Some(Box::new(Layer("cannot connect", Some(Box::new(refused))))));
+        let inner = Error::new(ErrorKind::Unavailable, "the lookup failed").caused_by(cause);
+        let chain = "the lookup failed: request failed: cannot connect: connection refused";
+        assert_eq!(inner.to_string(), format!("unavailable: {chain}"));
+        let outer = Error::new(ErrorKind::User, "an order has no customer").caused_by(inner);
+        let whole = format!("user code failed: an order has no customer: unavailable: {chain}");
+        assert_eq!(outer.to_string(), whole, "each cause once");
+        let repeating = Error::corrupt("a").caused_by(Layer("b: c", Some(Box::new(Layer("c", None)))));
+        assert_eq!(repeating.to_string(), "corrupt: a: b: c");
+    }
+
+    #[test]
+    fn a_boxed_error_of_ours_stays_what_it_is() {
+        let boxed: Box<dyn StdError + Send + Sync> = Box::new(Error::corrupt("a block differs"));
+        assert_eq!(Error::from(boxed).to_string(), "corrupt: a block differs");
+        let failed = Err::<(), _>(Error::corrupt("a block differs")).or_fail("the table cannot be read");
+        let error = failed.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert_eq!(error.to_string(), "corrupt: the table cannot be read: corrupt: a block differs");
+        let text = Err::<(), _>("out of stock").or_fail("the order cannot be placed").unwrap_err();
+        assert_eq!(text.to_string(), "user code failed: the order cannot be placed: out of stock");
+    }
+
+    #[test]
+    fn errors_and_results_cross_threads() {
+        fn crosses<T: Send + Sync + 'static>() {}
+        crosses::<Error>();
+        crosses::<Result<u64>>();
     }
 }

@@ -26,7 +26,7 @@ pub use access::{
 };
 pub use backend::keyed::KeyedBackend;
 pub use codec::{Codec, SelfDescribingCodec, SerdeCodec};
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, OrFail, Result};
 pub use hash::KeyHash;
 pub use id::{CheckpointId, OperatorId};
 pub use key::{Keyed, StateKey};

@@ -7,8 +7,8 @@ use strandline_state_api::backend::{KeyedBackendExt, SnapshotKind};
 use strandline_state_api::host::Steps;
 use strandline_state_api::{
     BroadcastContext, BroadcastDescriptor, BroadcastOperator, BroadcastState, Context, ErrorKind,
-    KeyedBackend, Open, Operator, Result, TimeDomain, Timer, TimerDescriptor, TimerService, Timestamp,
-    ValueDescriptor, ValueState,
+    KeyedBackend, Open, Operator, OrFail, Result, TimeDomain, Timer, TimerDescriptor, TimerService,
+    Timestamp, ValueDescriptor, ValueState,
 };
 use strandline_state_testing::Harness;
 
@@ -218,4 +218,79 @@ fn state_can_be_read_without_its_handle() {
     });
     assert_eq!(read.unwrap(), Some(1));
     assert_eq!(harness.entries(), 2);
+}
+
+/// Parses orders in ways that fail with the errors of other libraries.
+#[derive(Debug)]
+struct Parse;
+
+impl Parse {
+    fn open<B: KeyedBackend>(_: &mut Open<'_, B>) -> Result<Self> {
+        Ok(Self)
+    }
+}
+
+impl Operator for Parse {
+    type Key = u64;
+    type In = Vec<u8>;
+    type Out = u64;
+    type Namespace = ();
+
+    fn process<B>(&mut self, bytes: Vec<u8>, ctx: &mut Context<'_, B, u64>) -> Result<()>
+    where
+        B: KeyedBackend<Key = u64>,
+    {
+        use std::fmt::Write;
+
+        let text = std::str::from_utf8(&bytes)?;
+        let number = match text.split_once(' ') {
+            Some(("int", rest)) => rest.parse::<u64>()?,
+            Some(("float", rest)) => rest.parse::<f64>()? as u64,
+            Some(("narrow", rest)) => u8::try_from(rest.len() * 100)?.into(),
+            Some(("read", rest)) => std::fs::read(rest)?.len() as u64,
+            Some(("format", _)) => write!(Full, "x").map(|()| 0)?,
+            Some(("boxed", rest)) => boxed(rest)?,
+            Some(("named", rest)) => rest.parse().or_fail("the price of an order is no number")?,
+            _ => 0,
+        };
+        ctx.emit(number);
+        Ok(())
+    }
+}
+
+/// Takes no text.
+struct Full;
+
+impl std::fmt::Write for Full {
+    fn write_str(&mut self, _: &str) -> std::fmt::Result {
+        Err(std::fmt::Error)
+    }
+}
+
+fn boxed(text: &str) -> std::result::Result<u64, Box<dyn std::error::Error + Send + Sync>> {
+    Ok(text.parse::<std::net::IpAddr>().map(|_| 1)?)
+}
+
+#[test]
+fn a_question_mark_converts_the_errors_of_other_libraries() {
+    for (record, message, cause) in [
+        (b"\xff".as_slice(), "bytes are no UTF-8", "invalid utf-8 sequence of 1 bytes from index 0"),
+        (b"int x", "a text is no number", "invalid digit found in string"),
+        (b"float x", "a text is no number", "invalid float literal"),
+        (b"narrow xxxx", "a number does not fit its type", "out of range integral type conversion attempted"),
+        (
+            b"read /nowhere/at/all",
+            "an input or output operation failed",
+            "No such file or directory (os error 2)",
+        ),
+        (b"format ", "a value cannot be formatted", "an error occurred when formatting an argument"),
+        (b"boxed x", "a function returned an error", "invalid IP address syntax"),
+        (b"named x", "the price of an order is no number", "invalid digit found in string"),
+    ] {
+        let mut harness = Harness::new(MemoryBackendFactory::default(), "parse", Parse::open).unwrap();
+        let error = harness.process(7u64, record.to_vec(), None).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::User, "{error}");
+        let whole = format!("user code failed: {message} (operator parse, subtask 0): {cause}");
+        assert_eq!(error.to_string(), whole);
+    }
 }

@@ -5,7 +5,7 @@ pub use strandline_state_api::backend::KeyedBackendExt as _;
 pub use strandline_state_api::{
     AggregateFunction, AggregatingDescriptor, AggregatingState, Batch, BroadcastContext, BroadcastDescriptor,
     BroadcastOperator, BroadcastState, Context, Error, ErrorKind, KeyScope, KeyedBackend, ListDescriptor,
-    ListState, MapDescriptor, MapState, Open, Operator, OperatorListDescriptor, OperatorListState,
+    ListState, MapDescriptor, MapState, Open, Operator, OperatorListDescriptor, OperatorListState, OrFail,
     ReducingDescriptor, ReducingState, Result, StateKey, TimeDomain, TimeWindow, Timer, TimerDescriptor,
     TimerService, Timestamp, Ttl, ValueDescriptor, ValueState,
 };
