@@ -324,6 +324,7 @@ macro_rules! __backend_cases {
                 a_state_is_renamed
                 what_nobody_claims_survives_a_migration [lists maps]
                 a_self_describing_type_grows
+                a_field_of_another_type_is_refused
                 another_form_of_a_type_is_refused
                 versions_must_rise
             }

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_reflection::{Tracer, TracerConfig};
 
+use crate::schema::self_describing_id;
 use crate::{Error, ErrorKind, Result};
 
 /// Turns values of one type into bytes and back.
@@ -26,12 +27,14 @@ pub trait Codec<T>: Send + Sync + 'static {
     /// Reads one value; `bytes` is exactly what `encode` appended.
     ///
     /// # Errors
-    /// [`Corrupt`](ErrorKind::Corrupt) when `bytes` is no encoded value.
+    /// [`Corrupt`](ErrorKind::Corrupt) when `bytes` is no encoded value;
+    /// [`Incompatible`](ErrorKind::Incompatible) when it is one of another type, as far as the codec knows.
     fn decode(&self, bytes: &[u8]) -> Result<T>;
 
     /// Returns whether the codec reads what it wrote for older versions of the type: fields that were added
     /// get their default, fields that were removed are skipped. A state may then raise its schema version
-    /// without a migration.
+    /// without a migration. Return [`self_describing_id`] from [`id`](Self::id), so that a restore refuses
+    /// what the type cannot read.
     fn is_self_describing(&self) -> bool {
         false
     }
@@ -134,15 +137,20 @@ impl<T: Serialize + DeserializeOwned + 'static> Codec<T> for SerdeCodec {
 /// to change.
 ///
 /// Changes that serde can skip or default need no migration: added fields (with `#[serde(default)]`), removed
-/// fields, reordered fields, renamed fields (with `#[serde(alias)]`), added variants. A field that changes
-/// its type needs one. Raise the schema version with every change: a program of a lower version then refuses
-/// the snapshot instead of dropping fields that it does not know.
+/// fields, reordered fields, renamed fields (with `#[serde(alias)]`), wider numbers, added variants. A field
+/// that changes its type otherwise needs one. Raise the schema version with every change: a program of a lower
+/// version then refuses the snapshot instead of dropping fields that it does not know.
+///
+/// The [`id`](Codec::id) holds the names and types of the fields, as `Deserialize` asks for them. So the plan
+/// of a restore refuses what the type cannot read, before it reads anything, and a type that lacks a stored
+/// field under an equal version. A type whose `Deserialize` does not reveal its fields (for example one with
+/// `#[serde(flatten)]` or `#[serde(untagged)]`) is not protected so; nor is state that was stored without them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SelfDescribingCodec;
 
 impl<T: Serialize + DeserializeOwned + 'static> Codec<T> for SelfDescribingCodec {
     fn id(&self) -> String {
-        "msgpack".into()
+        self_describing_id::<T>("msgpack")
     }
 
     fn encode(&self, value: &T, out: &mut Vec<u8>) -> Result<()> {
@@ -156,7 +164,7 @@ impl<T: Serialize + DeserializeOwned + 'static> Codec<T> for SelfDescribingCodec
     fn decode(&self, bytes: &[u8]) -> Result<T> {
         let mut rest = bytes;
         let value = T::deserialize(&mut rmp_serde::Deserializer::new(&mut rest))
-            .map_err(|e| wrong_length::<T>(bytes).caused_by(e))?;
+            .map_err(|error| unreadable::<T>(bytes, error))?;
         if !rest.is_empty() {
             return Err(wrong_length::<T>(bytes).with("surplus bytes", rest.len()));
         }
@@ -165,6 +173,25 @@ impl<T: Serialize + DeserializeOwned + 'static> Codec<T> for SelfDescribingCodec
 
     fn is_self_describing(&self) -> bool {
         true
+    }
+}
+
+/// Returns the error for bytes that are cut short, or that are a value of another type.
+#[cold]
+fn unreadable<T>(bytes: &[u8], error: rmp_serde::decode::Error) -> Error {
+    use rmp_serde::decode::Error as Failure;
+    match error {
+        Failure::InvalidMarkerRead(_) | Failure::InvalidDataRead(_) => {
+            wrong_length::<T>(bytes).caused_by(error)
+        }
+        error => {
+            let name = std::any::type_name::<T>();
+            let message = format!(
+                "a stored value is no {name}; raise the schema version and declare how the type that was \
+                 stored migrates (`Evolution`)"
+            );
+            Error::new(ErrorKind::Incompatible, message).caused_by(error)
+        }
     }
 }
 
@@ -238,6 +265,10 @@ mod tests {
         assert_eq!(new, New { currency: None, cents: 7 });
         bytes.push(0);
         assert!(Codec::<New>::decode(&SelfDescribingCodec, &bytes).is_err(), "surplus bytes are an error");
-        assert!(Codec::<New>::decode(&SelfDescribingCodec, &bytes[..3]).is_err());
+        let cut_short = Codec::<New>::decode(&SelfDescribingCodec, &bytes[..3]).unwrap_err();
+        assert_eq!(cut_short.kind(), ErrorKind::Corrupt, "{cut_short}");
+        let of_another_type = Codec::<Vec<u8>>::decode(&SelfDescribingCodec, &bytes).unwrap_err();
+        assert_eq!(of_another_type.kind(), ErrorKind::Incompatible, "{of_another_type}");
+        assert!(of_another_type.to_string().contains("Vec<u8>"), "{of_another_type}");
     }
 }

@@ -2,12 +2,14 @@
 //! state.
 
 mod evolution;
+mod form;
 mod meta;
 mod plan;
 mod state;
 
 pub use evolution::Evolution;
 pub(crate) use evolution::{Decode, Decoder};
+pub use form::self_describing_id;
 pub use meta::{StateKind, StateMeta};
 pub use plan::{Fate, JobSchema, OperatorSchema, Planned, RestorePlan, StoredOperator};
 pub use state::{Compatibility, ReadableForm, StateSchema};

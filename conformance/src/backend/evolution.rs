@@ -10,8 +10,8 @@ use strandline_state_api::backend::{BackendFactory, KeyedBackendExt, SnapshotKin
 use strandline_state_api::schema::Compatibility;
 use strandline_state_api::snapshot::KeyedSnapshot;
 use strandline_state_api::{
-    Error, ErrorKind, Evolution, KeyedBackend, ListDescriptor, ListState, MapDescriptor, MapState, Result,
-    SelfDescribingCodec, SerdeCodec, Ttl, ValueDescriptor, ValueState,
+    Codec, Error, ErrorKind, Evolution, KeyedBackend, ListDescriptor, ListState, MapDescriptor, MapState,
+    Result, SelfDescribingCodec, SerdeCodec, Ttl, ValueDescriptor, ValueState,
 };
 
 use super::simple::{Simple, rig};
@@ -355,6 +355,93 @@ pub fn a_self_describing_type_grows<F: BackendFactory>(subject: &Subject<F>) {
             let tags = if key % 2 == 0 { vec!["new".to_owned()] } else { vec![] };
             let mut scope = again.backend.at(&key);
             assert_eq!(scope.state(state).get().unwrap(), Some(&Grown { tags, id: key }));
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Cents {
+    cents: u32,
+    owner: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct CentsAsText {
+    cents: String,
+    #[serde(default)]
+    owner: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct WiderCents {
+    cents: u64,
+    #[serde(alias = "owner")]
+    holder: Option<String>,
+}
+
+/// The self-describing codec as it was before its id held the form of the type.
+struct Unnamed;
+
+impl<T: Serialize + serde::de::DeserializeOwned + 'static> Codec<T> for Unnamed {
+    fn id(&self) -> String {
+        "msgpack".into()
+    }
+
+    fn encode(&self, value: &T, out: &mut Vec<u8>) -> Result<()> {
+        SelfDescribingCodec.encode(value, out)
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<T> {
+        SelfDescribingCodec.decode(bytes)
+    }
+
+    fn is_self_describing(&self) -> bool {
+        true
+    }
+}
+
+/// A field that changed its type is refused under a self-describing codec, too: by the plan, and by a restore
+/// before it reads anything, as incompatible and not as corrupt. A wider number and another name are read; so
+/// is what was stored before forms were.
+pub fn a_field_of_another_type_is_refused<F: BackendFactory>(subject: &Subject<F>) {
+    let has = subject.capabilities();
+    let make = |n: u64| Cents { cents: n as u32, owner: Some(format!("o{n}")) };
+    for (kind, version) in KINDS.into_iter().zip([1, 2]) {
+        let first = || Evolution::<Cents>::first(1, SelfDescribingCodec);
+        let (simple, snapshot) = written(subject, kind, first, make);
+        let text = || Evolution::<CentsAsText>::first(version, SelfDescribingCodec);
+        let restored = simple.restore(std::slice::from_ref(&snapshot), |b| Evolving::register(b, has, &text));
+        let refused = restored.err().expect("a number is no text");
+        let mut backend = subject.backend::<u64>();
+        Evolving::register(&mut backend, has, &text).unwrap();
+        for schema in backend.schemas() {
+            let stored = snapshot.states.iter().find(|meta| meta.name == schema.meta.name).unwrap();
+            let planned = schema.compatibility(stored).unwrap_err();
+            for error in [&refused, &planned] {
+                assert_eq!(error.kind(), ErrorKind::Incompatible, "{error}");
+                for wanted in ["\"cents\"", "u32", "str"] {
+                    assert!(error.to_string().contains(wanted), "no {wanted:?} in: {error}");
+                }
+            }
+            assert_eq!(planned.context("state"), Some(schema.meta.name.as_str()));
+        }
+        let wider = || Evolution::<WiderCents>::first(version, SelfDescribingCodec);
+        let (mut restored, states) =
+            simple.restore(&[snapshot], |b| Evolving::register(b, has, &wider)).unwrap();
+        let wanted = WiderCents { cents: 5, holder: Some("o5".into()) };
+        assert_eq!(restored.backend.at(&5).state(states.value).get().unwrap(), Some(&wanted));
+
+        let before = || Evolution::<Cents>::first(1, Unnamed);
+        let (simple, snapshot) = written(subject, kind, before, make);
+        let (mut restored, states) =
+            simple.restore(&[snapshot], |b| Evolving::register(b, has, &first)).unwrap();
+        assert_eq!(restored.backend.at(&5).state(states.value).get().unwrap(), Some(&make(5)));
+        restored.backend.at(&5).state(states.value).put(make(6)).unwrap();
+        let snapshot = restored.snapshot(SnapshotKind::Incremental).unwrap();
+        let (mut again, states) =
+            simple.restore(&[snapshot], |b| Evolving::register(b, has, &first)).unwrap();
+        for (key, n) in [(5, 6), (7, 7)] {
+            assert_eq!(again.backend.at(&key).state(states.value).get().unwrap(), Some(&make(n)));
         }
     }
 }

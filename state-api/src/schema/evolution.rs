@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{ReadableForm, StateMeta, StateSchema};
+use super::{FormVersion, ReadableForm, StateMeta, StateSchema};
 use crate::{Codec, Error, Result};
 
 /// Decodes one value.
@@ -12,7 +12,7 @@ pub(crate) type Decode<V> = Arc<dyn Fn(&[u8]) -> Result<V> + Send + Sync>;
 /// An older version of a value, and the decoder that migrates it to the current one.
 pub(crate) struct Older<V> {
     form: ReadableForm,
-    pub(crate) decode: Decode<V>,
+    decode: Decode<V>,
 }
 
 impl<V> Clone for Older<V> {
@@ -107,6 +107,17 @@ impl<V: 'static> Decoder<V> {
             return Ok(());
         }
         Err(Error::invalid(format!("the versions of a state must rise; these are {versions:?}")))
+    }
+
+    /// Returns the decoder of one version.
+    pub(crate) fn of_version(&self, version: FormVersion) -> Decode<V> {
+        if let FormVersion::Older(index) = version
+            && let Some(older) = self.older.get(index)
+        {
+            return Arc::clone(&older.decode);
+        }
+        let codec = Arc::clone(&self.codec);
+        Arc::new(move |bytes: &[u8]| codec.decode(bytes))
     }
 
     pub(crate) fn schema(&self, meta: StateMeta) -> StateSchema {

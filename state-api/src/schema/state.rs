@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::StateMeta;
+use super::form::Form;
 use crate::{Error, ErrorKind, Result};
 
 /// A state as a program declares it, and the stored forms of it that the program reads.
@@ -106,29 +107,40 @@ impl StateSchema {
             (false, false) | (true, true) => StampChange::Keep,
         };
         match self.version_of(stored.schema_version, &stored.value_codec) {
-            Some(version) => Ok(StoredForm { version, stamp }),
-            None => Err(self.refusal(stored)),
+            Ok(version) => Ok(StoredForm { version, stamp }),
+            Err(difference) => Err(self.refusal(stored, difference)),
         }
     }
 
-    fn version_of(&self, version: u32, codec: &str) -> Option<FormVersion> {
+    /// Returns the readable version in which a value is stored.
+    ///
+    /// # Errors
+    /// Returns the difference between the stored form and the one that comes closest, where both are known.
+    pub(crate) fn version_of(&self, version: u32, codec: &str) -> Result<FormVersion, Option<String>> {
+        let mut difference = None;
+        let mut fits = |wanted: &str, self_describing: bool, drops: bool| {
+            let checked = check_form(codec, wanted, self_describing, drops);
+            checked.map_err(|found| difference = difference.take().or(found)).is_ok()
+        };
         let current = &self.meta;
-        if version == current.schema_version && same_form(codec, &current.value_codec, self.self_describing) {
-            return Some(FormVersion::Current);
+        if version == current.schema_version && fits(&current.value_codec, self.self_describing, false) {
+            return Ok(FormVersion::Current);
         }
         let exact = |older: &ReadableForm| {
-            older.version == version && same_form(codec, &older.codec, older.self_describing)
+            older.version == version && fits(&older.codec, older.self_describing, false)
         };
         if let Some(index) = self.reads.iter().position(exact) {
-            return Some(FormVersion::Older(index));
+            return Ok(FormVersion::Older(index));
         }
-        let grown = self.self_describing
-            && version < current.schema_version
-            && same_form(codec, &current.value_codec, true);
-        grown.then_some(FormVersion::Current)
+        let may_grow = self.self_describing && version < current.schema_version;
+        if may_grow && fits(&current.value_codec, true, true) {
+            return Ok(FormVersion::Current);
+        }
+        Err(difference)
     }
 
-    fn refusal(&self, stored: &StateMeta) -> Error {
+    /// Returns why the state cannot read values stored as `stored`, and what to do about it.
+    pub(crate) fn advice(&self, stored: &StateMeta, difference: Option<String>) -> String {
         let current = &self.meta;
         let (was, is) = (stored.schema_version, current.schema_version);
         let advice = if was > is {
@@ -139,15 +151,23 @@ impl StateSchema {
                 .to_owned()
         } else {
             let mut read: Vec<String> =
-                self.reads.iter().map(|form| format!("{} ({})", form.version, form.codec)).collect();
-            read.push(format!("{is} ({})", current.value_codec));
+                self.reads.iter().map(|form| format!("{} ({})", form.version, shown(&form.codec))).collect();
+            read.push(format!("{is} ({})", shown(&current.value_codec)));
             format!("the job reads version {}: add a migration from what is stored", read.join(", "))
         };
+        difference.map(|difference| difference + "; ").unwrap_or_default() + &advice
+    }
+
+    fn refusal(&self, stored: &StateMeta, difference: Option<String>) -> Error {
+        let current = &self.meta;
         let message = format!(
-            "the state is stored in schema version {was} with value codec {:?}, the job wants version {is} \
-             with {:?}; {advice}",
-            stored.stored_value_codec(),
-            current.stored_value_codec()
+            "the state is stored in schema version {} with value codec {:?}, the job wants version {} with {:?}; \
+             {}",
+            stored.schema_version,
+            shown(&stored.stored_value_codec()),
+            current.schema_version,
+            shown(&current.stored_value_codec()),
+            self.advice(stored, difference)
         );
         Error::new(ErrorKind::Incompatible, message).with("state", &stored.name)
     }
@@ -158,16 +178,33 @@ fn name(codec: &str) -> &str {
     codec.split_once('#').map_or(codec, |(name, _)| name)
 }
 
-/// Returns whether one codec reads bytes of another: they must be equal, for equal types as far as is known.
-fn same_form(stored: &str, wanted: &str, self_describing: bool) -> bool {
-    let fingerprint = |codec: &str| codec.split_once('#').map(|(_, fingerprint)| fingerprint.to_owned());
-    name(stored) == name(wanted)
-        && (self_describing
-            || match (fingerprint(stored), fingerprint(wanted)) {
-                (Some(a), Some(b)) => a == b,
-                // At least one of the codecs has no fingerprint.
-                _ => true,
-            })
+/// Returns the codec as errors name it: without the form of a type, which is long.
+pub(crate) fn shown(codec: &str) -> &str {
+    if Form::of_codec(codec).is_some() { name(codec) } else { codec }
+}
+
+/// Checks whether one codec reads bytes of another: they must be equal, for types of which one reads the other
+/// as far as is known. `drops` is whether the type may lack stored fields.
+///
+/// # Errors
+/// Returns the difference of the forms, where both are known.
+fn check_form(stored: &str, wanted: &str, self_describing: bool, drops: bool) -> Result<(), Option<String>> {
+    if name(stored) != name(wanted) {
+        return Err(None);
+    }
+    if !self_describing {
+        let fingerprint = |codec: &str| codec.split_once('#').map(|(_, fingerprint)| fingerprint.to_owned());
+        return match (fingerprint(stored), fingerprint(wanted)) {
+            (Some(a), Some(b)) if a != b => Err(None),
+            // They are equal, or at least one of the codecs has no fingerprint.
+            _ => Ok(()),
+        };
+    }
+    match (Form::of_codec(stored), Form::of_codec(wanted)) {
+        (Some(stored), Some(wanted)) => wanted.reads(&stored, drops).map_err(Some),
+        // At least one was stored before forms were, or does not reveal its form.
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -156,10 +156,10 @@ impl Lifespan for Lasting {
         let reader = move |form: StoredForm| match form.stamp {
             StampChange::Keep | StampChange::Add => match form.version {
                 FormVersion::Current => None,
-                FormVersion::Older(_) => Some(plain(&decoder, form.version)),
+                FormVersion::Older(_) => Some(decoder.of_version(form.version)),
             },
             StampChange::Strip => {
-                let decode = plain(&decoder, form.version);
+                let decode = decoder.of_version(form.version);
                 Some(Arc::new(move |bytes: &[u8]| decode(split_stamp(bytes)?.1)) as Decode<V>)
             }
         };
@@ -240,7 +240,7 @@ impl Lifespan for Expiring {
         let schema = decoder.schema(StateMeta { stamped: true, ..meta });
         let codec = Arc::new(TimedCodec(Arc::clone(&decoder.codec)));
         let reader = move |form: StoredForm| {
-            let decode = plain(&decoder, form.version);
+            let decode = decoder.of_version(form.version);
             match form.stamp {
                 StampChange::Keep if form.version == FormVersion::Current => None,
                 StampChange::Keep | StampChange::Strip => Some(Arc::new(move |bytes: &[u8]| {
@@ -256,17 +256,6 @@ impl Lifespan for Expiring {
         let expired = |ttl: &Ttl, timed: &Timed<V>, clock: &StateTime| ttl.expired(timed.stamp, clock);
         StoredValues::new(schema, codec, Arc::new(reader), Some((self.0, expired)), types)
     }
-}
-
-/// Returns the decoder of one version, without a stamp.
-fn plain<V: 'static>(decoder: &Decoder<V>, version: FormVersion) -> Decode<V> {
-    if let FormVersion::Older(index) = version
-        && let Some(older) = decoder.older.get(index)
-    {
-        return Arc::clone(&older.decode);
-    }
-    let codec = Arc::clone(&decoder.codec);
-    Arc::new(move |bytes: &[u8]| codec.decode(bytes))
 }
 
 /// The codec of a stamped value: eight bytes of stamp, little endian, then the value in the codec of the
