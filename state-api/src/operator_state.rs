@@ -116,15 +116,12 @@ impl OperatorStateStore {
     /// others. `entries` may come from several subtasks, as for [`restored`](Self::restored).
     ///
     /// # Errors
-    /// [`Incompatible`](ErrorKind::Incompatible) when a state was stored with another codec, version or
-    /// redistribution, [`Corrupt`](ErrorKind::Corrupt) when an element cannot be decoded.
+    /// [`Incompatible`](ErrorKind::Incompatible) when a state was stored with another redistribution, or in a
+    /// form that it does not read, [`Corrupt`](ErrorKind::Corrupt) when an element cannot be decoded.
     pub fn restore(&mut self, entries: Vec<OperatorStateEntry>) -> Result<()> {
         let Self { restored: mut entries, .. } = Self::restored(entries);
         for state in self.lists.0.iter_mut().chain(self.broadcasts.0.iter_mut()) {
-            let wanted = state.meta().clone();
-            let elements: Vec<_> = stored(&entries, &wanted)?.cloned().collect();
-            entries.retain(|entry| entry.name != wanted.name);
-            state.restore(&elements).map_err(|error| error.with("operator state", &wanted.name))?;
+            fill(state, &mut entries)?;
         }
         self.restored.extend(entries);
         Ok(())
@@ -134,19 +131,20 @@ impl OperatorStateStore {
     ///
     /// # Errors
     /// [`Invalid`](ErrorKind::Invalid) when a state of another type, codec, version or redistribution has the
-    /// name, [`Incompatible`](ErrorKind::Incompatible) when the stored state has another codec, version or
-    /// redistribution, [`Corrupt`](ErrorKind::Corrupt) when an element cannot be decoded.
+    /// name, or when the declared versions do not rise; [`Incompatible`](ErrorKind::Incompatible) when the
+    /// state was stored with another redistribution, or in a form that it does not read;
+    /// [`Corrupt`](ErrorKind::Corrupt) when an element cannot be decoded; the errors of migrations.
     pub fn register_list<T: Send + 'static>(
         &mut self,
         descriptor: &OperatorListDescriptor<T>,
     ) -> Result<OperatorListState<T>> {
         let wanted = descriptor.meta();
-        self.check_name(&wanted)?;
-        if let Some(index) = self.lists.0.position(&wanted.name) {
+        self.check(&wanted, descriptor.decoder.check())?;
+        if let Some(index) = self.lists.0.position(wanted.name()) {
             return same_types::<List<T>>(&self.lists.0, index, &wanted).map(OperatorListState::new);
         }
-        let list = List::decode(descriptor, wanted.clone(), stored(&self.restored, &wanted)?)?;
-        self.restored.retain(|entry| entry.name != wanted.name);
+        let mut list = List::new(descriptor, wanted);
+        fill(&mut list, &mut self.restored)?;
         Ok(OperatorListState::new(self.lists.0.push(list)))
     }
 
@@ -164,13 +162,13 @@ impl OperatorStateStore {
         descriptor: &BroadcastDescriptor<MK, V>,
     ) -> Result<BroadcastState<MK, V>> {
         let wanted = descriptor.meta();
-        self.check_name(&wanted)?;
-        if let Some(index) = self.broadcasts.0.position(&wanted.name) {
+        self.check(&wanted, descriptor.decoder.check())?;
+        if let Some(index) = self.broadcasts.0.position(wanted.name()) {
             let same = same_types::<Broadcast<MK, V>>(&self.broadcasts.0, index, &wanted);
             return same.map(BroadcastState::new);
         }
-        let broadcast = Broadcast::decode(descriptor, wanted.clone(), stored(&self.restored, &wanted)?)?;
-        self.restored.retain(|entry| entry.name != wanted.name);
+        let mut broadcast = Broadcast::new(descriptor, wanted);
+        fill(&mut broadcast, &mut self.restored)?;
         Ok(BroadcastState::new(self.broadcasts.0.push(broadcast)))
     }
 
@@ -231,10 +229,11 @@ impl OperatorStateStore {
         (&mut self.lists, &mut self.broadcasts)
     }
 
-    /// Refuses a name that another state has taken.
-    fn check_name(&self, wanted: &Meta) -> Result<()> {
+    /// Refuses a declaration that is wrong, and a name that another state has taken.
+    fn check(&self, wanted: &Meta, declared: Result<()>) -> Result<()> {
+        declared.map_err(|error| error.with("operator state", wanted.name()))?;
         let mut registered = self.lists.0.metas().chain(self.broadcasts.0.metas());
-        match registered.find(|known| known.name == wanted.name && *known != wanted) {
+        match registered.find(|known| known.name() == wanted.name() && *known != wanted) {
             Some(known) => Err(taken(known, wanted)),
             None => Ok(()),
         }
@@ -243,33 +242,26 @@ impl OperatorStateStore {
 
 impl fmt::Debug for OperatorStateStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let registered = self.lists.0.metas().chain(self.broadcasts.0.metas()).map(|meta| &meta.name);
-        f.debug_list().entries(registered.chain(self.restored.iter().map(|entry| &entry.name))).finish()
+        let registered = self.lists.0.metas().chain(self.broadcasts.0.metas()).map(Meta::name);
+        let restored = self.restored.iter().map(|entry| entry.name.as_str());
+        f.debug_list().entries(registered.chain(restored)).finish()
     }
 }
 
-/// Returns the stored elements of the wanted state.
-fn stored<'e>(
-    restored: &'e [OperatorStateEntry],
-    wanted: &Meta,
-) -> Result<impl Iterator<Item = &'e Vec<u8>>> {
-    let of_name = move |entry: &&OperatorStateEntry| entry.name == wanted.name;
-    let fits = |entry: &OperatorStateEntry| {
-        entry.redistribution == wanted.redistribution
-            && entry.codec == wanted.codec
-            && entry.schema_version == wanted.schema_version
-    };
-    if let Some(entry) = restored.iter().filter(of_name).find(|entry| !fits(entry)) {
-        let message = format!(
-            "the operator state was stored as {} (codec {}, schema version {}), wanted is {wanted}; ask for \
-             what was stored, or use another name",
-            entry.redistribution, entry.codec, entry.schema_version
-        );
-        return Err(Error::new(ErrorKind::Incompatible, message).with("operator state", &wanted.name));
+/// Moves the entries of a state, under its name or a former one, from `entries` into the state.
+fn fill(state: &mut dyn AnyState, entries: &mut Vec<OperatorStateEntry>) -> Result<()> {
+    let wanted = state.meta().clone();
+    let of_state: Vec<_> = entries.iter().filter(|entry| wanted.is_called(&entry.name)).collect();
+    if of_state.windows(2).any(|pair| pair[0].name != pair[1].name) {
+        let message = "the checkpoint has the operator state under several of its names";
+        return Err(Error::new(ErrorKind::Incompatible, message).with("operator state", wanted.name()));
     }
-    let name = wanted.name.clone();
-    let entries = restored.iter().filter(move |entry| entry.name == name);
-    Ok(entries.flat_map(|entry| &entry.elements))
+    of_state.iter().try_for_each(|entry| wanted.version_of(entry).map(drop))?;
+    for entry in of_state {
+        state.restore(entry).map_err(|error| error.with("operator state", wanted.name()))?;
+    }
+    entries.retain(|entry| !wanted.is_called(&entry.name));
+    Ok(())
 }
 
 /// Returns the index of a registered state if its Rust types are the wanted ones; two types may have one
@@ -283,5 +275,5 @@ fn taken(known: &Meta, wanted: &Meta) -> Error {
         "the operator state is registered as {known}, wanted is {wanted}; one name has one mode \
          and one type: use another name"
     );
-    Error::invalid(message).with("operator state", &wanted.name)
+    Error::invalid(message).with("operator state", wanted.name())
 }

@@ -13,4 +13,4 @@ pub use form::self_describing_id;
 pub use meta::{StateKind, StateMeta};
 pub use plan::{Fate, JobSchema, OperatorSchema, Planned, RestorePlan, StoredOperator};
 pub use state::{Compatibility, ReadableForm, StateSchema};
-pub(crate) use state::{FormVersion, StampChange, StoredForm};
+pub(crate) use state::{FormVersion, StampChange, StoredForm, shown};

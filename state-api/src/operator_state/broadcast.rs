@@ -11,13 +11,13 @@ use serde::de::DeserializeOwned;
 
 use super::registered::{AnyState, Meta, Registered};
 use super::{OperatorStateEntry, Redistribution};
-use crate::{Codec, Error, Result, SerdeCodec, StateKey};
+use crate::schema::Decoder;
+use crate::{Codec, Error, Evolution, Result, SerdeCodec, StateKey};
 
 /// Declares a broadcast state (Flink: `MapStateDescriptor` given to `broadcast`).
 pub struct BroadcastDescriptor<MK, V> {
     name: String,
-    codec: Arc<dyn Codec<V>>,
-    schema_version: u32,
+    pub(super) decoder: Decoder<V>,
     map_key: PhantomData<fn() -> MK>,
 }
 
@@ -33,41 +33,50 @@ impl<MK: StateKey, V: 'static> BroadcastDescriptor<MK, V> {
 
     /// Declares a map of this name with a codec of your own for its values.
     pub fn with_codec(name: impl Into<String>, codec: impl Codec<V>) -> Self {
-        Self { name: name.into(), codec: Arc::new(codec), schema_version: 1, map_key: PhantomData }
+        Self::of(name.into(), Decoder::new(1, Arc::new(codec)))
     }
 
-    /// Sets the version of the value's schema (1 unless set), which snapshots store.
+    /// Declares a map of this name whose values have older versions, which a restore migrates.
+    pub fn evolving(name: impl Into<String>, evolution: Evolution<V>) -> Self {
+        Self::of(name.into(), evolution.0)
+    }
+
+    fn of(name: String, decoder: Decoder<V>) -> Self {
+        Self { name, decoder, map_key: PhantomData }
+    }
+
+    /// Sets the version of the value's schema (1 unless set); snapshots store it. A codec that [describes
+    /// itself](Codec::is_self_describing) reads lower versions as they are; for others see
+    /// [`evolving`](Self::evolving).
     #[must_use]
     pub fn schema_version(mut self, version: u32) -> Self {
-        self.schema_version = version;
+        self.decoder.version = version;
+        self
+    }
+
+    /// Declares a former name of the map: a restore fills this map with what a snapshot stores under that
+    /// name.
+    #[must_use]
+    pub fn renamed_from(mut self, name: impl Into<String>) -> Self {
+        self.decoder.renamed_from.push(name.into());
         self
     }
 
     pub(super) fn meta(&self) -> Meta {
-        Meta {
-            name: self.name.clone(),
-            redistribution: Redistribution::Broadcast,
-            codec: format!("{} -> {}", MK::codec(), self.codec.id()),
-            schema_version: self.schema_version,
-            types: std::any::type_name::<(MK, V)>(),
-        }
+        let name = (self.name.as_str(), Redistribution::Broadcast);
+        Meta::new(name, MK::codec(), &self.decoder, std::any::type_name::<(MK, V)>())
     }
 }
 
 impl<MK, V> Clone for BroadcastDescriptor<MK, V> {
     fn clone(&self) -> Self {
-        Self {
-            name: self.name.clone(),
-            codec: Arc::clone(&self.codec),
-            schema_version: self.schema_version,
-            map_key: PhantomData,
-        }
+        Self { name: self.name.clone(), decoder: self.decoder.clone(), map_key: PhantomData }
     }
 }
 
 impl<MK, V> fmt::Debug for BroadcastDescriptor<MK, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "BroadcastDescriptor({} v{})", self.name, self.schema_version)
+        write!(f, "BroadcastDescriptor({} v{})", self.name, self.decoder.version)
     }
 }
 
@@ -182,32 +191,16 @@ impl<MK, V> fmt::Debug for BroadcastMap<MK, V> {
     }
 }
 
-/// A map and the codec of its values.
+/// A map, and how its values are stored.
 pub(super) struct Broadcast<MK, V> {
     meta: Meta,
-    codec: Arc<dyn Codec<V>>,
+    decoder: Decoder<V>,
     map: BroadcastMap<MK, V>,
 }
 
 impl<MK: StateKey, V: 'static> Broadcast<MK, V> {
-    pub(super) fn decode<'e>(
-        descriptor: &BroadcastDescriptor<MK, V>,
-        meta: Meta,
-        mut stored: impl Iterator<Item = &'e Vec<u8>>,
-    ) -> Result<Self> {
-        let codec = Arc::clone(&descriptor.codec);
-        let mut broadcast = Self { meta, codec, map: BroadcastMap::new() };
-        let added = stored.try_for_each(|element| broadcast.add(element));
-        added.map_err(|error| error.with("operator state", &broadcast.meta.name))?;
-        Ok(broadcast)
-    }
-
-    fn add(&mut self, element: &[u8]) -> Result<()> {
-        let (map_key, value) = decode_entry(self.codec.as_ref(), element)?;
-        if self.map.put(map_key, value).is_some() {
-            return Err(Error::corrupt("two entries of a broadcast state have one map key"));
-        }
-        Ok(())
+    pub(super) fn new(descriptor: &BroadcastDescriptor<MK, V>, meta: Meta) -> Self {
+        Self { meta, decoder: descriptor.decoder.clone(), map: BroadcastMap::new() }
     }
 }
 
@@ -219,13 +212,20 @@ impl<MK: StateKey, V: Send + 'static> AnyState for Broadcast<MK, V> {
     fn entry(&self) -> Result<OperatorStateEntry> {
         let mut elements = Vec::with_capacity(self.map.len());
         for (encoded, (_, value)) in &self.map.entries {
-            elements.push(encode_entry(self.codec.as_ref(), encoded, value)?);
+            elements.push(encode_entry(self.decoder.codec.as_ref(), encoded, value)?);
         }
         Ok(self.meta.entry(elements))
     }
 
-    fn restore(&mut self, elements: &[Vec<u8>]) -> Result<()> {
-        elements.iter().try_for_each(|element| self.add(element))
+    fn restore(&mut self, entry: &OperatorStateEntry) -> Result<()> {
+        let decode = self.decoder.of_version(self.meta.version_of(entry)?);
+        for element in &entry.elements {
+            let (map_key, value) = split_entry(element)?;
+            if self.map.put(MK::decode(map_key)?, decode(value)?).is_some() {
+                return Err(Error::corrupt("two entries of a broadcast state have one map key"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -240,14 +240,13 @@ fn encode_entry<V: 'static>(codec: &dyn Codec<V>, map_key: &[u8], value: &V) -> 
     Ok(bytes)
 }
 
-fn decode_entry<MK: StateKey, V: 'static>(codec: &dyn Codec<V>, bytes: &[u8]) -> Result<(MK, V)> {
+/// Splits an element into the encoded map key and the encoded value.
+fn split_entry(bytes: &[u8]) -> Result<(&[u8], &[u8])> {
     let split = bytes.split_first_chunk::<4>().and_then(|(len, rest)| {
         let len = usize::try_from(u32::from_le_bytes(*len)).ok()?;
         rest.split_at_checked(len)
     });
-    let (map_key, value) =
-        split.ok_or_else(|| Error::corrupt("an entry of a broadcast state ends within its map key"))?;
-    Ok((MK::decode(map_key)?, codec.decode(value)?))
+    split.ok_or_else(|| Error::corrupt("an entry of a broadcast state ends within its map key"))
 }
 
 /// The broadcast states of one subtask.

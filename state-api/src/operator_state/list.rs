@@ -9,14 +9,14 @@ use serde::de::DeserializeOwned;
 
 use super::registered::{AnyState, Meta, Registered};
 use super::{OperatorStateEntry, Redistribution};
-use crate::{Codec, Result, SerdeCodec};
+use crate::schema::Decoder;
+use crate::{Codec, Evolution, Result, SerdeCodec};
 
 /// Declares a list in operator state (Flink: `OperatorStateStore.getListState`).
 pub struct OperatorListDescriptor<T> {
     name: String,
     redistribution: Redistribution,
-    codec: Arc<dyn Codec<T>>,
-    schema_version: u32,
+    pub(super) decoder: Decoder<T>,
 }
 
 impl<T: Serialize + DeserializeOwned + 'static> OperatorListDescriptor<T> {
@@ -35,7 +35,7 @@ impl<T: Serialize + DeserializeOwned + 'static> OperatorListDescriptor<T> {
     }
 
     fn new(name: String, redistribution: Redistribution) -> Self {
-        Self { name, redistribution, codec: Arc::new(SerdeCodec), schema_version: 1 }
+        Self { name, redistribution, decoder: Decoder::new(1, Arc::new(SerdeCodec)) }
     }
 }
 
@@ -43,36 +43,44 @@ impl<T: 'static> OperatorListDescriptor<T> {
     /// Sets a codec of your own.
     #[must_use]
     pub fn codec(mut self, codec: impl Codec<T>) -> Self {
-        self.codec = Arc::new(codec);
+        self.decoder.codec = Arc::new(codec);
         self
     }
 
-    /// Sets the version of the element's schema (1 unless set), which snapshots store.
+    /// Sets the version of the element's schema (1 unless set); snapshots store it. A codec that [describes
+    /// itself](Codec::is_self_describing) reads lower versions as they are; for others see
+    /// [`evolving`](Self::evolving).
     #[must_use]
     pub fn schema_version(mut self, version: u32) -> Self {
-        self.schema_version = version;
+        self.decoder.version = version;
+        self
+    }
+
+    /// Sets codec and version of the elements, and the older versions that a restore migrates.
+    #[must_use]
+    pub fn evolving(mut self, evolution: Evolution<T>) -> Self {
+        let renamed_from = std::mem::take(&mut self.decoder.renamed_from);
+        self.decoder = Decoder { renamed_from, ..evolution.0 };
+        self
+    }
+
+    /// Declares a former name of the list: a restore fills this list with what a snapshot stores under that
+    /// name.
+    #[must_use]
+    pub fn renamed_from(mut self, name: impl Into<String>) -> Self {
+        self.decoder.renamed_from.push(name.into());
         self
     }
 
     pub(super) fn meta(&self) -> Meta {
-        Meta {
-            name: self.name.clone(),
-            redistribution: self.redistribution,
-            codec: self.codec.id(),
-            schema_version: self.schema_version,
-            types: std::any::type_name::<T>(),
-        }
+        let name = (self.name.as_str(), self.redistribution);
+        Meta::new(name, String::new(), &self.decoder, std::any::type_name::<T>())
     }
 }
 
 impl<T> Clone for OperatorListDescriptor<T> {
     fn clone(&self) -> Self {
-        Self {
-            name: self.name.clone(),
-            redistribution: self.redistribution,
-            codec: Arc::clone(&self.codec),
-            schema_version: self.schema_version,
-        }
+        Self { name: self.name.clone(), redistribution: self.redistribution, decoder: self.decoder.clone() }
     }
 }
 
@@ -109,23 +117,16 @@ impl<T> fmt::Debug for OperatorListState<T> {
     }
 }
 
-/// A list and the codec of its elements.
+/// A list, and how its elements are stored.
 pub(super) struct List<T> {
     meta: Meta,
-    codec: Arc<dyn Codec<T>>,
+    decoder: Decoder<T>,
     elements: Vec<T>,
 }
 
 impl<T: 'static> List<T> {
-    pub(super) fn decode<'e>(
-        descriptor: &OperatorListDescriptor<T>,
-        meta: Meta,
-        stored: impl Iterator<Item = &'e Vec<u8>>,
-    ) -> Result<Self> {
-        let codec = Arc::clone(&descriptor.codec);
-        let elements: Result<_> = stored.map(|bytes| codec.decode(bytes)).collect();
-        let elements = elements.map_err(|error| error.with("operator state", &meta.name))?;
-        Ok(Self { meta, codec, elements })
+    pub(super) fn new(descriptor: &OperatorListDescriptor<T>, meta: Meta) -> Self {
+        Self { meta, decoder: descriptor.decoder.clone(), elements: Vec::new() }
     }
 }
 
@@ -138,15 +139,16 @@ impl<T: Send + 'static> AnyState for List<T> {
         let mut elements = Vec::with_capacity(self.elements.len());
         for element in &self.elements {
             let mut bytes = Vec::new();
-            self.codec.encode(element, &mut bytes)?;
+            self.decoder.codec.encode(element, &mut bytes)?;
             elements.push(bytes);
         }
         Ok(self.meta.entry(elements))
     }
 
-    fn restore(&mut self, elements: &[Vec<u8>]) -> Result<()> {
-        for element in elements {
-            self.elements.push(self.codec.decode(element)?);
+    fn restore(&mut self, entry: &OperatorStateEntry) -> Result<()> {
+        let decode = self.decoder.of_version(self.meta.version_of(entry)?);
+        for element in &entry.elements {
+            self.elements.push(decode(element)?);
         }
         Ok(())
     }

@@ -4,35 +4,104 @@ use std::any::Any;
 use std::fmt;
 
 use super::{OperatorStateEntry, Redistribution};
-use crate::{Error, Result};
+use crate::schema::{Decoder, FormVersion, StateKind, StateMeta, StateSchema, shown};
+use crate::{Error, ErrorKind, Result};
 
 /// The description of a wanted or a registered state, for comparison.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Meta {
-    pub(super) name: String,
     pub(super) redistribution: Redistribution,
-    pub(super) codec: String,
-    pub(super) schema_version: u32,
+    /// The state as that of a backend: the forms of elements, and the map keys of a broadcast state.
+    pub(super) schema: StateSchema,
     /// The Rust types, for errors.
     pub(super) types: &'static str,
 }
 
+/// Separates the codecs of map keys and of values in the stored codec of a broadcast state.
+const ARROW: &str = " -> ";
+
 impl Meta {
+    /// Describes a state. `sub_codec` is the codec of the map keys; empty for a list.
+    pub(super) fn new<V: 'static>(
+        (name, redistribution): (&str, Redistribution),
+        sub_codec: String,
+        decoder: &Decoder<V>,
+        types: &'static str,
+    ) -> Self {
+        let kind = if redistribution == Redistribution::Broadcast { StateKind::Map } else { StateKind::List };
+        let meta = StateMeta {
+            sub_codec,
+            value_codec: decoder.codec.id(),
+            schema_version: decoder.version,
+            ..StateMeta::new(name, kind)
+        };
+        Self { redistribution, schema: decoder.schema(meta), types }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.schema.meta.name
+    }
+
+    /// Returns whether the state has this name or had it before.
+    pub(super) fn is_called(&self, name: &str) -> bool {
+        self.schema.is_called(name)
+    }
+
+    fn stored_codec(&self) -> String {
+        let StateMeta { sub_codec, value_codec, .. } = &self.schema.meta;
+        if sub_codec.is_empty() { value_codec.clone() } else { format!("{sub_codec}{ARROW}{value_codec}") }
+    }
+
     pub(super) fn entry(&self, elements: Vec<Vec<u8>>) -> OperatorStateEntry {
         OperatorStateEntry {
-            name: self.name.clone(),
+            name: self.name().to_owned(),
             redistribution: self.redistribution,
-            codec: self.codec.clone(),
-            schema_version: self.schema_version,
+            codec: self.stored_codec(),
+            schema_version: self.schema.meta.schema_version,
             elements,
         }
+    }
+
+    /// Returns the version in which the elements of an entry are stored.
+    ///
+    /// # Errors
+    /// [`Incompatible`](ErrorKind::Incompatible) when the state cannot read them.
+    pub(super) fn version_of(&self, entry: &OperatorStateEntry) -> Result<FormVersion> {
+        let (sub_codec, value_codec) = match entry.redistribution {
+            Redistribution::Broadcast => entry.codec.split_once(ARROW).unwrap_or(("", &entry.codec)),
+            Redistribution::Split | Redistribution::Union => ("", entry.codec.as_str()),
+        };
+        let advice = if entry.redistribution != self.redistribution || sub_codec != self.schema.meta.sub_codec
+        {
+            "ask for what was stored, or use another name".to_owned()
+        } else {
+            match self.schema.version_of(entry.schema_version, value_codec) {
+                Ok(version) => return Ok(version),
+                Err(difference) => {
+                    let stored = StateMeta {
+                        value_codec: value_codec.to_owned(),
+                        schema_version: entry.schema_version,
+                        ..self.schema.meta.clone()
+                    };
+                    self.schema.advice(&stored, difference)
+                }
+            }
+        };
+        let message = format!(
+            "the operator state was stored as {} (codec {}, schema version {}), wanted is {self}; {advice}",
+            entry.redistribution,
+            shown(&entry.codec),
+            entry.schema_version
+        );
+        Err(Error::new(ErrorKind::Incompatible, message).with("operator state", self.name()))
     }
 }
 
 impl fmt::Display for Meta {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { redistribution, codec, schema_version, types, .. } = self;
-        write!(f, "{redistribution} of {types} (codec {codec}, schema version {schema_version})")
+        let Self { redistribution, schema, types } = self;
+        let (codec, version) = (self.stored_codec(), schema.meta.schema_version);
+        write!(f, "{redistribution} of {types} (codec {}, schema version {version})", shown(&codec))
     }
 }
 
@@ -43,8 +112,8 @@ pub(super) trait AnyState: Any + Send {
     /// Encodes the state as a checkpoint stores it.
     fn entry(&self) -> Result<OperatorStateEntry>;
 
-    /// Adds the encoded elements of a checkpoint.
-    fn restore(&mut self, elements: &[Vec<u8>]) -> Result<()>;
+    /// Adds the elements of a checkpoint.
+    fn restore(&mut self, entry: &OperatorStateEntry) -> Result<()>;
 }
 
 /// States in the order of registration; a handle holds an index into them.
@@ -53,7 +122,7 @@ pub(super) struct Registered(Vec<Box<dyn AnyState>>);
 
 impl Registered {
     pub(super) fn position(&self, name: &str) -> Option<usize> {
-        self.0.iter().position(|state| state.meta().name == name)
+        self.0.iter().position(|state| state.meta().name() == name)
     }
 
     pub(super) fn metas(&self) -> impl Iterator<Item = &Meta> {
@@ -81,7 +150,7 @@ impl Registered {
 
     pub(super) fn entries(&self) -> impl Iterator<Item = Result<OperatorStateEntry>> {
         let entry = |state: &dyn AnyState| {
-            state.entry().map_err(|error| error.with("operator state", &state.meta().name))
+            state.entry().map_err(|error| error.with("operator state", state.meta().name()))
         };
         self.0.iter().map(move |state| entry(state.as_ref()))
     }
@@ -89,7 +158,7 @@ impl Registered {
 
 impl fmt::Debug for Registered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.metas().map(|meta| &meta.name)).finish()
+        f.debug_list().entries(self.metas().map(Meta::name)).finish()
     }
 }
 

@@ -1,3 +1,5 @@
+mod evolving;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
