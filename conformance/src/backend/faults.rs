@@ -115,12 +115,12 @@ pub fn a_store_that_refuses_for_long<F: BackendFactory>(subject: &Subject<F>) {
     }
     simple.store().heal();
     let snapshot = simple.snapshot(SnapshotKind::Incremental).unwrap();
-    if subject.capabilities().incremental {
+    let has = subject.capabilities();
+    if has.incremental {
         let (written, before) = (snapshot.written_bytes, first.written_bytes);
-        assert!(
-            written < before / 4,
-            "{written} bytes for 500 changed values, where all 20,000 have {before}"
-        );
+        // A database may have compacted its files meanwhile, all of them once.
+        let bound = if has.portable_increments { before / 4 } else { before * 2 };
+        assert!(written < bound, "{written} bytes for 500 changed values, where all 20,000 have {before}");
     }
     let (mut restored, state) = simple.restore(&[snapshot], |b| b.register(&descriptor)).unwrap();
     for (key, value) in wanted {
