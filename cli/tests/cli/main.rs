@@ -7,4 +7,5 @@ mod checkpoints;
 mod crash;
 mod job;
 mod results;
+mod stops;
 mod support;

@@ -65,15 +65,29 @@ impl Folder {
 
     /// All lines of the files in a folder of results, sorted. Panics where a file is not finished.
     pub(crate) fn results(&self, folder: &str) -> Vec<String> {
-        let mut lines = Vec::new();
+        let (lines, unfinished) = self.read(folder);
+        assert!(unfinished.is_empty(), "{unfinished:?} were left behind");
+        lines
+    }
+
+    /// All lines of the finished files in a folder of results, sorted.
+    pub(crate) fn visible(&self, folder: &str) -> Vec<String> {
+        self.read(folder).0
+    }
+
+    fn read(&self, folder: &str) -> (Vec<String>, Vec<String>) {
+        let (mut lines, mut unfinished) = (Vec::new(), Vec::new());
         for entry in fs::read_dir(self.path(folder)).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-            assert!(name.starts_with("part-"), "{name} was left behind");
-            lines.extend(fs::read_to_string(path).unwrap().lines().map(str::to_owned));
+            if name.starts_with("part-") {
+                lines.extend(fs::read_to_string(path).unwrap().lines().map(str::to_owned));
+            } else {
+                unfinished.push(name);
+            }
         }
         lines.sort_unstable();
-        lines
+        (lines, unfinished)
     }
 }
 
@@ -143,7 +157,22 @@ impl Running {
 
     /// SIGINT, as Ctrl-C sends it.
     pub(crate) fn interrupt(&self) {
-        let sent = Command::new("kill").args(["-INT", &self.process.id().to_string()]).status().unwrap();
+        self.signal("-INT");
+    }
+
+    /// SIGSTOP at this moment: the process does nothing until it [goes on](Self::go_on).
+    pub(crate) fn stop_at(&self, moment: Instant) {
+        std::thread::sleep(moment.saturating_duration_since(Instant::now()));
+        self.signal("-STOP");
+    }
+
+    /// SIGCONT.
+    pub(crate) fn go_on(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.process.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }
 
