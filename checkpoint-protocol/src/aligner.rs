@@ -57,7 +57,8 @@ pub enum Alignment {
     /// The cut is here: forward the barrier, take the snapshot, read all channels again.
     Aligned(Aligned),
     /// The checkpoint will not complete here: read all channels again that are not
-    /// [blocked](Aligner::is_blocked), forward the cancellation, decline it. Decline the superseded one as well.
+    /// [blocked](Aligner::is_blocked), forward the cancellation, decline it. Decline the superseded one as
+    /// well.
     Aborted {
         /// The checkpoint that was cancelled.
         checkpoint: CheckpointId,
@@ -138,8 +139,8 @@ impl Aligner {
         self.try_complete(now, superseded).unwrap_or(Alignment::Block { checkpoint, superseded })
     }
 
-    /// A cancellation marker of `checkpoint` came in on `channel`, in the place of its barrier: no barrier of an
-    /// older checkpoint follows on that channel.
+    /// A cancellation marker of `checkpoint` came in on `channel`, in the place of its barrier: no barrier of
+    /// an older checkpoint follows on that channel.
     pub fn cancellation(&mut self, channel: usize, checkpoint: CheckpointId) -> Alignment {
         if channel >= self.channels {
             return Alignment::Ignored(IgnoredBecause::NoSuchChannel);
@@ -157,8 +158,8 @@ impl Aligner {
         }
     }
 
-    /// The coordinator aborted `checkpoint`: this one, and no other. Older ones that are under way go on, whether
-    /// or not their barriers have come in.
+    /// The coordinator aborted `checkpoint`: this one, and no other. Older ones that are under way go on,
+    /// whether or not their barriers have come in.
     pub fn abort(&mut self, checkpoint: CheckpointId) -> Alignment {
         if self.is_settled(checkpoint) || !self.aborted.insert(checkpoint) {
             return Alignment::Ignored(IgnoredBecause::Stale);
@@ -201,8 +202,8 @@ impl Aligner {
         self.settled.is_some_and(|settled| checkpoint <= settled)
     }
 
-    /// A marker of `checkpoint` came in, behind which its channel has no barrier of an older one. Returns the one
-    /// whose alignment that ends.
+    /// A marker of `checkpoint` came in, behind which its channel has no barrier of an older one. Returns the
+    /// one whose alignment that ends.
     fn supersede(&mut self, checkpoint: CheckpointId) -> Option<CheckpointId> {
         let superseded = self.aligning().filter(|current| *current < checkpoint);
         if superseded.is_some() {

@@ -1,19 +1,19 @@
 //! Which outputs of earlier attempts can never count again: the rule by which a sink cleans up.
 //!
 //! A process may sleep at any point and wake when a successor has long taken its place. Whatever it then
-//! deletes must be dead for that successor too, so no check just before a deletion can make it safe: only what
-//! the commit log shows *for ever* can. Two things are of that kind.
+//! deletes must be dead for that successor too, so no check just before a deletion can make it safe: only
+//! what the commit log shows *for ever* can. Two things are of that kind.
 //!
 //! * **A checkpoint of term `t` is in the log, and `t` had restored checkpoint `r`.** Nobody resumes from
 //!   anything that a term before `t` completed after `r`: the log has gone on from `r`. So what lower terms
 //!   committed for checkpoints above `r` is dead. What they pre-committed and left is dead too: `t` committed
 //!   all that `r` names before its own tasks started.
-//! * **A term has no checkpoint in the log, and a higher one is claimed.** It never gets one, so no checkpoint
-//!   ever names what it pre-committed.
+//! * **A term has no checkpoint in the log, and a higher one is claimed.** It never gets one, so no
+//!   checkpoint ever names what it pre-committed.
 //!
-//! A term that has restored `r` and has committed nothing yet shows neither: it may be fenced, and its successor
-//! may resume from a checkpoint above `r`. So output above the restored checkpoint stays until the first
-//! checkpoint of the term is in the log, and goes before that checkpoint's own output becomes visible.
+//! A term that has restored `r` and has committed nothing yet shows neither: it may be fenced, and its
+//! successor may resume from a checkpoint above `r`. So output above the restored checkpoint stays until the
+//! first checkpoint of the term is in the log, and goes before that checkpoint's own output becomes visible.
 
 use std::collections::BTreeSet;
 
@@ -49,8 +49,8 @@ impl DeadOutputs {
     /// What the attempt of term `own` knows when it starts.
     ///
     /// `restored` is the term of the checkpoint that it restores, and the checkpoint that *that* term had
-    /// restored. `completed` are the terms of all checkpoints in the log as of the claim, savepoints included;
-    /// `None` when a part of the log cannot be read.
+    /// restored. `completed` are the terms of all checkpoints in the log as of the claim, savepoints
+    /// included; `None` when a part of the log cannot be read.
     pub fn at_start(
         own: Term,
         restored: Option<(Term, Option<CheckpointId>)>,
@@ -63,8 +63,8 @@ impl DeadOutputs {
         Self { shown: restored, barren }
     }
 
-    /// What the attempt of term `own`, which had restored `restored`, knows once its first checkpoint is in the
-    /// log.
+    /// What the attempt of term `own`, which had restored `restored`, knows once its first checkpoint is in
+    /// the log.
     pub fn after_commit(own: Term, restored: Option<CheckpointId>) -> Self {
         Self { shown: Some((own, restored)), barren: Barren::Unknown }
     }
@@ -113,7 +113,8 @@ mod tests {
 
     #[test]
     fn a_start_shows_only_what_the_restored_checkpoint_left_behind() {
-        // Term 2 resumed from checkpoint 3 and completed 5, from which term 4 resumes. Term 3 completed nothing.
+        // Term 2 resumed from checkpoint 3 and completed 5, from which term 4 resumes. Term 3 completed
+        // nothing.
         let dead = DeadOutputs::at_start(Term(4), Some((Term(2), Some(C(3)))), Some([Term(2)]));
         assert!(dead.is_committed_dead(Term(1), C(4)), "given up by term 2");
         assert!(!dead.is_committed_dead(Term(1), C(3)));

@@ -3,14 +3,14 @@
 //! A subtask writes to a hidden temporary file. At a barrier (phase one) it makes the file durable and closes
 //! it, and the checkpoint stores the file's name; when the checkpoint is complete (phase two), the subtask
 //! renames the file, which makes it visible at once and whole. After a crash the sink makes exactly the files
-//! visible that the restored checkpoint names. So finished files hold each result once, whichever process died
-//! when.
+//! visible that the restored checkpoint names. So finished files hold each result once, whichever process
+//! died when.
 //!
-//! The name of each file carries the term of the attempt that wrote it, and the sink removes only files that the
-//! commit log shows to be [dead](strandline_runtime::sink::DeadOutputs). So a process that was held, and wakes
-//! when its successor has long taken over, takes nothing from it. Where an attempt resumes from an older
-//! checkpoint, visible files of later ones stay until its own first checkpoint is complete. The sink touches no
-//! file whose name is not of its own making.
+//! The name of each file carries the term of the attempt that wrote it, and the sink removes only files that
+//! the commit log shows to be [dead](strandline_runtime::sink::DeadOutputs). So a process that was held, and
+//! wakes when its successor has long taken over, takes nothing from it. Where an attempt resumes from an
+//! older checkpoint, visible files of later ones stay until its own first checkpoint is complete. The sink
+//! touches no file whose name is not of its own making.
 
 use std::fmt;
 use std::fs::{self, File};

@@ -176,8 +176,8 @@ pub struct CheckpointConfig {
     /// Time from one periodic checkpoint to the next; `None` for checkpoints on demand (and at the end) only.
     pub interval: Option<Duration>,
     /// Time from the start of an attempt to its first periodic checkpoint; `None` for a random part of the
-    /// interval, so that an attempt which fails within each interval gets on all the same, and jobs that start
-    /// together do not checkpoint in step.
+    /// interval, so that an attempt which fails within each interval gets on all the same, and jobs that
+    /// start together do not checkpoint in step.
     pub initial_delay: Option<Duration>,
     /// The least time between the end of one checkpoint and the start of a periodic one.
     pub min_pause: Duration,

@@ -5,19 +5,20 @@
 //! its place. The commit log refuses whatever it commits then; its output is the sink's own to protect:
 //!
 //! * **Everything that a sink writes carries the [`Term`] of its attempt**, from the first byte on.
-//! * **A commit names what it makes visible**, one by one, as the committables list it. It has no effect where
-//!   that was made visible before, and fails where it was removed.
+//! * **A commit names what it makes visible**, one by one, as the committables list it. It has no effect
+//!   where that was made visible before, and fails where it was removed.
 //! * **Only what [`DeadOutputs`] declares dead is removed**: by [`SinkFactory::recover`] and
-//!   [`SinkFactory::sweep`]. Those answers stay true for ever, so it does not matter how late they are used. What
-//!   is above the restored checkpoint, or pre-committed for another one, may be what a successor resumes from.
-//! * **What was not committed yet is removed before what was**: a stale process may commit meanwhile, and what it
-//!   takes from the first place is found in the second.
+//!   [`SinkFactory::sweep`]. Those answers stay true for ever, so it does not matter how late they are used.
+//!   What is above the restored checkpoint, or pre-committed for another one, may be what a successor resumes
+//!   from.
+//! * **What was not committed yet is removed before what was**: a stale process may commit meanwhile, and
+//!   what it takes from the first place is found in the second.
 //!
 //! A database can refuse a stale process outright: it keeps the term in a row, and each transaction begins by
-//! raising the row to its own term, on the condition that the row is not higher already
-//! (`UPDATE fence SET term = :mine WHERE term <= :mine`; no row changed means fenced). It does so in `recover`
-//! and in every pre-commit and commit, within the same transaction as its work. A transaction that was prepared
-//! under a name has the term in its name, and a recovery rolls back those that `DeadOutputs` declares dead.
+//! raising the row to its own term, on the condition that the row is not higher already (`UPDATE fence SET
+//! term = :mine WHERE term <= :mine`; no row changed means fenced). It does so in `recover` and in every
+//! pre-commit and commit, within the same transaction as its work. A transaction that was prepared under a
+//! name has the term in its name, and a recovery rolls back those that `DeadOutputs` declares dead.
 
 use std::fmt;
 
@@ -95,19 +96,20 @@ pub trait SinkFactory: Send + Sync + 'static {
     fn open(&self, context: SinkContext<<Self::Sink as Sink>::Committable>) -> Result<Self::Sink>;
 
     /// Brings the output to where the attempt starts from: removes what `recovery.dead` declares dead, then
-    /// commits exactly the committables, again if need be. The executor calls it once before any subtask opens.
+    /// commits exactly the committables, again if need be. The executor calls it once before any subtask
+    /// opens.
     ///
-    /// The attempt may have been overtaken while this runs: see the rules in the docs of this
-    /// [module](self). What later checkpoints left above the restored one stays until [`sweep`](Self::sweep).
+    /// The attempt may have been overtaken while this runs: see the rules in the docs of this [module](self).
+    /// What later checkpoints left above the restored one stays until [`sweep`](Self::sweep).
     ///
     /// # Errors
     /// When the output cannot be brought there.
     fn recover(&self, recovery: &SinkRecovery<'_, <Self::Sink as Sink>::Committable>) -> Result<()>;
 
-    /// Removes what `dead` declares dead. The executor calls it when the first checkpoint of an attempt is in the
-    /// log, before any subtask commits, so that the output of an abandoned past is gone when what replaces it
-    /// becomes visible; and once more at the end of the job. An attempt that fails in between leaves this to the
-    /// [recovery](Self::recover) of the next.
+    /// Removes what `dead` declares dead. The executor calls it when the first checkpoint of an attempt is in
+    /// the log, before any subtask commits, so that the output of an abandoned past is gone when what
+    /// replaces it becomes visible; and once more at the end of the job. An attempt that fails in between
+    /// leaves this to the [recovery](Self::recover) of the next.
     ///
     /// # Errors
     /// An error fails the job, which restarts from its newest checkpoint.

@@ -73,7 +73,8 @@ fn a_cancellation_releases_and_is_remembered() {
     assert_eq!((aligner.aligning(), blocked(&aligner)), (Some(id(9)), vec![0]));
 }
 
-/// An abort means that one checkpoint: an older one goes on, whether its barriers have begun to come in or not.
+/// An abort means that one checkpoint: an older one goes on, whether its barriers have begun to come in or
+/// not.
 #[test]
 fn an_abort_leaves_older_checkpoints_alone() {
     let mut aligner = Aligner::new(2);

@@ -1,5 +1,5 @@
-//! The output of the job: what a two-phase sink writes, recovers and cleans up, one operation at a time, so that
-//! its process may sleep before each.
+//! The output of the job: what a two-phase sink writes, recovers and cleans up, one operation at a time, so
+//! that its process may sleep before each.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -33,13 +33,13 @@ pub(crate) enum Rule {
     None,
     /// What the log shows to be dead.
     Dead,
-    /// Everything that the restored checkpoint does not name and that is above it: the rule before, which looks
-    /// at no term.
+    /// Everything that the restored checkpoint does not name and that is above it: the rule before, which
+    /// looks at no term.
     Above,
     /// As `Dead`, but what a fallback passes over goes at once, and not with the first commit.
     Early,
-    /// As `Dead`, but what is visible is swept before what is hidden, so that a file which is renamed meanwhile
-    /// is in neither sweep.
+    /// As `Dead`, but what is visible is swept before what is hidden, so that a file which is renamed
+    /// meanwhile is in neither sweep.
     Backwards,
 }
 

@@ -116,8 +116,8 @@ impl CommitLog {
         Ok(Claimed { log, history })
     }
 
-    /// Tokens from the operating system's randomness, drawn one by one: nothing that two processes share, such as
-    /// the time at which they started or the image of a machine that was copied, makes theirs equal.
+    /// Tokens from the operating system's randomness, drawn one by one: nothing that two processes share,
+    /// such as the time at which they started or the image of a machine that was copied, makes theirs equal.
     pub fn random_tokens() -> impl FnMut() -> Result<u128> + Send + 'static {
         || {
             let mut bytes = [0; 16];

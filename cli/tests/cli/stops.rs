@@ -1,11 +1,12 @@
-//! Processes that are stopped at random moments and go on when others have taken their place: each result occurs
-//! once, whoever wakes when.
+//! Processes that are stopped at random moments and go on when others have taken their place: each result
+//! occurs once, whoever wakes when.
 
 use std::time::{Duration, Instant};
 
 use crate::support::{Folder, ORDERS_JOB, Orders, Running, assert_same, cases};
 
-/// Stops fall anywhere: between a claim and the recovery of the output, into commits, before the first checkpoint.
+/// Stops fall anywhere: between a claim and the recovery of the output, into commits, before the first
+/// checkpoint.
 #[test]
 fn results_are_exact_after_many_stops() {
     let orders = Orders::new(60_000, 13);

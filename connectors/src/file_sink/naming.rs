@@ -24,8 +24,8 @@ pub(super) enum Name {
 const SUFFIX: &str = ".inprogress";
 
 impl Naming<'_> {
-    /// The name of a file until it is finished. It is foreign to the first version, whose recovery removes all
-    /// temporary files that it knows.
+    /// The name of a file until it is finished. It is foreign to the first version, whose recovery removes
+    /// all temporary files that it knows.
     pub(super) fn temporary(self, term: Term, attempt: &str, subtask: u32, number: u64) -> String {
         format!(".{}-t{:010}-{attempt}-{subtask:05}-n{number}{SUFFIX}", self.prefix, term.0)
     }

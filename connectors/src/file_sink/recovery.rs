@@ -1,8 +1,8 @@
 //! Brings the output directory to where an attempt starts from, and clears it of what is dead.
 //!
-//! Files that the first version wrote have no term in their names. They are older than every file that has one,
-//! so they count as those of the lowest term: but not by what a checkpoint shows that the first version itself
-//! may have completed, as its own files look the same.
+//! Files that the first version wrote have no term in their names. They are older than every file that has
+//! one, so they count as those of the lowest term: but not by what a checkpoint shows that the first version
+//! itself may have completed, as its own files look the same.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -113,8 +113,8 @@ fn check_empty(directory: &Path, found: &[(PathBuf, Name)]) -> Result<()> {
         .with("first", first.display()))
 }
 
-/// Files of this term or a higher one are there before the first task of the attempt runs: it was overtaken, or
-/// the log of the job is another one than when they were written.
+/// Files of this term or a higher one are there before the first task of the attempt runs: it was overtaken,
+/// or the log of the job is another one than when they were written.
 fn check_terms(directory: &Path, own: Term, found: &[(PathBuf, Name)]) -> Result<()> {
     let is_newer = |name: Name| match name {
         Name::Temporary(Some(term)) => term > own,

@@ -103,8 +103,8 @@ const SWEEP_PAUSE: Duration = Duration::from_secs(1);
 /// better done.
 const SWEEP_WAIT: Duration = Duration::from_secs(5);
 
-/// When the first periodic checkpoint is due: as configured, or after a random part of the interval that is no
-/// shorter than the pause (Flink: `CheckpointCoordinator#getInitialTriggeringDelay`).
+/// When the first periodic checkpoint is due: as configured, or after a random part of the interval that is
+/// no shorter than the pause (Flink: `CheckpointCoordinator#getInitialTriggeringDelay`).
 fn first_delay(config: &CheckpointConfig, random: u64) -> Option<Duration> {
     let random_part = |interval: Duration| {
         let least = config.min_pause.min(interval);

@@ -1,4 +1,5 @@
-//! What earlier attempts put out: recovered before an attempt runs, swept once its first checkpoint is in the log.
+//! What earlier attempts put out: recovered before an attempt runs, swept once its first checkpoint is in the
+//! log.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
