@@ -39,7 +39,7 @@ fn job() -> Job {
     pipeline
         .source("records", source.clone())
         .key_by(|key| (key, ()))
-        .process("count", |ctx| Count::open(ctx))
+        .process("count", Count::open)
         .sink("results", sink.clone());
     let storage = Storage::in_dir(dir.path()).unwrap();
     let config = JobConfig::default()

@@ -63,7 +63,9 @@ struct Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        let _ = self.done.take().map(|done| self.sender.send(done));
+        if let Some(done) = self.done.take() {
+            let _ = self.sender.send(done);
+        }
     }
 }
 
