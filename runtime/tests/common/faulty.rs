@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -22,10 +22,29 @@ pub struct Faults {
     /// Only puts whose path starts so, if set.
     pub only: Mutex<Option<&'static str>>,
     pub injected: AtomicU64,
+    /// How many of the next puts hang until their future is dropped.
+    pub hanging: AtomicU32,
+    hung: (Mutex<u32>, Condvar),
     random: Mutex<fastrand::Rng>,
 }
 
 impl Faults {
+    /// Waits until this many puts hang or have hung.
+    pub fn wait_hung(&self, puts: u32) {
+        let hung = self.hung.0.lock().unwrap();
+        drop(self.hung.1.wait_while(hung, |hung| *hung < puts).unwrap());
+    }
+
+    fn hangs(&self) -> bool {
+        let next = |left: u32| left.checked_sub(1);
+        let hangs = self.hanging.fetch_update(SeqCst, SeqCst, next).is_ok();
+        if hangs {
+            *self.hung.0.lock().unwrap() += 1;
+            self.hung.1.notify_all();
+        }
+        hangs
+    }
+
     fn hit(&self, chance: &AtomicU32) -> bool {
         let hit = self.random.lock().unwrap().u32(0..1000) < chance.load(SeqCst);
         if hit {
@@ -59,6 +78,9 @@ impl BlobStore for Faulty<dyn BlobStore> {
         let meant = self.faults.only.lock().unwrap().is_none_or(|only| path.starts_with(only));
         if meant && self.faults.hit(&self.faults.puts) {
             return Err(injected().with("file", path));
+        }
+        if meant && self.faults.hangs() {
+            std::future::pending::<()>().await;
         }
         self.inner.put(path, bytes).await
     }
