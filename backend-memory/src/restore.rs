@@ -40,9 +40,10 @@ impl<K: StateKey> MemoryBackend<K> {
         if differs {
             // Deltas in the current form do not go with a base in another, so the next snapshot is a base.
             self.needs_base = true;
-            for meta in self.states.orphans().to_vec() {
-                self.states.push(Box::new(OrphanState::new(meta)));
-            }
+        }
+        // They are in the restored files, and every later base needs them.
+        for meta in self.states.orphans().to_vec() {
+            self.states.push(Box::new(OrphanState::new(meta)));
         }
         let mut restored = Restored::default();
         for merge in merges {

@@ -29,30 +29,20 @@ impl<K: StateKey> MemoryBackend<K> {
         }
     }
 
-    /// Returns whether only the restored files hold the states that no registered state claims.
-    fn orphans_are_in_files(&self) -> bool {
-        !self.states.orphans().is_empty() && !self.restored.is_empty()
-    }
-
     /// Returns whether so much changed that a base costs less than a delta and a fold.
     fn base_is_cheaper(&self) -> bool {
         let loads = self.states.iter().map(|state| state.load());
         let (entries, changes) = loads.fold((0, 0), |(a, b), (c, d)| (a + c, b + d));
         let changes = changes + self.chain.held().aborted_records;
-        !self.orphans_are_in_files()
-            && changes > 0
-            && changes as f64 >= self.options.full_share * entries as f64
+        changes > 0 && changes as f64 >= self.options.full_share * entries as f64
     }
 
     /// Checks that the backend can take one more snapshot.
     fn check_limits(&self) -> Result<()> {
-        let message = if self.epoch == (1 << 31) - 1 {
-            "2,147,483,646 snapshots were taken; restart the job"
-        } else if self.needs_base && self.orphans_are_in_files() {
-            "a snapshot failed, and a new base would lose states that the job does not claim; restart it"
-        } else {
+        if self.epoch < (1 << 31) - 1 {
             return Ok(());
-        };
+        }
+        let message = "2,147,483,646 snapshots were taken; restart the job";
         Err(self.scope().locate(Error::new(ErrorKind::Unsupported, message)))
     }
 }
@@ -111,10 +101,7 @@ impl<K: StateKey> SnapshotSource for MemoryBackend<K> {
             return Err(error);
         }
         let Some(done) = self.under_way.pop_front() else { return Ok(Progress::Idle) };
-        let mut described: Vec<_> = done.drained.iter().map(|state| state.meta.clone()).collect();
-        if !self.restored.is_empty() {
-            described.extend_from_slice(self.states.orphans());
-        }
+        let described: Vec<_> = done.drained.iter().map(|state| state.meta.clone()).collect();
         let changes = Changes::new(done.drained, done.full, done.records);
         let bytes = changes.bytes();
         let ticket = self.chain.hand_over(changes, done.kind == SnapshotKind::Full);

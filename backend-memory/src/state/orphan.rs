@@ -1,4 +1,4 @@
-//! Restored states that no registered state claims, where the next snapshot cannot name the restored files.
+//! Restored states that no registered state claims: every base holds them.
 
 use std::collections::VecDeque;
 use std::fmt;
