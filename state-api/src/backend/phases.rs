@@ -82,9 +82,9 @@ pub trait SnapshotWriter: Send + Sync + 'static {
     /// Encodes, compresses and stores a prepared snapshot.
     ///
     /// A commit borrows the writer only immutably: start the next one while the upload of an earlier one
-    /// hangs, and let commits end in any order. Share the writer in an [`Arc`](std::sync::Arc) where each
-    /// commit runs in a task of its own. `store` must write for the checkpoint of the snapshot, or for a later
-    /// one.
+    /// hangs. Start commits in the order of their checkpoints, where the first poll of the future counts; they
+    /// may end in any order. Share the writer in an [`Arc`](std::sync::Arc) where each commit runs in a task of
+    /// its own. `store` must write for the checkpoint of the snapshot, or for a later one.
     ///
     /// A commit that fails, or whose future is dropped at whatever stage, aborts its snapshot and loses
     /// nothing: each snapshot that is handed over later also stores what that one should have stored.
