@@ -3,9 +3,9 @@
 //! A record is `op`, key, namespace, map key (maps only) and, for puts and appends, the value. A length of
 //! four bytes precedes each part whose width is not fixed.
 
-use strandline_snapshot_format::{EntryRef, Op};
+use strandline_snapshot_format::{EntryRef, MAX_ENTRY_BYTES, Op, check_entry_size};
 use strandline_state_api::schema::StateMeta;
-use strandline_state_api::{KeyGroup, KeyHash, Result, StateKey};
+use strandline_state_api::{Error, ErrorKind, KeyGroup, KeyHash, Result, StateKey};
 
 /// The parts of the records of one state, and their widths.
 #[derive(Clone, Copy, Debug)]
@@ -137,6 +137,21 @@ pub(crate) fn push_sized(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> 
     let length = (out.len() - start - 4) as u32;
     out[start..start + 4].copy_from_slice(&length.to_le_bytes());
     written
+}
+
+/// Checks that the record that starts at `start` fits into a segment.
+#[inline]
+pub(crate) fn check_size(layout: impl FnOnce() -> Layout, start: usize, out: &[u8]) -> Result<()> {
+    if out.len() - start > MAX_ENTRY_BYTES { check_large(layout(), &out[start..]) } else { Ok(()) }
+}
+
+/// The operation and the lengths in a record do not count.
+#[cold]
+fn check_large(layout: Layout, record: &[u8]) -> Result<()> {
+    match layout.split(record) {
+        Some((entry, _)) => check_entry_size(&entry),
+        None => Err(Error::new(ErrorKind::Unsupported, "an entry of the state has more than 4 GiB")),
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
+use strandline_snapshot_format::{EntryRef, MAX_ENTRY_BYTES, Op, check_entry_size};
 use strandline_state_api::backend::At;
 use strandline_state_api::encoding::{push_escaped, split_escaped};
 use strandline_state_api::schema::{StateKind, StateMeta};
@@ -100,6 +101,24 @@ impl Addressing {
         start(self.id, at.key.group(), out);
         push_with(self.layout.key, out, |out| at.key.key().encode(out));
         push_with(self.layout.namespace, out, |out| at.namespace.encode(out));
+    }
+
+    /// Checks that a full snapshot can hold the value at an address.
+    ///
+    /// # Errors
+    /// [`Unsupported`](strandline_state_api::ErrorKind::Unsupported) when it cannot.
+    #[inline]
+    pub(crate) fn check_size(&self, address: &[u8], value: &[u8]) -> Result<()> {
+        let large = address.len() - PREFIX + value.len() > MAX_ENTRY_BYTES;
+        if large { self.check_large(address, value) } else { Ok(()) }
+    }
+
+    /// What is escaped takes fewer bytes in a snapshot.
+    #[cold]
+    fn check_large(&self, address: &[u8], value: &[u8]) -> Result<()> {
+        let Parts { key, namespace, sub } = self.layout.split(address)?;
+        let entry = EntryRef::new(prefix(address)?.0, 0, Op::Put, &key);
+        check_entry_size(&EntryRef { namespace: &namespace, sub: &sub, value, ..entry })
     }
 
     /// Writes the address of a timer to `out`, replacing its content.

@@ -10,6 +10,7 @@ pub mod faults;
 pub mod folding;
 pub mod increments;
 pub mod keys;
+pub mod limits;
 pub mod lists;
 pub mod maps;
 pub mod model;

@@ -286,6 +286,13 @@ macro_rules! __backend_cases {
                 an_aborted_snapshot_breaks_no_later_one
                 a_value_that_cannot_be_encoded_fails_one_snapshot
             }
+            limits [] {
+                a_value_that_no_snapshot_can_hold
+                a_list_that_no_snapshot_can_hold [lists]
+                a_list_that_grows_too_large [lists]
+                a_map_entry_that_no_snapshot_can_hold [maps]
+                a_key_that_no_snapshot_can_hold
+            }
             aborts [] {
                 a_dropped_snapshot_is_part_of_the_next
                 drops_at_every_stage
@@ -315,6 +322,7 @@ macro_rules! __backend_cases {
                 another_type_of_key_is_refused
                 a_restored_state_is_registered_before_and_not_after
                 unclaimed_state_is_kept_and_written_again
+                unclaimed_state_survives_a_snapshot_that_fails
             }
             evolution [] {
                 every_older_version_is_migrated

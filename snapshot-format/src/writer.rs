@@ -9,6 +9,7 @@ use crate::build::{BlockBuilder, ENTRY_OVERHEAD};
 use crate::entry::{EntryBuf, EntryRef, FIRST_GROUP};
 use crate::index::{BlockInfo, SegmentIndex};
 use crate::layout::{BLOCK_OVERHEAD, MAX_BLOCK_BYTES, MAX_ENTRY_BYTES, push_footer, push_header};
+use crate::limit::too_large;
 use crate::segment_kind::SegmentKind;
 use crate::table::StateTable;
 use strandline_state_api::schema::StateMeta;
@@ -141,10 +142,8 @@ impl SegmentWriter {
         }
         let len = entry.payload_len();
         if len > MAX_ENTRY_BYTES {
-            let why = format!(
-                "it has {len} bytes, at most {MAX_ENTRY_BYTES} are possible: use a map or smaller lists"
-            );
-            return Err(self.refuse(&entry, ErrorKind::Unsupported, &why));
+            let error = too_large(&entry, len).with("state", self.states.name(entry.state));
+            return Err(error.with("key group", entry.group));
         }
         if self.block.len() + len + ENTRY_OVERHEAD > self.block_bytes {
             self.close_block()?;

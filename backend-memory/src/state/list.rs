@@ -1,11 +1,12 @@
 //! List states. A snapshot holds only the elements that were appended since the snapshot before.
 
+use std::cell::Cell;
 use std::fmt;
 
-use strandline_snapshot_format::{EntryRef, Op, list};
+use strandline_snapshot_format::{EntryRef, MAX_ENTRY_BYTES, Op, list, too_large};
 use strandline_state_api::backend::{At, Lists, RegisteredState, StateTime, StoredValues, Verdict};
 use strandline_state_api::schema::{StateMeta, StateSchema};
-use strandline_state_api::{KeyGroupRange, KeyHash, Keyed, Result, StateKey, Ttl};
+use strandline_state_api::{Error, ErrorKind, KeyGroupRange, KeyHash, Keyed, Result, StateKey, Ttl};
 
 use super::{Failure, MemoryState, VisitKey, cleanup_budget};
 use crate::record::{self, Layout};
@@ -21,6 +22,9 @@ struct ListEntry<K, N, T> {
     /// The number of elements that snapshots before the epoch of the slot hold; the others were appended
     /// since.
     stored: usize,
+    /// The encoded bytes of the whole list at the last cut that took it: the list is one entry of a snapshot,
+    /// however it was appended.
+    bytes: Cell<usize>,
 }
 
 impl<K: StateKey, N: StateKey, T: Send + 'static> Payload for ListEntry<K, N, T> {
@@ -40,16 +44,29 @@ impl<K: StateKey, N: StateKey, T: 'static> ListEntry<K, N, T> {
             Some(added) if !cut.full => (Op::Append, added),
             _ => (Op::Put, &self.elements[..]),
         };
+        let start = out.len();
         record::begin(op, &self.key, &self.namespace, out);
-        let mut scratch = Vec::new();
+        let (mut scratch, mut added) = (Vec::new(), 0);
         record::push_sized(out, |out| {
+            let before = out.len();
             for element in elements {
                 scratch.clear();
                 values.encode(element, &mut scratch)?;
                 list::push(out, &scratch);
             }
+            added = out.len() - before;
             Ok(())
-        })
+        })?;
+        let before = if op == Op::Append { self.bytes.get() } else { 0 };
+        self.bytes.set(before + added);
+        if before + added > MAX_ENTRY_BYTES {
+            let entry = Layout::of::<K, N>().split(&out[start..]);
+            return Err(entry.map_or_else(
+                || Error::new(ErrorKind::Unsupported, "a list has more than 4 GiB"),
+                |(entry, _)| too_large(&entry, before + added),
+            ));
+        }
+        record::check_size(Layout::of::<K, N>, start, out)
     }
 }
 
@@ -80,7 +97,7 @@ impl<K: StateKey, N: StateKey, T: Send + 'static> ListTable<K, N, T> {
     fn insert(&mut self, key: Keyed<'_, K>, namespace: &N, elements: Vec<T>) -> Result<()> {
         let address = Address::new(key.hash(), namespace);
         let (key, namespace) = (key.key().clone(), namespace.clone());
-        let entry = ListEntry { key, namespace, elements, stored: REWRITTEN };
+        let entry = ListEntry { key, namespace, elements, stored: REWRITTEN, bytes: Cell::new(0) };
         self.table.insert(address, entry).map(drop)
     }
 
@@ -295,7 +312,8 @@ impl<K: StateKey, N: StateKey, T: Send + 'static> MemoryState for ListTable<K, N
         let decode = |element: Result<&[u8]>| self.values.decode_stored(element?);
         let elements = list::elements(entry.value).map(decode).collect::<Result<Vec<_>>>()?;
         let at = Address::new(KeyHash::of_encoded(entry.key), &namespace);
-        let make = || ListEntry { key, namespace, elements, stored: REWRITTEN };
+        let bytes = Cell::new(entry.value.len());
+        let make = || ListEntry { key, namespace, elements, stored: REWRITTEN, bytes };
         self.table.restore(at, |_| false, make).map(drop)
     }
 

@@ -50,9 +50,11 @@ fn write<K: StateKey, N: StateKey, MK: StateKey, V: 'static>(
     values: &StoredValues<V>,
     out: &mut Vec<u8>,
 ) -> Result<()> {
+    let start = out.len();
     record::begin(Op::Put, key, namespace, out);
     record::push_part(&item.key, out);
-    record::push_sized(out, |out| values.encode(&item.value, out))
+    record::push_sized(out, |out| values.encode(&item.value, out))?;
+    record::check_size(|| Layout::of::<K, N>().with_map_key::<MK>(), start, out)
 }
 
 /// One map for each key and namespace. No map in the table is empty.

@@ -30,8 +30,10 @@ impl<K: StateKey, N: StateKey, V: 'static> ValueEntry<K, N, V> {
     }
 
     fn write(&self, values: &StoredValues<V>, out: &mut Vec<u8>) -> Result<()> {
+        let start = out.len();
         record::begin(Op::Put, &self.key, &self.namespace, out);
-        record::push_sized(out, |out| values.encode(&self.value, out))
+        record::push_sized(out, |out| values.encode(&self.value, out))?;
+        record::check_size(Layout::of::<K, N>, start, out)
     }
 }
 

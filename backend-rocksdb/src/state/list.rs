@@ -71,10 +71,11 @@ impl<K: StateKey, N: StateKey, T: Send + 'static> ListTable<K, N, T> {
 
     /// Sets the current list to the elements that are encoded; an empty list goes.
     fn write_encoded(&mut self, store: &mut Store) -> Result<()> {
-        match self.encoded.is_empty() {
-            true => store.delete(&self.address, Order::Hashed),
-            false => store.put(&self.address, Order::Hashed, &self.encoded),
+        if self.encoded.is_empty() {
+            return store.delete(&self.address, Order::Hashed);
         }
+        self.addressing.check_size(&self.address, &self.encoded)?;
+        store.put(&self.address, Order::Hashed, &self.encoded)
     }
 
     /// Reads the elements of a key and namespace into those that are lent.
@@ -119,6 +120,7 @@ impl<'b, K: StateKey, N: StateKey, T: Send + 'static> Lists<'b, K, N, T> for Acc
                 return Ok(());
             }
             table.encode_address(at);
+            table.addressing.check_size(&table.address, &table.encoded)?;
             store.append(&table.address, &table.encoded)
         })
     }

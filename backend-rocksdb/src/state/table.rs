@@ -90,6 +90,7 @@ impl<K: StateKey, N: StateKey, V: Send + 'static, X: Shape<V>> Table<K, N, V, X>
     pub(super) fn write(&mut self, store: &mut Store, value: &V) -> Result<()> {
         self.encoded.clear();
         self.values.encode(value, &mut self.encoded)?;
+        self.addressing.check_size(&self.address, &self.encoded)?;
         store.put(&self.address, X::ORDER, &self.encoded)
     }
 

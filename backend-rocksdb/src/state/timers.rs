@@ -158,6 +158,7 @@ impl<'b, K: StateKey, N: StateKey> Timers<'b, K, N> for Access<'b, TimerQueue<K,
             if exists {
                 return Ok(false);
             }
+            addressing.check_size(address, &[])?;
             store.put(address, Order::Sorted, &[])?;
             if covered {
                 let before = head_time(addressing.layout, head);

@@ -7,6 +7,7 @@ use strandline_state_api::{
     TimerDescriptor, ValueDescriptor,
 };
 
+use super::faults::NoThirteen;
 use super::simple::{Simple, rig, rig_on};
 use crate::wait::wait;
 use crate::world::{States, Taken, World};
@@ -185,5 +186,32 @@ pub fn unclaimed_state_is_kept_and_written_again<F: BackendFactory>(subject: &Su
             snapshot = other.snapshot(kind).unwrap();
         }
         world.check_snapshot(&Taken { snapshot, contents }).unwrap_or_else(|e| panic!("{kind:?}: {e:?}"));
+    }
+}
+
+/// State that nobody claims is kept, too, by the snapshot that follows one which failed.
+pub fn unclaimed_state_survives_a_snapshot_that_fails<F: BackendFactory>(subject: &Subject<F>) {
+    let numbers = ValueDescriptor::<u64>::with_codec("numbers", NoThirteen);
+    let other = ValueDescriptor::<u64>::new("other");
+    let mut simple = rig::<F, u64>(subject);
+    let states = (simple.backend.register(&numbers).unwrap(), simple.backend.register(&other).unwrap());
+    for key in 0..20 {
+        simple.backend.at(&key).state(states.0).put(100 + key).unwrap();
+        simple.backend.at(&key).state(states.1).put(200 + key).unwrap();
+    }
+    let snapshot = simple.snapshot(SnapshotKind::Incremental).unwrap();
+    let (mut restored, state) = simple.restore(&[snapshot], |b| b.register(&numbers)).unwrap();
+    let put = restored.backend.at(&5).state(state).put(13);
+    let failed = put.err().or_else(|| restored.snapshot(SnapshotKind::Incremental).err());
+    assert_eq!(failed.map(|error| error.kind()), Some(ErrorKind::User), "thirteen cannot be written");
+    restored.backend.at(&5).state(state).put(14).unwrap();
+    let snapshot = restored.snapshot(SnapshotKind::Incremental).unwrap();
+    let register = |b: &mut F::Backend<u64>| Ok((b.register(&numbers)?, b.register(&other)?));
+    let (mut again, states) = restored.restore(&[snapshot], register).unwrap();
+    for key in 0..20 {
+        let mut scope = again.backend.at(&key);
+        let wanted = if key == 5 { 14 } else { 100 + key };
+        assert_eq!(scope.state(states.0).get().unwrap(), Some(&wanted), "key {key}");
+        assert_eq!(scope.state(states.1).get().unwrap(), Some(&(200 + key)), "key {key}");
     }
 }

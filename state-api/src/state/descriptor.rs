@@ -18,6 +18,11 @@ mod folding;
 pub use folding::{AggregatingDescriptor, ReducingDescriptor};
 
 /// Declares a state of some kind and registers it.
+///
+/// An entry of a state has 64 MiB less 1 KiB at most, encoded: key, namespace, map key and value together, or a
+/// whole list. A backend that encodes at the access refuses a larger one there; the memory backend, which does
+/// not, fails the next snapshot with an error that names state and key, and takes snapshots again once the entry
+/// is smaller or gone. Spread large values over the entries of a map.
 pub trait StateDescriptor {
     /// The handle that the registration returns.
     type State;
