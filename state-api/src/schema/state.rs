@@ -127,7 +127,7 @@ impl StateSchema {
             return Ok(FormVersion::Current);
         }
         let exact = |older: &ReadableForm| {
-            older.version == version && fits(&older.codec, older.self_describing, false)
+            older.version == version && fits(&older.codec, older.self_describing, true)
         };
         if let Some(index) = self.reads.iter().position(exact) {
             return Ok(FormVersion::Older(index));
@@ -145,6 +145,10 @@ impl StateSchema {
         let (was, is) = (stored.schema_version, current.schema_version);
         let advice = if was > is {
             "a newer program wrote it: run that one, or restore an older checkpoint".to_owned()
+        } else if was == is && self.self_describing && difference.is_some() {
+            "its schema version did not change: raise it, and declare how values of the previous version migrate \
+             (`Evolution`) where the type cannot read them, or give the type its old form back"
+                .to_owned()
         } else if was == is && name(&stored.value_codec) == name(&current.value_codec) {
             "the type of its values changed, its schema version did not: raise it and \
              declare how values of the previous version migrate (`Evolution`), or give the type its old form back"
