@@ -110,6 +110,7 @@ mod proofs {
         sent(group.add(snapshot));
         sent(worker.restore());
         sent(worker.snapshot(CheckpointId(1)));
+        sent(worker.prepare(CheckpointId(1)).unwrap().store());
     }
 
     fn backends<B: RestoreSnapshot, W: SnapshotWriter>(
