@@ -186,6 +186,7 @@ macro_rules! __backend_cases {
                 put_get_clear
                 modify_starts_from_the_initial_value_only_once
                 update_and_take
+                change_sets_replaces_and_removes
                 keys_and_namespaces_stay_apart
                 every_type_of_key_works
                 every_type_of_value_works

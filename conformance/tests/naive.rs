@@ -88,6 +88,13 @@ fn the_model_notices_every_flaw_in_random_programs() {
     }
 }
 
+/// The kit for authors of backends does what all simple backends share, so that the smallest one stays small.
+#[test]
+fn a_backend_with_values_only_has_at_most_150_lines() {
+    let lines = include_str!("values_only.rs").lines().count();
+    assert!(lines <= 150, "tests/values_only.rs has {lines} lines");
+}
+
 #[test]
 fn every_case_is_in_the_list() {
     let listed: BTreeSet<_> =

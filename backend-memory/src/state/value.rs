@@ -124,6 +124,17 @@ impl<'b, K: StateKey, N: StateKey, V: Send + 'static> Values<'b, K, N, V> for &'
         Ok(lent.as_ref())
     }
 
+    fn change<R>(
+        self,
+        At { key, namespace }: At<'_, K, N>,
+        change: impl FnOnce(&mut Option<V>) -> R,
+    ) -> Result<R> {
+        let mut stored = self.remove(key, namespace);
+        let result = change(&mut stored);
+        stored.map_or(Ok(()), |value| self.insert(key, namespace, value))?;
+        Ok(result)
+    }
+
     #[inline]
     fn put(self, At { key, namespace }: At<'_, K, N>, value: V) -> Result<()> {
         if let Some(found) = self.find_mut(key, namespace) {

@@ -40,6 +40,21 @@ impl<'b, K: StateKey, N: StateKey, V: Send + 'static> Values<'b, K, N, V>
         })
     }
 
+    fn change<R>(self, at: At<'_, K, N>, change: impl FnOnce(&mut Option<V>) -> R) -> Result<R> {
+        self.run(|table, store| {
+            table.encode_address(at);
+            let mut stored = table.read(store)?;
+            let existed = stored.is_some();
+            let result = change(&mut stored);
+            match stored {
+                Some(value) => table.write(store, &value)?,
+                None if existed => drop(table.remove(store)?),
+                None => {}
+            }
+            Ok(result)
+        })
+    }
+
     #[inline]
     fn put(self, at: At<'_, K, N>, value: V) -> Result<()> {
         self.run(|table, store| {

@@ -5,8 +5,10 @@ use std::fmt::Debug;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use strandline_state_api::backend::{BackendFactory, KeyedBackendExt, SnapshotKind};
-use strandline_state_api::{Codec, Error, KeyedBackend, Result, StateKey, TimeWindow, ValueDescriptor};
+use strandline_state_api::backend::{At, BackendFactory, KeyedBackendExt, SnapshotKind, Values};
+use strandline_state_api::{
+    Codec, Error, Keyed, KeyedBackend, Result, StateKey, TimeWindow, ValueDescriptor,
+};
 
 use super::simple::rig;
 use crate::Subject;
@@ -78,6 +80,43 @@ pub fn update_and_take<F: BackendFactory>(subject: &Subject<F>) {
     assert_eq!(key.state(state).get().unwrap(), Some(&vec![5]), "nothing comes back");
     if subject.capabilities().counts_entries {
         assert_eq!(backend.entries(), 1);
+    }
+}
+
+/// `change` sees the value or its absence, and stores, replaces or removes it; snapshots and increments hold
+/// the outcome.
+pub fn change_sets_replaces_and_removes<F: BackendFactory>(subject: &Subject<F>) {
+    let mut simple = rig::<F, u64>(subject);
+    let descriptor = ValueDescriptor::<String>::new("v").namespaced::<u8>();
+    let state = simple.backend.register(&descriptor).unwrap();
+    let change = |backend: &mut F::Backend<u64>, key: u64, found: Option<&str>, left: Option<&str>| {
+        let at = At { key: Keyed::new(&key), namespace: &3u8 };
+        let table = backend.values::<String, u8>(state.id()).unwrap();
+        let seen = table.change(at, |stored| std::mem::replace(stored, left.map(str::to_owned))).unwrap();
+        assert_eq!(seen.as_deref(), found, "key {key}");
+        let kept = backend.at(&key).state_in(state, &3).get().unwrap().cloned();
+        assert_eq!(kept.as_deref(), left, "key {key}");
+    };
+    for key in 0..4 {
+        change(&mut simple.backend, key, None, Some("first"));
+    }
+    change(&mut simple.backend, 4, None, None);
+    let register = |backend: &mut F::Backend<u64>| backend.register(&descriptor);
+    let before = simple.snapshot(SnapshotKind::Incremental).unwrap();
+    let (mut early, restored) = simple.restore(&[before], register).unwrap();
+    change(&mut simple.backend, 0, Some("first"), None);
+    change(&mut simple.backend, 1, Some("first"), Some("second"));
+    change(&mut simple.backend, 2, Some("first"), None);
+    change(&mut simple.backend, 2, None, Some("third"));
+    let after = simple.snapshot(SnapshotKind::Incremental).unwrap();
+    let (mut late, relocated) = simple.restore(&[after], register).unwrap();
+    for (key, value) in [(0, None), (1, Some("second")), (2, Some("third")), (3, Some("first")), (4, None)] {
+        let was = (key < 4).then_some("first");
+        assert_eq!(early.backend.at(&key).state_in(restored, &3).get().unwrap().map(String::as_str), was);
+        assert_eq!(late.backend.at(&key).state_in(relocated, &3).get().unwrap().map(String::as_str), value);
+    }
+    if subject.capabilities().counts_entries {
+        assert_eq!((early.backend.entries(), late.backend.entries()), (4, 3));
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
 use async_trait::async_trait;
+use strandline_snapshot_format::whole::{WholeSnapshot, WholeStates, WholeWriter};
 use strandline_state_api::backend::{
     BackendFactory, BackendScope, Progress, RestoreSnapshot, Restored, SnapshotKind, SnapshotSource,
     SnapshotWriter, StateId, StateTime, StoredValues,
@@ -16,7 +17,6 @@ use strandline_state_api::{CheckpointId, KeyGroupRange, Keyed, KeyedBackend, Res
 
 use super::backend::Naive;
 use super::flawed::Flawed;
-use super::snapshot::{NaiveWriter, WholeState};
 
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub enum Flaw {
     CommitsInLine,
     /// A restore ignores the key groups of the subtask.
     AllKeyGroups,
-    /// A restore drops orphans.
+    /// Snapshots leave out orphans.
     OrphansDropped,
     /// A restore reads only the first of several snapshots.
     FirstSnapshotOnly,
@@ -77,7 +77,7 @@ impl BackendFactory for Broken {
     fn create<K: StateKey>(&self, scope: BackendScope) -> Result<BrokenBackend<K>> {
         let (flaw, own, late) = (self.0, scope.key_groups, VecDeque::new());
         let key_groups = if flaw == Flaw::AllKeyGroups { KeyGroupRange::ALL } else { own };
-        let naive = Naive::new(BackendScope { key_groups, ..scope });
+        let naive = Naive(WholeStates::new(BackendScope { key_groups, ..scope }));
         Ok(BrokenBackend {
             naive,
             flaw,
@@ -233,7 +233,11 @@ impl<K: StateKey> SnapshotSource for BrokenBackend<K> {
         Ok(match self.naive.advance(budget)? {
             Progress::Idle => Progress::Idle,
             Progress::More => Progress::More,
-            Progress::Ready(checkpoint, state) => {
+            Progress::Ready(checkpoint, mut state) => {
+                if self.has(Flaw::OrphansDropped) {
+                    let known = self.naive.schemas();
+                    state.retain(|stored| known.iter().any(|schema| schema.meta == *stored));
+                }
                 let dropped = self.has(Flaw::DropForgotten).then(|| Arc::clone(&self.dropped));
                 Progress::Ready(checkpoint, BrokenPrepared { state, dropped })
             }
@@ -254,7 +258,7 @@ impl<K: StateKey> SnapshotSource for BrokenBackend<K> {
 
 /// A prepared snapshot that notes its drop.
 pub struct BrokenPrepared {
-    state: WholeState,
+    state: WholeSnapshot,
     dropped: Option<Arc<AtomicBool>>,
 }
 
@@ -267,7 +271,7 @@ impl Drop for BrokenPrepared {
 }
 
 pub struct BrokenWriter {
-    naive: NaiveWriter,
+    naive: WholeWriter,
     flaw: Flaw,
     failed: Arc<AtomicBool>,
     last: Mutex<KeyedSnapshot>,
@@ -306,7 +310,7 @@ impl SnapshotWriter for BrokenWriter {
         }
         let in_line = self.flaw == Flaw::CommitsInLine;
         let _turn = if in_line { Some(Turn::of(&self.busy).await) } else { None };
-        let committed = self.naive.commit(prepared.state.clone(), store).await;
+        let committed = self.naive.commit(std::mem::take(&mut prepared.state), store).await;
         prepared.dropped = None;
         if self.flaw == Flaw::FailureForgotten {
             self.failed.store(committed.is_err(), Ordering::Relaxed);
@@ -321,10 +325,6 @@ impl SnapshotWriter for BrokenWriter {
 impl<K: StateKey> RestoreSnapshot for BrokenBackend<K> {
     async fn restore(&mut self, snapshots: &[KeyedSnapshot], store: &dyn SegmentStore) -> Result<Restored> {
         let count = if self.has(Flaw::FirstSnapshotOnly) { snapshots.len().min(1) } else { snapshots.len() };
-        let restored = self.naive.restore(&snapshots[..count], store).await;
-        if self.has(Flaw::OrphansDropped) {
-            self.naive.orphans.clear();
-        }
-        restored
+        self.naive.restore(&snapshots[..count], store).await
     }
 }

@@ -49,8 +49,8 @@ impl<'b, K: StateKey, N: StateKey, V: Send + 'static, T: Values<'b, K, N, V>> Va
         pass_on!(self.get_if(at, |value| Self::verdict(flaw, judge(value))))
     }
 
-    fn put(self, at: At<'_, K, N>, value: V) -> Result<()> {
-        pass_on!(self.put(at, value))
+    fn change<R>(self, at: At<'_, K, N>, change: impl FnOnce(&mut Option<V>) -> R) -> Result<R> {
+        pass_on!(self.change(at, change))
     }
 
     fn modify<R>(
@@ -64,19 +64,11 @@ impl<'b, K: StateKey, N: StateKey, V: Send + 'static, T: Values<'b, K, N, V>> Va
         pass_on!(self.modify(at, |value| keeps_all || keep(value), initial, change))
     }
 
-    fn update(self, at: At<'_, K, N>, change: impl FnOnce(&mut V)) -> Result<bool> {
-        pass_on!(self.update(at, change))
-    }
-
     fn merge(self, at: At<'_, K, N>, value: V, combine: impl FnOnce(&mut V, V)) -> Result<()> {
         if self.has(Flaw::MergeReplaces) {
             return self.put(at, value);
         }
         pass_on!(self.merge(at, value, combine))
-    }
-
-    fn take(self, at: At<'_, K, N>) -> Result<Option<V>> {
-        pass_on!(self.take(at))
     }
 
     fn clear(self, at: At<'_, K, N>) -> Result<bool> {

@@ -1,22 +1,21 @@
 //! A small backend with every kind of state.
 //!
-//! Every state is a sorted map from (time, key, namespace, map key), encoded, to a native value. A snapshot
-//! encodes everything at the barrier, and its writer makes one segment of it. The backend is neither fast nor
-//! incremental, and declares so. `tests/values_only.rs` is smaller still.
+//! Every state is a sorted map from (time, key, namespace, map key), encoded, to a native value; the kit takes
+//! whole snapshots. The backend is neither fast nor incremental, and declares so. `tests/values_only.rs` is
+//! smaller still.
 
 // Several test programs share this module, and not each of them uses everything.
-#![allow(dead_code, unused_imports)]
+#![allow(dead_code, unused_imports, missing_debug_implementations)]
 
 mod backend;
 mod broken;
 mod cells;
 mod flawed;
-mod snapshot;
-mod table;
 
 pub use broken::{Broken, Flaw};
 
 use strandline_conformance::Capabilities;
+use strandline_snapshot_format::whole::WholeStates;
 use strandline_state_api::backend::{BackendFactory, BackendScope};
 use strandline_state_api::{Result, StateKey};
 
@@ -28,12 +27,8 @@ pub struct NaiveFactory;
 
 impl NaiveFactory {
     /// Each snapshot writes everything.
-    pub const CAPABILITIES: Capabilities = Capabilities {
-        incremental: false,
-        cleans_up: false,
-        filters_full_snapshots: false,
-        ..Capabilities::ALL
-    };
+    pub const CAPABILITIES: Capabilities =
+        Capabilities { incremental: false, cleans_up: false, ..Capabilities::ALL };
 }
 
 impl BackendFactory for NaiveFactory {
@@ -44,6 +39,6 @@ impl BackendFactory for NaiveFactory {
     }
 
     fn create<K: StateKey>(&self, scope: BackendScope) -> Result<Naive<K>> {
-        Ok(Naive::new(scope))
+        Ok(Naive(WholeStates::new(scope)))
     }
 }

@@ -39,6 +39,10 @@ pub enum Verdict {
 
 /// A table of values by key and namespace.
 ///
+/// A table implements [`get_if`](Self::get_if), [`change`](Self::change) and [`for_each`](Self::for_each). The
+/// other methods are provided; a table overrides those that it can do faster. Keys belong to the subtask: the
+/// [`KeyScope`](crate::KeyScope) that opens an access refuses others.
+///
 /// # Errors
 /// Every method fails with [`Unavailable`](crate::ErrorKind::Unavailable) when the underlying store fails,
 /// and with the error of the codec when a table of bytes cannot encode or decode a value.
@@ -52,26 +56,51 @@ pub trait Values<'b, K: StateKey, N: StateKey, V: Send + 'static>: Sized {
         self.get_if(at, |_| Verdict::Keep)
     }
 
+    /// Changes, sets or removes the value in one access: `change` receives the value if one exists, and the
+    /// table stores what `change` leaves.
+    fn change<R>(self, at: At<'_, K, N>, change: impl FnOnce(&mut Option<V>) -> R) -> Result<R>;
+
     /// Sets the value.
-    fn put(self, at: At<'_, K, N>, value: V) -> Result<()>;
+    #[inline]
+    fn put(self, at: At<'_, K, N>, value: V) -> Result<()> {
+        self.change(at, |stored| *stored = Some(value))
+    }
 
     /// Changes the value in one access. If there is none, or `keep` refuses it, `initial` creates it first.
+    #[inline]
     fn modify<R>(
         self,
         at: At<'_, K, N>,
         keep: impl FnOnce(&V) -> bool,
         initial: impl FnOnce() -> V,
         change: impl FnOnce(&mut V) -> R,
-    ) -> Result<R>;
+    ) -> Result<R> {
+        self.change(at, |stored| {
+            let kept = stored.take().filter(keep);
+            change(stored.insert(kept.unwrap_or_else(initial)))
+        })
+    }
 
     /// Changes the value in one access; returns whether one existed.
-    fn update(self, at: At<'_, K, N>, change: impl FnOnce(&mut V)) -> Result<bool>;
+    #[inline]
+    fn update(self, at: At<'_, K, N>, change: impl FnOnce(&mut V)) -> Result<bool> {
+        self.change(at, |stored| stored.as_mut().map(change).is_some())
+    }
 
     /// Combines `value` with the existing value in one access; sets it if none exists.
-    fn merge(self, at: At<'_, K, N>, value: V, combine: impl FnOnce(&mut V, V)) -> Result<()>;
+    #[inline]
+    fn merge(self, at: At<'_, K, N>, value: V, combine: impl FnOnce(&mut V, V)) -> Result<()> {
+        self.change(at, |stored| match stored {
+            Some(into) => combine(into, value),
+            None => *stored = Some(value),
+        })
+    }
 
     /// Removes and returns the value.
-    fn take(self, at: At<'_, K, N>) -> Result<Option<V>>;
+    #[inline]
+    fn take(self, at: At<'_, K, N>) -> Result<Option<V>> {
+        self.change(at, Option::take)
+    }
 
     /// Removes the value; returns whether one existed.
     #[inline]

@@ -17,29 +17,7 @@ impl<'b, K: StateKey, N: StateKey, V: Send + 'static> Values<'b, K, N, V> for Un
         match self {}
     }
 
-    fn put(self, _: At<'_, K, N>, _: V) -> Result<()> {
-        match self {}
-    }
-
-    fn modify<R>(
-        self,
-        _: At<'_, K, N>,
-        _: impl FnOnce(&V) -> bool,
-        _: impl FnOnce() -> V,
-        _: impl FnOnce(&mut V) -> R,
-    ) -> Result<R> {
-        match self {}
-    }
-
-    fn update(self, _: At<'_, K, N>, _: impl FnOnce(&mut V)) -> Result<bool> {
-        match self {}
-    }
-
-    fn merge(self, _: At<'_, K, N>, _: V, _: impl FnOnce(&mut V, V)) -> Result<()> {
-        match self {}
-    }
-
-    fn take(self, _: At<'_, K, N>) -> Result<Option<V>> {
+    fn change<R>(self, _: At<'_, K, N>, _: impl FnOnce(&mut Option<V>) -> R) -> Result<R> {
         match self {}
     }
 
