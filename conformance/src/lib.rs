@@ -14,6 +14,7 @@ mod wait;
 mod world;
 
 pub mod backend;
+pub mod guide;
 #[cfg(feature = "storage")]
 pub mod storage;
 
