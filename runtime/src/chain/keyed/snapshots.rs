@@ -91,7 +91,7 @@ struct WriteJob {
 
 /// What the processing thread asks of the writer thread.
 enum Order {
-    Write(WriteJob),
+    Write(Box<WriteJob>),
     /// The checkpoint will never be complete: its commit is dropped, and the next one stores its changes.
     Abort(CheckpointId),
 }
@@ -184,7 +184,7 @@ impl Snapshots {
                 let statistics = backend.measurements();
                 snapshot.statistics = statistics.iter().cloned().map(Into::into).collect();
                 let part = OperatorPart { operator, snapshot, statistics };
-                self.order(Order::Write(WriteJob { prepared, ack, part }))?;
+                self.order(Order::Write(Box::new(WriteJob { prepared, ack, part })))?;
                 if is_aborted {
                     self.order(Order::Abort(checkpoint))?;
                 }
@@ -251,7 +251,7 @@ async fn write_all(attempt: &Arc<Attempt>, writer: Arc<dyn AnyWriter>, mut queue
             order = queue.recv() => match order {
                 Some(Order::Write(job)) => {
                     let checkpoint = job.ack.checkpoint();
-                    let commit = write(Arc::clone(attempt), Arc::clone(&writer), job);
+                    let commit = write(Arc::clone(attempt), Arc::clone(&writer), *job);
                     under_way.push((checkpoint, commits.spawn_local(commit)));
                 }
                 Some(Order::Abort(checkpoint)) => {
