@@ -23,6 +23,8 @@ pub(crate) struct StoredSnapshot {
     pub(crate) parts: Vec<SnapshotPart>,
     /// How many parts, from the first, are the base.
     pub(crate) base: usize,
+    /// Whether the base is what was restored: the chains of any number of subtasks.
+    pub(crate) restored: bool,
     /// The segments that were stored for this snapshot.
     pub(crate) own: HashSet<SegmentName>,
 }
@@ -102,8 +104,9 @@ impl Chain {
     /// Creates the chain of a backend that was restored from `parts`.
     pub(crate) fn of_restored(parts: Vec<SnapshotPart>) -> Self {
         // The restored files count as the base, so that a restore alone is no reason to fold.
-        let restored = StoredSnapshot { base: parts.len(), parts, own: HashSet::new() };
-        let order = Order { stored: BTreeMap::from([(0, restored)]), ..Order::default() };
+        let (base, restored) = (parts.len(), !parts.is_empty());
+        let first = StoredSnapshot { parts, base, restored, own: HashSet::new() };
+        let order = Order { stored: BTreeMap::from([(0, first)]), ..Order::default() };
         Self { inbox: Mutex::default(), order: Mutex::new(order) }
     }
 

@@ -60,7 +60,7 @@ impl MemorySnapshotWriter {
     ) -> Result<Option<StoredSnapshot>> {
         let plain = self.store_changes(delta, plan, store, written).await?;
         let must_fold = plan.stands_alone && !plain.stands_alone();
-        if must_fold || (plain.has_deltas() && self.is_long(&plain)) {
+        if must_fold || (plain.has_deltas() && self.is_long(&plain)) || self.is_crowded(&plain) {
             let folded = self.fold(&plain, &delta.filter, store, written).await?;
             if delta.ticket.publish(&folded) {
                 return Ok(Some(folded));
@@ -102,19 +102,19 @@ impl MemorySnapshotWriter {
         store: &dyn SegmentStore,
         written: &mut Written,
     ) -> Result<StoredSnapshot> {
-        let (mut parts, mut base) = (plan.on.parts.clone(), plan.on.base);
+        let StoredSnapshot { mut parts, mut base, mut restored, .. } = plan.on.clone();
         for changes in &plan.changes {
             let alone = changes.full || parts.is_empty();
             let filter = if alone && plan.changes.len() == 1 { Some(&delta.filter) } else { None };
             let new = self.write(changes, alone, filter, store, written).await?;
             if alone {
-                base = new.len();
+                (base, restored) = (new.len(), false);
                 parts = new;
             } else {
                 parts.extend(new);
             }
         }
-        Ok(StoredSnapshot { parts, base, own: written.names.clone() })
+        Ok(StoredSnapshot { parts, base, restored, own: written.names.clone() })
     }
 
     async fn write(
@@ -153,7 +153,15 @@ impl MemorySnapshotWriter {
         let folded = fold_filtered(&of.parts, store, range, options, filter).await?;
         written.bytes += folded.written_bytes;
         written.names.extend(folded.parts.iter().map(|part| part.segment.name.clone()));
-        Ok(StoredSnapshot { base: folded.parts.len(), parts: folded.parts, own: written.names.clone() })
+        let (base, own) = (folded.parts.len(), written.names.clone());
+        Ok(StoredSnapshot { parts: folded.parts, base, restored: false, own })
+    }
+
+    /// Returns whether a chain that was restored has more parts than one that was written here would have.
+    fn is_crowded(&self, snapshot: &StoredSnapshot) -> bool {
+        let bytes: u64 = snapshot.parts.iter().map(|part| part.segment.len).sum();
+        let segments = bytes / self.options.format.max_segment_bytes as u64 + 1;
+        snapshot.restored && snapshot.parts.len() > self.options.max_deltas.saturating_add(segments as usize)
     }
 
     fn is_long(&self, snapshot: &StoredSnapshot) -> bool {

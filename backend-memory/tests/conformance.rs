@@ -21,12 +21,17 @@ fn with(change: impl FnOnce(&mut MemoryOptions)) -> MemoryBackendFactory {
 /// The writer folds deltas only for a full snapshot.
 mod never_folds {
     use super::with;
+    use strandline_conformance::Capabilities;
 
-    strandline_conformance::backend_tests!(with(|options| {
-        options.fold_ratio = f64::INFINITY;
-        options.max_deltas = usize::MAX;
-        options.full_share = 2.0;
-    }));
+    strandline_conformance::backend_tests!(
+        with(|options| {
+            options.fold_ratio = f64::INFINITY;
+            options.max_deltas = usize::MAX;
+            options.full_share = 2.0;
+        }),
+        // Each delta stays an object.
+        Capabilities { few_objects: false, ..Capabilities::default() }
+    );
 }
 
 /// The writer folds every delta at once.

@@ -10,6 +10,7 @@ mod home;
 mod layout;
 mod memory;
 mod options;
+mod packs;
 mod portable;
 mod restore;
 mod snapshot;

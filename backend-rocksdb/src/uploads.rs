@@ -3,6 +3,10 @@
 //! A snapshot names a file that was stored for an older checkpoint only if each snapshot between, whose commit
 //! succeeded, names it, too: otherwise that one may complete first, and a sweep deletes the file. Two commits
 //! that store the same file each for itself agree on one of both when the second ends.
+//!
+//! A commit may store a file once more, in a [pack](crate::packs) with others: at this new place only the
+//! snapshot itself and later ones name it. But where a later snapshot, whose commit succeeded first, names the
+//! old place, the older one keeps to that.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,6 +20,7 @@ pub(crate) struct Location {
     pub(crate) pack: SegmentRef,
     pub(crate) offset: u64,
     pub(crate) len: u64,
+    /// XXH3-128 of its bytes.
     pub(crate) hash: u128,
     /// The checkpoint that the file was stored for; 0 for one of a restored snapshot.
     pub(crate) stored_for: CheckpointId,
@@ -23,6 +28,14 @@ pub(crate) struct Location {
 
 /// The files that are stored, by their names in the database.
 pub(crate) type Uploaded = HashMap<String, Location>;
+
+/// What a commit need not store.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    pub(crate) files: Uploaded,
+    /// The packs that the snapshot has to name, as long as it has a file in them.
+    pub(crate) fixed: HashSet<SegmentName>,
+}
 
 /// See the [module](self).
 #[derive(Debug, Default)]
@@ -44,7 +57,9 @@ struct Order {
 pub(crate) struct Commit<'a> {
     uploads: &'a Uploads,
     checkpoint: CheckpointId,
+    /// The files that this commit has stored.
     own: Uploaded,
+    refused: bool,
 }
 
 impl Uploads {
@@ -56,7 +71,7 @@ impl Uploads {
     /// Begins the commit of a snapshot.
     pub(crate) fn begin(&self, checkpoint: CheckpointId, is_full: bool) -> Commit<'_> {
         self.order().live.insert(checkpoint, is_full);
-        Commit { uploads: self, checkpoint, own: Uploaded::new() }
+        Commit { uploads: self, checkpoint, own: Uploaded::new(), refused: false }
     }
 
     fn order(&self) -> MutexGuard<'_, Order> {
@@ -69,24 +84,32 @@ impl Commit<'_> {
         self.checkpoint
     }
 
-    /// Returns the files that this commit need not store.
-    pub(crate) fn known(&self) -> Uploaded {
+    /// Returns the files that this commit need not store. Those that no snapshot before names come first, so
+    /// that a pack which a failed commit has put together, or this one before it was refused, is of use.
+    pub(crate) fn known(&self) -> Known {
         let order = self.uploads.order();
-        let mut known = self.own.clone();
-        known.extend(order.loose.clone());
-        if let Some((_, before)) = order.stored.range(..self.checkpoint).next_back() {
-            known.extend(before.clone());
-        }
-        if let Some((_, after)) = order.stored.range(self.checkpoint..).next() {
-            let older = after.iter().filter(|(_, location)| location.stored_for <= self.checkpoint);
-            known.extend(older.map(|(name, location)| (name.clone(), location.clone())));
-        }
+        let before = order.stored.range(..self.checkpoint).next_back();
+        let mut files = before.map_or_else(Uploaded::new, |(_, before)| before.clone());
+        files.extend(order.loose.clone());
+        files.extend(self.own.clone());
         // A full snapshot may complete first, and names none of these files.
         let full = order.live.range(..self.checkpoint).rev().find(|(_, is_full)| **is_full);
         if let Some((full, _)) = full {
-            known.retain(|_, location| location.stored_for > *full);
+            files.retain(|_, location| location.stored_for > *full);
         }
-        known
+        let mut fixed = HashSet::new();
+        if let Some((_, after)) = order.stored.range(self.checkpoint..).next() {
+            let older = after.iter().filter(|(_, location)| location.stored_for <= self.checkpoint);
+            for (name, location) in older {
+                fixed.insert(location.pack.name.clone());
+                files.insert(name.clone(), location.clone());
+            }
+        }
+        if self.refused {
+            // To put packs together again would give others the time to end first again.
+            fixed.extend(files.values().map(|location| location.pack.name.clone()));
+        }
+        Known { files, fixed }
     }
 
     /// Notes a file that this commit has stored.
@@ -106,6 +129,7 @@ impl Commit<'_> {
             order.stored.insert(self.checkpoint, files.clone());
             order.forget();
         }
+        self.refused = !fits;
         fits
     }
 }
@@ -142,3 +166,6 @@ impl Order {
         self.loose.retain(|_, location| Some(location.stored_for) > newest);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,15 +1,16 @@
 //! The second phase of a snapshot: the upload of those files of the cut that the store lacks.
 //!
 //! A file of the database never changes, and its number is never used again. So a file that was stored for an
-//! earlier increment (committed, aborted or failed) is not stored again; and a file that a later increment
-//! does not have, no increment after it has. A sweep relies on just that. A full snapshot names no such file,
-//! so the next increment stores all of them; a savepoint does not count for a sweep, so the next increment
-//! builds on the one before it. Commits that are under way at once store the same file each for itself, and
-//! agree in the end by the rule of [`uploads`](crate::uploads). (Flink: `RocksIncrementalSnapshotStrategy`, which needs notice
-//! of each committed checkpoint.)
+//! earlier increment (committed, aborted or failed) is not stored again, unless its pack is put together with
+//! [others](crate::packs); and a file, or a place of one, that a later increment does not have, no increment
+//! after it has. A sweep relies on just that. A full snapshot names no such file, so the next increment stores
+//! all of them; a savepoint does not count for a sweep, so the next increment builds on the one before it.
+//! Commits that are under way at once store the same file each for itself, and agree in the end by the rule of
+//! [`uploads`](crate::uploads). (Flink: `RocksIncrementalSnapshotStrategy`, which needs notice of each committed
+//! checkpoint.)
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -23,8 +24,9 @@ use crate::cut::PreparedCut;
 use crate::database::Environment;
 use crate::directory::{Directory, StoredFile};
 use crate::home::{Instance, failed};
+use crate::packs::{CutFile, plan};
 use crate::portable::write_portable;
-use crate::uploads::{Commit, Location, Uploaded, Uploads};
+use crate::uploads::{Commit, Known, Location, Uploaded, Uploads};
 
 /// Stores the snapshots of one backend.
 #[derive(Debug)]
@@ -34,14 +36,6 @@ pub struct RocksSnapshotWriter {
     uploads: Uploads,
     /// Hashes of the files of the previous snapshot, which a restore may still need.
     before: Mutex<HashSet<u128>>,
-}
-
-/// A file of a cut.
-#[derive(Clone, Debug)]
-struct CutFile {
-    name: String,
-    path: PathBuf,
-    len: u64,
 }
 
 impl RocksSnapshotWriter {
@@ -114,8 +108,8 @@ impl RocksSnapshotWriter {
         }
     }
 
-    /// Stores the files that are not stored, small ones together; returns where all of them are. After an
-    /// error the files that were stored before it stay known.
+    /// Stores the packs that the store lacks; returns where all files are. After an error the files that were
+    /// stored before it stay known.
     async fn upload(
         &self,
         files: &[CutFile],
@@ -123,9 +117,9 @@ impl RocksSnapshotWriter {
         store: &dyn SegmentStore,
         written: &mut u64,
     ) -> Result<Uploaded> {
-        let mut known = commit.known();
-        let missing = files.iter().filter(|file| !known.contains_key(&file.name));
-        let packs = pack(missing.cloned(), self.environment.options.pack_bytes);
+        let known = commit.known();
+        let packs = plan(files, &known, self.environment.options.pack_bytes);
+        let Known { files: mut located, .. } = known;
         let uploads = packs.into_iter().map(|files| async move {
             let mut bytes = Vec::with_capacity(files.iter().map(|file| file.len as usize).sum());
             let mut positions = Vec::with_capacity(files.len());
@@ -147,8 +141,12 @@ impl RocksSnapshotWriter {
                         let stored_for = commit.checkpoint();
                         let location =
                             Location { pack: pack.clone(), offset, len: file.len, hash, stored_for };
+                        if located.get(&file.name).is_some_and(|known| known.hash != hash) {
+                            result = Err(changed(&file.path));
+                            continue;
+                        }
                         commit.add(&file.name, &location);
-                        known.insert(file.name, location);
+                        located.insert(file.name, location);
                     }
                 }
                 Err(error) => result = result.and(Err::<(), Error>(error)),
@@ -156,8 +154,8 @@ impl RocksSnapshotWriter {
         }
         result?;
         let of_cut: HashSet<&String> = files.iter().map(|file| &file.name).collect();
-        known.retain(|name, _| of_cut.contains(name));
-        Ok(known)
+        located.retain(|name, _| of_cut.contains(name));
+        Ok(located)
     }
 
     /// Keeps local copies of the files of this snapshot and of the previous one.
@@ -215,33 +213,19 @@ fn list(path: &Path) -> Result<(Vec<CutFile>, Manifest)> {
     Ok((files, manifest))
 }
 
-/// Puts files together until `bytes` are reached.
-fn pack(files: impl Iterator<Item = CutFile>, bytes: u64) -> Vec<Vec<CutFile>> {
-    let mut packs: Vec<Vec<CutFile>> = Vec::new();
-    let mut room = 0;
-    for file in files {
-        match packs.last_mut() {
-            Some(last) if file.len <= room => {
-                room -= file.len;
-                last.push(file);
-            }
-            _ => {
-                room = bytes.saturating_sub(file.len);
-                packs.push(vec![file]);
-            }
-        }
-    }
-    packs
-}
-
 fn read(file: &CutFile, bytes: &mut Vec<u8>) -> Result<()> {
     let unreadable = |error| failed("a file of the local snapshot cannot be read", &file.path, error);
     let before = bytes.len();
     let mut source = std::fs::File::open(&file.path).map_err(unreadable)?;
     std::io::Read::read_to_end(&mut source, bytes).map_err(unreadable)?;
     if (bytes.len() - before) as u64 != file.len {
-        return Err(Error::corrupt("a file of the local snapshot changed while it was read")
-            .with("path", file.path.display()));
+        return Err(changed(&file.path));
     }
     Ok(())
+}
+
+#[cold]
+fn changed(path: &Path) -> Error {
+    Error::corrupt("a file of the local snapshot is not as it was; restart the job from the last checkpoint")
+        .with("path", path.display())
 }

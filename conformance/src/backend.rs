@@ -14,6 +14,7 @@ pub mod limits;
 pub mod lists;
 pub mod maps;
 pub mod model;
+pub mod objects;
 pub mod portability;
 pub mod registration;
 pub mod rescales;

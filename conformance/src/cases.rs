@@ -274,6 +274,10 @@ macro_rules! __backend_cases {
                 a_long_chain
                 a_full_snapshot_needs_no_older_file
             }
+            objects [] {
+                increments_of_one_change
+                increments_of_any_size
+            }
             savepoints [] {
                 an_increment_after_a_savepoint_stores_what_changed
                 a_savepoint_stands_apart

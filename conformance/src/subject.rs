@@ -49,6 +49,8 @@ pub struct Capabilities {
     /// An incremental snapshot writes in proportion to what changed. Without this capability, each snapshot
     /// may write everything.
     pub incremental: bool,
+    /// A snapshot of a few hundred kilobytes has at most 24 objects, whatever the increments before it were.
+    pub few_objects: bool,
     /// Incremental snapshots are in the portable format, as full ones always are. Without this capability
     /// they may be in a format of the backend's own.
     pub portable_increments: bool,
@@ -71,6 +73,7 @@ impl Capabilities {
         maps: true,
         timers: true,
         incremental: true,
+        few_objects: true,
         portable_increments: true,
         several_in_flight: true,
         counts_entries: true,
