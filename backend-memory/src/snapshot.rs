@@ -34,7 +34,9 @@ impl<K: StateKey> MemoryBackend<K> {
         let loads = self.states.iter().map(|state| state.load());
         let (entries, changes) = loads.fold((0, 0), |(a, b), (c, d)| (a + c, b + d));
         let changes = changes + self.chain.held().aborted_records;
-        changes > 0 && changes as f64 >= self.options.full_share * entries as f64
+        let cheaper = changes > 0 && changes as f64 >= self.options.full_share * entries as f64;
+        // A base of nothing needs no file at all.
+        cheaper || entries == 0
     }
 
     /// Checks that the backend can take one more snapshot.

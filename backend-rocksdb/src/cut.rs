@@ -21,8 +21,8 @@ use crate::home::remove;
 pub(crate) struct DatabaseCut {
     database: Arc<Database>,
     path: PathBuf,
-    /// The result of the copy, once it was made or abandoned.
-    made: Mutex<Option<Result<(), String>>>,
+    /// The result of the copy, once it was made or abandoned: whether it may hold entries.
+    made: Mutex<Option<Result<bool, String>>>,
     over: AtomicBool,
 }
 
@@ -32,11 +32,13 @@ impl DatabaseCut {
         Self { database, path, made: Mutex::new(None), over: AtomicBool::new(false) }
     }
 
-    /// Makes the copy, unless it was made or abandoned before.
-    pub(crate) fn make(&self) -> Result<()> {
+    /// Makes the copy, unless it was made or abandoned before; returns whether it may hold entries.
+    pub(crate) fn make(&self) -> Result<bool> {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        let result =
-            made.get_or_insert_with(|| self.database.checkpoint(&self.path).map_err(|e| e.to_string()));
+        let result = made.get_or_insert_with(|| {
+            let entries = self.database.may_hold_entries();
+            self.database.checkpoint(&self.path).map(|()| entries).map_err(|e| e.to_string())
+        });
         self.over.store(true, Ordering::Release);
         result.clone().map_err(|text| Error::new(ErrorKind::Unavailable, text))
     }

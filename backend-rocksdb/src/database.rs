@@ -18,6 +18,9 @@ use crate::home::{Instance, remove};
 use crate::memory::Memory;
 use crate::{RocksOptions, Tune};
 
+/// The number of removed entries that [`Database::may_hold_entries`] looks past.
+const SKIPPED_ENTRIES: u64 = 10_000;
+
 /// The settings of every database of a factory.
 #[derive(Clone, Debug)]
 pub(crate) struct Environment {
@@ -167,6 +170,16 @@ impl Database {
     /// A walk over the keys from `from` to before `to`, without a position yet.
     pub(crate) fn iterate(&self, from: &[u8], to: Option<&[u8]>) -> Entries<'_> {
         Entries { path: &self.path.0, iterator: self.db.raw_iterator_opt(between(from, to)) }
+    }
+
+    /// Whether there may be an entry. Looks past some removed ones, but not past any number of them, so that it
+    /// takes no longer than a read.
+    pub(crate) fn may_hold_entries(&self) -> bool {
+        let mut options = ReadOptions::default();
+        options.set_max_skippable_internal_keys(SKIPPED_ENTRIES);
+        let mut entries = self.db.raw_iterator_opt(options);
+        entries.seek_to_first();
+        entries.valid() || entries.status().is_err()
     }
 
     /// A new name for a cut.

@@ -32,6 +32,7 @@ pub(crate) async fn write_portable(
         }
         match resume {
             Some(resume) => next = resume,
+            None if output.snapshot.parts.is_empty() => return Ok(output.snapshot),
             None => {
                 let states = prepared.states.iter().map(|stored| stored.meta.clone()).collect();
                 return Ok(KeyedSnapshot { states, ..output.snapshot });

@@ -28,6 +28,10 @@ use crate::packs::{CutFile, plan};
 use crate::portable::write_portable;
 use crate::uploads::{Commit, Known, Location, Uploaded, Uploads};
 
+/// A database without entries whose files are longer keeps them in its snapshots, as long as no compaction has
+/// dropped them: the next increment would have to store all of them again.
+const REMOVED_BYTES: u64 = 1 << 20;
+
 /// Stores the snapshots of one backend.
 #[derive(Debug)]
 pub struct RocksSnapshotWriter {
@@ -56,9 +60,9 @@ impl RocksSnapshotWriter {
         }
         let is_full = prepared.kind == SnapshotKind::Full;
         let mut commit = self.uploads.begin(prepared.checkpoint, is_full);
-        prepared.cut.make()?;
+        let entries = prepared.cut.make()?;
         if !is_full {
-            return self.store_files(prepared, &mut commit, store).await;
+            return self.store_files(prepared, entries, &mut commit, store).await;
         }
         let snapshot = write_portable(&self.scope, &self.environment, prepared, store).await?;
         // Once this checkpoint is complete, a sweep may delete what it does not name.
@@ -71,10 +75,16 @@ impl RocksSnapshotWriter {
     async fn store_files(
         &self,
         prepared: &PreparedCut,
+        entries: bool,
         commit: &mut Commit<'_>,
         store: &dyn SegmentStore,
     ) -> Result<KeyedSnapshot> {
         let (files, manifest) = list(prepared.cut.path())?;
+        let is_empty = !entries && files.iter().map(|file| file.len).sum::<u64>() < REMOVED_BYTES;
+        // It counts as a full snapshot then, unless a later one was stored that needs what is older.
+        if is_empty && commit.publish(&Uploaded::new()) {
+            return Ok(KeyedSnapshot::default());
+        }
         let mut written_bytes = 0;
         loop {
             let located = self.upload(&files, commit, store, &mut written_bytes).await?;

@@ -277,6 +277,7 @@ macro_rules! __backend_cases {
             objects [] {
                 increments_of_one_change
                 increments_of_any_size
+                nothing_is_stored_for_nothing
             }
             savepoints [] {
                 an_increment_after_a_savepoint_stores_what_changed

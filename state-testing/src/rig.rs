@@ -202,8 +202,22 @@ impl<F: BackendFactory, K: StateKey, S: SegmentStore> Rig<F, K, S> {
         snapshots: &[KeyedSnapshot],
         register: impl FnOnce(&mut F::Backend<K>) -> Result<R>,
     ) -> Result<(Self, R)> {
+        self.restore_in(self.backend.scope().clone(), snapshots, register)
+    }
+
+    /// Restores a new backend in `scope`, for example for a part of the key groups, as
+    /// [`restore`](Self::restore) does for the same keys.
+    ///
+    /// # Errors
+    /// Those of [`restore`](Self::restore).
+    pub fn restore_in<R>(
+        &self,
+        scope: BackendScope,
+        snapshots: &[KeyedSnapshot],
+        register: impl FnOnce(&mut F::Backend<K>) -> Result<R>,
+    ) -> Result<(Self, R)> {
         let (factory, store) = (self.factory.clone(), Arc::clone(&self.store));
-        Self::open(factory, store, self.backend.scope().clone(), Some(snapshots), self.last, register)
+        Self::open(factory, store, scope, Some(snapshots), self.last, register)
     }
 
     /// Continues with `parallelism` new backends, the subtasks in their order: takes a snapshot of each of

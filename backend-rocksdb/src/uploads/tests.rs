@@ -22,6 +22,8 @@ enum Step {
     Publish { commit: usize },
     /// It stores what it lacks and ends, and nothing happens meanwhile.
     Finish { commit: usize },
+    /// It finds that it has no entries, and ends with nothing stored if it may.
+    PublishNothing { commit: usize },
     /// It fails.
     Fail { commit: usize },
     /// The checkpoint of this index among those whose snapshot was stored completes.
@@ -37,6 +39,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(commit, packs)| Step::Store { commit, packs }),
         4 => (0usize..4).prop_map(|commit| Step::Publish { commit }),
         8 => (0usize..3).prop_map(|commit| Step::Finish { commit }),
+        1 => (0usize..4).prop_map(|commit| Step::PublishNothing { commit }),
         1 => (0usize..4).prop_map(|commit| Step::Fail { commit }),
         3 => (0usize..6).prop_map(|snapshot| Step::Complete { snapshot }),
     ]
@@ -110,6 +113,14 @@ impl<'a> World<'a> {
         live.located = complete.then_some(located);
     }
 
+    fn publish_nothing(&mut self, index: usize) {
+        let Some(live) = self.live.get_mut(index) else { return };
+        if live.commit.publish(&Uploaded::new()) {
+            self.stored.insert(live.commit.checkpoint(), Uploaded::new());
+            self.live.remove(index);
+        }
+    }
+
     /// Returns whether the commit ended.
     fn publish(&mut self, index: usize) -> Result<bool, TestCaseError> {
         let Some(live) = self.live.get_mut(index) else { return Ok(false) };
@@ -169,6 +180,7 @@ proptest! {
                 Step::Publish { commit } => {
                     world.publish(commit)?;
                 }
+                Step::PublishNothing { commit } => world.publish_nothing(commit),
                 Step::Fail { commit } if commit < world.live.len() => drop(world.live.remove(commit)),
                 Step::Fail { .. } => {}
                 Step::Finish { commit } => world.finish(commit)?,
