@@ -172,7 +172,7 @@ impl Database {
         Entries { path: &self.path.0, iterator: self.db.raw_iterator_opt(between(from, to)) }
     }
 
-    /// Whether there may be an entry. Looks past some removed ones, but not past any number of them, so that it
+    /// Whether there may be an entry. Looks past some removed ones, but not past any number of them, so it
     /// takes no longer than a read.
     pub(crate) fn may_hold_entries(&self) -> bool {
         let mut options = ReadOptions::default();

@@ -1,16 +1,15 @@
 //! Which files of the database go into which objects of the store, so that a checkpoint needs few of them.
 //!
 //! Each increment packs its new files together. Small packs would add up, one for each increment, so those of
-//! a similar size are put together once there are [`FAN`] of them, as a log-structured merge tree does with
-//! its files. A pack of which less than half is alive is given up, too: the files of it that the database
-//! still has go into a new one. The packs that a later snapshot names stay as they are: their number has its
-//! bound in the plan of that one, and [`uploads`](crate::uploads) has the rule.
+//! a similar size are put together once there are six of them, as a log-structured merge tree does with its
+//! files. A pack of which less than half is alive is given up, too: the files of it that the database still
+//! has go into a new one. The packs that a later snapshot names stay as they are: their number has its bound
+//! in the plan of that one, and [`uploads`](crate::uploads) has the rule.
 //!
 //! So a checkpoint whose database has `s` bytes needs at most `6 * s / pack_bytes` packs of a sixth of
-//! `pack_bytes` and more, and [`MOST_SMALL_PACKS`] smaller ones, whatever the increments before were; and all
-//! of them together have at most `2 * s` bytes. For that, each byte is stored once for each of the
-//! [`CLASSES`] that its pack grows through, and as often in the lowest one as it takes small increments to
-//! fill that.
+//! `pack_bytes` and more, and 20 smaller ones, whatever the increments before were; and all of them together
+//! have at most `2 * s` bytes. For that, a byte is stored again in each of the four classes of size that its
+//! pack grows through, and in the lowest one with every sixth small increment.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -71,7 +70,7 @@ pub(crate) fn plan(files: &[CutFile], known: &Known, aim: u64) -> Vec<Vec<CutFil
         if pack.bytes < len / 2 { loose.extend(pack.files) } else { packs.push(pack) }
     }
     packs.extend(fill(loose, aim));
-    // Each round leaves fewer packs: six or more of at most a sixth of the aim become no more than half as many.
+    // Each round leaves fewer packs: six or more of at most a sixth of the aim become half as many at most.
     while let Some(crowded) = crowded_class(&packs, aim) {
         let (merged, others): (Vec<_>, _) = packs.into_iter().partition(|pack| pack.class(aim) == crowded);
         packs = others;

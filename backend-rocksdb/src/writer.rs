@@ -28,8 +28,8 @@ use crate::packs::{CutFile, plan};
 use crate::portable::write_portable;
 use crate::uploads::{Commit, Known, Location, Uploaded, Uploads};
 
-/// A database without entries whose files are longer keeps them in its snapshots, as long as no compaction has
-/// dropped them: the next increment would have to store all of them again.
+/// A database without entries whose files are longer keeps them in its snapshots until a compaction drops
+/// them: the next increment would have to store all of them again.
 const REMOVED_BYTES: u64 = 1 << 20;
 
 /// Stores the snapshots of one backend.

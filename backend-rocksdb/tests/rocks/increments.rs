@@ -66,3 +66,30 @@ fn a_checkpoint_is_a_few_objects() {
         before = objects;
     }
 }
+
+#[test]
+fn many_increments_of_one_change_need_few_objects() {
+    let place = TempDir::new().unwrap();
+    let factory = RocksBackendFactory::new(options(place.path())).unwrap();
+    // With entries before, and with none, where the database never merges files of one entry each.
+    for before in [0, 2_000] {
+        let mut counters = Counters::new(&factory);
+        for key in 0..before {
+            counters.put(key, key).unwrap();
+        }
+        counters.snapshot().unwrap();
+        for key in 0..49 {
+            counters.put(key, key + 1).unwrap();
+            let taken = counters.snapshot().unwrap();
+            assert!(taken.parts.len() <= 25, "{} objects after {key} increments", taken.parts.len());
+        }
+        let last = counters.snapshot().unwrap();
+        let store = Arc::clone(&counters.store);
+        store.keep_only([&last]);
+        let (mut restored, _) =
+            Counters::restored(&factory, KeyGroupRange::ALL, store, &[last], counters.last).unwrap();
+        for key in 0..49 {
+            assert_eq!(restored.get(key).unwrap(), Some(key + 1));
+        }
+    }
+}

@@ -1,5 +1,5 @@
-//! How many objects a checkpoint needs: none without state, and few whatever the intervals and whatever became
-//! of the checkpoints before.
+//! How many objects a checkpoint needs: none without state, and few whatever the intervals and whatever
+//! became of the checkpoints before.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -25,9 +25,10 @@ pub enum SnapshotKind {
     /// The snapshot needs no older file. Once its checkpoint is complete, the host may delete what only older
     /// checkpoints need; so the next increment builds on this snapshot or stores everything.
     Full,
-    /// The snapshot needs no older file, as a full one, and no later snapshot builds on it: an increment after
-    /// it holds what changed since the increment before it. So a host never counts it as the newest complete
-    /// checkpoint when it deletes what is superseded, and may delete it at any time.
+    /// The snapshot needs no older file, and no later one of this backend builds on it: an increment after it
+    /// holds what changed since the increment before it. So a host never counts it as the newest complete
+    /// checkpoint when it deletes what is superseded. It may delete a savepoint at any time, but a file only
+    /// if no checkpoint names it.
     Savepoint,
 }
 
