@@ -49,14 +49,8 @@ impl Driver<'_, '_> {
         let (at, wall, retries) = (Instant::now(), SystemTime::now(), self.committer.retries());
         self.triggered.insert(checkpoint, Triggered { at, wall, kind, retries });
         let configured = self.run.config.checkpointing.as_ref().map(|config| config.kind);
-        let snapshot = match (kind, configured) {
-            (CheckpointKind::Savepoint, _) => SnapshotKind::Savepoint,
-            (_, None | Some(SnapshotKind::Incremental)) => SnapshotKind::Incremental,
-            // Later checkpoints supersede it, so it is no savepoint.
-            (_, Some(SnapshotKind::Full | SnapshotKind::Savepoint)) => SnapshotKind::Full,
-        };
         let stop = kind == CheckpointKind::Final;
-        let barrier = Barrier { checkpoint, kind: snapshot, stop, triggered: at };
+        let barrier = Barrier { checkpoint, kind: snapshot_kind(kind, configured), stop, triggered: at };
         self.sources().for_each(|source| source.send(Control::Trigger(barrier)));
     }
 
@@ -250,4 +244,33 @@ fn declined(reason: DeclineReason) -> &'static str {
 /// Errors are not `Clone`: this one is for people.
 fn copy(error: &Error) -> Error {
     Error::new(error.kind(), error.to_string())
+}
+
+/// Returns which snapshots a checkpoint takes, in a job with this configuration.
+fn snapshot_kind(kind: CheckpointKind, configured: Option<SnapshotKind>) -> SnapshotKind {
+    match (kind, configured) {
+        (CheckpointKind::Savepoint, _) => SnapshotKind::Savepoint,
+        (_, None | Some(SnapshotKind::Incremental)) => SnapshotKind::Incremental,
+        // Later checkpoints supersede it, so it is no savepoint.
+        (_, Some(SnapshotKind::Full | SnapshotKind::Savepoint)) => SnapshotKind::Full,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a sweep counts as superseding older checkpoints is never a savepoint for the backend, and the
+    /// other way round.
+    #[test]
+    fn savepoints_and_nothing_else_are_savepoints_of_backends() {
+        let all = [SnapshotKind::Incremental, SnapshotKind::Full, SnapshotKind::Savepoint];
+        for configured in all.map(Some).into_iter().chain([None]) {
+            for kind in [CheckpointKind::Periodic, CheckpointKind::Api, CheckpointKind::Operator] {
+                assert_ne!(snapshot_kind(kind, configured), SnapshotKind::Savepoint);
+            }
+            assert_ne!(snapshot_kind(CheckpointKind::Final, configured), SnapshotKind::Savepoint);
+            assert_eq!(snapshot_kind(CheckpointKind::Savepoint, configured), SnapshotKind::Savepoint);
+        }
+    }
 }
