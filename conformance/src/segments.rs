@@ -54,7 +54,7 @@ impl FaultySegments {
     }
 
     /// Returns a door to this store that writes for one checkpoint. It lets `operations` pass, and all others
-    /// wait until it is [opened](Gate::open).
+    /// wait until it is opened.
     pub fn gate(self: &Arc<Self>, term: u64, checkpoint: CheckpointId, operations: usize) -> Gate {
         Gate { store: Arc::clone(self), target: (term, checkpoint.0), permits: Semaphore::new(operations) }
     }
