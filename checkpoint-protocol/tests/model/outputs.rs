@@ -84,9 +84,9 @@ impl What {
 }
 
 /// The files that a set of checkpoints stands for.
-pub(crate) fn files(term: Term, pending: u32) -> impl Iterator<Item = File> {
+pub(crate) fn files(term: Term, pending: u128) -> impl Iterator<Item = File> {
     let of = move |n: u64| File { term, checkpoint: CheckpointId(n) };
-    (0..32).filter(move |n| pending & (1 << n) != 0).map(of)
+    (0..128).filter(move |n| pending & (1 << n) != 0).map(of)
 }
 
 impl World {

@@ -177,13 +177,13 @@ pub(crate) struct Sink {
     /// What it had received when it closed its last file.
     pub(crate) written: [u8; SOURCES],
     /// The checkpoints whose files are not visible yet, as bits.
-    pub(crate) pending: u32,
+    pub(crate) pending: u128,
     pub(crate) aligner: Aligner,
     pub(crate) last_barrier: Option<CheckpointId>,
     /// The newest checkpoint of which it has read a barrier.
     pub(crate) newest_read: Option<CheckpointId>,
     /// The checkpoints that it was notified will not complete, as bits.
-    pub(crate) told_aborted: u32,
+    pub(crate) told_aborted: u128,
     pub(crate) ended: bool,
 }
 
@@ -200,7 +200,7 @@ pub(crate) enum Item {
 pub(crate) enum Snap {
     Emitted(u8),
     /// With the checkpoints whose files are yet to be committed.
-    Received([u8; SOURCES], u32),
+    Received([u8; SOURCES], u128),
 }
 
 /// The contents of a manifest.
@@ -211,7 +211,7 @@ pub(crate) struct Cut {
     /// What the sink had received per channel; None when it had ended.
     pub(crate) received: Option<[u8; SOURCES]>,
     /// The checkpoints of this term whose files are yet to be committed.
-    pub(crate) pending: u32,
+    pub(crate) pending: u128,
     pub(crate) term: Term,
     pub(crate) checkpoint: CheckpointId,
     /// What its term had restored, and the manifest of that.
