@@ -162,7 +162,9 @@ fn the_demo_kills_in_mid_stream_however_few_records_there_are() {
     let proof =
         "4 kills, each after a checkpoint of its run and before the end of the job, and\n1 while it started";
     assert!(ended.stdout().contains(proof), "{}", ended.stdout());
-    for run in ended.stdout().lines().filter(|line| line.contains("killed after")) {
-        assert!(run.contains("and checkpoint"), "no checkpoint before the kill: {run}");
-    }
+    // The kill while a run starts may come before a checkpoint of that run.
+    let stdout = ended.stdout();
+    let in_mid_stream =
+        stdout.lines().filter(|line| line.contains("killed after") && line.contains("and checkpoint"));
+    assert!(in_mid_stream.count() >= 4, "{stdout}");
 }
