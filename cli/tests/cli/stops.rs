@@ -8,7 +8,6 @@ use crate::support::{Folder, ORDERS_JOB, Orders, Running, assert_same, cases};
 /// Stops fall anywhere: between a claim and the recovery of the output, into commits, before the first
 /// checkpoint.
 #[test]
-#[ignore = "a process that goes on may wait for ever; the cause is not known yet"]
 fn results_are_exact_after_many_stops() {
     let orders = Orders::new(60_000, 13);
     let folder = Folder::new(ORDERS_JOB);

@@ -178,9 +178,15 @@ impl Running {
 
     /// Waits for the end: exit code and report.
     pub(crate) fn end(mut self) -> (i32, Value) {
+        // The report of a job with many checkpoints is longer than a pipe holds, so it is read beside the events.
+        let mut stdout = self.process.stdout.take().unwrap();
+        let report = std::thread::spawn(move || {
+            let mut text = String::new();
+            stdout.read_to_string(&mut text).unwrap();
+            text
+        });
         while self.event().is_some() {}
-        let mut text = String::new();
-        self.process.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        let text = report.join().unwrap();
         let status = self.process.wait().unwrap();
         let report = text.lines().last().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();
         (status.code().unwrap_or(-1), report)
