@@ -59,6 +59,13 @@ impl MemorySnapshotWriter {
         written: &mut Written,
     ) -> Result<Option<StoredSnapshot>> {
         let plain = self.store_changes(delta, plan, store, written).await?;
+        if delta.kind == SnapshotKind::Savepoint {
+            // Apart from the chain, in which the snapshot counts as aborted, so that the next one stores its
+            // changes, too.
+            let alone = plain.stands_alone();
+            let apart = if alone { plain } else { self.fold(&plain, &delta.filter, store, written).await? };
+            return Ok(Some(apart));
+        }
         let must_fold = plan.stands_alone && !plain.stands_alone();
         if must_fold || (plain.has_deltas() && self.is_long(&plain)) || self.is_crowded(&plain) {
             let folded = self.fold(&plain, &delta.filter, store, written).await?;
@@ -67,31 +74,6 @@ impl MemorySnapshotWriter {
             }
         }
         Ok(Some(plain).filter(|plain| !must_fold && delta.ticket.publish(plain)))
-    }
-
-    /// Stores a savepoint: apart from the chain, in which the snapshot counts as aborted, so that the next one
-    /// stores its changes, too.
-    async fn store_savepoint(
-        &self,
-        delta: &Delta,
-        store: &dyn SegmentStore,
-    ) -> Result<(StoredSnapshot, u64)> {
-        let mut written = Written::default();
-        loop {
-            let plan = delta.ticket.plan();
-            let stored = async {
-                let plain = self.store_changes(delta, &plan, store, &mut written).await?;
-                if plain.stands_alone() {
-                    return Ok(plain);
-                }
-                self.fold(&plain, &delta.filter, store, &mut written).await
-            };
-            match stored.await {
-                // It may have been about to read what a sweep has deleted.
-                Err(_) if delta.ticket.is_outdated(&plan) => {}
-                stored => return Ok((stored?, written.bytes)),
-            }
-        }
     }
 
     /// Stores the changes of a plan behind the files of the snapshot that it builds on.
@@ -176,10 +158,7 @@ impl SnapshotWriter for MemorySnapshotWriter {
     type Prepared = Delta;
 
     async fn commit(&self, prepared: Delta, store: &dyn SegmentStore) -> Result<KeyedSnapshot> {
-        let stored = match prepared.kind {
-            SnapshotKind::Savepoint => self.store_savepoint(&prepared, store).await,
-            SnapshotKind::Incremental | SnapshotKind::Full => self.store(&prepared, store).await,
-        };
+        let stored = self.store(&prepared, store).await;
         let (stored, written_bytes) = stored.map_err(|error| self.scope.locate(error))?;
         let states = if stored.parts.is_empty() { Vec::new() } else { prepared.described.clone() };
         Ok(KeyedSnapshot { parts: stored.parts, written_bytes, states })
