@@ -145,16 +145,7 @@ impl Committer {
                 None => (CommitResult::Committed, None),
             };
             let is_durable = result == CommitResult::Committed && logged;
-            let swept = match is_durable {
-                true => tokio::task::spawn_blocking(move || guarded(|| outputs.committed(kind))).await,
-                false => Ok(Ok(())),
-            };
-            let outputs = swept.unwrap_or_else(|_| {
-                Err(Error::new(
-                    ErrorKind::Unavailable,
-                    "the runtime was shut down before the sinks were swept",
-                ))
-            });
+            let outputs = if is_durable && outputs.is_due(kind) { sweep(outputs).await } else { Ok(()) };
             if let Some(done) = &mut answer.done {
                 (done.result, done.error, done.outputs) = (result, error, outputs);
                 done.report.commit = start.elapsed();
@@ -201,6 +192,15 @@ impl Committer {
             ..Manifest::new(checkpoint, self.term, self.job.clone())
         }
     }
+}
+
+/// Sweeps on a thread for blocking.
+async fn sweep(outputs: OutputSweeper) -> Result<()> {
+    let swept = tokio::task::spawn_blocking(move || guarded(|| outputs.sweep())).await;
+    swept.unwrap_or_else(|_| {
+        let message = "the runtime was shut down before the sinks were swept";
+        Err(Error::new(ErrorKind::Unavailable, message))
+    })
 }
 
 /// Commits, and finds out what became of it when the answer is no clear one.

@@ -66,11 +66,13 @@ impl OutputSweeper {
         Self { sinks: job.sinks.clone(), dead, swept: Arc::default() }
     }
 
+    /// Returns whether the commit of a checkpoint of this kind is followed by a sweep.
+    pub(super) fn is_due(&self, kind: CheckpointKind) -> bool {
+        !self.swept.load(SeqCst) || kind == CheckpointKind::Final
+    }
+
     /// A checkpoint is in the log; no sink has been notified.
-    pub(super) fn committed(&self, kind: CheckpointKind) -> Result<()> {
-        if self.swept.load(SeqCst) && kind != CheckpointKind::Final {
-            return Ok(());
-        }
+    pub(super) fn sweep(&self) -> Result<()> {
         for sink in &self.sinks {
             sink.output.sweep(&self.dead).map_err(|error| error.with("operator", &sink.id))?;
         }
