@@ -55,7 +55,7 @@ pub(crate) struct Plan {
     pub(crate) on: StoredSnapshot,
     /// Its number.
     pub(crate) since: u64,
-    /// All changes since, oldest first.
+    /// All changes since, oldest first; from the last ones on that hold all entries, if there are some.
     pub(crate) changes: Vec<Arc<Changes>>,
     /// Whether a snapshot that needs no older file may complete before this one, which thus needs none either.
     pub(crate) stands_alone: bool,
@@ -152,7 +152,10 @@ impl Ticket {
             let on = order.stored.range(..self.number).next_back();
             let (since, on) = on.map_or((0, StoredSnapshot::default()), |(at, on)| (*at, on.clone()));
             let changes = order.changes.range(since + 1..=self.number);
-            let changes = changes.map(|(_, changes)| Arc::clone(changes)).collect();
+            let mut changes: Vec<_> = changes.map(|(_, changes)| Arc::clone(changes)).collect();
+            // Those that hold all entries hold what came before them.
+            let all = changes.iter().rposition(|changes| changes.full).unwrap_or(0);
+            changes.drain(..all);
             let stands_alone = order.live.range(..=self.number).any(|(_, stands_alone)| *stands_alone);
             Plan { on, since, changes, stands_alone }
         })
@@ -252,5 +255,19 @@ impl Order {
             return 0;
         }
         aborted.map(|(_, changes)| changes.records()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_that_holds_all_entries_stores_no_changes_before_it() {
+        let chain = Arc::new(Chain::default());
+        let full = [true, false, true, false];
+        let tickets = full.map(|full| chain.hand_over(Changes::new(Vec::new(), full, 1), false));
+        let stored = tickets.each_ref().map(|ticket| ticket.plan().changes.len());
+        assert_eq!(stored, [1, 2, 1, 2]);
     }
 }
