@@ -42,7 +42,7 @@ struct Opened {
 
 /// The result of a step without I/O.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+pub(crate) enum Step {
     Entry,
     NeedsBlock,
     End,
@@ -91,12 +91,21 @@ impl<'a> SegmentCursor<'a> {
     #[inline]
     pub(crate) async fn advance(&mut self) -> Result<bool> {
         loop {
-            match self.step() {
-                Ok(Step::Entry) => return Ok(true),
-                Ok(Step::End) => return Ok(false),
-                Ok(Step::NeedsBlock) => self.open_block().await?,
-                Err(fault) => return Err(self.found(fault)),
+            match self.step()? {
+                Step::Entry => return Ok(true),
+                Step::End => return Ok(false),
+                Step::NeedsBlock => self.open_block().await?,
             }
+        }
+    }
+
+    /// Moves to the next entry without I/O. After [`Step::NeedsBlock`], [`open_block`](Self::open_block) is
+    /// due, and then another step.
+    #[inline(always)]
+    pub(crate) fn step(&mut self) -> Result<Step> {
+        match self.try_step() {
+            Ok(step) => Ok(step),
+            Err(fault) => Err(self.found(fault)),
         }
     }
 
@@ -108,8 +117,8 @@ impl<'a> SegmentCursor<'a> {
         corrupt_block(number, info, fault).with("segment", &self.reader.segment.name)
     }
 
-    #[inline]
-    fn step(&mut self) -> Result<Step, Fault> {
+    #[inline(always)]
+    fn try_step(&mut self) -> Result<Step, Fault> {
         let Some(block) = &mut self.block else {
             return match self.damaged {
                 Some((_, fault)) => Err(fault),
@@ -136,6 +145,7 @@ impl<'a> SegmentCursor<'a> {
         }
     }
 
+    #[cold]
     fn close_block(&mut self) -> Step {
         if let Some(block) = self.block.take()
             && let Some(last) = block.decoder.previous()
@@ -146,7 +156,8 @@ impl<'a> SegmentCursor<'a> {
         if self.next == self.stop { Step::End } else { Step::NeedsBlock }
     }
 
-    async fn open_block(&mut self) -> Result<()> {
+    /// Opens the next block.
+    pub(crate) async fn open_block(&mut self) -> Result<()> {
         let number = self.next;
         let Some(&info) = self.reader.index.blocks().get(number) else {
             return Err(Error::new(

@@ -18,7 +18,7 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn entry<'a>(&self, raw: &'a [u8]) -> EntryRef<'a> {
         let at = |(from, to): (usize, usize)| &raw[from..to];
         EntryRef {
@@ -74,7 +74,7 @@ impl Decoder {
     }
 
     /// Returns the next entry of `raw`, or `None` after the last one if the block matches the index.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn next(
         &mut self,
         raw: &[u8],
@@ -133,6 +133,7 @@ impl Decoder {
         Ok(Some(span))
     }
 
+    #[inline(never)]
     fn start_run(&mut self, raw: &[u8], index: &SegmentIndex, info: &BlockInfo) -> Result<(), Fault> {
         const RUN_CUT: Fault = "a run is cut short";
         let before = (self.group, self.state);

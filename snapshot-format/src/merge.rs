@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use crate::cursor::SegmentCursor;
+use crate::cursor::{SegmentCursor, Step};
 use crate::entry::{EntryBuf, EntryRef, FIRST_GROUP, Op};
 use crate::heap::Heap;
 use crate::layout::MAX_ENTRY_BYTES;
@@ -58,18 +58,30 @@ struct Input<'a> {
 }
 
 impl Input<'_> {
-    #[inline]
+    #[inline(always)]
     fn head(&self) -> Option<EntryRef<'_>> {
         let entry = self.cursor.entry()?;
         Some(EntryRef { state: self.states[usize::from(entry.state)], ..entry })
     }
 
-    #[inline]
     async fn advance(&mut self) -> Result<bool> {
-        self.cursor.advance().await?;
-        let rank = self.head().map(|head| head.rank());
-        self.rank = rank.unwrap_or_default();
-        Ok(rank.is_some())
+        loop {
+            match self.step()? {
+                Step::Entry => return Ok(true),
+                Step::End => return Ok(false),
+                Step::NeedsBlock => self.cursor.open_block().await?,
+            }
+        }
+    }
+
+    /// Moves to the next entry without I/O, as the cursor does.
+    #[inline(always)]
+    fn step(&mut self) -> Result<Step> {
+        let step = self.cursor.step()?;
+        if step == Step::Entry {
+            self.rank = self.head().map(|head| head.rank()).unwrap_or_default();
+        }
+        Ok(step)
     }
 }
 
@@ -174,7 +186,9 @@ impl<'a> Merge<'a> {
     /// Moves to the next entry that is part of the result.
     async fn resolve(&mut self) -> Result<bool> {
         loop {
-            self.open_waiting().await?;
+            if self.is_due() {
+                self.open_waiting().await?;
+            }
             let Some(mut input) = self.heap.top() else {
                 return Ok(false);
             };
@@ -194,7 +208,15 @@ impl<'a> Merge<'a> {
                 if self.current.op == Op::Clear {
                     self.set_clear(input);
                 }
-                self.advance_top(input).await?;
+                // A future for each entry would cost more than the entry, so only a new block is awaited.
+                let more = loop {
+                    match self.inputs[input].step()? {
+                        Step::Entry => break true,
+                        Step::End => break false,
+                        Step::NeedsBlock => self.inputs[input].cursor.open_block().await?,
+                    }
+                };
+                self.top_advanced(more);
                 match self.heap.top() {
                     Some(top) if self.inputs[top].rank == rank && self.at_current(top) => input = top,
                     _ => break,
@@ -208,6 +230,7 @@ impl<'a> Merge<'a> {
     }
 
     /// Folds the head of `input` into the current entry, whose operation so far is `before`.
+    #[inline]
     fn work_in(&mut self, input: usize, before: Option<Op>) -> Result<Op> {
         let Some(head) = self.inputs[input].head() else {
             return Ok(before.unwrap_or(Op::Delete)); // never: an input without head is not in the heap
@@ -255,26 +278,32 @@ impl<'a> Merge<'a> {
             .is_some_and(|head| head.cmp_position(&self.current.as_ref()) == Ordering::Equal)
     }
 
-    async fn advance_top(&mut self, top: usize) -> Result<()> {
-        let more = self.inputs[top].advance().await?;
+    /// Puts the first input in its place, after it has moved to its next entry, or to its end.
+    #[inline]
+    fn top_advanced(&mut self, more: bool) {
         let less = |a, b| before(&self.inputs, a, b);
         if more {
             self.heap.top_changed(less);
         } else {
             self.heap.pop(less);
         }
-        Ok(())
+    }
+
+    /// Returns whether an input waits whose first group is reached.
+    #[inline]
+    fn is_due(&self) -> bool {
+        self.waiting.last().is_some_and(|&(group, _)| {
+            let top = self.heap.top().and_then(|top| self.inputs[top].head());
+            top.is_none_or(|head| u32::from(head.group.index()) >= group)
+        })
     }
 
     /// Opens the inputs whose first group is reached. The others stay closed, so that many parts with few
     /// groups each need little memory.
     async fn open_waiting(&mut self) -> Result<()> {
-        while let Some(&(group, input)) = self.waiting.last() {
-            let top = self.heap.top().and_then(|top| self.inputs[top].head());
-            if top.is_some_and(|head| u32::from(head.group.index()) < group) {
-                return Ok(());
-            }
-            self.waiting.pop();
+        while self.is_due()
+            && let Some((_, input)) = self.waiting.pop()
+        {
             if self.inputs[input].advance().await? {
                 self.heap.push(input, |a, b| before(&self.inputs, a, b));
             }
