@@ -5,10 +5,10 @@ use std::cmp::Ordering;
 
 use strandline_snapshot_format::{EntryRef, Op};
 
-use crate::changes::{Changes, Sorted, StateDelta};
-
-/// The size of a buffer of records, in bytes.
-const CHUNK: usize = 1 << 20;
+use crate::changes::{Changes, StateDelta};
+use crate::record::Layout;
+use crate::records::Records;
+use crate::sorted::Sorted;
 
 /// Returns what `older` and then `newer` do, each position once.
 pub(crate) fn merge(older: &Changes, newer: &Changes) -> Changes {
@@ -16,7 +16,11 @@ pub(crate) fn merge(older: &Changes, newer: &Changes) -> Changes {
     let mut records = 0;
     // A full step holds whatever the older one had.
     let before = if newer.full { &[][..] } else { &older.states };
-    let none = |of: &StateDelta| StateDelta { meta: of.meta.clone(), layout: of.layout, chunks: Vec::new() };
+    let none = |of: &StateDelta| StateDelta {
+        meta: of.meta.clone(),
+        layout: of.layout,
+        records: Records::default(),
+    };
     for old in before {
         let same = newer.states.iter().find(|new| new.meta.name == old.meta.name);
         let empty = none(old);
@@ -33,7 +37,7 @@ pub(crate) fn merge(older: &Changes, newer: &Changes) -> Changes {
 /// Merges the changes of one state. Into a `full` state nothing reaches, so it has neither tombstones nor
 /// appends.
 fn merge_state(older: &StateDelta, newer: &StateDelta, full: bool, records: &mut usize) -> StateDelta {
-    let mut out = Output { layout: newer.layout, full, chunks: Vec::new(), records: 0 };
+    let mut out = Output { layout: newer.layout, full, records: Records::default(), count: 0 };
     let (mut old, mut new) = (Sorted::new(older), Sorted::new(newer));
     // The map that the newer step has cleared last.
     let mut cleared: Option<EntryRef<'_>> = None;
@@ -71,25 +75,21 @@ fn merge_state(older: &StateDelta, newer: &StateDelta, full: bool, records: &mut
             (None, None) => {}
         }
     }
-    *records += out.records;
-    StateDelta { meta: newer.meta.clone(), layout: newer.layout, chunks: out.chunks }
+    *records += out.count;
+    StateDelta { meta: newer.meta.clone(), layout: newer.layout, records: out.records }
 }
 
 struct Output {
-    layout: crate::record::Layout,
+    layout: Layout,
     full: bool,
-    chunks: Vec<Vec<u8>>,
-    records: usize,
+    records: Records,
+    count: usize,
 }
 
 impl Output {
-    fn chunk(&mut self) -> &mut Vec<u8> {
-        self.records += 1;
-        if self.chunks.last().is_none_or(|chunk| chunk.len() >= CHUNK) {
-            self.chunks.push(Vec::new());
-        }
-        let last = self.chunks.len() - 1;
-        &mut self.chunks[last]
+    fn buffer(&mut self, of: &EntryRef<'_>) -> &mut Vec<u8> {
+        self.count += 1;
+        self.records.buffer(of.group)
     }
 
     /// Adds a record as it is.
@@ -97,13 +97,13 @@ impl Output {
         match entry.op {
             Op::Delete | Op::Clear if self.full => {}
             Op::Append if self.full => self.push(entry, Op::Put, &[entry.value]),
-            _ => self.chunk().extend_from_slice(bytes),
+            _ => self.buffer(entry).extend_from_slice(bytes),
         }
     }
 
     /// Adds a record at the position of `entry` with another value, which has these parts.
     fn push(&mut self, entry: &EntryRef<'_>, op: Op, value: &[&[u8]]) {
         let (layout, op) = (self.layout, if self.full { Op::Put } else { op });
-        layout.write(&EntryRef { op, ..*entry }, value, self.chunk());
+        layout.write(&EntryRef { op, ..*entry }, value, self.buffer(entry));
     }
 }

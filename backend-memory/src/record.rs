@@ -41,7 +41,7 @@ impl Layout {
 
     /// Returns the first record of `bytes` and its length. `None` at the end; also if the bytes are no
     /// records, which would be a bug.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn split<'a>(&self, bytes: &'a [u8]) -> Option<(EntryRef<'a>, usize)> {
         let (mut entry, length) = self.entry(KeyGroup::of(KeyHash(0)), bytes)?;
         entry.group = KeyGroup::of(KeyHash::of_encoded(entry.key.get(self.key_prefix..)?));
@@ -49,7 +49,7 @@ impl Layout {
     }
 
     /// Returns the first record of `bytes`, whose key group is `group`, and its length.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn entry<'a>(&self, group: KeyGroup, bytes: &'a [u8]) -> Option<(EntryRef<'a>, usize)> {
         let mut rest = bytes;
         let mut take = |width: Option<usize>| {

@@ -7,6 +7,7 @@ use strandline_state_api::{CheckpointId, Error, ErrorKind, KeyedBackend, Result,
 use crate::backend::MemoryBackend;
 use crate::changes::{Changes, StateDelta};
 use crate::delta::Delta;
+use crate::records::Records;
 use crate::under_way::UnderWay;
 use crate::writer::MemorySnapshotWriter;
 
@@ -60,19 +61,19 @@ impl<K: StateKey> SnapshotSource for MemoryBackend<K> {
         let cheaper = kind != SnapshotKind::Savepoint && self.base_is_cheaper();
         let full = std::mem::take(&mut self.needs_base) || cheaper;
         let loads = self.states.iter().map(|state| state.load());
-        let records = loads.map(|(entries, changes)| if full { entries } else { changes }).sum();
+        let count = loads.map(|(entries, changes)| if full { entries } else { changes }).sum();
         self.states.iter_mut().for_each(|state| state.cut(full));
         self.epoch += 1;
         self.under_way.push_back(UnderWay {
             checkpoint,
             kind,
             full,
-            records,
+            count,
             states: self.states.len(),
             filter: self.expiry_filter(kind),
             failed: false,
             drained: Vec::new(),
-            chunks: Vec::new(),
+            records: Records::default(),
         });
         Ok(())
     }
@@ -87,12 +88,12 @@ impl<K: StateKey> SnapshotSource for MemoryBackend<K> {
             && oldest.drained.len() < oldest.states
             && let Some(state) = self.states.at_mut(oldest.drained.len())
         {
-            match state.drain(&mut budget, &mut oldest.chunks) {
+            match state.drain(&mut budget, &mut oldest.records) {
                 Ok(false) => return Ok(Progress::More),
                 Ok(true) => oldest.drained.push(StateDelta {
                     meta: state.meta().clone(),
                     layout: state.layout(),
-                    chunks: std::mem::take(&mut oldest.chunks),
+                    records: std::mem::take(&mut oldest.records),
                 }),
                 Err(error) => failure = Some(error.with("state", &state.meta().name)),
             }
@@ -104,7 +105,7 @@ impl<K: StateKey> SnapshotSource for MemoryBackend<K> {
         }
         let Some(done) = self.under_way.pop_front() else { return Ok(Progress::Idle) };
         let described: Vec<_> = done.drained.iter().map(|state| state.meta.clone()).collect();
-        let changes = Changes::new(done.drained, done.full, done.records);
+        let changes = Changes::new(done.drained, done.full, done.count);
         let bytes = changes.bytes();
         let ticket = self.chain.hand_over(changes, done.kind == SnapshotKind::Full);
         let delta = Delta { ticket, described, kind: done.kind, filter: done.filter, bytes };

@@ -9,6 +9,7 @@ use strandline_state_api::schema::StateMeta;
 use strandline_state_api::{Error, KeyGroupRange, KeyHash, Result, Ttl};
 
 use crate::record::Layout;
+use crate::records::Records;
 
 mod list;
 mod map;
@@ -56,7 +57,7 @@ pub(crate) trait MemoryState: Any + RegisteredState + Debug + Send {
     fn abandon(&mut self);
 
     /// Moves entries of the oldest cut to `out`; returns whether the cut is drained.
-    fn drain(&mut self, budget: &mut usize, out: &mut Vec<Vec<u8>>) -> Result<bool>;
+    fn drain(&mut self, budget: &mut usize, out: &mut Records) -> Result<bool>;
 
     /// Prepares for entries that are stored under `stored`; an error names the state.
     fn accept(&mut self, stored: &StateMeta) -> Result<()>;

@@ -19,6 +19,7 @@ mod grow;
 mod shard;
 mod slots;
 
+use crate::records::Records;
 pub(crate) use change::{EpochCut, Removed, Touched};
 use shard::Shard;
 use slots::Slots;
@@ -91,8 +92,9 @@ pub(crate) struct Table<P> {
     epoch: u32,
     /// Cuts before `epoch` that are not drained, oldest first.
     cuts: VecDeque<EpochCut>,
-    /// The shard where the drain of the oldest cut continues.
-    next_shard: usize,
+    /// The slice where the drain of the oldest cut continues: it goes by the hash, so that records of near key
+    /// groups come together.
+    next_slice: usize,
     len: usize,
     /// The number of entries that changed in this epoch.
     changes: usize,
@@ -112,7 +114,7 @@ impl<P: Payload> Table<P> {
             shift,
             epoch,
             cuts: VecDeque::new(),
-            next_shard: 0,
+            next_slice: 0,
             len: 0,
             changes: 0,
         }
@@ -283,7 +285,7 @@ impl<P: Payload> Table<P> {
     pub(crate) fn abandon(&mut self) {
         self.shards.iter_mut().for_each(Shard::abandon);
         self.cuts.clear();
-        self.next_shard = 0;
+        self.next_slice = 0;
     }
 
     /// Moves about `budget` entries of the oldest cut to `out`, each by a call of `emit(payload, its epoch,
@@ -291,28 +293,33 @@ impl<P: Payload> Table<P> {
     pub(crate) fn drain(
         &mut self,
         budget: &mut usize,
-        out: &mut Vec<Vec<u8>>,
+        out: &mut Records,
         mut emit: impl FnMut(&mut P, u32, EpochCut, &mut Vec<u8>) -> Result<()>,
     ) -> Result<bool> {
         let Some(&cut) = self.cuts.front() else { return Ok(true) };
-        while let (Some(shard), Some(slots)) =
-            (self.shards.get_mut(self.next_shard), self.slots.get_mut(self.next_shard))
-        {
+        while let Some(&index) = self.directory.get(self.next_slice) {
             if *budget == 0 {
                 return Ok(false);
             }
+            let (shard, slots) = (&mut self.shards[index as usize], &mut self.slots[index as usize]);
             if shard.epoch <= cut.epoch {
                 shard.roll(self.epoch, &self.cuts);
             }
-            if !shard.drain(slots, cut, budget, out, &mut emit)? {
+            let lowest = KeyHash(self.base + ((self.next_slice as u64) << self.shift));
+            if !shard.drain(slots, cut, budget, out.buffer(KeyGroup::of(lowest)), &mut emit)? {
                 return Ok(false);
             }
             *budget = budget.saturating_sub(1);
-            self.next_shard += 1;
+            self.next_slice += self.slices_of(index, self.next_slice);
         }
-        self.next_shard = 0;
+        self.next_slice = 0;
         self.cuts.pop_front();
         Ok(true)
+    }
+
+    /// Returns the number of slices of a shard from `first` on.
+    fn slices_of(&self, shard: u32, first: usize) -> usize {
+        self.directory[first..].iter().take_while(|of| **of == shard).count()
     }
 }
 

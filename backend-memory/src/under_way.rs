@@ -5,6 +5,7 @@ use strandline_state_api::CheckpointId;
 use strandline_state_api::backend::SnapshotKind;
 
 use crate::changes::StateDelta;
+use crate::records::Records;
 
 /// A snapshot that is prepared and not drained.
 #[derive(Debug)]
@@ -15,7 +16,7 @@ pub(crate) struct UnderWay {
     /// Whether the cut takes all entries.
     pub(crate) full: bool,
     /// About how many records the cut has.
-    pub(crate) records: usize,
+    pub(crate) count: usize,
     /// The number of states at the cut.
     pub(crate) states: usize,
     /// Leaves out values that had expired at the cut.
@@ -25,5 +26,5 @@ pub(crate) struct UnderWay {
     /// The drained states, in the order of registration.
     pub(crate) drained: Vec<StateDelta>,
     /// The records of the next state, as far as it is drained.
-    pub(crate) chunks: Vec<Vec<u8>>,
+    pub(crate) records: Records,
 }

@@ -49,7 +49,7 @@ impl BlockBuilder {
     }
 
     /// Adds an entry; `previous` is the entry before it in the segment.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, entry: &EntryRef<'_>, shape: &Shape, previous: &EntryBuf) {
         if self.at != (entry.group, entry.state) || self.run_len == 0 {
             self.close_run();

@@ -97,7 +97,7 @@ impl<'a> EntryRef<'a> {
     }
 
     /// Compares the rest of the position, for entries of one group and state.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn cmp_in_run(&self, other: &EntryRef<'_>) -> Ordering {
         cmp_bytes(self.key, other.key)
             .then_with(|| cmp_bytes(self.namespace, other.namespace))
@@ -156,7 +156,7 @@ pub(crate) fn name_hash(state_name: &str) -> u64 {
     xxh3_64(state_name.as_bytes())
 }
 
-#[inline]
+#[inline(always)]
 pub(crate) fn chained(name_hash: u64, entry: &EntryRef<'_>) -> u64 {
     let seed = name_hash.wrapping_add(u64::from(entry.group.index()) << 8 | u64::from(entry.op.code()));
     // Most entries have no namespace and no map key: an empty field costs nothing.
@@ -189,7 +189,7 @@ impl EntryBuf {
     }
 
     /// Copies all of `entry` but its value.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn set_position(&mut self, entry: &EntryRef<'_>) {
         let set = |buffer: &mut Vec<u8>, bytes: &[u8]| {
             buffer.clear();

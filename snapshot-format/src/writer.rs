@@ -121,7 +121,7 @@ impl SegmentWriter {
     /// [`Invalid`](ErrorKind::Invalid) when the entry is not behind the previous one, or has a part or
     /// operation that its state does not have; [`Unsupported`](ErrorKind::Unsupported) when the entry is
     /// larger than [`MAX_ENTRY_BYTES`]. An error leaves the segment as it was before the call.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, entry: EntryRef<'_>) -> Result<()> {
         let Some(&shape) = self.states.shape(entry.state) else {
             return Err(Error::invalid(format!(

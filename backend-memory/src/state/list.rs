@@ -10,6 +10,7 @@ use strandline_state_api::{Error, ErrorKind, KeyGroupRange, KeyHash, Keyed, Resu
 
 use super::{Failure, MemoryState, VisitKey, cleanup_budget};
 use crate::record::{self, Layout};
+use crate::records::Records;
 use crate::table::{Address, Cursor, EpochCut, Payload, SlotPosition, Table};
 
 /// Marks a list whose beginning no older snapshot holds.
@@ -294,7 +295,7 @@ impl<K: StateKey, N: StateKey, T: Send + 'static> MemoryState for ListTable<K, N
         self.failure = Failure::default();
     }
 
-    fn drain(&mut self, budget: &mut usize, out: &mut Vec<Vec<u8>>) -> Result<bool> {
+    fn drain(&mut self, budget: &mut usize, out: &mut Records) -> Result<bool> {
         let Self { table, values, failure, .. } = self;
         failure.check()?;
         let emit = |entry: &mut ListEntry<K, N, T>, epoch, cut: EpochCut, out: &mut Vec<u8>| {

@@ -13,6 +13,7 @@ use strandline_state_api::{KeyGroupRange, KeyHash, Keyed, Result, StateKey, Ttl}
 
 use super::{Failure, MemoryState, VisitKey, cleanup_budget};
 use crate::record::{self, Layout};
+use crate::records::Records;
 use crate::table::{Address, Cursor, EpochCut, Payload, Table, Touched};
 
 mod cell;
@@ -277,7 +278,7 @@ impl<K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static> MemoryState for 
         self.failure = Failure::default();
     }
 
-    fn drain(&mut self, budget: &mut usize, out: &mut Vec<Vec<u8>>) -> Result<bool> {
+    fn drain(&mut self, budget: &mut usize, out: &mut Records) -> Result<bool> {
         let Self { table, values, failure, .. } = self;
         failure.check()?;
         let emit = |entry: &mut MapEntry<K, N, MK, V>, _, cut: EpochCut, out: &mut Vec<u8>| {

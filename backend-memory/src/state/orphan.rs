@@ -10,6 +10,7 @@ use strandline_state_api::{Error, ErrorKind, KeyGroupRange, Result};
 
 use super::{MemoryState, VisitKey};
 use crate::record::{Layout, push_sized};
+use crate::records::Records;
 
 /// The entries of an unclaimed state, encoded as they were. They never change; every base holds them.
 pub(crate) struct OrphanState {
@@ -57,10 +58,10 @@ impl MemoryState for OrphanState {
         self.cuts.clear();
     }
 
-    fn drain(&mut self, budget: &mut usize, out: &mut Vec<Vec<u8>>) -> Result<bool> {
+    fn drain(&mut self, budget: &mut usize, out: &mut Records) -> Result<bool> {
         if self.cuts.pop_front() == Some(true) && !self.records.is_empty() {
             *budget = budget.saturating_sub(self.entries as usize);
-            out.push(self.records.clone());
+            *out = Records::unordered(self.records.clone());
         }
         Ok(true)
     }

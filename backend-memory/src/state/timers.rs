@@ -11,6 +11,7 @@ use strandline_state_api::{KeyGroupRange, KeyHash, Keyed, Result, StateKey, Time
 
 use super::{MemoryState, VisitKey};
 use crate::record::{self, Layout};
+use crate::records::Records;
 use crate::table::{Address, EpochCut, Payload, Table};
 
 /// A pending timer. Its time is the stored one, because older versions stored `i64::MIN`, too, which no
@@ -179,7 +180,7 @@ impl<K: StateKey, N: StateKey> MemoryState for TimerTable<K, N> {
         self.table.abandon();
     }
 
-    fn drain(&mut self, budget: &mut usize, out: &mut Vec<Vec<u8>>) -> Result<bool> {
+    fn drain(&mut self, budget: &mut usize, out: &mut Records) -> Result<bool> {
         let emit = |timer: &mut PendingTimer<K, N>, epoch, cut: EpochCut, out: &mut Vec<u8>| {
             if cut.wants(epoch) {
                 timer.write(Op::Put, out);
@@ -235,9 +236,9 @@ mod tests {
         assert_eq!((fired.time, fired.key), (Timestamp::MIN, 7));
         assert_eq!((&mut timers).next().unwrap(), None);
         timers.cut(false);
-        let mut records = Vec::new();
+        let mut records = Records::default();
         assert!(timers.drain(&mut 100, &mut records).unwrap());
-        let (tombstone, _) = timers.layout().split(&records[0]).unwrap();
+        let (tombstone, _) = timers.layout().split(&records.chunks()[0].bytes).unwrap();
         assert_eq!((tombstone.op, tombstone.key), (Op::Delete, &packed[..]));
     }
 }

@@ -9,6 +9,7 @@ use strandline_state_api::{KeyGroupRange, KeyHash, Keyed, Result, StateKey, Ttl}
 
 use super::{Failure, MemoryState, VisitKey, cleanup_budget};
 use crate::record::{self, Layout};
+use crate::records::Records;
 use crate::table::{Address, Cursor, EpochCut, Payload, Removed, Table};
 
 struct ValueEntry<K, N, V> {
@@ -237,7 +238,7 @@ impl<K: StateKey, N: StateKey, V: Send + 'static> MemoryState for ValueTable<K, 
         self.failure = Failure::default();
     }
 
-    fn drain(&mut self, budget: &mut usize, out: &mut Vec<Vec<u8>>) -> Result<bool> {
+    fn drain(&mut self, budget: &mut usize, out: &mut Records) -> Result<bool> {
         let Self { table, values, failure, .. } = self;
         failure.check()?;
         let emit = |entry: &mut ValueEntry<K, N, V>, epoch, cut: EpochCut, out: &mut Vec<u8>| {

@@ -36,6 +36,7 @@ impl<P: Payload> Table<P> {
                 return false;
             }
             self.shift -= 1;
+            self.next_slice *= 2;
             self.directory = self.directory.iter().flat_map(|shard| [*shard, *shard]).collect();
             here = slice(self, at);
         }

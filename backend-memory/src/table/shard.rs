@@ -11,8 +11,6 @@ use super::{Address, BORN, Payload};
 
 /// The number of slots from which on a shard splits. It is so small that a split takes some ten microseconds.
 const MAX_SLOTS: usize = 4096;
-/// The size at which a buffer of records is full, so that no buffer grows by copying megabytes.
-const CHUNK: usize = 1 << 20;
 
 // One cache line holds the fields that a change needs. The table holds the slots elsewhere, side by side with
 // those of the other shards: a read needs nothing else, and so few bytes for each shard stay in the cache.
@@ -163,31 +161,22 @@ impl Shard {
         slots: &mut Slots<P>,
         cut: EpochCut,
         budget: &mut usize,
-        out: &mut Vec<Vec<u8>>,
+        out: &mut Vec<u8>,
         emit: &mut impl FnMut(&mut P, u32, EpochCut, &mut Vec<u8>) -> Result<()>,
     ) -> Result<bool> {
         let Some(frozen) = self.frozen.first_mut().filter(|frozen| frozen.cut.epoch == cut.epoch) else {
             return Ok(true);
         };
-        let mut buffer = match out.pop() {
-            Some(last) if last.len() < CHUNK => last,
-            Some(last) => {
-                out.push(last);
-                Vec::with_capacity(CHUNK + (CHUNK >> 4))
-            }
-            None => Vec::new(),
-        };
         let mut result = Ok(true);
         if cut.full {
             // In one go: entries move when the shard grows, so a position to continue from would not last.
-            let all =
-                slots.iter_mut().try_for_each(|(epoch, payload)| emit(payload, epoch, cut, &mut buffer));
+            let all = slots.iter_mut().try_for_each(|(epoch, payload)| emit(payload, epoch, cut, out));
             result = all.map(|()| true);
             *budget = budget.saturating_sub(self.live as usize);
         } else {
             while let Some(index) = frozen.changed.pop() {
                 if let Some((epoch, payload)) = slots.entry(index as usize)
-                    && let Err(error) = emit(payload, *epoch & !BORN, cut, &mut buffer)
+                    && let Err(error) = emit(payload, *epoch & !BORN, cut, out)
                 {
                     result = Err(error);
                     break;
@@ -200,11 +189,8 @@ impl Shard {
             }
         }
         if matches!(result, Ok(true)) {
-            buffer.append(&mut frozen.records);
+            out.append(&mut frozen.records);
             self.frozen.remove(0);
-        }
-        if !buffer.is_empty() {
-            out.push(buffer);
         }
         result
     }
