@@ -9,7 +9,7 @@ use strandline_state_api::schema::{StateMeta, StateSchema};
 use strandline_state_api::{Error, ErrorKind, KeyGroupRange, Result};
 
 use super::{MemoryState, VisitKey};
-use crate::record::{Layout, push_sized};
+use crate::record::Layout;
 use crate::records::Records;
 
 /// The entries of an unclaimed state, encoded as they were. They never change; every base holds them.
@@ -76,19 +76,9 @@ impl MemoryState for OrphanState {
     }
 
     fn restore(&mut self, entry: &EntryRef<'_>) -> Result<()> {
-        let meta = &self.schema.meta;
-        let mut parts = vec![entry.key];
-        parts.extend(meta.has_namespace().then_some(entry.namespace));
-        parts.extend(meta.has_sub().then_some(entry.sub));
-        parts.push(entry.value);
         self.entries += 1;
-        self.records.push(Op::Put.code());
-        for bytes in parts {
-            push_sized(&mut self.records, |out| {
-                out.extend_from_slice(bytes);
-                Ok(())
-            })?;
-        }
+        let put = EntryRef { op: Op::Put, ..*entry };
+        self.layout().write(&put, &[entry.value], &mut self.records);
         Ok(())
     }
 
