@@ -14,7 +14,10 @@
 //! assert_eq!(elements, [&b"one"[..], b""]);
 //! ```
 
+use std::borrow::Borrow;
+
 use crate::varint;
+use strandline_state_api::backend::StoredValues;
 use strandline_state_api::{Error, Result};
 
 /// Appends an element.
@@ -22,6 +25,25 @@ use strandline_state_api::{Error, Result};
 pub fn push(value: &mut Vec<u8>, element: &[u8]) {
     varint::push(value, element.len() as u64);
     value.extend_from_slice(element);
+}
+
+/// Encodes elements in their current form and appends them. `scratch` holds one encoded element at a time.
+///
+/// # Errors
+/// Those of the codec; `value` then holds the elements before.
+#[inline]
+pub fn extend<T: 'static>(
+    value: &mut Vec<u8>,
+    elements: impl IntoIterator<Item: Borrow<T>>,
+    form: &StoredValues<T>,
+    scratch: &mut Vec<u8>,
+) -> Result<()> {
+    for element in elements {
+        scratch.clear();
+        form.encode(element.borrow(), scratch)?;
+        push(value, scratch);
+    }
+    Ok(())
 }
 
 /// Returns an iterator over the elements of a list, in order.

@@ -50,11 +50,7 @@ impl<K: StateKey, N: StateKey, T: 'static> ListEntry<K, N, T> {
         let (mut scratch, mut added) = (Vec::new(), 0);
         record::push_sized(out, |out| {
             let before = out.len();
-            for element in elements {
-                scratch.clear();
-                values.encode(element, &mut scratch)?;
-                list::push(out, &scratch);
-            }
+            list::extend(out, elements, values, &mut scratch)?;
             added = out.len() - before;
             Ok(())
         })?;

@@ -48,24 +48,16 @@ impl<K: StateKey, N: StateKey, T: Send + 'static> ListTable<K, N, T> {
     fn encode(&mut self, elements: impl IntoIterator<Item = T>) -> Result<()> {
         let Self { values, shape, encoded, .. } = self;
         encoded.clear();
-        for element in elements {
-            shape.element.clear();
-            values.encode(&element, &mut shape.element)?;
-            list::push(encoded, &shape.element);
-        }
-        Ok(())
+        list::extend(encoded, elements, values, &mut shape.element)
     }
 
     /// Replaces the current list by those of the lent elements that `judge` keeps.
     #[cold]
     fn write_kept(&mut self, store: &mut Store, judge: impl Fn(&T) -> Verdict) -> Result<()> {
-        let Self { values, shape: Sequence { lent, element: bytes }, encoded, .. } = self;
+        let Self { values, shape: Sequence { lent, element }, encoded, .. } = self;
         encoded.clear();
-        for element in lent.iter().filter(|element| judge(element) == Verdict::Keep) {
-            bytes.clear();
-            values.encode(element, bytes)?;
-            list::push(encoded, bytes);
-        }
+        let kept = lent.iter().filter(|element| judge(element) == Verdict::Keep);
+        list::extend(encoded, kept, values, element)?;
         self.write_encoded(store)
     }
 

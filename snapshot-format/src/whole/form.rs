@@ -72,13 +72,7 @@ impl<E: Send + 'static> Form<Vec<E>> for Elements<E> {
     }
 
     fn encode(&self, content: &Vec<E>, out: &mut Vec<u8>) -> Result<()> {
-        let mut bytes = Vec::new();
-        for element in content {
-            bytes.clear();
-            self.0.encode(element, &mut bytes)?;
-            list::push(out, &bytes);
-        }
-        Ok(())
+        list::extend(out, content, &self.0, &mut Vec::new())
     }
 }
 
