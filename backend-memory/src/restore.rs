@@ -68,7 +68,7 @@ impl<K: StateKey> MemoryBackend<K> {
                     state.schema().compatibility(meta)?;
                     differs |= state.meta() != meta;
                 }
-                None => self.states.add_orphan(meta),
+                None => self.states.add_orphan(meta)?,
             }
         }
         Ok(differs)

@@ -140,12 +140,14 @@ impl<K: StateKey> RocksBackend<K> {
             }
         }
         for stored in stored {
-            let known = self.orphans.iter().any(|orphan| orphan.meta.name == stored.meta.name);
-            if !known && self.registry.claimant(&stored.meta).is_none() {
+            if self.registry.claimant(&stored.meta).is_some() {
+                continue;
+            }
+            self.registry.add_orphan(&stored.meta)?;
+            if !self.orphans.iter().any(|orphan| orphan.meta.name == stored.meta.name) {
                 let id = if base { stored.addressing.id } else { self.free_id()? };
                 let addressing = Addressing { id, ..stored.addressing };
                 self.orphans.push(StoredState { addressing, meta: stored.meta.clone() });
-                self.registry.add_orphan(&stored.meta);
             }
         }
         Ok(migrating)

@@ -329,6 +329,7 @@ macro_rules! __backend_cases {
                 a_restored_state_is_registered_before_and_not_after
                 unclaimed_state_is_kept_and_written_again
                 unclaimed_state_survives_a_snapshot_that_fails
+                unclaimed_state_in_two_forms_is_not_mixed
             }
             evolution [] {
                 every_older_version_is_migrated

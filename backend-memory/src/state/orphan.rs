@@ -6,7 +6,7 @@ use std::fmt;
 use strandline_snapshot_format::{EntryRef, Op};
 use strandline_state_api::backend::RegisteredState;
 use strandline_state_api::schema::{StateMeta, StateSchema};
-use strandline_state_api::{Error, ErrorKind, KeyGroupRange, Result};
+use strandline_state_api::{KeyGroupRange, Result};
 
 use super::{MemoryState, VisitKey};
 use crate::record::Layout;
@@ -66,13 +66,9 @@ impl MemoryState for OrphanState {
         Ok(true)
     }
 
-    fn accept(&mut self, stored: &StateMeta) -> Result<()> {
-        if *stored == self.schema.meta {
-            return Ok(());
-        }
-        let message = "two snapshots describe a state differently that the job does not have; register the \
-                       state, so that it migrates";
-        Err(Error::new(ErrorKind::Incompatible, message).with("state", &stored.name))
+    fn accept(&mut self, _stored: &StateMeta) -> Result<()> {
+        // The registry records each orphan in one form only.
+        Ok(())
     }
 
     fn restore(&mut self, entry: &EntryRef<'_>) -> Result<()> {

@@ -1,11 +1,16 @@
 //! States of a snapshot that the program does not declare, or declares in another form.
 
-use strandline_state_api::backend::{BackendFactory, KeyedBackendExt, RestoreSnapshot, SnapshotKind};
+use std::sync::Arc;
+
+use strandline_state_api::backend::{
+    BackendFactory, BackendScope, KeyedBackendExt, RestoreSnapshot, SnapshotKind,
+};
 use strandline_state_api::snapshot::KeyedSnapshot;
 use strandline_state_api::{
-    Codec, ErrorKind, ListDescriptor, MapDescriptor, ReducingDescriptor, Result, SerdeCodec, StateKey,
-    TimerDescriptor, ValueDescriptor,
+    Codec, ErrorKind, Evolution, ListDescriptor, MapDescriptor, ReducingDescriptor, Result, SerdeCodec,
+    StateKey, TimerDescriptor, ValueDescriptor,
 };
+use strandline_state_testing::Rig;
 
 use super::faults::NoThirteen;
 use super::simple::{Simple, rig, rig_on};
@@ -213,5 +218,46 @@ pub fn unclaimed_state_survives_a_snapshot_that_fails<F: BackendFactory>(subject
         let wanted = if key == 5 { 14 } else { 100 + key };
         assert_eq!(scope.state(states.0).get().unwrap(), Some(&wanted), "key {key}");
         assert_eq!(scope.state(states.1).get().unwrap(), Some(&(200 + key)), "key {key}");
+    }
+}
+
+/// State that nobody claims is not mixed where two subtasks have stored it in different forms: the restore
+/// refuses it by its name, or keeps both forms, for a program that reads both.
+pub fn unclaimed_state_in_two_forms_is_not_mixed<F: BackendFactory>(subject: &Subject<F>) {
+    let first = || Evolution::<u32>::first(1, SerdeCodec);
+    let second = || first().then(2, SerdeCodec, |old| Ok(1_000 + u64::from(old)));
+    for kind in [SnapshotKind::Incremental, SnapshotKind::Full] {
+        let simple = rig::<F, u64>(subject);
+        let in_half = |subtask| {
+            let scope = BackendScope::new(Subject::<F>::scope().operator, subtask, 2);
+            Rig::in_scope(subject.factory().clone(), Arc::clone(simple.store()), scope).unwrap()
+        };
+        let (mut lower, mut upper): (Simple<F, u64>, Simple<F, u64>) = (in_half(0), in_half(1));
+        let older = lower.backend.register(&ValueDescriptor::evolving("numbers", first())).unwrap();
+        let newer = upper.backend.register(&ValueDescriptor::evolving("numbers", second())).unwrap();
+        for key in 0..20 {
+            if lower.owns(&key) {
+                lower.at(&key).state(older).put(key as u32).unwrap();
+            } else {
+                upper.at(&key).state(newer).put(1_000 + key).unwrap();
+            }
+        }
+        let snapshots = [lower.snapshot(kind).unwrap(), upper.snapshot(kind).unwrap()];
+        let mut restored = match simple.restore(&snapshots, |_| Ok(())) {
+            Ok((restored, ())) => restored,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Incompatible, "{error}");
+                assert_eq!(error.context("state"), Some("numbers"), "{error}");
+                continue;
+            }
+        };
+        assert_eq!(restored.restored().orphans, ["numbers"]);
+        restored.snapshot(SnapshotKind::Incremental).unwrap();
+        let snapshot = restored.snapshot(kind).unwrap();
+        let numbers = ValueDescriptor::evolving("numbers", second());
+        let (mut again, state) = simple.restore(&[snapshot], |b| b.register(&numbers)).unwrap();
+        for key in 0..20 {
+            assert_eq!(again.at(&key).state(state).get().unwrap(), Some(&(1_000 + key)), "key {key}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use strandline_state_api::backend::{RestoreSnapshot, Restored};
 use strandline_state_api::schema::StateMeta;
 use strandline_state_api::snapshot::{KeyedSnapshot, SegmentStore};
-use strandline_state_api::{Error, ErrorKind, Result, StateKey};
+use strandline_state_api::{Result, StateKey};
 
 use super::snapshot::{StateEntries, Stored};
 use super::{EntryAddress, WholeStates};
@@ -68,15 +68,10 @@ impl<K: StateKey> WholeStates<K> {
             state.accept(stored)?;
             return Ok(Target::State(claimant));
         }
-        self.states.add_orphan(stored);
+        self.states.add_orphan(stored)?;
         let orphans = &mut self.orphans.states;
         if let Some(known) = orphans.iter().position(|known| known.meta.name == stored.name) {
-            if orphans[known].meta == *stored {
-                return Ok(Target::Orphan(known));
-            }
-            let message = "two snapshots describe a state differently that the job does not have; register \
-                           the state, so that it migrates";
-            return Err(Error::new(ErrorKind::Incompatible, message).with("state", &stored.name));
+            return Ok(Target::Orphan(known));
         }
         orphans.push(StateEntries { meta: stored.clone(), entries: Vec::new() });
         Ok(Target::Orphan(orphans.len() - 1))

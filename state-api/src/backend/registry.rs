@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::BackendScope;
 use crate::schema::{StateMeta, StateSchema};
-use crate::{CheckpointId, Error, Result};
+use crate::{CheckpointId, Error, ErrorKind, Result};
 
 /// The identity of a registered state: its backend, and its position there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -214,10 +214,21 @@ impl<S: RegisteredState + ?Sized> StateRegistry<S> {
     }
 
     /// Records a stored state that no registered state claims; a later registration of its name fails.
-    pub fn add_orphan(&mut self, stored: &StateMeta) {
-        if !self.orphans.iter().any(|known| known.name == stored.name) {
-            self.orphans.push(stored.clone());
+    ///
+    /// # Errors
+    /// [`Incompatible`](ErrorKind::Incompatible) when the state was recorded with another description: nobody
+    /// could migrate its entries, so they must not be mixed.
+    pub fn add_orphan(&mut self, stored: &StateMeta) -> Result<()> {
+        match self.orphans.iter().find(|known| known.name == stored.name) {
+            Some(known) if known == stored => {}
+            Some(_) => {
+                let message = "two snapshots describe a state differently that the job does not have; register \
+                               the state, so that it migrates";
+                return Err(Error::new(ErrorKind::Incompatible, message).with("state", &stored.name));
+            }
+            None => self.orphans.push(stored.clone()),
         }
+        Ok(())
     }
 
     /// Returns the stored states that no registered state claims.
