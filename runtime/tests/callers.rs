@@ -35,12 +35,7 @@ fn job() -> Job {
     let dir = tempfile::tempdir().unwrap();
     let source = VecSource::new(&records(), 2).gated(RECORDS / 4);
     let (sink, events) = (VecSink::default(), Events::new());
-    let pipeline = Pipeline::new("job", MemoryBackendFactory::default());
-    pipeline
-        .source("records", source.clone())
-        .key_by(|key| (key, ()))
-        .process("count", Count::open)
-        .sink("results", sink.clone());
+    let pipeline = counting(&source, &sink);
     let storage = Storage::in_dir(dir.path()).unwrap();
     let config = JobConfig::default()
         .parallelism(2)

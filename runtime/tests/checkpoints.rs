@@ -51,13 +51,7 @@ impl Job {
     }
 
     fn pipeline(&self) -> Pipeline<MemoryBackendFactory> {
-        let pipeline = Pipeline::new("job", MemoryBackendFactory::default());
-        pipeline
-            .source("numbers", self.source.clone())
-            .key_by(|n| (n, ()))
-            .process("count", Count::open)
-            .sink("results", self.sink.clone());
-        pipeline
+        counting(&self.source, &self.sink)
     }
 
     fn run(&self, config: JobConfig) -> strandline_state_api::Result<JobReport> {

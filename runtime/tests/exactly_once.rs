@@ -11,23 +11,12 @@ use std::time::Duration;
 
 use common::faulty::faulty;
 use common::*;
-use strandline_backend_memory::MemoryBackendFactory;
 use strandline_checkpoint_storage::Storage;
 use strandline_runtime::*;
 use strandline_state_api::backend::SnapshotKind;
 
 fn records(random: &mut fastrand::Rng, n: usize) -> Vec<u64> {
     (0..n).map(|_| random.u64(0..500)).collect()
-}
-
-fn pipeline(source: &VecSource<u64>, sink: &VecSink<(u64, u64)>) -> Pipeline<MemoryBackendFactory> {
-    let pipeline = Pipeline::new("counts", MemoryBackendFactory::default());
-    pipeline
-        .source("numbers", source.clone())
-        .key_by(|n: u64| (n, ()))
-        .process("count", Count::open)
-        .sink("results", sink.clone());
-    pipeline
 }
 
 fn often(storage: Storage, random: &mut fastrand::Rng) -> CheckpointConfig {
@@ -84,7 +73,7 @@ fn failures_of_tasks_and_commits_change_nothing_in_the_result() {
             .checkpointing(often(storage.clone(), &mut random))
             .restart(restarting())
             .observer(Arc::new(observer));
-        let report = run(&pipeline(&source, &sink), config, &JobControl::new()).unwrap();
+        let report = run(&counting(&source, &sink), config, &JobControl::new()).unwrap();
         assert_eq!(report.outcome, Outcome::Finished, "seed {seed}");
         assert!(sink.visible() == counted(&records), "seed {seed}: the result differs");
         assert_eq!(sink.staged(), 0, "seed {seed}: everything was committed or removed");
@@ -111,7 +100,7 @@ fn failing_snapshots_and_commits_of_the_store_change_nothing_in_the_result() {
             .checkpointing(often(storage, &mut random))
             .restart(restarting())
             .observer(Arc::new(observer));
-        let report = run(&pipeline(&source, &sink), config, &JobControl::new()).unwrap();
+        let report = run(&counting(&source, &sink), config, &JobControl::new()).unwrap();
         assert_eq!(report.outcome, Outcome::Finished, "seed {seed}");
         assert!(sink.visible() == counted(&records), "seed {seed}: the result differs");
         aborted += report.aborted_checkpoints;
@@ -147,7 +136,7 @@ fn stopping_and_resuming_at_other_parallelisms_changes_nothing_in_the_result() {
                 .batch_size(32)
                 .checkpointing(often(storage.clone(), &mut random))
                 .observer(Arc::new(observer));
-            let report = run(&pipeline(&source, &sink), config, &control).unwrap();
+            let report = run(&counting(&source, &sink), config, &control).unwrap();
             assert_eq!(report.outcome, Outcome::Stopped, "seed {seed}");
             assert_eq!(report.resumed_from, last, "seed {seed}: a run starts where the last one stopped");
             last = report.checkpoints.last().map(|checkpoint| checkpoint.checkpoint);
@@ -155,11 +144,11 @@ fn stopping_and_resuming_at_other_parallelisms_changes_nothing_in_the_result() {
         }
         source.open_gate();
         let config = JobConfig::default().parallelism(2).checkpointing(often(storage.clone(), &mut random));
-        let report = run(&pipeline(&source, &sink), config.clone(), &JobControl::new()).unwrap();
+        let report = run(&counting(&source, &sink), config.clone(), &JobControl::new()).unwrap();
         assert_eq!(report.outcome, Outcome::Finished, "seed {seed}");
         assert!(sink.visible() == counted(&records), "seed {seed}: the result differs");
 
-        let again = run(&pipeline(&source, &sink), config, &JobControl::new()).unwrap();
+        let again = run(&counting(&source, &sink), config, &JobControl::new()).unwrap();
         assert_eq!(again.outcome, Outcome::AlreadyFinished);
         assert_eq!(again.read.values().sum::<u64>(), 0);
         assert!(sink.visible() == counted(&records), "seed {seed}: a finished job was run again");
@@ -194,7 +183,7 @@ fn cancelling_at_any_time_and_resuming_changes_nothing_in_the_result() {
                 .batch_size(64)
                 .checkpointing(often(storage.clone(), &mut random))
                 .observer(Arc::new(observer));
-            let report = run(&pipeline(&source, &sink), config, &control).unwrap();
+            let report = run(&counting(&source, &sink), config, &control).unwrap();
             outcome = report.outcome;
             if let Outcome::AlreadyFinished = outcome {
                 break;

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use common::faulty::faulty;
 use common::*;
-use strandline_backend_memory::MemoryBackendFactory;
 use strandline_checkpoint_storage::Storage;
 use strandline_runtime::*;
 
@@ -23,12 +22,7 @@ fn an_upload_that_hangs_delays_no_later_checkpoint() {
     let (storage, faults) = faulty(&Storage::in_memory().unwrap(), 1);
     *faults.only.lock().unwrap() = Some("segments");
     faults.hanging.store(1, SeqCst);
-    let pipeline = Pipeline::new("job", MemoryBackendFactory::default());
-    pipeline
-        .source("numbers", source.clone())
-        .key_by(|n| (n, ()))
-        .process("count", Count::open)
-        .sink("results", sink.clone());
+    let pipeline = counting(&source, &sink);
     let checkpointing = CheckpointConfig::new(storage, Duration::from_secs(100_000)).max_concurrent(2);
     let config = JobConfig::default()
         .parallelism(2)

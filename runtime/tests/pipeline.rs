@@ -171,12 +171,7 @@ fn what_is_later_than_the_delay_allows_is_late() {
 fn a_slow_sink_holds_the_source_back() {
     let records = numbers(50_000);
     let sink = VecSink::default();
-    let pipeline = Pipeline::new("slow", MemoryBackendFactory::default());
-    pipeline
-        .source("numbers", VecSource { step: 10, ..VecSource::new(&records, 2) })
-        .key_by(|n| (n, ()))
-        .process("count", Count::open)
-        .sink("results", sink.clone());
+    let pipeline = counting(&VecSource { step: 10, ..VecSource::new(&records, 2) }, &sink);
     let held = sink.hold.clone();
     let mut guard = Some(held.lock().unwrap());
     let events = Events::new();

@@ -13,7 +13,6 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use common::*;
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use strandline_backend_memory::MemoryBackendFactory;
 use strandline_checkpoint_storage::{BlobStore, Listed, Storage, SweepReport};
 use strandline_runtime::*;
 use strandline_state_api::Result;
@@ -144,12 +143,7 @@ fn run_on(
     observer: Arc<dyn Observer>,
     control: &JobControl,
 ) -> JobReport {
-    let pipeline = Pipeline::new("job", MemoryBackendFactory::default());
-    pipeline
-        .source("numbers", source.clone())
-        .key_by(|n| (n, ()))
-        .process("count", Count::open)
-        .sink("results", sink.clone());
+    let pipeline = counting(source, sink);
     let checkpointing =
         CheckpointConfig::new(storage.clone(), Duration::from_secs(100_000)).retained(NonZeroUsize::MIN);
     let config =
