@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use strandline_checkpoint_protocol::ManifestRef;
 use strandline_state_api::snapshot::{SegmentName, SegmentRef};
-use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
+use strandline_state_api::{CheckpointId, Error, Result};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use crate::credentials::mask_credentials;
 use crate::manifest::{External, StoredManifest, decode_elements, encode_elements};
-use crate::store::{Located, locate};
+use crate::store::{Located, locate, missing};
 use crate::{
     BlobStore, ClaimStore, CompletedCheckpoint, FileKind, FileName, History, INLINE_LIMIT, LocalDir,
     Manifest, ObjectStore, Segments, uri,
@@ -50,8 +50,9 @@ impl Storage {
     /// of its own, a local disk uses those of the tokio runtime around the caller, if there is one.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] when the form is none of these, [`ErrorKind::Unsupported`] when the store
-    /// cannot create atomically or its cargo feature is off. No error, and no `Debug` form, shows a key that
+    /// [`Invalid`](strandline_state_api::ErrorKind::Invalid) when the form is none of these,
+    /// [`Unsupported`](strandline_state_api::ErrorKind::Unsupported) when the store cannot create atomically
+    /// or its cargo feature is off. No error, and no `Debug` form, shows a key that
     /// the URI holds.
     pub fn open(uri: &str) -> Result<Self> {
         uri::open(uri)
@@ -60,7 +61,7 @@ impl Storage {
     /// A new store in memory.
     ///
     /// # Errors
-    /// [`ErrorKind::Internal`] when OpenDAL refuses.
+    /// [`Internal`](strandline_state_api::ErrorKind::Internal) when OpenDAL refuses.
     pub fn in_memory() -> Result<Self> {
         let store = Arc::new(ObjectStore::in_memory()?);
         Ok(Self::from_parts("memory://", Arc::clone(&store) as _, store))
@@ -136,7 +137,7 @@ impl Storage {
     /// exist by that: [`CommitLog::commit`](crate::CommitLog::commit) writes the manifest and makes it exist.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] when it is too large, else when the store fails.
+    /// [`Invalid`](strandline_state_api::ErrorKind::Invalid) when it is too large, else when the store fails.
     pub async fn write_manifest(&self, manifest: &Manifest) -> Result<ManifestRef> {
         let mut stored = StoredManifest::new(manifest.clone());
         for (o, operator) in stored.manifest.operators.iter_mut().enumerate() {
@@ -163,8 +164,9 @@ impl Storage {
     /// Reads the manifest of a checkpoint, with all operator state.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] or [`ErrorKind::Corrupt`] with the file that is missing or damaged,
-    /// [`ErrorKind::Incompatible`] when a newer version of this crate wrote it.
+    /// [`NotFound`](strandline_state_api::ErrorKind::NotFound) or
+    /// [`Corrupt`](strandline_state_api::ErrorKind::Corrupt) with the file that is missing or damaged,
+    /// [`Incompatible`](strandline_state_api::ErrorKind::Incompatible) when a newer version of this crate wrote it.
     pub async fn read_manifest(&self, checkpoint: &CompletedCheckpoint) -> Result<Manifest> {
         let mut stored = self.read_stored(checkpoint).await?;
         for external in &stored.external {
@@ -179,8 +181,8 @@ impl Storage {
     /// Reads all of a segment and compares its length and its hash with its reference.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] when it is missing, [`ErrorKind::Corrupt`] when its bytes are not those that
-    /// were written.
+    /// [`NotFound`](strandline_state_api::ErrorKind::NotFound) when it is missing,
+    /// [`Corrupt`](strandline_state_api::ErrorKind::Corrupt) when its bytes are not those that were written.
     pub async fn verify_segment(&self, segment: &SegmentRef) -> Result<()> {
         self.verify_file(FileKind::Segment, segment).await
     }
@@ -226,8 +228,8 @@ impl Storage {
     /// Reads the commit log: the checkpoints that exist. Claims nothing, changes nothing.
     ///
     /// # Errors
-    /// [`ErrorKind::Incompatible`] when a newer version of this crate wrote the log, else when the store
-    /// fails. Damaged slots are no errors but part of the answer.
+    /// [`Incompatible`](strandline_state_api::ErrorKind::Incompatible) when a newer version of this crate
+    /// wrote the log, else when the store fails. Damaged slots are no errors but part of the answer.
     pub async fn history(&self) -> Result<History> {
         History::load(self).await
     }
@@ -287,10 +289,6 @@ impl fmt::Debug for Storage {
 pub(crate) fn parse_name(kind: FileKind, name: &str) -> Result<FileName> {
     FileName::parse(kind, name)
         .ok_or_else(|| Error::corrupt(format!("{name:?} is no name of a file in {}", kind.dir())))
-}
-
-fn missing(path: &str) -> Error {
-    Error::new(ErrorKind::NotFound, "the file does not exist").with("file", path)
 }
 
 fn other_bytes(path: &str) -> Error {

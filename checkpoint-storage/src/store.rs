@@ -5,6 +5,7 @@
 //! [`ClaimStore`]: blobs may live in one system and claims in another, for example in a consensus service
 //! beside an object store that cannot create conditionally.
 
+mod faults;
 mod local;
 mod located;
 mod object;
@@ -17,6 +18,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use strandline_state_api::Result;
 
+pub(crate) use faults::missing;
 pub use local::LocalDir;
 pub(crate) use located::{Located, locate};
 pub use object::ObjectStore;

@@ -22,6 +22,7 @@ use bytes::Bytes;
 use strandline_state_api::{Error, ErrorKind, Result};
 
 use self::disk::{create_dir_durably, sync_parent};
+use super::faults::{missing, too_long};
 use super::{BlobStore, ClaimOutcome, ClaimStore, Listed};
 use crate::background;
 
@@ -159,10 +160,6 @@ fn swept(path: &str) -> Error {
         .with("file", path)
 }
 
-fn missing(path: &str) -> Error {
-    Error::new(ErrorKind::NotFound, "the file does not exist").with("file", path)
-}
-
 /// `.<name>.<process>.<number>.tmp`
 fn leftover(name: &str) -> Option<&str> {
     let number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
@@ -214,9 +211,7 @@ impl ClaimStore for LocalDir {
     async fn read(&self, path: &str, limit: u64) -> Result<Option<Bytes>> {
         let path = path.to_owned();
         self.blocking(move |dir| match dir.len(&path)? {
-            Some(len) if len > limit => {
-                Err(Error::corrupt(format!("{len} bytes where at most {limit} belong")).with("file", &path))
-            }
+            Some(len) if len > limit => Err(too_long(&path, len, limit)),
             Some(len) => dir.read(&path, 0..len),
             None => Ok(None),
         })

@@ -17,8 +17,9 @@ use opendal::{EntryMode, Operator};
 use strandline_state_api::{Error, ErrorKind, Result};
 
 pub(crate) use self::errors::translate;
-use self::errors::{lost, missing, reason, too_short};
+use self::errors::{lost, reason};
 use self::probe::probe;
+use super::faults::{missing, no_file, too_long, too_short};
 use super::retry::Patience;
 use super::{BlobStore, ClaimOutcome, ClaimStore, Listed};
 use crate::background;
@@ -158,7 +159,7 @@ impl ObjectStore {
         });
         match looked_up.await? {
             Ok(metadata) if metadata.is_file() => Ok(Some(metadata.content_length())),
-            Ok(_) => Err(Error::corrupt("a directory stands where a file belongs").with("file", path)),
+            Ok(_) => Err(no_file(path)),
             Err(e) if e.kind() == opendal::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(translate(&e, "look up", path)),
         }
@@ -191,9 +192,7 @@ impl ObjectStore {
             return Ok(None);
         };
         if len > limit {
-            return Err(
-                Error::corrupt(format!("{len} bytes where at most {limit} belong")).with("file", path)
-            );
+            return Err(too_long(path, len, limit));
         }
         match self.read_range(path, 0..len).await {
             Ok(bytes) => Ok(Some(bytes)),

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use strandline_state_api::{Error, Result};
 
 use super::super::Listed;
+use super::super::faults::{no_file, too_short};
 use super::Dir;
 use super::disk::failed;
 
@@ -32,7 +33,7 @@ impl Dir {
     pub(super) fn read(&self, path: &str, range: Range<u64>) -> Result<Option<Bytes>> {
         let Some(len) = self.len(path)? else { return Ok(None) };
         if len < range.end {
-            return Err(Error::corrupt("the file is shorter than it must be").with("file", path));
+            return Err(too_short(path));
         }
         let wanted = usize::try_from(range.end.saturating_sub(range.start)).unwrap_or(usize::MAX);
         let read = || -> io::Result<Vec<u8>> {
@@ -105,8 +106,4 @@ impl Dir {
         }
         Ok(files)
     }
-}
-
-fn no_file(path: &str) -> Error {
-    Error::corrupt("a directory stands where a file belongs").with("file", path)
 }

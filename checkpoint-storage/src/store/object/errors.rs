@@ -2,6 +2,7 @@
 
 use strandline_state_api::{Error, ErrorKind};
 
+use super::super::faults::missing;
 use crate::credentials::mask_credentials;
 
 /// An error of OpenDAL in the words of this crate family.
@@ -52,12 +53,4 @@ fn answer(message: &str) -> Option<String> {
 
 pub(super) fn lost(kind: opendal::ErrorKind) -> bool {
     matches!(kind, opendal::ErrorKind::ConditionNotMatch | opendal::ErrorKind::AlreadyExists)
-}
-
-pub(super) fn too_short(path: &str) -> Error {
-    Error::corrupt("the file is shorter than it must be").with("file", path)
-}
-
-pub(super) fn missing(path: &str) -> Error {
-    Error::new(ErrorKind::NotFound, "the file does not exist").with("file", path)
 }
