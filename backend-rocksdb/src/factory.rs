@@ -51,7 +51,7 @@ impl RocksBackendFactory {
         if let Some(home) = &*home {
             return Ok(Arc::clone(home));
         }
-        let opened = Arc::new(Home::open(self.options().directory())?);
+        let opened = Arc::new(Home::open(self.options().directory.clone())?);
         *home = Some(Arc::clone(&opened));
         Ok(opened)
     }

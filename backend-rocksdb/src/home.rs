@@ -7,8 +7,12 @@
 //! local/<hash>.sst                                    files of recent checkpoints, named by what they hold
 //! ```
 //!
+//! All of them are private: see [`private`].
+//!
 //! A process that dies leaves its instances behind, but not their locks: the next process that opens the
 //! directory deletes the instances that are not locked.
+
+mod private;
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, TryLockError};
@@ -20,6 +24,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use strandline_state_api::backend::BackendScope;
 use strandline_state_api::{Error, ErrorKind, Result};
 use xxhash_rust::xxh3::Xxh3;
+
+pub(crate) use self::private::default_directory;
+use self::private::{create, make_private};
 
 /// Sets instances apart, also those of several factories in one process.
 static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -33,12 +40,22 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    /// Opens `base`, and deletes the instances of processes that died.
-    pub(crate) fn open(base: PathBuf) -> Result<Self> {
+    /// Opens `base`, or the default where there is none, and deletes the instances of processes that died.
+    ///
+    /// A `base` that somebody chose may be shared, for example a volume that all containers of a machine
+    /// write to; what is made in it is not.
+    pub(crate) fn open(base: Option<PathBuf>) -> Result<Self> {
+        let base = match base {
+            Some(base) if base.is_dir() => base,
+            base => {
+                let base = base.unwrap_or_else(default_directory);
+                make_private(&base)?;
+                base
+            }
+        };
         let home = Self { base, needed: Mutex::default() };
         for directory in [home.instances(), home.local()] {
-            fs::create_dir_all(&directory)
-                .map_err(|e| failed("the directory cannot be made", &directory, e))?;
+            make_private(&directory)?;
         }
         home.delete_abandoned()?;
         Ok(home)
@@ -81,16 +98,23 @@ impl Home {
 
     /// Makes the directory of a new backend.
     pub(crate) fn instance(self: &Arc<Self>, scope: &BackendScope) -> Result<Instance> {
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{}-{}-{}-{number}", scope.operator, scope.subtask, std::process::id());
-        let lock = self.instances().join(format!("{name}.lock"));
-        let directory = self.instances().join(name);
-        let file = File::create(&lock).map_err(|e| failed("the lock file cannot be made", &lock, e))?;
-        file.try_lock().map_err(|e| failed("the lock file cannot be locked", &lock, e.into()))?;
-        let instance = Instance { home: Arc::clone(self), number, directory, lock, _file: file };
-        fs::create_dir_all(&instance.directory)
-            .map_err(|e| failed("the directory cannot be made", &instance.directory, e))?;
-        Ok(instance)
+        loop {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let name = format!("{}-{}-{}-{number}", scope.operator, scope.subtask, std::process::id());
+            let lock = self.instances().join(format!("{name}.lock"));
+            let directory = self.instances().join(name);
+            let file = match File::create_new(&lock) {
+                Ok(file) => file,
+                // Of a process elsewhere with the same number.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                Err(error) => return Err(failed("the lock file cannot be made", &lock, error)),
+            };
+            file.try_lock().map_err(|e| failed("the lock file cannot be locked", &lock, e.into()))?;
+            let instance = Instance { home: Arc::clone(self), number, directory, lock, _file: file };
+            create(&instance.directory)
+                .map_err(|e| failed("the directory cannot be made", &instance.directory, e))?;
+            return Ok(instance);
+        }
     }
 
     fn copy_path(&self, hash: u128) -> PathBuf {

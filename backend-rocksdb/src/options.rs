@@ -15,7 +15,8 @@ use strandline_state_api::{Error, Result};
 #[non_exhaustive]
 pub struct RocksOptions {
     /// Where databases and local copies of checkpoint files live; needs room for the state and its snapshots
-    /// under way. Unless set, `strandline-rocksdb` in the directory for temporary files.
+    /// under way. Unless set, one for each user, `strandline-rocksdb-<user id>`, in the directory for
+    /// temporary files. What the backend makes is for this user alone.
     pub directory: Option<PathBuf>,
     /// Bytes of memory for all backends of the factory together: block cache, memtables, write-back tables.
     /// 512 MiB unless set.
@@ -67,7 +68,7 @@ impl Default for RocksOptions {
 impl RocksOptions {
     /// The directory, or the default where none is set.
     pub fn directory(&self) -> PathBuf {
-        self.directory.clone().unwrap_or_else(|| std::env::temp_dir().join("strandline-rocksdb"))
+        self.directory.clone().unwrap_or_else(crate::home::default_directory)
     }
 
     /// Refuses values that cannot work.

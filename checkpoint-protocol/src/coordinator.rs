@@ -59,6 +59,12 @@ pub struct Coordinator<S> {
     queue: Queue,
     /// When the next periodic checkpoint is due; stays in the past until it starts.
     next_periodic: Option<Millis>,
+    /// When the last one was due, or the start.
+    last_periodic: Millis,
+    /// Whether sources have a backlog.
+    backlog: bool,
+    /// Whether periodic checkpoints wait for something outside.
+    held: bool,
     /// When the last checkpoint ended, complete or not.
     last_end: Option<Millis>,
     latest_completed: Option<CheckpointId>,
@@ -95,6 +101,9 @@ impl<S> Coordinator<S> {
             next_request: 0,
             queue: Queue::default(),
             next_periodic: None,
+            last_periodic: Millis(0),
+            backlog: false,
+            held: false,
             last_end: None,
             latest_completed: None,
             failures: 0,
@@ -112,7 +121,9 @@ impl<S> Coordinator<S> {
             self.tasks = tasks.into_iter().map(|task| (task, Life::Running)).collect();
             self.phase = Phase::Running;
             self.failures = 0;
-            let delay = self.policy.period().map(|period| self.policy.initial_delay.unwrap_or(period));
+            (self.backlog, self.last_periodic) = (false, now);
+            let period = self.policy.period(false);
+            let delay = period.map(|period| self.policy.initial_delay.unwrap_or(period));
             self.next_periodic = delay.map(|delay| now.after(delay));
             self.proceed(now, &mut actions);
         }
@@ -144,6 +155,33 @@ impl<S> Coordinator<S> {
         actions
     }
 
+    /// Sources have a backlog from now on, or have no more (Flink: `setIsProcessingBacklog`): periodic
+    /// checkpoints follow the [interval](Policy::backlog_interval) for that, counted from the last one. A
+    /// start begins without.
+    pub fn set_backlog(&mut self, now: Millis, backlog: bool) -> Vec<Action<S>> {
+        let mut actions = Vec::new();
+        if self.backlog != backlog {
+            self.backlog = backlog;
+            if self.phase == Phase::Running {
+                let due = self.policy.period(backlog).map(|period| self.last_periodic.after(period));
+                self.next_periodic = due.map(|due| due.max(now));
+                self.proceed(now, &mut actions);
+            }
+        }
+        actions
+    }
+
+    /// Periodic checkpoints wait from now on, or do no more: what earlier ones left is not cleaned up yet
+    /// (Flink: `CheckpointsCleaner`). What somebody asks for does not wait.
+    pub fn hold(&mut self, now: Millis, held: bool) -> Vec<Action<S>> {
+        let mut actions = Vec::new();
+        if self.held != held {
+            self.held = held;
+            self.proceed(now, &mut actions);
+        }
+        actions
+    }
+
     /// When [`tick`](Self::tick) has something to do again, if nothing else happens before; `None` for never.
     pub fn next_deadline(&self) -> Option<Millis> {
         let expiry = self.pending.values().filter_map(Pending::deadline).min();
@@ -159,7 +197,7 @@ impl<S> Coordinator<S> {
         }
         let kind = if kind == CheckpointKind::Periodic { CheckpointKind::Api } else { kind };
         let id = RequestId(self.next_request);
-        match self.queue.push(Request { id, kind }) {
+        match self.queue.push(Request { id, kind }, self.policy.max_requests) {
             Pushed::Full => return (RequestOutcome::Refused(Refusal::TooMany), actions),
             Pushed::Displaced(other) => {
                 actions.push(Action::DropRequest { request: other.id, reason: Refusal::TooMany });

@@ -5,13 +5,16 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use strandline_checkpoint_protocol::Term;
 use strandline_state_api::assignment::{assign_keyed, assign_operator_state, union_list};
 use strandline_state_api::host::OperatorStateEntry;
 use strandline_state_api::schema::{StateMeta, StoredOperator};
 use strandline_state_api::snapshot::KeyedSnapshot;
-use strandline_state_api::{CheckpointId, KeyGroupRange, OperatorId, Result, Timestamp};
+use strandline_state_api::{CheckpointId, Error, ErrorKind, KeyGroupRange, OperatorId, Result, Timestamp};
 
-use crate::{Manifest, OperatorSnapshot, SubtaskSnapshot};
+use crate::{Manifest, OperatorSnapshot, SubtaskSnapshot, decode_each};
 
 /// A checkpoint, distributed over the subtasks that resume from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +22,7 @@ pub struct RestoreAssignment {
     /// The checkpoint.
     pub checkpoint: CheckpointId,
     /// The term in which it was completed.
-    pub term: u64,
+    pub term: Term,
     /// The checkpoint from which that term had started.
     pub restored_from: Option<CheckpointId>,
     /// What each operator restores, by its id in the checkpoint.
@@ -91,6 +94,42 @@ impl Manifest {
     }
 }
 
+impl RestoreAssignment {
+    /// What this subtask of `operator` restores; `None` when the operator is new.
+    pub fn subtask(&self, operator: &OperatorId, subtask: u32) -> Option<&SubtaskAssignment> {
+        self.operators.get(operator)?.subtasks.get(subtask as usize)
+    }
+
+    /// Whether every subtask of `operator` had ended before the barrier.
+    pub fn has_ended(&self, operator: &OperatorId) -> bool {
+        self.operators.get(operator).is_some_and(OperatorAssignment::has_ended)
+    }
+
+    /// Refuses an operator that had ended and one of whose `inputs` had not: it has emitted what follows from
+    /// its end, and all of its time has passed, so it can do nothing with records that come now (Flink:
+    /// `VertexFinishedStateChecker`).
+    ///
+    /// # Errors
+    /// [`Incompatible`](ErrorKind::Incompatible) names the operator and the input.
+    pub fn check_inputs<'a>(
+        &self,
+        operator: &OperatorId,
+        inputs: impl IntoIterator<Item = &'a OperatorId>,
+    ) -> Result<()> {
+        if !self.has_ended(operator) {
+            return Ok(());
+        }
+        let Some(input) = inputs.into_iter().find(|input| !self.has_ended(input)) else { return Ok(()) };
+        let is = if self.operators.contains_key(input) { "has not ended there" } else { "is new" };
+        let message = format!(
+            "the operator had ended in the checkpoint and emitted its last results, and now reads from \"{input}\", \
+             which {is}; start from a checkpoint before the end, or give the operator a new id, under which it starts \
+             empty"
+        );
+        Err(Error::new(ErrorKind::Incompatible, message).with("operator", operator).with("input", input))
+    }
+}
+
 impl SubtaskSnapshot {
     /// Whether a job without it loses state.
     fn has_state(&self) -> bool {
@@ -103,6 +142,27 @@ impl SubtaskSnapshot {
 }
 
 impl OperatorAssignment {
+    /// Decodes the positions of a source.
+    ///
+    /// # Errors
+    /// [`Corrupt`](ErrorKind::Corrupt) when they are no `P`.
+    pub fn positions_as<P: Serialize + DeserializeOwned + 'static>(&self) -> Result<Vec<P>> {
+        decode_each(&self.positions)
+    }
+
+    /// Decodes the committables of a sink.
+    ///
+    /// # Errors
+    /// [`Corrupt`](ErrorKind::Corrupt) when they are no `C`.
+    pub fn committables_as<C: Serialize + DeserializeOwned + 'static>(&self) -> Result<Vec<C>> {
+        decode_each(&self.committables)
+    }
+
+    /// Whether all subtasks had ended before the barrier.
+    pub fn has_ended(&self) -> bool {
+        !self.subtasks.is_empty() && self.subtasks.iter().all(|subtask| subtask.finished)
+    }
+
     fn new(operator: &OperatorSnapshot, parallelism: u32) -> Result<Self> {
         let mut old: Vec<&SubtaskSnapshot> = operator.subtasks.iter().collect();
         old.sort_by_key(|subtask| subtask.subtask);

@@ -3,8 +3,10 @@
 mod assignment;
 mod background;
 mod credentials;
+mod elements;
 mod envelope;
 pub mod faults;
+mod layout;
 mod log;
 mod manifest;
 mod name;
@@ -14,23 +16,28 @@ mod solo;
 mod storage;
 mod store;
 mod sweep;
+mod takeover;
 mod uri;
 mod verify;
 
 pub use assignment::{OperatorAssignment, RestoreAssignment, SubtaskAssignment};
 pub use credentials::mask_credentials;
+pub use elements::{decode_each, encode_each};
+pub use layout::{CheckpointStart, JobLayout, OperatorPart};
 pub use log::{
-    Claimed, CommitLog, CommitLogOptions, Committed, CompletedCheckpoint, History, UnreadableSlot,
+    Claimed, CommitLog, CommitLogOptions, CommitOutcome, Committed, CompletedCheckpoint, History,
+    UnreadableSlot,
 };
 pub use manifest::{
     CheckpointTrace, INLINE_LIMIT, Manifest, OperatorSnapshot, StoredStatistic, SubtaskSnapshot, SubtaskTrace,
 };
 pub use name::{FileKind, FileName, LOG_DIR, slot_path};
-pub use recover::{RecoverFrom, RecoverOptions, Recovered, Recovery};
+pub use recover::{OnDamage, RecoverFrom, RecoverOptions, Recovered, Recovery};
 pub use segments::Segments;
 pub use solo::{Alone, LoopOptions, Member, SoloJob, UnstoredSnapshot, Worker, WorkerGroup, WorkerSnapshot};
 pub use storage::Storage;
 pub use store::{BlobStore, ClaimOutcome, ClaimStore, Listed, LocalDir, ObjectStore};
-pub use strandline_checkpoint_protocol::CheckpointKind;
+pub use strandline_checkpoint_protocol::{CheckpointKind, Term};
 pub use sweep::SweepReport;
+pub use takeover::RestoreRules;
 pub use verify::{BadFile, Depth, PortableFormat, SegmentCheck, VerifyReport};

@@ -3,10 +3,12 @@
 mod commit;
 mod drive;
 mod history;
+mod outcome;
 mod read;
 mod record;
 mod solo;
 
 pub use commit::{Claimed, CommitLog, CommitLogOptions, Committed};
 pub use history::{History, UnreadableSlot};
+pub use outcome::CommitOutcome;
 pub use record::CompletedCheckpoint;

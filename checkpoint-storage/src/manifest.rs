@@ -7,7 +7,7 @@ mod tests;
 mod version1;
 
 use serde::{Deserialize, Serialize};
-use strandline_checkpoint_protocol::CheckpointKind;
+use strandline_checkpoint_protocol::{CheckpointKind, Term};
 use strandline_state_api::backend::{Scope, Statistic};
 use strandline_state_api::host::OperatorStateEntry;
 use strandline_state_api::snapshot::{KeyedSnapshot, SegmentRef};
@@ -28,7 +28,7 @@ pub struct Manifest {
     /// The checkpoint.
     pub checkpoint: CheckpointId,
     /// The term of the coordinator that wrote it.
-    pub term: u64,
+    pub term: Term,
     /// The name of the job.
     pub job: String,
     /// When it was written: milliseconds since 1970, by the clock of the coordinator. For people.
@@ -47,10 +47,10 @@ pub struct Manifest {
 
 impl Manifest {
     /// A manifest of a periodic checkpoint without operators, for struct update syntax.
-    pub fn new(checkpoint: CheckpointId, term: u64, job: impl Into<String>) -> Self {
+    pub fn new(checkpoint: CheckpointId, term: impl Into<Term>, job: impl Into<String>) -> Self {
         Self {
             checkpoint,
-            term,
+            term: term.into(),
             job: job.into(),
             created_unix_ms: 0,
             kind: CheckpointKind::Periodic,
@@ -141,7 +141,7 @@ impl SubtaskSnapshot {
 
     /// How many of the files of its keyed state were written for `checkpoint` in `term`, as opposed to those
     /// that earlier checkpoints wrote.
-    pub fn written_objects(&self, term: u64, checkpoint: CheckpointId) -> u64 {
+    pub fn written_objects(&self, term: Term, checkpoint: CheckpointId) -> u64 {
         let is_new = |name: &str| {
             FileName::parse(FileKind::Segment, name)
                 .is_some_and(|name| name.term == term && name.checkpoint == checkpoint)

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use strandline_checkpoint_protocol::Term;
 use strandline_state_api::CheckpointId;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -51,7 +52,7 @@ pub struct FileName {
     /// What it is.
     pub kind: FileKind,
     /// The term of the coordinator on whose behalf it was written.
-    pub term: u64,
+    pub term: Term,
     /// The checkpoint that it was written for; later ones may refer to it.
     pub checkpoint: CheckpointId,
     /// The hash of its bytes.
@@ -60,8 +61,8 @@ pub struct FileName {
 
 impl FileName {
     /// The name for a file with these bytes.
-    pub fn of(kind: FileKind, term: u64, checkpoint: CheckpointId, bytes: &[u8]) -> Self {
-        Self { kind, term, checkpoint, hash: xxh3_128(bytes) }
+    pub fn of(kind: FileKind, term: impl Into<Term>, checkpoint: CheckpointId, bytes: &[u8]) -> Self {
+        Self { kind, term: term.into(), checkpoint, hash: xxh3_128(bytes) }
     }
 
     /// Reads a name back; `None` unless it is exactly what [`Display`](fmt::Display) writes.
@@ -71,7 +72,7 @@ impl FileName {
         let (term, checkpoint, hash) = (parts.next()?, parts.next()?, parts.next()?);
         let parsed = Self {
             kind,
-            term: term.parse().ok()?,
+            term: Term(term.parse().ok()?),
             checkpoint: CheckpointId(checkpoint.parse().ok()?),
             hash: u128::from_str_radix(hash, 16).ok()?,
         };

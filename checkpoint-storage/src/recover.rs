@@ -2,7 +2,7 @@
 
 use strandline_state_api::{CheckpointId, Error, Result};
 
-use crate::verify::unknown;
+use crate::verify::{unknown, verdict};
 use crate::{
     CompletedCheckpoint, Depth, FileKind, FileName, History, Manifest, Storage, UnreadableSlot, VerifyReport,
 };
@@ -17,6 +17,16 @@ pub enum RecoverFrom {
     Checkpoint(CheckpointId),
 }
 
+/// What a recovery does when the newest checkpoint is damaged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnDamage {
+    /// Chooses the newest one before it that verifies, and reports what it passed over.
+    #[default]
+    FallBack,
+    /// Fails. For jobs whose output cannot be taken back: somebody has to decide.
+    Refuse,
+}
+
 /// Which checkpoint a recovery chooses, and how closely it verifies one before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecoverOptions {
@@ -24,6 +34,8 @@ pub struct RecoverOptions {
     pub from: RecoverFrom,
     /// How closely its files are verified before it is chosen.
     pub depth: Depth,
+    /// What it does when that is damaged.
+    pub on_damage: OnDamage,
 }
 
 /// The checkpoint to restore.
@@ -63,10 +75,12 @@ impl Storage {
     /// may add a newer one.
     ///
     /// # Errors
-    /// [`Corrupt`](strandline_state_api::ErrorKind::Corrupt) when there are checkpoints and none verifies: it
-    /// is never an empty start then. [`NotFound`](strandline_state_api::ErrorKind::NotFound) when the
-    /// requested one does not exist. [`Unavailable`](strandline_state_api::ErrorKind::Unavailable) when the
-    /// store fails, which proves nothing about any checkpoint.
+    /// [`Corrupt`](strandline_state_api::ErrorKind::Corrupt) when there are checkpoints and none verifies (it
+    /// is never an empty start then), or the newest does not and the options [refuse](OnDamage::Refuse)
+    /// another. A slot of the log that cannot be read counts as a newest one.
+    /// [`NotFound`](strandline_state_api::ErrorKind::NotFound) when the requested one does not exist.
+    /// [`Unavailable`](strandline_state_api::ErrorKind::Unavailable) when the store fails, which proves
+    /// nothing about any checkpoint.
     pub async fn recover(&self, options: RecoverOptions) -> Result<Recovery> {
         let history = self.history().await?;
         let candidates: Vec<_> = match options.from {
@@ -78,14 +92,21 @@ impl Storage {
         let uncommitted = self.uncommitted(&history).await?;
         let (mut restored, mut skipped) = (None, Vec::new());
         for completed in candidates {
-            let (report, _) = self.inspect(&completed, options.depth, None).await?;
+            let (mut report, _) = self.inspect(&completed, options.depth, None).await?;
             if report.is_good() {
-                let manifest = self.read_manifest(&completed).await?;
-                restored = Some(Recovered { completed, manifest });
-                break;
+                match verdict(self.read_manifest(&completed).await)? {
+                    Ok(manifest) => {
+                        restored = Some(Recovered { completed, manifest });
+                        break;
+                    }
+                    Err(error) => report.add_manifest(error),
+                }
             }
             tracing::warn!(%report, "a checkpoint is damaged and passed over");
             skipped.push(report);
+        }
+        if options.on_damage == OnDamage::Refuse && !(skipped.is_empty() && history.unreadable.is_empty()) {
+            return Err(refused(&skipped, &history.unreadable).with("storage", self.uri()));
         }
         if restored.is_none() && !(skipped.is_empty() && history.unreadable.is_empty()) {
             return Err(nothing_verifies(&skipped, &history.unreadable).with("storage", self.uri()));
@@ -104,13 +125,26 @@ impl Storage {
     }
 }
 
-fn nothing_verifies(skipped: &[VerifyReport], unreadable: &[UnreadableSlot]) -> Error {
+fn reasons(skipped: &[VerifyReport], unreadable: &[UnreadableSlot]) -> String {
     let slots = unreadable.iter().map(|slot| slot.error.to_string());
     let reasons: Vec<_> = skipped.iter().map(ToString::to_string).chain(slots).collect();
+    reasons.join("; ")
+}
+
+fn refused(skipped: &[VerifyReport], unreadable: &[UnreadableSlot]) -> Error {
+    let message = format!(
+        "the newest checkpoint is damaged, and the options refuse an older one; restore the files from a copy, or \
+         allow the fallback: {}",
+        reasons(skipped, unreadable)
+    );
+    Error::corrupt(message)
+}
+
+fn nothing_verifies(skipped: &[VerifyReport], unreadable: &[UnreadableSlot]) -> Error {
     let message = format!(
         "there are checkpoints, but none can be restored, and an empty start would lose their state; restore the \
          files from a copy, or start with another storage: {}",
-        reasons.join("; ")
+        reasons(skipped, unreadable)
     );
     Error::corrupt(message)
 }

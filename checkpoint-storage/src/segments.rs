@@ -9,7 +9,7 @@ use strandline_state_api::snapshot::{SegmentName, SegmentRef, SegmentStore};
 use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
 
 use crate::storage::parse_name;
-use crate::{FileKind, Storage};
+use crate::{FileKind, Storage, Term};
 
 /// So many segments are remembered as of the right length.
 const REMEMBERED: usize = 4096;
@@ -21,12 +21,12 @@ const REMEMBERED: usize = 4096;
 #[derive(Debug)]
 pub struct Segments {
     storage: Storage,
-    target: Option<(u64, CheckpointId)>,
+    target: Option<(Term, CheckpointId)>,
     checked: Mutex<HashSet<SegmentRef>>,
 }
 
 impl Segments {
-    pub(crate) fn new(storage: Storage, target: Option<(u64, CheckpointId)>) -> Self {
+    pub(crate) fn new(storage: Storage, target: Option<(Term, CheckpointId)>) -> Self {
         Self { storage, target, checked: Mutex::new(HashSet::new()) }
     }
 

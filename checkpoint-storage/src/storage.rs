@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use strandline_checkpoint_protocol::ManifestRef;
+use strandline_checkpoint_protocol::{ManifestRef, Term};
 use strandline_state_api::snapshot::{SegmentName, SegmentRef};
 use strandline_state_api::{CheckpointId, Error, Result};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
@@ -124,8 +124,8 @@ impl Storage {
     }
 
     /// Where the subtasks of `checkpoint` write their segments, on behalf of the coordinator of `term`.
-    pub fn segments(&self, term: u64, checkpoint: CheckpointId) -> Segments {
-        Segments::new(self.clone(), Some((term, checkpoint)))
+    pub fn segments(&self, term: impl Into<Term>, checkpoint: CheckpointId) -> Segments {
+        Segments::new(self.clone(), Some((term.into(), checkpoint)))
     }
 
     /// Where segments are read; nothing can be written.
@@ -269,7 +269,7 @@ impl Storage {
     pub(crate) async fn put(
         &self,
         kind: FileKind,
-        term: u64,
+        term: Term,
         checkpoint: CheckpointId,
         bytes: Bytes,
     ) -> Result<FileName> {

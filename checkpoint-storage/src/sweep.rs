@@ -34,7 +34,7 @@ use strandline_state_api::{CheckpointId, Error, Result};
 use crate::log::{CompletedCheckpoint, History};
 use crate::name::{CUT_MARK, LOG_DIR, parse_slot, slot_path};
 use crate::verify::is_verdict;
-use crate::{FileKind, FileName, Storage, UnreadableSlot};
+use crate::{FileKind, FileName, Storage, Term, UnreadableSlot};
 
 /// Deletes that are under way at once.
 const CONCURRENT: usize = 16;
@@ -58,7 +58,7 @@ pub struct SweepReport {
 
 /// Who may still need a file.
 struct Fence {
-    term: u64,
+    term: Term,
     completed: Option<CheckpointId>,
     /// Everything up to this checkpoint stays, as it is unknown what it needs.
     keep_up_to: Option<CheckpointId>,

@@ -19,7 +19,10 @@ const CONCURRENT: usize = 8;
 /// How closely a verification looks at files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Depth {
-    /// Every file is there and has its length. Manifests are read in any case.
+    /// The manifest is there and whole, and with it the large operator state beside it; files of keyed state
+    /// are not looked at. A damaged one fails the restore.
+    Manifest,
+    /// And every file is there and has its length.
     Lengths,
     /// And its bytes have the hash in its name: reads everything.
     #[default]
@@ -90,6 +93,12 @@ impl VerifyReport {
     pub fn is_good(&self) -> bool {
         self.bad.is_empty()
     }
+
+    /// The manifest, or what it has in files of its own, is bad.
+    pub(crate) fn add_manifest(&mut self, error: Error) {
+        let file = format!("{}/{}", FileKind::Manifest.dir(), self.checkpoint.manifest);
+        self.bad.push(BadFile { file, operator: None, subtask: None, error });
+    }
 }
 
 impl fmt::Display for VerifyReport {
@@ -152,8 +161,7 @@ impl Storage {
         let stored = match verdict(self.read_stored(checkpoint).await)? {
             Ok(stored) => stored,
             Err(error) => {
-                let file = format!("{}/{}", FileKind::Manifest.dir(), checkpoint.manifest);
-                report.bad.push(BadFile { file, operator: None, subtask: None, error });
+                report.add_manifest(error);
                 return Ok((report, None));
             }
         };
@@ -184,6 +192,7 @@ impl Storage {
     ) -> Result<()> {
         let Reference { kind, portable, file, .. } = reference;
         match depth {
+            Depth::Manifest => {}
             Depth::Lengths => self.check_len(&parse_name(*kind, &file.name.0)?, file.len).await?,
             Depth::Contents => self.verify_file(*kind, file).await?,
         }
@@ -196,7 +205,7 @@ impl Storage {
 
 /// Bad files are the answer, a store that fails is not: recovery must not fall back because a network is
 /// down.
-fn verdict<T>(result: Result<T>) -> Result<Result<T>> {
+pub(crate) fn verdict<T>(result: Result<T>) -> Result<Result<T>> {
     match result {
         Ok(value) => Ok(Ok(value)),
         Err(e) if is_verdict(&e) => Ok(Err(e)),

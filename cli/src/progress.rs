@@ -114,8 +114,8 @@ impl Progress {
             }
             JobEvent::Progress(counts) => self.count(*counts),
             JobEvent::CheckpointCompleted(report) => self.state().checkpoint = Some(report.clone()),
-            JobEvent::CheckpointAborted { checkpoint, reason } => {
-                self.warn(&format!("checkpoint {checkpoint} was aborted: {reason}"));
+            JobEvent::CheckpointAborted(aborted) => {
+                self.warn(&format!("checkpoint {} was aborted: {aborted}", aborted.checkpoint));
             }
             JobEvent::Restarting { error, restart, delay } => {
                 let delay = report::seconds(*delay);
@@ -197,14 +197,16 @@ fn json_event(event: &JobEvent) -> Option<Value> {
             }
             value
         }
-        JobEvent::CheckpointAborted { checkpoint, reason } => {
-            json!({ "event": "aborted", "id": checkpoint.0, "reason": reason })
+        JobEvent::CheckpointAborted(aborted) => {
+            let (id, kind) = (aborted.checkpoint.0, aborted.kind.name());
+            json!({ "event": "aborted", "id": id, "kind": kind, "reason": aborted.to_string() })
         }
         JobEvent::Restarting { error, restart, delay } => {
             let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-            json!({ "event": "restarting", "error": error, "restart": restart, "delay_ms": delay_ms })
+            json!({ "event": "restarting", "error": error.to_string(), "restart": restart, "delay_ms": delay_ms })
         }
         JobEvent::Cleaned { removed, error } => {
+            let error = error.as_ref().map(ToString::to_string);
             json!({ "event": "cleaned", "removed": removed, "error": error })
         }
         _ => return None,

@@ -24,6 +24,7 @@ use strandline_runtime::sink::{
 use strandline_state_api::{Batch, CheckpointId, Error, ErrorKind, Result};
 
 mod committable;
+mod directory;
 mod format;
 mod naming;
 mod recovery;

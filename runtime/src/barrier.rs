@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use strandline_checkpoint_storage::SubtaskSnapshot;
+use strandline_checkpoint_storage::{self as storage, SubtaskSnapshot};
 use strandline_state_api::backend::{SnapshotKind, Statistic};
 use strandline_state_api::{CheckpointId, OperatorId};
 
@@ -24,4 +24,12 @@ pub(crate) struct OperatorPart {
     pub(crate) snapshot: SubtaskSnapshot,
     /// Measurements of its backend.
     pub(crate) statistics: Vec<Statistic>,
+}
+
+impl OperatorPart {
+    /// What of it a manifest holds.
+    pub(crate) fn into_stored(self) -> storage::OperatorPart {
+        let Self { operator, snapshot, .. } = self;
+        storage::OperatorPart { operator, snapshot }
+    }
 }

@@ -1,15 +1,15 @@
 //! How a job runs, as opposed to what it computes.
 
+mod checkpoints;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use strandline_checkpoint_storage::Storage;
-use strandline_state_api::backend::SnapshotKind;
 use strandline_state_api::{CheckpointId, OperatorId, Timestamp};
 
+pub use self::checkpoints::{CheckpointConfig, WhenFinished};
 use crate::event::Observer;
 
 /// How to run a [`Pipeline`](crate::Pipeline). The default is one subtask, no checkpoints, no restarts.
@@ -164,106 +164,6 @@ impl fmt::Debug for JobConfig {
             .field("allow_orphans", &self.allow_orphans)
             .field("renamed_operators", &self.renamed_operators)
             .finish_non_exhaustive()
-    }
-}
-
-/// When and where checkpoints are taken.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct CheckpointConfig {
-    /// The storage of this job, see [`Storage::open`]. One job for each storage.
-    pub storage: Storage,
-    /// Time from one periodic checkpoint to the next; `None` for checkpoints on demand (and at the end) only.
-    pub interval: Option<Duration>,
-    /// Time from the start of an attempt to its first periodic checkpoint; `None` for a random part of the
-    /// interval, so that an attempt which fails within each interval gets on all the same, and jobs that
-    /// start together do not checkpoint in step.
-    pub initial_delay: Option<Duration>,
-    /// The least time between the end of one checkpoint and the start of a periodic one.
-    pub min_pause: Duration,
-    /// How long a checkpoint may take until its last acknowledgement.
-    pub timeout: Duration,
-    /// How many may be under way at once.
-    pub max_concurrent: u32,
-    /// How many may fail in a row before the job restarts; `u32::MAX` for any number.
-    pub tolerable_failures: u32,
-    /// How many completed checkpoints are kept, savepoints not counted.
-    pub retained: NonZeroUsize,
-    /// Whether each checkpoint writes only what changed, or everything. Has no effect on savepoints;
-    /// [`SnapshotKind::Savepoint`] counts as [`SnapshotKind::Full`].
-    pub kind: SnapshotKind,
-}
-
-impl CheckpointConfig {
-    /// Incremental checkpoints in `storage` every `interval`, two of them kept.
-    pub fn new(storage: Storage, interval: Duration) -> Self {
-        Self {
-            storage,
-            interval: Some(interval),
-            initial_delay: None,
-            min_pause: Duration::ZERO,
-            timeout: Duration::from_secs(600),
-            max_concurrent: 1,
-            tolerable_failures: 3,
-            retained: NonZeroUsize::MIN.saturating_add(1),
-            kind: SnapshotKind::Incremental,
-        }
-    }
-
-    /// Sets [`interval`](Self#structfield.interval).
-    #[must_use]
-    pub fn interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
-        self.interval = interval.into();
-        self
-    }
-
-    /// Sets [`initial_delay`](Self#structfield.initial_delay).
-    #[must_use]
-    pub fn initial_delay(mut self, initial_delay: impl Into<Option<Duration>>) -> Self {
-        self.initial_delay = initial_delay.into();
-        self
-    }
-
-    /// Sets [`min_pause`](Self#structfield.min_pause).
-    #[must_use]
-    pub fn min_pause(mut self, min_pause: Duration) -> Self {
-        self.min_pause = min_pause;
-        self
-    }
-
-    /// Sets [`timeout`](Self#structfield.timeout).
-    #[must_use]
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// Sets [`max_concurrent`](Self#structfield.max_concurrent).
-    #[must_use]
-    pub fn max_concurrent(mut self, max_concurrent: u32) -> Self {
-        self.max_concurrent = max_concurrent;
-        self
-    }
-
-    /// Sets [`tolerable_failures`](Self#structfield.tolerable_failures).
-    #[must_use]
-    pub fn tolerable_failures(mut self, tolerable_failures: u32) -> Self {
-        self.tolerable_failures = tolerable_failures;
-        self
-    }
-
-    /// Sets [`retained`](Self#structfield.retained).
-    #[must_use]
-    pub fn retained(mut self, retained: NonZeroUsize) -> Self {
-        self.retained = retained;
-        self
-    }
-
-    /// Sets [`kind`](Self#structfield.kind).
-    #[must_use]
-    pub fn kind(mut self, kind: SnapshotKind) -> Self {
-        self.kind = kind;
-        self
     }
 }
 

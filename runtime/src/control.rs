@@ -1,9 +1,12 @@
 //! Commands to a running job.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::request::{CheckpointRequest, Requester, job_over};
+use crate::sync::lock;
 
 /// A handle to a job that runs elsewhere, for example in the thread that called [`run`](crate::run). Clones
 /// control the same job. A job that has not started yet follows its commands once it has.
@@ -14,9 +17,17 @@ pub struct JobControl(Arc<Shared>);
 struct Shared {
     stop: AtomicBool,
     cancel: AtomicBool,
-    triggers: AtomicU32,
+    requests: Mutex<Requests>,
     wake: Sender<()>,
     woken: Receiver<()>,
+}
+
+/// The checkpoints that were asked for and that no attempt has taken on.
+#[derive(Debug, Default)]
+struct Requests {
+    waiting: Vec<Requester>,
+    /// The job is over: nobody will.
+    over: bool,
 }
 
 impl JobControl {
@@ -24,7 +35,7 @@ impl JobControl {
     pub fn new() -> Self {
         let (wake, woken) = bounded(1);
         let (stop, cancel) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self(Arc::new(Shared { stop, cancel, triggers: AtomicU32::new(0), wake, woken }))
+        Self(Arc::new(Shared { stop, cancel, requests: Mutex::default(), wake, woken }))
     }
 
     /// Stops gracefully: sources stop reading, a final checkpoint is taken, sinks commit, the job ends. A
@@ -40,10 +51,27 @@ impl JobControl {
         self.wake();
     }
 
-    /// Takes a checkpoint soon, whatever the interval. [`JobEvent`](crate::JobEvent)s report the outcome.
-    pub fn trigger_checkpoint(&self) {
-        self.0.triggers.fetch_add(1, Ordering::AcqRel);
-        self.wake();
+    /// Takes a checkpoint soon, whatever the interval. The request is answered once the checkpoint is
+    /// complete, or when it is sure that it will not be; [`JobEvent`](crate::JobEvent)s report the same. A
+    /// request is for one attempt: when the job restarts meanwhile, it is refused.
+    pub fn trigger_checkpoint(&self) -> CheckpointRequest {
+        let (request, requester) = CheckpointRequest::new();
+        let mut requests = lock(&self.0.requests);
+        if requests.over {
+            drop(requests);
+            requester.answer(Err(job_over()));
+        } else {
+            requests.waiting.push(requester);
+            drop(requests);
+            self.wake();
+        }
+        request
+    }
+
+    /// A job runs under this control until the returned value is dropped.
+    pub(crate) fn running(&self) -> RunningJob {
+        lock(&self.0.requests).over = false;
+        RunningJob(self.clone())
     }
 
     fn wake(&self) {
@@ -59,8 +87,8 @@ impl JobControl {
         self.0.cancel.load(Ordering::Acquire)
     }
 
-    pub(crate) fn take_triggers(&self) -> u32 {
-        self.0.triggers.swap(0, Ordering::AcqRel)
+    pub(crate) fn take_requests(&self) -> Vec<Requester> {
+        std::mem::take(&mut lock(&self.0.requests).waiting)
     }
 
     pub(crate) fn woken(&self) -> &Receiver<()> {
@@ -71,5 +99,20 @@ impl JobControl {
 impl Default for JobControl {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// Refuses what is asked for after the end of the job.
+#[derive(Debug)]
+pub(crate) struct RunningJob(JobControl);
+
+impl Drop for RunningJob {
+    fn drop(&mut self) {
+        let waiting = {
+            let mut requests = lock(&self.0.0.requests);
+            requests.over = true;
+            std::mem::take(&mut requests.waiting)
+        };
+        waiting.into_iter().for_each(|requester| requester.answer(Err(job_over())));
     }
 }

@@ -1,9 +1,11 @@
 //! The events of a running job.
 
+use std::fmt;
 use std::time::Duration;
 
-use strandline_state_api::CheckpointId;
+use strandline_checkpoint_protocol::{AbortReason, CheckpointKind, DeclineReason};
 use strandline_state_api::schema::RestorePlan;
+use strandline_state_api::{CheckpointId, Error, ErrorKind};
 
 use crate::report::CheckpointReport;
 
@@ -50,16 +52,11 @@ pub enum JobEvent {
     /// A checkpoint is complete.
     CheckpointCompleted(CheckpointReport),
     /// A checkpoint will never be complete; the job goes on.
-    CheckpointAborted {
-        /// That checkpoint.
-        checkpoint: CheckpointId,
-        /// Why.
-        reason: String,
-    },
+    CheckpointAborted(AbortedCheckpoint),
     /// The attempt failed; another one follows.
     Restarting {
         /// What failed.
-        error: String,
+        error: Error,
         /// The number of the restart, from 1.
         restart: u32,
         /// How long it waits before.
@@ -70,8 +67,89 @@ pub enum JobEvent {
         /// Files that were removed.
         removed: u64,
         /// What went wrong, if anything; it is tried again after the next checkpoint.
-        error: Option<String>,
+        error: Option<Error>,
     },
+}
+
+/// A checkpoint that will never be complete. It displays as the reason, with the cause.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct AbortedCheckpoint {
+    /// Its number.
+    pub checkpoint: CheckpointId,
+    /// Why it was to be taken.
+    pub kind: CheckpointKind,
+    /// What ended it.
+    pub reason: AbortReason,
+    /// The subtask that [declined](AbortReason::Declined) it, or those that had not acknowledged it when it
+    /// [expired](AbortReason::Expired).
+    pub task: Option<String>,
+    /// What failed, with its operator, subtask and file.
+    pub cause: Option<Error>,
+}
+
+impl AbortedCheckpoint {
+    /// Returns the abort as an error of the kind of its cause, which is the cause of the error, too.
+    pub fn to_error(&self) -> Error {
+        let why = self.why();
+        let sentence = format!("the checkpoint was aborted: {why}");
+        self.explain(sentence)
+    }
+
+    /// An error that follows from the abort.
+    pub(crate) fn explain(&self, message: String) -> Error {
+        let kind = self.cause.as_ref().map_or(ErrorKind::Unavailable, Error::kind);
+        let mut error = Error::new(kind, message);
+        if self.cause.as_ref().is_none_or(|cause| cause.context("checkpoint").is_none()) {
+            error = error.with("checkpoint", self.checkpoint);
+        }
+        match &self.cause {
+            Some(cause) => error.caused_by(cause.clone()),
+            None => error,
+        }
+    }
+
+    /// The reason without the cause. Names the subtask unless the cause does.
+    pub(crate) fn why(&self) -> String {
+        let why = match self.reason {
+            AbortReason::Expired => match &self.task {
+                Some(tasks) => {
+                    return format!("it took longer than the timeout; no acknowledgement from {tasks}");
+                }
+                None => "it took longer than the timeout".to_owned(),
+            },
+            AbortReason::Declined(_, reason) => declined(reason).to_owned(),
+            AbortReason::Subsumed(by) => format!("checkpoint {by} completed first"),
+            AbortReason::CommitFailed => "it could not be committed".to_owned(),
+            AbortReason::Suspended => "the job stopped or restarts".to_owned(),
+            AbortReason::Ended => "the job ended".to_owned(),
+        };
+        let named = self.cause.as_ref().is_some_and(|cause| cause.context("operator").is_some());
+        match &self.task {
+            Some(task) if !named => format!("{task}: {why}"),
+            _ => why,
+        }
+    }
+}
+
+impl fmt::Display for AbortedCheckpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why())?;
+        match &self.cause {
+            Some(cause) => write!(f, ": {cause}"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn declined(reason: DeclineReason) -> &'static str {
+    match reason {
+        DeclineReason::SnapshotFailed => "the snapshot failed",
+        DeclineReason::NotReady => "not ready",
+        DeclineReason::Closing => "closing",
+        DeclineReason::Superseded => "a newer checkpoint overtook it",
+        DeclineReason::Cancelled => "it was cancelled upstream",
+    }
 }
 
 /// How far a job is. Counts are of all attempts since [`run`](crate::run) was called, what was done twice

@@ -8,12 +8,12 @@ mod config;
 mod control;
 mod event;
 mod report;
+mod request;
 
 // The ground floor: what chains, tasks and the run share. Nothing here imports from above.
 mod barrier;
 mod batch;
 mod channel;
-mod encoding;
 mod mailbox;
 mod metrics;
 mod passing;
@@ -26,9 +26,11 @@ mod pipeline;
 mod run;
 mod task;
 
-pub use config::{CheckpointConfig, Clock, JobConfig, RestartStrategy, StartFrom, SystemClock};
+pub use config::{CheckpointConfig, Clock, JobConfig, RestartStrategy, StartFrom, SystemClock, WhenFinished};
 pub use control::JobControl;
-pub use event::{JobEvent, JobProgress, Observer};
+pub use event::{AbortedCheckpoint, JobEvent, JobProgress, Observer};
 pub use pipeline::{ConnectedStream, Emitter, KeyedStream, Pipeline, Stream};
 pub use report::{CheckpointReport, JobReport, Outcome, Sample};
+pub use request::CheckpointRequest;
 pub use run::{run, run_async};
+pub use strandline_checkpoint_protocol::{AbortReason, CheckpointKind, DeclineReason};

@@ -29,6 +29,8 @@ pub(crate) enum TaskEvent {
     Ack { task: TaskId, checkpoint: CheckpointId, parts: Vec<OperatorPart> },
     /// It cannot take part in a checkpoint.
     Decline { task: TaskId, checkpoint: CheckpointId, reason: DeclineReason, error: Option<Error> },
+    /// It has a backlog from now on, or has none any more; from sources only.
+    Backlog(TaskId, bool),
     /// Its input has ended, and all that follows from it was emitted.
     Drained(TaskId),
     /// Its thread ends.

@@ -151,9 +151,12 @@ impl Ack {
         let event = match state.failed.take() {
             None => TaskEvent::Ack { task, checkpoint, parts: state.take_parts() },
             Some(error) => {
-                let (reason, error) =
-                    (DeclineReason::SnapshotFailed, Some(error.with("checkpoint", checkpoint)));
-                TaskEvent::Decline { task, checkpoint, reason, error }
+                let error = match error.context("checkpoint") {
+                    Some(_) => error,
+                    None => error.with("checkpoint", checkpoint),
+                };
+                let reason = DeclineReason::SnapshotFailed;
+                TaskEvent::Decline { task, checkpoint, reason, error: Some(error) }
             }
         };
         // Once the attempt is over the coordinator has dropped its end.

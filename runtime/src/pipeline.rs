@@ -83,9 +83,10 @@ impl<F: BackendFactory> Pipeline<F> {
         S: SourceFactory,
         S::Source: 'static,
     {
-        let next = Slot::new();
         let mut graph = lock(&self.graph);
-        if let Some(id) = graph.take_id(id) {
+        let id = graph.take_id(id);
+        let next = Slot::new(id.clone());
+        if let Some(id) = id {
             let (operator, next) = (id.clone(), next.clone());
             graph.add(id, VertexKind::Source, move |assembly| {
                 SourceTask::build(assembly, &operator, &factory, &next)

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::RecvTimeoutError;
-use strandline_state_api::{CheckpointId, Error, Result};
+use strandline_checkpoint_protocol::Term;
+use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
 use tokio::runtime::Handle;
 
 pub use self::calls::{run, run_async};
@@ -31,6 +32,9 @@ use crate::sink::Figure;
 /// How many completed checkpoints the report of a long job remembers.
 const REPORTED: usize = 10_000;
 
+/// How often a run that was overtaken looks whether the other gets on.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
 /// One call of [`run`] or [`run_async`], over all its attempts.
 struct Run<'a> {
     job: Job,
@@ -44,8 +48,8 @@ struct Run<'a> {
     random: u64,
     attempts: u32,
     /// The terms of the first attempt and of the last.
-    first_term: Option<u64>,
-    last_term: Option<u64>,
+    first_term: Option<Term>,
+    last_term: Option<Term>,
     /// No checkpoint of this run gets a lower number.
     next_checkpoint: CheckpointId,
     resumed_from: Option<CheckpointId>,
@@ -99,10 +103,13 @@ impl<'a> Run<'a> {
             }
             let stopping = self.control.stop_requested();
             let Some(delay) = restarts.after(&error, opening, stopping, started.elapsed()) else {
+                if error.kind() == ErrorKind::Fenced {
+                    self.give_way();
+                }
                 return Err(error.with("job", &self.job.name));
             };
             tracing::warn!(%error, restart = restarts.count(), ?delay, "the job failed and restarts");
-            self.notify(&JobEvent::Restarting { error: error.to_string(), restart: restarts.count(), delay });
+            self.notify(&JobEvent::Restarting { error, restart: restarts.count(), delay });
             self.wait(delay);
             if self.control.cancel_requested() {
                 return Ok(self.report(Outcome::Cancelled, restarts.count()));
@@ -123,6 +130,24 @@ impl<'a> Run<'a> {
             if left.is_zero() || self.control.woken().recv_timeout(left) == Err(RecvTimeoutError::Timeout) {
                 return;
             }
+        }
+    }
+
+    /// Another run has taken over: waits until that has completed a checkpoint, so that it gets on even where
+    /// this one is started again at once and overtakes it in turn.
+    fn give_way(&self) {
+        let (Some(config), Some(term)) = (&self.config.checkpointing, self.last_term) else { return };
+        let until = Instant::now() + config.give_way;
+        let has_completed = || {
+            let history = self.runtime.block_on(config.storage.history());
+            history.is_ok_and(|history| history.latest().is_some_and(|latest| latest.term > term))
+        };
+        while !self.control.stop_requested()
+            && !self.control.cancel_requested()
+            && Instant::now() < until
+            && !has_completed()
+        {
+            self.wait(LOOK_AGAIN.min(until.saturating_duration_since(Instant::now())));
         }
     }
 

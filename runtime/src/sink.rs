@@ -60,6 +60,16 @@ pub trait Sink: Send {
     /// As [`write`](Self::write).
     fn commit(&mut self, checkpoint: CheckpointId) -> Result<()>;
 
+    /// Hears that `checkpoint` will never be complete; the job goes on. What was pre-committed for it is not
+    /// lost: it stays among the committables, and becomes visible with a later checkpoint. A sink need not do
+    /// anything. The executor may call this late, or not at all when the job fails.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    fn checkpoint_aborted(&mut self, _checkpoint: CheckpointId) -> Result<()> {
+        Ok(())
+    }
+
     /// Returns the figures of this subtask, once the job is over.
     fn summary(&self) -> Self::Summary {
         Self::Summary::default()

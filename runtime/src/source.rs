@@ -31,6 +31,13 @@ pub trait Source: Send {
     /// An error fails the task; the job restarts from its newest checkpoint.
     fn poll(&mut self, max: usize, output: &mut Batch<Self::Out>) -> Result<SourceStatus>;
 
+    /// Returns whether the source works off what has piled up, and will soon have caught up: history before
+    /// live records. The executor asks after each poll; while a source has a backlog, checkpoints follow the
+    /// [interval](crate::CheckpointConfig::backlog_interval) for that (Flink: `setIsProcessingBacklog`).
+    fn has_backlog(&self) -> bool {
+        false
+    }
+
     /// Returns where the source stands: one position for each split of the input that this subtask owns,
     /// finished splits included.
     ///

@@ -5,12 +5,11 @@
 mod common;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use common::faulty::faulty;
 use common::*;
 use strandline_backend_memory::MemoryBackendFactory;
+use strandline_checkpoint_storage::faults::{Fault, Faults, Operation, Target};
 use strandline_checkpoint_storage::{CheckpointKind, CommitLog, CommitLogOptions, Storage};
 use strandline_runtime::*;
 use strandline_state_api::*;
@@ -42,7 +41,9 @@ impl Job {
     }
 
     fn config(&self) -> JobConfig {
-        let checkpointing = CheckpointConfig::new(self.storage.clone(), NEVER).tolerable_failures(u32::MAX);
+        let checkpointing = CheckpointConfig::new(self.storage.clone(), NEVER)
+            .tolerable_failures(u32::MAX)
+            .give_way(Duration::ZERO);
         JobConfig::default()
             .parallelism(2)
             .checkpointing(checkpointing)
@@ -80,11 +81,10 @@ impl Job {
     }
 
     fn wait_aborted(&self) -> String {
-        self.events
-            .wait(|events| events.iter().any(|event| matches!(event, JobEvent::CheckpointAborted { .. })));
+        self.events.wait(|events| events.iter().any(|event| matches!(event, JobEvent::CheckpointAborted(_))));
         let events = self.events.all();
         let reason = |event: &JobEvent| match event {
-            JobEvent::CheckpointAborted { reason, .. } => Some(reason.clone()),
+            JobEvent::CheckpointAborted(aborted) => Some(aborted.to_string()),
             _ => None,
         };
         events.iter().find_map(reason).unwrap()
@@ -117,10 +117,8 @@ fn a_checkpoint_on_demand_makes_results_visible_while_the_job_goes_on() {
 #[test]
 fn an_aborted_checkpoint_is_told_and_does_not_break_the_next() {
     let mut job = Job::new();
-    let (storage, faults) = faulty(&job.storage, 1);
-    job.storage = storage;
-    *faults.only.lock().unwrap() = Some("segments");
-    faults.puts.store(1000, SeqCst);
+    let faults = Faults::on(Target::of(Operation::Put).path("segments/"), Fault::NotDone);
+    job.storage = faults.wrap(&job.storage);
     let report = job
         .run_while(job.config(), || {
             job.wait_done(5_000);
@@ -129,7 +127,7 @@ fn an_aborted_checkpoint_is_told_and_does_not_break_the_next() {
             for part in ["count", "injected fault", "segments/"] {
                 assert!(reason.contains(part), "{part} is not in: {reason}");
             }
-            faults.puts.store(0, SeqCst);
+            faults.stop();
             job.control.trigger_checkpoint();
             job.events.wait_completed(1);
             job.source.open_gate();
@@ -142,10 +140,8 @@ fn an_aborted_checkpoint_is_told_and_does_not_break_the_next() {
 #[test]
 fn too_many_failed_checkpoints_restart_the_job() {
     let mut job = Job::new();
-    let (storage, faults) = faulty(&job.storage, 1);
-    job.storage = storage;
-    *faults.only.lock().unwrap() = Some("segments");
-    faults.puts.store(1000, SeqCst);
+    let faults = Faults::on(Target::of(Operation::Put).path("segments/"), Fault::NotDone);
+    job.storage = faults.wrap(&job.storage);
     let mut config = job.config();
     config.restart = Some(RestartStrategy::FixedDelay { attempts: 1, delay: Duration::ZERO });
     if let Some(checkpointing) = &mut config.checkpointing {
@@ -156,7 +152,7 @@ fn too_many_failed_checkpoints_restart_the_job() {
             job.wait_done(5_000);
             job.control.trigger_checkpoint();
             job.events.wait(|events| events.iter().any(|event| matches!(event, JobEvent::Restarting { .. })));
-            faults.puts.store(0, SeqCst);
+            faults.stop();
             job.source.open_gate();
         })
         .unwrap();
@@ -167,21 +163,20 @@ fn too_many_failed_checkpoints_restart_the_job() {
 #[test]
 fn a_commit_of_unknown_outcome_is_found_by_a_restart() {
     let mut job = Job::new();
-    let (storage, faults) = faulty(&job.storage, 1);
-    job.storage = storage;
+    let faults = Faults::never();
+    job.storage = faults.wrap(&job.storage);
     let mut config = job.config();
     config.restart = Some(RestartStrategy::FixedDelay { attempts: 100, delay: Duration::from_millis(20) });
     let report = job
         .run_while(config, || {
             job.wait_done(5_000);
             // The entry of the log comes to exist, but neither the answer nor a look at the log gets through.
-            faults.lost_answers.store(1000, SeqCst);
-            faults.log_reads.store(1000, SeqCst);
+            faults.add(Target::of(Operation::Claim), Fault::AnswerLost);
+            faults.add(Target::of(Operation::Read).path("log/"), Fault::NotDone);
             job.control.trigger_checkpoint();
             job.events.wait(|events| events.iter().any(|event| matches!(event, JobEvent::Restarting { .. })));
             assert!(job.sink.visible().is_empty(), "what may not exist must not be told to sinks");
-            faults.lost_answers.store(0, SeqCst);
-            faults.log_reads.store(0, SeqCst);
+            faults.stop();
             job.source.open_gate();
         })
         .unwrap();

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::faulty::faulty;
 use common::*;
 use strandline_checkpoint_storage::Storage;
+use strandline_checkpoint_storage::faults::{Fault, Faults, Operation, Target};
 use strandline_runtime::*;
 use strandline_state_api::backend::SnapshotKind;
 
@@ -90,9 +90,12 @@ fn failing_snapshots_and_commits_of_the_store_change_nothing_in_the_result() {
         let records = records(&mut random, 20_000);
         let source = VecSource { step: 40, ..VecSource::new(&records, 4) };
         let sink = VecSink::default();
-        let (storage, faults) = faulty(&Storage::in_memory().unwrap(), seed);
-        faults.puts.store(random.u32(0..150), SeqCst);
-        faults.claims.store(random.u32(0..300), SeqCst);
+        let faults = Faults::never();
+        let (puts, claims) = (random.f64() * 0.15, random.f64() * 0.3);
+        faults.add(Target::of(Operation::Put).chance(seed, puts), Fault::NotDone);
+        faults.add(Target::of(Operation::Claim).chance(seed + 1, claims), Fault::NotDone);
+        faults.add(Target::of(Operation::Claim).chance(seed + 2, claims), Fault::AnswerLost);
+        let storage = faults.wrap(&Storage::in_memory().unwrap());
         let observer = relight(seed, 2, &source, &sink, records.len());
         let config = JobConfig::default()
             .parallelism(random.u32(1..4))
@@ -104,7 +107,7 @@ fn failing_snapshots_and_commits_of_the_store_change_nothing_in_the_result() {
         assert_eq!(report.outcome, Outcome::Finished, "seed {seed}");
         assert!(sink.visible() == counted(&records), "seed {seed}: the result differs");
         aborted += report.aborted_checkpoints;
-        injected += faults.injected.load(SeqCst);
+        injected += faults.injected();
     }
     assert!(aborted > 0 && injected > 0, "no fault ever hit: the test tests nothing");
 }

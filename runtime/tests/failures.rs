@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
-use common::faulty::faulty;
 use common::*;
 use strandline_backend_memory::MemoryBackendFactory;
 use strandline_checkpoint_storage::Storage;
+use strandline_checkpoint_storage::faults::{Fault, Faults, Operation, Target};
 use strandline_runtime::*;
 use strandline_state_api::*;
 
@@ -80,7 +80,8 @@ fn a_restart_strategy_gives_up_with_the_last_error() {
     let seen = restarts.clone();
     let observer = move |event: &JobEvent| {
         if let JobEvent::Restarting { error, restart, .. } = event {
-            assert!(error.contains("thirteen!"));
+            assert_eq!(error.kind(), ErrorKind::User);
+            assert!(error.to_string().contains("thirteen!"));
             seen.store(*restart, SeqCst);
         }
     };
@@ -189,9 +190,10 @@ fn what_an_operator_says_at_the_end_is_said_once_whatever_fails_after_it() {
     for seed in 0..cases(15) {
         let source = VecSource { step: 50, ..VecSource::new(&records, 2) };
         let sink = VecSink::default();
-        let (storage, faults) = faulty(&Storage::in_memory().unwrap(), seed);
-        faults.puts.store(200, SeqCst);
-        faults.claims.store(200, SeqCst);
+        let faults = Faults::on(Target::of(Operation::Put).chance(seed, 0.2), Fault::NotDone);
+        faults.add(Target::of(Operation::Claim).chance(seed + 1, 0.2), Fault::NotDone);
+        faults.add(Target::of(Operation::Claim).chance(seed + 2, 0.2), Fault::AnswerLost);
+        let storage = faults.wrap(&Storage::in_memory().unwrap());
         let pipeline = Pipeline::new("totals", MemoryBackendFactory::default());
         pipeline
             .source("numbers", source.clone())

@@ -123,7 +123,7 @@ impl Job {
 
     fn cleaned(&self) -> Vec<(u64, Option<String>)> {
         let cleaned = |event| match event {
-            JobEvent::Cleaned { removed, error } => Some((removed, error)),
+            JobEvent::Cleaned { removed, error } => Some((removed, error.map(|error| error.to_string()))),
             _ => None,
         };
         self.events.all().into_iter().filter_map(cleaned).collect()

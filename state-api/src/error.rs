@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 
 mod foreign;
 
@@ -54,18 +55,20 @@ impl ErrorKind {
 /// An error: what happened, to which state, checkpoint or file, and what to do.
 ///
 /// The kind is for programs, the message and the context are for people; neither text is part of the API. The
-/// error displays its causes behind its own text, down to the first.
+/// error displays its causes behind its own text, down to the first. Clones share the cause.
 ///
 /// In a function that returns this crate's [`Result`], `?` converts the errors of the standard library, boxed
 /// errors, and with the cargo feature `serde_json` those of that crate, into errors of kind
 /// [`User`](ErrorKind::User). [`OrFail`] converts all others.
+#[derive(Clone)]
 pub struct Error(Box<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     kind: ErrorKind,
     message: String,
     context: Vec<(&'static str, String)>,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 impl Error {
@@ -84,7 +87,7 @@ impl Error {
     /// Sets the error that caused this one.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        self.0.source = Some(source.into());
+        self.0.source = Some(Arc::from(source.into()));
         self
     }
 
@@ -203,6 +206,22 @@ mod tests {
         assert_eq!(outer.to_string(), whole, "each cause once");
         let repeating = Error::corrupt("a").caused_by(Layer("b: c", Some(Box::new(Layer("c", None)))));
         assert_eq!(repeating.to_string(), "corrupt: a: b: c");
+    }
+
+    #[test]
+    fn a_clone_displays_the_same_and_has_the_same_cause() {
+        let cause = Error::corrupt("a block differs").caused_by(std::io::Error::other("disk on fire"));
+        let error =
+            Error::new(ErrorKind::Unavailable, "a checkpoint failed").with("checkpoint", 7).caused_by(cause);
+        let copy = error.clone().with("job", "orders");
+        let text = "corrupt: a block differs: disk on fire";
+        assert_eq!(
+            copy.to_string(),
+            format!("unavailable: a checkpoint failed (checkpoint 7, job orders): {text}")
+        );
+        assert_eq!(error.context("job"), None);
+        let cause = StdError::source(&copy).and_then(|cause| cause.downcast_ref::<Error>());
+        assert_eq!(cause.map(Error::kind), Some(ErrorKind::Corrupt));
     }
 
     #[test]

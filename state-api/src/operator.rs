@@ -14,7 +14,7 @@ pub use open::{Open, Register};
 
 use crate::backend::KeyedBackend;
 use crate::state::TimerService;
-use crate::{KeyHash, Result, StateKey, Timestamp};
+use crate::{CheckpointId, KeyHash, Result, StateKey, Timestamp};
 
 /// A keyed operator (Flink: `KeyedProcessFunction`).
 ///
@@ -102,6 +102,28 @@ pub trait Operator: Send {
         _backend: &mut B,
         _output: &mut Batch<Self::Out>,
     ) -> Result<()> {
+        Ok(())
+    }
+
+    /// Handles that `checkpoint` is complete: what the operator did before its barrier will not be done again
+    /// (Flink: `CheckpointListener#notifyCheckpointComplete`). For what lies outside of state, such as a
+    /// lease that may end.
+    ///
+    /// A host calls this late, or only for a later checkpoint, or not at all when the job fails.
+    ///
+    /// # Errors
+    /// Those of [`process`](Self::process).
+    fn on_checkpoint_complete(&mut self, _checkpoint: CheckpointId) -> Result<()> {
+        Ok(())
+    }
+
+    /// Handles that `checkpoint` will never be complete; the job goes on, and the state that it held is part
+    /// of the next one (Flink: `CheckpointListener#notifyCheckpointAborted`). A host calls this as seldom as
+    /// [`on_checkpoint_complete`](Self::on_checkpoint_complete).
+    ///
+    /// # Errors
+    /// Those of [`process`](Self::process).
+    fn on_checkpoint_aborted(&mut self, _checkpoint: CheckpointId) -> Result<()> {
         Ok(())
     }
 

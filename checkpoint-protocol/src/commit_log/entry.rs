@@ -7,11 +7,13 @@ use strandline_state_api::CheckpointId;
 
 /// The reign of one coordinator: higher than that of every one before it (Raft calls it so too; elsewhere
 /// epoch, or fencing token).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Term(pub u64);
 
 impl Term {
+    /// Below all terms: that of a job without a commit log, and of a log that nobody has claimed.
+    pub const NONE: Self = Self(0);
     /// The term of the first coordinator of a job.
     pub const FIRST: Self = Self(1);
 
@@ -19,6 +21,18 @@ impl Term {
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)
+    }
+}
+
+impl From<u64> for Term {
+    fn from(term: u64) -> Self {
+        Self(term)
+    }
+}
+
+impl PartialEq<u64> for Term {
+    fn eq(&self, other: &u64) -> bool {
+        self.0 == *other
     }
 }
 

@@ -77,3 +77,12 @@ pub struct CommitParts<S> {
     /// the barrier. A restore must not run them again.
     pub finished: BTreeSet<TaskId>,
 }
+
+impl<S> CommitParts<S> {
+    /// Changes what each task acknowledged with.
+    pub fn map<T>(self, mut change: impl FnMut(S) -> T) -> CommitParts<T> {
+        let Self { checkpoint, kind, triggered_at, acks, finished } = self;
+        let acks = acks.into_iter().map(|(task, state)| (task, change(state))).collect();
+        CommitParts { checkpoint, kind, triggered_at, acks, finished }
+    }
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// The rules of a [`Coordinator`](super::Coordinator).
 ///
 /// The defaults are Flink's (`execution.checkpointing.*`): on demand only, no pause, ten minutes, one at a
-/// time, no failure tolerated.
+/// time, no failure tolerated, 1,000 requests.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Policy {
     /// Time from one periodic checkpoint to the next; `None`, or zero, for checkpoints on demand only.
@@ -13,6 +13,10 @@ pub struct Policy {
     /// Time from the start of the job to its first periodic checkpoint; `None` for one interval. Hand in a
     /// random part of the interval where many jobs start together.
     pub initial_delay: Option<Duration>,
+    /// Time from one periodic checkpoint to the next while sources [have a
+    /// backlog](super::Coordinator::set_backlog); `None` for the same as otherwise, zero for no periodic
+    /// checkpoints meanwhile.
+    pub backlog_interval: Option<Duration>,
     /// The least time between the end of a checkpoint, complete or not, and the start of a periodic one. What
     /// an operator, a person or a program asks for does not wait for it.
     pub min_pause: Duration,
@@ -24,6 +28,8 @@ pub struct Policy {
     pub max_concurrent: u32,
     /// How many checkpoints in a row may fail before the job does; `u32::MAX` for any number.
     pub tolerable_failures: u32,
+    /// How many requests may wait at once; a more urgent one takes the place of the last.
+    pub max_requests: usize,
 }
 
 impl Default for Policy {
@@ -31,10 +37,12 @@ impl Default for Policy {
         Self {
             interval: None,
             initial_delay: None,
+            backlog_interval: None,
             min_pause: Duration::ZERO,
             timeout: Duration::from_secs(600),
             max_concurrent: 1,
             tolerable_failures: 0,
+            max_requests: 1_000,
         }
     }
 }
@@ -45,9 +53,13 @@ impl Policy {
         Self { interval: Some(interval), ..Self::default() }
     }
 
-    /// The interval, if there is one that can be kept.
-    pub(super) fn period(&self) -> Option<Duration> {
-        self.interval.filter(|interval| *interval >= Duration::from_millis(1))
+    /// The interval, with a backlog or without, if there is one that can be kept.
+    pub(super) fn period(&self, backlog: bool) -> Option<Duration> {
+        let interval = match self.backlog_interval {
+            Some(of_backlog) if backlog => self.interval.and(Some(of_backlog)),
+            _ => self.interval,
+        };
+        interval.filter(|interval| *interval >= Duration::from_millis(1))
     }
 
     /// The concurrency in effect.

@@ -25,6 +25,17 @@ impl CheckpointKind {
         matches!(self, Self::Savepoint | Self::Final)
     }
 
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Savepoint => "savepoint",
+            Self::Final => "final",
+            Self::Api => "api",
+            Self::Operator => "operator",
+            Self::Periodic => "periodic",
+        }
+    }
+
     /// Operators and people stand in one line; everything else in the order of the variants.
     fn rank(self) -> u8 {
         match self {
@@ -62,7 +73,7 @@ pub enum Refusal {
     Ended,
     /// A newer coordinator has taken over.
     Fenced,
-    /// Too many requests wait already (1,000, as in Flink), none of them less urgent.
+    /// Too many requests [wait](super::Policy::max_requests) already, none of them less urgent.
     TooMany,
 }
 
@@ -88,12 +99,10 @@ pub(super) enum Pushed {
 }
 
 impl Queue {
-    const CAPACITY: usize = 1_000;
-
-    pub(super) fn push(&mut self, request: Request) -> Pushed {
+    pub(super) fn push(&mut self, request: Request, capacity: usize) -> Pushed {
         let rank = request.kind.rank();
         let place = self.0.partition_point(|waiting| waiting.kind.rank() <= rank);
-        if self.0.len() >= Self::CAPACITY {
+        if self.0.len() >= capacity {
             // `place` at the end means that none is less urgent.
             if place == self.0.len() {
                 return Pushed::Full;
@@ -131,8 +140,10 @@ impl Queue {
 mod tests {
     use super::*;
 
+    const CAPACITY: usize = 10;
+
     fn push(queue: &mut Queue, id: u64, kind: CheckpointKind) -> Pushed {
-        queue.push(Request { id: RequestId(id), kind })
+        queue.push(Request { id: RequestId(id), kind }, CAPACITY)
     }
 
     #[test]
@@ -149,14 +160,14 @@ mod tests {
     #[test]
     fn a_full_queue_gives_way_only_to_the_more_urgent() {
         let mut queue = Queue::default();
-        for id in 0..Queue::CAPACITY as u64 {
+        for id in 0..CAPACITY as u64 {
             assert!(matches!(push(&mut queue, id, CheckpointKind::Api), Pushed::Queued));
         }
         assert!(matches!(push(&mut queue, 5_000, CheckpointKind::Operator), Pushed::Full));
         let Pushed::Displaced(last) = push(&mut queue, 5_001, CheckpointKind::Savepoint) else {
             panic!("a savepoint must displace the newest API request");
         };
-        assert_eq!(last.id, RequestId(Queue::CAPACITY as u64 - 1));
+        assert_eq!(last.id, RequestId(CAPACITY as u64 - 1));
         assert_eq!(queue.first().map(|first| first.id), Some(RequestId(5_001)));
     }
 }

@@ -65,6 +65,9 @@ impl<S> Coordinator<S> {
 
     /// When the next periodic checkpoint may start at the earliest.
     pub(super) fn periodic_start(&self) -> Option<Millis> {
+        if self.held {
+            return None;
+        }
         let pause_over = self.last_end.map(|end| end.after(self.policy.min_pause));
         self.next_periodic.map(|due| pause_over.map_or(due, |over| due.max(over)))
     }
@@ -72,7 +75,8 @@ impl<S> Coordinator<S> {
     /// Sets the next periodic checkpoint to the next multiple of the interval that lies in the future; those
     /// that were missed are not made up for.
     fn advance_schedule(&mut self, now: Millis) {
-        if let (Some(due), Some(period)) = (self.next_periodic, self.policy.period()) {
+        if let (Some(due), Some(period)) = (self.next_periodic, self.policy.period(self.backlog)) {
+            self.last_periodic = now;
             let missed = now.since(due).as_millis() / period.as_millis().max(1);
             let skip = period.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX).saturating_add(1));
             self.next_periodic = Some(due.after(skip).max(Millis(now.0.saturating_add(1))));

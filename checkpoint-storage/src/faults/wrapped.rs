@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use strandline_state_api::Result;
 
-use super::{Fault, Faults, injected};
+use super::{Fault, Faults, Operation, injected};
 use crate::{BlobStore, ClaimOutcome, ClaimStore, Listed};
 
 #[derive(Debug)]
@@ -24,8 +24,8 @@ pub(super) struct FaultyClaims {
 
 impl Faults {
     /// An operation that changes nothing.
-    fn read(&self, path: &str) -> Result<()> {
-        self.next(false).map_or(Ok(()), |_| Err(injected(path)))
+    async fn read(&self, operation: Operation, path: &str) -> Result<()> {
+        self.meet(operation, path).await.map_or(Ok(()), |_| Err(injected(path)))
     }
 }
 
@@ -36,9 +36,9 @@ fn half(bytes: &Bytes) -> Bytes {
 #[async_trait]
 impl BlobStore for FaultyBlobs {
     async fn put(&self, path: &str, bytes: Bytes) -> Result<()> {
-        match self.faults.next(true) {
+        match self.faults.meet(Operation::Put, path).await {
             None => return self.inner.put(path, bytes).await,
-            Some(Fault::NotDone) => {}
+            Some(Fault::NotDone | Fault::Hangs | Fault::Held) => {}
             Some(Fault::AnswerLost) => self.inner.put(path, bytes).await?,
             Some(Fault::Torn) => self.inner.put(path, half(&bytes)).await?,
         }
@@ -46,24 +46,24 @@ impl BlobStore for FaultyBlobs {
     }
 
     async fn len(&self, path: &str) -> Result<Option<u64>> {
-        self.faults.read(path)?;
+        self.faults.read(Operation::Len, path).await?;
         self.inner.len(path).await
     }
 
     async fn read(&self, path: &str, range: Range<u64>) -> Result<Bytes> {
-        self.faults.read(path)?;
+        self.faults.read(Operation::Read, path).await?;
         self.inner.read(path, range).await
     }
 
     async fn list(&self, dir: &str) -> Result<Vec<Listed>> {
-        self.faults.read(dir)?;
+        self.faults.read(Operation::List, dir).await?;
         self.inner.list(dir).await
     }
 
     async fn delete(&self, path: &str) -> Result<()> {
-        match self.faults.next(true) {
+        match self.faults.meet(Operation::Delete, path).await {
             None => return self.inner.delete(path).await,
-            Some(Fault::NotDone | Fault::Torn) => {}
+            Some(Fault::NotDone | Fault::Torn | Fault::Hangs | Fault::Held) => {}
             Some(Fault::AnswerLost) => self.inner.delete(path).await?,
         }
         Err(injected(path))
@@ -81,9 +81,9 @@ impl BlobStore for FaultyBlobs {
 #[async_trait]
 impl ClaimStore for FaultyClaims {
     async fn claim(&self, path: &str, bytes: Bytes) -> Result<ClaimOutcome> {
-        match self.faults.next(true) {
+        match self.faults.meet(Operation::Claim, path).await {
             None => return self.inner.claim(path, bytes).await,
-            Some(Fault::NotDone) => {}
+            Some(Fault::NotDone | Fault::Hangs | Fault::Held) => {}
             Some(Fault::AnswerLost) => drop(self.inner.claim(path, bytes).await?),
             Some(Fault::Torn) => drop(self.inner.claim(path, half(&bytes)).await?),
         }
@@ -95,19 +95,19 @@ impl ClaimStore for FaultyClaims {
     }
 
     async fn read(&self, path: &str, limit: u64) -> Result<Option<Bytes>> {
-        self.faults.read(path)?;
+        self.faults.read(Operation::Read, path).await?;
         self.inner.read(path, limit).await
     }
 
     async fn list(&self, dir: &str) -> Result<Vec<Listed>> {
-        self.faults.read(dir)?;
+        self.faults.read(Operation::List, dir).await?;
         self.inner.list(dir).await
     }
 
     async fn delete(&self, path: &str) -> Result<()> {
-        match self.faults.next(true) {
+        match self.faults.meet(Operation::Delete, path).await {
             None => return self.inner.delete(path).await,
-            Some(Fault::NotDone | Fault::Torn) => {}
+            Some(Fault::NotDone | Fault::Torn | Fault::Hangs | Fault::Held) => {}
             Some(Fault::AnswerLost) => self.inner.delete(path).await?,
         }
         Err(injected(path))

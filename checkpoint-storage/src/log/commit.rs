@@ -4,7 +4,7 @@ use std::fmt;
 use std::num::NonZeroUsize;
 
 use strandline_checkpoint_protocol::{
-    CheckpointKind, CommitRight, LogClient, LogOutcome, LogStep, Misuse, Token,
+    CheckpointKind, CommitRight, LogClient, LogOutcome, LogStep, Misuse, Term, Token,
 };
 use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
 
@@ -52,7 +52,7 @@ pub struct CommitLog {
     pub(super) known: Vec<CompletedCheckpoint>,
     /// Why the checkpoint under way was taken.
     pub(super) kind: Option<CheckpointKind>,
-    term: u64,
+    term: Term,
     retain: NonZeroUsize,
     tokens: Box<dyn FnMut() -> Result<u128> + Send>,
 }
@@ -86,8 +86,8 @@ impl CommitLog {
     /// # Errors
     /// [`ErrorKind::Corrupt`] when the end of the log cannot be read nor anything before it,
     /// [`ErrorKind::Incompatible`] when a newer version of this crate wrote it, [`ErrorKind::Unsupported`]
-    /// when the store cannot create atomically, which a store on a network is probed for, else when the store or
-    /// `tokens` fails.
+    /// when the store cannot create atomically, which a store on a network is probed for, else when the store
+    /// or `tokens` fails.
     pub async fn claim(
         storage: &Storage,
         options: CommitLogOptions,
@@ -101,14 +101,14 @@ impl CommitLog {
             last: None,
             known: Vec::new(),
             kind: None,
-            term: 0,
+            term: Term::NONE,
             retain: options.retain,
             tokens: Box::new(tokens),
         };
         let token = log.token()?;
         let first = log.client.claim(token);
         match log.drive(first).await? {
-            LogOutcome::Claimed { term, .. } => log.term = term.0,
+            LogOutcome::Claimed { term, .. } => log.term = term,
             other => return Err(out_of_order(&other)),
         }
         log.forget_dropped();
@@ -130,8 +130,13 @@ impl CommitLog {
     }
 
     /// The term held. It stands in the manifests and in the names of all files written under it.
-    pub fn term(&self) -> u64 {
+    pub fn term(&self) -> Term {
         self.term
+    }
+
+    /// Sets how many checkpoints the next commit keeps, savepoints not counted.
+    pub fn set_retain(&mut self, count: NonZeroUsize) {
+        self.retain = count;
     }
 
     /// The checkpoints that are kept, oldest first.
@@ -141,17 +146,8 @@ impl CommitLog {
         retained
     }
 
-    /// Writes the manifest and then claims the next slot of the log for it: the instant at which the
-    /// checkpoint exists. All segments that it names must be stored before.
-    ///
-    /// # Errors
-    /// - [`ErrorKind::Fenced`]: a newer coordinator has taken over. Stop; notify no sink that the checkpoint
-    ///   completed, the newer coordinator does if it did.
-    /// - [`ErrorKind::Unavailable`]: the store fails, and whether the checkpoint exists is open. Call again
-    ///   with the same manifest to find out, or with that of the next checkpoint.
-    /// - [`ErrorKind::Invalid`]: the manifest is of another term or checkpoint than the right, or not newer
-    ///   than the last.
-    pub async fn commit(&mut self, right: &CommitRight, manifest: &Manifest) -> Result<Committed> {
+    /// One attempt at a [`commit`](Self::commit). After an error the checkpoint may exist.
+    pub(super) async fn try_commit(&mut self, right: &CommitRight, manifest: &Manifest) -> Result<Committed> {
         let checkpoint = manifest.checkpoint;
         if manifest.term != self.term || checkpoint != right.checkpoint() {
             let message = format!(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use strandline_checkpoint_protocol::LogView;
+use strandline_checkpoint_protocol::{LogView, Term};
 use strandline_state_api::{CheckpointId, Error, Result};
 
 use super::read::{Slot, Tail, changes_too_fast, read_slot, tail};
@@ -28,7 +28,7 @@ pub struct History {
     /// The checkpoints that exist and are retained, oldest first.
     pub completed: Vec<CompletedCheckpoint>,
     /// The highest term that is known to be claimed, 0 if none.
-    pub term: u64,
+    pub term: Term,
     /// Slots that must be there and readable, and are not. Any of them may hold a checkpoint or the claim of
     /// a term.
     pub unreadable: Vec<UnreadableSlot>,
@@ -103,7 +103,7 @@ impl History {
             };
             history.unreadable.push(UnreadableSlot { slot, error });
         }
-        history.term = view.term().map_or(0, |term| term.0);
+        history.term = view.term().unwrap_or_default();
         history.last_checkpoint = view.last_completed();
         history.completed = newest.map_or_else(Vec::new, |record: Box<Record>| record.carried);
         let in_log = view.completed().iter().filter_map(|entry| {

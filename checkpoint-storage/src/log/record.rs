@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use strandline_checkpoint_protocol::{CheckpointKind, CompletedEntry, EntryKind, LogEntry};
+use strandline_checkpoint_protocol::{CheckpointKind, CompletedEntry, EntryKind, LogEntry, Term};
 use strandline_state_api::{CheckpointId, Error, Result};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -17,7 +17,7 @@ pub struct CompletedCheckpoint {
     /// Its number.
     pub checkpoint: CheckpointId,
     /// The term of the coordinator that completed it.
-    pub term: u64,
+    pub term: Term,
     /// The slot of the log that decided it.
     pub slot: u64,
     /// Why it was taken.
@@ -32,7 +32,7 @@ impl CompletedCheckpoint {
     pub(super) fn new(entry: &CompletedEntry, kind: CheckpointKind) -> Self {
         Self {
             checkpoint: entry.checkpoint,
-            term: entry.term.0,
+            term: entry.term,
             slot: entry.slot,
             kind,
             manifest: entry.manifest.name.clone(),
@@ -103,7 +103,7 @@ impl Record {
         let EntryKind::Checkpoint { term, checkpoint, manifest } = &self.entry.kind else { return None };
         Some(CompletedCheckpoint {
             checkpoint: *checkpoint,
-            term: term.0,
+            term: *term,
             slot: self.entry.slot,
             kind: self.kind.unwrap_or(CheckpointKind::Periodic),
             manifest: manifest.name.clone(),

@@ -1,6 +1,8 @@
 //! Commits of a job of one task.
 
 use strandline_checkpoint_protocol::CommitRight;
+#[cfg(doc)]
+use strandline_state_api::ErrorKind;
 use strandline_state_api::Result;
 
 use super::commit::{CommitLog, Committed};
@@ -14,8 +16,11 @@ impl CommitLog {
     /// [`Coordinator`](strandline_checkpoint_protocol::Coordinator), which waits for all of them.
     ///
     /// # Errors
-    /// As [`commit`](Self::commit).
+    /// [`ErrorKind::Fenced`] when a newer coordinator has taken over: stop. [`ErrorKind::Invalid`] when the
+    /// manifest can never be committed, see [`commit`](Self::commit). [`ErrorKind::Unavailable`] when the
+    /// store fails: call again with the same manifest, or with that of the next checkpoint, to find out
+    /// whether the checkpoint exists, where that is open.
     pub async fn commit_alone(&mut self, manifest: &Manifest) -> Result<Committed> {
-        self.commit(&CommitRight::of_sole_participant(manifest.checkpoint), manifest).await
+        self.commit(&CommitRight::of_sole_participant(manifest.checkpoint), manifest).await.into_result()
     }
 }

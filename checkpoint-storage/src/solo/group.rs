@@ -1,12 +1,10 @@
 //! Several loops over one storage, whose checkpoints complete together.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use strandline_checkpoint_protocol::{
-    AckOutcome, Action, CheckpointKind, CommitParts, CommitPermit, CommitResult, Coordinator, Millis, Policy,
-    TaskId,
+    AckOutcome, Action, CheckpointKind, CommitPermit, CommitResult, Coordinator, Millis, Policy, TaskId,
 };
 use strandline_state_api::backend::{BackendFactory, BackendScope, CheckpointedBackend};
 use strandline_state_api::{CheckpointId, Error, ErrorKind, OperatorId, Result, StateKey};
@@ -15,8 +13,8 @@ use super::options::LoopOptions;
 use super::worker::Worker;
 use super::writing::{Start, UnstoredSnapshot, WorkerSnapshot};
 use crate::{
-    CheckpointTrace, CommitLog, CommitLogOptions, Committed, Manifest, OperatorSnapshot, RecoverOptions,
-    Recovery, Storage, SubtaskSnapshot,
+    CheckpointStart, CommitLog, CommitLogOptions, CommitOutcome, Committed, JobLayout, OperatorPart,
+    Recovery, Storage,
 };
 
 /// Nothing in a group has a deadline, so its coordinator needs no clock.
@@ -31,28 +29,12 @@ const NOW: Millis = Millis(0);
 /// `examples/workers.rs`.
 #[derive(Debug)]
 pub struct WorkerGroup {
-    job: String,
-    operators: Vec<(OperatorId, u32)>,
+    layout: JobLayout,
     start: Start,
     log: CommitLog,
     recovery: Recovery,
-    coordinator: Coordinator<SubtaskSnapshot>,
-    begun: Begun,
-}
-
-/// When the checkpoint under way began.
-#[derive(Clone, Copy, Debug)]
-struct Begun {
-    at: Instant,
-    wall: SystemTime,
-    /// How many operations had been retried then.
-    retries: u64,
-}
-
-impl Begun {
-    fn now(storage: &Storage) -> Self {
-        Self { at: Instant::now(), wall: SystemTime::now(), retries: storage.retries() }
-    }
+    coordinator: Coordinator<Vec<OperatorPart>>,
+    begun: CheckpointStart,
 }
 
 /// The role of a worker of a [`WorkerGroup`].
@@ -95,7 +77,7 @@ impl WorkerGroup {
         let log = CommitLogOptions::new(holder).retain(options.retain);
         let claimed = CommitLog::claim(storage, log, CommitLog::random_tokens()).await?;
         let next = claimed.next_checkpoint();
-        let recovery = storage.recover(RecoverOptions::default()).await?;
+        let recovery = storage.recover(options.recover).await?;
         let manifest = recovery.restored.as_ref().map(|restored| Arc::new(restored.manifest.clone()));
         if let Some(manifest) = &manifest {
             let ids: Vec<_> = checked.iter().map(|(id, _)| id.clone()).collect();
@@ -104,14 +86,15 @@ impl WorkerGroup {
         }
         let start = Start { storage: storage.clone(), term: claimed.log.term(), manifest, options };
         let policy = Policy { timeout: Duration::MAX, tolerable_failures: u32::MAX, ..Policy::default() };
+        let restored_from = start.manifest.as_ref().map(|manifest| manifest.checkpoint);
+        let layout = JobLayout { job: job.to_owned(), term: start.term, restored_from, operators: checked };
         Ok(Self {
-            job: job.to_owned(),
-            operators: checked,
+            layout,
             start,
             log: claimed.log,
             recovery,
             coordinator: Coordinator::new(policy, next),
-            begun: Begun::now(storage),
+            begun: CheckpointStart::now(storage),
         })
     }
 
@@ -126,8 +109,11 @@ impl WorkerGroup {
         K: StateKey,
         B: CheckpointedBackend,
     {
-        let known =
-            self.operators.iter().find(|(id, parallelism)| id.as_str() == operator && subtask < *parallelism);
+        let known = self
+            .layout
+            .operators
+            .iter()
+            .find(|(id, parallelism)| id.as_str() == operator && subtask < *parallelism);
         let Some((id, parallelism)) = known else {
             let error = Error::invalid("the group has no such worker");
             return Err(error.with("operator", operator).with("subtask", subtask));
@@ -151,8 +137,8 @@ impl WorkerGroup {
             self.coordinator.commit_result(NOW, interrupted, CommitResult::Unknown);
         }
         self.coordinator.suspend(NOW);
-        self.begun = Begun::now(&self.start.storage);
-        let workers = (0..).zip(&self.operators);
+        self.begun = CheckpointStart::now(&self.start.storage);
+        let workers = (0..).zip(&self.layout.operators);
         let tasks =
             workers.flat_map(|(vertex, (_, n))| (0..*n).map(move |subtask| TaskId::new(vertex, subtask)));
         self.coordinator.start(NOW, tasks);
@@ -162,7 +148,8 @@ impl WorkerGroup {
             _ => None,
         });
         triggered.ok_or_else(|| {
-            Error::new(ErrorKind::Fenced, "a newer process has claimed the storage").with("job", &self.job)
+            Error::new(ErrorKind::Fenced, "a newer process has claimed the storage")
+                .with("job", &self.layout.job)
         })
     }
 
@@ -177,9 +164,10 @@ impl WorkerGroup {
         let WorkerSnapshot { checkpoint, operator, snapshot } = snapshot;
         let subtask = snapshot.subtask;
         let vertex =
-            (0..).zip(&self.operators).find(|(_, (id, _))| *id == operator).map(|(vertex, _)| vertex);
+            (0..).zip(&self.layout.operators).find(|(_, (id, _))| *id == operator).map(|(vertex, _)| vertex);
         let task = TaskId::new(vertex.unwrap_or(u32::MAX), subtask);
-        let (outcome, actions) = self.coordinator.ack(NOW, task, checkpoint, snapshot);
+        let part = OperatorPart { operator: operator.clone(), snapshot };
+        let (outcome, actions) = self.coordinator.ack(NOW, task, checkpoint, vec![part]);
         if !matches!(outcome, AckOutcome::Accepted { .. } | AckOutcome::Completed) {
             return Err(Error::invalid("the group does not wait for this snapshot")
                 .with("operator", operator)
@@ -196,64 +184,23 @@ impl WorkerGroup {
         }
     }
 
-    async fn commit(&mut self, permit: CommitPermit<SubtaskSnapshot>) -> Result<Committed> {
+    async fn commit(&mut self, permit: CommitPermit<Vec<OperatorPart>>) -> Result<Committed> {
         let last = Instant::now();
         let (right, parts) = permit.into_parts();
         let checkpoint = parts.checkpoint;
-        let manifest = self.manifest(parts, last);
-        let committed = self.log.commit(&right, &manifest).await;
-        let result = match &committed {
-            Ok(_) => CommitResult::Committed,
-            Err(error) if error.kind() == ErrorKind::Fenced => CommitResult::Fenced,
-            Err(_) => CommitResult::Unknown,
+        let outcome = match self.layout.manifest(parts, &self.begun, last) {
+            Ok(manifest) => self.log.commit(&right, &manifest).await,
+            Err(error) => CommitOutcome::Failed(error),
         };
-        self.coordinator.commit_result(NOW, checkpoint, result);
-        let committed = committed?;
+        self.coordinator.commit_result(NOW, checkpoint, outcome.result());
+        let committed = outcome.into_result()?;
         self.start.storage.sweep().await?;
         Ok(committed)
-    }
-
-    /// `last` is when the last snapshot came.
-    fn manifest(&self, parts: CommitParts<SubtaskSnapshot>, last: Instant) -> Manifest {
-        let mut by_vertex: BTreeMap<u32, Vec<SubtaskSnapshot>> = BTreeMap::new();
-        for (task, snapshot) in parts.acks {
-            by_vertex.entry(task.vertex).or_default().push(snapshot);
-        }
-        let mut manifest = Manifest::new(parts.checkpoint, self.start.term, &self.job);
-        manifest.created_unix_ms = unix_ms(SystemTime::now());
-        manifest.kind = parts.kind;
-        manifest.restored_from = self.start.manifest.as_ref().map(|manifest| manifest.checkpoint);
-        for ((id, parallelism), subtasks) in self.operators.iter().zip(by_vertex.into_values()) {
-            let (id, parallelism) = (id.clone(), *parallelism);
-            manifest.operators.push(OperatorSnapshot { id, parallelism, subtasks });
-        }
-        let traces = || {
-            manifest.operators.iter().flat_map(|operator| &operator.subtasks).map(|subtask| &subtask.trace)
-        };
-        manifest.trace = CheckpointTrace {
-            trigger_unix_ms: unix_ms(self.begun.wall),
-            duration_us: micros(self.begun.at.elapsed()),
-            commit_us: micros(last.elapsed()),
-            bytes: traces().map(|trace| trace.bytes_written).sum(),
-            full_bytes: traces().map(|trace| trace.full_bytes).sum(),
-            objects: traces().map(|trace| trace.objects).sum(),
-            retries: self.start.storage.retries().saturating_sub(self.begun.retries),
-        };
-        manifest
     }
 
     pub(super) fn start(&self) -> Start {
         self.start.clone()
     }
-}
-
-fn unix_ms(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-pub(super) fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A member of a group.

@@ -6,13 +6,14 @@ use std::num::NonZeroUsize;
 use strandline_state_api::schema::{JobSchema, OperatorSchema, RestorePlan, StateSchema};
 use strandline_state_api::{OperatorId, Result};
 
-use crate::Manifest;
+use crate::{Depth, Manifest, OnDamage, RecoverOptions};
 
 /// How many checkpoints a [`SoloJob`](crate::SoloJob) or [`WorkerGroup`](crate::WorkerGroup) keeps, and which
 /// changes of the program its restore allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoopOptions {
     pub(super) retain: NonZeroUsize,
+    pub(super) recover: RecoverOptions,
     allowed_orphans: BTreeSet<String>,
     /// Former ids and what they became.
     renamed: BTreeMap<OperatorId, OperatorId>,
@@ -21,7 +22,8 @@ pub struct LoopOptions {
 impl Default for LoopOptions {
     fn default() -> Self {
         let retain = NonZeroUsize::MIN.saturating_add(1);
-        Self { retain, allowed_orphans: BTreeSet::new(), renamed: BTreeMap::new() }
+        let recover = RecoverOptions::default();
+        Self { retain, recover, allowed_orphans: BTreeSet::new(), renamed: BTreeMap::new() }
     }
 }
 
@@ -30,6 +32,21 @@ impl LoopOptions {
     #[must_use]
     pub fn retain(mut self, count: NonZeroUsize) -> Self {
         self.retain = count;
+        self
+    }
+
+    /// Sets how closely the files of a checkpoint are verified before it is restored: all bytes unless set.
+    #[must_use]
+    pub fn verify(mut self, depth: Depth) -> Self {
+        self.recover.depth = depth;
+        self
+    }
+
+    /// Sets what becomes of a start whose newest checkpoint is damaged: it falls back to an older one unless
+    /// set.
+    #[must_use]
+    pub fn on_damage(mut self, on_damage: OnDamage) -> Self {
+        self.recover.on_damage = on_damage;
         self
     }
 

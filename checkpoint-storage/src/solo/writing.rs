@@ -9,10 +9,10 @@ use strandline_state_api::backend::{
 };
 use strandline_state_api::{CheckpointId, Error, ErrorKind, OperatorId, Result};
 
-use super::group::micros;
 use super::options::LoopOptions;
 use super::worker::Worker;
-use crate::{Manifest, Segments, Storage, SubtaskAssignment, SubtaskSnapshot};
+use crate::layout::micros;
+use crate::{Manifest, Segments, Storage, SubtaskAssignment, SubtaskSnapshot, Term};
 
 /// Entries that are drained at once.
 const STEP: usize = 4096;
@@ -22,7 +22,7 @@ const STEP: usize = 4096;
 pub(super) struct Start {
     pub(super) storage: Storage,
     /// The term of the group.
-    pub(super) term: u64,
+    pub(super) term: Term,
     /// The checkpoint to restore.
     pub(super) manifest: Option<Arc<Manifest>>,
     pub(super) options: LoopOptions,
@@ -32,7 +32,7 @@ pub(super) struct Start {
 #[derive(Debug)]
 pub(super) struct Running<W> {
     storage: Storage,
-    term: u64,
+    term: Term,
     writer: Arc<W>,
 }
 
@@ -122,7 +122,7 @@ pub struct UnstoredSnapshot<W: SnapshotWriter> {
     writer: Arc<W>,
     segments: Segments,
     prepared: W::Prepared,
-    term: u64,
+    term: Term,
     checkpoint: CheckpointId,
     operator: OperatorId,
     snapshot: SubtaskSnapshot,

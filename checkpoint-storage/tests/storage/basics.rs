@@ -1,7 +1,9 @@
 //! The life of a storage without faults.
 
 use crate::common::{claim, claim_keeping, manifest_with, open_all};
-use strandline_checkpoint_storage::{CheckpointKind, Depth, PortableFormat, RecoverFrom, RecoverOptions};
+use strandline_checkpoint_storage::{
+    CheckpointKind, Depth, PortableFormat, RecoverFrom, RecoverOptions, Term,
+};
 use strandline_state_api::host::{OperatorStateEntry, Redistribution};
 use strandline_state_api::{CheckpointId, ErrorKind};
 
@@ -9,7 +11,7 @@ use strandline_state_api::{CheckpointId, ErrorKind};
 async fn what_is_committed_is_recovered() {
     for (_dir, storage) in open_all() {
         let mut claimed = claim(&storage).await;
-        assert_eq!((claimed.log.term(), claimed.next_checkpoint()), (1, CheckpointId(1)));
+        assert_eq!((claimed.log.term(), claimed.next_checkpoint()), (Term(1), CheckpointId(1)));
         let mut manifest = manifest_with(&storage, 1, 1, &[b"one", b"two"]).await;
         let state = |name: &str, len: usize| OperatorStateEntry {
             name: name.into(),
@@ -51,7 +53,7 @@ async fn a_newer_term_fences_the_older_one() {
         old.commit_alone(&manifest_with(&storage, 1, 1, &[]).await).await.unwrap();
         let mut new = claim(&storage).await;
         assert_eq!(new.history.completed.len(), 1);
-        assert_eq!((new.log.term(), new.next_checkpoint()), (2, CheckpointId(2)));
+        assert_eq!((new.log.term(), new.next_checkpoint()), (Term(2), CheckpointId(2)));
         let error = old.commit_alone(&manifest_with(&storage, 1, 2, &[]).await).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Fenced);
         assert_eq!(old.check().await.unwrap_err().kind(), ErrorKind::Fenced);

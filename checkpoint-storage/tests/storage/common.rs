@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use strandline_checkpoint_storage::{
-    Claimed, CommitLog, CommitLogOptions, Manifest, OperatorSnapshot, Storage, SubtaskSnapshot,
+    Claimed, CommitLog, CommitLogOptions, Manifest, OperatorSnapshot, Storage, SubtaskSnapshot, Term,
 };
 use strandline_state_api::snapshot::{KeyedSnapshot, SegmentRef, SegmentStore, SnapshotPart};
 use strandline_state_api::{CheckpointId, KeyGroupRange, OperatorId};
@@ -32,7 +32,13 @@ pub(crate) async fn claim_keeping(storage: &Storage, retain: usize) -> Claimed {
 }
 
 /// A manifest of one operator with new segments of these contents.
-pub(crate) async fn manifest_with(storage: &Storage, term: u64, id: u64, contents: &[&[u8]]) -> Manifest {
+pub(crate) async fn manifest_with(
+    storage: &Storage,
+    term: impl Into<Term>,
+    id: u64,
+    contents: &[&[u8]],
+) -> Manifest {
+    let term = term.into();
     let mut segments = Vec::new();
     for content in contents {
         segments.push(storage.segments(term, CheckpointId(id)).put(content.to_vec()).await.unwrap());
@@ -41,7 +47,11 @@ pub(crate) async fn manifest_with(storage: &Storage, term: u64, id: u64, content
 }
 
 /// A manifest of one operator that refers to these segments.
-pub(crate) fn manifest_of(term: u64, id: u64, segments: impl IntoIterator<Item = SegmentRef>) -> Manifest {
+pub(crate) fn manifest_of(
+    term: impl Into<Term>,
+    id: u64,
+    segments: impl IntoIterator<Item = SegmentRef>,
+) -> Manifest {
     let part = |segment| SnapshotPart::portable(segment, KeyGroupRange::ALL);
     let mut subtask = SubtaskSnapshot::new(0, KeyGroupRange::ALL);
     subtask.keyed =

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use proptest::prelude::*;
 use strandline_checkpoint_storage::{
-    CommitLog, CommitLogOptions, FileKind, FileName, RecoverOptions, Recovery, Storage, slot_path,
+    CommitLog, CommitLogOptions, FileKind, FileName, RecoverOptions, Recovery, Storage, Term, slot_path,
 };
 use strandline_state_api::host::{OperatorStateEntry, Redistribution};
 use strandline_state_api::snapshot::{SegmentName, SegmentRef, SegmentStore};
@@ -241,7 +241,7 @@ async fn a_damaged_slot_is_neither_claimed_over_nor_in_the_way() {
         replace(&storage, &path, Some(junk.clone())).await;
         let mut claimed = claim_keeping(&storage, 2).await;
         // Term 2 may be taken by what cannot be read, and so may checkpoint 2.
-        assert_eq!((claimed.log.term(), claimed.next_checkpoint()), (3, CheckpointId(3)));
+        assert_eq!((claimed.log.term(), claimed.next_checkpoint()), (Term(3), CheckpointId(3)));
         let recovery = recover(&storage).await.unwrap();
         assert_eq!(recovery.restored.unwrap().completed.checkpoint, CheckpointId(1));
         assert_eq!((recovery.unreadable.len(), recovery.uncommitted.len()), (1, 1));

@@ -183,7 +183,7 @@ async fn takeovers(seed: u64, kinds: &[Fault]) {
             let (log, id) = (&mut logs[which], history.next_checkpoint().0);
             let manifest = manifest_with(&plain, log.term(), id, &[&step.to_le_bytes()]).await;
             match log.commit_alone(&manifest).await {
-                Ok(committed) => reported.push((committed.completed.checkpoint.0, log.term())),
+                Ok(committed) => reported.push((committed.completed.checkpoint.0, log.term().0)),
                 Err(e) if e.kind() == ErrorKind::Fenced => drop(logs.swap_remove(which)),
                 Err(e) => assert!(expected(&e), "{e}"),
             }
@@ -258,7 +258,7 @@ fn coordinators_that_race_never_complete_a_checkpoint_twice() {
                     let term = claimed.log.term();
                     match claimed
                         .log
-                        .commit_alone(&manifest_with(&storage, term, id, &[&term.to_le_bytes()]).await)
+                        .commit_alone(&manifest_with(&storage, term, id, &[&term.0.to_le_bytes()]).await)
                         .await
                     {
                         Ok(committed) => {

@@ -2,12 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may")]
 
+mod aimed;
 mod basics;
+mod choices;
 mod claims;
 mod common;
 mod damage;
 mod faulty;
 mod golden;
+mod outcomes;
 mod places;
 mod samples;
 mod sleeper;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use strandline_checkpoint_storage::{ClaimOutcome, ClaimStore, Listed, Storage};
+use strandline_checkpoint_storage::{ClaimOutcome, ClaimStore, Listed, Storage, Term};
 use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
 
 use crate::common::{claim, manifest_with, open_all};
@@ -64,7 +64,7 @@ async fn who_sleeps_before_the_first_slot_does_not_begin_a_second_log() {
             let sleepy = Sleepy { storage: storage.clone(), meanwhile, torn: false, lossy: false };
             let asleep = Storage::from_parts("sleepy", Arc::clone(storage.blobs()), Arc::new(sleepy));
             let mut claimed = claim(&asleep).await;
-            assert_eq!((claimed.log.term(), claimed.next_checkpoint().0), (2, checkpoints + 1));
+            assert_eq!((claimed.log.term(), claimed.next_checkpoint().0), (Term(2), checkpoints + 1));
             assert_eq!(claimed.history.latest().map_or(0, |latest| latest.checkpoint.0), checkpoints);
             let manifest = manifest_with(&storage, 2, checkpoints + 1, &[]).await;
             claimed.log.commit_alone(&manifest).await.unwrap();

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use strandline_checkpoint_storage::{
     CheckpointKind, CommitLog, Depth, FileKind, LocalDir, Manifest, RecoverOptions, Storage, SweepReport,
-    slot_path,
+    Term, slot_path,
 };
 use strandline_state_api::host::{OperatorStateEntry, Redistribution};
 use strandline_state_api::snapshot::{KeyedSnapshot, SegmentRef, SegmentStore, SnapshotPart};
@@ -81,7 +81,7 @@ impl Job {
         self.next += 1;
     }
 
-    async fn write(&mut self, term: u64, id: u64) -> SegmentRef {
+    async fn write(&mut self, term: Term, id: u64) -> SegmentRef {
         self.written += 1;
         let content = format!("{} of {id}", self.written).into_bytes();
         self.storage.segments(term, CheckpointId(id)).put(content).await.unwrap()

@@ -272,6 +272,17 @@ fn conditions_bind_as_they_read() {
 }
 
 #[test]
+fn conditions_nest_at_most_100_levels_deep() {
+    for (open, close) in [("(", ")"), ("not ", ""), ("not (", ")")] {
+        let nested = |times: usize| format!("{}amount > 0{}", open.repeat(times), close.repeat(times));
+        let report = refused("amount > 0", &nested(20_000));
+        assert!(report.contains("nests deeper than 100 levels"), "{}", &report[..200]);
+        let deep = nested(100 / open.split_whitespace().count());
+        parse(&JOB.replacen("amount > 0", &deep, 1), &[]).unwrap();
+    }
+}
+
+#[test]
 fn columns_can_be_taken_from_the_header() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("a.csv"), "time,user\n1,x\n").unwrap();

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use strandline_checkpoint_storage::{BlobStore, CommitLog, FileKind, Listed, Storage};
+use strandline_checkpoint_storage::{BlobStore, CommitLog, FileKind, Listed, Storage, Term};
 use strandline_state_api::{ErrorKind, Result};
 
 use super::StorageSubject;
@@ -156,7 +156,7 @@ impl BlobStore for Interrupted {
 pub fn coordinators_that_race(subject: &StorageSubject) {
     for _ in 0..programs(3) {
         let open = subject.place();
-        let mut reported: BTreeMap<u64, u64> = BTreeMap::new();
+        let mut reported: BTreeMap<u64, Term> = BTreeMap::new();
         std::thread::scope(|scope| {
             let threads: Vec<_> =
                 (0..4).map(|_| scope.spawn(|| wait(takes_over_and_commits(open())))).collect();
@@ -171,7 +171,7 @@ pub fn coordinators_that_race(subject: &StorageSubject) {
             }
         });
         wait(async {
-            let terms: Vec<u64> = reported.values().copied().collect();
+            let terms: Vec<Term> = reported.values().copied().collect();
             assert!(terms.is_sorted(), "a lower term completed a later checkpoint: {reported:?}");
             let newest =
                 recover(&open()).await.unwrap().restored.map(|r| (r.completed.checkpoint.0, r.manifest.term));
@@ -181,7 +181,7 @@ pub fn coordinators_that_race(subject: &StorageSubject) {
 }
 
 /// Claims, commits until it is fenced, and again; returns the checkpoints that it completed.
-async fn takes_over_and_commits(storage: Storage) -> Vec<(u64, u64)> {
+async fn takes_over_and_commits(storage: Storage) -> Vec<(u64, Term)> {
     let mut reported = Vec::new();
     for _ in 0..3 {
         let mut claimed = claim(&storage, 3).await.unwrap();

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 
 use strandline_checkpoint_storage::{
     Claimed, CommitLog, CommitLogOptions, FileKind, Manifest, OperatorSnapshot, RecoverOptions, Recovery,
-    Storage, SubtaskSnapshot,
+    Storage, SubtaskSnapshot, Term,
 };
 use strandline_state_api::host::{OperatorStateEntry, Redistribution};
 use strandline_state_api::snapshot::{KeyedSnapshot, SegmentRef, SegmentStore, SnapshotPart};
@@ -24,7 +24,7 @@ pub(super) async fn recover(storage: &Storage) -> Result<Recovery> {
 /// A segment with `content`, written for a checkpoint.
 pub(super) async fn segment(
     storage: &Storage,
-    term: u64,
+    term: impl Into<Term>,
     checkpoint: u64,
     content: &[u8],
 ) -> Result<SegmentRef> {
@@ -33,7 +33,7 @@ pub(super) async fn segment(
 
 /// The manifest of a checkpoint whose one operator has these segments, and operator state in a file of its
 /// own.
-pub(super) fn manifest(term: u64, checkpoint: u64, segments: &[SegmentRef]) -> Manifest {
+pub(super) fn manifest(term: impl Into<Term>, checkpoint: u64, segments: &[SegmentRef]) -> Manifest {
     let part = |segment: &SegmentRef| SnapshotPart::portable(segment.clone(), KeyGroupRange::ALL);
     let mut subtask = SubtaskSnapshot::new(0, KeyGroupRange::ALL);
     subtask.keyed = KeyedSnapshot { parts: segments.iter().map(part).collect(), ..KeyedSnapshot::default() };

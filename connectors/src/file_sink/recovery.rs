@@ -20,7 +20,7 @@ pub(super) fn recover(
     recovery: &SinkRecovery<'_, PendingFile>,
 ) -> Result<()> {
     let SinkRecovery { term, checkpoint, committables: files, dead } = *recovery;
-    fs::create_dir_all(directory).map_err(|e| failed("created", directory, e))?;
+    super::directory::create(directory).map_err(|e| failed("created", directory, e))?;
     let found = list(directory, naming)?;
     if checkpoint.is_none() {
         check_empty(directory, &found)?;

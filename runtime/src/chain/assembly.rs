@@ -103,6 +103,6 @@ impl Assembly {
 
     /// What this subtask of `operator` restores.
     pub(crate) fn restored_here(&self, operator: &OperatorId) -> Option<&SubtaskAssignment> {
-        self.restored(operator)?.subtasks.get(self.subtask as usize)
+        self.attempt.restored.as_ref()?.subtask(operator, self.subtask)
     }
 }

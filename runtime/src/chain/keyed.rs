@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use strandline_state_api::backend::{BackendFactory, BackendScope, CheckpointedBackend, RestoreSnapshot};
 use strandline_state_api::host::{KeyedProcess, OperatorStateStore, Steps};
-use strandline_state_api::{Batch, Keyed, Open, Operator, OperatorId, Result, Timestamp};
+use strandline_state_api::{Batch, CheckpointId, Keyed, Open, Operator, OperatorId, Result, Timestamp};
 
 use self::sequencer::{Sequencer, Subtask, TIMERS};
 use self::snapshots::{AnyWriter, SnapshotBackend};
@@ -163,6 +163,14 @@ where
             }
             self.next.collect(&mut self.output)?;
         }
+    }
+
+    fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<()> {
+        self.process.checkpoint_complete(checkpoint)
+    }
+
+    fn checkpoint_aborted(&mut self, checkpoint: CheckpointId) -> Result<()> {
+        self.process.checkpoint_aborted(checkpoint)
     }
 
     fn next_processing_timer(&mut self) -> Result<Option<Timestamp>> {

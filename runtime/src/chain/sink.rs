@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
+use strandline_checkpoint_storage::{decode_each, encode_each};
 use strandline_state_api::{Batch, KeyGroupRange, OperatorId, Result};
 
 use super::assembly::Assembly;
 use super::{Node, Signal, Stage, Work};
-use crate::encoding::{decode_all, encode_all};
 use crate::metrics::{Metrics, add};
 use crate::passing::PassingBarrier;
 use crate::sink::{Sink, SinkContext, SinkFactory};
@@ -33,7 +33,7 @@ impl<S: Sink> SinkNode<S> {
     ) -> Result<Self> {
         let subtask = assembly.subtask;
         let restored = assembly.restored(id).map_or(&[][..], |restored| &restored.committables);
-        let sink = decode_all(restored).and_then(|restored| {
+        let sink = decode_each(restored).and_then(|restored| {
             let (parallelism, attempt) = (assembly.parallelism(), assembly.attempt.label.clone());
             let term = assembly.attempt.term;
             factory.open(SinkContext { subtask, parallelism, term, attempt, restored })
@@ -51,7 +51,7 @@ impl<S: Sink> SinkNode<S> {
     fn barrier(&mut self, passing: &mut PassingBarrier) -> Result<()> {
         let start = Instant::now();
         let checkpoint = passing.barrier.checkpoint;
-        let committables = self.sink.pre_commit(checkpoint).and_then(|pending| encode_all(&pending));
+        let committables = self.sink.pre_commit(checkpoint).and_then(|pending| encode_each(&pending));
         let mut snapshot = passing.snapshot(self.subtask, KeyGroupRange::EMPTY);
         snapshot.committables =
             self.locate(committables.map_err(|error| error.with("checkpoint", checkpoint)))?;
@@ -85,7 +85,11 @@ impl<S: Sink> Stage for SinkNode<S> {
             }
             Signal::End => self.ended = true,
             Signal::Close(task) => task.add(&self.id, self.sink.summary()),
-            Signal::Watermark(_) | Signal::ProcessingTime(_) | Signal::Aborted(_) => {}
+            Signal::Aborted(checkpoint) => {
+                let heard = self.sink.checkpoint_aborted(*checkpoint);
+                self.locate(heard.map_err(|error| error.with("checkpoint", *checkpoint)))?;
+            }
+            Signal::Watermark(_) | Signal::ProcessingTime(_) => {}
         }
         Ok(())
     }

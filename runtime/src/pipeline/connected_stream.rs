@@ -55,17 +55,19 @@ where
         O::Out: Send + 'static,
     {
         let Self { keyed, broadcast, depth } = self;
-        let next = Slot::new();
         let mut graph = lock(&keyed.graph);
-        if let Some(id) = graph.take_id(id) {
-            let of_keyed: Vec<_> = (0..keyed.heads).map(|_| graph.edge()).collect();
+        let id = graph.take_id(id);
+        let next = Slot::new(id.clone());
+        if let Some(id) = id {
+            let of_keyed: Vec<_> = keyed.origins.iter().map(|_| graph.edge()).collect();
             let of_broadcast: Vec<_> = broadcast.iter().map(|_| graph.edge()).collect();
             (keyed.attach)(&of_keyed, None);
             for (head, edge) in broadcast.iter().zip(of_broadcast.iter().copied()) {
                 head.enter(move |assembly| Ok(Box::new(BroadcastWriter::new(assembly, edge)?)));
             }
             let open = Arc::new(open);
-            graph.declare(id.clone(), declared(&id, &keyed.factory, &open));
+            let origins = keyed.origins.iter().flatten().chain(broadcast.iter().filter_map(Slot::origin));
+            graph.declare(id.clone(), origins.cloned().collect(), declared(&id, &keyed.factory, &open));
             let (factory, first) = (keyed.factory.clone(), keyed.depth == 0);
             let (operator, next) = (id.clone(), next.clone());
             let inputs = [of_keyed.as_slice(), &of_broadcast].concat();

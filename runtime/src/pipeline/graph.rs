@@ -37,9 +37,11 @@ pub(crate) enum VertexKind {
     Forward,
 }
 
-/// The states of a keyed operator.
+/// What a keyed operator reads and keeps.
 pub(crate) struct Declared {
     pub(crate) id: OperatorId,
+    /// The sources and operators whose records come to it.
+    pub(crate) inputs: Vec<OperatorId>,
     /// Lists them, by opening an operator that is thrown away.
     pub(crate) states: Box<dyn Fn() -> Result<Vec<StateSchema>> + Send + Sync>,
 }
@@ -130,9 +132,10 @@ impl Graph {
     pub(crate) fn declare(
         &mut self,
         id: OperatorId,
+        inputs: Vec<OperatorId>,
         states: impl Fn() -> Result<Vec<StateSchema>> + Send + Sync + 'static,
     ) {
-        self.schemas.push(Arc::new(Declared { id, states: Box::new(states) }));
+        self.schemas.push(Arc::new(Declared { id, inputs, states: Box::new(states) }));
     }
 
     pub(crate) fn edge(&mut self) -> EdgeId {
@@ -166,7 +169,7 @@ pub(crate) struct Job {
     pub(crate) sinks: Vec<Arc<SinkVertex>>,
     /// The ids of all operators with state.
     pub(crate) ids: BTreeSet<OperatorId>,
-    /// The keyed ones among them, with their states.
+    /// The keyed ones among them, with their inputs and states.
     pub(crate) schemas: Vec<Arc<Declared>>,
 }
 

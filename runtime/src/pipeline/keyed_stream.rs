@@ -32,7 +32,8 @@ type Attach<K, V> = Box<dyn FnOnce(&[EdgeId], Option<&KeyedBuilder<K, V>>) + Sen
 pub struct KeyedStream<F, K, V> {
     pub(super) factory: F,
     pub(super) graph: Arc<Mutex<Graph>>,
-    pub(super) heads: usize,
+    /// The operators whose records come here, one for each chain.
+    pub(super) origins: Vec<Option<OperatorId>>,
     pub(super) depth: u32,
     pub(super) attach: Attach<K, V>,
 }
@@ -45,7 +46,7 @@ impl<F: BackendFactory, K: StateKey, V: Send + 'static> KeyedStream<F, K, V> {
         depth: u32,
         key: impl FnMut(T) -> (K, V) + Clone + Send + Sync + 'static,
     ) -> Self {
-        let count = heads.len();
+        let origins = heads.iter().map(|head| head.origin().cloned()).collect();
         let attach: Attach<K, V> = Box::new(move |edges, node| {
             for (head, edge) in heads.iter().zip(edges.iter().copied()) {
                 let (key, node) = (key.clone(), node.cloned());
@@ -60,7 +61,7 @@ impl<F: BackendFactory, K: StateKey, V: Send + 'static> KeyedStream<F, K, V> {
                 });
             }
         });
-        Self { factory, graph, heads: count, depth, attach }
+        Self { factory, graph, origins, depth, attach }
     }
 
     /// Runs an operator. `open` makes one instance for each subtask and registers its states.
@@ -73,12 +74,14 @@ impl<F: BackendFactory, K: StateKey, V: Send + 'static> KeyedStream<F, K, V> {
         O: Operator<Key = K, In = V> + 'static,
         O::Out: Send + 'static,
     {
-        let next = Slot::new();
         let mut graph = lock(&self.graph);
-        if let Some(id) = graph.take_id(id) {
-            let inputs: Vec<_> = (0..self.heads).map(|_| graph.edge()).collect();
+        let id = graph.take_id(id);
+        let next = Slot::new(id.clone());
+        if let Some(id) = id {
+            let inputs: Vec<_> = self.origins.iter().map(|_| graph.edge()).collect();
             let open = Arc::new(open);
-            graph.declare(id.clone(), declared(&id, &self.factory, &open));
+            let origins = self.origins.iter().flatten().cloned().collect();
+            graph.declare(id.clone(), origins, declared(&id, &self.factory, &open));
             let (factory, first) = (self.factory.clone(), self.depth == 0);
             let (operator, next) = (id.clone(), next.clone());
             let node: KeyedBuilder<K, V> = Arc::new(move |assembly| {
@@ -157,6 +160,6 @@ pub(super) fn declared<F: BackendFactory, O: Operator>(
 
 impl<F, K, V> fmt::Debug for KeyedStream<F, K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyedStream").field("heads", &self.heads).field("depth", &self.depth).finish()
+        f.debug_struct("KeyedStream").field("origins", &self.origins).field("depth", &self.depth).finish()
     }
 }

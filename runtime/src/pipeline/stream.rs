@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use strandline_checkpoint_storage::decode_each;
 use strandline_state_api::backend::BackendFactory;
 use strandline_state_api::{Batch, Result, StateKey, Timestamp};
 
@@ -18,7 +19,6 @@ use crate::chain::stateless::{Stateless, Tee, Transform, map_records};
 use crate::chain::time::TimestampAssigner;
 use crate::chain::{Collector, SingleInlet};
 use crate::channel::Pattern;
-use crate::encoding::decode_all;
 use crate::sink::{DeadOutputs, Sink, SinkFactory, SinkRecovery};
 use crate::sync::lock;
 use crate::task::input::{InputEdge, InputTask};
@@ -136,7 +136,7 @@ impl<F: BackendFactory, T: Send + 'static> Stream<F, T> {
     {
         let (mut first, mut second) = (Vec::new(), Vec::new());
         for head in &self.heads {
-            let (a, b) = (Slot::new(), Slot::new());
+            let (a, b) = (head.behind(), head.behind());
             first.push(a.clone());
             second.push(b.clone());
             head.enter(move |assembly| Ok(Box::new(Tee::new(a.build(assembly)?, b.build(assembly)?))));
@@ -204,7 +204,7 @@ impl<F: BackendFactory, T: Send + 'static> Stream<F, T> {
         let make = Arc::new(make);
         let mut heads = Vec::new();
         for head in &self.heads {
-            let next = Slot::new();
+            let next = head.behind();
             heads.push(next.clone());
             let make = Arc::clone(&make);
             head.enter(move |assembly| make(assembly, &next));
@@ -218,7 +218,7 @@ struct Output<S>(Arc<S>);
 impl<S: SinkFactory> SinkOutput for Output<S> {
     fn recover(&self, recovery: &SinkRecovery<'_, Vec<u8>>) -> Result<()> {
         let SinkRecovery { term, checkpoint, committables, dead } = recovery;
-        let committables = &decode_all(committables)?;
+        let committables = &decode_each(committables)?;
         self.0.recover(&SinkRecovery { term: *term, checkpoint: *checkpoint, committables, dead })
     }
 

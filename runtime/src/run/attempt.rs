@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread::{self, Scope};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use strandline_checkpoint_protocol::{TaskId, Term};
+use strandline_checkpoint_protocol::TaskId;
 use strandline_state_api::{Error, ErrorKind, Result};
 use tokio::sync::watch;
 
@@ -60,7 +60,7 @@ impl Run<'_> {
         let attempt = Attempt {
             config: self.config.clone(),
             label: format!("{}-{}", self.label(), self.attempts),
-            term: Term(term.unwrap_or(0)),
+            term: term.unwrap_or_default(),
             wiring: Wiring::new(self.config.parallelism, self.config.channel_capacity),
             restored,
             store,
@@ -70,7 +70,7 @@ impl Run<'_> {
             chained: if chained { self.job.chainable().collect() } else { Default::default() },
             is_keyed: self.job.is_keyed(),
         };
-        let committer = Committer::new(&self.job, self.config.parallelism, term.unwrap_or(0), from, claim);
+        let committer = Committer::new(&self.job, &self.config, term.unwrap_or_default(), from, claim);
         Ok(PreparedAttempt::Ready(Box::new(attempt), Box::new(committer), cancel))
     }
 
@@ -80,7 +80,7 @@ impl Run<'_> {
         thread::scope(|scope| {
             let mut tasks = Vec::new();
             // The term distinguishes this life of a task from all others, also of other processes.
-            let life = committer.term().max(u64::from(self.attempts));
+            let life = committer.term().0.max(u64::from(self.attempts));
             for (number, vertex) in (0..).zip(&job.vertices) {
                 if is_chained(attempt, vertex) {
                     continue;

@@ -38,6 +38,7 @@ pub fn run<F: BackendFactory>(
                        `spawn_blocking`";
         return Err(Error::invalid(message));
     }
+    let running = control.running();
     let job = lock(&pipeline.graph).job()?;
     check(&config)?;
     let mut builder = Builder::new_multi_thread();
@@ -54,7 +55,9 @@ pub fn run<F: BackendFactory>(
         };
         let thread = thread::Builder::new().name("strandline-job".into()).spawn_scoped(scope, work);
         let thread = thread.map_err(|error| no_threads().caused_by(error))?;
-        thread.join().unwrap_or_else(|_| Err(died()))
+        let ended = thread.join().unwrap_or_else(|_| Err(died()));
+        drop(running);
+        ended
     })
 }
 
@@ -82,8 +85,9 @@ pub fn run_async<F: BackendFactory>(
     control: &JobControl,
 ) -> impl Future<Output = Result<JobReport>> + Send + 'static + use<F> {
     let job = lock(&pipeline.graph).job();
-    let control = control.clone();
+    let (control, running) = (control.clone(), control.running());
     async move {
+        let running = running;
         let job = job?;
         check(&config)?;
         let handle = Handle::try_current().map_err(|error| {
@@ -94,7 +98,9 @@ pub fn run_async<F: BackendFactory>(
         let of_job = control.clone();
         let work = move || {
             // Nobody may wait for it any more.
-            let _ = ended.send(guarded(|| Run::new(job, config, &of_job, handle).execute()));
+            let report = guarded(|| Run::new(job, config, &of_job, handle).execute());
+            drop(running);
+            let _ = ended.send(report);
         };
         let spawned = thread::Builder::new().name("strandline-job".into()).spawn(work);
         spawned.map_err(|error| no_threads().caused_by(error))?;

@@ -1,23 +1,26 @@
 //! From a permit to a manifest in the commit log.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use strandline_checkpoint_protocol::{CheckpointKind, CommitParts, CommitPermit, CommitResult, CommitRight};
+use strandline_checkpoint_protocol::{CheckpointKind, CommitPermit, CommitResult, Term};
 use strandline_checkpoint_storage::{
-    CheckpointTrace, CommitLog, Manifest, OperatorSnapshot, Storage, SubtaskSnapshot,
+    CheckpointStart, CommitLog, CommitOutcome, JobLayout, Manifest, Storage,
 };
 use strandline_state_api::backend::{Scope, Statistic};
-use strandline_state_api::{CheckpointId, Error, ErrorKind, OperatorId, Result};
+use strandline_state_api::snapshot::KeyedSnapshot;
+use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
+use tokio::task::AbortHandle;
 
 use super::outputs::OutputSweeper;
 use super::recovery::Claim;
 use crate::barrier::OperatorPart;
-use crate::metrics::micros;
+use crate::config::{JobConfig, WhenFinished};
 use crate::pipeline::graph::Job;
 use crate::report::CheckpointReport;
 use crate::sync::guarded;
@@ -27,18 +30,17 @@ pub(super) type Parts = Vec<OperatorPart>;
 
 /// The side of the coordinator that writes. Its answers come over a channel.
 pub(super) struct Committer {
-    job: String,
-    /// The operators in the order of the manifest.
-    operators: Vec<OperatorId>,
-    parallelism: u32,
-    term: u64,
-    pub(super) restored_from: Option<CheckpointId>,
+    layout: JobLayout,
     /// `None` without checkpoints: then a commit is nothing more than the permit.
     log: Option<Arc<Mutex<CommitLog>>>,
     pub(super) storage: Option<Storage>,
     outputs: OutputSweeper,
     done: Sender<CommitDone>,
     pub(super) results: Receiver<CommitDone>,
+    timeout: Duration,
+    remove: bool,
+    /// The commit under way, and when it is given up.
+    under_way: Option<(Instant, AbortHandle)>,
 }
 
 /// How a commit went.
@@ -54,8 +56,8 @@ pub(super) struct CommitDone {
     pub(super) all_finished: bool,
 }
 
-/// Sends how a commit went when it is dropped, even where it never began or panicked: the driver waits for it,
-/// also while it settles.
+/// Sends how a commit went when it is dropped, even where it never began or panicked: the driver waits for
+/// it, also while it settles.
 struct Answer {
     done: Option<CommitDone>,
     sender: Sender<CommitDone>,
@@ -69,21 +71,18 @@ impl Drop for Answer {
     }
 }
 
-/// When a checkpoint was triggered.
-#[derive(Clone, Copy, Debug)]
+/// When a checkpoint was triggered, and why.
+#[derive(Clone, Debug)]
 pub(super) struct Triggered {
-    pub(super) at: Instant,
-    pub(super) wall: SystemTime,
+    pub(super) start: CheckpointStart,
     pub(super) kind: CheckpointKind,
-    /// What [`Committer::retries`] was then.
-    pub(super) retries: u64,
 }
 
 impl Committer {
     pub(super) fn new(
         job: &Job,
-        parallelism: u32,
-        term: u64,
+        config: &JobConfig,
+        term: Term,
         restored_from: Option<CheckpointId>,
         claim: Option<Claim>,
     ) -> Self {
@@ -92,56 +91,73 @@ impl Committer {
             Some(claim) => (Some(Arc::new(Mutex::new(claim.log))), Some(claim.storage)),
             None => (None, None),
         };
-        let operators = job.ids.iter().cloned().collect();
+        let (parallelism, checkpointing) = (config.parallelism, config.checkpointing.as_ref());
+        let operators = job.ids.iter().map(|id| (id.clone(), parallelism)).collect();
+        let layout = JobLayout { job: job.name.clone(), term, restored_from, operators };
         let outputs = OutputSweeper::new(job, term, restored_from);
-        Self {
-            job: job.name.clone(),
-            operators,
-            parallelism,
-            term,
-            restored_from,
-            log,
-            storage,
-            outputs,
-            done,
-            results,
-        }
+        let timeout = checkpointing.map_or(Duration::MAX, |config| config.commit_timeout);
+        let remove = checkpointing.is_some_and(|config| config.when_finished == WhenFinished::Remove);
+        Self { layout, log, storage, outputs, done, results, timeout, remove, under_way: None }
     }
 
-    pub(super) fn term(&self) -> u64 {
-        self.term
+    pub(super) fn term(&self) -> Term {
+        self.layout.term
     }
 
-    /// How many operations on the storage were retried.
-    pub(super) fn retries(&self) -> u64 {
-        self.storage.as_ref().map_or(0, Storage::retries)
+    pub(super) fn restored_from(&self) -> Option<CheckpointId> {
+        self.layout.restored_from
     }
 
     /// Writes the manifest and claims the slot of the log, elsewhere. Exactly one [`CommitDone`] follows.
-    pub(super) fn commit(&self, permit: CommitPermit<Parts>, triggered: Triggered, runtime: &Handle) {
+    pub(super) fn commit(&mut self, permit: CommitPermit<Parts>, triggered: Triggered, runtime: &Handle) {
         let start = Instant::now();
         let (right, parts) = permit.into_parts();
         let pause_of = |parts: &Parts| parts.iter().map(|part| part.snapshot.trace.pause_us).sum();
         let pause = parts.acks.values().map(pause_of).max().unwrap_or(0);
         let statistics = statistics(parts.acks.values().flatten());
-        let manifest = self.manifest(parts, triggered, start);
-        let report = report(&manifest, triggered, pause, statistics);
+        let checkpoint = parts.checkpoint;
+        let parts = parts.map(|parts| parts.into_iter().map(OperatorPart::into_stored));
+        let mut manifest = match self.layout.manifest(parts, &triggered.start, start) {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                let report =
+                    report(&Manifest::new(checkpoint, self.layout.term, ""), &triggered, pause, statistics);
+                let (result, error) = (CommitResult::Failed, Some(error));
+                let (outputs, all_finished) = (Ok(()), false);
+                // The receiver lives as long as the committer.
+                let _ =
+                    self.done.send(CommitDone { checkpoint, result, error, outputs, report, all_finished });
+                return;
+            }
+        };
+        let report = report(&manifest, &triggered, pause, statistics);
         let mut subtasks = manifest.operators.iter().flat_map(|operator| &operator.subtasks);
         let all_finished = subtasks.all(|subtask| subtask.finished);
+        let is_last = self.remove && all_finished && triggered.kind == CheckpointKind::Final;
+        if is_last {
+            forget_state(&mut manifest);
+        }
         let log = self.log.clone();
-        let checkpoint = report.checkpoint;
-        let unanswered = "the store panicked during a commit, or the runtime was shut down";
+        let unanswered =
+            "the store did not answer the commit in time, or panicked, or the runtime was shut down";
         let unanswered = Error::new(ErrorKind::Unavailable, unanswered);
         let (result, error) = (CommitResult::Unknown, Some(unanswered));
         let done = Some(CommitDone { checkpoint, result, error, outputs: Ok(()), report, all_finished });
         let mut answer = Answer { done, sender: self.done.clone() };
         let logged = log.is_some();
         let (outputs, kind) = (self.outputs.clone(), triggered.kind);
-        // As a task, not on a thread for blocking: a store on a local disk needs those, and there may be but one.
-        runtime.spawn(async move {
+        // As a task, not on a thread for blocking: a store on a local disk needs those, and there may be but
+        // one.
+        let task = runtime.spawn(async move {
             let (result, error) = match log {
                 // One at a time, as the coordinator hands out one permit at a time: nobody ever waits for it.
-                Some(log) => write(&mut *log.lock().await, &right, manifest).await,
+                Some(log) => {
+                    let mut log = log.lock().await;
+                    if is_last {
+                        log.set_retain(NonZeroUsize::MIN);
+                    }
+                    answer_of(log.commit(&right, &manifest).await)
+                }
                 None => (CommitResult::Committed, None),
             };
             let is_durable = result == CommitResult::Committed && logged;
@@ -149,48 +165,41 @@ impl Committer {
             if let Some(done) = &mut answer.done {
                 (done.result, done.error, done.outputs) = (result, error, outputs);
                 done.report.commit = start.elapsed();
-                done.report.duration = triggered.at.elapsed();
+                done.report.duration = triggered.start.elapsed();
             }
         });
+        let deadline = start.checked_add(self.timeout);
+        self.under_way = deadline.map(|deadline| (deadline, task.abort_handle()));
     }
 
-    fn manifest(&self, parts: CommitParts<Parts>, triggered: Triggered, start: Instant) -> Manifest {
-        let checkpoint = parts.checkpoint;
-        let mut by_operator: BTreeMap<OperatorId, Vec<SubtaskSnapshot>> = BTreeMap::new();
-        for OperatorPart { operator, snapshot: mut subtask, .. } in parts.acks.into_values().flatten() {
-            subtask.trace.objects = subtask.written_objects(self.term, checkpoint);
-            by_operator.entry(operator).or_default().push(subtask);
+    /// Gives up the commit under way if it takes too long. Its answer is that nobody knows.
+    pub(super) fn give_up_overdue(&mut self) {
+        if self.under_way.as_ref().is_some_and(|(deadline, _)| *deadline <= Instant::now()) {
+            self.give_up();
         }
-        let operators: Vec<_> = self
-            .operators
-            .iter()
-            .filter_map(|id| {
-                let mut subtasks = by_operator.remove(id)?;
-                subtasks.sort_by_key(|subtask| subtask.subtask);
-                Some(OperatorSnapshot { id: id.clone(), parallelism: self.parallelism, subtasks })
-            })
-            .collect();
-        let traces =
-            || operators.iter().flat_map(|operator| &operator.subtasks).map(|subtask| &subtask.trace);
-        let trace = CheckpointTrace {
-            trigger_unix_ms: unix_ms(triggered.wall),
-            duration_us: micros(triggered.at.elapsed()),
-            commit_us: micros(start.elapsed()),
-            bytes: traces().map(|trace| trace.bytes_written).sum(),
-            full_bytes: traces().map(|trace| trace.full_bytes).sum(),
-            objects: traces().map(|trace| trace.objects).sum(),
-            retries: self.retries().saturating_sub(triggered.retries),
-        };
-        let created_unix_ms = unix_ms(SystemTime::now());
-        let restored_from = self.restored_from;
-        Manifest {
-            kind: parts.kind,
-            created_unix_ms,
-            restored_from,
-            operators,
-            trace,
-            ..Manifest::new(checkpoint, self.term, self.job.clone())
+    }
+
+    /// The commit under way has an answer.
+    pub(super) fn answered(&mut self) {
+        self.under_way = None;
+    }
+
+    fn give_up(&mut self) {
+        if let Some((_, task)) = self.under_way.take() {
+            tracing::warn!(timeout = ?self.timeout, "the store does not answer the commit of a checkpoint");
+            task.abort();
         }
+    }
+
+    /// Waits for the commit under way until it is given up; `None` when nothing answers.
+    pub(super) fn await_result(&mut self) -> Option<CommitDone> {
+        if let Some((deadline, _)) = &self.under_way
+            && let Ok(done) = self.results.recv_deadline(*deadline)
+        {
+            return Some(done);
+        }
+        self.give_up();
+        self.results.recv().ok()
     }
 }
 
@@ -203,32 +212,22 @@ async fn sweep(outputs: OutputSweeper) -> Result<()> {
     })
 }
 
-/// Commits, and finds out what became of it when the answer is no clear one.
-async fn write(
-    log: &mut CommitLog,
-    right: &CommitRight,
-    manifest: Manifest,
-) -> (CommitResult, Option<Error>) {
-    let Err(error) = log.commit(right, &manifest).await else { return (CommitResult::Committed, None) };
-    if error.kind() == ErrorKind::Fenced {
-        return (CommitResult::Fenced, Some(error));
+/// Leaves nothing but what a later start needs to know that the job has finished, and to commit its output.
+fn forget_state(manifest: &mut Manifest) {
+    for subtask in manifest.operators.iter_mut().flat_map(|operator| &mut operator.subtasks) {
+        subtask.keyed = KeyedSnapshot::default();
+        subtask.operator_state.clear();
     }
-    // The check settles what was left open; then the log shows whether the checkpoint exists, and nothing is
-    // under way.
-    let result = match log.check().await {
-        Ok(()) if log.retained().iter().any(|known| known.checkpoint == manifest.checkpoint) => {
-            CommitResult::Committed
-        }
-        Ok(()) => CommitResult::Failed,
-        Err(check) if check.kind() == ErrorKind::Fenced => return (CommitResult::Fenced, Some(check)),
-        Err(_) => CommitResult::Unknown,
-    };
-    (result, Some(error.with("checkpoint", manifest.checkpoint)))
+}
+
+/// The result for the coordinator, and the error behind it.
+fn answer_of(outcome: CommitOutcome) -> (CommitResult, Option<Error>) {
+    (outcome.result(), outcome.into_result().err())
 }
 
 fn report(
     manifest: &Manifest,
-    triggered: Triggered,
+    triggered: &Triggered,
     pause_us: u64,
     statistics: Vec<Statistic>,
 ) -> CheckpointReport {
@@ -237,7 +236,7 @@ fn report(
     let start_delay_us = subtasks().map(|subtask| subtask.trace.start_delay_us).max();
     CheckpointReport {
         checkpoint: manifest.checkpoint,
-        kind: kind_name(triggered.kind),
+        kind: triggered.kind.name(),
         pause: Duration::from_micros(pause_us),
         alignment: Duration::from_micros(alignment_us.unwrap_or(0)),
         start_delay: Duration::from_micros(start_delay_us.unwrap_or(0)),
@@ -263,19 +262,4 @@ fn statistics<'a>(parts: impl Iterator<Item = &'a OperatorPart>) -> Vec<Statisti
             .or_insert_with(|| measured.clone());
     }
     all.into_values().collect()
-}
-
-fn kind_name(kind: CheckpointKind) -> &'static str {
-    match kind {
-        CheckpointKind::Savepoint => "savepoint",
-        CheckpointKind::Final => "final",
-        CheckpointKind::Api => "api",
-        CheckpointKind::Operator => "operator",
-        CheckpointKind::Periodic => "periodic",
-    }
-}
-
-fn unix_ms(time: SystemTime) -> u64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

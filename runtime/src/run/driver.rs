@@ -1,25 +1,29 @@
 //! The coordinator at work: the pure machine of the protocol crate, with real time, real tasks and a real
 //! log.
 
+mod aborts;
 mod actions;
+mod requests;
+mod sweeper;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, after, never, select, unbounded};
+use crossbeam_channel::{Receiver, Sender, after, never, select};
 use strandline_checkpoint_protocol::{CheckpointKind, Coordinator, Millis, Policy, RequestOutcome, TaskId};
-use strandline_checkpoint_storage::SweepReport;
 use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
-use tokio::sync::oneshot;
 
+use self::requests::Requests;
+use self::sweeper::Sweeper;
 use super::commit::{CommitDone, Committer, Parts, Triggered};
 use super::{Ended, Run};
 use crate::config::CheckpointConfig;
-use crate::event::JobEvent;
+use crate::event::{AbortedCheckpoint, JobEvent};
 use crate::mailbox::{Control, TaskEvent};
 use crate::pipeline::graph::{Vertex, VertexKind};
 use crate::report::Outcome;
+use crate::request::job_over;
 use crate::summary::TaskSummary;
 use crate::sync::is_cancelled;
 
@@ -30,13 +34,14 @@ pub(super) struct TaskHandle {
     /// `None` once the attempt has failed: the closed channel makes the task give up.
     control: Option<Sender<Control>>,
     drained: bool,
+    has_backlog: bool,
     exited: Option<TaskSummary>,
 }
 
 impl TaskHandle {
     pub(super) fn new(id: TaskId, vertex: &Arc<Vertex>, control: Sender<Control>) -> Self {
         let (vertex, control) = (Arc::clone(vertex), Some(control));
-        Self { id, vertex, control, drained: false, exited: None }
+        Self { id, vertex, control, drained: false, has_backlog: false, exited: None }
     }
 
     fn name(&self) -> String {
@@ -69,39 +74,20 @@ pub(super) struct Driver<'r, 'a> {
     phase: AttemptPhase,
     epoch: Instant,
     triggered: BTreeMap<CheckpointId, Triggered>,
-    /// Why tasks declined.
-    declined: BTreeMap<CheckpointId, Error>,
+    /// What failed in checkpoints that are about to be aborted.
+    causes: BTreeMap<CheckpointId, Error>,
+    /// The subtasks that checkpoints wait for which are about to expire.
+    late: BTreeMap<CheckpointId, String>,
+    last_aborted: Option<AbortedCheckpoint>,
     /// The commit under way, to be reported should it succeed.
     committing: Option<CommitDone>,
     final_requested: bool,
+    requests: Requests,
     failure: Option<Error>,
+    /// Why the attempt ended, if it failed.
+    failed_with: Option<Error>,
     sweeper: Sweeper,
 }
-
-/// Deletes in the background what no checkpoint needs any more, one sweep at a time.
-struct Sweeper {
-    done: Sender<Result<SweepReport>>,
-    results: Receiver<Result<SweepReport>>,
-    /// There while one is under way, which stops when this goes.
-    stop: Option<oneshot::Sender<()>>,
-    /// When the one before did.
-    ended: Option<Instant>,
-    /// Whether the one under way began before the final checkpoint, so that it may leave what only the one
-    /// before that needed.
-    last_follows: bool,
-}
-
-impl Sweeper {
-    fn running(&self) -> bool {
-        self.stop.is_some()
-    }
-}
-
-/// The least time between two sweeps.
-const SWEEP_PAUSE: Duration = Duration::from_secs(1);
-/// How long the end of an attempt waits for a sweep before it stops it. That may be anywhere, but it is
-/// better done.
-const SWEEP_WAIT: Duration = Duration::from_secs(5);
 
 /// When the first periodic checkpoint is due: as configured, or after a random part of the interval that is
 /// no shorter than the pause (Flink: `CheckpointCoordinator#getInitialTriggeringDelay`).
@@ -124,16 +110,17 @@ impl<'r, 'a> Driver<'r, 'a> {
             Some(config) => Policy {
                 interval: config.interval,
                 initial_delay: first_delay(config, run.random),
+                backlog_interval: config.backlog_interval,
                 min_pause: config.min_pause,
                 timeout: config.timeout,
                 max_concurrent: config.max_concurrent,
                 tolerable_failures: config.tolerable_failures,
+                max_requests: config.max_requests,
             },
             // Only the barrier at the end of the job, which takes as long as it takes.
             None => Policy { timeout: Duration::MAX, ..Policy::default() },
         };
         let coordinator = Coordinator::new(policy, run.next_checkpoint);
-        let (done, results) = unbounded();
         Self {
             run,
             committer,
@@ -143,11 +130,15 @@ impl<'r, 'a> Driver<'r, 'a> {
             inbox,
             epoch: Instant::now(),
             triggered: BTreeMap::new(),
-            declined: BTreeMap::new(),
+            causes: BTreeMap::new(),
+            late: BTreeMap::new(),
+            last_aborted: None,
             committing: None,
             final_requested: false,
+            requests: Requests::default(),
             failure: None,
-            sweeper: Sweeper { done, results, stop: None, ended: None, last_follows: false },
+            failed_with: None,
+            sweeper: Sweeper::default(),
         }
     }
 
@@ -155,6 +146,7 @@ impl<'r, 'a> Driver<'r, 'a> {
     pub(super) fn run(&mut self) -> Ended {
         loop {
             if let Some(error) = self.failure.take() {
+                self.failed_with = Some(error.clone());
                 return Ended::Failed { error, opening: matches!(self.phase, AttemptPhase::Opening(_)) };
             }
             if self.run.control.cancel_requested() {
@@ -202,6 +194,8 @@ impl<'r, 'a> Driver<'r, 'a> {
     }
 
     fn tick(&mut self) {
+        self.committer.give_up_overdue();
+        self.hold_back();
         let now = self.now();
         if self.coordinator.next_deadline().is_none_or(|deadline| deadline > now) {
             return;
@@ -220,12 +214,7 @@ impl<'r, 'a> Driver<'r, 'a> {
         if self.run.control.stop_requested() || self.tasks.iter().all(|task| task.drained) {
             self.request_final();
         }
-        for _ in 0..self.run.control.take_triggers() {
-            if self.committer.storage.is_some() {
-                let (_, actions) = self.coordinator.request(self.now(), CheckpointKind::Api);
-                self.act(actions);
-            }
-        }
+        self.take_requests();
     }
 
     /// Asks for the checkpoint that ends the job.
@@ -263,9 +252,17 @@ impl<'r, 'a> Driver<'r, 'a> {
             TaskEvent::Decline { task, checkpoint, reason, error } => {
                 if let Some(error) = error {
                     tracing::warn!(%checkpoint, %error, "a snapshot failed");
-                    self.declined.entry(checkpoint).or_insert(error);
+                    self.causes.entry(checkpoint).or_insert(error);
                 }
                 let (_, actions) = self.coordinator.decline(now, task, checkpoint, reason);
+                self.act(actions);
+            }
+            TaskEvent::Backlog(task, has_backlog) => {
+                if let Some(handle) = self.tasks.iter_mut().find(|handle| handle.id == task) {
+                    handle.has_backlog = has_backlog;
+                }
+                let backlog = self.tasks.iter().any(|task| task.has_backlog);
+                let actions = self.coordinator.set_backlog(now, backlog);
                 self.act(actions);
             }
             TaskEvent::Drained(task) => {
@@ -280,9 +277,12 @@ impl<'r, 'a> Driver<'r, 'a> {
     /// All tasks have restored their state: checkpoints may begin.
     fn opened(&mut self) {
         self.phase = AttemptPhase::Running;
-        self.run.started(self.committer.restored_from);
+        self.run.started(self.committer.restored_from());
         let tasks: Vec<_> = self.tasks.iter().map(|task| task.id).collect();
         let actions = self.coordinator.start(self.now(), tasks);
+        self.act(actions);
+        let backlog = self.tasks.iter().any(|task| task.has_backlog);
+        let actions = self.coordinator.set_backlog(self.now(), backlog);
         self.act(actions);
     }
 
@@ -309,11 +309,13 @@ impl<'r, 'a> Driver<'r, 'a> {
         let actions = self.coordinator.suspend(self.now());
         self.act(actions);
         while self.coordinator.commit_in_flight().is_some() {
-            match self.committer.results.recv() {
-                Ok(done) => self.commit_done(done),
-                Err(_) => break,
+            match self.committer.await_result() {
+                Some(done) => self.commit_done(done),
+                None => break,
             }
         }
+        let ended = self.failed_with.take().unwrap_or_else(job_over);
+        self.requests.give_up(&ended);
         self.end_sweep();
         self.run.next_checkpoint = self.run.next_checkpoint.max(self.coordinator.next_id());
     }

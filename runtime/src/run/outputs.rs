@@ -23,10 +23,10 @@ impl Run<'_> {
         restored: Option<&RestoreAssignment>,
     ) -> Result<()> {
         let Some(claim) = claim else {
-            return recover(&self.job, Term(0), restored, &DeadOutputs::without_log());
+            return recover(&self.job, Term::NONE, restored, &DeadOutputs::without_log());
         };
-        let term = Term(claim.term);
-        let shown = restored.map(|restored| (Term(restored.term), restored.restored_from));
+        let term = claim.term;
+        let shown = restored.map(|restored| (restored.term, restored.restored_from));
         let dead = DeadOutputs::at_start(term, shown, claim.completed.clone());
         let recovered = recover(&self.job, term, restored, &dead);
         match self.runtime.block_on(claim.log.check()) {
@@ -61,8 +61,8 @@ pub(super) struct OutputSweeper {
 }
 
 impl OutputSweeper {
-    pub(super) fn new(job: &Job, term: u64, restored: Option<CheckpointId>) -> Self {
-        let dead = DeadOutputs::after_commit(Term(term), restored);
+    pub(super) fn new(job: &Job, term: Term, restored: Option<CheckpointId>) -> Self {
+        let dead = DeadOutputs::after_commit(term, restored);
         Self { sinks: job.sinks.clone(), dead, swept: Arc::default() }
     }
 

@@ -4,21 +4,22 @@ use std::sync::Arc;
 
 use strandline_checkpoint_protocol::Term;
 use strandline_checkpoint_storage::{
-    CommitLog, CommitLogOptions, Manifest, RecoverFrom, RecoverOptions, Recovered, RestoreAssignment, Storage,
+    CommitLog, CommitLogOptions, RecoverFrom, RecoverOptions, Recovered, RestoreAssignment, RestoreRules,
+    Storage,
 };
 use strandline_state_api::snapshot::SegmentStore;
 use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
 
 use super::Run;
 use crate::chain::assembly::StoreAt;
-use crate::config::StartFrom;
+use crate::config::{CheckpointConfig, JobConfig, StartFrom};
 use crate::event::JobEvent;
 
 /// The storage in the hands of one attempt.
 pub(super) struct Claim {
     pub(super) log: CommitLog,
     pub(super) storage: Storage,
-    pub(super) term: u64,
+    pub(super) term: Term,
     /// The terms of the checkpoints in the log; `None` when a part of it cannot be read.
     pub(super) completed: Option<Vec<Term>>,
     /// The log names a checkpoint that an earlier attempt of this run completed.
@@ -28,7 +29,7 @@ pub(super) struct Claim {
 /// Opens the segments of one term.
 pub(super) struct TermStore {
     pub(super) storage: Storage,
-    pub(super) term: u64,
+    pub(super) term: Term,
 }
 
 impl StoreAt for TermStore {
@@ -54,7 +55,7 @@ impl Run<'_> {
         self.next_checkpoint = self.next_checkpoint.max(claimed.next_checkpoint());
         let is_own = claimed.history.completed.iter().any(|known| Some(known.term) >= self.first_term);
         let history = &claimed.history;
-        let terms = || history.completed.iter().map(|known| Term(known.term)).collect();
+        let terms = || history.completed.iter().map(|known| known.term).collect();
         let completed = history.unreadable.is_empty().then(terms);
         Ok(Some(Claim { log: claimed.log, storage, term, completed, is_own }))
     }
@@ -78,32 +79,23 @@ impl Run<'_> {
     pub(super) fn assign(&mut self, claim: &Claim) -> Result<Option<RestoreAssignment>> {
         let Some(recovered) = self.recover(claim)? else { return Ok(None) };
         let manifest = &recovered.manifest;
-        self.check_plan(manifest).map_err(|error| error.with("checkpoint", manifest.checkpoint))?;
-        let mut assignment = manifest.assign(self.config.parallelism)?;
-        let stored = std::mem::take(&mut assignment.operators).into_iter();
-        let renamed = stored.map(|(id, operator)| match self.config.renamed_operators.get(&id) {
-            Some(new) => (new.clone(), operator),
-            None => (id, operator),
-        });
-        // The others are orphans, which the plan allows.
-        assignment.operators = renamed.filter(|(id, _)| self.job.ids.contains(id)).collect();
-        // An operator that is new since has something left to do.
-        assignment.is_finished &= self.job.ids.iter().all(|id| assignment.operators.contains_key(id));
+        let (job, rules) = (self.job.schema()?, self.rules());
+        let plan = manifest.plan(&job, &rules)?;
+        // Sent before it is checked: it shows more than the first line that is wrong.
+        if !plan.is_plain() {
+            self.notify(&JobEvent::RestorePlanned { checkpoint: manifest.checkpoint, plan });
+        }
+        let assignment = manifest.assign_to(&job, &rules, self.config.parallelism)?;
+        for operator in &self.job.schemas {
+            let checked = assignment.check_inputs(&operator.id, &operator.inputs);
+            checked.map_err(|error| error.with("checkpoint", assignment.checkpoint))?;
+        }
         Ok(Some(assignment))
     }
 
-    /// Whether everything in the checkpoint has a place in the job, before anything of it is read.
-    fn check_plan(&self, manifest: &Manifest) -> Result<()> {
-        let mut schema = self.job.schema()?;
-        for (old, new) in &self.config.renamed_operators {
-            schema.rename(old, new)?;
-        }
-        let plan = schema.plan(&manifest.stored_operators(), &self.config.allow_orphans);
-        // Sent before it is checked: it shows more than the first line that is wrong.
-        if !plan.is_plain() {
-            self.notify(&JobEvent::RestorePlanned { checkpoint: manifest.checkpoint, plan: plan.clone() });
-        }
-        plan.check()
+    fn rules(&self) -> RestoreRules {
+        let JobConfig { renamed_operators, allow_orphans, .. } = &self.config;
+        RestoreRules { renamed: renamed_operators.clone(), allow_orphans: allow_orphans.clone() }
     }
 
     fn recover(&self, claim: &Claim) -> Result<Option<Recovered>> {
@@ -130,7 +122,10 @@ impl Run<'_> {
     }
 
     fn newest(&self, storage: &Storage, from: RecoverFrom) -> Result<Option<Recovered>> {
-        let options = RecoverOptions { from, ..RecoverOptions::default() };
+        let checkpointing = self.config.checkpointing.as_ref();
+        let of_config = |config: &CheckpointConfig| (config.verify, config.on_damage);
+        let (depth, on_damage) = checkpointing.map(of_config).unwrap_or_default();
+        let options = RecoverOptions { from, depth, on_damage };
         let recovery = self.runtime.block_on(storage.recover(options))?;
         for report in &recovery.skipped {
             let (checkpoint, reason) = (report.checkpoint.checkpoint, report.to_string());

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, TryRecvError};
+use strandline_checkpoint_storage::{OperatorAssignment, encode_each};
 use strandline_state_api::{Batch, KeyGroupRange, OperatorId, Result, Timestamp};
 
 use super::{FLUSH_AFTER, Task, close, complete, set_processing_time, until_timer};
@@ -12,7 +13,6 @@ use crate::barrier::Barrier;
 use crate::chain::assembly::{Assembly, Attempt};
 use crate::chain::slot::Slot;
 use crate::chain::{Collector, Signal, Stage};
-use crate::encoding::{decode_all, encode_all};
 use crate::mailbox::{Control, Mailbox, TaskEvent};
 use crate::metrics::add;
 use crate::passing::PassingBarrier;
@@ -29,6 +29,8 @@ pub(crate) struct SourceTask {
     subtask: u32,
     reader: Box<dyn Reader>,
     progress: ReadProgress,
+    /// What the coordinator knows of it.
+    backlog: bool,
     read: Arc<AtomicU64>,
     attempt: Arc<Attempt>,
 }
@@ -40,6 +42,9 @@ trait Reader: Send {
 
     /// Passes the batch on.
     fn pass_on(&mut self) -> Result<()>;
+
+    /// As [`Source::has_backlog`].
+    fn has_backlog(&self) -> bool;
 
     /// The encoded positions of the source.
     fn positions(&self) -> Result<Vec<Vec<u8>>>;
@@ -64,8 +69,12 @@ impl<S: Source> Reader for SourceReader<S> {
         self.next.collect(&mut self.output)
     }
 
+    fn has_backlog(&self) -> bool {
+        self.source.has_backlog()
+    }
+
     fn positions(&self) -> Result<Vec<Vec<u8>>> {
-        encode_all(&self.source.positions()?)
+        encode_each(&self.source.positions()?)
     }
 
     fn next(&mut self) -> &mut dyn Stage {
@@ -81,6 +90,9 @@ enum ReadProgress {
     Stopped,
     /// At the end of the input.
     Ended,
+    /// As [`Ended`](Self::Ended), since before the restored checkpoint: what lies behind has not been
+    /// notified in this attempt. Nothing is read, even where the input has grown since.
+    EndedBefore,
 }
 
 impl SourceTask {
@@ -94,7 +106,7 @@ impl SourceTask {
         F::Source: 'static,
     {
         let (subtask, parallelism) = (assembly.subtask, assembly.parallelism());
-        let restored = assembly.restored(id).map(|restored| decode_all(&restored.positions)).transpose();
+        let restored = assembly.restored(id).map(OperatorAssignment::positions_as).transpose();
         let source =
             restored.and_then(|restored| factory.open(SourceContext { subtask, parallelism, restored }));
         let source = source.map_err(|error| error.with("operator", id).with("subtask", subtask))?;
@@ -105,25 +117,38 @@ impl SourceTask {
     fn new(assembly: &Assembly, id: &OperatorId, reader: Box<dyn Reader>) -> Self {
         let attempt = Arc::clone(&assembly.attempt);
         let read = attempt.metrics.read(id);
-        let (id, subtask, progress) = (id.clone(), assembly.subtask, ReadProgress::Reading);
-        Self { id, subtask, reader, progress, read, attempt }
+        let ended = assembly.restored_here(id).is_some_and(|restored| restored.finished);
+        let progress = if ended { ReadProgress::EndedBefore } else { ReadProgress::Reading };
+        let (id, subtask) = (id.clone(), assembly.subtask);
+        Self { id, subtask, reader, progress, backlog: false, read, attempt }
     }
 
     /// Reads a batch and passes it on; returns whether there is more.
     fn read(&mut self, mailbox: &Mailbox) -> Result<SourceStatus> {
         let polled = self.reader.poll(self.attempt.config.batch_size);
         let (status, records) = self.locate(polled)?;
+        let backlog = status != SourceStatus::End && self.reader.has_backlog();
+        if backlog != self.backlog {
+            self.backlog = backlog;
+            mailbox.send(TaskEvent::Backlog(mailbox.task, backlog));
+        }
         if records > 0 {
             add(&self.read, records);
             self.reader.pass_on()?;
         }
         if status == SourceStatus::End {
-            self.progress = ReadProgress::Ended;
-            self.reader.next().signal(&mut Signal::Watermark(Timestamp::MAX))?;
-            self.reader.next().signal(&mut Signal::End)?;
-            mailbox.send(TaskEvent::Drained(mailbox.task));
+            self.end(mailbox)?;
         }
         Ok(status)
+    }
+
+    /// Passes on that the input has ended.
+    fn end(&mut self, mailbox: &Mailbox) -> Result<()> {
+        self.progress = ReadProgress::Ended;
+        self.reader.next().signal(&mut Signal::Watermark(Timestamp::MAX))?;
+        self.reader.next().signal(&mut Signal::End)?;
+        mailbox.send(TaskEvent::Drained(mailbox.task));
+        Ok(())
     }
 
     /// Follows a command of the coordinator; returns whether the job is over.
@@ -178,6 +203,9 @@ impl Task for SourceTask {
     fn run(&mut self, mailbox: &Mailbox) -> Result<TaskSummary> {
         let mut idle = IDLE_MIN;
         let mut flushed = Instant::now();
+        if self.progress == ReadProgress::EndedBefore {
+            self.end(mailbox)?;
+        }
         loop {
             match mailbox.control.try_recv() {
                 Ok(control) => {
@@ -213,7 +241,7 @@ impl Task for SourceTask {
                     Some(until_timer(work, &self.attempt).map_or(idle, |timer| timer.min(idle)))
                 }
                 // Nothing may happen behind the barrier of a stop, and nothing can behind the end.
-                ReadProgress::Stopped | ReadProgress::Ended => None,
+                ReadProgress::Stopped | ReadProgress::Ended | ReadProgress::EndedBefore => None,
             };
             if self.wait(wait, mailbox)? {
                 return close(self.reader.next());

@@ -3,7 +3,6 @@
 #![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
 
 mod counting;
-pub mod faulty;
 pub mod rated;
 
 use std::collections::BTreeMap;

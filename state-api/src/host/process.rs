@@ -5,7 +5,7 @@ use crate::backend::{At, KeyedBackend, TimerEntry, Timers};
 use crate::host::{OperatorStateEntry, OperatorStateStore};
 use crate::operator::{Batch, BroadcastContext, BroadcastOperator, Context, Open, Operator, Service, Timer};
 use crate::time::StateTime;
-use crate::{KeyHash, Keyed, Result, TimeDomain, Timestamp};
+use crate::{CheckpointId, KeyHash, Keyed, Result, TimeDomain, Timestamp};
 
 /// Whether bounded work is finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,6 +252,22 @@ where
     /// Those of [`Operator::on_end`].
     pub fn end(&mut self, output: &mut Batch<O::Out>) -> Result<()> {
         self.operator.on_end(&mut self.backend, output)
+    }
+
+    /// Passes on that a checkpoint is complete.
+    ///
+    /// # Errors
+    /// Those of [`Operator::on_checkpoint_complete`].
+    pub fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<()> {
+        self.operator.on_checkpoint_complete(checkpoint)
+    }
+
+    /// Passes on that a checkpoint will never be complete.
+    ///
+    /// # Errors
+    /// Those of [`Operator::on_checkpoint_aborted`].
+    pub fn checkpoint_aborted(&mut self, checkpoint: CheckpointId) -> Result<()> {
+        self.operator.on_checkpoint_aborted(checkpoint)
     }
 
     /// Returns the time of the earliest processing timer.

@@ -62,7 +62,7 @@ fn run_through_an_outage(operation: u64, tolerable_failures: u32) -> u64 {
     let observer = move |event: &JobEvent| {
         match event {
             JobEvent::Restarting { .. } => drop(restarted.fetch_add(1, Ordering::Relaxed)),
-            JobEvent::CheckpointAborted { reason, .. } => aborted.lock().unwrap().push(reason.clone()),
+            JobEvent::CheckpointAborted(why) => aborted.lock().unwrap().push(why.to_string()),
             _ => {}
         }
         if down.injected() >= ATTEMPTS {

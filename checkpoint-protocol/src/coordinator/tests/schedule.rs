@@ -103,3 +103,44 @@ fn no_more_than_allowed_run_at_once_and_savepoints_run_beside_them() {
     let actions = plan.commit_result(Millis(105), id(5), CommitResult::Committed);
     assert_eq!(started(&actions), [None]);
 }
+
+#[test]
+fn a_backlog_has_an_interval_of_its_own() {
+    let mut plan = running(Policy { backlog_interval: Some(ms(1_000)), ..Policy::every(ms(100)) });
+    assert_eq!(wait(&mut plan), (100, Some(id(1))));
+    finish(&mut plan, 110, id(1));
+    assert_eq!(plan.set_backlog(Millis(120), true), []);
+    assert_eq!(wait(&mut plan), (1_100, Some(id(2))), "counted from the last one");
+    finish(&mut plan, 1_110, id(2));
+    // A source that cannot decide postpones nothing.
+    for now in [1_150, 1_170, 1_190] {
+        assert_eq!(plan.set_backlog(Millis(now), false), []);
+        assert_eq!(plan.next_deadline(), Some(Millis(1_200)));
+        assert_eq!(plan.set_backlog(Millis(now + 10), true), []);
+        assert_eq!(plan.next_deadline(), Some(Millis(2_100)));
+    }
+    assert_eq!(triggered(&plan.set_backlog(Millis(1_500), false)), Some(id(3)), "it was due long ago");
+}
+
+#[test]
+fn a_backlog_can_stop_periodic_checkpoints() {
+    let mut plan = running(Policy { backlog_interval: Some(Duration::ZERO), ..Policy::every(ms(100)) });
+    plan.set_backlog(Millis(50), true);
+    assert_eq!(plan.next_deadline(), None);
+    let on_demand = begin(&mut plan, 500, CheckpointKind::Api);
+    finish(&mut plan, 510, on_demand);
+    assert_eq!(triggered(&plan.set_backlog(Millis(600), false)), Some(id(2)));
+    let mut without = running(Policy::every(ms(100)));
+    assert_eq!(without.set_backlog(Millis(50), true), []);
+    assert_eq!(wait(&mut without), (100, Some(id(1))), "unless it is configured, a backlog changes nothing");
+}
+
+#[test]
+fn what_is_held_starts_as_soon_as_it_may() {
+    let mut plan = running(Policy::every(ms(100)));
+    assert_eq!(plan.hold(Millis(50), true), []);
+    assert_eq!((plan.next_deadline(), plan.tick(Millis(300))), (None, vec![]));
+    let on_demand = begin(&mut plan, 310, CheckpointKind::Api);
+    finish(&mut plan, 320, on_demand);
+    assert_eq!(triggered(&plan.hold(Millis(330), false)), Some(id(2)));
+}

@@ -20,15 +20,20 @@ use super::{Expression, Operand, Operator, Token, Tokens};
 /// operator   = = | == | != | <> | < | <= | > | >=
 /// ```
 pub(in super::super) fn parse(node: &Node, text: &str, scope: &Scope<'_>) -> Result<Expression, Problem> {
-    let mut parser = Parser { tokens: Tokens::new(node, text)?, scope };
+    let mut parser = Parser { tokens: Tokens::new(node, text)?, scope, depth: 0 };
     let expression = parser.condition()?;
     parser.tokens.end("`and`, `or` or the end")?;
     Ok(expression)
 }
 
+/// How many parentheses and `not`s may lie within each other: the parser and the condition itself go as deep.
+const DEEPEST: usize = 100;
+
 struct Parser<'a> {
     tokens: Tokens<'a>,
     scope: &'a Scope<'a>,
+    /// How many lie around the next token.
+    depth: usize,
 }
 
 /// An operand with its type (`None` for null) and location.
@@ -56,17 +61,35 @@ impl Parser<'_> {
     }
 
     fn negation(&mut self) -> Result<Expression, Problem> {
+        let span = self.tokens.span();
         if self.tokens.accept("not") {
-            return Ok(Expression::Not(Box::new(self.negation()?)));
+            let inner = self.deeper(span, Self::negation)?;
+            return Ok(Expression::Not(Box::new(inner)));
         }
         if self.tokens.accept("(") {
-            let inner = self.condition()?;
+            let inner = self.deeper(span, Self::condition)?;
             if !self.tokens.accept(")") {
                 return Err(self.tokens.expected("`and`, `or` or `)`"));
             }
             return Ok(inner);
         }
         self.comparison()
+    }
+
+    /// Reads what lies within the token at `span`.
+    fn deeper(
+        &mut self,
+        span: Range<usize>,
+        read: impl FnOnce(&mut Self) -> Result<Expression, Problem>,
+    ) -> Result<Expression, Problem> {
+        if self.depth == DEEPEST {
+            let message = format!("a condition nests deeper than {DEEPEST} levels");
+            return Err(self.tokens.problem(span, message, "expected fewer `(` and `not` within each other"));
+        }
+        self.depth += 1;
+        let inner = read(self);
+        self.depth -= 1;
+        inner
     }
 
     fn comparison(&mut self) -> Result<Expression, Problem> {

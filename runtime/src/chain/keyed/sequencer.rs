@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use strandline_state_api::backend::BackendScope;
 use strandline_state_api::host::{OperatorStateStore, Steps};
-use strandline_state_api::{Result, Timestamp};
+use strandline_state_api::{CheckpointId, Error, ErrorKind, Result, Timestamp};
 
 use super::snapshots::{AnyWriter, SnapshotBackend, Snapshots};
 use crate::chain::assembly::{Assembly, Attempt};
@@ -31,6 +31,12 @@ pub(super) trait Subtask {
 
     /// Ends the input of the operator, and passes the last results on.
     fn end(&mut self) -> Result<()>;
+
+    /// Passes on that a checkpoint is complete.
+    fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<()>;
+
+    /// Passes on that a checkpoint will never be complete.
+    fn checkpoint_aborted(&mut self, checkpoint: CheckpointId) -> Result<()>;
 
     /// The time of the earliest processing timer.
     fn next_processing_timer(&mut self) -> Result<Option<Timestamp>>;
@@ -87,11 +93,17 @@ impl Sequencer {
     }
 
     /// Counts late records and sets the processing time, before the records of a batch.
+    ///
+    /// # Errors
+    /// `Internal` for records behind the end of the input: to drop them would lose them without a trace.
     pub(super) fn before_batch(
         &mut self,
         subtask: &mut dyn Subtask,
         timestamps: &[Option<Timestamp>],
     ) -> Result<()> {
+        if self.ended {
+            return self.locate(Err(ended_before()));
+        }
         let watermark = subtask.watermark();
         if watermark.is_some() {
             let late = |time: &&Option<Timestamp>| time.is_some() && **time <= watermark;
@@ -194,9 +206,17 @@ impl Sequencer {
                 self.ended = true;
             }
             Signal::Barrier(passing) => self.barrier(subtask, passing),
-            Signal::Aborted(checkpoint) => self.snapshots.abort(*checkpoint)?,
+            Signal::Aborted(checkpoint) => {
+                self.snapshots.abort(*checkpoint)?;
+                let heard = subtask.checkpoint_aborted(*checkpoint);
+                self.locate(heard)?;
+            }
+            Signal::Complete(checkpoint) => {
+                let heard = subtask.checkpoint_complete(*checkpoint);
+                self.locate(heard)?;
+            }
             Signal::Close(_) => self.count_entries(subtask),
-            Signal::End | Signal::Complete(_) => {}
+            Signal::End => {}
         }
         subtask.next().signal(signal)
     }
@@ -207,4 +227,8 @@ impl Sequencer {
         let wake_at = self.locate(wake_at)?;
         Ok(Work { more, wake_at }.and(subtask.next().work()?))
     }
+}
+
+fn ended_before() -> Error {
+    Error::new(ErrorKind::Internal, "records came to an operator whose input had ended")
 }

@@ -148,7 +148,7 @@ impl Snapshots {
         mut snapshot: SubtaskSnapshot,
         start: Instant,
     ) {
-        let checkpoint = passing.barrier.checkpoint;
+        let (checkpoint, subtask) = (passing.barrier.checkpoint, snapshot.subtask);
         if self.orders.is_none() {
             passing.add(operator, snapshot, start.elapsed());
             return;
@@ -166,7 +166,12 @@ impl Snapshots {
                     is_aborted: false,
                 });
             }
-            Err(error) => passing.fail(error.with("operator", operator)),
+            Err(error) => {
+                passing.fail(match error.context("operator") {
+                    Some(_) => error,
+                    None => error.with("operator", operator).with("subtask", subtask),
+                });
+            }
         }
     }
 
@@ -222,8 +227,11 @@ impl Snapshots {
 
     fn fail_oldest(&mut self, error: &Error) {
         if let Some(pending) = self.pending.pop_front() {
-            let error = Error::new(error.kind(), error.to_string());
-            pending.ack.fail(error.with("operator", &pending.operator));
+            let (operator, subtask) = (&pending.operator, pending.snapshot.subtask);
+            pending.ack.fail(match error.context("operator") {
+                Some(_) => error.clone(),
+                None => error.clone().with("operator", operator).with("subtask", subtask),
+            });
         }
     }
 }

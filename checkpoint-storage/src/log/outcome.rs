@@ -1,0 +1,92 @@
+//! How a commit ended, as a coordinator wants to know it.
+
+use strandline_checkpoint_protocol::{CommitResult, CommitRight};
+use strandline_state_api::{Error, ErrorKind, Result};
+
+use super::commit::{CommitLog, Committed};
+use crate::Manifest;
+
+/// How a commit ended. A [`Coordinator`](strandline_checkpoint_protocol::Coordinator) takes its
+/// [`result`](Self::result): no error that a caller sees need be interpreted.
+#[derive(Clone, Debug)]
+#[must_use = "the coordinator waits for the result"]
+pub enum CommitOutcome {
+    /// The checkpoint exists, and its sinks may commit.
+    Committed(Committed),
+    /// The checkpoint does not exist, and never will.
+    Failed(Error),
+    /// The store answered no question about it any more. The checkpoint may exist: no sink may commit, and
+    /// none may roll back. The job has to restart, which reads the log; or the next
+    /// [`commit`](CommitLog::commit) finds out.
+    Unknown(Error),
+    /// A newer coordinator has taken over: stop. It notifies the sinks if the checkpoint exists.
+    Fenced(Error),
+}
+
+impl CommitOutcome {
+    /// Returns what the coordinator takes.
+    pub fn result(&self) -> CommitResult {
+        match self {
+            Self::Committed(_) => CommitResult::Committed,
+            Self::Failed(_) => CommitResult::Failed,
+            Self::Unknown(_) => CommitResult::Unknown,
+            Self::Fenced(_) => CommitResult::Fenced,
+        }
+    }
+
+    /// Returns the checkpoint, or why it does not exist or may not.
+    ///
+    /// # Errors
+    /// That of the outcome, which does not show whether the checkpoint may exist.
+    pub fn into_result(self) -> Result<Committed> {
+        match self {
+            Self::Committed(committed) => Ok(committed),
+            Self::Failed(error) | Self::Unknown(error) | Self::Fenced(error) => Err(error),
+        }
+    }
+}
+
+impl CommitLog {
+    /// Writes the manifest and then claims the next slot of the log for it: the instant at which the
+    /// checkpoint exists. All segments that it names must be stored before.
+    ///
+    /// Where the answer of the store gets lost, the log is read until it shows whether the checkpoint exists.
+    /// [`Unknown`](CommitOutcome::Unknown) remains for a store that does not answer at all.
+    ///
+    /// The error of a [failed](CommitOutcome::Failed) commit has the kind [`ErrorKind::Invalid`] when the
+    /// manifest is of another term or checkpoint than the right, not newer than the last, or too large, so
+    /// that it can never be committed; else [`ErrorKind::Unavailable`].
+    pub async fn commit(&mut self, right: &CommitRight, manifest: &Manifest) -> CommitOutcome {
+        let error = match self.try_commit(right, manifest).await {
+            Ok(committed) => return CommitOutcome::Committed(committed),
+            Err(error) if error.kind() == ErrorKind::Fenced => return CommitOutcome::Fenced(error),
+            Err(error) => error,
+        };
+        if self.pending.is_none() && error.kind() == ErrorKind::Invalid {
+            return CommitOutcome::Failed(error);
+        }
+        let checkpoint = manifest.checkpoint;
+        let error = match error.context("checkpoint") {
+            Some(_) => error,
+            None => error.with("checkpoint", checkpoint),
+        };
+        // The check settles what was left open. Then nothing is under way, and the log shows what exists.
+        match self.check().await {
+            Ok(()) => {
+                let retained = self.retained();
+                match retained.iter().find(|known| known.checkpoint == checkpoint).cloned() {
+                    Some(completed) => {
+                        tracing::warn!(%checkpoint, %error, "a checkpoint was committed, and the answer was lost");
+                        CommitOutcome::Committed(Committed { completed, retained })
+                    }
+                    None => CommitOutcome::Failed(error),
+                }
+            }
+            Err(fenced) if fenced.kind() == ErrorKind::Fenced => CommitOutcome::Fenced(fenced),
+            Err(unsettled) => {
+                tracing::warn!(%checkpoint, error = %unsettled, "the outcome of a commit could not be read");
+                CommitOutcome::Unknown(error)
+            }
+        }
+    }
+}
