@@ -8,7 +8,7 @@ use std::sync::Arc;
 use strandline_state_api::backend::{
     BackendScope, StateId, StateRegistry, StateTime, Statistic, StoredValues,
 };
-use strandline_state_api::schema::StateSchema;
+use strandline_state_api::schema::{StateMeta, StateSchema};
 use strandline_state_api::snapshot::SnapshotPart;
 use strandline_state_api::{Error, KeyGroup, KeyGroupRange, Keyed, KeyedBackend, Result, StateKey};
 
@@ -30,6 +30,9 @@ pub struct MemoryBackend<K> {
     pub(crate) needs_base: bool,
     /// The files that the state was restored from, as long as deltas may follow them.
     pub(crate) restored: Vec<SnapshotPart>,
+    /// The forms in which those files hold registered states, other than the current ones, until a base of the
+    /// current forms takes their place.
+    pub(crate) older_forms: Vec<StateMeta>,
     /// What the first phase and the writer share.
     pub(crate) chain: Arc<Chain>,
     pub(crate) clock: StateTime,
@@ -46,6 +49,7 @@ impl<K: StateKey> MemoryBackend<K> {
             under_way: VecDeque::new(),
             needs_base: false,
             restored: Vec::new(),
+            older_forms: Vec::new(),
             chain: Arc::default(),
             clock: StateTime::UNKNOWN,
             key: PhantomData,

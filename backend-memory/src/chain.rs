@@ -6,6 +6,7 @@
 //! snapshot names an older file only if each snapshot between, whose commit succeeded, names it, too.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use strandline_state_api::snapshot::{SegmentName, SnapshotPart};
@@ -75,6 +76,8 @@ pub(crate) struct Chain {
     /// Held for a moment only, so that the processing thread does not wait for a merge.
     inbox: Mutex<Inbox>,
     order: Mutex<Order>,
+    /// Whether a commit left a long chain as it was, for the next cut to replace it by a base.
+    base_wanted: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -107,7 +110,7 @@ impl Chain {
         let (base, restored) = (parts.len(), !parts.is_empty());
         let first = StoredSnapshot { parts, base, restored, own: HashSet::new() };
         let order = Order { stored: BTreeMap::from([(0, first)]), ..Order::default() };
-        Self { inbox: Mutex::default(), order: Mutex::new(order) }
+        Self { order: Mutex::new(order), ..Self::default() }
     }
 
     /// Takes the changes of the next snapshot.
@@ -123,6 +126,11 @@ impl Chain {
     /// Returns how much is held.
     pub(crate) fn held(&self) -> Held {
         self.inbox().held
+    }
+
+    /// Returns whether a commit has [asked for a base](Ticket::ask_for_base).
+    pub(crate) fn is_base_wanted(&self) -> bool {
+        self.base_wanted.load(Ordering::Relaxed)
     }
 
     fn inbox(&self) -> MutexGuard<'_, Inbox> {
@@ -167,6 +175,11 @@ impl Ticket {
             let on = order.stored.range(..self.number).next_back();
             on.is_some_and(|(at, _)| *at != plan.since)
         })
+    }
+
+    /// Asks for a base at the next cut.
+    pub(crate) fn ask_for_base(&self) {
+        self.chain.base_wanted.store(true, Ordering::Relaxed);
     }
 
     /// Takes in the stored snapshot, unless others that were stored meanwhile do not go with it.

@@ -41,6 +41,23 @@ impl Changes {
         Self { states, full, bytes, records }
     }
 
+    /// Returns the states in layers, each with every state in one form at most: an unclaimed state may have
+    /// several forms, oldest first, of which those without records are left out.
+    pub(crate) fn layers(&self) -> Vec<Vec<&StateDelta>> {
+        let mut layers: Vec<Vec<&StateDelta>> = vec![Vec::new()];
+        for state in &self.states {
+            let has_name = |other: &StateDelta| other.meta.name == state.meta.name;
+            if state.records.bytes() == 0 && self.states.iter().filter(|other| has_name(other)).count() > 1 {
+                continue;
+            }
+            match layers.iter_mut().find(|layer| !layer.iter().any(|other| has_name(other))) {
+                Some(layer) => layer.push(state),
+                None => layers.push(vec![state]),
+            }
+        }
+        layers
+    }
+
     /// Returns the number of bytes of all records.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
@@ -52,18 +69,18 @@ impl Changes {
     }
 }
 
-/// Writes `changes` as segments and hands each to `done` when it is complete.
+/// Writes the changes of `states`, each in one form, as segments and hands each to `done` when it is
+/// complete.
 ///
 /// A [`SegmentKind::Base`] leaves out tombstones and turns appends into puts: nothing older exists. It also
 /// leaves out what `filter` does.
 pub(crate) fn write_segments(
-    changes: &Changes,
+    mut states: Vec<&StateDelta>,
     kind: SegmentKind,
     filter: &ExpiryFilter,
     options: &MemoryOptions,
     done: &mut dyn FnMut(SegmentWriter) -> Result<()>,
 ) -> Result<()> {
-    let mut states: Vec<_> = changes.states.iter().collect();
     states.sort_by(|a, b| a.meta.name.cmp(&b.meta.name));
     let metas: Vec<_> = states.iter().map(|state| state.meta.clone()).collect();
     let mut sorted: Vec<_> = states.into_iter().map(Sorted::new).collect();

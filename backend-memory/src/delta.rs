@@ -11,8 +11,10 @@ use crate::chain::Ticket;
 #[derive(Debug)]
 pub struct Delta {
     pub(crate) ticket: Ticket,
-    /// All states at the cut.
+    /// All states at the cut, then the older forms that files before it may hold some of them in.
     pub(crate) described: Vec<StateMeta>,
+    /// Whether there are such older forms.
+    pub(crate) has_older_forms: bool,
     pub(crate) kind: SnapshotKind,
     /// Leaves out values of a full snapshot that had expired at the cut.
     pub(crate) filter: ExpiryFilter,

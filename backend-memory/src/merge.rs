@@ -21,14 +21,18 @@ pub(crate) fn merge(older: &Changes, newer: &Changes) -> Changes {
         layout: of.layout,
         records: Records::default(),
     };
-    for old in before {
-        let same = newer.states.iter().find(|new| new.meta.name == old.meta.name);
+    for (index, old) in before.iter().enumerate() {
+        let same = newer.states.iter().find(|new| new.meta == old.meta);
         let empty = none(old);
-        states.push(merge_state(old, same.unwrap_or(&empty), older.full, &mut records));
+        // Under the later forms of an unclaimed state are the older ones: their appends remain.
+        let is_later = before[..index].iter().any(|earlier| earlier.meta.name == old.meta.name);
+        states.push(merge_state(old, same.unwrap_or(&empty), older.full && !is_later, &mut records));
     }
-    for new in &newer.states {
-        if !before.iter().any(|old| old.meta.name == new.meta.name) {
-            states.push(merge_state(&none(new), new, older.full || newer.full, &mut records));
+    for (index, new) in newer.states.iter().enumerate() {
+        if !before.iter().any(|old| old.meta == new.meta) {
+            let is_later = newer.states[..index].iter().any(|earlier| earlier.meta.name == new.meta.name);
+            let full = (older.full || newer.full) && !is_later;
+            states.push(merge_state(&none(new), new, full, &mut records));
         }
     }
     Changes::new(states, older.full || newer.full, records)

@@ -40,6 +40,13 @@ impl<K: StateKey> MemoryBackend<K> {
         cheaper || entries == 0
     }
 
+    /// Returns whether a snapshot of this kind takes everything because the files before it hold states in older
+    /// forms. Full snapshots and savepoints have the current forms only, so that a program can give up the older
+    /// ones; and a chain that became long is not folded, which would keep its forms.
+    fn renews_forms(&self, kind: SnapshotKind) -> bool {
+        !self.older_forms.is_empty() && (kind != SnapshotKind::Incremental || self.chain.is_base_wanted())
+    }
+
     /// Checks that the backend can take one more snapshot.
     fn check_limits(&self) -> Result<()> {
         if self.epoch < (1 << 31) - 1 {
@@ -59,7 +66,10 @@ impl<K: StateKey> SnapshotSource for MemoryBackend<K> {
         self.states.begin_checkpoint(checkpoint)?;
         // A savepoint is stored apart from the deltas, so a base for it would be no base of theirs.
         let cheaper = kind != SnapshotKind::Savepoint && self.base_is_cheaper();
-        let full = std::mem::take(&mut self.needs_base) || cheaper;
+        let full = std::mem::take(&mut self.needs_base) || cheaper || self.renews_forms(kind);
+        if full {
+            self.older_forms.clear();
+        }
         let loads = self.states.iter().map(|state| state.load());
         let count = loads.map(|(entries, changes)| if full { entries } else { changes }).sum();
         self.states.iter_mut().for_each(|state| state.cut(full));
@@ -71,6 +81,7 @@ impl<K: StateKey> SnapshotSource for MemoryBackend<K> {
             count,
             states: self.states.len(),
             filter: self.expiry_filter(kind),
+            older_forms: self.older_forms.clone(),
             failed: false,
             drained: Vec::new(),
             records: Records::default(),
@@ -104,11 +115,14 @@ impl<K: StateKey> SnapshotSource for MemoryBackend<K> {
             return Err(error);
         }
         let Some(done) = self.under_way.pop_front() else { return Ok(Progress::Idle) };
-        let described: Vec<_> = done.drained.iter().map(|state| state.meta.clone()).collect();
+        let has_older_forms = !done.older_forms.is_empty();
+        let current = done.drained.iter().map(|state| state.meta.clone());
+        let described = current.chain(done.older_forms).collect();
         let changes = Changes::new(done.drained, done.full, done.count);
         let bytes = changes.bytes();
         let ticket = self.chain.hand_over(changes, done.kind == SnapshotKind::Full);
-        let delta = Delta { ticket, described, kind: done.kind, filter: done.filter, bytes };
+        let (kind, filter) = (done.kind, done.filter);
+        let delta = Delta { ticket, described, has_older_forms, kind, filter, bytes };
         Ok(Progress::Ready(done.checkpoint, delta))
     }
 

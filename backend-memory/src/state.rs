@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt::Debug;
 
 use strandline_snapshot_format::EntryRef;
-use strandline_state_api::backend::{RegisteredState, StateTime, StoredValues};
+use strandline_state_api::backend::{AcceptedForm, RegisteredState, StateTime, StoredValues};
 use strandline_state_api::schema::StateMeta;
 use strandline_state_api::{Error, KeyGroupRange, KeyHash, Result, Ttl};
 
@@ -60,10 +60,11 @@ pub(crate) trait MemoryState: Any + RegisteredState + Debug + Send {
     fn drain(&mut self, budget: &mut usize, out: &mut Records) -> Result<bool>;
 
     /// Prepares for entries that are stored under `stored`; an error names the state.
-    fn accept(&mut self, stored: &StateMeta) -> Result<()>;
+    fn accept(&mut self, stored: &StateMeta) -> Result<AcceptedForm>;
 
-    /// Adds an entry of a restored snapshot.
-    fn restore(&mut self, entry: &EntryRef<'_>) -> Result<()>;
+    /// Adds an entry of a restored snapshot in an accepted form: a `Put`, or an `Append` to a list that the
+    /// snapshot has in an older form.
+    fn restore(&mut self, entry: &EntryRef<'_>, form: AcceptedForm) -> Result<()>;
 
     /// Visits each key and namespace once.
     fn for_each_key(&self, key_groups: KeyGroupRange, visit: VisitKey<'_>) -> Result<()>;

@@ -3,6 +3,7 @@
 use strandline_snapshot_format::ExpiryFilter;
 use strandline_state_api::CheckpointId;
 use strandline_state_api::backend::SnapshotKind;
+use strandline_state_api::schema::StateMeta;
 
 use crate::changes::StateDelta;
 use crate::records::Records;
@@ -21,6 +22,8 @@ pub(crate) struct UnderWay {
     pub(crate) states: usize,
     /// Leaves out values that had expired at the cut.
     pub(crate) filter: ExpiryFilter,
+    /// The forms that older files may hold states in, other than those of the cut.
+    pub(crate) older_forms: Vec<StateMeta>,
     /// Whether it cannot be finished, because one before it failed.
     pub(crate) failed: bool,
     /// The drained states, in the order of registration.

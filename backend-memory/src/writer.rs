@@ -67,7 +67,11 @@ impl MemorySnapshotWriter {
             return Ok(Some(apart));
         }
         let must_fold = plan.stands_alone && !plain.stands_alone();
-        if must_fold || (plain.has_deltas() && self.is_long(&plain)) || self.is_crowded(&plain) {
+        let is_long = (plain.has_deltas() && self.is_long(&plain)) || self.is_crowded(&plain);
+        if is_long && !must_fold && delta.has_older_forms {
+            // A fold would keep values in older forms, which the backend can write in the current ones.
+            delta.ticket.ask_for_base();
+        } else if must_fold || is_long {
             let folded = self.fold(&plain, &delta.filter, store, written).await?;
             if delta.ticket.publish(&folded) {
                 return Ok(Some(folded));
@@ -110,10 +114,13 @@ impl MemorySnapshotWriter {
         let kind = if alone { SegmentKind::Base } else { SegmentKind::Delta };
         let all = ExpiryFilter::default();
         let mut finished = Vec::new();
-        write_segments(changes, kind, filter.unwrap_or(&all), &self.options, &mut |writer| {
-            finished.push(writer.finish()?);
-            Ok(())
-        })?;
+        for (layer, states) in changes.layers().into_iter().enumerate() {
+            let kind = if layer == 0 { kind } else { SegmentKind::Delta };
+            write_segments(states, kind, filter.unwrap_or(&all), &self.options, &mut |writer| {
+                finished.push(writer.finish()?);
+                Ok(())
+            })?;
+        }
         let mut parts = Vec::new();
         for done in finished {
             let segment = store.put(done.bytes).await?;

@@ -8,6 +8,7 @@ mod naive;
 
 use strandline_backend_memory::{MemoryBackendFactory, MemoryOptions};
 use strandline_conformance::Subject;
+use strandline_conformance::backend::forms::random_lives_of_two_backends;
 use strandline_conformance::backend::portability::from_one_backend_to_another;
 
 strandline_conformance::backend_tests!(MemoryBackendFactory::default());
@@ -49,10 +50,21 @@ mod always_folds {
     );
 }
 
+fn memory_and_naive() -> (Subject<MemoryBackendFactory>, Subject<naive::NaiveFactory>) {
+    let naive = Subject::new(naive::NaiveFactory).with_capabilities(naive::NaiveFactory::CAPABILITIES);
+    (Subject::new(MemoryBackendFactory::default()), naive)
+}
+
+#[test]
+fn a_job_that_moves_to_another_backend_and_migrates() {
+    let (memory, naive) = memory_and_naive();
+    random_lives_of_two_backends(&memory, &naive);
+    random_lives_of_two_backends(&naive, &memory);
+}
+
 #[test]
 fn snapshots_move_to_another_backend_and_back() {
-    let memory = Subject::new(MemoryBackendFactory::default());
-    let naive = Subject::new(naive::NaiveFactory).with_capabilities(naive::NaiveFactory::CAPABILITIES);
+    let (memory, naive) = memory_and_naive();
     from_one_backend_to_another(&memory, &naive);
     from_one_backend_to_another(&naive, &memory);
 }

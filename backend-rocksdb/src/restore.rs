@@ -11,16 +11,15 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use strandline_snapshot_format::{Merge, SegmentKind};
-use strandline_state_api::backend::{RestoreSnapshot, Restored};
-use strandline_state_api::schema::{Compatibility, StateMeta};
+use strandline_state_api::backend::{AcceptedForm, RestoreSnapshot, Restored};
+use strandline_state_api::schema::StateMeta;
 use strandline_state_api::snapshot::{KeyedSnapshot, PartFormat, SegmentStore, SnapshotPart};
 use strandline_state_api::{Error, ErrorKind, KeyGroupRange, KeyedBackend, Result, StateKey};
 
 use crate::backend::too_many_states;
 use crate::database::{Database, Files, ReadOnly};
 use crate::directory::{Directory, StoredState};
-use crate::layout::{Addressing, Layout, bounds};
+use crate::layout::{Addressing, bounds};
 use crate::state::RocksState;
 use crate::store::Store;
 use crate::store::scan::to_state;
@@ -29,6 +28,7 @@ use crate::{NATIVE_FORMAT, RocksBackend};
 
 mod bulk;
 mod fetch;
+mod portable;
 
 use bulk::Bulk;
 use fetch::{fetch, read_directory};
@@ -70,7 +70,7 @@ impl<K: StateKey> RocksBackend<K> {
         // The largest native one comes first, as the base; portable ones come last, as native values are
         // rewritten in place.
         sources.sort_by_key(|source| Reverse(groups(source)));
-        let mut migrating: Option<Vec<usize>> = None;
+        let mut migrating: Option<Vec<(usize, AcceptedForm)>> = None;
         let mut portable = Vec::new();
         for (number, source) in sources.into_iter().enumerate() {
             let (directory, key_groups) = match source {
@@ -84,7 +84,8 @@ impl<K: StateKey> RocksBackend<K> {
                 }
             };
             let is_base = number == 0 && !key_groups.is_empty();
-            let adopted = self.adopt(&directory.states, is_base)?;
+            let mut adopted: Vec<_> = self.adopt(&directory.states, is_base)?.into_iter().flatten().collect();
+            adopted.retain(|(_, form)| form.migrates());
             if migrating.replace(adopted.clone()).is_some_and(|before| before != adopted) {
                 let message = "the snapshots of two subtasks have a state in different versions; \
                                restore an older checkpoint";
@@ -96,8 +97,8 @@ impl<K: StateKey> RocksBackend<K> {
                 self.load_native(number, &directory, key_groups, store).await?;
             }
         }
-        for index in migrating.unwrap_or_default() {
-            self.rewrite_in_place(self.state(index)?)?;
+        for (index, form) in migrating.unwrap_or_default() {
+            self.rewrite_in_place(self.state(index)?, form)?;
         }
         for parts in portable {
             restored.bytes += parts.iter().map(|part| part.segment.len).sum::<u64>();
@@ -105,7 +106,7 @@ impl<K: StateKey> RocksBackend<K> {
         }
         self.publish_expiries();
         restored.entries = self.store.database().property("rocksdb.estimate-num-keys");
-        restored.orphans = self.registry.orphans().iter().map(|orphan| orphan.name.clone()).collect();
+        restored.orphans = self.registry.orphan_names();
         Ok(restored)
     }
 
@@ -114,17 +115,17 @@ impl<K: StateKey> RocksBackend<K> {
         self.registry.at(index).ok_or_else(unknown)
     }
 
-    /// Notes the states of a snapshot; returns which of the registered ones have to be rewritten. The states
-    /// of the base decide the addresses.
-    fn adopt(&mut self, stored: &[StoredState], base: bool) -> Result<Vec<usize>> {
-        let mut migrating = Vec::new();
+    /// Notes the states of a snapshot; returns for each the registered state that claims it, and the form of its
+    /// values. The states of the base decide the addresses.
+    fn adopt(&mut self, stored: &[StoredState], base: bool) -> Result<Vec<Option<(usize, AcceptedForm)>>> {
+        let mut adopted = Vec::with_capacity(stored.len());
         for StoredState { meta, .. } in stored {
-            if let Some(index) = self.registry.claimant(meta)
-                && let Some(state) = self.registry.at_mut(index)
-                && state.accept(meta)? == Compatibility::Migrated
-            {
-                migrating.push(index);
-            }
+            let claimant = self.registry.claimant(meta);
+            let state = claimant.and_then(|index| Some((index, self.registry.at_mut(index)?)));
+            adopted.push(match state {
+                Some((index, state)) => Some((index, state.accept(meta)?)),
+                None => None,
+            });
         }
         if base {
             // Numbers of the base are taken; registered states that it does not hold get others.
@@ -143,14 +144,18 @@ impl<K: StateKey> RocksBackend<K> {
             if self.registry.claimant(&stored.meta).is_some() {
                 continue;
             }
-            self.registry.add_orphan(&stored.meta)?;
-            if !self.orphans.iter().any(|orphan| orphan.meta.name == stored.meta.name) {
-                let id = if base { stored.addressing.id } else { self.free_id()? };
-                let addressing = Addressing { id, ..stored.addressing };
-                self.orphans.push(StoredState { addressing, meta: stored.meta.clone() });
+            self.registry.add_orphan(&stored.meta, None)?;
+            match self.orphans.iter().find(|orphan| orphan.meta.name == stored.meta.name) {
+                Some(known) if known.meta == stored.meta => {}
+                Some(_) => return Err(two_forms(&stored.meta)),
+                None => {
+                    let id = if base { stored.addressing.id } else { self.free_id()? };
+                    let addressing = Addressing { id, ..stored.addressing };
+                    self.orphans.push(StoredState { addressing, meta: stored.meta.clone() });
+                }
             }
         }
-        Ok(migrating)
+        Ok(adopted)
     }
 
     /// Where the entries of these states go.
@@ -191,37 +196,9 @@ impl<K: StateKey> RocksBackend<K> {
         Ok(())
     }
 
-    async fn load_portable(&mut self, parts: &[SnapshotPart], store: &dyn SegmentStore) -> Result<()> {
-        let mut merge = Merge::open(store, parts, SegmentKind::Base, self.scope().key_groups).await?;
-        let stored = |meta: &StateMeta| StoredState {
-            addressing: Addressing { id: 0, layout: Layout::unknown(meta) },
-            meta: meta.clone(),
-        };
-        let stored: Vec<StoredState> = merge.states().iter().map(stored).collect();
-        let adopted = self.adopt(&stored, false)?;
-        let targets = self.targets(merge.states())?;
-        let migrates =
-            |meta: &StateMeta| self.registry.claimant(meta).filter(|index| adopted.contains(index));
-        let migrating: Vec<Option<usize>> = merge.states().iter().map(migrates).collect();
-        let mut bulk = Bulk::new(&self.environment, self.store.database(), &targets);
-        let mut value = Vec::new();
-        while let Some(entry) = merge.next().await? {
-            let parts = [entry.key, entry.namespace, entry.sub];
-            match migrating.get(usize::from(entry.state)).copied().flatten() {
-                None => bulk.push(entry.state, entry.group, parts, entry.value)?,
-                Some(index) => {
-                    let state = self.state(index)?;
-                    let rewritten = state.rewrite(entry.value, &mut value);
-                    rewritten.map_err(|error| error.with("state", &state.meta().name))?;
-                    bulk.push(entry.state, entry.group, parts, &value)?;
-                }
-            }
-        }
-        bulk.finish()
-    }
-
-    /// Rewrites the values of a state whose files hold an older form.
-    fn rewrite_in_place(&self, state: &dyn RocksState) -> Result<()> {
+    /// Rewrites the values of a state whose files hold an older form, where their bytes differ: files whose
+    /// values stay need not be stored again.
+    fn rewrite_in_place(&self, state: &dyn RocksState, form: AcceptedForm) -> Result<()> {
         let (id, mut value) = (state.addressing().id, Vec::new());
         let database = Arc::clone(self.store.database());
         let mut batch = rocksdb::WriteBatch::default();
@@ -231,8 +208,11 @@ impl<K: StateKey> RocksBackend<K> {
         entries.first()?;
         to_state(&mut entries, id, &mut target)?;
         while let Some((address, old)) = entries.entry() {
-            state.rewrite(old, &mut value).map_err(|error| error.with("state", &state.meta().name))?;
-            batch.put(address, &value);
+            value.clear();
+            state.rewrite(form, old, &mut value).map_err(|error| error.with("state", &state.meta().name))?;
+            if value != old {
+                batch.put(address, &value);
+            }
             if batch.size_in_bytes() > REWRITE_BATCH {
                 database.write(&batch)?;
                 batch.clear();
@@ -262,6 +242,13 @@ impl<K: StateKey> RocksBackend<K> {
         drop((source, files));
         Ok(())
     }
+}
+
+#[cold]
+fn two_forms(stored: &StateMeta) -> Error {
+    let message = "the snapshot has a state in two forms that the job does not have; register the state, so that \
+                   it migrates";
+    Error::new(ErrorKind::Incompatible, message).with("state", &stored.name)
 }
 
 /// Reads what a restore needs of a snapshot that is clipped to the key groups of this subtask.

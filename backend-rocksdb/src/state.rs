@@ -3,8 +3,8 @@
 use std::any::Any;
 use std::fmt::Debug;
 
-use strandline_state_api::backend::{RegisteredState, StateLocation, StateTime};
-use strandline_state_api::schema::{Compatibility, StateMeta};
+use strandline_state_api::backend::{AcceptedForm, RegisteredState, StateLocation, StateTime};
+use strandline_state_api::schema::StateMeta;
 use strandline_state_api::{KeyGroupRange, KeyHash, Result, Ttl};
 
 use crate::directory::StoredState;
@@ -34,12 +34,12 @@ pub(crate) trait RocksState: Any + RegisteredState + Debug + Send {
     /// Changes the addresses to those of a restored snapshot.
     fn set_addressing(&mut self, addressing: Addressing);
 
-    /// Prepares for values that were stored under `stored`; returns whether they have to be
+    /// Prepares for values that were stored under `stored`; those of a form that migrates have to be
     /// [rewritten](Self::rewrite).
-    fn accept(&mut self, stored: &StateMeta) -> Result<Compatibility>;
+    fn accept(&mut self, stored: &StateMeta) -> Result<AcceptedForm>;
 
-    /// Replaces `out` with the current form of a value in the form that was accepted last.
-    fn rewrite(&self, stored: &[u8], out: &mut Vec<u8>) -> Result<()>;
+    /// Appends the current form of a value in an accepted form to `out`.
+    fn rewrite(&self, form: AcceptedForm, stored: &[u8], out: &mut Vec<u8>) -> Result<()>;
 
     /// The time-to-live of its values, where they expire.
     fn ttl(&self) -> Option<&Ttl>;

@@ -36,7 +36,12 @@ fn factory(write_back: f64, memory: usize) -> RocksBackendFactory {
 }
 
 fn capabilities() -> Capabilities {
-    Capabilities { portable_increments: false, counts_entries: false, ..Capabilities::default() }
+    Capabilities {
+        portable_increments: false,
+        keeps_older_forms: false,
+        counts_entries: false,
+        ..Capabilities::default()
+    }
 }
 
 mod write_back {
@@ -65,6 +70,13 @@ fn snapshots_move_between_the_backends() {
     let (rocks, memory) = both();
     backend::portability::from_one_backend_to_another(&rocks, &memory);
     backend::portability::from_one_backend_to_another(&memory, &rocks);
+}
+
+#[test]
+fn a_job_that_moves_between_the_backends_and_migrates() {
+    let (rocks, memory) = both();
+    backend::forms::random_lives_of_two_backends(&rocks, &memory);
+    backend::forms::random_lives_of_two_backends(&memory, &rocks);
 }
 
 #[test]

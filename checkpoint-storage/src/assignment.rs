@@ -77,13 +77,13 @@ impl Manifest {
         Ok(RestoreAssignment { checkpoint, term, restored_from, operators, is_finished })
     }
 
-    /// The operators and states of the checkpoint, for a
+    /// The operators and states of the checkpoint, each state in every form that it is stored in, for a
     /// [plan](strandline_state_api::schema::JobSchema::plan) of its restore.
     pub fn stored_operators(&self) -> Vec<StoredOperator> {
         let stored = |operator: &OperatorSnapshot| {
             let mut states: Vec<StateMeta> = Vec::new();
             for meta in operator.subtasks.iter().flat_map(|subtask| &subtask.keyed.states) {
-                if !states.iter().any(|known| known.name == meta.name) {
+                if !states.contains(meta) {
                     states.push(meta.clone());
                 }
             }

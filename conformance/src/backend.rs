@@ -8,6 +8,7 @@ pub mod evolution;
 pub mod expiry;
 pub mod faults;
 pub mod folding;
+pub mod forms;
 pub mod increments;
 pub mod keys;
 pub mod limits;

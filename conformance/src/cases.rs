@@ -343,6 +343,14 @@ macro_rules! __backend_cases {
                 another_form_of_a_type_is_refused
                 versions_must_rise
             }
+            forms [] {
+                a_raised_version_writes_what_changed
+                a_migration_writes_what_changed
+                a_program_reads_all_forms_or_none
+                older_forms_leave_in_the_end
+                unclaimed_state_keeps_its_forms
+                random_lives
+            }
             model [] {
                 random_programs
             }

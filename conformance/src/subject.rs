@@ -54,6 +54,9 @@ pub struct Capabilities {
     /// Incremental snapshots are in the portable format, as full ones always are. Without this capability
     /// they may be in a format of the backend's own.
     pub portable_increments: bool,
+    /// After a restore that migrates values, an incremental snapshot writes in proportion to what changed, too: what
+    /// does not change keeps the form in which it is stored.
+    pub keeps_older_forms: bool,
     /// A snapshot may be prepared while older ones are under way. Without this capability the suite finishes
     /// one before it prepares the next.
     pub several_in_flight: bool,
@@ -75,6 +78,7 @@ impl Capabilities {
         incremental: true,
         few_objects: true,
         portable_increments: true,
+        keeps_older_forms: true,
         several_in_flight: true,
         counts_entries: true,
         cleans_up: true,

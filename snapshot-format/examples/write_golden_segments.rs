@@ -1,7 +1,7 @@
 //! Writes the golden files of the segment format that are missing; those that exist are never written again.
 //!
 //! ```text
-//! cargo run -p strandline-state-api --example write_golden_segments
+//! cargo run -p strandline-snapshot-format --example write_golden_segments
 //! ```
 
 #[allow(

@@ -47,10 +47,11 @@ impl ExpiryFilter {
         self.states.is_empty()
     }
 
-    /// Returns how much of a value of a state remains. If a list loses some elements, `part` holds the
+    /// Returns how much of a value remains that is stored as `state` describes. If a list loses some elements, `part` holds the
     /// remaining ones.
     pub fn keep(&self, state: &StateMeta, value: &[u8], part: &mut Vec<u8>) -> Kept {
-        let Some(ttl) = self.states.get(&state.name) else { return Kept::Whole };
+        // Values of an older form, from before the state had a time-to-live, have no stamp to go by.
+        let Some(ttl) = self.states.get(&state.name).filter(|_| state.stamped) else { return Kept::Whole };
         unexpired(ttl, state.kind, value, &self.clock, part)
     }
 }

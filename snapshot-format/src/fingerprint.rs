@@ -86,7 +86,8 @@ impl SegmentReader<'_> {
 }
 
 /// Computes the fingerprint of the state that `parts`, a complete chain, oldest first, hold in
-/// `range`. A base into which the parts are folded has the same fingerprint.
+/// `range`. A base into which the parts are folded has the same fingerprint, unless a list has elements in
+/// several forms of its state.
 ///
 /// For bases that do not overlap (a full snapshot), this is the sum of the fingerprints in their indexes:
 /// this costs a request for each part, and 24 bytes for each block of 64 KiB; see

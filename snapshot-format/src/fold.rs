@@ -1,9 +1,11 @@
 //! Folds a chain of parts into new segments.
 
+use crate::entry::EntryRef;
 use crate::expiry::{ExpiryFilter, Kept};
 use crate::merge::Merge;
 use crate::segment_kind::SegmentKind;
 use crate::writer::{SegmentWriter, WriterOptions};
+use strandline_state_api::schema::StateMeta;
 use strandline_state_api::snapshot::{SegmentStore, SnapshotPart};
 use strandline_state_api::{KeyGroup, KeyGroupRange, Result};
 
@@ -26,7 +28,8 @@ impl Default for FoldOptions {
 /// The result of a fold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Folded {
-    /// The new segments in the order of their key groups; none when there are no entries.
+    /// The new segments in the order of their key groups; none when there are no entries. Segments of entries in
+    /// newer forms follow, again in the order of their key groups.
     pub parts: Vec<SnapshotPart>,
     /// The number of bytes of the new segments.
     pub written_bytes: u64,
@@ -43,8 +46,12 @@ pub struct Folded {
 ///
 /// With [`SegmentKind::Base`] the parts must be a complete chain, and the result needs no other part. With
 /// [`SegmentKind::Delta`] they may be any consecutive parts of a chain, and the result takes their place in
-/// it. The rules are those of [`Merge`]. The fold streams: the segment being written and what [`Merge`] needs
+/// it. The rules are those of [`Merge`]. The fold streams: the segments being written and what [`Merge`] needs
 /// bound its memory. It is CPU-bound between its requests.
+///
+/// Where the parts have a state in several forms, the result has a part for each: nobody but the program can
+/// turn one form into another, and a segment has each state in one form. The first parts are of kind `target`;
+/// those of newer forms are deltas over them, which only put, or append to a list of an older form.
 ///
 /// # Errors
 /// Those of [`Merge::open`] and [`Merge::next`], and those of the store; no snapshot refers to the segments
@@ -98,42 +105,98 @@ async fn run(
 ) -> Result<Folded> {
     let mut merge = Merge::open(from, parts, target, range).await?;
     let states = merge.states().to_vec();
-    let start = || SegmentWriter::new(states.clone(), target, options.writer);
-    let mut writer = start()?;
-    let mut folded = Folded::default();
-    let mut group: Option<KeyGroup> = None;
+    let (mut layers, places) = Layer::all(&states, merge.layers(), target, options)?;
     let mut part = Vec::new();
     while let Some(mut entry) = merge.next().await? {
+        let row = usize::from(entry.state);
         if !filter.is_empty() {
-            match filter.keep(&states[usize::from(entry.state)], entry.value, &mut part) {
+            match filter.keep(&states[row], entry.value, &mut part) {
                 Kept::Whole => {}
                 Kept::Part => entry.value = &part,
                 Kept::Nothing => continue,
             }
         }
-        let written = writer.bytes_so_far();
-        let full = written >= options.max_segment_bytes && group != Some(entry.group);
-        if !writer.is_empty() && (full || written / 5 * 4 >= options.max_segment_bytes) {
-            folded.store(std::mem::replace(&mut writer, start()?), into).await?;
-        }
-        group = Some(entry.group);
-        writer.push(entry)?;
+        let (layer, state) = places[row];
+        layers[layer].push(EntryRef { state, ..entry }, into).await?;
     }
-    if !writer.is_empty() {
-        folded.store(writer, into).await?;
+    let mut folded = Folded::default();
+    for layer in layers {
+        folded.add(layer.finish(into).await?);
     }
     Ok(folded)
+}
+
+/// The segments of one layer, which has each state in one form.
+struct Layer<'a> {
+    kind: SegmentKind,
+    states: Vec<StateMeta>,
+    options: &'a FoldOptions,
+    writer: SegmentWriter,
+    group: Option<KeyGroup>,
+    folded: Folded,
+}
+
+impl<'a> Layer<'a> {
+    /// Creates the layers of a merge with these rows, and returns for each row its layer and its state there.
+    fn all(
+        rows: &[StateMeta],
+        layer_of: &[u16],
+        target: SegmentKind,
+        options: &'a FoldOptions,
+    ) -> Result<(Vec<Self>, Vec<(usize, u16)>)> {
+        let count = layer_of.iter().max().map_or(1, |highest| usize::from(*highest) + 1);
+        let (mut tables, mut places) = (vec![Vec::new(); count], Vec::with_capacity(rows.len()));
+        for (row, layer) in rows.iter().zip(layer_of) {
+            let table: &mut Vec<StateMeta> = &mut tables[usize::from(*layer)];
+            places.push((usize::from(*layer), table.len() as u16));
+            table.push(row.clone());
+        }
+        let layers = tables.into_iter().enumerate().map(|(layer, states)| {
+            let kind = if layer == 0 { target } else { SegmentKind::Delta };
+            let writer = SegmentWriter::new(states.clone(), kind, options.writer)?;
+            Ok(Self { kind, states, options, writer, group: None, folded: Folded::default() })
+        });
+        Ok((layers.collect::<Result<_>>()?, places))
+    }
+
+    async fn push(&mut self, entry: EntryRef<'_>, into: &dyn SegmentStore) -> Result<()> {
+        let (written, max) = (self.writer.bytes_so_far(), self.options.max_segment_bytes);
+        let full = written >= max && self.group != Some(entry.group);
+        if !self.writer.is_empty() && (full || written / 5 * 4 >= max) {
+            let next = SegmentWriter::new(self.states.clone(), self.kind, self.options.writer)?;
+            self.folded.store(std::mem::replace(&mut self.writer, next), into).await?;
+        }
+        self.group = Some(entry.group);
+        self.writer.push(entry)
+    }
+
+    async fn finish(mut self, into: &dyn SegmentStore) -> Result<Folded> {
+        if !self.writer.is_empty() {
+            self.folded.store(self.writer, into).await?;
+        }
+        Ok(self.folded)
+    }
 }
 
 impl Folded {
     async fn store(&mut self, writer: SegmentWriter, into: &dyn SegmentStore) -> Result<()> {
         let done = writer.finish()?;
         let segment = into.put(done.bytes).await?;
-        self.written_bytes += segment.len;
-        self.entries += done.entries;
-        self.raw_bytes += done.raw_bytes;
-        self.fingerprint = self.fingerprint.wrapping_add(done.fingerprint);
-        self.parts.push(SnapshotPart::portable(segment, done.key_groups));
+        self.add(Self {
+            written_bytes: segment.len,
+            entries: done.entries,
+            raw_bytes: done.raw_bytes,
+            fingerprint: done.fingerprint,
+            parts: vec![SnapshotPart::portable(segment, done.key_groups)],
+        });
         Ok(())
+    }
+
+    fn add(&mut self, other: Self) {
+        self.written_bytes += other.written_bytes;
+        self.entries += other.entries;
+        self.raw_bytes += other.raw_bytes;
+        self.fingerprint = self.fingerprint.wrapping_add(other.fingerprint);
+        self.parts.extend(other.parts);
     }
 }

@@ -8,6 +8,7 @@ mod entry;
 mod expiry;
 mod fingerprint;
 mod fold;
+mod forms;
 mod heap;
 mod index;
 mod layout;

@@ -1,14 +1,15 @@
 //! Merges the parts of a snapshot, oldest to newest, into one ordered stream of entries.
 
 use std::cmp::Ordering;
+use std::collections::VecDeque;
 
 use crate::cursor::{SegmentCursor, Step};
 use crate::entry::{EntryBuf, EntryRef, FIRST_GROUP, Op};
+use crate::forms::{Forms, PartStates, Place};
 use crate::heap::Heap;
 use crate::layout::MAX_ENTRY_BYTES;
 use crate::reader::{READ_BYTES, SegmentReader};
 use crate::segment_kind::SegmentKind;
-use crate::table::union;
 use strandline_state_api::schema::StateMeta;
 use strandline_state_api::snapshot::{PartFormat, SegmentStore, SnapshotPart};
 use strandline_state_api::{Error, ErrorKind, KeyGroupRange, Result};
@@ -31,17 +32,29 @@ const MIN_READ_BYTES: u64 = 64 << 10;
 /// In a [base](SegmentKind::Base), deleted entries vanish, and elements that are appended to nothing become a
 /// `Put`. A [delta](SegmentKind::Delta) keeps `Delete`, `Append` and `Clear` for the parts under it.
 ///
+/// Parts may store a state in different forms (value codec, stamp and schema version), as a chain does after a
+/// program with a newer version of the state was restored from it. Each entry has the form of the part that its
+/// value comes from; only the program can migrate it. So a list with elements in several forms comes as several
+/// entries at one position, oldest first: all but the first are `Append`, in a base, too.
+///
 /// A merge holds in memory one decoded block and one read-ahead for each part whose key groups are being
 /// merged, and one entry.
 #[derive(Debug)]
 pub struct Merge<'a> {
     target: SegmentKind,
+    /// A row for each state and form.
     states: Vec<StateMeta>,
+    /// The layer of each row.
+    layers: Vec<u16>,
     inputs: Vec<Input<'a>>,
     /// Inputs that are not open yet: (first group, input), the smallest group last.
     waiting: Vec<(u32, usize)>,
     heap: Heap,
     current: EntryBuf,
+    /// The row of the current value.
+    row: u16,
+    /// Elements in other forms that follow those of the current entry: row and list.
+    later: VecDeque<(u16, Vec<u8>)>,
     /// The newest clear, and the input that it comes from.
     clear: Option<(EntryBuf, usize)>,
     /// Whether a step failed or was cancelled.
@@ -52,16 +65,25 @@ pub struct Merge<'a> {
 struct Input<'a> {
     cursor: SegmentCursor<'a>,
     /// Maps the states of the segment to those of the merge.
-    states: Vec<u16>,
+    places: Vec<Place>,
     /// The rank of the head, so that most comparisons touch no entry.
     rank: (u32, u64),
 }
 
 impl Input<'_> {
+    /// Returns the head; its state is the rank by name, whatever its form.
     #[inline(always)]
     fn head(&self) -> Option<EntryRef<'_>> {
         let entry = self.cursor.entry()?;
-        Some(EntryRef { state: self.states[usize::from(entry.state)], ..entry })
+        Some(EntryRef { state: self.places[usize::from(entry.state)].rank, ..entry })
+    }
+
+    /// Returns the head and the row of its form.
+    #[inline(always)]
+    fn head_in_row(&self) -> Option<(EntryRef<'_>, u16)> {
+        let entry = self.cursor.entry()?;
+        let Place { rank, row } = self.places[usize::from(entry.state)];
+        Some((EntryRef { state: rank, ..entry }, row))
     }
 
     async fn advance(&mut self) -> Result<bool> {
@@ -109,8 +131,8 @@ impl<'a> Merge<'a> {
     ///
     /// # Errors
     /// [`Incompatible`](ErrorKind::Incompatible) when a part is not in this format, or when two parts have
-    /// states of one name but of different kind, codec or schema version; otherwise those of
-    /// [`SegmentReader::open`].
+    /// states of one name but of different kind or with other codecs of key, namespace or map key; otherwise
+    /// those of [`SegmentReader::open`].
     pub async fn open(
         store: &'a dyn SegmentStore,
         parts: &[SnapshotPart],
@@ -118,7 +140,6 @@ impl<'a> Merge<'a> {
         range: KeyGroupRange,
     ) -> Result<Self> {
         let mut readers = Vec::new();
-        let mut states = Vec::new();
         for part in parts {
             let groups = part.key_groups.intersect(range);
             if groups.is_empty() {
@@ -127,45 +148,57 @@ impl<'a> Merge<'a> {
             if let PartFormat::Native(format) = &part.format {
                 return Err(native(part, format));
             }
-            let reader = SegmentReader::open(store, &part.segment).await?;
-            states =
-                union(&states, reader.states()).map_err(|error| error.with("segment", &part.segment.name))?;
-            readers.push((reader, groups));
+            readers.push((SegmentReader::open(store, &part.segment).await?, groups));
         }
+        let tables: Vec<_> = readers
+            .iter()
+            .map(|(reader, groups)| PartStates {
+                segment: &reader.segment.name,
+                key_groups: *groups,
+                states: reader.states(),
+            })
+            .collect();
+        let Forms { rows: states, layers, places } = Forms::of(&tables)?;
         let read_bytes = (READ_AHEAD_BYTES / readers.len().max(1) as u64).clamp(MIN_READ_BYTES, READ_BYTES);
         let mut inputs = Vec::with_capacity(readers.len());
         let mut waiting = Vec::with_capacity(readers.len());
-        for (reader, groups) in readers {
+        for ((reader, groups), places) in readers.into_iter().zip(places) {
             waiting.extend(reader.index().first_group(groups).map(|first| (first, inputs.len())));
-            let index_of =
-                |meta: &StateMeta| states.binary_search_by(|s| s.name.cmp(&meta.name)).unwrap_or_default();
-            let map = reader.states().iter().map(|meta| index_of(meta) as u16).collect();
-            inputs.push(Input {
-                cursor: SegmentCursor::new(reader, groups, read_bytes),
-                states: map,
-                rank: (0, 0),
-            });
+            let cursor = SegmentCursor::new(reader, groups, read_bytes);
+            inputs.push(Input { cursor, places, rank: (0, 0) });
         }
         waiting.sort_unstable_by(|a, b| b.cmp(a));
         let current = EntryBuf::new(FIRST_GROUP);
         Ok(Self {
             target,
             states,
+            layers,
             inputs,
             waiting,
             heap: Heap::default(),
             current,
+            row: 0,
+            later: VecDeque::new(),
             clear: None,
             broken: false,
         })
     }
 
-    /// Returns the states of all parts, sorted by name; [`EntryRef::state`] is an index into them.
+    /// Returns the states of all parts, sorted by name, and each in every form that a part has;
+    /// [`EntryRef::state`] is an index into them. The forms of one state come oldest first. One that came back
+    /// after another comes twice.
     pub fn states(&self) -> &[StateMeta] {
         &self.states
     }
 
-    /// Returns the next entry, in [order](EntryRef::cmp_position); `None` after the last one.
+    /// Returns the layer of each of the [states](Self::states): of entries at one position, later ones have
+    /// higher layers, and a layer has each state in one form only.
+    pub(crate) fn layers(&self) -> &[u16] {
+        &self.layers
+    }
+
+    /// Returns the next entry, in [order](EntryRef::cmp_position) by the names of the states, whatever their
+    /// forms; `None` after the last one.
     ///
     /// # Errors
     /// Those of [`SegmentReader::read`]; [`Unsupported`](ErrorKind::Unsupported) when a list grows over
@@ -185,6 +218,10 @@ impl<'a> Merge<'a> {
 
     /// Moves to the next entry that is part of the result.
     async fn resolve(&mut self) -> Result<bool> {
+        if let Some((row, elements)) = self.later.pop_front() {
+            (self.current.op, self.current.state, self.current.value) = (Op::Append, row, elements);
+            return Ok(true);
+        }
         loop {
             if self.is_due() {
                 self.open_waiting().await?;
@@ -223,7 +260,7 @@ impl<'a> Merge<'a> {
                 }
             }
             if let Some(op) = result.and_then(|op| self.outcome(op, cleared.is_some())) {
-                self.current.op = op;
+                (self.current.op, self.current.state) = (op, self.row);
                 return Ok(true);
             }
         }
@@ -232,24 +269,36 @@ impl<'a> Merge<'a> {
     /// Folds the head of `input` into the current entry, whose operation so far is `before`.
     #[inline]
     fn work_in(&mut self, input: usize, before: Option<Op>) -> Result<Op> {
-        let Some(head) = self.inputs[input].head() else {
+        let Some((head, row)) = self.inputs[input].head_in_row() else {
             return Ok(before.unwrap_or(Op::Delete)); // never: an input without head is not in the heap
         };
         let appends = head.op == Op::Append && matches!(before, Some(Op::Put | Op::Append));
         if !appends {
             self.current.value.clear();
-        } else if self.current.as_ref().payload_len() + head.value.len() > MAX_ENTRY_BYTES {
+            self.later.clear();
+            self.row = row;
+        } else if self.payload_len() + head.value.len() > MAX_ENTRY_BYTES {
             let message = format!("a list grows over the {MAX_ENTRY_BYTES} bytes that an entry can have");
-            let name = self.states.get(usize::from(head.state)).map_or("?", |meta| &meta.name);
+            let name = self.states.get(usize::from(row)).map_or("?", |meta| &meta.name);
             return Err(Error::new(ErrorKind::Unsupported, message)
                 .with("state", name)
                 .with("key group", head.group));
         }
-        self.current.value.extend_from_slice(head.value);
+        match self.later.back_mut() {
+            Some((last, elements)) if *last == row => elements.extend_from_slice(head.value),
+            None if self.row == row => self.current.value.extend_from_slice(head.value),
+            _ => self.later.push_back((row, head.value.to_vec())),
+        }
         Ok(match (head.op, before) {
             (Op::Append, Some(Op::Put | Op::Delete)) => Op::Put,
             (op, _) => op,
         })
+    }
+
+    /// Returns the length of the current entry, with the elements that follow it.
+    fn payload_len(&self) -> usize {
+        let later = self.later.iter().map(|(_, elements)| elements.len()).sum::<usize>();
+        self.current.as_ref().payload_len() + later
     }
 
     /// Returns the operation that an entry resolved to `op` has in the target, if any.

@@ -1,11 +1,8 @@
-//! Checks, encodes and merges the state table of a segment.
-
-use std::cmp::Ordering;
+//! Checks and encodes the state table of a segment.
 
 use crate::entry::{self, EntryRef, Op};
 use crate::segment_kind::SegmentKind;
 use strandline_state_api::schema::{StateKind, StateMeta};
-use strandline_state_api::{Error, ErrorKind, Result};
 
 /// The parts that the entries of one state have, precomputed for the hot loops.
 #[derive(Clone, Copy, Debug)]
@@ -161,52 +158,4 @@ fn decode_meta(bytes: &mut &[u8]) -> Option<StateMeta> {
     let meta =
         StateMeta { key_codec, namespace_codec, sub_codec, schema_version, ..StateMeta::new(name, kind) };
     Some(meta.with_stored_value_codec(&value_codec))
-}
-
-/// Returns the union of two sorted tables.
-pub(crate) fn union(a: &[StateMeta], b: &[StateMeta]) -> Result<Vec<StateMeta>> {
-    let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());
-    let mut out = Vec::with_capacity(a.len().max(b.len()));
-    loop {
-        let order = match (a.peek(), b.peek()) {
-            (Some(x), Some(y)) => x.name.cmp(&y.name),
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (None, None) => return Ok(out),
-        };
-        let next = match order {
-            Ordering::Less => a.next(),
-            Ordering::Greater => b.next(),
-            Ordering::Equal => match (a.next(), b.next()) {
-                (Some(x), Some(y)) if x != y => return Err(conflict(x, y)),
-                (x, _) => x,
-            },
-        };
-        out.extend(next.cloned());
-    }
-}
-
-fn conflict(older: &StateMeta, newer: &StateMeta) -> Error {
-    let what = |what, x: &dyn std::fmt::Display, y: &dyn std::fmt::Display| {
-        format!(
-            "state {:?} has {what} {x} in an older part of the snapshot and {y} in a newer one",
-            older.name
-        )
-    };
-    let quoted = |name, x: &String, y: &String| what(name, &format_args!("{x:?}"), &format_args!("{y:?}"));
-    let message = if older.kind != newer.kind {
-        what("kind", &older.kind, &newer.kind)
-    } else if older.key_codec != newer.key_codec {
-        quoted("key codec", &older.key_codec, &newer.key_codec)
-    } else if older.namespace_codec != newer.namespace_codec {
-        quoted("namespace codec", &older.namespace_codec, &newer.namespace_codec)
-    } else if older.sub_codec != newer.sub_codec {
-        quoted("map key codec", &older.sub_codec, &newer.sub_codec)
-    } else if older.stored_value_codec() != newer.stored_value_codec() {
-        quoted("value codec", &older.stored_value_codec(), &newer.stored_value_codec())
-    } else {
-        what("schema version", &older.schema_version, &newer.schema_version)
-    };
-    Error::new(ErrorKind::Incompatible, message + "; take a full snapshot after a migration")
-        .with("state", &older.name)
 }

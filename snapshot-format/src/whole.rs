@@ -21,7 +21,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use strandline_state_api::backend::{
-    BackendScope, RegisteredState, StateId, StateRegistry, StateTime, StoredValues,
+    AcceptedForm, BackendScope, RegisteredState, StateId, StateRegistry, StateTime, StoredValues,
 };
 use strandline_state_api::schema::{StateMeta, StateSchema};
 use strandline_state_api::{CheckpointId, KeyGroup, KeyGroupRange, Keyed, Result, StateKey, Ttl};
@@ -139,7 +139,7 @@ impl<K: StateKey> WholeStates<K> {
 
     fn add<N: StateKey, T: WholeTable>(&mut self, form: impl Form<T::Content>, table: T) -> Result<StateId> {
         let (schema, types) = (form.schema().clone(), form.types());
-        let state = State { form, table, namespace: PhantomData::<fn() -> N> };
+        let state = State { form, table, newest: None, namespace: PhantomData::<fn() -> N> };
         self.states.register(
             &schema,
             types,
@@ -203,14 +203,20 @@ trait AnyState: RegisteredState + Send {
     fn addresses(&self, visit: &mut dyn FnMut(&EntryAddress)) -> Result<()>;
     fn stored(&self, visit: VisitStored<'_>) -> Result<()>;
     /// Prepares to restore entries that are stored as `stored`.
-    fn accept(&mut self, stored: &StateMeta) -> Result<()>;
-    fn restore(&mut self, at: EntryAddress, stored: &[u8]) -> Result<()>;
+    fn accept(&mut self, stored: &StateMeta) -> Result<AcceptedForm>;
+    fn restore(&mut self, at: EntryAddress, form: AcceptedForm, stored: &[u8]) -> Result<()>;
+    /// Appends elements of another form to the list that was restored last.
+    fn restore_more(&mut self, form: AcceptedForm, stored: &[u8]) -> Result<()>;
+    /// Ends the restore of one snapshot.
+    fn end_restore(&mut self);
 }
 
 /// A table, and the form that its entries have in snapshots.
-struct State<N, F, T> {
+struct State<N, F, T: WholeTable> {
     form: F,
     table: T,
+    /// The entry that was restored last, to which more may come.
+    newest: Option<(EntryAddress, T::Content)>,
     namespace: PhantomData<fn() -> N>,
 }
 
@@ -257,13 +263,27 @@ impl<N: StateKey, T: WholeTable, F: Form<T::Content>> AnyState for State<N, F, T
         })
     }
 
-    fn accept(&mut self, stored: &StateMeta) -> Result<()> {
+    fn accept(&mut self, stored: &StateMeta) -> Result<AcceptedForm> {
         self.form.accept(stored)
     }
 
-    fn restore(&mut self, at: EntryAddress, stored: &[u8]) -> Result<()> {
+    fn restore(&mut self, at: EntryAddress, form: AcceptedForm, stored: &[u8]) -> Result<()> {
+        self.end_restore();
         N::decode(&at.namespace)?;
-        self.table.insert(at, self.form.decode(stored)?);
+        self.newest = Some((at, self.form.decode(form, stored)?));
         Ok(())
+    }
+
+    fn restore_more(&mut self, form: AcceptedForm, stored: &[u8]) -> Result<()> {
+        match &mut self.newest {
+            Some((_, list)) => self.form.append(list, form, stored),
+            None => Ok(()),
+        }
+    }
+
+    fn end_restore(&mut self) {
+        if let Some((at, content)) = self.newest.take() {
+            self.table.insert(at, content);
+        }
     }
 }

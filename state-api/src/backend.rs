@@ -35,7 +35,7 @@ pub use kinds::{At, Lists, Maps, TimerEntry, Timers, Values, Verdict, encoded_ra
 pub use phases::{Progress, SnapshotKind, SnapshotSource, SnapshotWriter};
 pub use registry::{RegisteredState, StateId, StateLocation, StateRegistry};
 pub use scope::{BackendFactory, BackendScope};
-pub use stored::{StoredValues, expired_bytes};
+pub use stored::{AcceptedForm, StoredValues, expired_bytes};
 pub use unsupported::Unsupported;
 
 pub use crate::time::StateTime;

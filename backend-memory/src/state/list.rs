@@ -4,7 +4,9 @@ use std::cell::Cell;
 use std::fmt;
 
 use strandline_snapshot_format::{EntryRef, MAX_ENTRY_BYTES, Op, list, too_large};
-use strandline_state_api::backend::{At, Lists, RegisteredState, StateTime, StoredValues, Verdict};
+use strandline_state_api::backend::{
+    AcceptedForm, At, Lists, RegisteredState, StateTime, StoredValues, Verdict,
+};
 use strandline_state_api::schema::{StateMeta, StateSchema};
 use strandline_state_api::{Error, ErrorKind, KeyGroupRange, KeyHash, Keyed, Result, StateKey, Ttl};
 
@@ -300,15 +302,29 @@ impl<K: StateKey, N: StateKey, T: Send + 'static> MemoryState for ListTable<K, N
         table.drain(budget, out, emit)
     }
 
-    fn accept(&mut self, stored: &StateMeta) -> Result<()> {
-        self.values.accept(stored).map(drop)
+    fn accept(&mut self, stored: &StateMeta) -> Result<AcceptedForm> {
+        self.values.accept(stored)
     }
 
-    fn restore(&mut self, entry: &EntryRef<'_>) -> Result<()> {
+    fn restore(&mut self, entry: &EntryRef<'_>, form: AcceptedForm) -> Result<()> {
         let (key, namespace) = (K::decode(entry.key)?, N::decode(entry.namespace)?);
-        let decode = |element: Result<&[u8]>| self.values.decode_stored(element?);
+        let decode = |element: Result<&[u8]>| self.values.decode_stored(form, element?);
         let elements = list::elements(entry.value).map(decode).collect::<Result<Vec<_>>>()?;
         let at = Address::new(KeyHash::of_encoded(entry.key), &namespace);
+        if entry.op == Op::Append {
+            let is = |e: &ListEntry<K, N, T>| e.key == key && e.namespace == namespace;
+            let make = || ListEntry {
+                key: key.clone(),
+                namespace: namespace.clone(),
+                elements: Vec::new(),
+                stored: REWRITTEN,
+                bytes: Cell::new(0),
+            };
+            let list = self.table.restore(at, is, make)?;
+            list.elements.extend(elements);
+            list.bytes.set(list.bytes.get() + entry.value.len());
+            return Ok(());
+        }
         let bytes = Cell::new(entry.value.len());
         let make = || ListEntry { key, namespace, elements, stored: REWRITTEN, bytes };
         self.table.restore(at, |_| false, make).map(drop)

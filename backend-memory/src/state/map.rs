@@ -6,7 +6,7 @@ use std::ops::RangeBounds;
 
 use strandline_snapshot_format::{EntryRef, Op};
 use strandline_state_api::backend::{
-    At, Maps, RegisteredState, StateTime, StoredValues, Verdict, encoded_range,
+    AcceptedForm, At, Maps, RegisteredState, StateTime, StoredValues, Verdict, encoded_range,
 };
 use strandline_state_api::schema::{StateMeta, StateSchema};
 use strandline_state_api::{KeyGroupRange, KeyHash, Keyed, Result, StateKey, Ttl};
@@ -288,14 +288,14 @@ impl<K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static> MemoryState for 
         table.drain(budget, out, emit)
     }
 
-    fn accept(&mut self, stored: &StateMeta) -> Result<()> {
-        self.values.accept(stored).map(drop)
+    fn accept(&mut self, stored: &StateMeta) -> Result<AcceptedForm> {
+        self.values.accept(stored)
     }
 
-    fn restore(&mut self, entry: &EntryRef<'_>) -> Result<()> {
+    fn restore(&mut self, entry: &EntryRef<'_>, form: AcceptedForm) -> Result<()> {
         let (key, namespace) = (K::decode(entry.key)?, N::decode(entry.namespace)?);
         let map_key = MK::decode(entry.sub)?;
-        let value = self.values.decode_stored(entry.value)?;
+        let value = self.values.decode_stored(form, entry.value)?;
         let at = Address::new(KeyHash::of_encoded(entry.key), &namespace);
         let is = |e: &MapEntry<K, N, MK, V>| e.key == key && e.namespace == namespace;
         let make = || MapEntry { key: key.clone(), namespace: namespace.clone(), cell: Cell::new() };

@@ -1,10 +1,11 @@
-//! Restored states that no registered state claims: every base holds them.
+//! Restored states that no registered state claims: every base holds them, in the forms that they were stored
+//! in.
 
 use std::collections::VecDeque;
 use std::fmt;
 
 use strandline_snapshot_format::{EntryRef, Op};
-use strandline_state_api::backend::RegisteredState;
+use strandline_state_api::backend::{AcceptedForm, RegisteredState};
 use strandline_state_api::schema::{StateMeta, StateSchema};
 use strandline_state_api::{KeyGroupRange, Result};
 
@@ -12,7 +13,7 @@ use super::{MemoryState, VisitKey};
 use crate::record::Layout;
 use crate::records::Records;
 
-/// The entries of an unclaimed state, encoded as they were. They never change; every base holds them.
+/// The entries of an unclaimed state in one form, encoded as they were. They never change; every base holds them.
 pub(crate) struct OrphanState {
     schema: StateSchema,
     entries: u64,
@@ -66,15 +67,13 @@ impl MemoryState for OrphanState {
         Ok(true)
     }
 
-    fn accept(&mut self, _stored: &StateMeta) -> Result<()> {
-        // The registry records each orphan in one form only.
-        Ok(())
+    fn accept(&mut self, _stored: &StateMeta) -> Result<AcceptedForm> {
+        Ok(AcceptedForm::CURRENT)
     }
 
-    fn restore(&mut self, entry: &EntryRef<'_>) -> Result<()> {
-        self.entries += 1;
-        let put = EntryRef { op: Op::Put, ..*entry };
-        self.layout().write(&put, &[entry.value], &mut self.records);
+    fn restore(&mut self, entry: &EntryRef<'_>, _form: AcceptedForm) -> Result<()> {
+        self.entries += u64::from(entry.op == Op::Put);
+        self.layout().write(entry, &[entry.value], &mut self.records);
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use strandline_snapshot_format::{EntryRef, Op, timer_key};
-use strandline_state_api::backend::{At, RegisteredState, TimerEntry, Timers};
+use strandline_state_api::backend::{AcceptedForm, At, RegisteredState, TimerEntry, Timers};
 use strandline_state_api::schema::{StateMeta, StateSchema};
 use strandline_state_api::{KeyGroupRange, KeyHash, Keyed, Result, StateKey, Timestamp};
 
@@ -190,11 +190,11 @@ impl<K: StateKey, N: StateKey> MemoryState for TimerTable<K, N> {
         self.table.drain(budget, out, emit)
     }
 
-    fn accept(&mut self, stored: &StateMeta) -> Result<()> {
-        self.schema.compatibility(stored).map(drop)
+    fn accept(&mut self, stored: &StateMeta) -> Result<AcceptedForm> {
+        self.schema.compatibility(stored).map(|_| AcceptedForm::CURRENT)
     }
 
-    fn restore(&mut self, entry: &EntryRef<'_>) -> Result<()> {
+    fn restore(&mut self, entry: &EntryRef<'_>, _form: AcceptedForm) -> Result<()> {
         let (millis, encoded) = timer_key::unpack(entry.key)?;
         let (key, namespace) = (K::decode(encoded)?, N::decode(entry.namespace)?);
         let hash = KeyHash::of_encoded(encoded);
@@ -230,7 +230,7 @@ mod tests {
         7u64.encode(&mut key);
         timer_key::pack(i64::MIN, &key, &mut packed);
         let entry = EntryRef::new(KeyGroup::of(7u64.key_hash()), 0, Op::Put, &packed);
-        timers.restore(&entry).unwrap();
+        timers.restore(&entry, AcceptedForm::CURRENT).unwrap();
 
         let fired = (&mut timers).pop(Timestamp::MIN).unwrap().unwrap();
         assert_eq!((fired.time, fired.key), (Timestamp::MIN, 7));

@@ -3,7 +3,9 @@
 use std::fmt;
 
 use strandline_snapshot_format::{EntryRef, Op};
-use strandline_state_api::backend::{At, RegisteredState, StateTime, StoredValues, Values, Verdict};
+use strandline_state_api::backend::{
+    AcceptedForm, At, RegisteredState, StateTime, StoredValues, Values, Verdict,
+};
 use strandline_state_api::schema::{StateMeta, StateSchema};
 use strandline_state_api::{KeyGroupRange, KeyHash, Keyed, Result, StateKey, Ttl};
 
@@ -247,13 +249,13 @@ impl<K: StateKey, N: StateKey, V: Send + 'static> MemoryState for ValueTable<K, 
         table.drain(budget, out, emit)
     }
 
-    fn accept(&mut self, stored: &StateMeta) -> Result<()> {
-        self.values.accept(stored).map(drop)
+    fn accept(&mut self, stored: &StateMeta) -> Result<AcceptedForm> {
+        self.values.accept(stored)
     }
 
-    fn restore(&mut self, entry: &EntryRef<'_>) -> Result<()> {
+    fn restore(&mut self, entry: &EntryRef<'_>, form: AcceptedForm) -> Result<()> {
         let (key, namespace) = (K::decode(entry.key)?, N::decode(entry.namespace)?);
-        let value = self.values.decode_stored(entry.value)?;
+        let value = self.values.decode_stored(form, entry.value)?;
         let at = Address::new(KeyHash::of_encoded(entry.key), &namespace);
         self.table.restore(at, |_| false, || ValueEntry { key, namespace, value }).map(drop)
     }

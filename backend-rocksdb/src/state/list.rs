@@ -2,7 +2,7 @@
 //! so that an append is a merge.
 
 use strandline_snapshot_format::list;
-use strandline_state_api::backend::{At, Lists, StoredValues, Verdict};
+use strandline_state_api::backend::{AcceptedForm, At, Lists, StoredValues, Verdict};
 use strandline_state_api::{Result, StateKey};
 
 use super::Access;
@@ -29,15 +29,15 @@ impl<T> Default for Sequence<T> {
 impl<T: Send + 'static> Shape<T> for Sequence<T> {
     const ORDER: Order = Order::Hashed;
 
-    fn rewrite(values: &StoredValues<T>, stored: &[u8], out: &mut Vec<u8>) -> Result<()> {
-        if !values.migrates() {
+    fn rewrite(values: &StoredValues<T>, form: AcceptedForm, stored: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        if !form.migrates() {
             out.extend_from_slice(stored);
             return Ok(());
         }
         let mut bytes = Vec::new();
         for element in list::elements(stored) {
             bytes.clear();
-            values.rewrite(element?, &mut bytes)?;
+            values.rewrite(form, element?, &mut bytes)?;
             list::push(out, &bytes);
         }
         Ok(())

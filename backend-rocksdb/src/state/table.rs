@@ -5,8 +5,8 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use strandline_snapshot_format::unexpired;
-use strandline_state_api::backend::{At, RegisteredState, StateTime, StoredValues, Verdict};
-use strandline_state_api::schema::{Compatibility, StateKind, StateMeta, StateSchema};
+use strandline_state_api::backend::{AcceptedForm, At, RegisteredState, StateTime, StoredValues, Verdict};
+use strandline_state_api::schema::{StateKind, StateMeta, StateSchema};
 use strandline_state_api::{KeyGroupRange, KeyHash, Result, StateKey, Ttl};
 
 use super::{RocksState, VisitKey};
@@ -21,12 +21,12 @@ pub trait Shape<V>: Default + Send + 'static {
     /// The width of its map keys; 0 where there are none.
     const MAP_KEY_WIDTH: Option<usize> = Some(0);
 
-    /// Appends the current form of a value of the database to `out`.
-    fn rewrite(values: &StoredValues<V>, stored: &[u8], out: &mut Vec<u8>) -> Result<()>
+    /// Appends the current form of a value in an accepted form to `out`.
+    fn rewrite(values: &StoredValues<V>, form: AcceptedForm, stored: &[u8], out: &mut Vec<u8>) -> Result<()>
     where
         V: 'static,
     {
-        values.rewrite(stored, out)
+        values.rewrite(form, stored, out)
     }
 }
 
@@ -147,13 +147,12 @@ impl<K: StateKey, N: StateKey, V: Send + 'static, X: Shape<V>> RocksState for Ta
         self.addressing = addressing;
     }
 
-    fn accept(&mut self, stored: &StateMeta) -> Result<Compatibility> {
+    fn accept(&mut self, stored: &StateMeta) -> Result<AcceptedForm> {
         self.values.accept(stored)
     }
 
-    fn rewrite(&self, stored: &[u8], out: &mut Vec<u8>) -> Result<()> {
-        out.clear();
-        X::rewrite(&self.values, stored, out)
+    fn rewrite(&self, form: AcceptedForm, stored: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        X::rewrite(&self.values, form, stored, out)
     }
 
     fn ttl(&self) -> Option<&Ttl> {

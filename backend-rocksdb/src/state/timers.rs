@@ -10,8 +10,8 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use strandline_snapshot_format::timer_key;
-use strandline_state_api::backend::{At, RegisteredState, TimerEntry, Timers};
-use strandline_state_api::schema::{Compatibility, StateMeta, StateSchema};
+use strandline_state_api::backend::{AcceptedForm, At, RegisteredState, TimerEntry, Timers};
+use strandline_state_api::schema::{StateMeta, StateSchema};
 use strandline_state_api::{KeyGroup, KeyGroupRange, KeyHash, Result, StateKey, Timestamp, Ttl};
 
 use super::{Access, RocksState, VisitKey};
@@ -276,12 +276,11 @@ impl<K: StateKey, N: StateKey> RocksState for TimerQueue<K, N> {
         self.addressing = addressing;
     }
 
-    fn accept(&mut self, stored: &StateMeta) -> Result<Compatibility> {
-        self.schema.compatibility(stored)
+    fn accept(&mut self, stored: &StateMeta) -> Result<AcceptedForm> {
+        self.schema.compatibility(stored).map(|_| AcceptedForm::CURRENT)
     }
 
-    fn rewrite(&self, stored: &[u8], out: &mut Vec<u8>) -> Result<()> {
-        out.clear();
+    fn rewrite(&self, _form: AcceptedForm, stored: &[u8], out: &mut Vec<u8>) -> Result<()> {
         out.extend_from_slice(stored);
         Ok(())
     }

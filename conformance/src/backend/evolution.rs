@@ -141,20 +141,24 @@ pub fn every_older_version_is_migrated<F: BackendFactory>(subject: &Subject<F>) 
     }
 }
 
-/// Checks that snapshots after a migration hold everything in the current form, untouched entries, too.
+/// Checks that snapshots after a migration hold everything, untouched entries, too; and that full ones hold it in
+/// the current form.
 fn go_on<F: BackendFactory>(
     mut simple: Simple<F, u64>,
     has: Capabilities,
     states: &Evolving<V3>,
     make: impl Fn(u64) -> V3,
 ) {
-    for round in 0..3 {
-        let key = 1_000 + round;
+    let current = || Evolution::<V3>::first(3, SerdeCodec);
+    for (round, kind) in [KINDS[0], KINDS[0], KINDS[1], KINDS[0]].into_iter().enumerate() {
+        let key = 1_000 + round as u64;
         simple.backend.at(&key).state(states.value).put(make(key)).unwrap();
-        let snapshot = simple.snapshot(SnapshotKind::Incremental).unwrap();
-        let current = || Evolution::<V3>::first(3, SerdeCodec);
-        let (mut restored, states) =
-            simple.restore(&[snapshot], |b| Evolving::register(b, has, &current)).unwrap();
+        let snapshot = simple.snapshot(kind).unwrap();
+        let register = |b: &mut F::Backend<u64>| {
+            // An increment after the full snapshot builds upon it.
+            if round < 2 { Evolving::register(b, has, &third) } else { Evolving::register(b, has, &current) }
+        };
+        let (mut restored, states) = simple.restore(&[snapshot], register).unwrap();
         check(&mut restored, &states, &make);
         for key in 1_000..=key {
             let mut scope = restored.backend.at(&key);

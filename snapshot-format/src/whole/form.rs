@@ -2,7 +2,7 @@
 
 use std::any::type_name;
 
-use strandline_state_api::backend::StoredValues;
+use strandline_state_api::backend::{AcceptedForm, StoredValues};
 use strandline_state_api::schema::{StateMeta, StateSchema};
 use strandline_state_api::{Result, Ttl};
 
@@ -14,9 +14,13 @@ pub(super) trait Form<C>: Send + 'static {
     fn types(&self) -> &'static str;
     fn ttl(&self) -> Option<&Ttl>;
     /// Prepares to decode contents that are stored as `stored`.
-    fn accept(&mut self, stored: &StateMeta) -> Result<()>;
-    /// Decodes contents of the form that was accepted last.
-    fn decode(&self, bytes: &[u8]) -> Result<C>;
+    fn accept(&mut self, stored: &StateMeta) -> Result<AcceptedForm>;
+    /// Decodes contents of an accepted form.
+    fn decode(&self, form: AcceptedForm, bytes: &[u8]) -> Result<C>;
+    /// Appends elements of an accepted form to a list. Other contents have none.
+    fn append(&self, _list: &mut C, _form: AcceptedForm, _bytes: &[u8]) -> Result<()> {
+        Ok(())
+    }
     fn encode(&self, content: &C, out: &mut Vec<u8>) -> Result<()>;
 }
 
@@ -34,12 +38,12 @@ impl<V: Send + 'static> Form<V> for StoredValues<V> {
         self.ttl()
     }
 
-    fn accept(&mut self, stored: &StateMeta) -> Result<()> {
-        self.accept(stored).map(drop)
+    fn accept(&mut self, stored: &StateMeta) -> Result<AcceptedForm> {
+        self.accept(stored)
     }
 
-    fn decode(&self, bytes: &[u8]) -> Result<V> {
-        self.decode_stored(bytes)
+    fn decode(&self, form: AcceptedForm, bytes: &[u8]) -> Result<V> {
+        self.decode_stored(form, bytes)
     }
 
     fn encode(&self, content: &V, out: &mut Vec<u8>) -> Result<()> {
@@ -63,12 +67,17 @@ impl<E: Send + 'static> Form<Vec<E>> for Elements<E> {
         self.0.ttl()
     }
 
-    fn accept(&mut self, stored: &StateMeta) -> Result<()> {
-        self.0.accept(stored).map(drop)
+    fn accept(&mut self, stored: &StateMeta) -> Result<AcceptedForm> {
+        self.0.accept(stored)
     }
 
-    fn decode(&self, bytes: &[u8]) -> Result<Vec<E>> {
-        list::elements(bytes).map(|element| self.0.decode_stored(element?)).collect()
+    fn decode(&self, form: AcceptedForm, bytes: &[u8]) -> Result<Vec<E>> {
+        list::elements(bytes).map(|element| self.0.decode_stored(form, element?)).collect()
+    }
+
+    fn append(&self, list: &mut Vec<E>, form: AcceptedForm, bytes: &[u8]) -> Result<()> {
+        list.extend(self.decode(form, bytes)?);
+        Ok(())
     }
 
     fn encode(&self, content: &Vec<E>, out: &mut Vec<u8>) -> Result<()> {
@@ -101,11 +110,11 @@ impl Form<()> for Times {
         None
     }
 
-    fn accept(&mut self, stored: &StateMeta) -> Result<()> {
-        self.schema.compatibility(stored).map(drop)
+    fn accept(&mut self, stored: &StateMeta) -> Result<AcceptedForm> {
+        self.schema.compatibility(stored).map(|_| AcceptedForm::CURRENT)
     }
 
-    fn decode(&self, _: &[u8]) -> Result<()> {
+    fn decode(&self, _: AcceptedForm, _: &[u8]) -> Result<()> {
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use crate::entry::{EntryRef, Op};
 use crate::expiry::{ExpiryFilter, Kept};
 use crate::segment_kind::SegmentKind;
 use crate::timer_key;
-use crate::writer::{SegmentWriter, WriterOptions};
+use crate::writer::{FinishedSegment, SegmentWriter, WriterOptions};
 
 /// All entries of all states at one barrier, encoded.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +37,8 @@ pub(super) struct StateEntries {
 #[derive(Clone, Debug)]
 pub(super) struct Stored {
     pub(super) group: KeyGroup,
+    /// [`Op::Append`] where elements follow those of an older form of an unclaimed list.
+    pub(super) op: Op,
     pub(super) key: Vec<u8>,
     pub(super) namespace: Vec<u8>,
     pub(super) sub: Vec<u8>,
@@ -73,7 +75,8 @@ fn encode(state: &dyn AnyState, filter: &ExpiryFilter) -> Result<StateEntries> {
         let EntryAddress { time, key, namespace, map_key } = at.clone();
         let group = KeyGroup::of(at.key_hash());
         let key = if meta.kind.is_timers() { timer_key(time, &key) } else { key };
-        entries.push(Stored { group, key, namespace, sub: map_key, value: value.to_vec() });
+        let (op, value) = (Op::Put, value.to_vec());
+        entries.push(Stored { group, op, key, namespace, sub: map_key, value });
         Ok(())
     })?;
     Ok(StateEntries { meta, entries })
@@ -107,7 +110,7 @@ impl<K: StateKey> SnapshotSource for WholeStates<K> {
     }
 }
 
-/// Writes one segment for each snapshot. As each snapshot is whole, the writer has nothing to remember: a
+/// Writes one segment for each snapshot, and one more for each further form of an unclaimed state. As each snapshot is whole, the writer has nothing to remember: a
 /// commit that fails leaves nothing behind.
 #[derive(Debug)]
 pub struct WholeWriter(());
@@ -116,28 +119,52 @@ pub struct WholeWriter(());
 impl SnapshotWriter for WholeWriter {
     type Prepared = WholeSnapshot;
 
-    async fn commit(&self, mut whole: WholeSnapshot, store: &dyn SegmentStore) -> Result<KeyedSnapshot> {
-        whole.states.sort_by(|a, b| a.meta.name.cmp(&b.meta.name));
-        let states: Vec<_> = whole.states.iter().map(|state| state.meta.clone()).collect();
-        let mut entries = Vec::new();
-        for (state, of_state) in (0..).zip(&whole.states) {
-            entries.extend(of_state.entries.iter().map(|entry| EntryRef {
-                namespace: &entry.namespace,
-                sub: &entry.sub,
-                value: &entry.value,
-                ..EntryRef::new(entry.group, state, Op::Put, &entry.key)
-            }));
+    async fn commit(&self, whole: WholeSnapshot, store: &dyn SegmentStore) -> Result<KeyedSnapshot> {
+        let mut snapshot = KeyedSnapshot::default();
+        let mut layers: Vec<Vec<&StateEntries>> = Vec::new();
+        for state in &whole.states {
+            // The forms of an unclaimed state come in the order of their layers.
+            let has_no_other =
+                |layer: &Vec<&StateEntries>| layer.iter().all(|of| of.meta.name != state.meta.name);
+            match layers.iter_mut().find(|layer| has_no_other(layer)) {
+                Some(layer) => layer.push(state),
+                None => layers.push(vec![state]),
+            }
         }
-        if entries.is_empty() {
-            return Ok(KeyedSnapshot::default());
+        for (layer, states) in layers.iter_mut().enumerate() {
+            let kind = if layer == 0 { SegmentKind::Base } else { SegmentKind::Delta };
+            states.sort_by(|a, b| a.meta.name.cmp(&b.meta.name));
+            if let Some(finished) = segment(states, kind)? {
+                let segment = store.put(finished.bytes).await?;
+                snapshot.written_bytes += segment.len;
+                snapshot.parts.push(SnapshotPart::portable(segment, finished.key_groups));
+            }
         }
-        entries.sort_unstable_by(EntryRef::cmp_position);
-        let mut writer = SegmentWriter::new(states.clone(), SegmentKind::Base, WriterOptions::default())?;
-        entries.into_iter().try_for_each(|entry| writer.push(entry))?;
-        let finished = writer.finish()?;
-        let segment = store.put(finished.bytes).await?;
-        let written_bytes = segment.len;
-        let parts = vec![SnapshotPart::portable(segment, finished.key_groups)];
-        Ok(KeyedSnapshot { parts, written_bytes, states })
+        if !snapshot.parts.is_empty() {
+            snapshot.states = whole.states.iter().map(|state| state.meta.clone()).collect();
+            snapshot.states.sort_by(|a, b| a.name.cmp(&b.name));
+        }
+        Ok(snapshot)
     }
+}
+
+/// Writes the entries of `states`, sorted by name, to a segment; returns none if there are no entries.
+fn segment(states: &[&StateEntries], kind: SegmentKind) -> Result<Option<FinishedSegment>> {
+    let mut entries = Vec::new();
+    for (state, of_state) in (0..).zip(states) {
+        entries.extend(of_state.entries.iter().map(|entry| EntryRef {
+            namespace: &entry.namespace,
+            sub: &entry.sub,
+            value: &entry.value,
+            ..EntryRef::new(entry.group, state, entry.op, &entry.key)
+        }));
+    }
+    if entries.is_empty() {
+        return Ok(None);
+    }
+    entries.sort_unstable_by(EntryRef::cmp_position);
+    let metas = states.iter().map(|state| state.meta.clone()).collect();
+    let mut writer = SegmentWriter::new(metas, kind, WriterOptions::default())?;
+    entries.into_iter().try_for_each(|entry| writer.push(entry))?;
+    writer.finish().map(Some)
 }

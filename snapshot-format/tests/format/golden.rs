@@ -1,15 +1,19 @@
 //! The reader reads files of every released version, and `docs/format.md` shows what the writer writes.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use strandline_snapshot_format::{
-    Compression, EntryRef, FORMAT_VERSION, Op, SegmentIndex, SegmentKind, SegmentWriter, WriterOptions,
+    Compression, EntryRef, FORMAT_VERSION, MemorySegments, Op, SegmentIndex, SegmentKind, SegmentWriter,
+    WriterOptions,
 };
 use strandline_state_api::schema::{StateKind, StateMeta};
-use strandline_state_api::{ErrorKind, KeyGroup, KeyHash};
+use strandline_state_api::snapshot::{SegmentStore, SnapshotPart};
+use strandline_state_api::{ErrorKind, KeyGroup, KeyGroupRange, KeyHash};
 
-use crate::common::read_bytes;
+use crate::common::{now, read_bytes};
+use crate::forms;
 use crate::samples::{DIRECTORY, SAMPLES};
 
 fn path(name: &str) -> PathBuf {
@@ -90,6 +94,22 @@ fn files_of_every_version_are_read() {
         assert_eq!(index.blocks().len(), sample.blocks, "{}", sample.name);
         assert_eq!(read_bytes(&bytes).unwrap(), (sample.entries)(sample.kind), "{}", sample.name);
     }
+}
+
+/// Released files that store a state in different forms are one chain: each value has the form of its file.
+#[test]
+fn a_chain_in_two_forms_is_read() {
+    let (store, mut parts, mut model) = (MemorySegments::new(), Vec::new(), forms::Model::new());
+    for name in ["v1-plain-base.seg", "v1-plain-delta.seg", "v1-plain-newer-delta.seg"] {
+        let sample = SAMPLES.iter().find(|sample| sample.name == name).unwrap();
+        let segment = now(store.put(golden(name))).unwrap();
+        parts.push(SnapshotPart::portable(segment, KeyGroupRange::ALL));
+        forms::apply(&mut model, &(sample.entries)(sample.kind), &(sample.states)());
+    }
+    assert_eq!(forms::merged(&store, &parts).unwrap(), model);
+    let versions: BTreeSet<u32> =
+        model.values().flat_map(|values| values.values().flatten().map(|(version, _)| *version)).collect();
+    assert_eq!(versions, BTreeSet::from([1, 2, 3, 4]));
 }
 
 /// A sample written today holds the same entries; its bytes may differ, since another version of zstd may

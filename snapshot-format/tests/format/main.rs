@@ -7,6 +7,7 @@ mod craft;
 mod damage;
 mod fingerprints;
 mod fold;
+mod forms;
 mod golden;
 mod hostile;
 mod model;

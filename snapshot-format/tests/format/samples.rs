@@ -45,6 +45,14 @@ pub(crate) const SAMPLES: &[Sample] = &[
         entries: sums,
     },
     Sample {
+        name: "v1-plain-newer-delta.seg",
+        kind: SegmentKind::Delta,
+        options: PLAIN,
+        blocks: 4,
+        states: newer_accumulators,
+        entries: newer_sums,
+    },
+    Sample {
         name: "v1-empty.seg",
         kind: SegmentKind::Base,
         options: PLAIN,
@@ -74,6 +82,22 @@ fn accumulators() -> Vec<StateMeta> {
         state("sum", StateKind::Reducing, 1),
         StateMeta { namespace_codec: "window".into(), ..state("window-sum", StateKind::Reducing, 2) },
     ]
+}
+
+/// Returns the same states as a newer program stores two of them: in another version, and in another codec.
+fn newer_accumulators() -> Vec<StateMeta> {
+    let mut states = accumulators();
+    states[0].schema_version += 1;
+    states[1].value_codec = "postcard:i128".into();
+    states
+}
+
+/// Returns some of the entries of a delta, with other values.
+fn newer_sums(kind: SegmentKind) -> Vec<Entry> {
+    let mut entries = sums(kind);
+    entries.retain(|entry| entry.key != b"a");
+    entries.iter_mut().filter(|entry| !entry.value.is_empty()).for_each(|entry| entry.value = vec![7; 40]);
+    entries
 }
 
 /// Returns values of different lengths, from empty to longer than a block, and keys that start with each

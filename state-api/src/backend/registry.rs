@@ -213,27 +213,46 @@ impl<S: RegisteredState + ?Sized> StateRegistry<S> {
         self.states.iter().position(|state| state.schema().is_called(&stored.name))
     }
 
-    /// Records a stored state that no registered state claims; a later registration of its name fails.
+    /// Records one stored form of a state that no registered state claims, and returns its position among the
+    /// [orphans](Self::orphans); a later registration of the name fails. `above` is the position of the next older
+    /// form of the same state in the same snapshot: the position is behind it, so that each snapshot has its forms
+    /// in the order of the orphans.
     ///
     /// # Errors
-    /// [`Incompatible`](ErrorKind::Incompatible) when the state was recorded with another description: nobody
-    /// could migrate its entries, so they must not be mixed.
-    pub fn add_orphan(&mut self, stored: &StateMeta) -> Result<()> {
-        match self.orphans.iter().find(|known| known.name == stored.name) {
-            Some(known) if known == stored => {}
-            Some(_) => {
-                let message = "two snapshots describe a state differently that the job does not have; register \
-                               the state, so that it migrates";
-                return Err(Error::new(ErrorKind::Incompatible, message).with("state", &stored.name));
-            }
-            None => self.orphans.push(stored.clone()),
+    /// [`Incompatible`](ErrorKind::Incompatible) when the state was recorded with another kind, or with other
+    /// codecs of key, namespace or map key: then the entries cannot be those of one state.
+    pub fn add_orphan(&mut self, stored: &StateMeta, above: Option<usize>) -> Result<usize> {
+        if let Some(known) = self.orphans.iter().find(|known| known.name == stored.name) {
+            let described = stored.check_addressed_as(known);
+            described.map_err(|_| {
+                let message = "two snapshots describe a state differently that the job does not have: restore a \
+                               checkpoint in which they agree, or register the state";
+                Error::new(ErrorKind::Incompatible, message).with("state", &stored.name)
+            })?;
         }
-        Ok(())
+        let from = above.map_or(0, |above| above + 1);
+        let known = (from..self.orphans.len()).find(|index| self.orphans[*index] == *stored);
+        Ok(known.unwrap_or_else(|| {
+            self.orphans.push(stored.clone());
+            self.orphans.len() - 1
+        }))
     }
 
-    /// Returns the stored states that no registered state claims.
+    /// Returns the stored states that no registered state claims, each in every form that it has in the restored
+    /// snapshots.
     pub fn orphans(&self) -> &[StateMeta] {
         &self.orphans
+    }
+
+    /// Returns the name of each stored state that no registered state claims, once.
+    pub fn orphan_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        for orphan in &self.orphans {
+            if !names.contains(&orphan.name) {
+                names.push(orphan.name.clone());
+            }
+        }
+        names
     }
 
     /// Records that a snapshot of `checkpoint` is prepared.

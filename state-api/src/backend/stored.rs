@@ -3,10 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::schema::{Compatibility, Decode, StateMeta, StateSchema, StoredForm};
+use crate::schema::{Decode, StateMeta, StateSchema, StoredForm};
 use crate::state::{Ttl, split_stamp};
 use crate::time::StateTime;
-use crate::{Codec, Result};
+use crate::{Codec, Error, ErrorKind, Result};
 
 /// Returns the decoder of a stored form; `None` for the current form.
 type Reader<V> = Arc<dyn Fn(StoredForm) -> Option<Decode<V>> + Send + Sync>;
@@ -22,8 +22,22 @@ pub struct StoredValues<V> {
     reader: Reader<V>,
     expiry: Option<(Ttl, Expired<V>)>,
     types: &'static str,
-    /// Decodes the form that was accepted last, if that is not the current one.
-    migration: Option<Decode<V>>,
+    /// The accepted forms that are not the current one.
+    migrations: Vec<(StoredForm, Decode<V>)>,
+}
+
+/// A stored form of values that their [`StoredValues`] have accepted. The parts of one snapshot may have several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AcceptedForm(Option<u32>);
+
+impl AcceptedForm {
+    /// The form that the program writes.
+    pub const CURRENT: Self = Self(None);
+
+    /// Returns whether values of the form migrate: the program writes other bytes for them.
+    pub fn migrates(self) -> bool {
+        self != Self::CURRENT
+    }
 }
 
 impl<V: 'static> StoredValues<V> {
@@ -34,7 +48,7 @@ impl<V: 'static> StoredValues<V> {
         expiry: Option<(Ttl, Expired<V>)>,
         types: &'static str,
     ) -> Self {
-        Self { schema, codec, reader, expiry, types, migration: None }
+        Self { schema, codec, reader, expiry, types, migrations: Vec::new() }
     }
 
     /// Returns the schema: the state and the forms that it reads.
@@ -70,45 +84,55 @@ impl<V: 'static> StoredValues<V> {
         self.codec.decode(bytes)
     }
 
-    /// Prepares to read values stored as `stored`: [`decode_stored`](Self::decode_stored) reads them from now
-    /// on. Returns whether their bytes differ from those of the current form.
+    /// Prepares to read values stored as `stored`: [`decode_stored`](Self::decode_stored) and
+    /// [`rewrite`](Self::rewrite) take the form that the call returns.
     ///
     /// # Errors
     /// [`Incompatible`](crate::ErrorKind::Incompatible) when the state cannot read `stored`; the error names
     /// the state, the stored form and the wanted one.
-    pub fn accept(&mut self, stored: &StateMeta) -> Result<Compatibility> {
-        self.migration = (self.reader)(self.schema.stored_form(stored)?);
-        Ok(if self.migration.is_some() { Compatibility::Migrated } else { Compatibility::AsIs })
+    pub fn accept(&mut self, stored: &StateMeta) -> Result<AcceptedForm> {
+        let form = self.schema.stored_form(stored)?;
+        let known = self.migrations.iter().position(|(known, _)| *known == form);
+        let index = match known {
+            Some(index) => index,
+            None => {
+                let Some(decode) = (self.reader)(form) else { return Ok(AcceptedForm::CURRENT) };
+                self.migrations.push((form, decode));
+                self.migrations.len() - 1
+            }
+        };
+        Ok(AcceptedForm(Some(index as u32)))
     }
 
-    /// Decodes a value of the form that was [accepted](Self::accept) last.
+    /// Decodes a value of an [accepted](Self::accept) form.
     ///
     /// # Errors
     /// Those of the codec of that form, and of the migrations.
-    pub fn decode_stored(&self, bytes: &[u8]) -> Result<V> {
-        match &self.migration {
-            None => self.codec.decode(bytes),
-            Some(migration) => migration(bytes),
+    #[inline]
+    pub fn decode_stored(&self, form: AcceptedForm, bytes: &[u8]) -> Result<V> {
+        match form {
+            AcceptedForm(None) => self.codec.decode(bytes),
+            AcceptedForm(Some(index)) => self.migration(index)?(bytes),
         }
     }
 
-    /// Appends the current form of a value that is stored in the form that was [accepted](Self::accept) last.
+    /// Appends the current form of a value that is stored in an [accepted](Self::accept) form.
     ///
     /// # Errors
     /// Those of [`decode_stored`](Self::decode_stored) and [`encode`](Self::encode).
-    pub fn rewrite(&self, stored: &[u8], out: &mut Vec<u8>) -> Result<()> {
-        match &self.migration {
-            None => {
-                out.extend_from_slice(stored);
-                Ok(())
-            }
-            Some(migration) => self.codec.encode(&migration(stored)?, out),
+    pub fn rewrite(&self, form: AcceptedForm, stored: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        if !form.migrates() {
+            out.extend_from_slice(stored);
+            return Ok(());
         }
+        self.codec.encode(&self.decode_stored(form, stored)?, out)
     }
 
-    /// Returns whether values of the form that was accepted last need a [rewrite](Self::rewrite).
-    pub fn migrates(&self) -> bool {
-        self.migration.is_some()
+    fn migration(&self, index: u32) -> Result<&Decode<V>> {
+        let migration = self.migrations.get(index as usize).map(|(_, decode)| decode);
+        migration.ok_or_else(|| {
+            Error::new(ErrorKind::Internal, "the values are decoded in a form that was accepted for others")
+        })
     }
 
     /// Returns the time-to-live of the values, if they expire.
@@ -131,7 +155,7 @@ impl<V> Clone for StoredValues<V> {
             reader: Arc::clone(&self.reader),
             expiry: self.expiry,
             types: self.types,
-            migration: self.migration.clone(),
+            migrations: self.migrations.clone(),
         }
     }
 }

@@ -35,7 +35,8 @@ pub struct JobSchema {
 pub struct StoredOperator {
     /// The id of the operator.
     pub id: OperatorId,
-    /// The keyed states of the operator, as far as the checkpoint lists them.
+    /// The keyed states of the operator, as far as the checkpoint lists them, each in every form that its values
+    /// are stored in: unchanged values keep the form of an older program.
     pub states: Vec<StateMeta>,
     /// Whether a job without this operator loses state.
     pub has_state: bool,
@@ -149,22 +150,16 @@ impl OperatorSchema {
             let found: Vec<_> = source.states.iter().filter(|meta| schema.is_called(&meta.name)).collect();
             let (stored_as, fate) = match found[..] {
                 [] => (None, Fate::New),
-                [meta] => {
-                    let fate = match schema.compatibility(meta) {
-                        Ok(Compatibility::AsIs) => Fate::Mapped,
-                        Ok(Compatibility::Migrated) => {
-                            Fate::Migrated { from: meta.schema_version, to: schema.meta.schema_version }
-                        }
-                        Err(error) => Fate::Refused(error.message().to_owned()),
-                    };
-                    ((meta.name != name).then(|| meta.name.clone()), fate)
+                [meta, ref others @ ..] if others.iter().all(|other| other.name == meta.name) => {
+                    ((meta.name != name).then(|| meta.name.clone()), fate(schema, &found))
                 }
                 _ => (None, Fate::Refused("the checkpoint has it under several of its names".into())),
             };
             fates.push((name, stored_as, fate));
         }
-        for meta in &source.states {
-            if !self.states.iter().any(|schema| schema.is_called(&meta.name)) {
+        for (index, meta) in source.states.iter().enumerate() {
+            let is_known = source.states[..index].iter().any(|known| known.name == meta.name);
+            if !is_known && !self.states.iter().any(|schema| schema.is_called(&meta.name)) {
                 let is_allowed = allowed.contains(&format!("{}/{}", self.id, meta.name));
                 let fate = if is_allowed { Fate::OrphanAllowed } else { Fate::Orphan };
                 fates.push((meta.name.clone(), None, fate));
@@ -172,6 +167,22 @@ impl OperatorSchema {
         }
         fates
     }
+}
+
+/// Returns what a restore does with a state that is stored in these forms.
+fn fate(schema: &StateSchema, forms: &[&StateMeta]) -> Fate {
+    let (to, mut oldest) = (schema.meta.schema_version, None);
+    for form in forms {
+        match schema.compatibility(form) {
+            Ok(Compatibility::AsIs) => {}
+            Ok(Compatibility::Migrated) => {
+                let version = form.schema_version;
+                oldest = Some(oldest.map_or(version, |older: u32| older.min(version)));
+            }
+            Err(error) => return Fate::Refused(error.message().to_owned()),
+        }
+    }
+    oldest.map_or(Fate::Mapped, |from| Fate::Migrated { from, to })
 }
 
 impl RestorePlan {
@@ -242,7 +253,7 @@ impl fmt::Display for RestorePlan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::StateKind;
+    use crate::schema::{ReadableForm, StateKind};
 
     fn id(id: &str) -> OperatorId {
         OperatorId::new(id).unwrap()
@@ -272,6 +283,25 @@ mod tests {
         assert!(plan.is_plain());
         plan.check().unwrap();
         assert_eq!(plan.to_string(), "count  as it is\n  n    as it is");
+    }
+
+    #[test]
+    fn every_stored_form_of_a_state_is_planned() {
+        let reads = vec![ReadableForm { version: 1, codec: "bytes".into(), self_describing: false }];
+        let evolved =
+            |version| StateSchema { reads: reads.clone(), ..StateSchema::plain(meta("n", version)) };
+        let stored = [stored("count", vec![meta("n", 2), meta("n", 1), meta("old", 2), meta("old", 1)])];
+        let plan = |schema: StateSchema| plan(self::schema("count", vec![schema]), &stored, &["count/old"]);
+        assert_eq!(
+            plan(evolved(2)).to_string(),
+            "count  as it is\n  n    migrated from version 1 to 2\n  old  orphan, allowed"
+        );
+        // A program that has given up the first version cannot read the values that still have it.
+        let refused = plan(StateSchema::plain(meta("n", 2))).check().unwrap_err();
+        assert!(refused.message().contains("stored in schema version 1"), "{refused}");
+        // A program that knows no second version cannot read those that have it.
+        let refused = plan(StateSchema::plain(meta("n", 1))).check().unwrap_err();
+        assert!(refused.message().contains("newer program"), "{refused}");
     }
 
     #[test]
