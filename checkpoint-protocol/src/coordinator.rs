@@ -12,8 +12,10 @@
 //!
 //! Three rules keep the storage and the notifications of tasks in step:
 //!
-//! * **One commit at a time, in the order of ids.** A ready checkpoint waits for the commit before it, and
-//!   for an older savepoint or final checkpoint; older ordinary ones are subsumed when it completes.
+//! * **One commit at a time, the oldest that is ready first.** A ready checkpoint waits for the commit under
+//!   way and for nothing else; older ordinary ones are subsumed when it completes. So ordinary checkpoints
+//!   complete in the order of ids. A savepoint is not subsumed: where it takes longer than a checkpoint after
+//!   it, it completes late, and the latest checkpoint stays the latest.
 //! * **A commit under way is never aborted**, neither by a timeout nor by a suspension: it may already have
 //!   happened. Only its result ends it.
 //! * **Ids never repeat**: they increase strictly from the first id handed in, over suspensions too. So an id
@@ -332,7 +334,7 @@ impl<S> Coordinator<S> {
         vec![Action::Fenced]
     }
 
-    /// The last checkpoint that completed here.
+    /// The checkpoint with the highest id that completed here.
     pub fn latest_completed(&self) -> Option<CheckpointId> {
         self.latest_completed
     }

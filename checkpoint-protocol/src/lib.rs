@@ -9,8 +9,8 @@ mod time;
 
 pub use aligner::{Aligned, Aligner, Alignment, IgnoredBecause};
 pub use commit_log::{
-    Anchor, Applied, CompletedEntry, CreateResult, EntryKind, LogClient, LogEntry, LogOutcome, LogStep,
-    LogView, ManifestRef, Misuse, Term, Token, VoidReason, completed,
+    Anchor, Applied, Branch, CompletedEntry, CreateResult, EntryKind, LogClient, LogEntry, LogOutcome,
+    LogStep, LogView, ManifestRef, Misuse, Restated, Term, Token, VoidReason, completed,
 };
 pub use coordinator::{
     AbortReason, AckOutcome, Action, CheckpointKind, CommitParts, CommitPermit, CommitResult, CommitRight,

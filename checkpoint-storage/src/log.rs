@@ -6,9 +6,11 @@ mod history;
 mod outcome;
 mod read;
 mod record;
+mod savepoints;
 mod solo;
 
 pub use commit::{Claimed, CommitLog, CommitLogOptions, Committed};
 pub use history::{History, UnreadableSlot};
 pub use outcome::CommitOutcome;
 pub use record::CompletedCheckpoint;
+pub(crate) use savepoints::ListRef;

@@ -33,9 +33,11 @@ pub struct Manifest {
     pub job: String,
     /// When it was written: milliseconds since 1970, by the clock of the coordinator. For people.
     pub created_unix_ms: u64,
-    /// Why it was taken. No sweep ever deletes a [`Savepoint`](CheckpointKind::Savepoint).
+    /// Why it was taken. No sweep deletes a [`Savepoint`](CheckpointKind::Savepoint) that nobody
+    /// [removed](crate::Storage::remove_savepoint).
     pub kind: CheckpointKind,
-    /// The checkpoint that the job was restored from at the start of this term, if from one.
+    /// The checkpoint that the job was restored from at the start of this term, if from one: from which its
+    /// branch of the log grows.
     #[serde(default)]
     pub restored_from: Option<CheckpointId>,
     /// What each operator handed in.
@@ -64,6 +66,14 @@ impl Manifest {
     pub fn segments(&self) -> impl Iterator<Item = &SegmentRef> {
         let subtasks = self.operators.iter().flat_map(|operator| &operator.subtasks);
         subtasks.flat_map(|subtask| &subtask.keyed.parts).map(|part| &part.segment)
+    }
+
+    /// Whether all segments that it refers to were written for it.
+    pub(crate) fn stands_alone(&self) -> bool {
+        self.segments().all(|segment| {
+            let name = FileName::parse(FileKind::Segment, &segment.name.0);
+            name.is_some_and(|name| (name.term, name.checkpoint) == (self.term, self.checkpoint))
+        })
     }
 
     /// What the operator with this id handed in.

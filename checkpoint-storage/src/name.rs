@@ -18,11 +18,13 @@ pub enum FileKind {
     OperatorState,
     /// What a checkpoint consists of: `manifest/….manifest`.
     Manifest,
+    /// The savepoints whose slots the log has no more: `savepoints/….list`.
+    Savepoints,
 }
 
 impl FileKind {
-    /// All of them, those first that others refer to last.
-    pub const ALL: [Self; 3] = [Self::Manifest, Self::OperatorState, Self::Segment];
+    /// All of them, those first that no others refer to.
+    pub const ALL: [Self; 4] = [Self::Savepoints, Self::Manifest, Self::OperatorState, Self::Segment];
 
     /// The directory that holds them.
     pub const fn dir(self) -> &'static str {
@@ -30,6 +32,7 @@ impl FileKind {
             Self::Segment => "segments",
             Self::OperatorState => "operator",
             Self::Manifest => "manifest",
+            Self::Savepoints => "savepoints",
         }
     }
 
@@ -38,6 +41,7 @@ impl FileKind {
             Self::Segment => "seg",
             Self::OperatorState => "state",
             Self::Manifest => "manifest",
+            Self::Savepoints => "list",
         }
     }
 }
@@ -102,10 +106,29 @@ pub(crate) const CUT_MARK: &str = "log.cut";
 /// The object by which a store on a network shows that it creates only what does not exist; empty, and stays.
 pub(crate) const PROBE: &str = "log.probe";
 
-/// The slot that a file in the directory of the log is, if it is one.
+/// The slot that a file in the directory of the log is, if it is one. One after which there could be no other
+/// is none.
 pub(crate) fn parse_slot(name: &str) -> Option<u64> {
     let slot: u64 = name.parse().ok()?;
-    (format!("{slot:020}") == name).then_some(slot)
+    (slot <= NUMBERS && format!("{slot:020}") == name).then_some(slot)
+}
+
+/// No term, slot or checkpoint comes near it, so that one can always be added.
+pub(crate) const NUMBERS: u64 = u64::MAX / 2;
+
+/// The directory of the marks of savepoints that were removed.
+pub(crate) const REMOVED_DIR: &str = "removed";
+
+/// The name of the mark of a savepoint that was removed: its term and number.
+pub(crate) fn removed_name(term: Term, checkpoint: CheckpointId) -> String {
+    format!("{term:020}-{:020}", checkpoint.0)
+}
+
+/// Reads such a name back.
+pub(crate) fn parse_removed(name: &str) -> Option<(Term, CheckpointId)> {
+    let (term, checkpoint) = name.split_once('-')?;
+    let (term, checkpoint) = (Term(term.parse().ok()?), CheckpointId(checkpoint.parse().ok()?));
+    (removed_name(term, checkpoint) == name).then_some((term, checkpoint))
 }
 
 #[cfg(test)]
@@ -135,7 +158,8 @@ mod tests {
     fn slots_sort_as_text() {
         assert_eq!(slot_path(7), "log/00000000000000000007");
         assert_eq!(parse_slot("00000000000000000007"), Some(7));
-        for bad in ["7", "+0000000000000000007", "", "99999999999999999999"] {
+        let last = u64::MAX.to_string();
+        for bad in ["7", "+0000000000000000007", "", "99999999999999999999", &last] {
             assert_eq!(parse_slot(bad), None, "{bad}");
         }
     }

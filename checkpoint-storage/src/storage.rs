@@ -231,7 +231,7 @@ impl Storage {
     /// [`Incompatible`](strandline_state_api::ErrorKind::Incompatible) when a newer version of this crate
     /// wrote the log, else when the store fails. Damaged slots are no errors but part of the answer.
     pub async fn history(&self) -> Result<History> {
-        History::load(self).await
+        History::load(self, None).await
     }
 
     /// The checkpoints that exist, oldest first: [`history`](Self::history) without the rest.
@@ -256,7 +256,7 @@ impl Storage {
     }
 
     /// The bytes of a file of known and checked length, if they are those that its name promises.
-    async fn read_whole(&self, name: &FileName, len: u64) -> Result<Bytes> {
+    pub(crate) async fn read_whole(&self, name: &FileName, len: u64) -> Result<Bytes> {
         let path = name.path();
         let bytes = self.inner.blobs.read(&path, 0..len).await?;
         if xxh3_128(&bytes) == name.hash { Ok(bytes) } else { Err(self.locate(other_bytes(&path))) }

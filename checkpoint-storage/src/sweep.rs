@@ -6,7 +6,8 @@
 //! - its term is lower than the highest claimed one: its writer is fenced and completes nothing any
 //!   more; or
 //! - its term is the highest, and its checkpoint is not newer than the last one that completed in this term
-//!   (savepoints not counted).
+//!   (savepoints not counted), and older than every savepoint that may still complete late. The entry of that
+//!   checkpoint names the oldest of those.
 //!
 //! The second relies on what a backend may refer to: once its snapshot is part of a completed checkpoint,
 //! later snapshots of it refer only to files that this one refers to, or that were written for later
@@ -17,6 +18,10 @@
 //! A sweep that was planned on an old view of the log stays right: what is written later has a later
 //! checkpoint or a higher term in its name, and refers back only to what was marked. So anyone may sweep at
 //! any time, also a fenced coordinator or a person's command beside a running job.
+//!
+//! A savepoint that was removed is not marked any more once the highest term has completed a checkpoint: until
+//! then its attempt may have started from it. The marks of removed savepoints are read before the log, and an
+//! attempt claims before it reads them: so either it does not choose the savepoint, or the sweep sees its claim.
 //!
 //! Slots of the log below the floor are deleted in ascending order, but never the two highest: by that a
 //! coordinator knows whether a slot that it created had been deleted before.
@@ -31,10 +36,10 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use strandline_state_api::{CheckpointId, Error, Result};
 
-use crate::log::{CompletedCheckpoint, History};
-use crate::name::{CUT_MARK, LOG_DIR, parse_slot, slot_path};
+use crate::log::{CompletedCheckpoint, History, ListRef};
+use crate::name::{CUT_MARK, LOG_DIR, REMOVED_DIR, parse_removed, parse_slot, slot_path};
 use crate::verify::is_verdict;
-use crate::{FileKind, FileName, Storage, Term, UnreadableSlot};
+use crate::{FileKind, FileName, Listed, Storage, Term, UnreadableSlot};
 
 /// Deletes that are under way at once.
 const CONCURRENT: usize = 16;
@@ -52,6 +57,8 @@ pub struct SweepReport {
     pub foreign: Vec<String>,
     /// Slots of the log that cannot be read. While there are any, nothing is deleted.
     pub unreadable_slots: Vec<UnreadableSlot>,
+    /// Lists of savepoints that cannot be read. While there are any, nothing is deleted.
+    pub unreadable_lists: Vec<Error>,
     /// Manifests of retained checkpoints that cannot be read. Everything up to these checkpoints stays.
     pub unreadable_manifests: Vec<Error>,
 }
@@ -60,21 +67,27 @@ pub struct SweepReport {
 struct Fence {
     term: Term,
     completed: Option<CheckpointId>,
+    open_savepoint: Option<CheckpointId>,
     /// Everything up to this checkpoint stays, as it is unknown what it needs.
     keep_up_to: Option<CheckpointId>,
     marked: HashSet<FileName>,
+    /// Checkpoints all of whose files were written for them, by term and number.
+    alone: HashSet<(Term, CheckpointId)>,
 }
 
 impl Fence {
     /// Whether no running checkpoint can need it.
     fn is_over(&self, name: &FileName) -> bool {
-        let completed = self.completed.is_some_and(|completed| name.checkpoint <= completed);
+        let open = self.open_savepoint.is_some_and(|open| open <= name.checkpoint);
+        let completed = !open && self.completed.is_some_and(|completed| name.checkpoint <= completed);
         name.term < self.term || (name.term == self.term && completed)
     }
 
     /// Whether a checkpoint that exists needs it, or may.
     fn is_needed(&self, name: &FileName) -> bool {
-        self.marked.contains(name) || self.keep_up_to.is_some_and(|keep| name.checkpoint <= keep)
+        let is_alone =
+            name.kind != FileKind::Savepoints && self.alone.contains(&(name.term, name.checkpoint));
+        is_alone || self.marked.contains(name) || self.keep_up_to.is_some_and(|keep| name.checkpoint <= keep)
     }
 }
 
@@ -117,15 +130,20 @@ impl Storage {
     /// # Errors
     /// When the store fails.
     pub async fn plan_sweep(&self) -> Result<SweepReport> {
-        let history = self.history().await?;
+        // The marks before the log: see above.
+        let marks = self.blobs().list(REMOVED_DIR).await?;
+        let removed = marks.iter().filter_map(|mark| parse_removed(&mark.name)).collect();
+        let history = History::load(self, Some(&removed)).await?;
         let mut report = SweepReport { retained: history.completed.clone(), ..SweepReport::default() };
         let fence = self.fence(&history, &mut report).await?;
-        let blocked = !history.unreadable.is_empty();
+        let blocked = history.is_torn();
         for kind in FileKind::ALL {
             self.plan_dir(kind, &fence, blocked, &mut report).await?;
         }
+        plan_marks(&history, marks, blocked, &mut report);
         plan_log(self, &history, blocked, &mut report);
         report.unreadable_slots = history.unreadable;
+        report.unreadable_lists = history.unreadable_lists;
         Ok(report)
     }
 
@@ -133,8 +151,21 @@ impl Storage {
         let of_term =
             |completed: &&CompletedCheckpoint| completed.term == history.term && !completed.is_savepoint();
         let completed = history.completed.iter().filter(of_term).map(|completed| completed.checkpoint).max();
-        let mut fence = Fence { term: history.term, completed, keep_up_to: None, marked: HashSet::new() };
-        for completed in &history.completed {
+        let mut fence = Fence {
+            term: history.term,
+            completed,
+            open_savepoint: history.open_savepoint,
+            keep_up_to: None,
+            marked: history.lists.iter().map(ListRef::file_name).collect::<Result<_>>()?,
+            alone: HashSet::new(),
+        };
+        // The attempt of the highest term may have started from one of these.
+        let spared = history.removed.iter().filter(|_| completed.is_none());
+        for completed in history.completed.iter().chain(spared) {
+            if completed.is_savepoint() && completed.stands_alone {
+                fence.alone.insert(completed.identity());
+                continue;
+            }
             match self.mark(completed).await {
                 Ok(marked) => fence.marked.extend(marked),
                 Err(e) if is_verdict(&e) => {
@@ -177,6 +208,22 @@ impl Storage {
             }
         }
         Ok(())
+    }
+}
+
+/// The mark of a removed savepoint goes once no list and no entry names that savepoint: no later one will.
+fn plan_marks(history: &History, marks: Vec<Listed>, blocked: bool, report: &mut SweepReport) {
+    for mark in marks {
+        let path = format!("{REMOVED_DIR}/{}", mark.name);
+        match parse_removed(&mark.name) {
+            None => report.foreign.push(path),
+            Some(removed) => {
+                let mut named = history.removed.iter().map(CompletedCheckpoint::identity);
+                if !blocked && history.lists.len() <= 1 && named.all(|named| named != removed) {
+                    report.deleted.push(path);
+                }
+            }
+        }
     }
 }
 

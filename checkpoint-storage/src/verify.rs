@@ -86,6 +86,9 @@ pub struct VerifyReport {
     pub bytes: u64,
     /// The bad ones; none when the checkpoint can be restored.
     pub bad: Vec<BadFile>,
+    /// Whether the checkpoint left the log while it was verified, so that what is bad may only have been
+    /// deleted, as it should.
+    pub is_gone: bool,
 }
 
 impl VerifyReport {
@@ -104,6 +107,9 @@ impl VerifyReport {
 impl fmt::Display for VerifyReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let id = self.checkpoint.checkpoint;
+        if self.is_gone {
+            return write!(f, "checkpoint {id}: it left the log while it was verified");
+        }
         write!(f, "checkpoint {id}: {} files, {} bytes, {} bad", self.files, self.bytes, self.bad.len())?;
         self.bad.iter().try_for_each(|bad| write!(f, "; {bad}"))
     }
@@ -120,7 +126,8 @@ struct Reference {
 }
 
 impl Storage {
-    /// Reads the manifest of a checkpoint and all its files, and compares lengths and hashes.
+    /// Reads the manifest of a checkpoint and all its files, and compares lengths and hashes. Works beside a
+    /// running job.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] when the log names no such checkpoint, else when the store fails. Bad files
@@ -142,7 +149,19 @@ impl Storage {
         depth: Depth,
         check: Option<&dyn SegmentCheck>,
     ) -> Result<VerifyReport> {
-        Ok(self.inspect(checkpoint, depth, check).await?.0)
+        let mut report = self.inspect(checkpoint, depth, check).await?.0;
+        report.is_gone = !report.is_good() && !self.is_retained(checkpoint).await?;
+        Ok(report)
+    }
+
+    /// Whether the log still retains a checkpoint that it named before. What is missing of one that it does
+    /// not was deleted as it should.
+    ///
+    /// # Errors
+    /// As [`history`](Self::history).
+    pub async fn is_retained(&self, checkpoint: &CompletedCheckpoint) -> Result<bool> {
+        let history = self.history().await?;
+        Ok(history.find(checkpoint.checkpoint).is_some_and(|found| found.identity() == checkpoint.identity()))
     }
 
     /// Verifies, and returns the manifest if that is good.
@@ -157,6 +176,7 @@ impl Storage {
             files: 1,
             bytes: checkpoint.manifest_len,
             bad: Vec::new(),
+            is_gone: false,
         };
         let stored = match verdict(self.read_stored(checkpoint).await)? {
             Ok(stored) => stored,

@@ -3,7 +3,9 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use indicatif::{HumanBytes, HumanCount};
-use strandline_checkpoint_storage::{CompletedCheckpoint, Storage, mask_credentials};
+use strandline_checkpoint_storage::{
+    CompletedCheckpoint, Depth, History, Storage, VerifyReport, mask_credentials,
+};
 use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
 
 use crate::Failure;
@@ -23,6 +25,9 @@ pub(crate) fn checkpoints(args: &CheckpointsArgs) -> Result<(), Failure> {
         CheckpointsCommand::Compat { storage, schema, id, allow_orphans, renamed } => {
             let (storage, id) = (open(&storage.uri)?, id.map(CheckpointId));
             runtime.block_on(compat(&storage, id, schema, allow_orphans, renamed))
+        }
+        CheckpointsCommand::Remove { storage, id } => {
+            runtime.block_on(remove(&open(&storage.uri)?, CheckpointId(*id)))
         }
         CheckpointsCommand::Sweep { storage, dry_run } => {
             runtime.block_on(sweep(&open(&storage.uri)?, *dry_run))
@@ -53,8 +58,9 @@ async fn list(storage: &Storage) -> Result<(), Failure> {
         print_line!("no checkpoints in {}", storage.uri());
     } else {
         print_line!(
-            "{:>8}  {:<10}  {:<20}  {:>10}  {:>10}  {:>9}  operators",
+            "{:>8}  {:<8}  {:<10}  {:<20}  {:>10}  {:>10}  {:>9}  operators",
             "id",
+            "from",
             "kind",
             "time (UTC)",
             "written",
@@ -64,29 +70,43 @@ async fn list(storage: &Storage) -> Result<(), Failure> {
     }
     let mut good = true;
     for completed in &history.completed {
-        match line(storage, completed).await {
+        match line(storage, &history, completed).await {
             Ok(line) => print_line!("{line}"),
+            Err(_) if !storage.is_retained(completed).await? => {}
             Err(error) => {
                 good = false;
                 print_line!("{:>8}  {error}", completed.checkpoint.0);
             }
         }
     }
+    for (given_up, why) in [(&history.given_up, "given up"), (&history.removed, "removed")] {
+        for gone in given_up {
+            print_line!("{:>8}  {why}; the next sweep deletes what only it needs", gone.checkpoint.0);
+        }
+    }
     for slot in &history.unreadable {
         good = false;
         print_line!("slot {} of the commit log: {}", slot.slot, slot.error);
     }
+    for error in &history.unreadable_lists {
+        good = false;
+        print_line!("a list of savepoints: {error}");
+    }
     if good { Ok(()) } else { Err(Failure::Shown) }
 }
 
-async fn line(storage: &Storage, completed: &CompletedCheckpoint) -> Result<String> {
+/// One checkpoint: what it grew from; a `*` where a recovery falls back to it only by its number.
+async fn line(storage: &Storage, history: &History, completed: &CompletedCheckpoint) -> Result<String> {
     let manifest = storage.read_manifest(completed).await?;
     let time = UNIX_EPOCH + Duration::from_millis(manifest.created_unix_ms);
     let operators: Vec<_> =
         manifest.operators.iter().map(|o| format!("{}×{}", o.id, o.parallelism)).collect();
+    let parent = history.parent(completed).map_or("-".to_owned(), |parent| parent.checkpoint.to_string());
+    let other_branch = if history.is_on_branch(completed) { "" } else { "*" };
     Ok(format!(
-        "{:>8}  {:<10}  {:<20}  {:>10}  {:>10}  {:>6} ms  {}",
+        "{:>8}  {:<8}  {:<10}  {:<20}  {:>10}  {:>10}  {:>6} ms  {}",
         completed.checkpoint.0,
+        format!("{parent}{other_branch}"),
         format!("{:?}", completed.kind).to_lowercase(),
         humantime::format_rfc3339_seconds(time).to_string(),
         HumanBytes(manifest.trace.bytes).to_string(),
@@ -96,24 +116,50 @@ async fn line(storage: &Storage, completed: &CompletedCheckpoint) -> Result<Stri
     ))
 }
 
+/// How often checkpoints are verified that a running job has replaced meanwhile.
+const ATTEMPTS: usize = 5;
+
 async fn verify(storage: &Storage, id: Option<CheckpointId>) -> Result<(), Failure> {
-    let ids = match id {
-        Some(id) => vec![id],
-        None => storage.completed().await?.iter().map(|completed| completed.checkpoint).collect(),
-    };
-    let mut good = true;
-    for id in ids {
+    if let Some(id) = id {
         let report = storage.verify(id).await?;
-        let (files, bytes) = (HumanCount(report.files), HumanBytes(report.bytes));
-        if report.is_good() {
-            print_line!("checkpoint {id}: good, {files} files, {bytes}");
+        show(&report);
+        return if report.is_good() || report.is_gone { Ok(()) } else { Err(Failure::Shown) };
+    }
+    for attempt in 1..=ATTEMPTS {
+        let (completed, mut good, mut bad) = (storage.completed().await?, 0, 0);
+        for completed in &completed {
+            let report = storage.verify_with(completed, Depth::Contents, None).await?;
+            show(&report);
+            good += usize::from(report.is_good());
+            bad += usize::from(!report.is_good() && !report.is_gone);
         }
-        good &= report.is_good();
-        for bad in &report.bad {
-            print_line!("checkpoint {id}: bad: {bad}");
+        if bad > 0 {
+            return Err(Failure::Shown);
+        }
+        // All that were there went while they were verified: those that took their place are next.
+        if good > 0 || completed.is_empty() || attempt == ATTEMPTS {
+            break;
         }
     }
-    if good { Ok(()) } else { Err(Failure::Shown) }
+    Ok(())
+}
+
+fn show(report: &VerifyReport) {
+    let id = report.checkpoint.checkpoint;
+    if report.is_gone {
+        print_line!("checkpoint {id}: no longer retained, newer ones took its place");
+    } else if report.is_good() {
+        let (files, bytes) = (HumanCount(report.files), HumanBytes(report.bytes));
+        print_line!("checkpoint {id}: good, {files} files, {bytes}");
+    } else {
+        report.bad.iter().for_each(|bad| print_line!("checkpoint {id}: bad: {bad}"));
+    }
+}
+
+async fn remove(storage: &Storage, id: CheckpointId) -> Result<(), Failure> {
+    let removed = storage.remove_savepoint(id).await?;
+    print_line!("savepoint {} is removed; the next sweep deletes its files", removed.checkpoint);
+    Ok(())
 }
 
 async fn sweep(storage: &Storage, dry_run: bool) -> Result<(), Failure> {
@@ -127,6 +173,9 @@ async fn sweep(storage: &Storage, dry_run: bool) -> Result<(), Failure> {
     }
     for slot in &report.unreadable_slots {
         print_line!("nothing is deleted while slot {} of the log cannot be read: {}", slot.slot, slot.error);
+    }
+    for error in &report.unreadable_lists {
+        print_line!("nothing is deleted while a list of savepoints cannot be read: {error}");
     }
     for error in &report.unreadable_manifests {
         print_line!("files are kept for a checkpoint that cannot be read: {error}");

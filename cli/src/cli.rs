@@ -130,7 +130,8 @@ pub(crate) struct CheckpointsArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CheckpointsCommand {
-    /// Lists the checkpoints that exist, oldest first.
+    /// Lists the checkpoints that exist, oldest first, and what each grew from. One marked with `*` is no past of
+    /// the newest: a job starts from it only when told its number.
     List(StorageArgs),
     /// Reads a whole checkpoint and compares every file with its hash.
     Verify {
@@ -156,6 +157,13 @@ pub(crate) enum CheckpointsCommand {
         /// As for `run`.
         #[arg(long = "renamed", value_name = "OLD=NEW", value_parser = rename)]
         renamed: Vec<(OperatorId, OperatorId)>,
+    },
+    /// Removes a savepoint, also of a running job. The next sweep deletes its files.
+    Remove {
+        #[command(flatten)]
+        storage: StorageArgs,
+        /// The savepoint.
+        id: u64,
     },
     /// Deletes the files that no retained checkpoint needs.
     Sweep {

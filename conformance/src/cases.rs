@@ -384,6 +384,7 @@ macro_rules! __storage_cases {
                 coordinators_that_claim_at_once
                 the_first_claims_of_a_storage
                 coordinators_that_race
+                starts_that_complete_nothing
             }
             crashes [] {
                 a_crash_at_any_operation
@@ -399,6 +400,8 @@ macro_rules! __storage_cases {
             retention [] {
                 the_retained_count_is_kept
                 savepoints_stay
+                a_fallback_gives_up_what_it_passes_over
+                savepoints_are_many_and_can_be_removed
                 files_of_running_checkpoints_stay
                 random_histories
             }

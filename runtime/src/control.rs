@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use strandline_checkpoint_protocol::CheckpointKind;
 
 use crate::request::{CheckpointRequest, Requester, job_over};
 use crate::sync::lock;
@@ -25,7 +26,7 @@ struct Shared {
 /// The checkpoints that were asked for and that no attempt has taken on.
 #[derive(Debug, Default)]
 struct Requests {
-    waiting: Vec<Requester>,
+    waiting: Vec<(CheckpointKind, Requester)>,
     /// The job is over: nobody will.
     over: bool,
 }
@@ -55,13 +56,25 @@ impl JobControl {
     /// complete, or when it is sure that it will not be; [`JobEvent`](crate::JobEvent)s report the same. A
     /// request is for one attempt: when the job restarts meanwhile, it is refused.
     pub fn trigger_checkpoint(&self) -> CheckpointRequest {
+        self.request(CheckpointKind::Api)
+    }
+
+    /// Takes a savepoint soon: a checkpoint that stays until somebody removes it, and shares no file with
+    /// others. It holds up no other checkpoint, and may complete after newer ones; one that is not stored when
+    /// the job ends is given up. The request is answered as that of
+    /// [`trigger_checkpoint`](Self::trigger_checkpoint).
+    pub fn trigger_savepoint(&self) -> CheckpointRequest {
+        self.request(CheckpointKind::Savepoint)
+    }
+
+    fn request(&self, kind: CheckpointKind) -> CheckpointRequest {
         let (request, requester) = CheckpointRequest::new();
         let mut requests = lock(&self.0.requests);
         if requests.over {
             drop(requests);
             requester.answer(Err(job_over()));
         } else {
-            requests.waiting.push(requester);
+            requests.waiting.push((kind, requester));
             drop(requests);
             self.wake();
         }
@@ -87,7 +100,7 @@ impl JobControl {
         self.0.cancel.load(Ordering::Acquire)
     }
 
-    pub(crate) fn take_requests(&self) -> Vec<Requester> {
+    pub(crate) fn take_requests(&self) -> Vec<(CheckpointKind, Requester)> {
         std::mem::take(&mut lock(&self.0.requests).waiting)
     }
 
@@ -113,6 +126,6 @@ impl Drop for RunningJob {
             requests.over = true;
             std::mem::take(&mut requests.waiting)
         };
-        waiting.into_iter().for_each(|requester| requester.answer(Err(job_over())));
+        waiting.into_iter().for_each(|(_, requester)| requester.answer(Err(job_over())));
     }
 }

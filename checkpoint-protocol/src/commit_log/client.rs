@@ -4,8 +4,8 @@ mod answers;
 
 use strandline_state_api::CheckpointId;
 
-use super::{CompletedEntry, EntryKind, LogEntry, LogView, ManifestRef, Term, Token};
-use crate::CommitRight;
+use super::{Branch, CompletedEntry, EntryKind, LogEntry, LogView, ManifestRef, Term, Token};
+use crate::{CheckpointKind, CommitRight};
 
 /// One coordinator's access to the commit log. For one life: a coordinator that is fenced, or crashed, is
 /// followed by a new client.
@@ -50,6 +50,10 @@ pub struct LogClient {
     /// The last entry that was in the log beyond doubt: our own, or its end when it was looked for. `None`
     /// for that of an empty log.
     anchor: Option<(u64, Token)>,
+    /// What the checkpoints of this term grow from.
+    branch: Branch,
+    /// The highest number of a checkpoint before this term.
+    before: Option<CheckpointId>,
     phase: Phase,
 }
 
@@ -100,7 +104,8 @@ pub enum LogOutcome {
     Claimed {
         /// The term.
         term: Term,
-        /// The completed checkpoints in the log, oldest first: what to resume from.
+        /// The retained checkpoints in the log, in the order of their slots. Which of them to resume from, or
+        /// to fall back to, is [`LogView::branch`].
         completed: Vec<CompletedEntry>,
     },
     /// The checkpoint is complete.
@@ -127,11 +132,13 @@ pub enum Misuse {
     NotLeading,
     /// A term is held already.
     AlreadyLeading(Term),
-    /// A checkpoint with this id or a higher one is in the log.
+    /// A checkpoint with this id is in the log, or a higher one; of a savepoint, one of an earlier term.
     NotNewer {
         /// The last one in the log.
         last: CheckpointId,
     },
+    /// The log has no number left for another term or slot.
+    Exhausted,
     /// An answer to a question that was not asked.
     Unexpected,
 }
@@ -204,13 +211,24 @@ impl Attempt {
 impl LogClient {
     /// A client that has read nothing. `holder` stands in the log for people to read.
     pub fn new(holder: impl Into<String>) -> Self {
-        Self { holder: holder.into(), view: LogView::default(), anchor: None, phase: Phase::Idle }
+        Self {
+            holder: holder.into(),
+            view: LogView::default(),
+            anchor: None,
+            branch: Branch::default(),
+            before: None,
+            phase: Phase::Idle,
+        }
     }
 
     /// Claims a term above all that the log knows. Ends with [`LogOutcome::Claimed`].
     ///
     /// Do this before choosing what to resume from: only what `Claimed` lists is safe from an older
     /// coordinator that is still committing.
+    ///
+    /// The entry restates the log, so that a claim in front of it can go, with all before that: a job that
+    /// fails in each of its starts does not make the log longer. A driver that keeps savepoints does so before
+    /// it creates an entry whose floor is above their slots.
     pub fn claim(&mut self, token: Token) -> LogStep {
         match self.phase {
             Phase::Idle => {
@@ -223,18 +241,30 @@ impl LogClient {
         }
     }
 
+    /// Notes what this coordinator resumes from: a checkpoint and its branch, or nothing. Without it, that is
+    /// the newest checkpoint. Call it once, before the first commit.
+    pub fn resume(&mut self, from: Option<(CheckpointId, &Branch)>) {
+        self.branch = match from {
+            Some((checkpoint, branch)) => Branch::grown_from(checkpoint, branch, self.before),
+            None => Branch::new_job(self.before),
+        };
+    }
+
     /// Commits a checkpoint whose manifest has been stored. Ends with [`LogOutcome::Committed`] or
     /// [`LogOutcome::Fenced`].
     ///
-    /// `floor` is the first slot of the log that is still needed, usually that of the oldest checkpoint to
-    /// retain. Once the entry exists, checkpoints in slots below it are out of the log: their entries and
-    /// what only they use may be deleted. A floor below an earlier one is raised to it.
+    /// `oldest` is the slot of the oldest checkpoint to retain. Once the entry exists, those in slots before
+    /// it are out of the log: their entries and what only they use may be deleted. One below an earlier one is
+    /// raised to it.
+    ///
+    /// Numbers rise, but for savepoints: one that later checkpoints of this term overtook is committed as
+    /// *late*. The newest stays the newest.
     pub fn commit(
         &mut self,
         right: &CommitRight,
         token: Token,
         manifest: ManifestRef,
-        floor: u64,
+        oldest: u64,
     ) -> LogStep {
         let term = match self.phase {
             Phase::Leading(term) => term,
@@ -244,16 +274,36 @@ impl LogClient {
                 return misuse(Misuse::Busy);
             }
         };
-        let checkpoint = right.checkpoint();
-        if let Some(last) = self.view.last_completed().filter(|last| checkpoint <= *last) {
+        let (checkpoint, kind) = (right.checkpoint(), right.kind());
+        let last = self.view.last_completed().filter(|last| checkpoint <= *last);
+        if let Some(last) = last
+            && !self.may_be_late(checkpoint, kind)
+        {
             return misuse(Misuse::NotNewer { last });
         }
         let slot = self.view.next_slot();
-        let floor = floor.max(self.view.floor()).min(slot);
-        let kind = EntryKind::Checkpoint { term, checkpoint, manifest };
-        let attempt = Attempt::new(LogEntry { slot, floor, token, kind });
+        if slot == u64::MAX || checkpoint == CheckpointId(u64::MAX) {
+            return misuse(Misuse::Exhausted);
+        }
+        let oldest = oldest.max(self.view.oldest()).min(slot);
+        let floor = oldest.max(self.view.floor());
+        let kind = EntryKind::Checkpoint {
+            term,
+            checkpoint,
+            manifest,
+            kind,
+            branch: self.branch.clone(),
+            late: last.is_some(),
+            open_savepoint: right.open_savepoint(),
+        };
+        let attempt = Attempt::new(LogEntry { slot, floor, oldest, token, kind });
         self.phase = Phase::Committing { term, at: At::Creating(attempt.clone()) };
         self.create(attempt)
+    }
+
+    fn may_be_late(&self, checkpoint: CheckpointId, kind: CheckpointKind) -> bool {
+        let repeats = self.view.completed().iter().any(|known| known.checkpoint == checkpoint);
+        kind == CheckpointKind::Savepoint && Some(checkpoint) > self.before && !repeats
     }
 
     /// Asks whether anyone has taken over. Ends with [`LogOutcome::Leading`] or [`LogOutcome::Fenced`].
@@ -294,7 +344,12 @@ impl LogClient {
         &self.view
     }
 
-    /// The completed checkpoints that count now, oldest first: the log as of the last outcome.
+    /// What the checkpoints of this term grow from.
+    pub fn branch(&self) -> &Branch {
+        &self.branch
+    }
+
+    /// The retained checkpoints in the order of their slots: the log as of the last outcome.
     pub fn completed(&self) -> &[CompletedEntry] {
         self.view.completed()
     }

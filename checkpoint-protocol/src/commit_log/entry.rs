@@ -5,6 +5,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use strandline_state_api::CheckpointId;
 
+use super::{Branch, CompletedEntry};
+use crate::CheckpointKind;
+
 /// The reign of one coordinator: higher than that of every one before it (Raft calls it so too; elsewhere
 /// epoch, or fencing token).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -17,10 +20,10 @@ impl Term {
     /// The term of the first coordinator of a job.
     pub const FIRST: Self = Self(1);
 
-    /// The term after this one.
+    /// The term after this one; `None` where no number is left. No entry of the highest number counts.
     #[must_use]
-    pub fn next(self) -> Self {
-        Self(self.0 + 1)
+    pub fn next(self) -> Option<Self> {
+        self.0.checked_add(1).filter(|next| *next < u64::MAX).map(Self)
     }
 }
 
@@ -92,6 +95,10 @@ pub struct LogEntry {
     /// Where the log begins: slots below this one may have been deleted, and count no more if they are found.
     /// Never decreases from one entry to the next, never above `slot`.
     pub floor: u64,
+    /// Checkpoints in slots below this one are not retained. Below `floor` where a claim [restates](Restated)
+    /// what it found; never decreases, never above `slot`.
+    #[serde(default)]
+    pub oldest: u64,
     /// Whose entry it is.
     pub token: Token,
     /// What happened.
@@ -108,6 +115,10 @@ pub enum EntryKind {
         term: Term,
         /// Who claims, for people: for example a host and process.
         holder: String,
+        /// The log before this entry, so that the next claim can let go of the slots before; `None` where a
+        /// part of it could not be read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        restated: Option<Restated>,
     },
     /// A checkpoint is complete.
     Checkpoint {
@@ -117,14 +128,65 @@ pub enum EntryKind {
         checkpoint: CheckpointId,
         /// Its manifest.
         manifest: ManifestRef,
+        /// Why it was taken.
+        #[serde(default = "periodic")]
+        kind: CheckpointKind,
+        /// What it did not grow from.
+        #[serde(default, skip_serializing_if = "Branch::is_whole")]
+        branch: Branch,
+        /// Whether it is a savepoint that later checkpoints of its term overtook.
+        #[serde(default, skip_serializing_if = "is_false")]
+        late: bool,
+        /// The oldest savepoint that is under way still and may follow, late: what was stored for it, or for
+        /// anything after it, stays.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        open_savepoint: Option<CheckpointId>,
     },
+    /// There is something, and nobody can read it: never written, but what a driver hands in for a damaged
+    /// slot. It may have been the claim of a term above all before, and so it counts as one; or a checkpoint.
+    #[serde(skip)]
+    Unreadable {
+        /// The term for which it counts: above all before.
+        term: Term,
+    },
+}
+
+/// What a claim found in the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Restated {
+    /// The highest number of a checkpoint.
+    pub last: Option<CheckpointId>,
+    /// The retained checkpoints, in the order of their slots: ordinary ones, the newest of any kind, and the
+    /// savepoints from the floor of the claim on.
+    pub completed: Vec<CompletedEntry>,
 }
 
 impl LogEntry {
     /// The term under which it was written.
     pub fn term(&self) -> Term {
         match self.kind {
-            EntryKind::Term { term, .. } | EntryKind::Checkpoint { term, .. } => term,
+            EntryKind::Term { term, .. }
+            | EntryKind::Checkpoint { term, .. }
+            | EntryKind::Unreadable { term } => term,
         }
     }
+
+    /// Whether one of its numbers is the highest there is, so that none could follow. No log comes near it.
+    pub(super) fn is_out_of_range(&self) -> bool {
+        let checkpoint = match &self.kind {
+            EntryKind::Checkpoint { checkpoint, .. } => Some(*checkpoint),
+            EntryKind::Term { restated, .. } => restated.as_ref().and_then(|restated| restated.last),
+            EntryKind::Unreadable { .. } => None,
+        };
+        self.slot == u64::MAX || self.term().0 == u64::MAX || checkpoint == Some(CheckpointId(u64::MAX))
+    }
+}
+
+/// The kind of a checkpoint whose entry names none, as those of the first version of the log.
+fn periodic() -> CheckpointKind {
+    CheckpointKind::Periodic
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }

@@ -1,5 +1,7 @@
+mod branches;
 mod client;
 mod fold;
+mod restating;
 mod simulation;
 
 use std::collections::BTreeMap;
@@ -11,10 +13,14 @@ use crate::{Action, CheckpointKind, CommitRight, Coordinator, Millis, Policy, Ta
 
 /// The right to commit `checkpoint`, the only way there is: a coordinator whose only task acknowledges.
 fn right(checkpoint: u64) -> CommitRight {
+    right_of(checkpoint, CheckpointKind::Api)
+}
+
+fn right_of(checkpoint: u64, kind: CheckpointKind) -> CommitRight {
     let (now, task) = (Millis(0), TaskId::new(0, 0));
     let mut coordinator = Coordinator::new(Policy::default(), CheckpointId(checkpoint));
     coordinator.start(now, [task]);
-    coordinator.request(now, CheckpointKind::Api);
+    coordinator.request(now, kind);
     let (_, actions) = coordinator.ack(now, task, CheckpointId(checkpoint), ());
     match actions.into_iter().next() {
         Some(Action::Commit(permit)) => permit.into_parts().0,
@@ -27,8 +33,8 @@ fn manifest(checkpoint: u64) -> ManifestRef {
 }
 
 fn term_entry(slot: u64, floor: u64, term: u64) -> LogEntry {
-    let kind = EntryKind::Term { term: Term(term), holder: "test".into() };
-    LogEntry { slot, floor, token: Token(u128::from(slot) + 1_000), kind }
+    let kind = EntryKind::Term { term: Term(term), holder: "test".into(), restated: None };
+    LogEntry { slot, floor, oldest: floor, token: Token(u128::from(slot) + 1_000), kind }
 }
 
 fn checkpoint_entry(slot: u64, floor: u64, term: u64, checkpoint: u64) -> LogEntry {
@@ -36,8 +42,12 @@ fn checkpoint_entry(slot: u64, floor: u64, term: u64, checkpoint: u64) -> LogEnt
         term: Term(term),
         checkpoint: CheckpointId(checkpoint),
         manifest: manifest(checkpoint),
+        kind: CheckpointKind::Periodic,
+        branch: Branch::default(),
+        late: false,
+        open_savepoint: None,
     };
-    LogEntry { slot, floor, token: Token(u128::from(slot) + 1_000), kind }
+    LogEntry { slot, floor, oldest: floor, token: Token(u128::from(slot) + 1_000), kind }
 }
 
 fn ids(completed: &[CompletedEntry]) -> Vec<u64> {

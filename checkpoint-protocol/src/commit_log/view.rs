@@ -4,20 +4,32 @@
 use serde::{Deserialize, Serialize};
 use strandline_state_api::CheckpointId;
 
-use super::{EntryKind, LogEntry, ManifestRef, Term, Token};
+use super::{Branch, EntryKind, LogEntry, ManifestRef, Restated, Term, Token};
+use crate::CheckpointKind;
 
 /// A completed checkpoint, as its log entry describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CompletedEntry {
-    /// The slot of the entry. Pass it to [`LogClient::commit`](super::LogClient::commit) as the floor when
+    /// The slot of the entry. Pass it to [`LogClient::commit`](super::LogClient::commit) as `oldest` when
     /// this is the oldest checkpoint to retain.
     pub slot: u64,
     /// The term of the coordinator that completed it.
     pub term: Term,
     /// The checkpoint.
     pub checkpoint: CheckpointId,
+    /// Why it was taken.
+    pub kind: CheckpointKind,
     /// Its manifest.
     pub manifest: ManifestRef,
+    /// What it did not grow from.
+    #[serde(default, skip_serializing_if = "Branch::is_whole")]
+    pub branch: Branch,
+}
+
+impl CompletedEntry {
+    fn is_savepoint(&self) -> bool {
+        self.kind == CheckpointKind::Savepoint
+    }
 }
 
 /// What has been read of a log so far. Feed it the entries in the order of their slots.
@@ -27,13 +39,20 @@ pub struct LogView {
     start: u64,
     next: u64,
     floor: u64,
+    oldest: u64,
     /// The highest floor that any entry named, whether or not the entry counts.
     named_floor: u64,
     term: Option<Term>,
     last: Option<CheckpointId>,
     /// The entry applied last, whether or not it counts: its slot and token.
     tip: Option<(u64, Token)>,
+    /// The slot of the last claim that restates the log before it.
+    restated: Option<u64>,
+    /// Whether an entry could not be read.
+    is_torn: bool,
+    open_savepoint: Option<CheckpointId>,
     completed: Vec<CompletedEntry>,
+    given_up: Vec<CompletedEntry>,
 }
 
 /// What an entry turned out to be.
@@ -43,6 +62,8 @@ pub enum Applied {
     Term(Term),
     /// A checkpoint was completed.
     Completed(CheckpointId),
+    /// It cannot be read, and counts for the claim of a term.
+    Unreadable(Term),
     /// It counts for nothing.
     Void(VoidReason),
 }
@@ -56,7 +77,7 @@ pub enum VoidReason {
         /// The highest term before it.
         by: Term,
     },
-    /// A checkpoint with this id or a higher one was completed before.
+    /// A checkpoint with this id or a higher one was completed before; of a late savepoint, one with this id.
     NotNewer {
         /// The last one that was.
         last: CheckpointId,
@@ -64,6 +85,8 @@ pub enum VoidReason {
     /// It lies below the beginning of the log, or was read before: entries are applied in the order of their
     /// slots.
     OutOfOrder,
+    /// Its slot, term or checkpoint is the highest number there is: none could follow.
+    OutOfRange,
 }
 
 impl LogView {
@@ -78,48 +101,108 @@ impl LogView {
         if entry.slot < self.next {
             return Applied::Void(VoidReason::OutOfOrder);
         }
-        self.next = entry.slot + 1;
+        self.next = entry.slot.saturating_add(1);
         self.tip = Some((entry.slot, entry.token));
         self.named_floor = self.named_floor.max(entry.floor.min(entry.slot));
+        if entry.is_out_of_range() {
+            return Applied::Void(VoidReason::OutOfRange);
+        }
         if let Some(by) = self.term
             && entry.term() < by
         {
             return Applied::Void(VoidReason::Fenced { by });
         }
         match &entry.kind {
-            EntryKind::Term { term, .. } => {
+            EntryKind::Term { term, restated, .. } => {
                 if self.term == Some(*term) {
                     return Applied::Void(VoidReason::Fenced { by: *term });
                 }
+                if let Some(restated) = restated {
+                    self.restate(entry.slot, restated);
+                }
+                self.open_savepoint = None;
                 self.advance(entry);
                 Applied::Term(*term)
             }
-            EntryKind::Checkpoint { term, checkpoint, manifest } => {
-                if let Some(last) = self.last
-                    && *checkpoint <= last
-                {
+            EntryKind::Checkpoint { checkpoint, late, .. } => {
+                let repeats = self.completed.iter().any(|known| known.checkpoint == *checkpoint);
+                if let Some(last) = self.last.filter(|last| repeats || (!late && checkpoint <= last)) {
                     return Applied::Void(VoidReason::NotNewer { last });
                 }
+                self.complete(entry);
                 self.advance(entry);
-                self.last = Some(*checkpoint);
-                let (slot, term, manifest) = (entry.slot, *term, manifest.clone());
-                self.completed.push(CompletedEntry { slot, term, checkpoint: *checkpoint, manifest });
                 Applied::Completed(*checkpoint)
+            }
+            EntryKind::Unreadable { term } => {
+                self.is_torn = true;
+                self.advance(entry);
+                Applied::Unreadable(*term)
             }
         }
     }
 
-    fn advance(&mut self, entry: &LogEntry) {
-        self.term = Some(entry.term());
-        self.raise_floor(entry.floor.min(entry.slot));
+    /// Takes in what a claim found, which is known already unless the log was read from that claim on.
+    fn restate(&mut self, slot: u64, restated: &Restated) {
+        self.restated = Some(slot);
+        self.last = self.last.max(restated.last);
+        let is_new = |entry: &&CompletedEntry| self.completed.iter().all(|known| known.slot != entry.slot);
+        let new: Vec<_> = restated.completed.iter().filter(is_new).cloned().collect();
+        self.completed.extend(new);
+        self.completed.sort_by_key(|known| known.slot);
     }
 
-    fn raise_floor(&mut self, floor: u64) {
-        if floor > self.floor {
-            self.floor = floor;
-            self.completed.retain(|entry| entry.slot >= floor);
-        }
+    fn complete(&mut self, entry: &LogEntry) {
+        let EntryKind::Checkpoint { term, checkpoint, manifest, kind, branch, open_savepoint, .. } =
+            &entry.kind
+        else {
+            return;
+        };
+        self.last = self.last.max(Some(*checkpoint));
+        self.open_savepoint = *open_savepoint;
+        let (kept, given_up): (Vec<_>, Vec<_>) = std::mem::take(&mut self.completed)
+            .into_iter()
+            .partition(|known| known.is_savepoint() || !branch.gave_up(known.checkpoint));
+        self.completed = kept;
+        self.given_up.extend(given_up);
+        self.completed.push(CompletedEntry {
+            slot: entry.slot,
+            term: *term,
+            checkpoint: *checkpoint,
+            kind: *kind,
+            manifest: manifest.clone(),
+            branch: branch.clone(),
+        });
     }
+
+    /// An entry counts: lets go of what lies below its floor.
+    fn advance(&mut self, entry: &LogEntry) {
+        self.term = Some(entry.term());
+        self.floor = self.floor.max(entry.floor.min(entry.slot));
+        self.oldest = self.oldest.max(entry.oldest.min(entry.slot));
+        let newest = self.newest().map(|newest| newest.slot);
+        let (floor, oldest) = (self.floor, self.oldest);
+        self.completed.retain(|known| {
+            let is_there = known.slot >= floor || !known.is_savepoint() || Some(known.slot) == newest;
+            known.slot >= oldest && is_there
+        });
+        self.given_up.retain(|known| known.slot >= floor);
+    }
+
+    /// What a claim of the next term restates, and where the log may begin then. Everything before the last
+    /// claim that restated is in that one, so two slots hold it.
+    pub(super) fn restatement(&self) -> (Option<Restated>, u64) {
+        let floor = self.restated.map_or(self.floor, |restated| restated.max(self.floor));
+        let newest = self.newest().map(|newest| newest.slot);
+        let is_there = |known: &&CompletedEntry| {
+            known.slot >= floor || !known.is_savepoint() || Some(known.slot) == newest
+        };
+        let completed: Vec<_> = self.completed.iter().filter(is_there).cloned().collect();
+        let fits = !self.is_torn && completed.len() <= Self::MOST_RESTATED;
+        (fits.then_some(Restated { last: self.last, completed }), floor)
+    }
+
+    /// An entry restates no more checkpoints, so that it stays small.
+    const MOST_RESTATED: usize = 256;
 
     /// Where to begin again, if the floor rose above the first slot while this was read. Some of what was
     /// read below the new floor may then have been ghosts, in slots that had just been deleted; and a ghost
@@ -143,23 +226,55 @@ impl LogView {
         self.floor
     }
 
+    /// The slot of the oldest checkpoint that may be retained.
+    pub fn oldest(&self) -> u64 {
+        self.oldest
+    }
+
     /// The highest term seen.
     pub fn term(&self) -> Option<Term> {
         self.term
     }
 
-    /// The last completed checkpoint seen, also when it lies below the floor by now.
+    /// The completed checkpoint with the highest number seen, also when it is not retained.
     pub fn last_completed(&self) -> Option<CheckpointId> {
         self.last
     }
 
-    /// The completed checkpoints from the floor on, oldest first.
+    /// The oldest savepoint that was under way when the last checkpoint of the highest term completed, and
+    /// may follow.
+    pub fn open_savepoint(&self) -> Option<CheckpointId> {
+        self.open_savepoint
+    }
+
+    /// The retained checkpoints in the order of their slots. Savepoints are among them while the log has
+    /// their slots; whoever drives the log keeps them elsewhere before that.
     pub fn completed(&self) -> &[CompletedEntry] {
         &self.completed
     }
+
+    /// The checkpoints from the floor on that later ones gave up, and that are not retained any more.
+    pub fn given_up(&self) -> &[CompletedEntry] {
+        &self.given_up
+    }
+
+    /// The retained checkpoint with the highest number: what a job resumes from.
+    pub fn newest(&self) -> Option<&CompletedEntry> {
+        self.completed.iter().max_by_key(|known| known.checkpoint)
+    }
+
+    /// The checkpoints that the newest one grew from, itself the first, the newest first: what a job may fall
+    /// back to.
+    pub fn branch(&self) -> Vec<&CompletedEntry> {
+        let Some(newest) = self.newest() else { return Vec::new() };
+        let on_branch = |known: &&CompletedEntry| !newest.branch.gave_up(known.checkpoint);
+        let mut branch: Vec<_> = self.completed.iter().filter(on_branch).collect();
+        branch.sort_by_key(|known| std::cmp::Reverse(known.checkpoint));
+        branch
+    }
 }
 
-/// Folds a whole log, in any order, into its completed checkpoints, oldest first.
+/// Folds a whole log, in any order, into its retained checkpoints, in the order of their slots.
 ///
 /// Entries below the floor of the highest slot are passed over: they wait for deletion, or were left by a
 /// coordinator that came too late.

@@ -22,8 +22,10 @@ pub enum Action<S> {
     /// [`commit_result`](super::Coordinator::commit_result). There is never more than one of these open.
     Commit(CommitPermit<S>),
     /// Tell all tasks that the checkpoint is complete: two-phase sinks commit now. Best effort; may be lost.
+    ///
+    /// A savepoint that completes late is not the latest: what it covers was committed with a newer one.
     NotifyComplete {
-        /// The checkpoint, which now is the latest.
+        /// The checkpoint.
         checkpoint: CheckpointId,
         /// Why it was taken.
         kind: CheckpointKind,
@@ -118,7 +120,7 @@ pub enum AckOutcome {
         /// Tasks that have neither acknowledged nor finished.
         missing: usize,
     },
-    /// It was the last: the checkpoint is being committed, or waits for an older commit.
+    /// It was the last: the checkpoint is being committed, or waits for another commit.
     Completed,
     /// This task's part was known already. Its first state is kept.
     Duplicate,

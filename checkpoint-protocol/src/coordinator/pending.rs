@@ -20,7 +20,7 @@ pub(super) struct Pending<S> {
 pub(super) enum Stage<S> {
     /// Some tasks have not acknowledged.
     Collecting { deadline: Millis, waiting: BTreeSet<TaskId>, parts: Parts<S> },
-    /// All have; an older commit is under way or an older savepoint comes first.
+    /// All have; another commit is under way.
     Ready(Parts<S>),
     /// The permit is out. From here on it may exist, so nothing but the commit's result can end it.
     Committing,
@@ -78,8 +78,12 @@ impl<S> Pending<S> {
         }
     }
 
-    /// Hands out the permit if it is ready.
-    pub(super) fn permit(&mut self, checkpoint: CheckpointId) -> Option<CommitPermit<S>> {
+    /// Hands out the permit if it is ready; `open_savepoint` is the oldest savepoint before it.
+    pub(super) fn permit(
+        &mut self,
+        checkpoint: CheckpointId,
+        open_savepoint: Option<CheckpointId>,
+    ) -> Option<CommitPermit<S>> {
         match std::mem::replace(&mut self.stage, Stage::Committing) {
             Stage::Ready(Parts { acks, finished }) => Some(CommitPermit {
                 checkpoint,
@@ -87,6 +91,7 @@ impl<S> Pending<S> {
                 triggered_at: self.triggered_at,
                 acks,
                 finished,
+                open_savepoint,
             }),
             other => {
                 self.stage = other;

@@ -21,6 +21,7 @@ pub struct CommitPermit<S> {
     pub(super) triggered_at: Millis,
     pub(super) acks: BTreeMap<TaskId, S>,
     pub(super) finished: BTreeSet<TaskId>,
+    pub(super) open_savepoint: Option<CheckpointId>,
 }
 
 impl<S> CommitPermit<S> {
@@ -32,8 +33,9 @@ impl<S> CommitPermit<S> {
     /// Takes it apart: the right goes to [`LogClient::commit`](crate::LogClient::commit), the parts into the
     /// manifest.
     pub fn into_parts(self) -> (CommitRight, CommitParts<S>) {
-        let Self { checkpoint, kind, triggered_at, acks, finished } = self;
-        (CommitRight { checkpoint }, CommitParts { checkpoint, kind, triggered_at, acks, finished })
+        let Self { checkpoint, kind, triggered_at, acks, finished, open_savepoint } = self;
+        let right = CommitRight { checkpoint, kind, open_savepoint };
+        (right, CommitParts { checkpoint, kind, triggered_at, acks, finished })
     }
 }
 
@@ -43,6 +45,8 @@ impl<S> CommitPermit<S> {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CommitRight {
     checkpoint: CheckpointId,
+    kind: CheckpointKind,
+    open_savepoint: Option<CheckpointId>,
 }
 
 impl CommitRight {
@@ -52,13 +56,30 @@ impl CommitRight {
     /// for itself: it must call this after all files that the manifest names are stored. Nobody checks that.
     /// A job of several tasks takes its rights from a [`Coordinator`](super::Coordinator), or its checkpoints
     /// may lack the state of some.
-    pub fn of_sole_participant(checkpoint: CheckpointId) -> Self {
-        Self { checkpoint }
+    pub fn of_sole_participant(checkpoint: CheckpointId, kind: CheckpointKind) -> Self {
+        Self { checkpoint, kind, open_savepoint: None }
+    }
+
+    /// The same right of a participant that is alone and still stores an older savepoint, which will follow:
+    /// a sweep then leaves the files of that one. With several, `oldest` is the oldest.
+    #[must_use = "the files of the savepoint stay only with this right"]
+    pub fn beside_savepoint(self, oldest: CheckpointId) -> Self {
+        Self { open_savepoint: Some(oldest), ..self }
     }
 
     /// The checkpoint that may be committed.
     pub fn checkpoint(&self) -> CheckpointId {
         self.checkpoint
+    }
+
+    /// Why it was taken.
+    pub fn kind(&self) -> CheckpointKind {
+        self.kind
+    }
+
+    /// The oldest savepoint that was under way when the right was handed out, and is older.
+    pub fn open_savepoint(&self) -> Option<CheckpointId> {
+        self.open_savepoint
     }
 }
 

@@ -23,8 +23,8 @@ pub struct Policy {
     /// How long a checkpoint may take from its trigger to its last acknowledgement before it is aborted. The
     /// commit that follows is not bound by it: a commit under way may already have happened.
     pub timeout: Duration,
-    /// How many checkpoints may be under way at once; 0 counts as 1. One savepoint or final checkpoint may
-    /// run beside them.
+    /// How many checkpoints may be under way at once; 0 counts as 1. One savepoint and one final checkpoint
+    /// may run beside them.
     pub max_concurrent: u32,
     /// How many checkpoints in a row may fail before the job does; `u32::MAX` for any number.
     pub tolerable_failures: u32,

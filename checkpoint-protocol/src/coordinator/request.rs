@@ -5,10 +5,11 @@ use serde::{Deserialize, Serialize};
 /// Why a checkpoint is taken. The order of the variants is the order in which waiting ones are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum CheckpointKind {
-    /// For a person to keep. Never subsumed by a newer checkpoint.
+    /// For a person to keep. Never subsumed by a newer checkpoint: where newer ones complete first, it follows
+    /// them, late.
     Savepoint,
-    /// The last one of a job that stops gracefully: the sources stop at its barrier. Never subsumed, and
-    /// nothing starts behind it.
+    /// The last one of a job that stops gracefully: the sources stop at its barrier. Nothing starts behind it,
+    /// and it waits for no savepoint: one that is not stored when the final one completes is aborted.
     Final,
     /// Asked for through the API, the command line or HTTP.
     Api,
@@ -19,8 +20,8 @@ pub enum CheckpointKind {
 }
 
 impl CheckpointKind {
-    /// Whether it starts although [`max_concurrent`](super::Policy::max_concurrent) is reached, and is not
-    /// aborted when a newer checkpoint completes.
+    /// Whether it starts although [`max_concurrent`](super::Policy::max_concurrent) is reached, does not count
+    /// there, and is not aborted when a newer checkpoint completes.
     pub fn is_forced(self) -> bool {
         matches!(self, Self::Savepoint | Self::Final)
     }
@@ -115,8 +116,9 @@ impl Queue {
         Pushed::Queued
     }
 
-    pub(super) fn first(&self) -> Option<Request> {
-        self.0.first().copied()
+    /// The first whose kind fits.
+    pub(super) fn find(&self, fits: impl Fn(CheckpointKind) -> bool) -> Option<Request> {
+        self.0.iter().find(|request| fits(request.kind)).copied()
     }
 
     pub(super) fn remove(&mut self, id: RequestId) {
@@ -125,10 +127,6 @@ impl Queue {
 
     pub(super) fn contains(&self, id: RequestId) -> bool {
         self.0.iter().any(|request| request.id == id)
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 
     pub(super) fn drain(&mut self) -> Vec<Request> {
@@ -168,6 +166,6 @@ mod tests {
             panic!("a savepoint must displace the newest API request");
         };
         assert_eq!(last.id, RequestId(CAPACITY as u64 - 1));
-        assert_eq!(queue.first().map(|first| first.id), Some(RequestId(5_001)));
+        assert_eq!(queue.find(|_| true).map(|first| first.id), Some(RequestId(5_001)));
     }
 }

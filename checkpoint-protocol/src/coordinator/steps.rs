@@ -27,29 +27,30 @@ impl<S> Coordinator<S> {
         }
     }
 
-    /// The permit of the oldest ready checkpoint, unless a commit is under way or one that must come first is
-    /// not ready.
+    /// The permit of the oldest ready checkpoint, unless a commit is under way. It waits for nothing else: a
+    /// savepoint that takes longer follows, late.
     fn next_permit(&mut self) -> Option<super::CommitPermit<S>> {
         if self.phase == Phase::Fenced || self.commit_in_flight().is_some() {
             return None;
         }
-        let in_the_way = |pending: &Pending<S>| pending.is_ready() || pending.kind.is_forced();
-        let (id, first) = self.pending.iter_mut().find(|(_, pending)| in_the_way(pending))?;
-        first.permit(*id)
+        let is_savepoint = |pending: &Pending<S>| pending.kind == CheckpointKind::Savepoint;
+        let open = self.pending.iter().find(|(_, pending)| is_savepoint(pending)).map(|(id, _)| *id);
+        let (id, first) = self.pending.iter_mut().find(|(_, pending)| pending.is_ready())?;
+        first.permit(*id, open.filter(|open| open < id))
     }
 
-    /// What may start now: the first of the queue, else a periodic one that is due.
+    /// What may start now: the first of the queue that can, else a periodic one that is due. Whoever waits
+    /// behind a savepoint overtakes those that wait for it.
     fn startable(&self, now: Millis) -> Option<(CheckpointKind, Option<RequestId>)> {
         if self.refusal().is_some() || self.is_ending() {
             return None;
         }
-        if let Some(first) = self.queue.first() {
-            let free = if first.kind.is_forced() {
-                !self.pending.values().any(|pending| pending.kind.is_forced())
-            } else {
-                self.pending.len() < self.policy.concurrency()
-            };
-            return free.then_some((first.kind, Some(first.id)));
+        let is_free = |kind: CheckpointKind| match kind.is_forced() {
+            true => self.pending.values().all(|pending| pending.kind != kind),
+            false => self.has_place(),
+        };
+        if let Some(first) = self.queue.find(is_free) {
+            return Some((first.kind, Some(first.id)));
         }
         let due = self.has_room() && self.periodic_start().is_some_and(|start| start <= now);
         due.then_some((CheckpointKind::Periodic, None))
@@ -57,10 +58,17 @@ impl<S> Coordinator<S> {
 
     /// Whether a periodic checkpoint could start if its time had come.
     pub(super) fn has_room(&self) -> bool {
+        let is_ordinary = |kind: CheckpointKind| !kind.is_forced();
         self.refusal().is_none()
             && !self.is_ending()
-            && self.queue.is_empty()
-            && self.pending.len() < self.policy.concurrency()
+            && self.queue.find(is_ordinary).is_none()
+            && self.has_place()
+    }
+
+    /// Whether fewer ordinary checkpoints are under way than may be.
+    fn has_place(&self) -> bool {
+        let ordinary = self.pending.values().filter(|pending| !pending.kind.is_forced());
+        ordinary.count() < self.policy.concurrency()
     }
 
     /// When the next periodic checkpoint may start at the earliest.
@@ -109,12 +117,13 @@ impl<S> Coordinator<S> {
     /// The log entry of `id` exists.
     pub(super) fn completed(&mut self, now: Millis, id: CheckpointId, actions: &mut Vec<Action<S>>) {
         let Some(done) = self.pending.remove(&id) else { return };
-        self.latest_completed = Some(id);
+        self.latest_completed = self.latest_completed.max(Some(id));
         self.last_end = Some(now);
         self.failures = 0;
         actions.push(Action::NotifyComplete { checkpoint: id, kind: done.kind });
-        let older: Vec<_> = self.pending.range(..id).map(|(older, _)| *older).collect();
-        for older in older {
+        let subsumed = self.pending.range(..id).filter(|(_, older)| !older.kind.is_forced());
+        let subsumed: Vec<_> = subsumed.map(|(older, _)| *older).collect();
+        for older in subsumed {
             self.abort(now, older, AbortReason::Subsumed(id), actions);
         }
         if done.kind == CheckpointKind::Final && self.phase == Phase::Running {

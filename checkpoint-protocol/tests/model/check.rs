@@ -14,17 +14,29 @@ pub(crate) fn is_completed(world: &World, term: Term, checkpoint: CheckpointId) 
     })
 }
 
-/// The completed checkpoints that the log held when `term` was claimed.
+/// The log as it was created, without deletions.
+pub(crate) fn whole_log(world: &World) -> LogView {
+    let mut view = LogView::default();
+    for entry in world.truth.values() {
+        view.apply(entry);
+    }
+    view
+}
+
+/// The completed checkpoints that the log held when `term` was claimed, whatever was deleted since.
 pub(crate) fn completed_before(world: &World, term: Term) -> Vec<CompletedEntry> {
     let is_claim =
         |entry: &&LogEntry| matches!(entry.kind, EntryKind::Term { term: claimed, .. } if claimed == term);
     let Some(claim) = world.truth.values().find(is_claim) else { return Vec::new() };
-    let before: Vec<_> = world.truth.range(..claim.slot).map(|(_, entry)| entry.clone()).collect();
-    strandline_checkpoint_protocol::completed(&before)
+    let mut view = LogView::default();
+    for (_, entry) in world.truth.range(..=claim.slot) {
+        view.apply(entry);
+    }
+    view.completed().to_vec()
 }
 
-/// The log has no gaps, terms never fall, ids rise: no checkpoint has two entries, and no coordinator
-/// committed after a higher term.
+/// The log has no gaps, terms never fall, ids rise but for late savepoints: no checkpoint has two entries, and
+/// no coordinator committed after a higher term.
 pub(crate) fn log_is_in_order(world: &World) -> bool {
     let mut view = LogView::default();
     (0..)
@@ -40,6 +52,40 @@ pub(crate) fn cuts_are_consistent(world: &World, limits: &Limits) -> bool {
         let emitted = cut.emitted.map(|emitted| emitted.unwrap_or(limits.records));
         emitted == cut.received.unwrap_or([limits.records; SOURCES])
     })
+}
+
+/// What a job resumes from is ahead of all that it may fall back to, whatever came late.
+pub(crate) fn newest_is_ahead(world: &World) -> bool {
+    let view = whole_log(world);
+    let received = |entry: &&CompletedEntry| {
+        let cut = world.manifests.get(&entry.manifest.name)?;
+        Some(cut.received.unwrap_or([u8::MAX; SOURCES]))
+    };
+    let branch: Vec<_> = view.branch().iter().map(received).collect();
+    branch.windows(2).all(|pair| match pair {
+        [Some(newer), Some(older)] => (0..SOURCES).all(|source| newer[source] >= older[source]),
+        _ => false,
+    })
+}
+
+/// Checkpoints that all have acknowledged wait for a commit, and for nothing else.
+pub(crate) fn nobody_waits(world: &World) -> bool {
+    world.nodes.iter().all(|node| match node {
+        Node::Running(job) if job.coordinator.commit_in_flight().is_none() => {
+            let mut pending = job.coordinator.pending();
+            pending.all(|checkpoint| job.coordinator.missing(checkpoint).next().is_some())
+        }
+        _ => true,
+    })
+}
+
+/// Starts that complete nothing do not make the log longer.
+pub(crate) fn claims_are_few(world: &World) -> bool {
+    let Some(tail) = world.truth.values().next_back() else { return true };
+    let counts = world.truth.range(tail.floor..).map(|(_, entry)| &entry.kind);
+    let checkpoints = whole_log(world).completed().len();
+    let claims = counts.filter(|kind| matches!(kind, EntryKind::Term { .. })).count();
+    claims <= 3 + 2 * checkpoints
 }
 
 /// A checkpoint that was reported as aborted stays out of the log: a sink may have rolled back what it held

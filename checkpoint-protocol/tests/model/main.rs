@@ -66,8 +66,8 @@ fn enabled(world: &World, limits: &Limits, steps: &mut Vec<Step>) {
             Node::Starting(claim) => Some(&claim.question),
             Node::Running(job) => {
                 if !job.resumed {
-                    let branch = world.candidates(place).len().max(1);
-                    let fallbacks = usize::from(left.fallbacks).min(branch - 1);
+                    let choices = world.candidates(place).len().max(1);
+                    let fallbacks = usize::from(left.fallbacks).min(choices - 1);
                     steps.extend((0..=fallbacks).map(|nth| Step::Resume(place, nth)));
                 } else if !job.operations.is_empty() {
                     steps.push(Step::Operate(place));
@@ -190,6 +190,15 @@ impl Model for Limits {
             Property::always("every completed checkpoint is a consistent cut", |limits, world| {
                 check::cuts_are_consistent(world, limits)
             }),
+            Property::always("what a job resumes from is ahead of what it may fall back to", |_, world| {
+                check::newest_is_ahead(world)
+            }),
+            Property::always("who is acknowledged by all waits for nobody but a commit", |_, world| {
+                check::nobody_waits(world)
+            }),
+            Property::always("starts that complete nothing do not make the log longer", |_, world| {
+                check::claims_are_few(world)
+            }),
             Property::always("an aborted checkpoint never completes", |_, world| {
                 check::aborted_stay_aborted(world)
             }),
@@ -216,6 +225,10 @@ impl Model for Limits {
             }),
             Property::sometimes("a checkpoint completes after a restart", |_, world: &World| {
                 world.seen.completed_after_restart
+            }),
+            Property::sometimes("a savepoint completes late", |_, world: &World| world.seen.late_savepoint),
+            Property::sometimes("a job falls back behind what was given up", |_, world: &World| {
+                world.seen.fell_back_twice
             }),
             Property::sometimes("a lost answer is settled", |_, world: &World| world.seen.settled_as_ours),
             Property::sometimes("an acknowledgement is late", |_, world: &World| world.seen.late_ack),
@@ -333,7 +346,11 @@ fn aborts_in_flight() {
         aborts: true,
         rule: Rule::None,
         recovery_sample: 200,
-        must_see: &["a checkpoint is aborted", "a checkpoint completes after an aborted one"],
+        must_see: &[
+            "a checkpoint is aborted",
+            "a checkpoint completes after an aborted one",
+            "a savepoint completes late",
+        ],
     };
     explore("aborts in flight", &limits);
 }

@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use strandline_checkpoint_protocol::{CommitResult, DeadOutputs, Term};
+use strandline_checkpoint_protocol::{CommitResult, CompletedEntry, DeadOutputs, LogEntry, LogView, Term};
 use strandline_state_api::CheckpointId;
 
+use crate::check;
 use crate::step::NOW;
 use crate::world::{Node, SOURCES, World};
 
@@ -41,6 +42,8 @@ pub(crate) enum Rule {
     /// As `Dead`, but what is visible is swept before what is hidden, so that a file which is renamed
     /// meanwhile is in neither sweep.
     Backwards,
+    /// As `Dead`, but a fallback takes the next older checkpoint, also one that was given up.
+    AnyPast,
 }
 
 /// What a process does to the output next.
@@ -89,29 +92,38 @@ pub(crate) fn files(term: Term, pending: u128) -> impl Iterator<Item = File> {
     (0..128).filter(move |n| pending & (1 << n) != 0).map(of)
 }
 
+/// The checkpoint of an entry, by itself.
+fn completed(entry: &LogEntry) -> Option<CompletedEntry> {
+    let mut view = LogView::starting_at(entry.slot);
+    view.apply(entry);
+    view.newest().cloned().filter(|newest| newest.slot == entry.slot)
+}
+
 impl World {
-    /// The checkpoints from which a coordinator may resume: the newest of those that it found, and what that
-    /// one grew from.
-    pub(crate) fn candidates(&self, node: usize) -> Vec<String> {
+    /// The checkpoints from which a coordinator may resume, the newest first: those on its branch.
+    pub(crate) fn candidates(&self, node: usize) -> Vec<CompletedEntry> {
         let Node::Running(job) = &self.nodes[node] else { return Vec::new() };
-        let known: Vec<_> = job.client.completed().iter().map(|done| &done.manifest.name).collect();
-        let mut branch = Vec::new();
-        let mut next = known.last().copied();
-        while let Some(name) = next {
-            if known.contains(&name) {
-                branch.push(name.clone());
+        match job.rule {
+            Rule::AnyPast => {
+                let oldest = job.client.view().oldest();
+                let all = self.truth.range(oldest..).map(|(_, entry)| entry);
+                let mut all: Vec<_> =
+                    all.filter(|entry| entry.term() < job.term).filter_map(completed).collect();
+                all.reverse();
+                all
             }
-            next = self.manifests.get(name).and_then(|cut| cut.parent.as_ref());
+            _ => job.client.view().branch().into_iter().cloned().collect(),
         }
-        branch
     }
 
     /// The coordinator has chosen the checkpoint to resume from, and plans the recovery of the sink.
     pub(crate) fn resume(&mut self, node: usize, nth: usize, rule: Rule) {
-        let candidates = self.candidates(node);
-        let from = candidates.get(nth).cloned();
-        let cut = from.as_ref().and_then(|name| self.manifests.get(name)).cloned();
+        let from = self.candidates(node).get(nth).cloned();
+        let cut = from.as_ref().and_then(|from| self.manifests.get(&from.manifest.name)).cloned();
         let Node::Running(job) = &mut self.nodes[node] else { return };
+        let has_given_up = |newest: &CompletedEntry| !newest.branch.is_whole();
+        self.seen.fell_back_twice |= nth > 0 && job.client.view().newest().is_some_and(has_given_up);
+        job.client.resume(from.as_ref().map(|from| (from.checkpoint, &from.branch)));
         let named: Vec<_> = cut.iter().flat_map(|cut| files(cut.term, cut.pending)).collect();
         let commits = named.iter().map(|file| Operation::Commit(*file));
         job.operations = match (rule, &cut) {
@@ -120,7 +132,7 @@ impl World {
                 let restored = cut.as_ref().map(|cut| cut.checkpoint);
                 commits.chain(What::Above { restored, named: named.clone() }.sweeps(rule)).collect()
             }
-            (Rule::Dead | Rule::Backwards, cut) => {
+            (Rule::Dead | Rule::Backwards | Rule::AnyPast, cut) => {
                 let terms = job.client.completed().iter().map(|done| done.term);
                 let restored = cut.as_ref().map(|cut| (cut.term, cut.restored));
                 let dead = DeadOutputs::at_start(job.term, restored, Some(terms));
@@ -132,7 +144,7 @@ impl World {
             }
         };
         job.from = cut.map(|cut| cut.checkpoint);
-        job.parent = from;
+        job.parent = from.map(|from| from.manifest.name);
         job.resumed = true;
         if job.operations.is_empty() {
             self.redeploy(node);
@@ -142,7 +154,7 @@ impl World {
     /// `checkpoint` is in the log: what has to happen to the output before anybody is notified.
     pub(crate) fn before_notifying(&mut self, node: usize, checkpoint: CheckpointId, rule: Rule) {
         let Node::Running(job) = &mut self.nodes[node] else { return };
-        if matches!(rule, Rule::Dead | Rule::Backwards) && !job.swept {
+        if matches!(rule, Rule::Dead | Rule::Backwards | Rule::AnyPast) && !job.swept {
             let dead = DeadOutputs::after_commit(job.term, job.from);
             job.operations.extend(What::Dead(dead).sweeps(rule));
         }
@@ -204,13 +216,9 @@ impl World {
     /// The records that must be in the output, file by file: those of the newest checkpoint, of what it was
     /// restored from, and so on. False unless each of them is there, visible or named by that checkpoint.
     pub(crate) fn output_is_whole(&self) -> bool {
-        use strandline_checkpoint_protocol::EntryKind;
-        let completed = |entry: &strandline_checkpoint_protocol::LogEntry| match &entry.kind {
-            EntryKind::Checkpoint { manifest, .. } => Some(manifest.name.clone()),
-            EntryKind::Term { .. } => None,
-        };
-        let Some(newest) = self.truth.values().rev().find_map(completed) else { return true };
-        let Some(newest) = self.manifests.get(&newest) else { return false };
+        let log = check::whole_log(self);
+        let Some(newest) = log.newest() else { return true };
+        let Some(newest) = self.manifests.get(&newest.manifest.name) else { return false };
         let Some(received) = newest.received else { return true };
         let committable: Vec<_> = files(newest.term, newest.pending).collect();
         let mut covered = [0; SOURCES];

@@ -17,7 +17,7 @@ pub(crate) enum Step {
     Crash(usize),
     FailTask(usize),
     Redeploy(usize),
-    /// A coordinator resumes from the newest checkpoint, or from the nth before it on its branch.
+    /// A coordinator resumes from the newest checkpoint, or from the nth before it that the rule permits.
     Resume(usize, usize),
     /// The next operation on the output happens.
     Operate(usize),
@@ -233,6 +233,7 @@ impl World {
                     }
                     self.seen.completed_after_restart |= job.attempt > (1 << 8) + 1;
                     self.seen.completed_after_abort |= self.seen.aborted;
+                    self.seen.late_savepoint |= job.coordinator.latest_completed() > Some(checkpoint);
                     if let Some(tasks) = &job.tasks
                         && job.rule != Rule::None
                     {
@@ -268,8 +269,13 @@ impl World {
         let cut = cut(job, &parts);
         self.manifests.insert(name.clone(), cut);
         let manifest = ManifestRef { name, len: 0, hash: String::new() };
-        let floor = job.client.completed().last().map_or(0, |last| last.slot);
-        match job.client.commit(&right, token, manifest, floor) {
+        // Two are retained, and what a fallback passed over does not count.
+        let branch = job.client.branch().clone();
+        let mut own = job.client.view().completed().iter().rev();
+        let oldest =
+            own.find(|known| known.kind != CheckpointKind::Savepoint && !branch.gave_up(known.checkpoint));
+        let oldest = oldest.map_or(0, |oldest| oldest.slot);
+        match job.client.commit(&right, token, manifest, oldest) {
             LogStep::Done(_) => self.broken = Some("the log client was misused"),
             question => job.question = Some(question),
         }
@@ -277,10 +283,10 @@ impl World {
 
     pub(crate) fn redeploy(&mut self, node: usize) {
         let Node::Running(job) = &self.nodes[node] else { return };
-        let newest = job.client.completed().last().map(|last| &last.manifest.name);
+        let newest = job.client.view().newest();
         // Before the first commit of the term that may be an older one.
-        let own = job.client.completed().last().is_some_and(|last| last.term == job.term);
-        let from = if own { newest } else { job.parent.as_ref() };
+        let own = newest.filter(|newest| newest.term == job.term).map(|newest| &newest.manifest.name);
+        let from = own.or(job.parent.as_ref());
         let cut = from.and_then(|name| self.manifests.get(name)).cloned();
         self.with(node, |job| {
             job.attempt += 1;

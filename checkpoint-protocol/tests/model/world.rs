@@ -104,6 +104,9 @@ pub(crate) struct Seen {
     pub(crate) completed_after_restart: bool,
     pub(crate) completed_after_abort: bool,
     pub(crate) completed_with_finished: bool,
+    pub(crate) late_savepoint: bool,
+    /// A job fell back although the newest checkpoint had given up others.
+    pub(crate) fell_back_twice: bool,
     /// A file of results was removed.
     pub(crate) swept: bool,
     /// A process that had been overtaken did not find what it wanted to commit.

@@ -4,13 +4,17 @@ use std::fmt;
 use std::num::NonZeroUsize;
 
 use strandline_checkpoint_protocol::{
-    CheckpointKind, CommitRight, LogClient, LogOutcome, LogStep, Misuse, Term, Token,
+    Branch, CheckpointKind, CommitRight, LogClient, LogOutcome, LogStep, Misuse, Term, Token,
 };
 use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
 
 use super::history::History;
 use super::record::CompletedCheckpoint;
+use super::savepoints::Savepoints;
 use crate::{Manifest, Storage};
+
+/// How many savepoints have slots of their own where there is no other checkpoint, before they go to a list.
+const MOST_SAVEPOINTS: u64 = 64;
 
 /// Who claims, and what is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,10 +52,13 @@ pub struct CommitLog {
     pub(super) pending: Option<LogStep>,
     /// The slot read or written last, and its checksum if it has one.
     pub(super) last: Option<(u64, Option<u64>)>,
-    /// The checkpoints that the log names, in any order.
+    /// The checkpoints that slots of the log name, in any order.
     pub(super) known: Vec<CompletedCheckpoint>,
-    /// Why the checkpoint under way was taken.
-    pub(super) kind: Option<CheckpointKind>,
+    pub(super) savepoints: Savepoints,
+    /// Whether the checkpoint under way shares no file with others.
+    pub(super) stands_alone: bool,
+    /// What this term resumes from is noted.
+    has_resumed: bool,
     term: Term,
     retain: NonZeroUsize,
     tokens: Box<dyn FnMut() -> Result<u128> + Send>,
@@ -100,7 +107,9 @@ impl CommitLog {
             pending: None,
             last: None,
             known: Vec::new(),
-            kind: None,
+            savepoints: Savepoints::default(),
+            stands_alone: false,
+            has_resumed: false,
             term: Term::NONE,
             retain: options.retain,
             tokens: Box::new(tokens),
@@ -112,6 +121,7 @@ impl CommitLog {
             other => return Err(out_of_order(&other)),
         }
         log.forget_dropped();
+        log.savepoints.load(storage).await?;
         let history = storage.history().await?;
         Ok(Claimed { log, history })
     }
@@ -139,11 +149,14 @@ impl CommitLog {
         self.retain = count;
     }
 
-    /// The checkpoints that are kept, oldest first.
+    /// The checkpoints that are kept, oldest first. Savepoints that were removed since the claim are among
+    /// them.
     pub fn retained(&self) -> Vec<CompletedCheckpoint> {
-        let mut retained = self.known.clone();
-        retained.sort_by_key(|completed| completed.checkpoint);
-        retained
+        let mut retained = self.savepoints.listed.savepoints.clone();
+        for known in &self.known {
+            retained.entry(known.checkpoint).or_insert_with(|| known.clone());
+        }
+        retained.into_values().collect()
     }
 
     /// One attempt at a [`commit`](Self::commit). After an error the checkpoint may exist.
@@ -159,14 +172,19 @@ impl CommitLog {
             );
             return Err(Error::invalid(message));
         }
+        if manifest.kind != right.kind() {
+            let message = format!("a right to a {:?} commits no {:?}", right.kind(), manifest.kind);
+            return Err(Error::invalid(message).with("checkpoint", checkpoint));
+        }
         if let Some(committed) = self.settle().await?.filter(|c| c.completed.checkpoint == checkpoint) {
             return Ok(committed);
         }
         let written = self.storage.write_manifest(manifest).await?;
-        let floor = self.floor(manifest);
-        self.kind = Some(manifest.kind);
+        self.resume(manifest.restored_from);
+        let oldest = self.oldest(manifest);
+        self.stands_alone = manifest.stands_alone();
         let token = self.token()?;
-        let first = self.client.commit(right, token, written, floor);
+        let first = self.client.commit(right, token, written, oldest);
         let outcome = self.drive(first).await?;
         self.committed(outcome)
     }
@@ -198,35 +216,49 @@ impl CommitLog {
         self.forget_dropped();
         let retained = self.retained();
         let completed = retained.iter().find(|known| known.slot == entry.slot).cloned();
-        let completed = completed.unwrap_or_else(|| {
-            CompletedCheckpoint::new(&entry, self.kind.unwrap_or(CheckpointKind::Periodic))
-        });
+        let completed = completed.unwrap_or_else(|| CompletedCheckpoint::new(&entry, self.stands_alone));
         Ok(Committed { completed, retained })
     }
 
-    /// Forgets what the log no longer names.
-    fn forget_dropped(&mut self) {
-        let in_log = self.client.completed();
-        self.known
-            .retain(|known| known.is_savepoint() || in_log.iter().any(|entry| entry.slot == known.slot));
+    /// Notes, once, what this term resumes from.
+    fn resume(&mut self, from: Option<CheckpointId>) {
+        if std::mem::replace(&mut self.has_resumed, true) {
+            return;
+        }
+        let newest = self.client.view().last_completed();
+        let known = from.map(|from| {
+            let known = self.retained().into_iter().find(|known| known.checkpoint == from);
+            (from, known.map_or_else(|| Branch::of_unknown(from, newest), |known| known.branch))
+        });
+        self.client.resume(known.as_ref().map(|(from, branch)| (*from, branch)));
     }
 
-    /// The slot of the oldest checkpoint that is still kept once `manifest` is committed.
-    ///
-    /// Checkpoints that this term's restore passed over do not count, or they would push out what it was
-    /// restored from.
-    fn floor(&self, manifest: &Manifest) -> u64 {
-        let passed_over = |known: &CompletedCheckpoint| {
-            manifest.restored_from.is_some_and(|from| known.term < self.term && known.checkpoint > from)
-        };
-        let counts = |known: &&CompletedCheckpoint| !known.is_savepoint() && !passed_over(known);
+    /// Forgets what is not retained, and what the list of savepoints names.
+    fn forget_dropped(&mut self) {
+        let (in_log, savepoints) = (self.client.completed(), &self.savepoints);
+        self.known.retain(|known| {
+            let is_listed = !known.is_savepoint() || savepoints.knows(known);
+            !is_listed || in_log.iter().any(|entry| entry.slot == known.slot)
+        });
+    }
+
+    /// The slot of the oldest checkpoint that is still kept once `manifest` is committed. Those that this
+    /// branch gave up do not count.
+    fn oldest(&self, manifest: &Manifest) -> u64 {
+        let (view, branch) = (self.client.view(), self.client.branch());
+        let counts =
+            |known: &&CompletedCheckpoint| !known.is_savepoint() && !branch.gave_up(known.checkpoint);
         let mut slots: Vec<u64> = self.known.iter().filter(counts).map(|known| known.slot).collect();
         slots.sort_unstable_by(|a, b| b.cmp(a));
         if manifest.kind != CheckpointKind::Savepoint {
-            slots.insert(0, self.client.view().next_slot());
+            slots.insert(0, view.next_slot());
         }
         slots.truncate(self.retain.get());
-        slots.last().copied().unwrap_or_else(|| self.client.view().floor())
+        let only_savepoints = match view.next_slot() - view.floor() {
+            0..=MOST_SAVEPOINTS => view.oldest(),
+            _ => view.next_slot(),
+        };
+        slots.last().copied().unwrap_or(only_savepoints)
     }
 
     pub(super) fn token(&mut self) -> Result<Token> {

@@ -1,7 +1,8 @@
 //! What the protocol's [`LogClient`] asks of the store, done.
 //!
 //! The rules of the log are the machine's. Here damage becomes an answer: a slot that cannot be read, or is
-//! missing, is taken for the claim of a higher term, with its checksum for a token.
+//! missing, becomes an unreadable entry, with its checksum for a token. A log that was deleted against the
+//! rules, which no machine can know, is an error.
 
 use strandline_checkpoint_protocol::{
     Anchor, CreateResult, EntryKind, LogEntry, LogOutcome, LogStep, Term, Token,
@@ -10,7 +11,7 @@ use strandline_state_api::{Error, ErrorKind, Result};
 
 use super::commit::CommitLog;
 use super::read::{Slot, Tail, changes_too_fast, read_slot, tail};
-use super::record::{Record, chain};
+use super::record::{CompletedCheckpoint, Record, chain};
 use crate::name::{CUT_MARK, FileKind, FileName, slot_path};
 use crate::{ClaimOutcome, Storage};
 
@@ -113,29 +114,26 @@ impl CommitLog {
         Ok(())
     }
 
-    /// What a slot that cannot be read is taken for: the claim of a term above all known, the worst that it
-    /// can be.
+    /// What a slot that cannot be read is taken for: for a term above all known, the worst that it can be.
     fn worst_case(&self, slot: u64, floor: u64, chain: Option<u64>) -> LogEntry {
-        let term = self.client.view().term().map_or(Term::FIRST, Term::next);
-        let kind = EntryKind::Term { term, holder: "an unreadable log entry".into() };
-        LogEntry { slot, floor, token: token_of_unreadable(chain), kind }
+        let above = |term: Term| term.next().unwrap_or(term);
+        let term = self.client.view().term().map_or(Term::FIRST, above);
+        let kind = EntryKind::Unreadable { term };
+        LogEntry { slot, floor, oldest: 0, token: token_of_unreadable(chain), kind }
     }
 
     async fn create(&mut self, entry: &LogEntry, unknown: &mut u32) -> Result<CreateResult> {
-        let is_checkpoint = matches!(entry.kind, EntryKind::Checkpoint { .. });
+        let checkpoint = match entry.kind {
+            EntryKind::Checkpoint { checkpoint, .. } => Some(checkpoint),
+            EntryKind::Term { .. } | EntryKind::Unreadable { .. } => None,
+        };
         let before = entry.slot.checked_sub(1);
         let previous = self.last.filter(|&(slot, _)| Some(slot) == before).and_then(|(_, chain)| chain);
-        let record = Record {
-            entry: entry.clone(),
-            kind: self.kind.filter(|_| is_checkpoint),
-            previous,
-            carried: self
-                .known
-                .iter()
-                .filter(|c| c.is_savepoint() && c.slot < entry.floor)
-                .cloned()
-                .collect(),
-        };
+        let below = |known: &&CompletedCheckpoint| known.is_savepoint() && known.slot < entry.floor;
+        let passed = self.known.iter().filter(below).cloned().collect();
+        let savepoints = self.savepoints.pin(&self.storage, entry.term(), checkpoint, passed).await?;
+        let stands_alone = checkpoint.is_some() && self.stands_alone;
+        let record = Record { entry: entry.clone(), previous, savepoints, stands_alone, carried: Vec::new() };
         let file = record.encode()?;
         match self.storage.claims().claim(&slot_path(entry.slot), file.clone()).await {
             Ok(ClaimOutcome::Created) => {
@@ -158,11 +156,12 @@ impl CommitLog {
 
     /// Remembers what the record holds beyond what the machine keeps.
     fn note(&mut self, record: &Record) {
-        for completed in record.carried.iter().cloned().chain(record.completed()) {
+        for completed in record.carried.iter().cloned().chain(record.restated()).chain(record.completed()) {
             if !self.known.iter().any(|known| known.slot == completed.slot) {
                 self.known.push(completed);
             }
         }
+        self.savepoints.note(record.entry.slot, record.savepoints.as_ref());
     }
 }
 
@@ -177,9 +176,22 @@ async fn anchor(storage: &Storage, slot: Option<u64>) -> Result<Anchor> {
         Some(slot) => match read_slot(storage, slot).await? {
             Slot::Readable(_, record) => Anchor::Entry(record.entry.token),
             Slot::Unreadable(chain, _) => Anchor::Entry(token_of_unreadable(chain)),
-            Slot::Missing => Anchor::Gone,
+            Slot::Missing => match storage.claims().read(CUT_MARK, 0).await? {
+                Some(_) => Anchor::Gone,
+                None => return Err(deleted(storage, slot)),
+            },
         },
     })
+}
+
+/// Slots that are deleted by the rules leave a mark. These were not.
+fn deleted(storage: &Storage, slot: u64) -> Error {
+    Error::corrupt(
+        "the commit log was deleted while it was in use, and the checkpoints with it; restore the directory of \
+         the storage from a copy, or start with another storage",
+    )
+    .with("storage", storage.uri())
+    .with("missing", slot_path(slot))
 }
 
 /// The token of a slot that cannot be read: no more is known of it than its checksum.

@@ -50,12 +50,17 @@ impl CommitLog {
     /// Writes the manifest and then claims the next slot of the log for it: the instant at which the
     /// checkpoint exists. All segments that it names must be stored before.
     ///
+    /// The first manifest of a term shows by [`Manifest::restored_from`] from where the job goes on: whatever
+    /// is newer than that is given up, and with `None` everything is. Given up means that no recovery falls
+    /// back to it; what is no savepoint is not retained, either.
+    ///
     /// Where the answer of the store gets lost, the log is read until it shows whether the checkpoint exists.
     /// [`Unknown`](CommitOutcome::Unknown) remains for a store that does not answer at all.
     ///
     /// The error of a [failed](CommitOutcome::Failed) commit has the kind [`ErrorKind::Invalid`] when the
-    /// manifest is of another term or checkpoint than the right, not newer than the last, or too large, so
-    /// that it can never be committed; else [`ErrorKind::Unavailable`].
+    /// manifest is of another term, checkpoint or kind than the right, not newer than the last (unless it is a
+    /// savepoint of this term), or too large, so that it can never be committed; [`ErrorKind::Corrupt`] when
+    /// what this process wrote to the log was deleted; else [`ErrorKind::Unavailable`].
     pub async fn commit(&mut self, right: &CommitRight, manifest: &Manifest) -> CommitOutcome {
         let error = match self.try_commit(right, manifest).await {
             Ok(committed) => return CommitOutcome::Committed(committed),

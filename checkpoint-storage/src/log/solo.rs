@@ -21,6 +21,7 @@ impl CommitLog {
     /// store fails: call again with the same manifest, or with that of the next checkpoint, to find out
     /// whether the checkpoint exists, where that is open.
     pub async fn commit_alone(&mut self, manifest: &Manifest) -> Result<Committed> {
-        self.commit(&CommitRight::of_sole_participant(manifest.checkpoint), manifest).await.into_result()
+        let right = CommitRight::of_sole_participant(manifest.checkpoint, manifest.kind);
+        self.commit(&right, manifest).await.into_result()
     }
 }

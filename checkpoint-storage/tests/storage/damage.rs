@@ -215,7 +215,7 @@ async fn a_newer_format_is_named_and_not_taken_for_damage() {
     replace(&storage, &path, Some(newer(&file))).await;
     let error = recover(&storage).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Incompatible);
-    assert!(error.to_string().contains("version 9") && error.to_string().contains("version 1"), "{error}");
+    assert!(error.to_string().contains("version 9") && error.to_string().contains("version 2"), "{error}");
     let claimed = CommitLog::claim(&storage, CommitLogOptions::new("old"), CommitLog::random_tokens()).await;
     assert_eq!(claimed.unwrap_err().kind(), ErrorKind::Incompatible);
 }
@@ -341,6 +341,6 @@ async fn what_a_job_fell_back_to_is_not_pushed_out_by_what_was_damaged() {
         replace(&storage, &committed.completed.manifest_name().unwrap().path(), None).await;
         let recovery = recover(&storage).await.unwrap();
         assert_eq!(recovery.restored.unwrap().completed.checkpoint, CheckpointId(1));
-        assert_eq!(recovery.skipped.len(), 2);
+        assert_eq!(recovery.skipped.len(), 1, "2 was given up");
     }
 }

@@ -14,6 +14,7 @@ use strandline_state_api::snapshot::PartFormat;
 use strandline_state_api::{CheckpointId, Error, ErrorKind};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::common::{claim, manifest_with};
 use crate::samples::{SAMPLES, directory, manifest, native_manifest, source_manifest, write};
 
 fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -42,7 +43,7 @@ async fn what_is_written_today_is_what_was_written() {
 
 #[tokio::test]
 async fn every_version_is_read() {
-    for sample in ["v1", "v2"] {
+    for sample in ["v1", "v2", "v3"] {
         let old = Storage::in_dir(directory(sample)).unwrap();
         let recovery = old.recover(RecoverOptions::default()).await.unwrap();
         assert!(recovery.is_clean());
@@ -55,7 +56,7 @@ async fn every_version_is_read() {
 
 #[tokio::test]
 async fn every_version_with_native_parts_is_read() {
-    for sample in ["v1-native", "v2-native"] {
+    for sample in ["v1-native", "v2-native", "v3-native"] {
         let old = Storage::in_dir(directory(sample)).unwrap();
         let recovery = old.recover(RecoverOptions::default()).await.unwrap();
         assert!(recovery.is_clean());
@@ -68,9 +69,39 @@ async fn every_version_with_native_parts_is_read() {
 
 #[tokio::test]
 async fn positions_committables_and_assigners_are_read_beside_a_users_list_of_the_same_name() {
-    let storage = Storage::in_dir(directory("v2-source")).unwrap();
-    let recovery = storage.recover(RecoverOptions::default()).await.unwrap();
-    assert_eq!(recovery.restored.unwrap().manifest, source_manifest().unwrap());
+    for sample in ["v2-source", "v3-source"] {
+        let storage = Storage::in_dir(directory(sample)).unwrap();
+        let recovery = storage.recover(RecoverOptions::default()).await.unwrap();
+        assert_eq!(recovery.restored.unwrap().manifest, source_manifest().unwrap(), "{sample}");
+    }
+}
+
+/// A log of the first version goes on in the current one: its savepoint, which each entry carried, goes to a
+/// list, and stays through sweeps and starts.
+#[tokio::test]
+async fn a_log_of_the_first_version_goes_on() {
+    for sample in ["v1", "v2"] {
+        let dir = tempfile::TempDir::new().unwrap();
+        copy(sample, dir.path());
+        let storage = Storage::in_dir(dir.path()).unwrap();
+        let ids = |completed: Vec<CompletedCheckpoint>| {
+            completed.into_iter().map(|completed| completed.checkpoint.0).collect::<Vec<_>>()
+        };
+        for term in 2..5 {
+            let mut claimed = claim(&storage).await;
+            assert_eq!((claimed.log.term().0, claimed.next_checkpoint().0), (term, term + 2));
+            let newest = claimed.history.latest().unwrap().checkpoint;
+            assert_eq!(newest.0, term + 1);
+            assert_eq!(ids(claimed.log.retained()), [1, newest.0], "{sample}");
+            let mut manifest = manifest_with(&storage, term, term + 2, &[b"later"]).await;
+            manifest.restored_from = Some(newest);
+            let committed = claimed.log.commit_alone(&manifest).await.unwrap();
+            assert_eq!(ids(committed.retained), [1, term + 2]);
+            storage.sweep().await.unwrap();
+            assert_eq!(ids(storage.completed().await.unwrap()), [1, term + 2]);
+            assert!(storage.verify(CheckpointId(1)).await.unwrap().is_good());
+        }
+    }
 }
 
 /// The same file of another version, whole as far as its checksum goes.
@@ -89,7 +120,7 @@ fn sealed(mut file: Vec<u8>) -> Bytes {
 
 /// Checks that `error` refuses a file of version 0, or of one above all known.
 fn check(error: &Error, version: u32, what: &str) {
-    let newest = if what == "manifest" { "up to version 2" } else { "up to version 1" };
+    let newest = if what == "file of operator state" { "up to version 1" } else { "up to version 2" };
     let (kind, texts) = match version {
         0 => (ErrorKind::Corrupt, &["there is no version 0"][..]),
         _ => (ErrorKind::Incompatible, &["format version 3", newest, "use a newer one"][..]),
@@ -101,9 +132,9 @@ fn check(error: &Error, version: u32, what: &str) {
     assert!(error.context("file").is_some(), "{error}");
 }
 
-/// Copies the storage `v2` to a directory of its own.
-fn copy(dir: &Path) -> BTreeMap<String, Vec<u8>> {
-    let files = files(&directory("v2"));
+/// Copies a storage to a directory of its own.
+fn copy(sample: &str, dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let files = files(&directory(sample));
     for (name, bytes) in &files {
         let path = dir.join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -116,7 +147,7 @@ fn copy(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 async fn a_log_entry_of_another_version_is_refused() {
     for version in [3, 0] {
         let dir = tempfile::TempDir::new().unwrap();
-        let files = copy(dir.path());
+        let files = copy("v3", dir.path());
         let newest = files.keys().rfind(|name| name.starts_with("log/")).unwrap();
         std::fs::write(dir.path().join(newest), with_version(&files[newest], version)).unwrap();
         let storage = Storage::in_dir(dir.path()).unwrap();
@@ -143,7 +174,7 @@ fn put(dir: &Path, kind: FileKind, bytes: &[u8]) -> String {
 #[tokio::test]
 async fn a_manifest_and_operator_state_of_another_version_are_refused() {
     let dir = tempfile::TempDir::new().unwrap();
-    let files = copy(dir.path());
+    let files = copy("v3", dir.path());
     let storage = Storage::in_dir(dir.path()).unwrap();
     let newest = storage.completed().await.unwrap().pop().unwrap();
     let manifest = &files[&newest.manifest_name().unwrap().path()];

@@ -4,6 +4,7 @@
 
 mod aimed;
 mod basics;
+mod branches;
 mod choices;
 mod claims;
 mod common;
@@ -13,5 +14,6 @@ mod golden;
 mod outcomes;
 mod places;
 mod samples;
+mod savepoints;
 mod sleeper;
 mod sweeping;

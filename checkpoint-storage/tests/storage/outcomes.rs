@@ -9,7 +9,8 @@ use crate::common::{claim, manifest_with};
 
 async fn commit(log: &mut CommitLog, plain: &Storage, checkpoint: u64) -> CommitOutcome {
     let manifest = manifest_with(plain, log.term(), checkpoint, &[&[checkpoint as u8]]).await;
-    log.commit(&CommitRight::of_sole_participant(CheckpointId(checkpoint)), &manifest).await
+    let right = CommitRight::of_sole_participant(CheckpointId(checkpoint), manifest.kind);
+    log.commit(&right, &manifest).await
 }
 
 async fn exists(plain: &Storage, checkpoint: u64) -> bool {

@@ -13,9 +13,9 @@ use strandline_state_api::{CheckpointId, KeyGroupRange, OperatorId, Result, Time
 
 use crate::common::manifest_with;
 
-/// The storages that the current version of the formats writes. Those of earlier versions, `v1` and
-/// `v1-native`, stay as they are and are only read; a new version of a format adds its own.
-pub(crate) const SAMPLES: [&str; 3] = ["v2", "v2-native", "v2-source"];
+/// The storages that the current versions of the formats write. Those of earlier versions stay as they are and
+/// are only read; a new version of a format adds its own.
+pub(crate) const SAMPLES: [&str; 3] = ["v3", "v3-native", "v3-source"];
 
 /// Where one of them is.
 pub(crate) fn directory(sample: &str) -> PathBuf {
@@ -31,11 +31,11 @@ pub(crate) async fn write(sample: &str, storage: &Storage) -> Result<()> {
     };
     let mut log = CommitLog::claim(storage, CommitLogOptions::new("golden"), tokens).await?.log;
     match sample {
-        "v2-native" => {
+        "v3-native" => {
             log.commit_alone(&native_manifest(storage).await).await?;
             return Ok(());
         }
-        "v2-source" => {
+        "v3-source" => {
             log.commit_alone(&source_manifest()?).await?;
             return Ok(());
         }

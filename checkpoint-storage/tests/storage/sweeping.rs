@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use strandline_checkpoint_protocol::CommitRight;
 use strandline_checkpoint_storage::{
-    CheckpointKind, CommitLog, Depth, FileKind, LocalDir, Manifest, RecoverOptions, Storage, SweepReport,
-    Term, slot_path,
+    CheckpointKind, CommitLog, CompletedCheckpoint, Depth, FileKind, LocalDir, Manifest, RecoverFrom,
+    RecoverOptions, Storage, SweepReport, Term, slot_path,
 };
 use strandline_state_api::host::{OperatorStateEntry, Redistribution};
 use strandline_state_api::snapshot::{KeyedSnapshot, SegmentRef, SegmentStore, SnapshotPart};
@@ -69,7 +70,9 @@ impl Job {
             17 => drop(self.storage.sweep().await.unwrap()),
             18 => self.planned.push(self.storage.plan_sweep().await.unwrap()),
             19 => self.execute_planned().await,
-            20 => self.restart().await,
+            20 => self.restart(RecoverFrom::Latest).await,
+            23 => self.restart_from_any(choice).await,
+            24 => self.remove(choice).await,
             21 => self.stale_writes(choice).await,
             _ => self.damage().await,
         }
@@ -88,9 +91,10 @@ impl Job {
     }
 
     /// A subtask hands in its part of the oldest checkpoint that it has not, as a backend does: the chain and
-    /// what is new, or a new base.
+    /// what is new, or a new base. Savepoints take longer.
     async fn snapshot(&mut self, subtask: usize, choice: u8) {
-        let Some(at) = self.in_flight.iter().position(|c| c.parts[subtask].is_none()) else { return };
+        let is_next = |c: &InFlight| c.parts[subtask].is_none() && (!c.savepoint || choice.is_multiple_of(3));
+        let Some(at) = self.in_flight.iter().position(is_next) else { return };
         let (id, savepoint) = (self.in_flight[at].id, self.in_flight[at].savepoint);
         let new = self.write(self.log.term(), id).await;
         let parts = if savepoint {
@@ -109,8 +113,9 @@ impl Job {
         let done = |c: &InFlight| c.parts.iter().all(Option::is_some);
         let Some(at) = self.in_flight.iter().position(done) else { return };
         let completed = self.in_flight.remove(at).unwrap();
-        // Older ones are subsumed.
-        self.in_flight.retain(|c| c.id > completed.id);
+        // Older ones are subsumed, but for savepoints.
+        self.in_flight.retain(|c| c.id > completed.id || c.savepoint);
+        let open = self.in_flight.iter().find(|c| c.id < completed.id).map(|c| CheckpointId(c.id));
         let mut manifest = manifest_of(self.log.term(), completed.id, []);
         let subtask = manifest.operators[0].subtasks[0].clone();
         manifest.operators[0].subtasks.clear();
@@ -134,24 +139,55 @@ impl Job {
         manifest.kind =
             if completed.savepoint { CheckpointKind::Savepoint } else { CheckpointKind::Periodic };
         manifest.restored_from = self.restored_from;
-        self.log.commit_alone(&manifest).await.unwrap();
+        let right = CommitRight::of_sole_participant(manifest.checkpoint, manifest.kind);
+        let right = open.into_iter().fold(right, CommitRight::beside_savepoint);
+        self.log.commit(&right, &manifest).await.into_result().unwrap();
     }
 
     async fn execute_planned(&mut self) {
         for report in self.planned.drain(..) {
             for file in report.deleted {
+                if file == slot_path(0) {
+                    self.storage.claims().claim("log.cut", Bytes::new()).await.unwrap();
+                }
                 self.storage.blobs().delete(&file).await.unwrap();
                 self.storage.claims().delete(&file).await.unwrap();
             }
         }
     }
 
-    async fn restart(&mut self) {
+    /// Somebody starts the job from a checkpoint of their choice.
+    async fn restart_from_any(&mut self, choice: u8) {
+        let completed = self.storage.completed().await.unwrap();
+        let good: Vec<_> = completed.iter().filter(|c| !self.damaged.contains(&c.checkpoint)).collect();
+        if !good.is_empty() {
+            let from = good[usize::from(choice) % good.len()].checkpoint;
+            self.restart(RecoverFrom::Checkpoint(from)).await;
+        }
+    }
+
+    /// Somebody removes a savepoint.
+    async fn remove(&self, choice: u8) {
+        let history = self.storage.history().await.unwrap();
+        let savepoints: Vec<_> = history.completed.iter().filter(|c| c.is_savepoint()).collect();
+        if savepoints.is_empty() {
+            return;
+        }
+        let savepoint = savepoints[usize::from(choice) % savepoints.len()].checkpoint;
+        let removed = self.storage.remove_savepoint(savepoint).await;
+        match history.latest().is_some_and(|latest| latest.checkpoint == savepoint) {
+            true => assert_eq!(removed.unwrap_err().kind(), ErrorKind::Invalid),
+            false => assert_eq!(removed.unwrap().checkpoint, savepoint),
+        }
+    }
+
+    async fn restart(&mut self, from: RecoverFrom) {
         let claimed = claim_keeping(&self.storage, self.retain).await;
         self.next = claimed.next_checkpoint().0;
         self.stale.push(std::mem::replace(&mut self.log, claimed.log));
         self.in_flight.clear();
-        let restored = self.storage.recover(RecoverOptions::default()).await.unwrap().restored;
+        let options = RecoverOptions { from, ..RecoverOptions::default() };
+        let restored = self.storage.recover(options).await.unwrap().restored;
         self.restored_from = restored.as_ref().map(|r| r.completed.checkpoint);
         self.chains = Default::default();
         if let Some(Manifest { operators, .. }) = restored.map(|r| r.manifest) {
@@ -175,15 +211,17 @@ impl Job {
 
     /// The manifest of the newest checkpoint is damaged, if there is another to fall back to.
     async fn damage(&mut self) {
-        let completed = self.storage.completed().await.unwrap();
-        let good = completed.iter().filter(|c| !self.damaged.contains(&c.checkpoint)).count();
-        let Some(newest) = completed.last().filter(|newest| good > 1 && !newest.is_savepoint()) else {
+        let history = self.storage.history().await.unwrap();
+        let is_good =
+            |c: &&CompletedCheckpoint| history.is_on_branch(c) && !self.damaged.contains(&c.checkpoint);
+        let good = history.completed.iter().filter(is_good).count();
+        let Some(newest) = history.latest().filter(|newest| good > 1 && !newest.is_savepoint()) else {
             return;
         };
         let path = newest.manifest_name().unwrap().path();
         self.storage.blobs().put(&path, Bytes::from_static(b"damaged")).await.unwrap();
         self.damaged.insert(newest.checkpoint);
-        self.restart().await;
+        self.restart(RecoverFrom::Latest).await;
     }
 
     /// Everything that exists or may come to exist is there.
@@ -234,7 +272,7 @@ proptest! {
     #[test]
     fn a_sweep_takes_what_nobody_needs_and_nothing_else(
         retain in 1usize..4,
-        steps in prop::collection::vec((0u8..23, any::<u8>()), 1..120),
+        steps in prop::collection::vec((0u8..25, any::<u8>()), 1..120),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {

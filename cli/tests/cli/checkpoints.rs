@@ -1,11 +1,14 @@
 //! The commands that inspect checkpoints.
 
 use std::fs;
+use std::num::NonZeroUsize;
 
 use serde_json::Value;
 use strandline_backend_memory::MemoryBackend;
-use strandline_checkpoint_storage::{SoloJob, Storage};
-use strandline_state_api::ValueDescriptor;
+use strandline_checkpoint_storage::{
+    CheckpointKind, CommitLog, CommitLogOptions, Manifest, SoloJob, Storage,
+};
+use strandline_state_api::{CheckpointId, ValueDescriptor};
 
 use crate::support::{Folder, ORDERS_JOB, Orders, assert_same};
 
@@ -149,12 +152,54 @@ fn checkpoints_of_a_loop_have_times_and_sizes() {
     let listed = folder.strandline(&["checkpoints", "list", "loop"]).stdout();
     let line = listed.lines().last().unwrap();
     let words: Vec<_> = line.split_whitespace().collect();
-    // Id, kind, time, size and unit twice, duration and unit, operators.
-    assert_eq!((words[0], words[1], words[9]), ("1", "api", "words×1"), "{listed}");
-    let time = humantime::parse_rfc3339(words[2]).unwrap();
+    // Id, parent, kind, time, size and unit twice, duration and unit, operators.
+    assert_eq!((words[0], words[1], words[2], words[10]), ("1", "-", "api", "words×1"), "{listed}");
+    let time = humantime::parse_rfc3339(words[3]).unwrap();
     assert!(time + std::time::Duration::from_secs(1) >= before, "{listed}");
-    for (size, unit) in [(words[3], words[4]), (words[5], words[6])] {
+    for (size, unit) in [(words[4], words[5]), (words[6], words[7])] {
         assert!(size.parse::<f64>().unwrap() > 10.0 && unit == "KiB", "{listed}");
     }
-    assert_eq!(words[7], took.to_string(), "{listed}");
+    assert_eq!(words[8], took.to_string(), "{listed}");
+}
+
+/// A job went on from checkpoint 1 when it had 2, a savepoint, and 3.
+#[test]
+fn branches_are_listed_and_savepoints_are_removed() {
+    let folder = Folder::new("");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let storage = Storage::in_dir(folder.path("log")).unwrap();
+        for (ids, from) in [(1..=3, None), (4..=4, Some(CheckpointId(1)))] {
+            let options = CommitLogOptions::new("test").retain(NonZeroUsize::new(3).unwrap());
+            let claimed = CommitLog::claim(&storage, options, CommitLog::random_tokens()).await.unwrap();
+            let mut log = claimed.log;
+            for id in ids {
+                let mut manifest = Manifest::new(CheckpointId(id), log.term(), "test");
+                manifest.restored_from = from;
+                if id == 2 {
+                    manifest.kind = CheckpointKind::Savepoint;
+                }
+                log.commit_alone(&manifest).await.unwrap();
+            }
+        }
+    });
+    let listed = || {
+        let listed = folder.strandline(&["checkpoints", "list", "log"]);
+        assert_eq!(listed.code(), 0, "{}{}", listed.stdout(), listed.stderr());
+        let words = |line: &str| line.split_whitespace().take(3).collect::<Vec<_>>().join(" ");
+        listed.stdout().lines().skip(1).map(words).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(), ["1 - periodic", "2 1* savepoint", "4 1 periodic", "3 given up;"]);
+    let from = folder.strandline(&["checkpoints", "remove", "log", "4"]);
+    assert_eq!(from.code(), 1);
+    assert!(from.stderr().contains("only savepoints are removed"), "{}", from.stderr());
+    let removed = folder.strandline(&["checkpoints", "remove", "log", "2"]);
+    assert_eq!(removed.code(), 0, "{}", removed.stderr());
+    assert_eq!(listed(), ["1 - periodic", "4 1 periodic", "3 given up;", "2 removed; the"]);
+    let swept = folder.strandline(&["checkpoints", "sweep", "log"]);
+    assert_eq!(swept.code(), 0, "{}", swept.stderr());
+    let manifests = fs::read_dir(folder.path("log/manifest")).unwrap().count();
+    assert_eq!(manifests, 2, "{}", swept.stdout());
+    let verified = folder.strandline(&["checkpoints", "verify", "log"]);
+    assert_eq!(verified.code(), 0, "{}", verified.stdout());
 }

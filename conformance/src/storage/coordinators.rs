@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use strandline_checkpoint_storage::{BlobStore, CommitLog, FileKind, Listed, Storage, Term};
+use strandline_checkpoint_storage::{BlobStore, CommitLog, FileKind, LOG_DIR, Listed, Storage, Term};
 use strandline_state_api::{ErrorKind, Result};
 
 use super::StorageSubject;
@@ -91,6 +91,31 @@ pub fn coordinators_that_claim_at_once(subject: &StorageSubject) {
             assert_eq!(existing(&open()).await.unwrap(), [1]);
         });
     }
+}
+
+/// A job that fails in each of its starts does not make the log longer, so the next start is not slower.
+pub fn starts_that_complete_nothing(subject: &StorageSubject) {
+    let open = subject.place();
+    wait(async {
+        let storage = open();
+        let mut log = claim(&storage, 2).await.unwrap().log;
+        for id in 1..=3 {
+            commit(&storage, &mut log, id, &[]).await.unwrap();
+        }
+        for _ in 0..programs(40) {
+            claim(&open(), 2).await.unwrap();
+            let recovery = recover(&open()).await.unwrap();
+            assert_eq!(recovery.restored.map(|restored| restored.completed.checkpoint.0), Some(3));
+        }
+        storage.sweep().await.unwrap();
+        let slots = storage.claims().list(LOG_DIR).await.unwrap();
+        assert!(slots.len() <= 3, "{} slots are left", slots.len());
+        assert_eq!(existing(&open()).await.unwrap(), [2, 3]);
+        let mut next = claim(&open(), 2).await.unwrap();
+        assert_eq!(next.next_checkpoint().0, 4);
+        commit(&storage, &mut next.log, 4, &[]).await.unwrap();
+        assert_eq!(existing(&open()).await.unwrap(), [3, 4]);
+    });
 }
 
 /// A coordinator looks at an empty storage, and while it does, another claims the first term and commits: no

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
 use strandline_checkpoint_storage::{
-    Claimed, CommitLog, CommitLogOptions, FileKind, Manifest, OperatorSnapshot, RecoverOptions, Recovery,
-    Storage, SubtaskSnapshot, Term,
+    Claimed, CommitLog, CommitLogOptions, CompletedCheckpoint, FileKind, Manifest, OperatorSnapshot,
+    RecoverOptions, Recovery, Storage, SubtaskSnapshot, Term,
 };
 use strandline_state_api::host::{OperatorStateEntry, Redistribution};
 use strandline_state_api::snapshot::{KeyedSnapshot, SegmentRef, SegmentStore, SnapshotPart};
@@ -50,7 +50,7 @@ pub(super) fn manifest(term: impl Into<Term>, checkpoint: u64, segments: &[Segme
     manifest
 }
 
-/// Commits a checkpoint with one new segment, and with `older` ones.
+/// Commits a checkpoint with one new segment, and with `older` ones, of a job that resumed from the newest.
 pub(super) async fn commit(
     storage: &Storage,
     log: &mut CommitLog,
@@ -60,7 +60,10 @@ pub(super) async fn commit(
     let content = format!("what checkpoint {checkpoint} of term {} added", log.term());
     let mut segments = older.to_vec();
     segments.push(segment(storage, log.term(), checkpoint, content.as_bytes()).await?);
-    log.commit_alone(&manifest(log.term(), checkpoint, &segments)).await?;
+    let mut manifest = manifest(log.term(), checkpoint, &segments);
+    let earlier = |known: &CompletedCheckpoint| known.term < log.term();
+    manifest.restored_from = log.retained().into_iter().rfind(earlier).map(|known| known.checkpoint);
+    log.commit_alone(&manifest).await?;
     Ok(segments)
 }
 

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeSet;
 
-use strandline_checkpoint_storage::{CheckpointKind, FileKind};
-use strandline_state_api::CheckpointId;
+use strandline_checkpoint_storage::{
+    CheckpointKind, CompletedCheckpoint, FileKind, LOG_DIR, RecoverFrom, RecoverOptions,
+};
 use strandline_state_api::snapshot::SegmentRef;
+use strandline_state_api::{CheckpointId, ErrorKind};
 
 use super::StorageSubject;
-use super::place::{claim, commit, existing, files, manifest, segment};
+use super::place::{claim, commit, existing, files, manifest, recover, segment};
 use crate::effort::programs;
 use crate::wait::wait;
 
@@ -56,6 +58,97 @@ pub fn savepoints_stay(subject: &StorageSubject) {
             storage.sweep().await.unwrap();
         }
         assert_eq!(existing(&open()).await.unwrap(), [2, 6]);
+    });
+}
+
+/// A job that goes on from an older checkpoint gives up those between. From then on no recovery falls back to
+/// them, and a sweep takes what only they need; a savepoint among them stays for who names it.
+pub fn a_fallback_gives_up_what_it_passes_over(subject: &StorageSubject) {
+    let open = subject.place();
+    wait(async {
+        let storage = open();
+        let mut log = claim(&storage, 3).await.unwrap().log;
+        for id in 1..=5 {
+            let segments = [segment(&storage, log.term(), id, &id.to_le_bytes()).await.unwrap()];
+            let mut manifest = manifest(log.term(), id, &segments);
+            if id == 4 {
+                manifest.kind = CheckpointKind::Savepoint;
+            }
+            log.commit_alone(&manifest).await.unwrap();
+        }
+        // Until the new branch has a checkpoint, everything is there.
+        let mut log = claim(&open(), 3).await.unwrap().log;
+        storage.sweep().await.unwrap();
+        assert_eq!(existing(&open()).await.unwrap(), [2, 3, 4, 5]);
+        let mut six = manifest(log.term(), 6, &[]);
+        six.restored_from = Some(CheckpointId(2));
+        log.commit_alone(&six).await.unwrap();
+        let history = storage.history().await.unwrap();
+        let ids = |found: &[CompletedCheckpoint]| found.iter().map(|c| c.checkpoint.0).collect::<Vec<_>>();
+        assert_eq!((ids(&history.completed), ids(&history.given_up)), (vec![2, 4, 6], vec![3, 5]));
+        let on_branch: Vec<_> = history.completed.iter().map(|c| history.is_on_branch(c)).collect();
+        assert_eq!(on_branch, [true, false, true]);
+        storage.sweep().await.unwrap();
+        let left = files(&open()).await.unwrap();
+        let of = |id: u64| left.iter().filter(|path| path.contains(&format!("-{id:020}-"))).count();
+        assert_eq!([2, 3, 4, 5].map(of), [3, 0, 3, 0], "{left:?}");
+        // The newest is damaged: the one that it grew from is restored, and not a newer one of the past that
+        // was given up.
+        let newest = history.latest().unwrap().manifest_name().unwrap().path();
+        storage.blobs().delete(&newest).await.unwrap();
+        let recovery = recover(&open()).await.unwrap();
+        assert_eq!(recovery.restored.map(|restored| restored.completed.checkpoint.0), Some(2));
+        let from = RecoverOptions { from: RecoverFrom::Checkpoint(CheckpointId(4)), ..Default::default() };
+        let by_name = open().recover(from).await.unwrap().restored.unwrap();
+        assert_eq!(by_name.completed.checkpoint.0, 4);
+    });
+}
+
+/// However many savepoints there are, entries of the log stay small; and savepoints can be removed, with their
+/// files, beside a job that goes on.
+pub fn savepoints_are_many_and_can_be_removed(subject: &StorageSubject) {
+    let open = subject.place();
+    let many = programs(150);
+    wait(async {
+        let storage = open();
+        let mut log = claim(&storage, 1).await.unwrap().log;
+        for id in 1..=many {
+            let segments = [segment(&storage, log.term(), id, &id.to_le_bytes()).await.unwrap()];
+            let mut manifest = manifest(log.term(), id, &segments);
+            if id % 3 != 0 {
+                manifest.kind = CheckpointKind::Savepoint;
+            }
+            log.commit_alone(&manifest).await.unwrap();
+        }
+        let slots = storage.claims().list(LOG_DIR).await.unwrap();
+        let longest = slots.iter().map(|slot| slot.len).max().unwrap();
+        assert!(longest < 1_500, "an entry of the log has {longest} bytes");
+        let savepoints: Vec<u64> = (1..many).filter(|id| id % 3 != 0).collect();
+        let mut kept = savepoints.clone();
+        kept.push(many);
+        assert_eq!(existing(&open()).await.unwrap(), kept);
+
+        let refused = storage.remove_savepoint(CheckpointId(many)).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Invalid, "the newest checkpoint: {refused}");
+        let missing = storage.remove_savepoint(CheckpointId(3)).await.unwrap_err();
+        assert_eq!(missing.kind(), ErrorKind::NotFound, "{missing}");
+        let other = open();
+        for id in &savepoints[1..] {
+            other.remove_savepoint(CheckpointId(*id)).await.unwrap();
+            other.remove_savepoint(CheckpointId(*id)).await.unwrap();
+        }
+        assert_eq!(existing(&open()).await.unwrap(), [1, many]);
+        other.sweep().await.unwrap();
+        commit(&storage, &mut log, many + 1, &[]).await.unwrap();
+        commit(&storage, &mut log, many + 2, &[]).await.unwrap();
+        // Two checkpoints of three files each, and the list.
+        other.sweep().await.unwrap();
+        assert_eq!(existing(&open()).await.unwrap(), [1, many + 2]);
+        let left = files(&open()).await.unwrap();
+        assert_eq!(left.len(), 7, "{left:?}");
+        let next = claim(&open(), 1).await.unwrap();
+        assert_eq!(next.log.retained().len(), 2);
+        assert_eq!(existing(&open()).await.unwrap(), [1, many + 2]);
     });
 }
 

@@ -56,7 +56,8 @@ impl Run<'_> {
         let is_own = claimed.history.completed.iter().any(|known| Some(known.term) >= self.first_term);
         let history = &claimed.history;
         let terms = || history.completed.iter().map(|known| known.term).collect();
-        let completed = history.unreadable.is_empty().then(terms);
+        let is_whole = history.unreadable.is_empty() && history.unreadable_lists.is_empty();
+        let completed = is_whole.then(terms);
         Ok(Some(Claim { log: claimed.log, storage, term, completed, is_own }))
     }
 
@@ -133,6 +134,9 @@ impl Run<'_> {
         }
         for slot in &recovery.unreadable {
             tracing::warn!(slot = slot.slot, error = %slot.error, "a slot of the commit log cannot be read");
+        }
+        for error in &recovery.unreadable_lists {
+            tracing::warn!(%error, "a list of savepoints cannot be read");
         }
         Ok(recovery.restored)
     }

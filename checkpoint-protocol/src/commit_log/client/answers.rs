@@ -1,8 +1,8 @@
 //! What the answers of the store do.
 
 use super::{
-    Anchor, At, Attempt, CreateResult, EntryKind, LogClient, LogEntry, LogOutcome, LogStep, LogView, Misuse,
-    Phase, Term, misuse,
+    Anchor, At, Attempt, Branch, CreateResult, EntryKind, LogClient, LogEntry, LogOutcome, LogStep, LogView,
+    Misuse, Phase, Term, misuse,
 };
 
 impl LogClient {
@@ -17,7 +17,7 @@ impl LogClient {
             },
             Phase::Committing { term, at: At::Overtaken { .. } } => {
                 let by = tail.map(LogEntry::term).filter(|by| *by > term);
-                self.fenced(by.unwrap_or_else(|| term.next()))
+                self.fenced(by.or(term.next()).unwrap_or(term))
             }
             Phase::Probing(term) => match tail.map(LogEntry::term) {
                 Some(by) if by > term => self.fenced(by),
@@ -101,7 +101,7 @@ impl LogClient {
             // The anchor was deleted. So it was not one of the two highest, and the log ends above the slot
             // after it.
             At::Anchoring(_) | At::Confirming(_) => {
-                let slot = self.anchor.map_or(1, |(anchor, _)| anchor + 1);
+                let slot = self.anchor.map_or(1, |(anchor, _)| anchor.saturating_add(1));
                 self.at(At::Overtaken { slot }, LogStep::Tail)
             }
             _ => misuse(Misuse::Unexpected),
@@ -119,10 +119,12 @@ impl LogClient {
         self.anchor = self.view.tip();
         let term = entry.term();
         self.phase = Phase::Leading(term);
-        match self.view.completed().last() {
-            _ if claims => {
-                LogStep::Done(LogOutcome::Claimed { term, completed: self.view.completed().to_vec() })
-            }
+        if claims {
+            self.before = self.view.last_completed();
+            self.branch = self.view.newest().map_or_else(Branch::default, |newest| newest.branch.clone());
+            return LogStep::Done(LogOutcome::Claimed { term, completed: self.view.completed().to_vec() });
+        }
+        match self.view.completed().iter().find(|known| known.slot == entry.slot) {
             Some(done) => LogStep::Done(LogOutcome::Committed(done.clone())),
             None => misuse(Misuse::Unexpected),
         }
@@ -173,10 +175,14 @@ impl LogClient {
             self.view = LogView::starting_at(start);
             return self.at(At::Reading { end }, LogStep::Read(start));
         }
-        let term = self.view.term().map_or(Term::FIRST, Term::next);
-        let kind = EntryKind::Term { term, holder: self.holder.clone() };
-        let entry = LogEntry { slot: self.view.next_slot(), floor: self.view.floor(), token, kind };
-        self.create(Attempt::new(entry))
+        let (term, slot) = (self.view.term().map_or(Some(Term::FIRST), Term::next), self.view.next_slot());
+        let Some(term) = term.filter(|_| slot < u64::MAX) else {
+            self.phase = Phase::Idle;
+            return misuse(Misuse::Exhausted);
+        };
+        let (restated, floor) = self.view.restatement();
+        let kind = EntryKind::Term { term, holder: self.holder.clone(), restated };
+        self.create(Attempt::new(LogEntry { slot, floor, oldest: self.view.oldest(), token, kind }))
     }
 
     /// Somebody else has the slot.

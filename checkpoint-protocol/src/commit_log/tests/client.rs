@@ -3,25 +3,25 @@
 use super::*;
 
 /// A store that answers everything at once.
-#[derive(Default)]
-struct Store {
-    log: BTreeMap<u64, LogEntry>,
+#[derive(Clone, Default)]
+pub(super) struct Store {
+    pub(super) log: BTreeMap<u64, LogEntry>,
     /// Whether slot 0 may have been deleted.
-    is_cut: bool,
+    pub(super) is_cut: bool,
 }
 
 impl Store {
-    fn with(entries: impl IntoIterator<Item = LogEntry>) -> Self {
+    pub(super) fn with(entries: impl IntoIterator<Item = LogEntry>) -> Self {
         Self { log: entries.into_iter().map(|entry| (entry.slot, entry)).collect(), is_cut: false }
     }
 
     /// Deletes the slots below this one.
-    fn cut(&mut self, floor: u64) {
+    pub(super) fn cut(&mut self, floor: u64) {
         self.log.retain(|slot, _| *slot >= floor);
         self.is_cut = true;
     }
 
-    fn create(&mut self, entry: LogEntry) -> CreateResult {
+    pub(super) fn create(&mut self, entry: LogEntry) -> CreateResult {
         if self.log.contains_key(&entry.slot) {
             return CreateResult::Exists;
         }
@@ -46,7 +46,7 @@ impl Store {
         }
     }
 
-    fn drive(&mut self, client: &mut LogClient, mut step: LogStep) -> LogOutcome {
+    pub(super) fn drive(&mut self, client: &mut LogClient, mut step: LogStep) -> LogOutcome {
         loop {
             if let LogStep::Done(outcome) = step {
                 return outcome;
@@ -62,29 +62,35 @@ impl Store {
         step
     }
 
-    fn claim(&mut self, client: &mut LogClient, token: u128) -> LogOutcome {
+    pub(super) fn claim(&mut self, client: &mut LogClient, token: u128) -> LogOutcome {
         let step = client.claim(Token(token));
         self.drive(client, step)
     }
 
-    fn commit(&mut self, client: &mut LogClient, checkpoint: u64, floor: u64) -> LogOutcome {
-        let step = client.commit(
-            &right(checkpoint),
-            Token(u128::from(checkpoint) << 64),
-            manifest(checkpoint),
-            floor,
-        );
+    pub(super) fn commit(&mut self, client: &mut LogClient, checkpoint: u64, oldest: u64) -> LogOutcome {
+        self.commit_as(client, &right(checkpoint), oldest)
+    }
+
+    pub(super) fn commit_as(
+        &mut self,
+        client: &mut LogClient,
+        right: &CommitRight,
+        oldest: u64,
+    ) -> LogOutcome {
+        let checkpoint = right.checkpoint().0;
+        let token = Token(u128::from(checkpoint) << 64 | u128::from(self.log.len() as u64) << 32);
+        let step = client.commit(right, token, manifest(checkpoint), oldest);
         self.drive(client, step)
     }
 }
 
-fn leader(store: &mut Store, token: u128) -> LogClient {
+pub(super) fn leader(store: &mut Store, token: u128) -> LogClient {
     let mut client = LogClient::new("leader");
     assert!(matches!(store.claim(&mut client, token), LogOutcome::Claimed { .. }));
     client
 }
 
-fn committed(outcome: &LogOutcome) -> (u64, u64) {
+pub(super) fn committed(outcome: &LogOutcome) -> (u64, u64) {
     match outcome {
         LogOutcome::Committed(entry) => (entry.slot, entry.checkpoint.0),
         other => panic!("{other:?}"),

@@ -72,19 +72,57 @@ fn commits_are_serial_and_in_order() {
 }
 
 #[test]
-fn a_newer_checkpoint_waits_for_an_older_savepoint() {
-    let mut plan = running(Policy { max_concurrent: 2, ..Policy::default() });
+fn a_savepoint_holds_nobody_up_and_follows_late() {
+    let mut plan = running(Policy::default());
     let savepoint = begin(&mut plan, 0, CheckpointKind::Savepoint);
     let newer = begin(&mut plan, 0, CheckpointKind::Api);
-    assert_eq!(ack_all(&mut plan, 1, newer), []);
+    let mut actions = ack_all(&mut plan, 1, newer);
+    let Some(Action::Commit(permit)) = actions.pop() else { panic!("no permit: {actions:?}") };
+    let right = permit.into_parts().0;
+    assert_eq!((right.checkpoint(), right.open_savepoint()), (newer, Some(savepoint)));
+    let kind = CheckpointKind::Api;
+    let complete = [Action::NotifyComplete { checkpoint: newer, kind }];
+    assert_eq!(plan.commit_result(Millis(2), newer, CommitResult::Committed), complete);
     let mut expired = plan.clone();
-    assert_eq!(permits(&ack_all(&mut plan, 1, savepoint)), [savepoint]);
-    let actions = plan.commit_result(Millis(2), savepoint, CommitResult::Committed);
-    assert_eq!(permits(&actions), [newer]);
-    // A savepoint that expires gives way, and does not fail the job.
+
+    let mut actions = ack_all(&mut plan, 3, savepoint);
+    let Some(Action::Commit(permit)) = actions.pop() else { panic!("no permit: {actions:?}") };
+    assert_eq!(permit.into_parts().0.open_savepoint(), None);
+    let kind = CheckpointKind::Savepoint;
+    let complete = [Action::NotifyComplete { checkpoint: savepoint, kind }];
+    assert_eq!(plan.commit_result(Millis(4), savepoint, CommitResult::Committed), complete);
+    assert_eq!(plan.latest_completed(), Some(newer), "what came late is not the latest");
+    // One that expires does not fail the job.
     let actions = expired.tick(Millis(600_000));
-    assert_eq!(actions[0], aborted(savepoint, AbortReason::Expired, None));
-    assert_eq!((permits(&actions), actions.len()), (vec![newer], 2));
+    assert_eq!(actions, [aborted(savepoint, AbortReason::Expired, Some(newer))]);
+}
+
+#[test]
+fn of_those_that_are_ready_the_oldest_is_committed_first() {
+    let mut plan = running(Policy { max_concurrent: 2, ..Policy::default() });
+    let one = begin(&mut plan, 0, CheckpointKind::Api);
+    let savepoint = begin(&mut plan, 0, CheckpointKind::Savepoint);
+    let three = begin(&mut plan, 0, CheckpointKind::Api);
+    assert_eq!(permits(&ack_all(&mut plan, 1, one)), [one]);
+    assert_eq!((ack_all(&mut plan, 1, three), ack_all(&mut plan, 1, savepoint)), (vec![], vec![]));
+    assert_eq!(permits(&plan.commit_result(Millis(2), one, CommitResult::Committed)), [savepoint]);
+    assert_eq!(permits(&plan.commit_result(Millis(2), savepoint, CommitResult::Committed)), [three]);
+}
+
+#[test]
+fn the_end_of_a_job_waits_for_no_savepoint() {
+    let mut plan = running(Policy::default());
+    let savepoint = begin(&mut plan, 0, CheckpointKind::Savepoint);
+    assert_eq!(plan.request(Millis(0), CheckpointKind::Savepoint).0, RequestOutcome::Queued(RequestId(1)));
+    let last = begin(&mut plan, 0, CheckpointKind::Final);
+    assert_eq!(permits(&ack_all(&mut plan, 1, last)), [last]);
+    let actions = plan.commit_result(Millis(2), last, CommitResult::Committed);
+    let expected = [
+        Action::NotifyComplete { checkpoint: last, kind: CheckpointKind::Final },
+        aborted(savepoint, AbortReason::Ended, Some(last)),
+        Action::DropRequest { request: RequestId(1), reason: Refusal::Ended },
+    ];
+    assert_eq!(actions, expected);
 }
 
 #[test]

@@ -81,7 +81,8 @@ fn no_more_than_allowed_run_at_once_and_savepoints_run_beside_them() {
     for (kind, number) in kinds.into_iter().zip(1..) {
         assert_eq!(plan.request(Millis(100), kind).0, RequestOutcome::Queued(RequestId(number)));
     }
-    // As places get free: the second savepoint, the requests in their order, then what the interval asks for.
+    // A savepoint, pending or waiting, holds up nobody else: as places get free, the requests start in their
+    // order; a second savepoint after the first; then what the interval asks for.
     let started = |actions: &[Action<u32>]| {
         let request = |action: &Action<u32>| match action {
             Action::Trigger { request, .. } => Some(request.map(|id| id.0)),
@@ -89,19 +90,25 @@ fn no_more_than_allowed_run_at_once_and_savepoints_run_beside_them() {
         };
         actions.iter().filter_map(request).collect::<Vec<_>>()
     };
-    ack_all(&mut plan, 101, id(1));
-    assert_eq!(started(&plan.commit_result(Millis(101), id(1), CommitResult::Committed)), []);
-    ack_all(&mut plan, 102, id(2));
-    assert_eq!(started(&plan.commit_result(Millis(102), id(2), CommitResult::Committed)), []);
-    ack_all(&mut plan, 103, id(3));
-    let actions = plan.commit_result(Millis(103), id(3), CommitResult::Committed);
-    assert_eq!(started(&actions), [Some(2), Some(1)]);
-    ack_all(&mut plan, 104, id(4));
-    let actions = plan.commit_result(Millis(104), id(4), CommitResult::Committed);
-    assert_eq!(started(&actions), [Some(3)]);
-    ack_all(&mut plan, 105, id(5));
-    let actions = plan.commit_result(Millis(105), id(5), CommitResult::Committed);
-    assert_eq!(started(&actions), [None]);
+    let mut finished = |number: u64| {
+        ack_all(&mut plan, 100 + number, id(number));
+        started(&plan.commit_result(Millis(100 + number), id(number), CommitResult::Committed))
+    };
+    assert_eq!([finished(1), finished(2)], [[Some(1)], [Some(3)]]);
+    assert_eq!(finished(3), [Some(2)]);
+    assert_eq!(finished(4), [None], "the interval is over, and the savepoint is under way");
+}
+
+#[test]
+fn neither_a_pending_nor_a_waiting_savepoint_stops_the_interval() {
+    let mut plan = running(Policy::every(ms(10)));
+    assert_eq!(begin(&mut plan, 0, CheckpointKind::Savepoint), id(1));
+    assert_eq!(plan.request(Millis(1), CheckpointKind::Savepoint).0, RequestOutcome::Queued(RequestId(1)));
+    for number in 2..5 {
+        let (at, started) = wait(&mut plan);
+        assert_eq!((at, started), (10 * (number - 1), Some(id(number))));
+        finish(&mut plan, at + 1, id(number));
+    }
 }
 
 #[test]

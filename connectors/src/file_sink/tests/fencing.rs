@@ -147,7 +147,7 @@ proptest! {
                     }
                 }
                 Step::Crash { lost } => {
-                    let term = life.term.next();
+                    let term = life.term.next().unwrap();
                     let started = Life::start(&factory, term, &log, lost);
                     // What could not be read once cannot be read again.
                     log.retain(|done| Some(done.id) <= started.restored());
@@ -168,7 +168,7 @@ proptest! {
         }
         // What the sleepers left goes with a recovery.
         drop(asleep);
-        let term = life.term.next();
+        let term = life.term.next().unwrap();
         let mut last = Life::start(&factory, term, &log, 0);
         last.sweep(&factory);
         prop_assert_eq!(visible(directory), ((0..next).collect::<Vec<_>>(), 0));

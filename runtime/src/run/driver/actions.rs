@@ -70,8 +70,8 @@ impl Driver<'_, '_> {
     }
 
     fn complete(&mut self, checkpoint: CheckpointId, kind: CheckpointKind) {
-        self.triggered.retain(|id, _| *id > checkpoint);
-        self.causes.retain(|id, _| *id > checkpoint);
+        self.triggered.remove(&checkpoint);
+        self.causes.remove(&checkpoint);
         let done = self.committing.take();
         let all_finished = done.as_ref().is_some_and(|done| done.all_finished);
         if let Some(done) = done {
@@ -84,7 +84,10 @@ impl Driver<'_, '_> {
                 return self.fail(error.with("checkpoint", checkpoint));
             }
         }
-        self.tasks.iter().for_each(|task| task.send(Control::Complete(checkpoint)));
+        // Of one that comes late, everything was committed with a newer one.
+        if self.coordinator.latest_completed() == Some(checkpoint) {
+            self.tasks.iter().for_each(|task| task.send(Control::Complete(checkpoint)));
+        }
         if kind == CheckpointKind::Final && self.phase == AttemptPhase::Running {
             self.phase =
                 AttemptPhase::Finishing(if all_finished { Outcome::Finished } else { Outcome::Stopped });

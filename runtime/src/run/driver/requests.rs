@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use strandline_checkpoint_protocol::{CheckpointKind, Refusal, RequestId, RequestOutcome};
+use strandline_checkpoint_protocol::{Refusal, RequestId, RequestOutcome};
 use strandline_state_api::{CheckpointId, Error, Result};
 
 use super::Driver;
@@ -48,13 +48,13 @@ impl Requests {
 impl Driver<'_, '_> {
     /// Takes on what the holders of the [`JobControl`](crate::JobControl) asked for.
     pub(super) fn take_requests(&mut self) {
-        for requester in self.run.control.take_requests() {
+        for (kind, requester) in self.run.control.take_requests() {
             if self.committer.storage.is_none() {
                 let message = "the job takes no checkpoints: configure `checkpointing`";
                 requester.answer(Err(Error::invalid(message).with("job", &self.run.job.name)));
                 continue;
             }
-            let (outcome, actions) = self.coordinator.request(self.now(), CheckpointKind::Api);
+            let (outcome, actions) = self.coordinator.request(self.now(), kind);
             match outcome {
                 RequestOutcome::Started(id) | RequestOutcome::Queued(id) => {
                     self.requests.queued.insert(id, requester);
