@@ -10,6 +10,7 @@ mod layout;
 mod log;
 mod manifest;
 mod name;
+mod owner;
 mod recover;
 mod segments;
 mod solo;

@@ -59,6 +59,11 @@ pub(crate) struct RunArgs {
     /// Restores into the operator NEW what the checkpoint has under the id OLD. May be given several times.
     #[arg(long = "renamed", value_name = "OLD=NEW", value_parser = rename)]
     pub(crate) renamed: Vec<(OperatorId, OperatorId)>,
+    /// Takes over the checkpoints and the results of the job NAME: of a job that had another name before, or
+    /// of this one where its checkpoint storage was moved. Without this, what belongs to another job is
+    /// refused.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) adopt: Option<String>,
     /// How to show progress on the standard error.
     #[arg(long, value_enum, default_value_t = ProgressMode::Auto)]
     pub(crate) progress: ProgressMode,

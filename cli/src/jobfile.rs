@@ -6,7 +6,9 @@
 
 mod aggregate;
 mod expression;
+mod path;
 mod problem;
+mod restart;
 mod scope;
 mod section;
 mod settings;
@@ -23,7 +25,7 @@ use std::path::Path;
 use strandline_connectors::Column;
 
 pub(crate) use aggregate::{Aggregate, Function};
-pub(crate) use expression::{Expression, compare};
+pub(crate) use expression::Expression;
 #[cfg_attr(
     not(feature = "rocksdb"),
     expect(unused_imports, reason = "only that backend reads its settings")
@@ -31,12 +33,15 @@ pub(crate) use expression::{Expression, compare};
 pub(crate) use settings::RocksDb;
 pub(crate) use settings::{Backend, Settings};
 pub(crate) use sink::{SinkFormat, SinkSpec};
-pub(crate) use source::{Files, SourceKind, SourceSpec};
+pub(crate) use source::{BadRecordPolicy, Files, SourceKind, SourceSpec};
 pub(crate) use step::{Emit, Group, Step};
 
 use problem::{Documents, Problem};
 use section::Section;
 use tree::Tree;
+
+/// The operator id of the sink for records that cannot be decoded.
+pub(crate) const DEAD_LETTERS: &str = "dead-letters";
 
 /// A job as its file describes it, checked.
 #[derive(Debug)]

@@ -21,7 +21,7 @@ mod run;
 mod schema;
 
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -86,11 +86,16 @@ fn main() -> ExitCode {
     }
 }
 
-/// Logs to the standard error: errors, or the levels in STRANDLINE_LOG, for example `info` or
-/// `strandline_runtime=debug`.
+/// Logs to the standard error: errors, and warnings of sources and sinks; or the levels in STRANDLINE_LOG, for
+/// example `info` or `strandline_runtime=debug`.
 fn start_log() {
     let levels = std::env::var("STRANDLINE_LOG").ok().and_then(|levels| levels.parse::<Targets>().ok());
-    let levels = levels.unwrap_or_else(|| Targets::new().with_default(LevelFilter::ERROR));
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let levels = levels.unwrap_or_else(|| {
+        Targets::new()
+            .with_default(LevelFilter::ERROR)
+            .with_target("strandline_connectors", LevelFilter::WARN)
+    });
+    let color = std::io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt::layer().with_ansi(color).with_writer(std::io::stderr);
     tracing_subscriber::registry().with(lines).with(levels).init();
 }

@@ -9,6 +9,7 @@ mod key;
 mod operators;
 mod rows;
 mod sink;
+mod slot;
 mod source;
 
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use strandline_runtime::{Pipeline, Stream};
 use strandline_state_api::Result;
 use strandline_state_api::backend::BackendFactory;
 
-use crate::jobfile::{Job, Step};
+use crate::jobfile::{BadRecordPolicy, Job, Step};
 use operators::Shape;
 use rows::RowStep;
 
@@ -34,7 +35,18 @@ pub(crate) struct Plan<F> {
 #[derive(Clone, Default)]
 pub(crate) struct Counters {
     late: Arc<AtomicU64>,
-    skipped: Option<Arc<dyn Fn() -> u64 + Send + Sync>>,
+    left_out: Arc<AtomicU64>,
+    bad: Option<Arc<dyn Fn() -> BadRecords + Send + Sync>>,
+}
+
+/// The records that could not be decoded.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct BadRecords {
+    pub(crate) count: u64,
+    /// The first one and its place.
+    pub(crate) first: Option<String>,
+    /// Whether they are in the sink for dead letters.
+    pub(crate) kept: bool,
 }
 
 impl Counters {
@@ -43,15 +55,20 @@ impl Counters {
         self.late.load(Ordering::Relaxed)
     }
 
+    /// Results that their columns could not hold, those of failed attempts included.
+    pub(crate) fn left_out(&self) -> u64 {
+        self.left_out.load(Ordering::Relaxed)
+    }
+
     /// Records that could not be decoded.
-    pub(crate) fn skipped(&self) -> u64 {
-        self.skipped.as_ref().map_or(0, |skipped| skipped())
+    pub(crate) fn bad(&self) -> BadRecords {
+        self.bad.as_ref().map(|bad| bad()).unwrap_or_default()
     }
 }
 
 impl std::fmt::Debug for Counters {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Counters").field("late", &self.late()).field("skipped", &self.skipped()).finish()
+        f.debug_struct("Counters").field("late", &self.late()).field("bad", &self.bad()).finish()
     }
 }
 
@@ -81,14 +98,15 @@ impl<F: BackendFactory> Flow<F> {
 pub(crate) fn plan<F: BackendFactory>(job: &Job, backend: F) -> Result<Plan<F>> {
     let pipeline = Pipeline::new(&job.settings.name, backend);
     let mut counters = Counters::default();
-    let mut flow = source::source(&pipeline, &job.source, &mut counters)?;
+    let mut flow = source::source(&pipeline, job, &mut counters)?;
+    let skip = job.source.files().is_some_and(|files| files.bad_records == BadRecordPolicy::Skip);
     for step in &job.steps {
         let step = match step {
             Step::Filter(condition) => RowStep::Filter(Arc::new(condition.clone())),
             Step::Project(columns) => RowStep::Project(columns.as_slice().into()),
             Step::Words(column) => RowStep::Words(*column),
             Step::Group(group) => {
-                flow = group::group(flow, group, &counters.late);
+                flow = group::group(flow, group, &counters, skip);
                 continue;
             }
         };

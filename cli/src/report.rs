@@ -32,11 +32,21 @@ pub(crate) fn summary(report: &JobReport, counters: &Counters) -> String {
             parts.push(format!("{} {name}", HumanCount(count)));
         }
     }
-    if counters.skipped() > 0 {
-        parts.push(format!("{} bad records skipped", HumanCount(counters.skipped())));
+    if counters.left_out() > 0 {
+        parts.push(format!("{} results left out that no column holds", HumanCount(counters.left_out())));
+    }
+    let bad = counters.bad();
+    if bad.count > 0 {
+        let records = if bad.count == 1 { "bad record" } else { "bad records" };
+        let fate = if bad.kept { "kept as dead letters" } else { "skipped" };
+        parts.push(format!("{} {records} {fate}", HumanCount(bad.count)));
     }
     parts.extend(report.sinks.values().flatten().map(Figure::to_string));
-    format!("{outcome}: {}", parts.join(", "))
+    let line = format!("{outcome}: {}", parts.join(", "));
+    match bad.first {
+        Some(first) => format!("{line}\nthe first bad record: {first}"),
+        None => line,
+    }
 }
 
 pub(crate) fn seconds(time: Duration) -> String {
@@ -47,6 +57,7 @@ pub(crate) fn seconds(time: Duration) -> String {
 pub(crate) fn json(job: &str, report: &JobReport, counters: &Counters) -> Value {
     let quantiles = report.rate_quantiles(&[0.05, 0.5, 0.95]);
     let quantile = |i: usize| quantiles.get(i).copied().unwrap_or(0.0);
+    let bad = counters.bad();
     json!({
         "job": job,
         "outcome": match report.outcome {
@@ -61,7 +72,10 @@ pub(crate) fn json(job: &str, report: &JobReport, counters: &Counters) -> Value 
         "emitted": report.emitted,
         "late_dropped": counters.late(),
         "behind_watermark": report.late,
-        "bad_records_skipped": counters.skipped(),
+        "bad_records_skipped": if bad.kept { 0 } else { bad.count },
+        "bad_records_kept": if bad.kept { bad.count } else { 0 },
+        "first_bad_record": bad.first,
+        "results_left_out": counters.left_out(),
         "state_entries": report.state_entries,
         "seconds": report.elapsed.as_secs_f64(),
         "rate": report.rate(),

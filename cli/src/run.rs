@@ -45,6 +45,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         .start(start)
         .allow_orphans(&args.allow_orphans)
         .renamed_operators(args.renamed.iter().cloned())
+        .adopt(args.adopt.clone())
         .observer(Arc::clone(&progress) as _);
     let ran = match &job.settings.backend {
         Backend::Memory => execute(&job, MemoryBackendFactory::default(), config, &control),

@@ -11,12 +11,17 @@
 //! wakes when its successor has long taken over, takes nothing from it. Where an attempt resumes from an
 //! older checkpoint, visible files of later ones stay until its own first checkpoint is complete. The sink
 //! touches no file whose name is not of its own making.
+//!
+//! The directory belongs to one job, which a hidden file in it names: another job, or the same one with a
+//! copy of its checkpoints, is refused before it removes anything. Finished files belong to whoever reads
+//! them: one that is gone was taken, and the job goes on.
 
 use std::fmt;
 use std::fs::{self, File};
 use std::io::Write;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use strandline_runtime::sink::{
     DeadOutputs, Figure, Sink, SinkContext, SinkFactory, SinkRecovery, Summary, Term,
@@ -27,17 +32,19 @@ mod committable;
 mod directory;
 mod format;
 mod naming;
+mod owner;
 mod recovery;
 
 pub use committable::PendingFile;
 pub use format::{CsvRows, JsonRows, WriteRecords};
 
 use naming::Naming;
+use owner::{Claimed, Place};
 
 /// Where a [`FileSink`] writes.
 #[derive(Clone, Debug)]
 pub struct FileSinkConfig {
-    /// The directory of the files. The sink creates it where it is missing; a new job wants it empty.
+    /// The directory of the files. The sink creates it where it is missing; a new job wants no results there.
     pub directory: PathBuf,
     /// The beginning of all file names.
     pub prefix: String,
@@ -55,6 +62,7 @@ impl FileSinkConfig {
 pub struct FileSink<T, W> {
     config: FileSinkConfig,
     format: W,
+    claimed: Arc<Claimed>,
     records: PhantomData<fn(T)>,
 }
 
@@ -65,7 +73,7 @@ impl<T, W: WriteRecords<T>> FileSink<T, W> {
     /// [`Invalid`](ErrorKind::Invalid) when the prefix is not 1 to 100 letters, digits, `_` or `-`.
     pub fn new(config: FileSinkConfig, format: W) -> Result<Self> {
         naming::check(&config.prefix, "the prefix of output files")?;
-        Ok(Self { config, format, records: PhantomData })
+        Ok(Self { config, format, claimed: Arc::default(), records: PhantomData })
     }
 
     fn naming(&self) -> Naming<'_> {
@@ -81,6 +89,7 @@ impl<T: Send + 'static, W: WriteRecords<T>> SinkFactory for FileSink<T, W> {
         Ok(FileSinkSubtask {
             config: self.config.clone(),
             format: self.format.clone(),
+            claimed: Arc::clone(&self.claimed),
             subtask: context.subtask,
             term: context.term,
             attempt: context.attempt,
@@ -93,11 +102,13 @@ impl<T: Send + 'static, W: WriteRecords<T>> SinkFactory for FileSink<T, W> {
     }
 
     fn recover(&self, recovery: &SinkRecovery<'_, PendingFile>) -> Result<()> {
-        recovery::recover(&self.config.directory, self.naming(), recovery)
+        recovery::recover(&self.config.directory, self.naming(), &self.claimed, recovery)
     }
 
     fn sweep(&self, dead: &DeadOutputs) -> Result<()> {
-        recovery::sweep(&self.config.directory, self.naming(), dead, true)
+        let (directory, naming) = (self.config.directory.as_path(), self.naming());
+        self.claimed.check(Place { directory, naming })?;
+        recovery::sweep(directory, naming, dead, true)
     }
 }
 
@@ -145,6 +156,7 @@ const BUFFER: usize = 128 << 10;
 pub struct FileSinkSubtask<T, W> {
     config: FileSinkConfig,
     format: W,
+    claimed: Arc<Claimed>,
     subtask: u32,
     term: Term,
     attempt: String,
@@ -158,6 +170,10 @@ pub struct FileSinkSubtask<T, W> {
 impl<T, W: WriteRecords<T>> FileSinkSubtask<T, W> {
     fn naming(&self) -> Naming<'_> {
         Naming { prefix: &self.config.prefix, extension: self.format.extension() }
+    }
+
+    fn place(&self) -> Place<'_> {
+        Place { directory: &self.config.directory, naming: self.naming() }
     }
 
     fn open_file(&mut self) -> Result<OpenFile> {
@@ -218,6 +234,9 @@ impl<T: Send + 'static, W: WriteRecords<T>> Sink for FileSinkSubtask<T, W> {
     }
 
     fn pre_commit(&mut self, checkpoint: CheckpointId) -> Result<Vec<PendingFile>> {
+        if self.current.is_some() {
+            self.claimed.check(self.place())?;
+        }
         if let Some(mut open) = self.current.take() {
             open.flush(&self.config.directory)?;
             let path = self.config.directory.join(&open.name);
@@ -240,6 +259,7 @@ impl<T: Send + 'static, W: WriteRecords<T>> Sink for FileSinkSubtask<T, W> {
         if !self.pending.iter().any(|file| file.checkpoint <= checkpoint) {
             return Ok(());
         }
+        self.claimed.begin_commit(self.place(), self.term, checkpoint)?;
         for file in self.pending.iter().filter(|file| file.checkpoint <= checkpoint) {
             file.commit(&self.config.directory)?;
         }

@@ -6,22 +6,26 @@
 //! the unfinished splits out again one by one, in the order of file names and offsets; each subtask reads its
 //! splits in that order, so event times rise for it as they do in the files.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use strandline_runtime::source::{Source, SourceContext, SourceFactory, SourceStatus};
 use strandline_state_api::{Batch, Error, ErrorKind, Result};
 
+mod bad;
+mod counts;
 mod csv;
+mod encoding;
 mod header;
 mod json;
 mod listing;
+mod quotes;
 mod reader;
 mod split;
 mod text;
 
+pub use bad::{BadRecord, DeadLetter, LetterDecoder, OnBadRecord, WithDeadLetters};
 pub use csv::CsvFiles;
 pub use json::JsonLines;
 pub use text::TextLines;
@@ -30,8 +34,9 @@ pub use header::first_header;
 pub use reader::Framing;
 pub use split::Split;
 
+use counts::BadCounts;
 use listing::InputFile;
-use reader::SplitReader;
+use reader::{LineCounter, MAX_RECORD, SplitReader};
 
 /// The form of the records in a file. [`FileSource`] reads every format that implements it.
 pub trait FileFormat: Clone + Send + Sync + 'static {
@@ -62,18 +67,13 @@ pub trait Decode<T>: Send {
     /// none.
     ///
     /// # Errors
-    /// One sentence with the expected and the found; then nothing may have been pushed.
-    fn decode(&mut self, bytes: &[u8], output: &mut Batch<T>) -> Result<(), String>;
-}
+    /// Why it is no record; then nothing may have been pushed.
+    fn decode(&mut self, bytes: &[u8], output: &mut Batch<T>) -> Result<(), BadRecord>;
 
-/// The treatment of records that cannot be decoded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnBadRecord {
-    /// The job fails with an error that names file and line.
-    #[default]
-    Fail,
-    /// The source leaves it out and [counts](FileSource::skipped) it.
-    Skip,
+    /// Makes a record of a dead letter, for [`OnBadRecord::Keep`]; `None` where the format has none.
+    fn dead_letter(&self, _: DeadLetter) -> Option<T> {
+        None
+    }
 }
 
 /// A source over a file, or over the files of a directory in the order of their names.
@@ -86,14 +86,18 @@ pub struct FileSource<F> {
     format: F,
     path: PathBuf,
     split_size: u64,
+    max_record: usize,
     on_bad_record: OnBadRecord,
     listing: Arc<OnceLock<Vec<InputFile>>>,
-    skipped: Arc<Mutex<BTreeMap<u32, u64>>>,
+    bad: Arc<BadCounts>,
 }
 
 impl<F: FileFormat> FileSource<F> {
     /// The size of a split unless [set](Self::split_size): 16 MiB.
     pub const DEFAULT_SPLIT_SIZE: u64 = 16 << 20;
+
+    /// The greatest length of a record unless [set](Self::max_record): 64 MiB.
+    pub const DEFAULT_MAX_RECORD: usize = MAX_RECORD;
 
     /// A source over `path`, a file or a directory.
     pub fn new(path: impl Into<PathBuf>, format: F) -> Self {
@@ -101,9 +105,10 @@ impl<F: FileFormat> FileSource<F> {
             format,
             path: path.into(),
             split_size: Self::DEFAULT_SPLIT_SIZE,
+            max_record: MAX_RECORD,
             on_bad_record: OnBadRecord::Fail,
             listing: Arc::default(),
-            skipped: Arc::default(),
+            bad: Arc::default(),
         }
     }
 
@@ -114,16 +119,30 @@ impl<F: FileFormat> FileSource<F> {
         self
     }
 
-    /// Sets the treatment of records that cannot be decoded.
+    /// Sets the greatest length of a record in bytes, without its line end; the default is 64 MiB. A longer
+    /// one is a bad record. A subtask holds about as much in memory when it meets one.
+    #[must_use]
+    pub fn max_record(mut self, bytes: usize) -> Self {
+        self.max_record = bytes.max(1);
+        self
+    }
+
+    /// Sets what happens to records that cannot be decoded.
     #[must_use]
     pub fn on_bad_record(mut self, what: OnBadRecord) -> Self {
         self.on_bad_record = what;
         self
     }
 
-    /// How many records the source has left out so far, those before a restored checkpoint included.
-    pub fn skipped(&self) -> u64 {
-        self.skipped.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
+    /// How many records could not be decoded so far and were left out or kept as dead letters, those before a
+    /// restored checkpoint included.
+    pub fn bad_records(&self) -> u64 {
+        self.bad.count()
+    }
+
+    /// The place of the first one that this source object met, and what was wrong with it.
+    pub fn first_bad_record(&self) -> Option<String> {
+        self.bad.first()
     }
 
     fn listing(&self) -> Result<&[InputFile]> {
@@ -144,7 +163,7 @@ impl<F: FileFormat> SourceFactory for FileSource<F> {
 
     fn open(&self, context: SourceContext<Split>) -> Result<FileSubtask<F>> {
         let split_size = match self.format.framing() {
-            Framing::Lines => self.split_size,
+            Framing::Lines | Framing::QuotedLines { .. } => self.split_size,
             Framing::Quoted { .. } => u64::MAX,
         };
         let splits = match context.restored {
@@ -153,10 +172,7 @@ impl<F: FileFormat> SourceFactory for FileSource<F> {
         };
         let splits = split::share(splits, context.subtask, context.parallelism);
         let skipped = splits.iter().map(|split| split.skipped).sum();
-        let mut all = self.skipped.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|&subtask, _| subtask < context.parallelism);
-        all.insert(context.subtask, skipped);
-        drop(all);
+        self.bad.restart(context.subtask, context.parallelism, skipped);
         Ok(FileSubtask {
             folder: self.folder().to_owned(),
             source: self.clone(),
@@ -164,6 +180,7 @@ impl<F: FileFormat> SourceFactory for FileSource<F> {
             splits,
             current: 0,
             open: None,
+            lines: LineCounter::default(),
         })
     }
 }
@@ -176,16 +193,20 @@ pub struct FileSubtask<F: FileFormat> {
     splits: Vec<Split>,
     current: usize,
     open: Option<(SplitReader, F::Decoder)>,
+    lines: LineCounter,
 }
 
 impl<F: FileFormat> FileSubtask<F> {
     fn open_split(&self, split: &Split) -> Result<(SplitReader, F::Decoder)> {
         let path = self.folder.join(&split.file);
-        let format = &self.source.format;
+        let (format, max_record) = (&self.source.format, self.source.max_record);
+        if split.offset == 0 {
+            encoding::check(&path)?;
+        }
         let mut header = Vec::new();
         let mut after_header = 0;
         if format.has_header() {
-            let mut reader = SplitReader::open(&path, format.framing(), 0, 0, u64::MAX)?;
+            let mut reader = SplitReader::open(&path, format.framing(), max_record, (0, 0, u64::MAX))?;
             if let Some((_, record)) = reader.next()? {
                 header.extend_from_slice(record);
             }
@@ -195,30 +216,57 @@ impl<F: FileFormat> FileSubtask<F> {
             .decoder(&header)
             .map_err(|message| Error::invalid(message).with("file", path.display()))?;
         let (start, end) = (split.start.max(after_header.min(split.end)), split.end);
-        let reader = SplitReader::open(&path, format.framing(), start, split.offset.max(start), end)?;
+        let bounds = (start, split.offset.max(start), end);
+        let reader = SplitReader::open(&path, format.framing(), max_record, bounds)?;
         Ok((reader, decoder))
     }
 
-    /// Fails for a record that cannot be decoded, or counts it.
-    fn bad_record(&mut self, offset: u64, message: String) -> Result<()> {
+    /// A record of the current split that begins at `offset` cannot be decoded.
+    #[cold]
+    fn bad_record(&mut self, offset: u64, bad: BadRecord, output: &mut Batch<F::Record>) -> Result<()> {
         let Some(split) = self.splits.get_mut(self.current) else { return Ok(()) };
+        let Some((reader, decoder)) = &mut self.open else { return Ok(()) };
         let path = self.folder.join(&split.file);
-        match self.source.on_bad_record {
-            OnBadRecord::Fail => {
-                let mut error = Error::new(ErrorKind::Invalid, message).with("file", path.display());
-                if let Some(line) = reader::line_number(&path, offset) {
-                    error = error.with("line", line);
-                }
-                Err(error.with("byte", offset))
+        let what = self.source.on_bad_record;
+        let over_lines = bad.open_quote && reader.skip_open_field()?;
+        let bad = if over_lines { bad.over_lines() } else { bad };
+        let count = &self.source.bad;
+        if what == OnBadRecord::Skip && count.has_first() {
+            split.skipped += 1;
+            count.add(self.subtask, String::new);
+            return Ok(());
+        }
+        let line = self.lines.line(&path, offset);
+        let located = || {
+            let mut error = Error::new(ErrorKind::Invalid, bad.to_string());
+            error = error.with("file", path.display());
+            if let Some(line) = line {
+                error = error.with("line", line);
             }
-            OnBadRecord::Skip => {
-                split.skipped += 1;
-                tracing::debug!(file = %path.display(), byte = offset, "skipped a bad record: {message}");
-                let mut all = self.source.skipped.lock().unwrap_or_else(PoisonError::into_inner);
-                *all.entry(self.subtask).or_default() += 1;
-                Ok(())
+            if let Some(column) = bad.column() {
+                error = error.with("column", column);
+            }
+            error.with("byte", offset)
+        };
+        let letter = |raw| DeadLetter {
+            file: path.display().to_string(),
+            line: line.unwrap_or(0),
+            byte: offset,
+            column: bad.column().map(str::to_owned),
+            reason: bad.reason().to_owned(),
+            record: raw,
+        };
+        match what {
+            OnBadRecord::Fail => return Err(located()),
+            OnBadRecord::Skip => {}
+            OnBadRecord::Keep => {
+                let raw = bad::raw_record(&path, offset, reader.offset())?;
+                output.push(decoder.dead_letter(letter(raw)).ok_or_else(located)?, None);
             }
         }
+        split.skipped += 1;
+        count.add(self.subtask, || located().to_string());
+        Ok(())
     }
 }
 
@@ -246,9 +294,12 @@ impl<F: FileFormat> Source for FileSubtask<F> {
                 self.current += 1;
                 continue;
             };
-            let decoded = decoder.decode(record, output);
-            if let Err(message) = decoded {
-                self.bad_record(offset, message)?;
+            let decoded = match record.len() <= self.source.max_record {
+                true => decoder.decode(record, output),
+                false => Err(bad::too_long(self.source.max_record)),
+            };
+            if let Err(bad) = decoded {
+                self.bad_record(offset, bad, output)?;
             }
         }
         Ok(if self.current < self.splits.len() { SourceStatus::More } else { SourceStatus::End })

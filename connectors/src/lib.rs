@@ -23,8 +23,8 @@ pub use file_sink::{
     CsvRows, FileSink, FileSinkConfig, FileSinkSubtask, FileSinkSummary, JsonRows, PendingFile, WriteRecords,
 };
 pub use files::{
-    CsvFiles, Decode, FileFormat, FileSource, FileSubtask, Framing, JsonLines, OnBadRecord, Split, TextLines,
-    first_header,
+    BadRecord, CsvFiles, DeadLetter, Decode, FileFormat, FileSource, FileSubtask, Framing, JsonLines,
+    LetterDecoder, OnBadRecord, Split, TextLines, WithDeadLetters, first_header,
 };
 pub use row::{Column, ColumnType, Row, RowKey, Value};
 pub use stdout_sink::{PendingText, StdoutSink, StdoutSubtask};

@@ -143,6 +143,18 @@ impl Value {
         }
     }
 
+    /// The value in the form in which it is a key: 0 for -0, and one NaN for all.
+    #[inline]
+    #[must_use]
+    pub fn normalized(self) -> Self {
+        match self {
+            Self::Float(v) if v.is_nan() => Self::Float(f64::NAN),
+            // The sum is 0 for -0, too.
+            Self::Float(v) => Self::Float(v + 0.0),
+            other => other,
+        }
+    }
+
     /// As text, if it is text.
     pub fn as_text(&self) -> Option<&str> {
         match self {

@@ -45,6 +45,10 @@ pub struct JobConfig {
     /// Operators that had another id in the checkpoint: from the id there to that of today. Needed until a
     /// checkpoint has the new one; states are renamed by their descriptors.
     pub renamed_operators: BTreeMap<OperatorId, OperatorId>,
+    /// The job whose checkpoint storage and outputs this one takes over: a job that had another name before,
+    /// or the name of this job itself where its storage was moved or copied. Without this, what belongs to
+    /// another job is refused.
+    pub adopt: Option<String>,
     /// Receives the events of the job.
     pub observer: Option<Arc<dyn Observer>>,
     /// The clock of processing time.
@@ -63,6 +67,7 @@ impl Default for JobConfig {
             start: StartFrom::default(),
             allow_orphans: BTreeSet::new(),
             renamed_operators: BTreeMap::new(),
+            adopt: None,
             observer: None,
             clock: Arc::new(SystemClock),
         }
@@ -136,6 +141,13 @@ impl JobConfig {
         self
     }
 
+    /// Sets [`adopt`](Self#structfield.adopt).
+    #[must_use]
+    pub fn adopt(mut self, job: impl Into<Option<String>>) -> Self {
+        self.adopt = job.into();
+        self
+    }
+
     /// Sets the [`observer`](Self#structfield.observer).
     #[must_use]
     pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
@@ -163,6 +175,7 @@ impl fmt::Debug for JobConfig {
             .field("start", &self.start)
             .field("allow_orphans", &self.allow_orphans)
             .field("renamed_operators", &self.renamed_operators)
+            .field("adopt", &self.adopt)
             .finish_non_exhaustive()
     }
 }
@@ -183,18 +196,22 @@ pub enum StartFrom {
 
 /// What happens after a failure (Flink: `restart-strategy`). Every delay is the caller's, so tests hand in
 /// zero.
+///
+/// Whatever the strategy, an error that would come again ends the job at once: a bad record, a configuration
+/// that cannot work, a directory that must not be written when the job starts; and an error of the user's
+/// code at the same record as the failure before.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RestartStrategy {
     /// The first failure ends the job.
     None,
     /// At most `attempts` restarts, each after `delay`.
     FixedDelay {
-        /// How many restarts there may be.
+        /// How many restarts there may be, in the whole life of the job.
         attempts: u32,
         /// The wait before each.
         delay: Duration,
     },
-    /// Restarts without end, after delays that grow.
+    /// Restarts after delays that grow.
     ExponentialDelay {
         /// The first wait.
         initial: Duration,
@@ -204,17 +221,30 @@ pub enum RestartStrategy {
         multiplier: f64,
         /// A run of this length without a failure brings the wait back to `initial`.
         reset_after: Duration,
+        /// How many restarts there may be in a row; `u32::MAX` for any number. A run of length `reset_after`
+        /// starts the row over, and so does a checkpoint that was completed since the failure before.
+        attempts: u32,
+    },
+    /// Restarts as long as failures are rare.
+    FailureRate {
+        /// How many failures within `interval` are too many: with this many the job ends.
+        failures: u32,
+        /// The length of time in which failures are counted.
+        interval: Duration,
+        /// The wait before each restart.
+        delay: Duration,
     },
 }
 
 impl Default for RestartStrategy {
-    /// Exponential: 100 ms, growing by half to 30 s, reset after a minute.
+    /// Exponential: 100 ms, growing by half to 30 s, reset after a minute, without end.
     fn default() -> Self {
         Self::ExponentialDelay {
             initial: Duration::from_millis(100),
             max: Duration::from_secs(30),
             multiplier: 1.5,
             reset_after: Duration::from_secs(60),
+            attempts: u32::MAX,
         }
     }
 }

@@ -19,7 +19,7 @@ use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
 use tokio::runtime::Handle;
 
 pub use self::calls::{run, run_async};
-use self::restarts::Restarts;
+use self::restarts::{FailedAttempt, Restarts};
 use self::samples::Samples;
 use crate::config::JobConfig;
 use crate::control::JobControl;
@@ -93,6 +93,7 @@ impl<'a> Run<'a> {
         let mut restarts = Restarts::new(&self.config);
         loop {
             let started = Instant::now();
+            let newest = self.checkpoints.last().map(|report| report.checkpoint);
             self.attempts += 1;
             let (error, opening) = match self.attempt() {
                 Ended::Over(outcome) => return Ok(self.report(outcome, restarts.count())),
@@ -101,8 +102,10 @@ impl<'a> Run<'a> {
             if self.control.cancel_requested() {
                 return Ok(self.report(Outcome::Cancelled, restarts.count()));
             }
-            let stopping = self.control.stop_requested();
-            let Some(delay) = restarts.after(&error, opening, stopping, started.elapsed()) else {
+            let (stopping, ran) = (self.control.stop_requested(), started.elapsed());
+            let progressed = self.checkpoints.last().map(|report| report.checkpoint) != newest;
+            let failed = FailedAttempt { error: &error, opening, stopping, ran, progressed };
+            let Some(delay) = restarts.after(&failed) else {
                 if error.kind() == ErrorKind::Fenced {
                     self.give_way();
                 }

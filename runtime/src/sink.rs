@@ -14,6 +14,10 @@
 //! * **What was not committed yet is removed before what was**: a stale process may commit meanwhile, and
 //!   what it takes from the first place is found in the second.
 //!
+//! # What belongs to whom
+//! An output has one owner, the [job](JobIdentity): a sink records it where it writes, with its first
+//! recovery, and refuses to start where another job is recorded, before it removes anything.
+//!
 //! A database can refuse a stale process outright: it keeps the term in a row, and each transaction begins by
 //! raising the row to its own term, on the condition that the row is not higher already (`UPDATE fence SET
 //! term = :mine WHERE term <= :mine`; no row changed means fenced). It does so in `recover` and in every
@@ -126,9 +130,23 @@ pub trait SinkFactory: Send + Sync + 'static {
     fn sweep(&self, dead: &DeadOutputs) -> Result<()>;
 }
 
+/// Whose output it is. Two starts are of one job if both names and both storages are equal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobIdentity {
+    /// The name of the job.
+    pub name: String,
+    /// Where its checkpoints are, without credentials; `None` in a job without checkpoints. So the copy of a
+    /// storage makes another job than its original.
+    pub storage: Option<String>,
+    /// The name of the job whose output this one takes over on purpose.
+    pub adopts: Option<String>,
+}
+
 /// Where an attempt starts from, as a sink sees it.
 #[derive(Clone, Debug)]
 pub struct SinkRecovery<'a, C> {
+    /// Whose output it is: a sink refuses to touch that of another job.
+    pub job: &'a JobIdentity,
     /// The term of the attempt, above those of all attempts before it; zero in a job without checkpoints.
     pub term: Term,
     /// The restored checkpoint; `None` for that of a new job.

@@ -125,7 +125,9 @@ impl Job {
             if !name.starts_with('.') {
                 lines.extend(read(&path));
             }
-            names.insert(name);
+            if ![".part.owner", ".part.committing"].contains(&name.as_str()) {
+                names.insert(name);
+            }
         }
         lines.sort_unstable();
         (names, lines)

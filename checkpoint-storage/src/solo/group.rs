@@ -48,7 +48,7 @@ impl WorkerGroup {
     /// checkpoint that verifies. `operators` are all operators of the job, each with its number of workers.
     ///
     /// # Errors
-    /// Those of [`CommitLog::claim`] and [`Storage::recover`];
+    /// Those of [`Storage::belong_to`], [`CommitLog::claim`] and [`Storage::recover`];
     /// [`Incompatible`](ErrorKind::Incompatible) when the checkpoint has an operator that is missing here.
     pub async fn claim(job: &str, storage: &Storage, operators: &[(&str, u32)]) -> Result<Self> {
         Self::claim_with(job, storage, operators, LoopOptions::default()).await
@@ -73,6 +73,7 @@ impl WorkerGroup {
             }
             checked.push((id, *parallelism));
         }
+        storage.belong_to(job, options.adopted(job)).await?;
         let holder = format!("{job} (process {})", std::process::id());
         let log = CommitLogOptions::new(holder).retain(options.retain);
         let claimed = CommitLog::claim(storage, log, CommitLog::random_tokens()).await?;

@@ -17,13 +17,16 @@ pub struct LoopOptions {
     allowed_orphans: BTreeSet<String>,
     /// Former ids and what they became.
     renamed: BTreeMap<OperatorId, OperatorId>,
+    /// The job whose storage this one may take over.
+    adopted: Option<String>,
 }
 
 impl Default for LoopOptions {
     fn default() -> Self {
         let retain = NonZeroUsize::MIN.saturating_add(1);
         let recover = RecoverOptions::default();
-        Self { retain, recover, allowed_orphans: BTreeSet::new(), renamed: BTreeMap::new() }
+        let (allowed_orphans, renamed) = (BTreeSet::new(), BTreeMap::new());
+        Self { retain, recover, allowed_orphans, renamed, adopted: None }
     }
 }
 
@@ -65,6 +68,21 @@ impl LoopOptions {
     pub fn renamed(mut self, old: &str, new: &str) -> Result<Self> {
         self.renamed.insert(OperatorId::new(old)?, OperatorId::new(new)?);
         Ok(self)
+    }
+
+    /// Takes over the storage of `job`, which had this name before or is replaced: without this, the storage
+    /// of another job is refused.
+    #[must_use]
+    pub fn adopt(mut self, job: impl Into<String>) -> Self {
+        self.adopted = Some(job.into());
+        self
+    }
+
+    /// The other job whose storage `job` takes over. A [`SoloJob`](crate::SoloJob) is its operator, so that
+    /// its former name is enough.
+    pub(super) fn adopted(&self, job: &str) -> Option<&str> {
+        let former = self.renamed.iter().find(|(_, new)| new.as_str() == job).map(|(old, _)| old.as_str());
+        self.adopted.as_deref().or(former)
     }
 
     /// The id in the program of an operator of the checkpoint.

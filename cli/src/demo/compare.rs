@@ -69,10 +69,10 @@ fn lines(folder: &Path) -> Result<(Vec<String>, u64)> {
     let mut read = || -> std::io::Result<()> {
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
-            let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-            if hidden {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.ends_with(".inprogress") {
                 unfinished += 1;
-            } else {
+            } else if !name.starts_with('.') {
                 lines.extend(fs::read_to_string(path)?.lines().map(str::to_owned));
             }
         }
@@ -107,7 +107,9 @@ mod tests {
             (&*difference.surplus, &*difference.missing),
             (&["0".to_owned()][..], &["3".to_owned()][..])
         );
-        write(1, ".z", "");
+        write(1, ".part.owner", "");
+        assert_eq!(compare().unfinished, 0, "that is no result");
+        write(1, ".z.inprogress", "");
         assert_eq!(compare().unfinished, 1);
     }
 }

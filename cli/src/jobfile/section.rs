@@ -89,6 +89,18 @@ impl<'a> Section<'a> {
         self.optional(key).map(duration).transpose()
     }
 
+    /// A number of at least `least`.
+    pub(super) fn number(&self, key: &str, least: f64) -> Result<Option<f64>, Problem> {
+        let Some(node) = self.optional(key) else { return Ok(None) };
+        let number = match node.value {
+            TreeValue::Float(number) => number,
+            TreeValue::Integer(number) => number as f64,
+            _ => f64::NAN,
+        };
+        let fits = number.is_finite() && number >= least;
+        fits.then_some(Some(number)).ok_or_else(|| node.unexpected(&format!("a number of at least {least}")))
+    }
+
     /// A share from 0 to `most`.
     pub(super) fn share(&self, key: &str, most: f64) -> Result<Option<f64>, Problem> {
         let Some(node) = self.optional(key) else { return Ok(None) };
@@ -128,7 +140,23 @@ pub(super) fn duration(node: &Node) -> Result<Duration, Problem> {
     let TreeValue::Text(text) = &node.value else {
         return Err(Problem::new(&node.location, example, format!("this is {}", node.kind())));
     };
+    if let Some(at) = bare_capital_m(text) {
+        let label = "`M` is a month to some and a minute to others: write `m` for minutes, or `months`";
+        return Err(Problem::new(&node.part(at..at + 1), "the unit of this duration is ambiguous", label));
+    }
     humantime::parse_duration(text).map_err(|e| Problem::new(&node.location, example, e.to_string()))
+}
+
+/// Where a unit is `M` alone.
+fn bare_capital_m(text: &str) -> Option<usize> {
+    let is_unit = |at: &usize| {
+        let letter = |text: Option<&str>, last: bool| {
+            let mut chars = text.unwrap_or("").chars();
+            if last { chars.next_back() } else { chars.next() }.is_some_and(char::is_alphabetic)
+        };
+        !letter(text.get(..*at), true) && !letter(text.get(*at + 1..), false)
+    };
+    text.match_indices('M').map(|(at, _)| at).find(is_unit)
 }
 
 /// The text of a node, or of each element of an array.

@@ -9,6 +9,7 @@ use strandline_runtime::{CheckpointConfig, RestartStrategy};
 use strandline_state_api::OperatorId;
 use strandline_state_api::backend::SnapshotKind;
 
+use super::path;
 use super::problem::Problem;
 use super::section::{self, Section};
 use super::tree::Node;
@@ -66,7 +67,7 @@ impl Settings {
             batch_size: job.small_integer("batch_size", 1)?.map(|size| size as usize),
             chain: job.bool("chain")?.unwrap_or(false),
             checkpoint: checkpoint(job, folder)?,
-            restart: restart(job)?,
+            restart: super::restart::parse(job)?,
             backend: backend(job, folder)?,
         })
     }
@@ -118,6 +119,8 @@ fn storage(node: &Node, folder: &Path) -> Result<Storage, Problem> {
     let text = section::text(node)?;
     let is_url = text.contains("://") || ["file:", "memory:", "s3:"].iter().any(|it| text.starts_with(it));
     let opened = match text.strip_prefix("file://") {
+        // `file:/path` is short for `file:///path`.
+        None if text.starts_with("file:/") => Storage::in_dir(text.trim_start_matches("file:")),
         _ if text.is_empty() => {
             return Err(node.unexpected("a path or a URL, for example \"file:///var/checkpoints\""));
         }
@@ -131,23 +134,10 @@ fn storage(node: &Node, folder: &Path) -> Result<Storage, Problem> {
             ));
         }
         _ if is_url => Storage::open(text),
-        _ => Storage::in_dir(folder.join(text)),
+        _ => Storage::in_dir(path::parse(node, folder, "a directory")?),
     };
     let example = "expected a path, \"file:///absolute/path\", \"s3://bucket/prefix\" or \"memory://\"";
     opened.map_err(|e| Problem::new(&node.location, e.to_string(), example))
-}
-
-fn restart(job: &Section<'_>) -> Result<RestartStrategy, Problem> {
-    let (mut attempts, mut delay) = (3, Duration::from_secs(1));
-    if let Some(node) = job.optional("restart") {
-        let section = Section::new(node, "[restart]", &["attempts", "delay"])?;
-        attempts = section.small_integer("attempts", 0)?.unwrap_or(attempts);
-        delay = section.duration("delay")?.unwrap_or(delay);
-    }
-    Ok(match attempts {
-        0 => RestartStrategy::None,
-        attempts => RestartStrategy::FixedDelay { attempts, delay },
-    })
 }
 
 fn backend(job: &Section<'_>, folder: &Path) -> Result<Backend, Problem> {
@@ -161,7 +151,8 @@ fn backend(job: &Section<'_>, folder: &Path) -> Result<Backend, Problem> {
         "rocksdb" => {
             let keys = &["backend", "directory", "memory", "write_back"];
             let section = Section::new(node, "[state] of RocksDB", keys)?;
-            let directory = section.text("directory")?.map(|directory| folder.join(directory));
+            let directory = section.optional("directory");
+            let directory = directory.map(|node| path::parse(node, folder, "a directory")).transpose()?;
             let (memory, write_back) = (section.size("memory")?, section.share("write_back", 0.9)?);
             Ok(Backend::RocksDb(RocksDb { directory, memory, write_back }))
         }

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use strandline_connectors::{Column, ColumnType};
 
+use super::path;
 use super::problem::Problem;
 use super::section::{self, Section};
-use super::source::SourceSpec;
+use super::source::{BadRecordPolicy, SourceSpec};
 use super::tree::Node;
 
 /// The format of the results.
@@ -36,13 +37,7 @@ impl SinkSpec {
     pub(super) fn parse(node: &Node, folder: &Path, columns: &[Column]) -> Result<Self, Problem> {
         let any = Section::open(node, "a sink")?;
         let kind = any.required("type")?;
-        let path = |section: &Section<'_>| -> Result<PathBuf, Problem> {
-            let node = section.required("path")?;
-            match section::text(node)? {
-                "" => Err(node.unexpected("the path of a directory")),
-                path => Ok(folder.join(path)),
-            }
-        };
+        let path = |section: &Section<'_>| path::parse(section.required("path")?, folder, "a directory");
         match section::text(kind)? {
             "csv" => {
                 let section = Section::new(node, "a CSV sink", &["type", "path", "header"])?;
@@ -81,20 +76,23 @@ impl SinkSpec {
         }
     }
 
-    /// Refuses a job that would read its own results.
+    /// Refuses a job that would read its own results, or mix them with records that it could not read.
     pub(super) fn check_against(&self, source: &SourceSpec, node: &Node) -> Result<(), Problem> {
         let Self::Files { directory, .. } = self else { return Ok(()) };
-        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        match source.files() {
-            Some(files) if real(&files.path) == real(directory) => {
-                let section = Section::open(node, "a sink")?;
-                let label = "expected a directory that is not the path of the source";
-                Err(Problem::new(
-                    &section.required("path")?.location,
-                    "the job would read its own results",
-                    label,
-                ))
-            }
+        let Some(files) = source.files() else { return Ok(()) };
+        let refused = |message: &str, label: &str| {
+            let section = Section::open(node, "a sink")?;
+            Err(Problem::new(&section.required("path")?.location, message, label))
+        };
+        match &files.bad_records {
+            _ if path::same(&files.path, directory) => refused(
+                "the job would read its own results",
+                "expected a directory that is not the path of the source",
+            ),
+            BadRecordPolicy::Keep(letters) if path::same(letters, directory) => refused(
+                "results and dead letters would mix",
+                "expected another directory than `dead_letters` of the source",
+            ),
             _ => Ok(()),
         }
     }

@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use strandline_connectors::keys::{Distribution, KeyStream, KeyStreamConfig};
-use strandline_connectors::{
-    Column, ColumnType, CsvFiles, FileSource, Framing, OnBadRecord, TextLines, first_header,
-};
+use strandline_connectors::{Column, ColumnType, CsvFiles, FileSource, Framing, TextLines, first_header};
 
+use super::path;
 use super::problem::{Problem, one_of};
 use super::section::{self, Section};
 use super::tree::Node;
@@ -40,12 +39,26 @@ pub(crate) enum SourceKind {
 pub(crate) struct Files {
     pub(crate) path: PathBuf,
     pub(crate) split_size: u64,
-    pub(crate) on_bad_record: OnBadRecord,
+    /// The longest record in bytes.
+    pub(crate) max_record: usize,
+    pub(crate) bad_records: BadRecordPolicy,
+}
+
+/// What happens to records that cannot be decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum BadRecordPolicy {
+    /// The job fails.
+    Fail,
+    /// They are left out and counted.
+    Skip,
+    /// They go to files in this directory, with reason and place.
+    Keep(PathBuf),
 }
 
 const TYPES: [&str; 4] = ["text", "csv", "json", "keys"];
 const COMMON: [&str; 2] = ["type", "rate"];
-const FILES: [&str; 3] = ["path", "split_size", "on_bad_record"];
+const FILES: [&str; 5] = ["path", "split_size", "max_record", "on_bad_record", "dead_letters"];
+const POLICIES: [&str; 3] = ["fail", "skip", "dead-letter"];
 const TIMES: [&str; 2] = ["event_time", "watermark_delay"];
 
 impl SourceSpec {
@@ -113,21 +126,41 @@ impl SourceSpec {
 }
 
 fn files(section: &Section<'_>, folder: &Path) -> Result<Files, Problem> {
-    let node = section.required("path")?;
-    let path = section::text(node)?;
-    if path.is_empty() {
-        return Err(node.unexpected("the path of a file or a directory"));
-    }
-    let on_bad_record = match section.text("on_bad_record")? {
-        None | Some("fail") => OnBadRecord::Fail,
-        Some("skip") => OnBadRecord::Skip,
+    let path = path::parse(section.required("path")?, folder, "a file or a directory")?;
+    let split_size = section.size("split_size")?.unwrap_or(FileSource::<TextLines>::DEFAULT_SPLIT_SIZE);
+    let max_record =
+        section.size("max_record")?.unwrap_or(FileSource::<TextLines>::DEFAULT_MAX_RECORD as u64);
+    let max_record = usize::try_from(max_record).unwrap_or(usize::MAX);
+    let bad_records = bad_records(section, folder, &path)?;
+    Ok(Files { path, split_size, max_record, bad_records })
+}
+
+fn bad_records(section: &Section<'_>, folder: &Path, input: &Path) -> Result<BadRecordPolicy, Problem> {
+    let directory = section.optional("dead_letters");
+    let policy = match section.text("on_bad_record")? {
+        None | Some("fail") => BadRecordPolicy::Fail,
+        Some("skip") => BadRecordPolicy::Skip,
+        Some("dead-letter") => {
+            let node = section.required("dead_letters")?;
+            let letters = path::parse(node, folder, "a directory")?;
+            if path::same(&letters, input) {
+                let label = "expected a directory that is not the path of the source";
+                return Err(Problem::new(&node.location, "the job would read its own dead letters", label));
+            }
+            return Ok(BadRecordPolicy::Keep(letters));
+        }
         Some(other) => {
             let location = &section.required("on_bad_record")?.location;
-            return Err(Problem::unknown(location, "way to treat bad records", other, &["fail", "skip"]));
+            return Err(Problem::unknown(location, "way to treat bad records", other, &POLICIES));
         }
     };
-    let split_size = section.size("split_size")?.unwrap_or(FileSource::<TextLines>::DEFAULT_SPLIT_SIZE);
-    Ok(Files { path: folder.join(path), split_size, on_bad_record })
+    match directory {
+        None => Ok(policy),
+        Some(node) => {
+            let label = "expected `on_bad_record = \"dead-letter\"` beside it";
+            Err(Problem::new(&node.location, "dead letters are not asked for", label))
+        }
+    }
 }
 
 fn csv(section: &Section<'_>, files: Files) -> Result<(SourceKind, Vec<Column>), Problem> {
@@ -161,6 +194,10 @@ fn header_columns(
         Problem::new(location, e.to_string(), "without `columns` the header of the first file is needed")
     })?;
     let names = CsvFiles::new(Vec::new()).delimiter(delimiter).split(&header);
+    let names = names.map_err(|wrong| {
+        let message = format!("the header of the first file is no record of CSV: {wrong}");
+        Problem::new(location, message, "without `columns` the names of all columns come from there")
+    })?;
     let mut columns: Vec<Column> = Vec::new();
     for name in names {
         if columns.iter().any(|column| column.name == name) {

@@ -258,7 +258,7 @@ fn operator_id(node: &Node) -> Result<String, Problem> {
     let text = section::text(node)?;
     let label = "expected 1 to 120 letters, digits, `-`, `_` or `.`";
     match OperatorId::new(text) {
-        Ok(_) if ["source", "sink"].contains(&text) => {
+        Ok(_) if ["source", "sink", super::DEAD_LETTERS].contains(&text) => {
             Err(Problem::new(&node.location, format!("the id {text:?} is taken"), "expected another one"))
         }
         Ok(_) => Ok(text.to_owned()),

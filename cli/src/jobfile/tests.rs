@@ -73,10 +73,7 @@ fn defaults_and_overrides() {
         "source = { type = 'text', path = '/in' }\nstep = [{ words = 'line' }]\nsink = { type = 'stdout' }";
     let job = parse(text, &[]).unwrap();
     assert!(job.settings.checkpoint.is_none());
-    assert_eq!(
-        job.settings.restart,
-        RestartStrategy::FixedDelay { attempts: 3, delay: Duration::from_secs(1) }
-    );
+    assert_eq!(job.settings.restart, exponential(10, 60));
     assert_eq!(columns(&job.output), "word:text");
 
     let job = parse(
@@ -89,6 +86,101 @@ fn defaults_and_overrides() {
     assert!(columns(&job.output).starts_with("note:text "), "{}", columns(&job.output));
     let job = parse(JOB, &["checkpoint.enabled=false", "checkpoint.interval=off"]).unwrap();
     assert!(job.settings.checkpoint.is_none());
+}
+
+/// The default strategy with other numbers.
+fn exponential(attempts: u32, reset_after: u64) -> RestartStrategy {
+    RestartStrategy::ExponentialDelay {
+        initial: Duration::from_secs(1),
+        max: Duration::from_secs(30),
+        multiplier: 1.5,
+        reset_after: Duration::from_secs(reset_after),
+        attempts,
+    }
+}
+
+#[test]
+fn restarts_have_strategies() {
+    let with = |overrides: &[&str]| parse(JOB, overrides).map(|job| job.settings.restart);
+    let delay = Duration::from_secs(1);
+    for (overrides, wanted) in [
+        (&["restart.reset_after=10m"][..], exponential(10, 600)),
+        (&["restart.strategy=exponential-delay", "restart.attempts=4"], exponential(4, 60)),
+        (&["restart.delay=1s"], RestartStrategy::FixedDelay { attempts: 3, delay }),
+        (
+            &["restart.strategy=fixed-delay", "restart.attempts=7"],
+            RestartStrategy::FixedDelay { attempts: 7, delay },
+        ),
+        (
+            &["restart.strategy=failure-rate", "restart.failures=5", "restart.interval=10s"],
+            RestartStrategy::FailureRate { failures: 5, interval: 10 * delay, delay },
+        ),
+        (&["restart.strategy=none"], RestartStrategy::None),
+        (&["restart.attempts=0"], RestartStrategy::None),
+    ] {
+        assert_eq!(with(overrides), Ok(wanted), "{overrides:?}");
+    }
+    for (overrides, part) in [
+        (&["restart.strategy=fixed-delya"][..], "did you mean `fixed-delay`?"),
+        (&["restart.strategy=none", "restart.attempts=3"], "unknown key `attempts`"),
+        (&["restart.strategy=fixed-delay", "restart.multiplier=2"], "unknown key `multiplier`"),
+        (&["restart.multiplier=0.5"], "a number of at least 1"),
+    ] {
+        let report = with(overrides).unwrap_err();
+        assert!(report.contains(part), "{overrides:?}: {report}");
+    }
+}
+
+#[test]
+fn a_unit_that_means_two_things_is_refused() {
+    let with = |interval: &str| parse(JOB, &[&format!("checkpoint.interval={interval}")]).map(drop);
+    for interval in ["1M", "5 M", "1h 2M", "1M 2s"] {
+        assert!(with(interval).is_err_and(|report| report.contains("ambiguous")), "{interval}");
+    }
+    for interval in ["1m", "1min", "1month", "2months", "1h 2m"] {
+        assert_eq!(with(interval), Ok(()), "{interval}");
+    }
+}
+
+#[test]
+fn bad_records_have_a_place_to_go() {
+    let with = |overrides: &[&str]| parse(JOB, overrides).map(|job| job.source.files().cloned());
+    let all = ["source.on_bad_record=dead-letter", "source.dead_letters=bad", "source.max_record=1 MiB"];
+    let files = with(&all).unwrap().unwrap();
+    assert_eq!(files.bad_records, BadRecordPolicy::Keep("/jobs/bad".into()));
+    assert_eq!(files.max_record, 1 << 20);
+    for (overrides, part) in [
+        (&["source.on_bad_record=dead-letter"][..], "has no `dead_letters`"),
+        (&["source.dead_letters=bad"], "dead letters are not asked for"),
+        (&["source.on_bad_record=dead-letter", "source.dead_letters=in"], "its own dead letters"),
+        (
+            &["source.on_bad_record=dead-letter", "source.dead_letters=out"],
+            "results and dead letters would mix",
+        ),
+        (&["step.1.id=dead-letters"], "is taken"),
+    ] {
+        let report = with(overrides).unwrap_err();
+        assert!(report.contains(part), "{overrides:?}: {report}");
+    }
+}
+
+#[test]
+fn a_storage_is_where_its_path_leads() {
+    let uri = |storage: &str| {
+        parse(JOB, &[&format!("checkpoint.storage={storage}")])
+            .map(|job| job.settings.checkpoint.unwrap().storage.uri().to_owned())
+    };
+    for (storage, wanted) in [
+        ("ck", "file:///jobs/ck"),
+        ("file:/ck", "file:///ck"),
+        ("file:///ck", "file:///ck"),
+        ("/ck", "file:///ck"),
+    ] {
+        assert_eq!(uri(storage), Ok(wanted.into()), "{storage}");
+    }
+    for storage in ["file:ck", "file://ck", "~ann/ck"] {
+        assert!(uri(storage).is_err(), "{storage}");
+    }
 }
 
 #[test]
@@ -122,8 +214,8 @@ error: unknown key `pth` of a CSV source
 10 | pth = \"in\"
    | ^^^ did you mean `path`?
    |
-   = help: known: type, rate, path, split_size, on_bad_record, event_time, watermark_delay, columns, delimiter, \
-header, quoted_newlines
+   = help: known: type, rate, path, split_size, max_record, on_bad_record, dead_letters, event_time, \
+watermark_delay, columns, delimiter, header, quoted_newlines
 "
     );
     assert_eq!(

@@ -39,7 +39,7 @@ pub(super) struct Member {
 }
 
 impl Node {
-    fn new(location: Location, value: TreeValue) -> Self {
+    pub(super) fn new(location: Location, value: TreeValue) -> Self {
         Self { location, value, verbatim: None }
     }
 

@@ -1,22 +1,39 @@
 //! The state of a group: aggregates of the rows that it has seen.
 
 use std::cmp::Ordering;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
-use strandline_connectors::{Row, Value};
-use strandline_state_api::{Codec, Error, ErrorKind, Result, SerdeCodec};
+use strandline_connectors::{Column, ColumnType, Row};
+use strandline_state_api::{Codec, Error, Result, SerdeCodec};
 
-use crate::jobfile::{Aggregate, Function, Group, compare};
+use super::slot::Slot;
+use crate::jobfile::{Aggregate, Function, Group};
 
 /// One or two values for each aggregate: the count, the sum, the least or the greatest; for an average sum
 /// and count.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Accumulators(pub(super) SmallVec<[Value; 2]>);
+pub(super) struct Accumulators(pub(super) SmallVec<[Slot; 2]>);
 
 /// The aggregates of a group, in the order of its arguments.
 #[derive(Clone, Debug)]
 pub(super) struct Aggregates(Vec<Aggregate>);
+
+/// A result that its column cannot hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Overflow {
+    column: String,
+    kind: ColumnType,
+    sum: i128,
+}
+
+impl fmt::Display for Overflow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { column, kind, sum } = self;
+        write!(f, "the sum of column {column:?} is {sum}, which is no {kind} of 64 bits")
+    }
+}
 
 impl Aggregates {
     pub(super) fn new(group: &Group) -> Self {
@@ -36,9 +53,9 @@ impl Aggregates {
         let mut values = SmallVec::new();
         for aggregate in &self.0 {
             match aggregate.function {
-                Function::Count => values.push(Value::UInt(0)),
-                Function::Sum | Function::Min | Function::Max => values.push(Value::Null),
-                Function::Average => values.extend([Value::Null, Value::UInt(0)]),
+                Function::Count => values.push(Slot::UInt(0)),
+                Function::Sum | Function::Min | Function::Max => values.push(Slot::Null),
+                Function::Average => values.extend([Slot::Null, Slot::UInt(0)]),
             }
         }
         Accumulators(values)
@@ -52,7 +69,7 @@ impl Aggregates {
             let argument = aggregate.column.as_ref().map(|_| arguments.next().unwrap_or_default());
             let Some(slot) = slots.next() else { return Err(wrong_width()) };
             let Some(value) = argument else {
-                increment(slot);
+                slot.increment();
                 continue;
             };
             let count = if aggregate.function == Function::Average { slots.next() } else { None };
@@ -60,29 +77,33 @@ impl Aggregates {
                 continue;
             }
             match aggregate.function {
-                Function::Count => increment(slot),
-                Function::Sum => *slot = sum(slot, &value).ok_or_else(|| overflow(aggregate))?,
+                Function::Count => slot.increment(),
+                Function::Sum => slot.add(&value),
                 Function::Average => {
-                    *slot = sum(slot, &value).ok_or_else(|| overflow(aggregate))?;
-                    count.map(increment).ok_or_else(wrong_width)?;
+                    slot.add(&value);
+                    count.map(Slot::increment).ok_or_else(wrong_width)?;
                 }
-                Function::Min => keep(slot, value, Ordering::Less),
-                Function::Max => keep(slot, value, Ordering::Greater),
+                Function::Min => slot.keep(value, Ordering::Less),
+                Function::Max => slot.keep(value, Ordering::Greater),
             }
         }
         Ok(())
     }
 
     /// Appends the results to a row.
-    pub(super) fn append_to(&self, accumulators: &Accumulators, row: &mut Row) {
+    ///
+    /// # Errors
+    /// The first result that its column cannot hold.
+    pub(super) fn append_to(&self, accumulators: &Accumulators, row: &mut Row) -> Result<(), Overflow> {
         let mut slots = accumulators.0.iter();
         for aggregate in &self.0 {
-            let value = slots.next().cloned().unwrap_or_default();
+            let slot = slots.next().unwrap_or(&Slot::Null);
             row.push(match aggregate.function {
-                Function::Average => average(&value, slots.next()),
-                _ => value,
+                Function::Average => slot.divided_by(slots.next()),
+                _ => slot.value().map_err(|sum| overflow(aggregate, sum))?,
             });
         }
+        Ok(())
     }
 
     /// How many values a result has.
@@ -91,40 +112,11 @@ impl Aggregates {
     }
 }
 
-fn increment(slot: &mut Value) {
-    if let Value::UInt(count) = slot {
-        *count += 1;
-    }
-}
-
-/// The sum of two numbers of one type; `None` when it overflows.
-fn sum(sum: &Value, value: &Value) -> Option<Value> {
-    match (sum, value) {
-        (Value::Null, value) => Some(value.clone()),
-        (Value::Int(a), Value::Int(b)) => a.checked_add(*b).map(Value::Int),
-        (Value::UInt(a), Value::UInt(b)) => a.checked_add(*b).map(Value::UInt),
-        (a, b) => Some(Value::Float(a.as_float()? + b.as_float()?)),
-    }
-}
-
-fn keep(slot: &mut Value, value: Value, wanted: Ordering) {
-    if slot.is_null() || compare(&value, slot) == Some(wanted) {
-        *slot = value;
-    }
-}
-
-fn average(sum: &Value, count: Option<&Value>) -> Value {
-    match (sum.as_float(), count.and_then(Value::as_float)) {
-        (Some(sum), Some(count)) if count > 0.0 => Value::Float(sum / count),
-        _ => Value::Null,
-    }
-}
-
-fn overflow(aggregate: &Aggregate) -> Error {
-    let column = aggregate.column.as_ref().map_or("", |(_, column)| column.name.as_str());
-    let message =
-        format!("a sum of column {column:?} is larger than its type holds; declare the column as float");
-    Error::new(ErrorKind::User, message)
+#[cold]
+fn overflow(aggregate: &Aggregate, sum: i128) -> Overflow {
+    let unknown = || Column::new("", ColumnType::Int);
+    let Column { name, kind, .. } = aggregate.column.as_ref().map_or_else(unknown, |(_, of)| of.clone());
+    Overflow { column: name, kind, sum }
 }
 
 fn wrong_width() -> Error {

@@ -1,23 +1,29 @@
 //! Adds the operator of a group to a pipeline.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use strandline_connectors::{Row, RowKey};
 use strandline_runtime::Stream;
 use strandline_state_api::backend::BackendFactory;
 
-use super::Flow;
 use super::key::{GroupKey, is_integer};
 use super::operators::{Counting, Grouping, Shape};
+use super::{Counters, Flow};
 use crate::jobfile::Group;
 
 /// Adds the operator of `group` behind `flow`.
 ///
 /// The type of the key is part of every checkpoint: 64 bits where the key is one integer, which are small and
 /// fast, and the values of the key columns otherwise.
-pub(super) fn group<F: BackendFactory>(flow: Flow<F>, group: &Group, late: &Arc<AtomicU64>) -> Flow<F> {
-    let shape = Arc::new(Shape::new(group, late));
+///
+/// `skip` is whether results are left out that their columns cannot hold.
+pub(super) fn group<F: BackendFactory>(
+    flow: Flow<F>,
+    group: &Group,
+    counters: &Counters,
+    skip: bool,
+) -> Flow<F> {
+    let shape = Arc::new(Shape::new(group, counters, skip));
     match flow {
         Flow::Keys(keys) if group.counts_only() && is_integer(&group.keys) => {
             let of = Arc::clone(&shape);

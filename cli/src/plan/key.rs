@@ -35,7 +35,7 @@ impl GroupKey for u64 {
 impl GroupKey for RowKey {
     #[inline]
     fn of(row: &Row, columns: &[(usize, Column)]) -> Self {
-        Self(columns.iter().map(|(index, _)| row.get(*index).clone()).collect())
+        Self::new(columns.iter().map(|(index, _)| row.get(*index).clone()))
     }
 
     #[inline]

@@ -10,7 +10,8 @@ use strandline_state_api::{
     TimerDescriptor, TimerService, ValueDescriptor, ValueState,
 };
 
-use super::accumulator::{Accumulators, Aggregates, GroupCodec};
+use super::Counters;
+use super::accumulator::{Accumulators, Aggregates, GroupCodec, Overflow};
 use super::key::GroupKey;
 use crate::jobfile::{Emit, Group};
 
@@ -26,10 +27,13 @@ pub(super) struct Shape {
     changes: bool,
     window_ms: Option<i64>,
     late: Arc<AtomicU64>,
+    /// Counts the results that no column holds and that are left out; where it is missing they fail the job.
+    left_out: Option<Arc<AtomicU64>>,
 }
 
 impl Shape {
-    pub(super) fn new(group: &Group, late: &Arc<AtomicU64>) -> Self {
+    /// `skip` is whether results are left out that no column holds.
+    pub(super) fn new(group: &Group, counters: &Counters, skip: bool) -> Self {
         Self {
             keys: group.keys.clone(),
             aggregates: Aggregates::new(group),
@@ -37,15 +41,33 @@ impl Shape {
             counts: group.counts_only(),
             changes: group.window_ms.is_none() && group.emit == Emit::Changes,
             window_ms: group.window_ms,
-            late: Arc::clone(late),
+            late: Arc::clone(&counters.late),
+            left_out: skip.then(|| Arc::clone(&counters.left_out)),
         }
     }
 
-    fn row<K: GroupKey>(&self, key: &K, accumulators: &Accumulators) -> Row {
+    /// The result of a key; `None` where it is left out.
+    fn row<K: GroupKey>(&self, key: &K, accumulators: &Accumulators) -> Result<Option<Row>> {
         let mut row = Row::with_capacity(self.keys.len() + self.aggregates.width());
         key.append_to(&self.keys, &mut row);
-        self.aggregates.append_to(accumulators, &mut row);
-        row
+        self.checked(key, self.aggregates.append_to(accumulators, &mut row), row)
+    }
+
+    #[inline]
+    fn checked<K: GroupKey>(&self, key: &K, appended: Result<(), Overflow>, row: Row) -> Result<Option<Row>> {
+        match (appended, &self.left_out) {
+            (Ok(()), _) => Ok(Some(row)),
+            (Err(_), Some(left_out)) => {
+                left_out.fetch_add(1, Ordering::Relaxed);
+                Ok(None)
+            }
+            (Err(overflow), None) => {
+                let mut of_key = Row::default();
+                key.append_to(&self.keys, &mut of_key);
+                let key: Vec<_> = of_key.0.iter().map(Value::to_string).collect();
+                Err(Error::invalid(overflow.to_string()).with("key", key.join(",")))
+            }
+        }
     }
 
     /// The result of a group that only counts.
@@ -56,13 +78,19 @@ impl Shape {
         row
     }
 
-    fn window<K: GroupKey>(&self, key: &K, window: &TimeWindow, accumulators: &Accumulators) -> Row {
+    fn window<K: GroupKey>(
+        &self,
+        key: &K,
+        window: &TimeWindow,
+        accumulators: &Accumulators,
+    ) -> Result<Option<Row>> {
         let mut row = Row::with_capacity(self.keys.len() + 2 + self.aggregates.width());
         key.append_to(&self.keys, &mut row);
         row.push(Value::Int(window.start));
         row.push(Value::Int(window.end));
-        self.aggregates.append_to(accumulators, &mut row);
-        row
+        let appended = self.aggregates.append_to(accumulators, &mut row);
+        let row = self.checked(key, appended, row);
+        row.map_err(|error| error.with("window", window.start))
     }
 }
 
@@ -192,7 +220,7 @@ impl<K: GroupKey> Operator for Grouping<K> {
             GroupState::Running(state) => {
                 let change = |accumulators: &mut Accumulators| {
                     shape.aggregates.add(arguments, accumulators)?;
-                    Ok::<_, Error>(shape.changes.then(|| shape.row(key, accumulators)))
+                    if shape.changes { shape.row(key, accumulators) } else { Ok(None) }
                 };
                 ctx.state(state).modify(|| shape.aggregates.initial(), change)??
             }
@@ -234,9 +262,11 @@ impl<K: GroupKey> Operator for Grouping<K> {
         let GroupState::Windowed { windows, .. } = self.state else { return Ok(()) };
         let window = &timer.namespace;
         let Some(accumulators) = ctx.state_in(windows, window).get()? else { return Ok(()) };
-        let row = self.shape.window(&timer.key, window, accumulators);
+        let row = self.shape.window(&timer.key, window, accumulators)?;
         ctx.state_in(windows, window).clear()?;
-        ctx.emit(row);
+        if let Some(row) = row {
+            ctx.emit(row);
+        }
         Ok(())
     }
 
@@ -251,7 +281,9 @@ impl<K: GroupKey> Operator for Grouping<K> {
             }
             GroupState::Running(state) if !shape.changes => {
                 backend.for_each_value(state, |key, (), accumulators| {
-                    output.push(shape.row(key, accumulators), None);
+                    if let Some(row) = shape.row(key, accumulators)? {
+                        output.push(row, None);
+                    }
                     Ok(())
                 })
             }

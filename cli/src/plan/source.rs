@@ -1,57 +1,204 @@
 //! Builds the source of a job.
 
+use std::ops::RangeInclusive;
+use std::path::Path;
 use std::sync::Arc;
 
 use strandline_connectors::keys::KeyStream;
 use strandline_connectors::{
-    CsvFiles, Decode, FileFormat, FileSource, Framing, JsonLines, Row, TextLines, Throttled,
+    BadRecord, CsvFiles, DeadLetter, Decode, FileFormat, FileSink, FileSinkConfig, FileSource, Framing,
+    JsonLines, JsonRows, OnBadRecord, Row, TextLines, Throttled, WithDeadLetters,
 };
-use strandline_runtime::Pipeline;
+use strandline_runtime::{Pipeline, Stream};
 use strandline_state_api::backend::BackendFactory;
 use strandline_state_api::{Batch, Result, Timestamp};
 
-use super::{Counters, Flow};
-use crate::jobfile::{Files, SourceKind, SourceSpec};
+use super::{BadRecords, Counters, Flow};
+use crate::jobfile::{BadRecordPolicy, DEAD_LETTERS, Files, Job, SourceKind, SourceSpec, Step};
 
-/// Adds the source of `spec` to a pipeline.
+/// Adds the source of `job` to a pipeline.
 pub(super) fn source<F: BackendFactory>(
     pipeline: &Pipeline<F>,
-    spec: &SourceSpec,
+    job: &Job,
     counters: &mut Counters,
 ) -> Result<Flow<F>> {
-    let (files, format) = match &spec.kind {
+    let spec = &job.source;
+    let (files, text) = match &spec.kind {
         SourceKind::Keys(config) => {
             let stream = Throttled::new(KeyStream::new(config.clone())?, spec.rate);
             return Ok(Flow::Keys(pipeline.source("source", stream)));
         }
-        SourceKind::Text(files) => (files, RowFormat::Text(TextLines)),
+        SourceKind::Text(files) => (files, TextFormat::Text(TextLines)),
         SourceKind::Csv { files, delimiter, header, quoted_newlines } => {
             let format = CsvFiles::new(spec.columns.clone()).delimiter(*delimiter).header(*header);
-            (files, RowFormat::Csv(format.quoted_newlines(*quoted_newlines)))
+            (files, TextFormat::Csv(format.quoted_newlines(*quoted_newlines)))
         }
-        SourceKind::Json(files) => (files, RowFormat::Json(JsonLines::new(spec.columns.clone()))),
+        SourceKind::Json(files) => (files, TextFormat::Json(JsonLines::new(spec.columns.clone()))),
     };
-    let Files { path, split_size, on_bad_record } = files;
-    let source = FileSource::new(path, format).split_size(*split_size).on_bad_record(*on_bad_record);
-    let skipped = source.clone();
-    counters.skipped = Some(Arc::new(move || skipped.skipped()));
-    let rows = pipeline.source("source", Throttled::new(source, spec.rate));
+    let format = RowFormat { text, time: event_time(job).map(Arc::new) };
+    let rows = match &files.bad_records {
+        BadRecordPolicy::Fail => plain(pipeline, spec, files, format, OnBadRecord::Fail, counters),
+        BadRecordPolicy::Skip => plain(pipeline, spec, files, format, OnBadRecord::Skip, counters),
+        BadRecordPolicy::Keep(directory) => {
+            with_dead_letters(pipeline, spec, files, format, directory, counters)?
+        }
+    };
     let Some(time) = spec.event_time else { return Ok(Flow::Rows(rows)) };
     let time_of = move |row: &Row| row.get(time).as_int().and_then(Timestamp::from_stored);
     Ok(Flow::Rows(rows.timestamps(spec.watermark_delay, time_of)))
 }
 
-/// The formats of job files as one type, so that the compiler sees one source of files.
+fn plain<F: BackendFactory>(
+    pipeline: &Pipeline<F>,
+    spec: &SourceSpec,
+    files: &Files,
+    format: RowFormat,
+    on_bad_record: OnBadRecord,
+    counters: &mut Counters,
+) -> Stream<F, Row> {
+    let source = file_source(files, format, on_bad_record, counters);
+    pipeline.source("source", Throttled::new(source, spec.rate))
+}
+
+fn with_dead_letters<F: BackendFactory>(
+    pipeline: &Pipeline<F>,
+    spec: &SourceSpec,
+    files: &Files,
+    format: RowFormat,
+    directory: &Path,
+    counters: &mut Counters,
+) -> Result<Stream<F, Row>> {
+    let source = file_source(files, WithDeadLetters(format), OnBadRecord::Keep, counters);
+    let records = pipeline.source("source", Throttled::new(source, spec.rate));
+    let (rows, letters) = records.partition(|record| record);
+    let columns = DeadLetter::columns();
+    let format = JsonRows::new(columns.iter().map(|column| column.name.as_str()));
+    let sink = FileSink::new(FileSinkConfig::new(directory), format)?;
+    letters.map(DeadLetter::into_row).sink(DEAD_LETTERS, sink);
+    Ok(rows)
+}
+
+fn file_source<F: FileFormat>(
+    files: &Files,
+    format: F,
+    on_bad_record: OnBadRecord,
+    counters: &mut Counters,
+) -> FileSource<F> {
+    let source = FileSource::new(&files.path, format)
+        .split_size(files.split_size)
+        .max_record(files.max_record)
+        .on_bad_record(on_bad_record);
+    let bad = source.clone();
+    let kept = on_bad_record == OnBadRecord::Keep;
+    counters.bad =
+        Some(Arc::new(move || BadRecords { count: bad.bad_records(), first: bad.first_bad_record(), kept }));
+    source
+}
+
+/// The column of event times, and which of them the windows of the job can hold.
+#[derive(Debug)]
+struct TimeColumn {
+    index: usize,
+    name: String,
+    range: RangeInclusive<i64>,
+}
+
+fn event_time(job: &Job) -> Option<TimeColumn> {
+    let index = job.source.event_time?;
+    let name = job.source.columns.get(index)?.name.clone();
+    let windows = job.steps.iter().filter_map(|step| match step {
+        Step::Group(group) => group.window_ms,
+        Step::Filter(_) | Step::Project(_) | Step::Words(_) => None,
+    });
+    // The window around a time begins and ends within its own length; a second one, within one more.
+    let margin = windows.fold(1_i64, i64::saturating_add).saturating_mul(2);
+    let range = i64::MIN.saturating_add(margin)..=i64::MAX.saturating_sub(margin);
+    Some(TimeColumn { index, name, range })
+}
+
+impl TimeColumn {
+    /// Checks the row that was decoded last.
+    #[inline]
+    fn check(&self, output: &mut Batch<Row>) -> Result<(), BadRecord> {
+        let row = output.records().last();
+        let time = row.map(|row| row.get(self.index));
+        match time {
+            Some(time) if !time.as_int().is_some_and(|time| self.range.contains(&time)) => {
+                let reason = format!(
+                    "the event time {time} is out of range: expected milliseconds from {} to {}",
+                    self.range.start(),
+                    self.range.end()
+                );
+                remove_last(output);
+                Err(BadRecord::new(reason).in_column(&self.name))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Removes the last row of a batch.
+#[cold]
+fn remove_last(output: &mut Batch<Row>) {
+    let (mut rows, mut times) = std::mem::take(output).into_columns();
+    rows.pop();
+    times.pop();
+    *output = Batch::from_columns(rows, times);
+}
+
+/// The rows of a job file's source, each with an event time if the job has them.
 #[derive(Clone)]
-enum RowFormat {
-    Text(TextLines),
-    Csv(CsvFiles),
-    Json(JsonLines),
+struct RowFormat {
+    text: TextFormat,
+    time: Option<Arc<TimeColumn>>,
+}
+
+/// The decoder of a [`RowFormat`].
+struct RowDecoder {
+    text: TextDecoder,
+    time: Option<Arc<TimeColumn>>,
 }
 
 impl FileFormat for RowFormat {
     type Record = Row;
     type Decoder = RowDecoder;
+
+    fn framing(&self) -> Framing {
+        self.text.framing()
+    }
+
+    fn has_header(&self) -> bool {
+        self.text.has_header()
+    }
+
+    fn decoder(&self, header: &[u8]) -> Result<RowDecoder, String> {
+        Ok(RowDecoder { text: self.text.decoder(header)?, time: self.time.clone() })
+    }
+}
+
+impl Decode<Row> for RowDecoder {
+    #[inline]
+    fn decode(&mut self, bytes: &[u8], output: &mut Batch<Row>) -> Result<(), BadRecord> {
+        let before = output.len();
+        self.text.decode(bytes, output)?;
+        match &self.time {
+            Some(time) if output.len() > before => time.check(output),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The formats of job files as one type, so that the compiler sees one source of files.
+#[derive(Clone)]
+enum TextFormat {
+    Text(TextLines),
+    Csv(CsvFiles),
+    Json(JsonLines),
+}
+
+impl FileFormat for TextFormat {
+    type Record = Row;
+    type Decoder = TextDecoder;
 
     fn framing(&self) -> Framing {
         match self {
@@ -69,25 +216,25 @@ impl FileFormat for RowFormat {
         }
     }
 
-    fn decoder(&self, header: &[u8]) -> Result<RowDecoder, String> {
+    fn decoder(&self, header: &[u8]) -> Result<TextDecoder, String> {
         Ok(match self {
-            Self::Text(format) => RowDecoder::Text(format.decoder(header)?),
-            Self::Csv(format) => RowDecoder::Csv(Box::new(format.decoder(header)?)),
-            Self::Json(format) => RowDecoder::Json(format.decoder(header)?),
+            Self::Text(format) => TextDecoder::Text(format.decoder(header)?),
+            Self::Csv(format) => TextDecoder::Csv(Box::new(format.decoder(header)?)),
+            Self::Json(format) => TextDecoder::Json(format.decoder(header)?),
         })
     }
 }
 
-/// The decoder of a [`RowFormat`].
-enum RowDecoder {
+/// The decoder of a [`TextFormat`].
+enum TextDecoder {
     Text(<TextLines as FileFormat>::Decoder),
     Csv(Box<<CsvFiles as FileFormat>::Decoder>),
     Json(<JsonLines as FileFormat>::Decoder),
 }
 
-impl Decode<Row> for RowDecoder {
+impl Decode<Row> for TextDecoder {
     #[inline]
-    fn decode(&mut self, bytes: &[u8], output: &mut Batch<Row>) -> Result<(), String> {
+    fn decode(&mut self, bytes: &[u8], output: &mut Batch<Row>) -> Result<(), BadRecord> {
         match self {
             Self::Text(decoder) => decoder.decode(bytes, output),
             Self::Csv(decoder) => decoder.decode(bytes, output),

@@ -5,7 +5,11 @@
 mod bad;
 mod checkpoints;
 mod crash;
+mod floats;
 mod job;
+mod ownership;
+mod quoting;
 mod results;
+mod rows;
 mod stops;
 mod support;

@@ -82,7 +82,7 @@ impl Folder {
             let name = path.file_name().unwrap().to_str().unwrap().to_owned();
             if name.starts_with("part-") {
                 lines.extend(fs::read_to_string(path).unwrap().lines().map(str::to_owned));
-            } else {
+            } else if ![".part.owner", ".part.committing"].contains(&name.as_str()) {
                 unfinished.push(name);
             }
         }

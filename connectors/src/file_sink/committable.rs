@@ -60,19 +60,37 @@ impl PendingFile {
         }
     }
 
+    /// Whether it is there, under either name, and whole.
+    pub(super) fn is_there(&self, directory: &Path) -> Result<bool> {
+        // In this order: a stale process may rename it meanwhile.
+        for name in [&self.temporary, &self.name] {
+            let path = directory.join(name);
+            match length(&path)? {
+                None => {}
+                Some(length) if length == self.bytes => return Ok(true),
+                Some(length) => return Err(self.wrong_length(&path, length)),
+            }
+        }
+        Ok(false)
+    }
+
     fn check_visible(&self, path: &Path) -> Result<()> {
         match length(path)? {
             Some(length) if length == self.bytes => Ok(()),
             Some(length) => Err(self.wrong_length(path, length)),
-            None => {
-                let message = "an output file that the checkpoint names is gone; restore it, or start a new \
-                               job into an empty directory";
-                Err(Error::new(ErrorKind::NotFound, message)
-                    .with("file", path.display())
-                    .with("checkpoint", self.checkpoint)
-                    .with("records", self.records))
-            }
+            None => Err(self.lost(path.parent().unwrap_or(Path::new("")))),
         }
+    }
+
+    /// It is gone, and nobody can have taken it.
+    pub(super) fn lost(&self, directory: &Path) -> Error {
+        let message = "an output file that the checkpoint names is gone before it was ever visible; put it \
+                       back, or start from an earlier checkpoint (StartFrom::Checkpoint, `--from ID`), from \
+                       which its results are computed again";
+        Error::new(ErrorKind::NotFound, message)
+            .with("file", directory.join(&self.temporary).display())
+            .with("of checkpoint", self.checkpoint)
+            .with("records", self.records)
     }
 
     fn wrong_length(&self, path: &Path, length: u64) -> Error {

@@ -20,7 +20,8 @@ pub trait WriteRecords<T>: Clone + fmt::Debug + Send + Sync + 'static {
     fn write(&self, record: &T, out: &mut Vec<u8>) -> Result<(), String>;
 }
 
-/// Rows as CSV (RFC 4180). Null is an empty field, empty text a pair of quotes.
+/// Rows as CSV (RFC 4180). Null is an empty field, empty text a pair of quotes; a row of a single null is a
+/// blank line. [`CsvFiles`](crate::CsvFiles) with line ends in quotes reads back what this writes.
 #[derive(Clone, Debug, Default)]
 pub struct CsvRows {
     header: Vec<u8>,
@@ -71,7 +72,10 @@ fn write_fields<T>(fields: impl IntoIterator<Item = T>, out: &mut Vec<u8>, write
 }
 
 fn write_csv_text(text: &str, out: &mut Vec<u8>) {
-    let quoted = text.is_empty() || text.bytes().any(|b| matches!(b, b',' | b'"' | b'\n' | b'\r'));
+    // The mark of byte order would be no part of the text at the beginning of a file.
+    let quoted = text.is_empty()
+        || text.starts_with('\u{feff}')
+        || text.bytes().any(|b| matches!(b, b',' | b'"' | b'\n' | b'\r'));
     if !quoted {
         return out.extend_from_slice(text.as_bytes());
     }

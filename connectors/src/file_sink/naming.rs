@@ -36,6 +36,22 @@ impl Naming<'_> {
         format!("{prefix}-t{:010}-{:010}-{subtask:05}-{attempt}.{extension}", term.0, checkpoint.0)
     }
 
+    /// The name of the file that names the job to which the directory belongs.
+    pub(super) fn owner(self) -> String {
+        format!(".{}.owner", self.prefix)
+    }
+
+    /// The name of the file that records how far commits have begun.
+    pub(super) fn committing(self) -> String {
+        format!(".{}.committing", self.prefix)
+    }
+
+    /// Whether this is a finished file of a sink with this prefix, whatever its format.
+    pub(super) fn is_result(self, name: &str) -> bool {
+        let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
+        Naming { extension, ..self }.parse_visible(name).is_some()
+    }
+
     /// Reads a name back.
     pub(super) fn parse(self, name: &str) -> Name {
         let parsed = match name.strip_prefix('.') {

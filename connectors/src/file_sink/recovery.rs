@@ -12,22 +12,28 @@ use strandline_state_api::{Error, Result};
 
 use super::committable::PendingFile;
 use super::naming::{Name, Naming};
+use super::owner::{Claimed, Committing, Place};
 use super::{failed, remove, sync_directory};
 
 pub(super) fn recover(
     directory: &Path,
     naming: Naming<'_>,
+    claimed: &Claimed,
     recovery: &SinkRecovery<'_, PendingFile>,
 ) -> Result<()> {
-    let SinkRecovery { term, checkpoint, committables: files, dead } = *recovery;
+    let SinkRecovery { job, term, checkpoint, committables: files, dead } = *recovery;
+    let place = Place { directory, naming };
     super::directory::create(directory).map_err(|e| failed("created", directory, e))?;
+    // Everything is checked before anything is removed, renamed or claimed.
+    place.check_owner(job)?;
     let found = list(directory, naming)?;
     if checkpoint.is_none() {
-        check_empty(directory, &found)?;
+        check_empty(place, &found)?;
     }
     check_terms(directory, term, &found)?;
-    // All are checked before the first is renamed.
     files.iter().try_for_each(|file| file.check(naming))?;
+    let taken = taken(place, files)?;
+    claimed.claim(place, job, term, checkpoint.is_none())?;
 
     let named =
         || files.iter().map(|file| naming.parse(&file.name)).chain(found.iter().map(|(_, name)| *name));
@@ -39,7 +45,21 @@ pub(super) fn recover(
             remove(path)?;
         }
     }
-    files.iter().try_for_each(|file| file.commit(directory))?;
+    if let Some(checkpoint) = checkpoint.filter(|_| !files.is_empty()) {
+        claimed.begin_commit(place, term, checkpoint)?;
+    }
+    for file in files {
+        match taken.contains(&file.name.as_str()) {
+            false => file.commit(directory)?,
+            true => {
+                tracing::warn!(
+                    file = %directory.join(&file.name).display(),
+                    records = file.records,
+                    "a finished file is gone: somebody took it"
+                );
+            }
+        }
+    }
 
     let passed_over = |(_, name): &(PathBuf, Name)| match *name {
         Name::Visible(None, of) => checkpoint.is_some_and(|restored| of > restored),
@@ -52,6 +72,23 @@ pub(super) fn recover(
         File::create(&mark).and_then(|file| file.sync_all()).map_err(|e| failed("created", &mark, e))?;
     }
     sync_directory(directory)
+}
+
+/// The names of the files that were visible once and are gone.
+fn taken<'f>(place: Place<'_>, files: &'f [PendingFile]) -> Result<Vec<&'f str>> {
+    let committing = place.committing()?;
+    let mut taken = Vec::new();
+    for file in files {
+        if file.is_there(place.directory)? {
+            continue;
+        }
+        let term = term_of(place.naming.parse(&file.name)).unwrap_or(Term(0));
+        if committing < Some(Committing { term, checkpoint: file.checkpoint }) {
+            return Err(file.lost(place.directory));
+        }
+        taken.push(file.name.as_str());
+    }
+    Ok(taken)
 }
 
 /// Removes what is dead. `has_terms` is whether the term that `dead` goes by writes names with terms, so that
@@ -99,16 +136,25 @@ fn list(directory: &Path, naming: Naming<'_>) -> Result<Vec<(PathBuf, Name)>> {
     entries.map(parse).collect()
 }
 
-/// A new job wants no results there, and nothing that is not its own.
-fn check_empty(directory: &Path, found: &[(PathBuf, Name)]) -> Result<()> {
-    let others = found.iter().filter(|(_, name)| !matches!(name, Name::Temporary(_)));
+/// A new job wants no results there. What no sink wrote does no harm.
+fn check_empty(place: Place<'_>, found: &[(PathBuf, Name)]) -> Result<()> {
+    // Without an owner they may be of a job that runs.
+    let unowned = place.is_unowned()?;
+    let is_in_the_way = |(path, name): &&(PathBuf, Name)| match name {
+        Name::Temporary(_) => unowned,
+        Name::Visible(..) => true,
+        Name::Foreign => {
+            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| place.naming.is_result(name))
+        }
+    };
+    let others = found.iter().filter(is_in_the_way);
     let mut others: Vec<_> = others.filter_map(|(path, _)| path.file_name()).collect();
     others.sort_unstable();
     let Some(first) = others.first() else { return Ok(()) };
-    let message = "the output directory of a new job is not empty: empty it, choose another one, or \
-                   resume from the checkpoint that these results belong to";
+    let message = "the output directory of a new job has results of another run: move them away, choose \
+                   another directory, or resume from the checkpoint that these results belong to";
     Err(Error::invalid(message)
-        .with("directory", directory.display())
+        .with("directory", place.directory.display())
         .with("files", others.len())
         .with("first", first.display()))
 }

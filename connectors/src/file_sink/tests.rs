@@ -1,6 +1,8 @@
 mod fencing;
+mod ownership;
 
 use proptest::prelude::*;
+use strandline_runtime::sink::JobIdentity;
 use tempfile::TempDir;
 
 use super::*;
@@ -19,8 +21,12 @@ fn open(factory: &FileSink<Row, CsvRows>, subtask: u32, term: u64) -> FileSinkSu
 fn recover(factory: &FileSink<Row, CsvRows>, checkpoint: Option<u64>, files: &[PendingFile]) -> Result<()> {
     let restored = checkpoint.map(|_| (Term(1), None));
     let dead = DeadOutputs::at_start(Term(9), restored, Some(checkpoint.map(|_| Term(1))));
-    let checkpoint = checkpoint.map(CheckpointId);
-    factory.recover(&SinkRecovery { term: Term(9), checkpoint, committables: files, dead: &dead })
+    let (job, checkpoint) = (&job("job"), checkpoint.map(CheckpointId));
+    factory.recover(&SinkRecovery { job, term: Term(9), checkpoint, committables: files, dead: &dead })
+}
+
+fn job(name: &str) -> JobIdentity {
+    JobIdentity { name: name.into(), storage: Some("file:///checkpoints".into()), adopts: None }
 }
 
 fn write(sink: &mut FileSinkSubtask<Row, CsvRows>, number: i64) {
@@ -42,6 +48,7 @@ fn visible(directory: &Path) -> (Vec<i64>, usize) {
                 assert_eq!(lines.next(), Some("n"), "every file has its header");
                 numbers.extend(lines.map(|line| line.parse::<i64>().unwrap()));
             }
+            false if [".part.owner", ".part.committing"].iter().any(|name| path.ends_with(name)) => {}
             false => others += 1,
         }
     }
@@ -79,25 +86,46 @@ fn the_summary_counts_what_is_visible() {
 }
 
 #[test]
-fn a_new_job_wants_an_empty_directory_and_touches_nothing() {
+fn a_new_job_wants_no_results_and_touches_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let factory = factory(directory.path());
     let put = |name: &str| fs::write(directory.path().join(name), "n\n1\n").unwrap();
+    for name in [".gitkeep", "notes.txt", "part-1.csv", ".DS_Store"] {
+        put(name);
+    }
+    let foreign = visible_names(directory.path());
+    for name in [
+        ".part-t0000000003-a-00000-n0.inprogress",
+        "part-0000000003-00000-t0.csv",
+        "part-t0000000002-0000000003-00000-a.csv",
+        "part-t0000000002-0000000003-00000-a.jsonl",
+    ] {
+        put(name);
+        let error = recover(&factory, None, &[]).unwrap_err();
+        assert!(error.message().contains("has results of another run"), "{error}");
+        assert_eq!(error.context("first"), Some(name));
+        fs::remove_file(directory.path().join(name)).unwrap();
+        assert_eq!(visible_names(directory.path()), foreign, "nothing was touched");
+    }
+    recover(&factory, None, &[]).unwrap();
     put(".part-t0-00000-0.inprogress");
     put(".part-t0000000003-a-00000-n0.inprogress");
     recover(&factory, None, &[]).unwrap();
-    assert_eq!(visible(directory.path()).1, 0, "the files of a first attempt before its first checkpoint go");
-    for name in ["notes.txt", "part-0000000003-00000-t0.csv", "part-t0000000002-0000000003-00000-a.csv"] {
-        put(name);
-        let error = recover(&factory, None, &[]).unwrap_err();
-        assert!(error.message().contains("not empty"), "{error}");
-        assert_eq!(error.context("first"), Some(name));
-        assert!(directory.path().join(name).exists());
-        fs::remove_file(directory.path().join(name)).unwrap();
-    }
-    put("notes.txt");
+    let mut wanted = foreign;
+    wanted.insert(0, ".part.owner".into());
+    wanted.sort_unstable();
+    assert_eq!(visible_names(directory.path()), wanted, "its own first attempt left what is gone");
     recover(&factory, Some(1), &[]).unwrap();
-    assert!(directory.path().join("notes.txt").exists(), "a resumed job leaves foreign files alone");
+    assert_eq!(visible_names(directory.path()), wanted);
+}
+
+/// The names of all files, sorted.
+fn visible_names(directory: &Path) -> Vec<String> {
+    let names =
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.collect();
+    names.sort_unstable();
+    names
 }
 
 fn one_pending() -> (TempDir, FileSink<Row, CsvRows>, Vec<PendingFile>) {
@@ -119,7 +147,7 @@ fn a_lost_or_torn_file_is_an_error_that_names_it() {
     fs::remove_file(&name).unwrap();
     let error = recover(&factory, Some(1), &files).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
-    assert!(error.context("file").unwrap().contains("part-t0000000001-0000000001-00000-a1-0.csv"), "{error}");
+    assert!(error.context("file").unwrap().contains(".part-t0000000001-a1-0-00000-n0"), "{error}");
 }
 
 #[test]

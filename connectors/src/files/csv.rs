@@ -1,20 +1,25 @@
 //! Comma-separated values.
 
-use std::ops::Range;
-
-use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
-use memchr::{memchr, memchr_iter};
 use strandline_state_api::{Batch, Result};
 
 use super::text::not_utf8;
-use super::{Decode, FileFormat, Framing};
+use super::{BadRecord, Decode, FileFormat, Framing};
 use crate::row::{Column, ColumnType, Row, Value};
+
+mod fields;
+
+use fields::{Fields, Malformed};
 
 /// CSV files (RFC 4180): each record is a row of the wanted columns.
 ///
 /// With a header, the source finds columns by their names, in any order, and leaves others out; without one,
-/// the columns are those of the file in order. An empty field is null where the column is nullable; otherwise
-/// it is the empty text, and an error for other types. Blank lines are left out.
+/// the columns are those of the file in order.
+///
+/// A quote stands at the beginning and at the end of a field, doubled within a field with quotes, and nowhere
+/// else; any other place makes a bad record. An empty field without quotes is null where the column is
+/// nullable, otherwise it is the empty text, and a bad record for other types. A pair of quotes is the empty
+/// text. Blank lines are left out, but in a file of one column that is nullable a blank line is a null.
+/// `docs/csv.md` has the whole dialect.
 #[derive(Clone, Debug)]
 pub struct CsvFiles {
     columns: Vec<Column>,
@@ -43,8 +48,9 @@ impl CsvFiles {
         self
     }
 
-    /// Sets whether quoted fields may hold line ends; the default is `false`. Where they may, one subtask
-    /// reads a file, from its beginning.
+    /// Sets whether quoted fields may hold line ends; the default is `false`: a field that goes on over
+    /// several lines then makes one bad record of these. Where they may, one subtask reads a file, from its
+    /// beginning.
     #[must_use]
     pub fn quoted_newlines(mut self, allowed: bool) -> Self {
         self.quoted_newlines = allowed;
@@ -52,12 +58,34 @@ impl CsvFiles {
     }
 
     /// The fields of one record, for example of a header.
-    pub fn split(&self, record: &[u8]) -> Vec<String> {
+    ///
+    /// # Errors
+    /// The reason why it is no record of CSV in UTF-8.
+    pub fn split(&self, record: &[u8]) -> Result<Vec<String>, String> {
         let mut fields = Fields::new(self.delimiter);
-        fields.split(record);
-        (0..fields.ranges.len())
-            .map(|i| String::from_utf8_lossy(fields.get(record, i)).into_owned())
-            .collect()
+        fields.split(record).map_err(|wrong| {
+            let (field, reason) = malformed(wrong);
+            format!("field {}: {reason}", field + 1)
+        })?;
+        let text = |i: usize| {
+            let field = fields.get(record, i);
+            std::str::from_utf8(field).map(str::to_owned).map_err(|e| not_utf8(&e, field))
+        };
+        (0..fields.len()).map(text).collect()
+    }
+}
+
+/// The field, and what is wrong with it.
+fn malformed(wrong: Malformed) -> (usize, &'static str) {
+    match wrong {
+        Malformed::Open(field) => (field, "a quote opens the field and is not closed"),
+        Malformed::Behind(field) => {
+            (field, "something follows the closing quote; a quote within quotes is written twice")
+        }
+        Malformed::Inside(field) => (
+            field,
+            "a quote within a field without quotes; put the field in quotes, and write the one in it twice",
+        ),
     }
 }
 
@@ -68,7 +96,7 @@ impl FileFormat for CsvFiles {
     fn framing(&self) -> Framing {
         match self.quoted_newlines {
             true => Framing::Quoted { delimiter: self.delimiter },
-            false => Framing::Lines,
+            false => Framing::QuotedLines { delimiter: self.delimiter },
         }
     }
 
@@ -78,18 +106,16 @@ impl FileFormat for CsvFiles {
 
     fn decoder(&self, header: &[u8]) -> Result<CsvDecoder, String> {
         let names = match self.header {
-            true => self.split(header),
+            true => self.split(header).map_err(|wrong| format!("the header is no record of CSV: {wrong}"))?,
             false => self.columns.iter().map(|column| column.name.clone()).collect(),
         };
         let wanted = |column: &Column| match names.iter().position(|name| *name == column.name) {
             Some(field) => Ok(Wanted { field, column: column.clone() }),
-            None => Err(format!("no column {:?} in the header, which has {}", column.name, names.join(", "))),
+            None => Err(format!("no column {:?} in the header, which has {}", column.name, shown(&names))),
         };
-        Ok(CsvDecoder {
-            wanted: self.columns.iter().map(wanted).collect::<Result<_, _>>()?,
-            width: names.len(),
-            fields: Fields::new(self.delimiter),
-        })
+        let wanted: Vec<_> = self.columns.iter().map(wanted).collect::<Result<_, _>>()?;
+        let blank_is_null = names.len() == 1 && wanted.iter().all(|wanted| wanted.column.nullable);
+        Ok(CsvDecoder { wanted, names, blank_is_null, fields: Fields::new(self.delimiter) })
     }
 }
 
@@ -99,40 +125,64 @@ struct Wanted {
     column: Column,
 }
 
+/// Names for a message.
+fn shown(names: &[String]) -> String {
+    // They may be anything, for example bytes that control a terminal.
+    names.iter().map(|name| name.escape_debug().to_string()).collect::<Vec<_>>().join(", ")
+}
+
 /// Decodes the records of one CSV file.
 #[derive(Debug)]
 pub struct CsvDecoder {
     wanted: Vec<Wanted>,
-    width: usize,
+    /// The columns of the file.
+    names: Vec<String>,
+    /// Whether a blank line is a record.
+    blank_is_null: bool,
     fields: Fields,
 }
 
 impl Decode<Row> for CsvDecoder {
     #[inline]
-    fn decode(&mut self, bytes: &[u8], output: &mut Batch<Row>) -> Result<(), String> {
-        if bytes.is_empty() {
+    fn decode(&mut self, bytes: &[u8], output: &mut Batch<Row>) -> Result<(), BadRecord> {
+        if bytes.is_empty() && !self.blank_is_null {
             return Ok(());
         }
-        self.fields.split(bytes);
-        let found = self.fields.ranges.len();
-        if found != self.width {
-            return Err(format!("expected {} fields, found {found}", self.width));
+        if let Err(wrong) = self.fields.split(bytes) {
+            return Err(self.malformed(wrong));
+        }
+        let found = self.fields.len();
+        if found != self.names.len() {
+            return Err(BadRecord::new(format!("expected {} fields, found {found}", self.names.len())));
         }
         let mut row = Row::with_capacity(self.wanted.len());
         for Wanted { field, column } in &self.wanted {
-            row.push(parse(self.fields.get(bytes, *field), column)?);
+            row.push(parse(self.fields.get(bytes, *field), self.fields.is_quoted(*field), column)?);
         }
         output.push(row, None);
         Ok(())
     }
 }
 
-fn parse(field: &[u8], column: &Column) -> Result<Value, String> {
-    if field.is_empty() && column.nullable {
+impl CsvDecoder {
+    fn malformed(&self, wrong: Malformed) -> BadRecord {
+        let (field, reason) = malformed(wrong);
+        let mut bad = match self.names.get(field) {
+            Some(name) => BadRecord::new(reason).in_column(name),
+            None => BadRecord::new(format!("field {}: {reason}", field + 1)),
+        };
+        bad.open_quote = matches!(wrong, Malformed::Open(_));
+        bad
+    }
+}
+
+fn parse(field: &[u8], quoted: bool, column: &Column) -> Result<Value, BadRecord> {
+    // Only text tells an empty value from none.
+    if field.is_empty() && column.nullable && !(quoted && column.kind == ColumnType::Text) {
         return Ok(Value::Null);
     }
-    let text = std::str::from_utf8(field)
-        .map_err(|e| format!("column {:?}: {}", column.name, not_utf8(&e, field)))?;
+    let bad = |reason: String| BadRecord::new(reason).in_column(&column.name);
+    let text = std::str::from_utf8(field).map_err(|e| bad(not_utf8(&e, field)))?;
     let value = match column.kind {
         ColumnType::Text => Some(Value::text(text)),
         ColumnType::Int => text.parse().ok().map(Value::Int),
@@ -143,83 +193,6 @@ fn parse(field: &[u8], column: &Column) -> Result<Value, String> {
     value.ok_or_else(|| {
         let shown: String = text.chars().take(40).collect();
         let hint = if text.is_empty() { "; declare it nullable if values may be missing" } else { "" };
-        format!("column {:?}: expected {}, found {shown:?}{hint}", column.name, column.kind)
+        bad(format!("expected {}, found {shown:?}{hint}", column.kind))
     })
-}
-
-/// The places of the fields in a record. A record without quotes, as most are, is only searched and not
-/// copied.
-struct Fields {
-    delimiter: u8,
-    ranges: Vec<Range<usize>>,
-    reader: Reader,
-    unquoted: Vec<u8>,
-    ends: Vec<usize>,
-    in_unquoted: bool,
-}
-
-impl Fields {
-    fn new(delimiter: u8) -> Self {
-        let reader = ReaderBuilder::new().delimiter(delimiter).build();
-        Self {
-            delimiter,
-            ranges: Vec::new(),
-            reader,
-            unquoted: Vec::new(),
-            ends: Vec::new(),
-            in_unquoted: false,
-        }
-    }
-
-    #[inline]
-    fn split(&mut self, record: &[u8]) {
-        self.ranges.clear();
-        self.in_unquoted = memchr(b'"', record).is_some();
-        if self.in_unquoted {
-            return self.split_quoted(record);
-        }
-        let mut start = 0;
-        for end in memchr_iter(self.delimiter, record) {
-            self.ranges.push(start..end);
-            start = end + 1;
-        }
-        self.ranges.push(start..record.len());
-    }
-
-    fn split_quoted(&mut self, record: &[u8]) {
-        // Removing quotes shortens a record, and each field but the first has a delimiter before it.
-        self.unquoted.resize(record.len() + 1, 0);
-        self.ends.resize(record.len() + 2, 0);
-        self.reader.reset();
-        let (mut input, mut written, mut fields) = (record, 0, 0);
-        loop {
-            let output = self.unquoted.get_mut(written..).unwrap_or(&mut []);
-            let ends = self.ends.get_mut(fields..).unwrap_or(&mut []);
-            let (result, read, wrote, ended) = self.reader.read_record(input, output, ends);
-            input = input.get(read..).unwrap_or(&[]);
-            written += wrote;
-            fields += ended;
-            // The reader takes an empty input for the end of the record.
-            if !matches!(result, ReadRecordResult::InputEmpty) {
-                break;
-            }
-        }
-        let mut start = 0;
-        for &end in self.ends.iter().take(fields) {
-            self.ranges.push(start..end);
-            start = end;
-        }
-    }
-
-    #[inline]
-    fn get<'a>(&'a self, record: &'a [u8], field: usize) -> &'a [u8] {
-        let bytes = if self.in_unquoted { &self.unquoted } else { record };
-        self.ranges.get(field).and_then(|range| bytes.get(range.clone())).unwrap_or(&[])
-    }
-}
-
-impl std::fmt::Debug for Fields {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Fields").field("ranges", &self.ranges).finish()
-    }
 }

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use strandline_state_api::Result;
 
+use super::encoding;
 use super::listing::list;
-use super::reader::{Framing, SplitReader};
+use super::reader::{Framing, MAX_RECORD, SplitReader};
 
 /// Reads the first record of the first file of `path`, from which a planner takes the columns.
 ///
@@ -17,6 +18,7 @@ pub fn first_header(path: &Path, framing: Framing) -> Result<Vec<u8>> {
         Some(first) if path.is_dir() => path.join(&first.name),
         _ => path.to_owned(),
     };
-    let mut reader = SplitReader::open(&file, framing, 0, 0, u64::MAX)?;
+    encoding::check(&file)?;
+    let mut reader = SplitReader::open(&file, framing, MAX_RECORD, (0, 0, u64::MAX))?;
     Ok(reader.next()?.map(|(_, record)| record.to_vec()).unwrap_or_default())
 }

@@ -1,11 +1,12 @@
 //! JSON lines.
 
+use std::cell::Cell;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use strandline_state_api::{Batch, Result};
 
-use super::{Decode, FileFormat, Framing};
+use super::{BadRecord, Decode, FileFormat, Framing};
 use crate::row::{Column, ColumnType, Row, Value};
 
 /// Files with one JSON object on each line: each is a row of the wanted columns.
@@ -38,19 +39,28 @@ impl FileFormat for JsonLines {
 }
 
 impl Decode<Row> for JsonLines {
-    fn decode(&mut self, bytes: &[u8], output: &mut Batch<Row>) -> Result<(), String> {
+    fn decode(&mut self, bytes: &[u8], output: &mut Batch<Row>) -> Result<(), BadRecord> {
         if bytes.trim_ascii().is_empty() {
             return Ok(());
         }
         let mut json = serde_json::Deserializer::from_slice(bytes);
-        let row = RowSeed(&self.columns).deserialize(&mut json).and_then(|row| json.end().map(|()| row));
-        let row = row.map_err(|e| format!("expected a JSON object: {}", without_line(&e)))?;
+        let current = Cell::new(None);
+        let seed = RowSeed { columns: &self.columns, current: &current };
+        let row = seed.deserialize(&mut json).and_then(|row| json.end().map(|()| row));
+        let row = row.map_err(|e| {
+            let bad = BadRecord::new(format!("expected a JSON object: {}", without_line(&e)));
+            match current.get().and_then(|index: usize| self.columns.get(index)) {
+                Some(column) => bad.in_column(&column.name),
+                None => bad,
+            }
+        })?;
         for (i, column) in self.columns.iter().enumerate() {
             if row.get(i).is_null() && !column.nullable {
-                return Err(format!(
-                    "column {:?}: expected {}, found none; declare it nullable if values may be missing",
-                    column.name, column.kind
-                ));
+                let reason = format!(
+                    "expected {}, found none; declare it nullable if values may be missing",
+                    column.kind
+                );
+                return Err(BadRecord::new(reason).in_column(&column.name));
             }
         }
         output.push(row, None);
@@ -67,7 +77,11 @@ fn without_line(error: &serde_json::Error) -> String {
     }
 }
 
-struct RowSeed<'a>(&'a [Column]);
+struct RowSeed<'a> {
+    columns: &'a [Column],
+    /// The column whose value is being read.
+    current: &'a Cell<Option<usize>>,
+}
 
 impl<'de> DeserializeSeed<'de> for RowSeed<'_> {
     type Value = Row;
@@ -85,13 +99,16 @@ impl<'de> Visitor<'de> for RowSeed<'_> {
     }
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Row, M::Error> {
-        let mut row: Row = self.0.iter().map(|_| Value::Null).collect();
-        while let Some(member) = map.next_key_seed(MemberSeed(self.0))? {
-            let Some((index, column)) = member.and_then(|i| self.0.get(i).map(|column| (i, column))) else {
+        let mut row: Row = self.columns.iter().map(|_| Value::Null).collect();
+        while let Some(member) = map.next_key_seed(MemberSeed(self.columns))? {
+            let known = member.and_then(|i| self.columns.get(i).map(|column| (i, column)));
+            let Some((index, column)) = known else {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             };
+            self.current.set(Some(index));
             let value = map.next_value_seed(ValueSeed(column))?;
+            self.current.set(None);
             if let Some(slot) = row.0.get_mut(index) {
                 *slot = value;
             }

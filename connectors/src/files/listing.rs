@@ -19,6 +19,11 @@ pub(super) fn list(path: &Path) -> Result<Vec<InputFile>> {
     let failed = |e: std::io::Error| unreadable(path, e);
     let metadata = fs::metadata(path).map_err(failed)?;
     if !metadata.is_dir() {
+        if !metadata.is_file() {
+            let message = "the input is no regular file: a pipe or a device cannot be read again from a \
+                           position in a checkpoint; write it to a file first";
+            return Err(Error::new(ErrorKind::Unsupported, message).with("file", path.display()));
+        }
         return Ok(vec![InputFile { name: name_of(path)?, len: metadata.len() }]);
     }
     let mut files = Vec::new();
@@ -28,9 +33,15 @@ pub(super) fn list(path: &Path) -> Result<Vec<InputFile>> {
         if name.starts_with(['.', '_']) {
             continue;
         }
-        let metadata = fs::metadata(&entry).map_err(|e| unreadable(&entry, e))?;
-        if metadata.is_file() {
-            files.push(InputFile { name, len: metadata.len() });
+        match fs::metadata(&entry) {
+            Ok(metadata) if metadata.is_file() => files.push(InputFile { name, len: metadata.len() }),
+            Ok(metadata) if metadata.is_dir() => {}
+            Ok(_) => tracing::warn!(file = %entry.display(), "left out: it is no regular file"),
+            // A link that leads nowhere, or a file that went away meanwhile.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                tracing::warn!(file = %entry.display(), "left out: it is a link that leads nowhere");
+            }
+            Err(e) => return Err(unreadable(&entry, e)),
         }
     }
     if files.is_empty() {

@@ -5,15 +5,22 @@ use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use memchr::memchr;
-use strandline_state_api::{Error, Result};
+use strandline_state_api::Result;
 
 use super::listing::unreadable;
+use super::quotes::{self, Continued, Endless};
 
 /// The rule by which records end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     /// At each line end.
     Lines,
+    /// At each line end. Fields may have quotes; where one goes on over several lines, these are one bad
+    /// record.
+    QuotedLines {
+        /// The byte between fields.
+        delimiter: u8,
+    },
     /// At each line end outside of quotes. Only a reader that begins at the beginning of the file knows where
     /// a quote opens, so a file is one split.
     Quoted {
@@ -25,42 +32,18 @@ pub enum Framing {
 impl Framing {
     /// The length of the first record including its line end, if all of it is in `bytes`.
     #[inline]
-    fn record(self, bytes: &[u8]) -> Option<usize> {
+    fn record(self, bytes: &[u8]) -> Result<usize, Endless> {
         match self {
-            Self::Lines => memchr(b'\n', bytes).map(|at| at + 1),
-            Self::Quoted { delimiter } => quoted_record(bytes, delimiter),
-        }
-    }
-}
-
-/// A quote opens at the beginning of a field only, and a doubled quote within quotes stands for itself.
-fn quoted_record(bytes: &[u8], delimiter: u8) -> Option<usize> {
-    let mut field_begins = true;
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        if byte == b'"' && field_begins {
-            at += 1;
-            loop {
-                at += memchr(b'"', bytes.get(at..)?)? + 1;
-                if bytes.get(at) != Some(&b'"') {
-                    break;
-                }
-                at += 1;
+            Self::Lines | Self::QuotedLines { .. } => {
+                memchr(b'\n', bytes).map(|at| at + 1).ok_or(Endless::InLine)
             }
-            field_begins = false;
-            continue;
+            Self::Quoted { delimiter } => quotes::record(bytes, delimiter),
         }
-        at += 1;
-        if byte == b'\n' {
-            return Some(at);
-        }
-        field_begins = byte == delimiter;
     }
-    None
 }
 
-/// A longer record means a broken file.
-const MAX_RECORD: usize = 64 << 20;
+/// The longest record, unless another length is set: a longer one means a broken file.
+pub(super) const MAX_RECORD: usize = 64 << 20;
 const BUFFER: usize = 256 << 10;
 
 /// Reads the records whose first byte lies in one byte range of a file.
@@ -76,19 +59,39 @@ pub(super) struct SplitReader {
     offset: u64,
     end: u64,
     at_end_of_file: bool,
+    max_record: usize,
+    /// The beginning of a record that is longer than that.
+    long: Vec<u8>,
 }
 
 impl SplitReader {
     /// Opens the split from `start` to before `end` at `offset`: `start` itself, or the beginning of a later
     /// record.
-    pub(super) fn open(path: &Path, framing: Framing, start: u64, offset: u64, end: u64) -> Result<Self> {
-        let mut file = File::open(path).map_err(|e| unreadable(path, e))?;
+    pub(super) fn open(
+        path: &Path,
+        framing: Framing,
+        max_record: usize,
+        (start, offset, end): (u64, u64, u64),
+    ) -> Result<Self> {
         // A record begins at `start` only if a line ends just before it: begin with that byte and drop the
         // first line.
         let cut = offset == start && start > 0;
         let from = if cut { start - 1 } else { offset };
+        let mut reader = Self::open_at(path, framing, max_record, from, end)?;
+        if cut {
+            reader.skip_line()?;
+            reader.skip_field_of_earlier_lines()?;
+        } else if offset == 0 {
+            reader.skip_byte_order_mark()?;
+        }
+        Ok(reader)
+    }
+
+    /// Opens a file at `from`, where a record begins.
+    fn open_at(path: &Path, framing: Framing, max_record: usize, from: u64, end: u64) -> Result<Self> {
+        let mut file = File::open(path).map_err(|e| unreadable(path, e))?;
         file.seek(SeekFrom::Start(from)).map_err(|e| unreadable(path, e))?;
-        let mut reader = Self {
+        Ok(Self {
             path: path.to_owned(),
             file,
             framing,
@@ -98,13 +101,9 @@ impl SplitReader {
             offset: from,
             end,
             at_end_of_file: false,
-        };
-        if cut {
-            reader.skip_line()?;
-        } else if offset == 0 {
-            reader.skip_byte_order_mark()?;
-        }
-        Ok(reader)
+            max_record: max_record.clamp(1, usize::MAX - 1),
+            long: Vec::new(),
+        })
     }
 
     /// Where the next record begins.
@@ -112,7 +111,8 @@ impl SplitReader {
         self.offset
     }
 
-    /// The next record without its line end, and where it begins; `None` at the end of the split.
+    /// The next record without its line end, and where it begins; `None` at the end of the split. Of a record
+    /// that is longer than records may be, only a beginning that is longer, too.
     #[inline]
     pub(super) fn next(&mut self) -> Result<Option<(u64, &[u8])>> {
         if self.offset >= self.end {
@@ -120,17 +120,41 @@ impl SplitReader {
         }
         let len = loop {
             let unread = self.buffer.get(self.head..self.tail).unwrap_or(&[]);
-            if let Some(len) = self.framing.record(unread) {
-                break len;
+            let found = self.framing.record(unread);
+            match found {
+                Ok(len) if len <= self.max_record => break len,
+                Err(_) if !self.at_end_of_file && unread.len() <= self.max_record + 1 => self.fill()?,
+                Err(_) if unread.is_empty() => return Ok(None),
+                Ok(_) | Err(_) => return self.unusual(found),
             }
-            if self.at_end_of_file {
-                if unread.is_empty() {
-                    return Ok(None);
-                }
-                break unread.len();
-            }
-            self.fill()?;
         };
+        Ok(Some(self.take(len)))
+    }
+
+    /// A record that is long, or the last one of a file.
+    #[cold]
+    fn unusual(&mut self, found: Result<usize, Endless>) -> Result<Option<(u64, &[u8])>> {
+        let unread = self.buffer.get(self.head..self.tail).unwrap_or(&[]);
+        let len = match found {
+            // With so long a record the field that goes on over its lines counts as one that never closes.
+            Ok(len) if matches!(self.framing, Framing::Quoted { .. }) => {
+                memchr(b'\n', unread).map_or(len, |at| at + 1)
+            }
+            Ok(len) => len,
+            Err(Endless::InQuotes) => memchr(b'\n', unread).map_or(unread.len(), |at| at + 1),
+            Err(Endless::InLine) => unread.len(),
+        };
+        if self.at_end_of_file || unread.get(len.wrapping_sub(1)) == Some(&b'\n') {
+            return Ok(Some(self.take(len)));
+        }
+        let begin = self.offset;
+        self.long = unread.to_vec();
+        self.skip_line()?;
+        Ok(Some((begin, &self.long)))
+    }
+
+    #[inline]
+    fn take(&mut self, len: usize) -> (u64, &[u8]) {
         let begin = self.offset;
         let mut record = self.buffer.get(self.head..self.head + len).unwrap_or(&[]);
         self.head += len;
@@ -141,7 +165,52 @@ impl SplitReader {
                 record = line;
             }
         }
-        Ok(Some((begin, record)))
+        (begin, record)
+    }
+
+    /// The last record left a field open: skips the lines over which it goes on, if it does and records are
+    /// lines. Returns whether it does.
+    pub(super) fn skip_open_field(&mut self) -> Result<bool> {
+        let Framing::QuotedLines { delimiter } = self.framing else { return Ok(false) };
+        let reach = usize::try_from(self.reach()).unwrap_or(usize::MAX);
+        loop {
+            let unread = self.buffer.get(self.head..self.tail).unwrap_or(&[]);
+            let near = unread.get(..reach).unwrap_or(unread);
+            match quotes::continued(near, delimiter, self.at_end_of_file && near.len() == unread.len()) {
+                Continued::Until(len) => {
+                    self.head += len;
+                    self.offset += len as u64;
+                    return Ok(true);
+                }
+                Continued::Unknown if unread.len() < reach && !self.at_end_of_file => self.fill()?,
+                Continued::No | Continued::Unknown => return Ok(false),
+            }
+        }
+    }
+
+    fn reach(&self) -> u64 {
+        quotes::REACH.min(self.max_record as u64)
+    }
+
+    /// The reader stands at the beginning of a line: skips what a field takes of it that an earlier line left
+    /// open, and that the reader of the split before takes with that line.
+    fn skip_field_of_earlier_lines(&mut self) -> Result<()> {
+        let Framing::QuotedLines { delimiter } = self.framing else { return Ok(()) };
+        let before = quotes::record_before(&self.path, self.offset, delimiter, self.reach());
+        let before = before.map_err(|e| unreadable(&self.path, e).with("byte", self.offset))?;
+        if before == self.offset {
+            return Ok(());
+        }
+        let mut earlier = Self::open_at(&self.path, self.framing, self.max_record, before, self.offset)?;
+        while let Some((_, record)) = earlier.next()? {
+            if record.len() <= self.max_record && quotes::leaves_open(record, delimiter) {
+                earlier.skip_open_field()?;
+            }
+        }
+        while self.offset < earlier.offset && !(self.at_end_of_file && self.head == self.tail) {
+            self.skip_line()?;
+        }
+        Ok(())
     }
 
     fn skip_line(&mut self) -> Result<()> {
@@ -177,13 +246,6 @@ impl SplitReader {
             self.head = 0;
         }
         if self.tail == self.buffer.len() {
-            if self.tail >= MAX_RECORD {
-                let message =
-                    format!("a record is longer than {} MiB; is this a text file?", MAX_RECORD >> 20);
-                return Err(Error::invalid(message)
-                    .with("file", self.path.display())
-                    .with("byte", self.offset));
-            }
             self.buffer.resize(2 * self.tail, 0);
         }
         let free = self.buffer.get_mut(self.tail..).unwrap_or(&mut []);
@@ -199,17 +261,33 @@ impl SplitReader {
     }
 }
 
-/// The number of the line at `offset`, from 1. Reads the file up to there, so it serves messages only.
-pub(super) fn line_number(path: &Path, offset: u64) -> Option<u64> {
-    let mut reader = BufReader::new(File::open(path).ok()?.take(offset));
-    let mut lines = 1;
-    loop {
-        let bytes = reader.fill_buf().ok()?;
-        if bytes.is_empty() {
-            return Some(lines);
+/// Counts the lines of a file, for messages. It reads the file up to each place that it is asked for, but no
+/// part twice while these rise.
+#[derive(Debug, Default)]
+pub(super) struct LineCounter {
+    file: PathBuf,
+    offset: u64,
+    line_ends: u64,
+}
+
+impl LineCounter {
+    /// The number of the line at `offset`, from 1.
+    pub(super) fn line(&mut self, path: &Path, offset: u64) -> Option<u64> {
+        if path != self.file || offset < self.offset {
+            *self = Self { file: path.to_owned(), ..Self::default() };
         }
-        lines += memchr::memchr_iter(b'\n', bytes).count() as u64;
-        let len = bytes.len();
-        reader.consume(len);
+        let mut file = File::open(path).ok()?;
+        file.seek(SeekFrom::Start(self.offset)).ok()?;
+        let mut reader = BufReader::with_capacity(BUFFER, file.take(offset - self.offset));
+        loop {
+            let bytes = reader.fill_buf().ok()?;
+            if bytes.is_empty() {
+                return Some(self.line_ends + 1);
+            }
+            self.line_ends += memchr::memchr_iter(b'\n', bytes).count() as u64;
+            let len = bytes.len();
+            self.offset += len as u64;
+            reader.consume(len);
+        }
     }
 }

@@ -1,3 +1,6 @@
+mod dialect;
+mod quotes;
+
 use std::fs;
 
 use proptest::prelude::*;
@@ -186,10 +189,10 @@ fn bad_records_are_skipped_and_counted_over_a_restore() {
     let source = || FileSource::new(folder.path(), orders()).on_bad_record(OnBadRecord::Skip);
     let first = source();
     let (rows, positions) = read(&first, &None, 1, |_| 3).unwrap();
-    assert_eq!((rows.len(), first.skipped()), (2, 1));
+    assert_eq!((rows.len(), first.bad_records()), (2, 1));
     let second = source();
     let (rows, _) = read(&second, &Some(positions), 2, |_| usize::MAX).unwrap();
-    assert_eq!((rows.len(), second.skipped()), (1, 3));
+    assert_eq!((rows.len(), second.bad_records()), (1, 3));
 }
 
 #[test]

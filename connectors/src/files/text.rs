@@ -3,7 +3,7 @@
 use compact_str::CompactString;
 use strandline_state_api::{Batch, Result};
 
-use super::{Decode, FileFormat, Framing};
+use super::{BadRecord, Decode, FileFormat, Framing};
 use crate::row::{Row, Value};
 
 /// Text files: each line is a row with one text column.
@@ -25,7 +25,7 @@ impl FileFormat for TextLines {
 
 impl Decode<Row> for TextLines {
     #[inline]
-    fn decode(&mut self, bytes: &[u8], output: &mut Batch<Row>) -> Result<(), String> {
+    fn decode(&mut self, bytes: &[u8], output: &mut Batch<Row>) -> Result<(), BadRecord> {
         let line = CompactString::from_utf8(bytes).map_err(|e| not_utf8(&e, bytes))?;
         output.push([Value::Text(line)].into_iter().collect(), None);
         Ok(())

@@ -20,11 +20,19 @@ const TEXT: u8 = 5;
 /// For each value one byte of type (0 null, 1 bool, 2 int, 3 uint, 4 float, 5 text), then its
 /// order-preserving form: one byte for a bool; 8 bytes big endian for numbers, with the sign bit flipped for
 /// int and, for float, all bits of negative numbers; text escaped as parts of tuples are ([`push_escaped`]).
-/// Two floats are equal when their bits are, so that every NaN is a key like any other; -0 counts as 0.
+/// Two floats are equal when their bits are; -0 counts as 0. [`RowKey::new`] makes one NaN of all, so that it
+/// is a key like any other.
 #[derive(Clone, Debug)]
 pub struct RowKey(pub SmallVec<[Value; 1]>);
 
 impl RowKey {
+    /// The key of these values, floats among them [normalised](Value::normalized): values that are equal for
+    /// their users are one key, and it prints the same whichever came first and wherever it was stored.
+    #[inline]
+    pub fn new(values: impl IntoIterator<Item = Value>) -> Self {
+        Self(values.into_iter().map(Value::normalized).collect())
+    }
+
     fn encode_into(&self, mut push: impl FnMut(&[u8])) {
         for value in &self.0 {
             match value {
@@ -202,5 +210,17 @@ mod tests {
         assert_eq!(zero(0.0).key_hash(), zero(-0.0).key_hash());
         assert_ne!(zero(0.0), zero(f64::NAN));
         assert_eq!(zero(f64::NAN), zero(f64::NAN));
+    }
+
+    /// A key of the first version may hold any NaN, and stays what it is.
+    #[test]
+    fn a_new_key_has_one_nan_and_one_zero() {
+        for (value, shown) in [(-f64::NAN, "NaN"), (f64::NAN, "NaN"), (-0.0, "0"), (0.0, "0"), (-1.5, "-1.5")]
+        {
+            let key = RowKey::new([Value::Float(value)]);
+            assert_eq!(key.0[0].to_string(), shown);
+            assert_eq!(RowKey::decode(&encoded(&key)).unwrap(), key);
+        }
+        assert_eq!(RowKey::new([Value::Float(-f64::NAN)]), RowKey::new([Value::Float(f64::NAN)]));
     }
 }

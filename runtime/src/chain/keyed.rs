@@ -9,11 +9,14 @@ pub(crate) mod broadcast;
 mod sequencer;
 mod snapshots;
 
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use strandline_state_api::backend::{BackendFactory, BackendScope, CheckpointedBackend, RestoreSnapshot};
 use strandline_state_api::host::{KeyedProcess, OperatorStateStore, Steps};
-use strandline_state_api::{Batch, CheckpointId, Keyed, Open, Operator, OperatorId, Result, Timestamp};
+use strandline_state_api::{
+    Batch, CheckpointId, Error, Keyed, Open, Operator, OperatorId, Result, Timestamp,
+};
 
 use self::sequencer::{Sequencer, Subtask, TIMERS};
 use self::snapshots::{AnyWriter, SnapshotBackend};
@@ -24,6 +27,23 @@ use crate::batch::KeyedBatch;
 
 /// How many records ahead of the current one their state is asked for.
 const CHUNK: usize = 64;
+
+/// How many characters of a key an error shows.
+const LONGEST_KEY: usize = 200;
+
+/// Adds which record an error is about.
+#[cold]
+fn at_record(error: Error, key: &dyn Debug, time: Option<Timestamp>) -> Error {
+    if error.context("key").is_some() {
+        return error;
+    }
+    let key: String = format!("{key:?}").chars().take(LONGEST_KEY).collect();
+    let error = error.with("key", key);
+    match time {
+        Some(time) => error.with("event time", time),
+        None => error,
+    }
+}
 
 /// One subtask of a keyed operator, with its backend.
 pub(crate) struct KeyedNode<O: Operator, B> {
@@ -121,8 +141,9 @@ where
             let end = (start + CHUNK).min(total);
             let records = keys[start..end].iter().zip(&hashes[start..end]).zip(&timestamps[start..end]);
             for (((key, hash), timestamp), value) in records.zip(values.by_ref()) {
-                let key = Keyed::with_hash(key, *hash);
-                self.process.process(key, value, *timestamp, &mut self.output)?;
+                let keyed = Keyed::with_hash(key, *hash);
+                let processed = self.process.process(keyed, value, *timestamp, &mut self.output);
+                processed.map_err(|error| at_record(error, key, *timestamp))?;
             }
             if self.output.len() >= self.batch_size {
                 self.next.collect(&mut self.output)?;

@@ -106,6 +106,53 @@ impl<T: Send> Stage for Tee<T> {
     }
 }
 
+/// Sends each record into one of two chains.
+pub(crate) struct Partition<F, A, B> {
+    split: F,
+    outputs: (Batch<A>, Batch<B>),
+    first: Collector<A>,
+    second: Collector<B>,
+}
+
+impl<F, A, B> Partition<F, A, B> {
+    pub(crate) fn new(split: F, first: Collector<A>, second: Collector<B>) -> Self {
+        Self { split, outputs: (Batch::new(), Batch::new()), first, second }
+    }
+}
+
+impl<T, A, B, F> Node<Batch<T>> for Partition<F, A, B>
+where
+    T: Send,
+    A: Send,
+    B: Send,
+    F: FnMut(T) -> Result<A, B> + Send,
+{
+    fn collect(&mut self, batch: &mut Batch<T>) -> Result<()> {
+        let (first, second) = &mut self.outputs;
+        for (record, timestamp) in batch.drain() {
+            match (self.split)(record) {
+                Ok(record) => first.push(record, timestamp),
+                Err(record) => second.push(record, timestamp),
+            }
+        }
+        if !first.is_empty() {
+            self.first.collect(first)?;
+        }
+        if second.is_empty() { Ok(()) } else { self.second.collect(second) }
+    }
+}
+
+impl<F: Send, A: Send, B: Send> Stage for Partition<F, A, B> {
+    fn signal(&mut self, signal: &mut Signal<'_>) -> Result<()> {
+        self.first.signal(signal)?;
+        self.second.signal(signal)
+    }
+
+    fn work(&mut self) -> Result<Work> {
+        Ok(self.first.work()?.and(self.second.work()?))
+    }
+}
+
 /// The end of a stream that nothing consumes.
 pub(crate) struct Discard;
 

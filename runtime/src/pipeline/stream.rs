@@ -15,7 +15,7 @@ use crate::chain::assembly::Assembly;
 use crate::chain::exchange::ForwardWriter;
 use crate::chain::sink::SinkNode;
 use crate::chain::slot::Slot;
-use crate::chain::stateless::{Stateless, Tee, Transform, map_records};
+use crate::chain::stateless::{Partition, Stateless, Tee, Transform, map_records};
 use crate::chain::time::TimestampAssigner;
 use crate::chain::{Collector, SingleInlet};
 use crate::channel::Pattern;
@@ -145,6 +145,36 @@ impl<F: BackendFactory, T: Send + 'static> Stream<F, T> {
         (Self { heads: first, ..self }, other)
     }
 
+    /// Two streams: the first has what `f` returns as `Ok`, the second what it returns as `Err`, with the
+    /// event times of the records that came in. (Flink: side outputs.)
+    ///
+    /// ```
+    /// use strandline_runtime::Stream;
+    /// use strandline_state_api::backend::BackendFactory;
+    ///
+    /// /// Numbers, and lines that are none.
+    /// fn numbers<F: BackendFactory>(lines: Stream<F, String>) -> (Stream<F, u64>, Stream<F, String>) {
+    ///     lines.partition(|line| line.parse().map_err(|_| line))
+    /// }
+    /// ```
+    pub fn partition<A: Send + 'static, B: Send + 'static>(
+        self,
+        f: impl FnMut(T) -> Result<A, B> + Clone + Send + Sync + 'static,
+    ) -> (Stream<F, A>, Stream<F, B>) {
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        for head in &self.heads {
+            let (a, b) = (head.behind(), head.behind());
+            first.push(a.clone());
+            second.push(b.clone());
+            let f = f.clone();
+            head.enter(move |assembly| {
+                Ok(Box::new(Partition::new(f.clone(), a.build(assembly)?, b.build(assembly)?)))
+            });
+        }
+        let other = Stream::new(self.factory.clone(), Arc::clone(&self.graph), second, self.depth);
+        (Stream::new(self.factory, self.graph, first, self.depth), other)
+    }
+
     /// One stream with the records of both, in no promised order. Both must be of one pipeline.
     #[must_use]
     pub fn union(mut self, other: Self) -> Self {
@@ -217,9 +247,9 @@ struct Output<S>(Arc<S>);
 
 impl<S: SinkFactory> SinkOutput for Output<S> {
     fn recover(&self, recovery: &SinkRecovery<'_, Vec<u8>>) -> Result<()> {
-        let SinkRecovery { term, checkpoint, committables, dead } = recovery;
+        let SinkRecovery { job, term, checkpoint, committables, dead } = recovery;
         let committables = &decode_each(committables)?;
-        self.0.recover(&SinkRecovery { term: *term, checkpoint: *checkpoint, committables, dead })
+        self.0.recover(&SinkRecovery { job, term: *term, checkpoint: *checkpoint, committables, dead })
     }
 
     fn sweep(&self, dead: &DeadOutputs) -> Result<()> {

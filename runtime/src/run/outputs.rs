@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use strandline_checkpoint_protocol::CheckpointKind;
 use strandline_checkpoint_storage::RestoreAssignment;
-use strandline_state_api::{CheckpointId, ErrorKind, Result};
+use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
 
 use super::Run;
 use super::recovery::Claim;
 use crate::pipeline::graph::{Job, SinkVertex};
-use crate::sink::{DeadOutputs, SinkRecovery, Term};
+use crate::sink::{DeadOutputs, JobIdentity, SinkRecovery, Term};
 
 impl Run<'_> {
     /// Brings the output of all sinks to where the attempt starts from.
@@ -22,13 +22,17 @@ impl Run<'_> {
         claim: Option<&mut Claim>,
         restored: Option<&RestoreAssignment>,
     ) -> Result<()> {
+        let storage = claim.as_ref().map(|claim| claim.storage.uri().to_owned());
+        let identity =
+            JobIdentity { name: self.job.name.clone(), storage, adopts: self.config.adopt.clone() };
         let Some(claim) = claim else {
-            return recover(&self.job, Term::NONE, restored, &DeadOutputs::without_log());
+            return recover(&self.job, &identity, Term::NONE, restored, &DeadOutputs::without_log());
         };
         let term = claim.term;
         let shown = restored.map(|restored| (restored.term, restored.restored_from));
         let dead = DeadOutputs::at_start(term, shown, claim.completed.clone());
-        let recovered = recover(&self.job, term, restored, &dead);
+        let recovered = recover(&self.job, &identity, term, restored, &dead);
+        let recovered = recovered.map_err(|error| with_earlier(error, &claim.checkpoints, restored));
         match self.runtime.block_on(claim.log.check()) {
             // It explains whatever went wrong.
             Err(fenced) if fenced.kind() == ErrorKind::Fenced => Err(fenced),
@@ -38,12 +42,28 @@ impl Run<'_> {
     }
 }
 
-fn recover(job: &Job, term: Term, restored: Option<&RestoreAssignment>, dead: &DeadOutputs) -> Result<()> {
+/// Adds from which other checkpoints the job could start, where the output lacks what this one needs.
+fn with_earlier(error: Error, checkpoints: &[CheckpointId], restored: Option<&RestoreAssignment>) -> Error {
+    let Some(restored) = restored.filter(|_| error.kind() == ErrorKind::NotFound) else { return error };
+    let earlier = checkpoints.iter().filter(|checkpoint| **checkpoint < restored.checkpoint);
+    let earlier: Vec<_> = earlier.map(|checkpoint| checkpoint.0.to_string()).collect();
+    let earlier = if earlier.is_empty() { "none".to_owned() } else { earlier.join(", ") };
+    error.with("earlier checkpoints", earlier)
+}
+
+fn recover(
+    job: &Job,
+    identity: &JobIdentity,
+    term: Term,
+    restored: Option<&RestoreAssignment>,
+    dead: &DeadOutputs,
+) -> Result<()> {
     let checkpoint = restored.map(|restored| restored.checkpoint);
     for sink in &job.sinks {
         let of_sink = restored.and_then(|restored| restored.operators.get(&sink.id));
         let committables = of_sink.map_or(&[][..], |restored| &restored.committables);
-        let recovered = sink.output.recover(&SinkRecovery { term, checkpoint, committables, dead });
+        let recovered =
+            sink.output.recover(&SinkRecovery { job: identity, term, checkpoint, committables, dead });
         recovered.map_err(|error| match checkpoint {
             Some(checkpoint) => error.with("operator", &sink.id).with("checkpoint", checkpoint),
             None => error.with("operator", &sink.id),

@@ -22,6 +22,8 @@ pub(super) struct Claim {
     pub(super) term: Term,
     /// The terms of the checkpoints in the log; `None` when a part of it cannot be read.
     pub(super) completed: Option<Vec<Term>>,
+    /// The checkpoints in the log, oldest first.
+    pub(super) checkpoints: Vec<CheckpointId>,
     /// The log names a checkpoint that an earlier attempt of this run completed.
     is_own: bool,
 }
@@ -45,6 +47,8 @@ impl Run<'_> {
         let Some(checkpointing) = &self.config.checkpointing else { return Ok(None) };
         let (storage, retained) = (checkpointing.storage.clone(), checkpointing.retained);
         self.refuse_overtaken(&storage)?;
+        let adopt = self.config.adopt.as_deref();
+        self.runtime.block_on(storage.belong_to(&self.job.name, adopt))?;
         let holder = format!("{} (process {}, run {})", self.job.name, std::process::id(), self.label());
         let options = CommitLogOptions::new(holder).retain(retained);
         let claim = CommitLog::claim(&storage, options, CommitLog::random_tokens());
@@ -58,7 +62,8 @@ impl Run<'_> {
         let terms = || history.completed.iter().map(|known| known.term).collect();
         let is_whole = history.unreadable.is_empty() && history.unreadable_lists.is_empty();
         let completed = is_whole.then(terms);
-        Ok(Some(Claim { log: claimed.log, storage, term, completed, is_own }))
+        let checkpoints = history.completed.iter().map(|known| known.checkpoint).collect();
+        Ok(Some(Claim { log: claimed.log, storage, term, completed, checkpoints, is_own }))
     }
 
     /// A restart after a failure is none when another run has taken over meanwhile: to claim again would end

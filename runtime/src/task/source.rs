@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, TryRecvError};
 use strandline_checkpoint_storage::{OperatorAssignment, encode_each};
-use strandline_state_api::{Batch, KeyGroupRange, OperatorId, Result, Timestamp};
+use strandline_state_api::{Batch, Error, ErrorKind, KeyGroupRange, OperatorId, Result, Timestamp};
 
 use super::{FLUSH_AFTER, Task, close, complete, set_processing_time, until_timer};
 use crate::barrier::Barrier;
@@ -32,6 +32,8 @@ pub(crate) struct SourceTask {
     /// What the coordinator knows of it.
     backlog: bool,
     read: Arc<AtomicU64>,
+    /// Records that this attempt passed on.
+    passed_on: u64,
     attempt: Arc<Attempt>,
 }
 
@@ -120,7 +122,7 @@ impl SourceTask {
         let ended = assembly.restored_here(id).is_some_and(|restored| restored.finished);
         let progress = if ended { ReadProgress::EndedBefore } else { ReadProgress::Reading };
         let (id, subtask) = (id.clone(), assembly.subtask);
-        Self { id, subtask, reader, progress, backlog: false, read, attempt }
+        Self { id, subtask, reader, progress, backlog: false, read, passed_on: 0, attempt }
     }
 
     /// Reads a batch and passes it on; returns whether there is more.
@@ -134,7 +136,8 @@ impl SourceTask {
         }
         if records > 0 {
             add(&self.read, records);
-            self.reader.pass_on()?;
+            self.reader.pass_on().map_err(|error| self.at_records(error, records))?;
+            self.passed_on += records as u64;
         }
         if status == SourceStatus::End {
             self.end(mailbox)?;
@@ -191,6 +194,20 @@ impl SourceTask {
                 Ok(false)
             }
             Err(RecvTimeoutError::Disconnected) => Err(cancelled()),
+        }
+    }
+
+    /// Adds which records an error of the user's code is about, unless it names its record itself.
+    #[cold]
+    fn at_records(&self, error: Error, records: usize) -> Error {
+        if error.kind() != ErrorKind::User || error.context("key").is_some() {
+            return error;
+        }
+        let (first, last) = (self.passed_on + 1, self.passed_on + records as u64);
+        let error = error.with("records", format!("{first} to {last} of {}-{}", self.id, self.subtask));
+        match &self.attempt.restored {
+            Some(restored) => error.with("since checkpoint", restored.checkpoint),
+            None => error,
         }
     }
 

@@ -40,7 +40,8 @@ impl Fuse {
         let before = self.0.fetch_sub(records as i64, SeqCst);
         if before > 0 && before <= records as i64 {
             self.0.store(i64::MAX, SeqCst);
-            return Err(Error::new(ErrorKind::User, "injected failure"));
+            // As if the machine failed: an error of the user's code at the same record would end the job.
+            return Err(Error::new(ErrorKind::Unavailable, "injected failure"));
         }
         Ok(())
     }

@@ -60,7 +60,8 @@ impl Life {
         let dead = DeadOutputs::at_start(term, shown, Some(log.iter().map(|done| done.term)));
         let checkpoint = from.as_ref().map(|from| from.id);
         let committables = from.as_ref().map_or(&[][..], |from| &from.files);
-        let recovery = SinkRecovery { term, checkpoint, committables, dead: &dead };
+        let job = &job("job");
+        let recovery = SinkRecovery { job, term, checkpoint, committables, dead: &dead };
         factory.recover(&recovery).unwrap();
         factory.recover(&recovery).unwrap();
         let sinks = [0, 1].map(|subtask| open(factory, subtask, term.0));
