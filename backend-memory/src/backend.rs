@@ -30,8 +30,8 @@ pub struct MemoryBackend<K> {
     pub(crate) needs_base: bool,
     /// The files that the state was restored from, as long as deltas may follow them.
     pub(crate) restored: Vec<SnapshotPart>,
-    /// The forms in which those files hold registered states, other than the current ones, until a base of the
-    /// current forms takes their place.
+    /// The forms in which those files hold registered states, other than the current ones, until a base of
+    /// the current forms takes their place.
     pub(crate) older_forms: Vec<StateMeta>,
     /// What the first phase and the writer share.
     pub(crate) chain: Arc<Chain>,

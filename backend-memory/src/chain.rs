@@ -58,7 +58,8 @@ pub(crate) struct Plan {
     pub(crate) since: u64,
     /// All changes since, oldest first; from the last ones on that hold all entries, if there are some.
     pub(crate) changes: Vec<Arc<Changes>>,
-    /// Whether a snapshot that needs no older file may complete before this one, which thus needs none either.
+    /// Whether a snapshot that needs no older file may complete before this one, which thus needs none
+    /// either.
     pub(crate) stands_alone: bool,
 }
 

@@ -47,7 +47,8 @@ impl<K: StateKey> MemoryBackend<K> {
         }
         restored.bytes = snapshots.iter().flat_map(|parts| parts.iter()).map(|part| part.segment.len).sum();
         if renamed {
-            // Deltas under the current name do not go with a base under another, so the next snapshot is a base.
+            // Deltas under the current name do not go with a base under another, so the next snapshot is a
+            // base.
             self.needs_base = true;
             self.older_forms.clear();
         } else {
@@ -59,8 +60,8 @@ impl<K: StateKey> MemoryBackend<K> {
     }
 
     /// Returns for each row of each merge the position of the state that takes its entries, and whether any
-    /// state is stored under a former name. Records the states that no registered state claims, and the forms of
-    /// claimed ones that are not the current one.
+    /// state is stored under a former name. Records the states that no registered state claims, and the forms
+    /// of claimed ones that are not the current one.
     fn find_targets(&mut self, merges: &[Merge<'_>]) -> Result<(Vec<Vec<usize>>, bool)> {
         let (registered, mut renamed) = (self.states.len(), false);
         let mut targets = Vec::with_capacity(merges.len());

@@ -40,9 +40,9 @@ impl<K: StateKey> MemoryBackend<K> {
         cheaper || entries == 0
     }
 
-    /// Returns whether a snapshot of this kind takes everything because the files before it hold states in older
-    /// forms. Full snapshots and savepoints have the current forms only, so that a program can give up the older
-    /// ones; and a chain that became long is not folded, which would keep its forms.
+    /// Returns whether a snapshot of this kind takes everything because the files before it hold states in
+    /// older forms. Full snapshots and savepoints have the current forms only, so that a program can give up
+    /// the older ones; and a chain that became long is not folded, which would keep its forms.
     fn renews_forms(&self, kind: SnapshotKind) -> bool {
         !self.older_forms.is_empty() && (kind != SnapshotKind::Incremental || self.chain.is_base_wanted())
     }

@@ -1,8 +1,8 @@
 //! The records of one state in the order of the format.
 //!
-//! The buffers of a drain come by shard, so their key groups ascend roughly. The iterator sorts the records of
-//! one buffer after the other, while they are in the cache, and holds back those of key groups that a later
-//! buffer may hold, too.
+//! The buffers of a drain come by shard, so their key groups ascend roughly. The iterator sorts the records
+//! of one buffer after the other, while they are in the cache, and holds back those of key groups that a
+//! later buffer may hold, too.
 
 use std::cmp::Ordering;
 

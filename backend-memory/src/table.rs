@@ -92,8 +92,8 @@ pub(crate) struct Table<P> {
     epoch: u32,
     /// Cuts before `epoch` that are not drained, oldest first.
     cuts: VecDeque<EpochCut>,
-    /// The slice where the drain of the oldest cut continues: it goes by the hash, so that records of near key
-    /// groups come together.
+    /// The slice where the drain of the oldest cut continues: it goes by the hash, so that records of near
+    /// key groups come together.
     next_slice: usize,
     len: usize,
     /// The number of entries that changed in this epoch.

@@ -1,5 +1,5 @@
-//! The second phase: changes become segments behind those of an older snapshot, and a long chain becomes a new
-//! base.
+//! The second phase: changes become segments behind those of an older snapshot, and a long chain becomes a
+//! new base.
 
 use std::collections::HashSet;
 use std::sync::Arc;

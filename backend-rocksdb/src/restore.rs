@@ -115,8 +115,8 @@ impl<K: StateKey> RocksBackend<K> {
         self.registry.at(index).ok_or_else(unknown)
     }
 
-    /// Notes the states of a snapshot; returns for each the registered state that claims it, and the form of its
-    /// values. The states of the base decide the addresses.
+    /// Notes the states of a snapshot; returns for each the registered state that claims it, and the form of
+    /// its values. The states of the base decide the addresses.
     fn adopt(&mut self, stored: &[StoredState], base: bool) -> Result<Vec<Option<(usize, AcceptedForm)>>> {
         let mut adopted = Vec::with_capacity(stored.len());
         for StoredState { meta, .. } in stored {

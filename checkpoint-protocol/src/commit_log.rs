@@ -39,13 +39,12 @@
 //! is known who has it.
 //!
 //! # A log that gets shorter
-//! Every entry names where the log begins, its *floor*. A claim [restates](Restated) what is retained, and the
-//! next claim's floor is the slot of the one before it: so starts that complete nothing do not make the log
-//! longer, and two slots hold all there is. Slots below the floor of the last entry may be
-//! deleted: in ascending order, never the two highest, and before slot 0 a mark is set that stays. That
-//! reopens a danger: a coordinator that slept through all this may create an entry in a slot that was filled
-//! and deleted, a *ghost*, and believe that it won; or it may read a ghost, and take it for the end of the
-//! log.
+//! Every entry names where the log begins, its *floor*. A claim [restates](Restated) what is retained, and
+//! the next claim's floor is the slot of the one before it: so starts that complete nothing do not make the
+//! log longer, and two slots hold all there is. Slots below the floor of the last entry may be deleted: in
+//! ascending order, never the two highest, and before slot 0 a mark is set that stays. That reopens a danger:
+//! a coordinator that slept through all this may create an entry in a slot that was filled and deleted, a
+//! *ghost*, and believe that it won; or it may read a ghost, and take it for the end of the log.
 //!
 //! So each coordinator has an *anchor*, the last entry of which it knows that it was in the log: its own last
 //! one, or the end of the log when it looked for it. As long as the anchor is there, no slot above it was

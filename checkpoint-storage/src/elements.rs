@@ -1,5 +1,5 @@
-//! How a checkpoint stores the positions of sources and the committables of sinks: each as one element, encoded
-//! by [`SerdeCodec`].
+//! How a checkpoint stores the positions of sources and the committables of sinks: each as one element,
+//! encoded by [`SerdeCodec`].
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

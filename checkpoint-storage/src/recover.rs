@@ -152,8 +152,8 @@ impl Storage {
         Ok(newer)
     }
 
-    /// The branch of a checkpoint whose slot of the log may be one of those that cannot be read, as far as its
-    /// manifest shows it: of a higher term, which may have given up the newest checkpoint that is known.
+    /// The branch of a checkpoint whose slot of the log may be one of those that cannot be read, as far as
+    /// its manifest shows it: of a higher term, which may have given up the newest checkpoint that is known.
     async fn lost_branch(&self, history: &History, newer: &[(FileName, u64)]) -> Result<Option<Branch>> {
         let Some(latest) = history.latest().filter(|_| !history.unreadable.is_empty()) else {
             return Ok(None);

@@ -166,7 +166,8 @@ impl Storage {
     /// # Errors
     /// [`NotFound`](strandline_state_api::ErrorKind::NotFound) or
     /// [`Corrupt`](strandline_state_api::ErrorKind::Corrupt) with the file that is missing or damaged,
-    /// [`Incompatible`](strandline_state_api::ErrorKind::Incompatible) when a newer version of this crate wrote it.
+    /// [`Incompatible`](strandline_state_api::ErrorKind::Incompatible) when a newer version of this crate
+    /// wrote it.
     pub async fn read_manifest(&self, checkpoint: &CompletedCheckpoint) -> Result<Manifest> {
         let mut stored = self.read_stored(checkpoint).await?;
         for external in &stored.external {

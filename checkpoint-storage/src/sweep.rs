@@ -19,9 +19,10 @@
 //! checkpoint or a higher term in its name, and refers back only to what was marked. So anyone may sweep at
 //! any time, also a fenced coordinator or a person's command beside a running job.
 //!
-//! A savepoint that was removed is not marked any more once the highest term has completed a checkpoint: until
-//! then its attempt may have started from it. The marks of removed savepoints are read before the log, and an
-//! attempt claims before it reads them: so either it does not choose the savepoint, or the sweep sees its claim.
+//! A savepoint that was removed is not marked any more once the highest term has completed a checkpoint:
+//! until then its attempt may have started from it. The marks of removed savepoints are read before the log,
+//! and an attempt claims before it reads them: so either it does not choose the savepoint, or the sweep sees
+//! its claim.
 //!
 //! Slots of the log below the floor are deleted in ascending order, but never the two highest: by that a
 //! coordinator knows whether a slot that it created had been deleted before.

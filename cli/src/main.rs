@@ -86,8 +86,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Logs to the standard error: errors, and warnings of sources and sinks; or the levels in STRANDLINE_LOG, for
-/// example `info` or `strandline_runtime=debug`.
+/// Logs to the standard error: errors, and warnings of sources and sinks; or the levels in STRANDLINE_LOG,
+/// for example `info` or `strandline_runtime=debug`.
 fn start_log() {
     let levels = std::env::var("STRANDLINE_LOG").ok().and_then(|levels| levels.parse::<Targets>().ok());
     let levels = levels.unwrap_or_else(|| {

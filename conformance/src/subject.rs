@@ -54,8 +54,8 @@ pub struct Capabilities {
     /// Incremental snapshots are in the portable format, as full ones always are. Without this capability
     /// they may be in a format of the backend's own.
     pub portable_increments: bool,
-    /// After a restore that migrates values, an incremental snapshot writes in proportion to what changed, too: what
-    /// does not change keeps the form in which it is stored.
+    /// After a restore that migrates values, an incremental snapshot writes in proportion to what changed,
+    /// too: what does not change keeps the form in which it is stored.
     pub keeps_older_forms: bool,
     /// A snapshot may be prepared while older ones are under way. Without this capability the suite finishes
     /// one before it prepares the next.

@@ -60,8 +60,8 @@ impl JobControl {
     }
 
     /// Takes a savepoint soon: a checkpoint that stays until somebody removes it, and shares no file with
-    /// others. It holds up no other checkpoint, and may complete after newer ones; one that is not stored when
-    /// the job ends is given up. The request is answered as that of
+    /// others. It holds up no other checkpoint, and may complete after newer ones; one that is not stored
+    /// when the job ends is given up. The request is answered as that of
     /// [`trigger_checkpoint`](Self::trigger_checkpoint).
     pub fn trigger_savepoint(&self) -> CheckpointRequest {
         self.request(CheckpointKind::Savepoint)

@@ -44,8 +44,8 @@ fn an_upload_that_hangs_delays_no_later_checkpoint() {
     assert_eq!(sink.visible(), counted(&records));
 }
 
-/// The upload of a savepoint hangs while checkpoints after it complete and are swept. Then it goes on, and the
-/// savepoint completes late, whole, and is not what the job resumes from.
+/// The upload of a savepoint hangs while checkpoints after it complete and are swept. Then it goes on, and
+/// the savepoint completes late, whole, and is not what the job resumes from.
 #[test]
 fn a_slow_savepoint_delays_no_checkpoint_and_completes_late() {
     let records: Vec<u64> = (0..10_000).map(|i| i * 7 % 300).collect();

@@ -47,8 +47,8 @@ impl ExpiryFilter {
         self.states.is_empty()
     }
 
-    /// Returns how much of a value remains that is stored as `state` describes. If a list loses some elements, `part` holds the
-    /// remaining ones.
+    /// Returns how much of a value remains that is stored as `state` describes. If a list loses some
+    /// elements, `part` holds the remaining ones.
     pub fn keep(&self, state: &StateMeta, value: &[u8], part: &mut Vec<u8>) -> Kept {
         // Values of an older form, from before the state had a time-to-live, have no stamp to go by.
         let Some(ttl) = self.states.get(&state.name).filter(|_| state.stamped) else { return Kept::Whole };

@@ -28,8 +28,8 @@ impl Default for FoldOptions {
 /// The result of a fold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Folded {
-    /// The new segments in the order of their key groups; none when there are no entries. Segments of entries in
-    /// newer forms follow, again in the order of their key groups.
+    /// The new segments in the order of their key groups; none when there are no entries. Segments of entries
+    /// in newer forms follow, again in the order of their key groups.
     pub parts: Vec<SnapshotPart>,
     /// The number of bytes of the new segments.
     pub written_bytes: u64,
@@ -46,12 +46,12 @@ pub struct Folded {
 ///
 /// With [`SegmentKind::Base`] the parts must be a complete chain, and the result needs no other part. With
 /// [`SegmentKind::Delta`] they may be any consecutive parts of a chain, and the result takes their place in
-/// it. The rules are those of [`Merge`]. The fold streams: the segments being written and what [`Merge`] needs
-/// bound its memory. It is CPU-bound between its requests.
+/// it. The rules are those of [`Merge`]. The fold streams: the segments being written and what [`Merge`]
+/// needs bound its memory. It is CPU-bound between its requests.
 ///
 /// Where the parts have a state in several forms, the result has a part for each: nobody but the program can
-/// turn one form into another, and a segment has each state in one form. The first parts are of kind `target`;
-/// those of newer forms are deltas over them, which only put, or append to a list of an older form.
+/// turn one form into another, and a segment has each state in one form. The first parts are of kind
+/// `target`; those of newer forms are deltas over them, which only put, or append to a list of an older form.
 ///
 /// # Errors
 /// Those of [`Merge::open`] and [`Merge::next`], and those of the store; no snapshot refers to the segments

@@ -1,8 +1,8 @@
 //! The states of several parts as one table, with every form in which a part stores a state.
 //!
-//! The form of a state in a part is what its values are encoded as: value codec, stamp and schema version. Only
-//! the program that migrates a state can turn one form into another. So entries of different forms stay apart:
-//! each has the row of its form, and a fold writes each row to a segment of its own *layer*.
+//! The form of a state in a part is what its values are encoded as: value codec, stamp and schema version.
+//! Only the program that migrates a state can turn one form into another. So entries of different forms stay
+//! apart: each has the row of its form, and a fold writes each row to a segment of its own *layer*.
 
 use std::collections::BTreeMap;
 
@@ -32,8 +32,8 @@ pub(crate) struct Place {
 pub(crate) struct Forms {
     /// Sorted by name; the forms of one state by their layers.
     pub(crate) rows: Vec<StateMeta>,
-    /// The layer of each row, from 0 for each state: of two parts that overlap, the newer one has no lower layer
-    /// than the older one, and a higher one if its form differs.
+    /// The layer of each row, from 0 for each state: of two parts that overlap, the newer one has no lower
+    /// layer than the older one, and a higher one if its form differs.
     pub(crate) layers: Vec<u16>,
     /// The place of each state of each part.
     pub(crate) places: Vec<Vec<Place>>,

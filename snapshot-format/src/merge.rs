@@ -32,10 +32,10 @@ const MIN_READ_BYTES: u64 = 64 << 10;
 /// In a [base](SegmentKind::Base), deleted entries vanish, and elements that are appended to nothing become a
 /// `Put`. A [delta](SegmentKind::Delta) keeps `Delete`, `Append` and `Clear` for the parts under it.
 ///
-/// Parts may store a state in different forms (value codec, stamp and schema version), as a chain does after a
-/// program with a newer version of the state was restored from it. Each entry has the form of the part that its
-/// value comes from; only the program can migrate it. So a list with elements in several forms comes as several
-/// entries at one position, oldest first: all but the first are `Append`, in a base, too.
+/// Parts may store a state in different forms (value codec, stamp and schema version), as a chain does after
+/// a program with a newer version of the state was restored from it. Each entry has the form of the part that
+/// its value comes from; only the program can migrate it. So a list with elements in several forms comes as
+/// several entries at one position, oldest first: all but the first are `Append`, in a base, too.
 ///
 /// A merge holds in memory one decoded block and one read-ahead for each part whose key groups are being
 /// merged, and one entry.
@@ -185,8 +185,8 @@ impl<'a> Merge<'a> {
     }
 
     /// Returns the states of all parts, sorted by name, and each in every form that a part has;
-    /// [`EntryRef::state`] is an index into them. The forms of one state come oldest first. One that came back
-    /// after another comes twice.
+    /// [`EntryRef::state`] is an index into them. The forms of one state come oldest first. One that came
+    /// back after another comes twice.
     pub fn states(&self) -> &[StateMeta] {
         &self.states
     }

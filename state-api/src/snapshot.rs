@@ -77,9 +77,9 @@ pub struct KeyedSnapshot {
     pub parts: Vec<SnapshotPart>,
     /// The number of bytes that this snapshot added to the store; earlier snapshots wrote the rest.
     pub written_bytes: u64,
-    /// The states of the snapshot, from which a restore is planned without reading any file: each in the form that
-    /// the program writes, and in every other form that a file may have. Snapshots of older versions, which did not
-    /// store them, have none.
+    /// The states of the snapshot, from which a restore is planned without reading any file: each in the form
+    /// that the program writes, and in every other form that a file may have. Snapshots of older versions,
+    /// which did not store them, have none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub states: Vec<StateMeta>,
 }

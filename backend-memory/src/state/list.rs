@@ -126,8 +126,8 @@ impl<K: StateKey, N: StateKey, T: Send + 'static> ListTable<K, N, T> {
         removed as u64
     }
 
-    /// Removes elements of a list that exists, as `judge` decides. Returns whether `lent` holds those to lend;
-    /// otherwise they are those that stay.
+    /// Removes elements of a list that exists, as `judge` decides. Returns whether `lent` holds those to
+    /// lend; otherwise they are those that stay.
     #[cold]
     fn remove_elements(
         &mut self,

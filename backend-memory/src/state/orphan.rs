@@ -13,7 +13,8 @@ use super::{MemoryState, VisitKey};
 use crate::record::Layout;
 use crate::records::Records;
 
-/// The entries of an unclaimed state in one form, encoded as they were. They never change; every base holds them.
+/// The entries of an unclaimed state in one form, encoded as they were. They never change; every base holds
+/// them.
 pub(crate) struct OrphanState {
     schema: StateSchema,
     entries: u64,

@@ -250,8 +250,8 @@ impl Shard {
     }
 }
 
-/// Saves a payload of epoch `before` for the cuts that need it. A function of its own, so that a change, which
-/// seldom meets an undrained cut, stays small enough for its caller.
+/// Saves a payload of epoch `before` for the cuts that need it. A function of its own, so that a change,
+/// which seldom meets an undrained cut, stays small enough for its caller.
 #[inline(never)]
 fn copy_before_write<P>(
     frozen: &mut [Frozen],

@@ -7,9 +7,10 @@ use strandline_state_api::CheckpointId;
 ///
 /// A job that starts from an older checkpoint than the newest gives up those between: their state is no past
 /// of what it does from there on, and their output goes. So the log is a tree, and as numbers rise over all
-/// branches, the way back from one checkpoint is all lower numbers but for some runs of them. Those runs stand
-/// in its log entry. They say more than the number of a parent would: they hold for every checkpoint that was
-/// ever completed, also where the entries between were deleted long ago, which is what a savepoint needs.
+/// branches, the way back from one checkpoint is all lower numbers but for some runs of them. Those runs
+/// stand in its log entry. They say more than the number of a parent would: they hold for every checkpoint
+/// that was ever completed, also where the entries between were deleted long ago, which is what a savepoint
+/// needs.
 ///
 /// Most branches gave up nothing and take no space.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -28,8 +29,8 @@ impl Branch {
     /// given up, too: a recovery then chooses less than it might, and nothing wrong.
     const MOST: usize = 64;
 
-    /// The branch that grows from checkpoint `from`, whose own branch is `of`, in a log whose newest checkpoint
-    /// is `newest`.
+    /// The branch that grows from checkpoint `from`, whose own branch is `of`, in a log whose newest
+    /// checkpoint is `newest`.
     #[must_use]
     pub fn grown_from(from: CheckpointId, of: &Self, newest: Option<CheckpointId>) -> Self {
         let mut branch = of.clone();
@@ -45,8 +46,8 @@ impl Branch {
         branch
     }
 
-    /// The branch of checkpoint `of`, when no more is known of it: it gave up all before, in a log whose newest
-    /// checkpoint is `newest`.
+    /// The branch of checkpoint `of`, when no more is known of it: it gave up all before, in a log whose
+    /// newest checkpoint is `newest`.
     #[must_use]
     pub fn of_unknown(of: CheckpointId, newest: Option<CheckpointId>) -> Self {
         let mut branch = Self::default();
@@ -54,8 +55,8 @@ impl Branch {
         branch
     }
 
-    /// Whether the branch did not grow from `checkpoint`. Of numbers above that of its own checkpoint it knows
-    /// nothing.
+    /// Whether the branch did not grow from `checkpoint`. Of numbers above that of its own checkpoint it
+    /// knows nothing.
     pub fn gave_up(&self, checkpoint: CheckpointId) -> bool {
         self.0.iter().any(|run| run.first <= checkpoint && checkpoint <= run.last)
     }

@@ -227,8 +227,8 @@ impl LogClient {
     /// coordinator that is still committing.
     ///
     /// The entry restates the log, so that a claim in front of it can go, with all before that: a job that
-    /// fails in each of its starts does not make the log longer. A driver that keeps savepoints does so before
-    /// it creates an entry whose floor is above their slots.
+    /// fails in each of its starts does not make the log longer. A driver that keeps savepoints does so
+    /// before it creates an entry whose floor is above their slots.
     pub fn claim(&mut self, token: Token) -> LogStep {
         match self.phase {
             Phase::Idle => {
@@ -254,8 +254,8 @@ impl LogClient {
     /// [`LogOutcome::Fenced`].
     ///
     /// `oldest` is the slot of the oldest checkpoint to retain. Once the entry exists, those in slots before
-    /// it are out of the log: their entries and what only they use may be deleted. One below an earlier one is
-    /// raised to it.
+    /// it are out of the log: their entries and what only they use may be deleted. One below an earlier one
+    /// is raised to it.
     ///
     /// Numbers rise, but for savepoints: one that later checkpoints of this term overtook is committed as
     /// *late*. The newest stays the newest.

@@ -5,11 +5,11 @@ use serde::{Deserialize, Serialize};
 /// Why a checkpoint is taken. The order of the variants is the order in which waiting ones are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum CheckpointKind {
-    /// For a person to keep. Never subsumed by a newer checkpoint: where newer ones complete first, it follows
-    /// them, late.
+    /// For a person to keep. Never subsumed by a newer checkpoint: where newer ones complete first, it
+    /// follows them, late.
     Savepoint,
-    /// The last one of a job that stops gracefully: the sources stop at its barrier. Nothing starts behind it,
-    /// and it waits for no savepoint: one that is not stored when the final one completes is aborted.
+    /// The last one of a job that stops gracefully: the sources stop at its barrier. Nothing starts behind
+    /// it, and it waits for no savepoint: one that is not stored when the final one completes is aborted.
     Final,
     /// Asked for through the API, the command line or HTTP.
     Api,
@@ -20,8 +20,8 @@ pub enum CheckpointKind {
 }
 
 impl CheckpointKind {
-    /// Whether it starts although [`max_concurrent`](super::Policy::max_concurrent) is reached, does not count
-    /// there, and is not aborted when a newer checkpoint completes.
+    /// Whether it starts although [`max_concurrent`](super::Policy::max_concurrent) is reached, does not
+    /// count there, and is not aborted when a newer checkpoint completes.
     pub fn is_forced(self) -> bool {
         matches!(self, Self::Savepoint | Self::Final)
     }

@@ -35,8 +35,8 @@ pub(crate) fn completed_before(world: &World, term: Term) -> Vec<CompletedEntry>
     view.completed().to_vec()
 }
 
-/// The log has no gaps, terms never fall, ids rise but for late savepoints: no checkpoint has two entries, and
-/// no coordinator committed after a higher term.
+/// The log has no gaps, terms never fall, ids rise but for late savepoints: no checkpoint has two entries,
+/// and no coordinator committed after a higher term.
 pub(crate) fn log_is_in_order(world: &World) -> bool {
     let mut view = LogView::default();
     (0..)

@@ -26,8 +26,8 @@ pub struct UnreadableSlot {
 /// The contents of the commit log at one time. Reading it claims nothing.
 #[derive(Debug, Default)]
 pub struct History {
-    /// The checkpoints that exist and are retained, oldest first. Savepoints stay whatever was given up since:
-    /// [`is_on_branch`](Self::is_on_branch) shows to which of them a recovery may fall back.
+    /// The checkpoints that exist and are retained, oldest first. Savepoints stay whatever was given up
+    /// since: [`is_on_branch`](Self::is_on_branch) shows to which of them a recovery may fall back.
     pub completed: Vec<CompletedCheckpoint>,
     /// Checkpoints that are in the log still and not retained: the job went on from one before them.
     pub given_up: Vec<CompletedCheckpoint>,

@@ -58,9 +58,9 @@ impl CommitLog {
     /// [`Unknown`](CommitOutcome::Unknown) remains for a store that does not answer at all.
     ///
     /// The error of a [failed](CommitOutcome::Failed) commit has the kind [`ErrorKind::Invalid`] when the
-    /// manifest is of another term, checkpoint or kind than the right, not newer than the last (unless it is a
-    /// savepoint of this term), or too large, so that it can never be committed; [`ErrorKind::Corrupt`] when
-    /// what this process wrote to the log was deleted; else [`ErrorKind::Unavailable`].
+    /// manifest is of another term, checkpoint or kind than the right, not newer than the last (unless it is
+    /// a savepoint of this term), or too large, so that it can never be committed; [`ErrorKind::Corrupt`]
+    /// when what this process wrote to the log was deleted; else [`ErrorKind::Unavailable`].
     pub async fn commit(&mut self, right: &CommitRight, manifest: &Manifest) -> CommitOutcome {
         let error = match self.try_commit(right, manifest).await {
             Ok(committed) => return CommitOutcome::Committed(committed),

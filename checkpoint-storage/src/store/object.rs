@@ -273,7 +273,8 @@ impl ClaimStore for ObjectStore {
             Ok(_) => Ok(self.claimed(ClaimOutcome::Created)),
             Err(e) if lost(e.kind()) => Ok(self.claimed(ClaimOutcome::Exists)),
             Err(e) => {
-                // Its caller reads the slot back and may claim again at once: the pause is here, with a clock.
+                // Its caller reads the slot back and may claim again at once: the pause is here, with a
+                // clock.
                 if !self.in_memory {
                     let failed = self.failed_claims.fetch_add(1, Ordering::Relaxed);
                     background::sleep(CLAIM_PAUSE * (1 << failed.min(MOST_DOUBLED))).await?;

@@ -49,8 +49,8 @@ async fn a_restore_looks_as_closely_as_it_is_to() {
     }
 }
 
-/// Large operator state lies in a file beside the manifest, and is read with it: where that is damaged, a restore
-/// falls back, however little it looks at.
+/// Large operator state lies in a file beside the manifest, and is read with it: where that is damaged, a
+/// restore falls back, however little it looks at.
 #[tokio::test]
 async fn a_manifest_whose_operator_state_is_gone_is_damaged() {
     let storage = Storage::in_memory().unwrap();

@@ -13,8 +13,8 @@ use strandline_state_api::{CheckpointId, KeyGroupRange, OperatorId, Result, Time
 
 use crate::common::manifest_with;
 
-/// The storages that the current versions of the formats write. Those of earlier versions stay as they are and
-/// are only read; a new version of a format adds its own.
+/// The storages that the current versions of the formats write. Those of earlier versions stay as they are
+/// and are only read; a new version of a format adds its own.
 pub(crate) const SAMPLES: [&str; 3] = ["v3", "v3-native", "v3-source"];
 
 /// Where one of them is.

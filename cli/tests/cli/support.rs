@@ -178,7 +178,8 @@ impl Running {
 
     /// Waits for the end: exit code and report.
     pub(crate) fn end(mut self) -> (i32, Value) {
-        // The report of a job with many checkpoints is longer than a pipe holds, so it is read beside the events.
+        // The report of a job with many checkpoints is longer than a pipe holds, so it is read beside the
+        // events.
         let mut stdout = self.process.stdout.take().unwrap();
         let report = std::thread::spawn(move || {
             let mut text = String::new();

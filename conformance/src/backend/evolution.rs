@@ -141,8 +141,8 @@ pub fn every_older_version_is_migrated<F: BackendFactory>(subject: &Subject<F>) 
     }
 }
 
-/// Checks that snapshots after a migration hold everything, untouched entries, too; and that full ones hold it in
-/// the current form.
+/// Checks that snapshots after a migration hold everything, untouched entries, too; and that full ones hold
+/// it in the current form.
 fn go_on<F: BackendFactory>(
     mut simple: Simple<F, u64>,
     has: Capabilities,

@@ -1,5 +1,5 @@
-//! Chains of snapshots whose parts have several forms of a state: what an older version of a program wrote keeps
-//! its form until it changes, or until a snapshot holds everything.
+//! Chains of snapshots whose parts have several forms of a state: what an older version of a program wrote
+//! keeps its form until it changes, or until a snapshot holds everything.
 
 mod program;
 
@@ -74,8 +74,8 @@ pub fn a_migration_writes_what_changed<F: BackendFactory>(subject: &Subject<F>) 
     assert!(changed <= TEN_CHANGES, "{changed} bytes for ten changes after all {MANY} took {all}");
 }
 
-/// Writes values of two versions: `rig` is the second one, restored from the first, and holds for each key what
-/// `contents` returns.
+/// Writes values of two versions: `rig` is the second one, restored from the first, and holds for each key
+/// what `contents` returns.
 fn two_versions<F: BackendFactory>(subject: &Subject<F>) -> (Simple<F, u64>, States<Second>, Contents) {
     let (has, rng) = (subject.capabilities(), &mut Rng::with_seed(11));
     let (mut old, mut contents) = (rig::<F, u64>(subject), Contents::new());
@@ -107,8 +107,8 @@ fn versions(snapshot: &KeyedSnapshot, state: &str) -> Vec<u32> {
     versions
 }
 
-/// A snapshot lists each form that it has of a state. A program that lacks one of them is refused before anything
-/// is read, and one that has all is not.
+/// A snapshot lists each form that it has of a state. A program that lacks one of them is refused before
+/// anything is read, and one that has all is not.
 pub fn a_program_reads_all_forms_or_none<F: BackendFactory>(subject: &Subject<F>) {
     let has = subject.capabilities();
     let (mut rig, states, mut contents) = two_versions(subject);
@@ -280,16 +280,16 @@ fn lead_jobs<A: BackendFactory, B: BackendFactory>(first: &Subject<A>, second: &
     }
 }
 
-/// Random lives of a job, each of the same or a newer version: increments, full snapshots, savepoints and dropped
-/// ones, rescales in between, and state that a version does not claim.
+/// Random lives of a job, each of the same or a newer version: increments, full snapshots, savepoints and
+/// dropped ones, rescales in between, and state that a version does not claim.
 pub fn random_lives<F: BackendFactory>(subject: &Subject<F>) {
     lead_jobs(subject, subject, false);
 }
 
 /// A job changes its backend with each of its lives, and its version with some.
 ///
-/// The case takes two backends, so it is not one of [`backend_cases`](crate::backend_cases): call it for your own
-/// pairs of backends.
+/// The case takes two backends, so it is not one of [`backend_cases`](crate::backend_cases): call it for your
+/// own pairs of backends.
 pub fn random_lives_of_two_backends<A, B>(first: &Subject<A>, second: &Subject<B>)
 where
     A: BackendFactory,

@@ -104,8 +104,8 @@ pub fn a_fallback_gives_up_what_it_passes_over(subject: &StorageSubject) {
     });
 }
 
-/// However many savepoints there are, entries of the log stay small; and savepoints can be removed, with their
-/// files, beside a job that goes on.
+/// However many savepoints there are, entries of the log stay small; and savepoints can be removed, with
+/// their files, beside a job that goes on.
 pub fn savepoints_are_many_and_can_be_removed(subject: &StorageSubject) {
     let open = subject.place();
     let many = programs(150);

@@ -110,8 +110,8 @@ impl<K: StateKey> SnapshotSource for WholeStates<K> {
     }
 }
 
-/// Writes one segment for each snapshot, and one more for each further form of an unclaimed state. As each snapshot is whole, the writer has nothing to remember: a
-/// commit that fails leaves nothing behind.
+/// Writes one segment for each snapshot, and one more for each further form of an unclaimed state. As each
+/// snapshot is whole, the writer has nothing to remember: a commit that fails leaves nothing behind.
 #[derive(Debug)]
 pub struct WholeWriter(());
 

@@ -214,9 +214,9 @@ impl<S: RegisteredState + ?Sized> StateRegistry<S> {
     }
 
     /// Records one stored form of a state that no registered state claims, and returns its position among the
-    /// [orphans](Self::orphans); a later registration of the name fails. `above` is the position of the next older
-    /// form of the same state in the same snapshot: the position is behind it, so that each snapshot has its forms
-    /// in the order of the orphans.
+    /// [orphans](Self::orphans); a later registration of the name fails. `above` is the position of the next
+    /// older form of the same state in the same snapshot: the position is behind it, so that each snapshot
+    /// has its forms in the order of the orphans.
     ///
     /// # Errors
     /// [`Incompatible`](ErrorKind::Incompatible) when the state was recorded with another kind, or with other
@@ -238,8 +238,8 @@ impl<S: RegisteredState + ?Sized> StateRegistry<S> {
         }))
     }
 
-    /// Returns the stored states that no registered state claims, each in every form that it has in the restored
-    /// snapshots.
+    /// Returns the stored states that no registered state claims, each in every form that it has in the
+    /// restored snapshots.
     pub fn orphans(&self) -> &[StateMeta] {
         &self.orphans
     }

@@ -26,7 +26,8 @@ pub struct StoredValues<V> {
     migrations: Vec<(StoredForm, Decode<V>)>,
 }
 
-/// A stored form of values that their [`StoredValues`] have accepted. The parts of one snapshot may have several.
+/// A stored form of values that their [`StoredValues`] have accepted. The parts of one snapshot may have
+/// several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AcceptedForm(Option<u32>);
 

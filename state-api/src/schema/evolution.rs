@@ -42,10 +42,10 @@ impl<V> Clone for Older<V> {
 /// assert_eq!(accounts.version(), 3);
 /// ```
 ///
-/// A restore migrates the stored values, once each. Snapshots after it write what changed; what does not change may
-/// keep its stored form, so keep the older versions as long as a checkpoint has them. The plan of a restore and
-/// `strandline checkpoints compat` list them; a full snapshot or a savepoint has the current version only. (Flink:
-/// `TypeSerializerSnapshot`, migration on restore.)
+/// A restore migrates the stored values, once each. Snapshots after it write what changed; what does not
+/// change may keep its stored form, so keep the older versions as long as a checkpoint has them. The plan of
+/// a restore and `strandline checkpoints compat` list them; a full snapshot or a savepoint has the current
+/// version only. (Flink: `TypeSerializerSnapshot`, migration on restore.)
 pub struct Evolution<V>(pub(crate) Decoder<V>);
 
 impl<V: 'static> Evolution<V> {

@@ -35,8 +35,8 @@ pub struct JobSchema {
 pub struct StoredOperator {
     /// The id of the operator.
     pub id: OperatorId,
-    /// The keyed states of the operator, as far as the checkpoint lists them, each in every form that its values
-    /// are stored in: unchanged values keep the form of an older program.
+    /// The keyed states of the operator, as far as the checkpoint lists them, each in every form that its
+    /// values are stored in: unchanged values keep the form of an older program.
     pub states: Vec<StateMeta>,
     /// Whether a job without this operator loses state.
     pub has_state: bool,
