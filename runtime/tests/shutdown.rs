@@ -60,7 +60,7 @@ fn a_finished_job_removes_its_checkpoints_if_asked_and_is_still_known_as_finishe
 #[test]
 fn a_stopped_job_keeps_its_checkpoints() {
     let (storage, sink) = (Storage::in_memory().unwrap(), VecSink::default());
-    let checkpointing = CheckpointConfig::new(storage.clone(), NEVER).when_finished(WhenFinished::Remove);
+    let checkpointing = CheckpointConfig::new(storage, NEVER).when_finished(WhenFinished::Remove);
     let config = JobConfig::default().parallelism(2).checkpointing(checkpointing);
     let source = VecSource::new(&records(), 2).gated(500);
     let control = JobControl::new();

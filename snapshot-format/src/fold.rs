@@ -136,14 +136,17 @@ struct Layer<'a> {
     folded: Folded,
 }
 
+/// The place of a row: its layer, and its state there.
+type RowPlace = (usize, u16);
+
 impl<'a> Layer<'a> {
-    /// Creates the layers of a merge with these rows, and returns for each row its layer and its state there.
+    /// Creates the layers of a merge with these rows, and returns the place of each row.
     fn all(
         rows: &[StateMeta],
         layer_of: &[u16],
         target: SegmentKind,
         options: &'a FoldOptions,
-    ) -> Result<(Vec<Self>, Vec<(usize, u16)>)> {
+    ) -> Result<(Vec<Self>, Vec<RowPlace>)> {
         let count = layer_of.iter().max().map_or(1, |highest| usize::from(*highest) + 1);
         let (mut tables, mut places) = (vec![Vec::new(); count], Vec::with_capacity(rows.len()));
         for (row, layer) in rows.iter().zip(layer_of) {

@@ -88,6 +88,10 @@ mod proofs {
         sent(storage.read_manifest(completed));
         sent(storage.verify_segment(segment));
         sent(storage.history());
+        sent(storage.remove_savepoint(CheckpointId(1)));
+        sent(storage.is_retained(completed));
+        sent(storage.owner());
+        sent(storage.belong_to("job", None));
         sent(storage.completed());
         sent(CommitLog::claim(storage, options.0, CommitLog::random_tokens()));
         sent(storage.recover(options.1));

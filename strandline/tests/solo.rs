@@ -113,7 +113,10 @@ async fn a_state_that_nobody_registers_refuses_the_restore_unless_it_is_allowed(
     refuse(other.restore().await.unwrap_err());
     let mut renamed: Job = SoloJob::open("words", MemoryBackend::factory(), &storage).unwrap();
     counts(&mut renamed);
-    refuse(renamed.restore().await.unwrap_err());
+    // The storage is that of a job of another name.
+    let error = renamed.restore().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Incompatible, "{error}");
+    assert_eq!(error.context("its job"), Some("word-count"), "{error}");
 
     // Allowed, it is kept unused; then it is there again for who registers it.
     let options = LoopOptions::default().allow_orphan("word-count/counts");

@@ -207,7 +207,7 @@ struct Life {
 }
 
 /// Restores the job with one version of the program, changes state, and takes snapshots of all kinds.
-fn live<F: BackendFactory, V: Version>(subject: &Subject<F>, job: Job, life: Life) -> Job {
+fn live<F: BackendFactory, V: Version>(subject: &Subject<F>, job: &Job, life: Life) -> Job {
     let has = subject.capabilities();
     let has = if life.claims_all { has } else { Capabilities { lists: false, maps: false, ..has } };
     let mut rng = Rng::with_seed(life.seed);
@@ -246,7 +246,7 @@ fn live<F: BackendFactory, V: Version>(subject: &Subject<F>, job: Job, life: Lif
     next
 }
 
-fn live_once<F: BackendFactory>(subject: &Subject<F>, job: Job, life: Life) -> Job {
+fn live_once<F: BackendFactory>(subject: &Subject<F>, job: &Job, life: Life) -> Job {
     match life.version {
         1 => live::<F, First>(subject, job, life),
         2 => live::<F, Second>(subject, job, life),
@@ -270,9 +270,9 @@ fn lead_jobs<A: BackendFactory, B: BackendFactory>(first: &Subject<A>, second: &
                 portable: moves,
             };
             job = if moves && number % 2 == 1 {
-                live_once(second, job, life)
+                live_once(second, &job, life)
             } else {
-                live_once(first, job, life)
+                live_once(first, &job, life)
             };
             version = 4.min(version + u32::from(rng.u8(..5) < 2));
         }

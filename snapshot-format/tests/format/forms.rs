@@ -74,10 +74,10 @@ pub(crate) fn merged(store: &MemorySegments, parts: &[SnapshotPart]) -> Result<M
             let pieces = model.entry(place).or_default().entry(entry.sub.clone()).or_default();
             match entry.op() {
                 Op::Put => {
-                    assert!(pieces.is_empty() && last < Some(position.clone()), "{entry:?} is out of order")
+                    assert!(pieces.is_empty() && last < Some(position.clone()), "{entry:?} is out of order");
                 }
                 Op::Append => {
-                    assert_eq!(last.as_ref(), Some(&position), "{entry:?} follows no older elements")
+                    assert_eq!(last.as_ref(), Some(&position), "{entry:?} follows no older elements");
                 }
                 other => panic!("a base has no {other:?}"),
             }

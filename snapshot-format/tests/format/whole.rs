@@ -69,7 +69,7 @@ fn an_unclaimed_state_keeps_all_its_forms() {
     let again = stored_again(&store, &snapshots);
     assert_eq!(merged(&store, &again.parts).unwrap(), merged(&store, &parts).unwrap());
     assert!(again.states.contains(&first) && again.states.contains(&second), "{:?}", again.states);
-    let third = stored_again(&store, &[again.clone()]);
+    let third = stored_again(&store, std::slice::from_ref(&again));
     assert_eq!(merged(&store, &third.parts).unwrap(), merged(&store, &parts).unwrap());
 }
 
