@@ -15,7 +15,7 @@
 //! let faults = Faults::on(Target::of(Operation::Claim).path("log/").nth(0), Fault::AnswerLost);
 //! let options = CommitLogOptions::new("unlucky");
 //! let claimed = CommitLog::claim(&faults.wrap(&storage), options, CommitLog::random_tokens()).await?;
-//! assert_eq!((claimed.history.term, faults.injected()), (1, 1));
+//! assert_eq!((claimed.history.term.0, faults.injected()), (1, 1));
 //! // From now on the disk is full.
 //! faults.add(Target::of(Operation::Put), Fault::NotDone);
 //! # Ok(())

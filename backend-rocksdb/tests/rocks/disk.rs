@@ -71,7 +71,7 @@ fn a_directory_that_cannot_be_used_is_named() {
     let factory = RocksBackendFactory::new(options(&file)).unwrap();
     let backend = factory.create::<u64>(scope(KeyGroupRange::ALL));
     let error = backend.expect_err("a file is no directory");
-    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
     assert!(error.to_string().contains(file.to_str().unwrap()), "{error}");
     assert!(files(place.path(), ".sst").is_empty());
 }
