@@ -4,6 +4,7 @@ use strandline_checkpoint_protocol::{CommitResult, CommitRight};
 use strandline_state_api::{Error, ErrorKind, Result};
 
 use super::commit::{CommitLog, Committed};
+use super::record::CompletedCheckpoint;
 use crate::Manifest;
 
 /// How a commit ended. A [`Coordinator`](strandline_checkpoint_protocol::Coordinator) takes its
@@ -76,19 +77,24 @@ impl CommitLog {
             None => error.with("checkpoint", checkpoint),
         };
         // The check settles what was left open. Then nothing is under way, and the log shows what exists.
-        match self.check().await {
-            Ok(()) => {
-                let retained = self.retained();
-                match retained.iter().find(|known| known.checkpoint == checkpoint).cloned() {
-                    Some(completed) => {
-                        tracing::warn!(%checkpoint, %error, "a checkpoint was committed, and the answer was lost");
-                        CommitOutcome::Committed(Committed { completed, retained })
-                    }
-                    None => CommitOutcome::Failed(error),
-                }
+        let checked = self.check().await;
+        if let Err(fenced) = checked.as_ref()
+            && fenced.kind() == ErrorKind::Fenced
+        {
+            return CommitOutcome::Fenced(fenced.clone());
+        }
+        // The commit may be settled although the store failed after that.
+        let is_read = checked.as_ref().map_or_else(|error| error.kind() == ErrorKind::Unavailable, |()| true);
+        let retained = self.retained();
+        let is_it =
+            |known: &&CompletedCheckpoint| (known.term, known.checkpoint) == (self.term(), checkpoint);
+        match (retained.iter().find(is_it).filter(|_| is_read).cloned(), checked) {
+            (Some(completed), _) => {
+                tracing::warn!(%checkpoint, %error, "a checkpoint was committed, and the answer was lost");
+                CommitOutcome::Committed(Committed { completed, retained })
             }
-            Err(fenced) if fenced.kind() == ErrorKind::Fenced => CommitOutcome::Fenced(fenced),
-            Err(unsettled) => {
+            (None, Ok(())) => CommitOutcome::Failed(error),
+            (None, Err(unsettled)) => {
                 tracing::warn!(%checkpoint, error = %unsettled, "the outcome of a commit could not be read");
                 CommitOutcome::Unknown(error)
             }
