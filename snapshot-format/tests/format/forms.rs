@@ -164,7 +164,7 @@ fn a_fold_has_a_part_for_each_form() {
     for (number, version) in [1, 1, 1, 2, 2, 3, 3].into_iter().enumerate() {
         let meta = StateMeta { schema_version: version, ..StateMeta::new("n", StateKind::Value) };
         let key = number.to_string();
-        parts.push(part_of(&store, &meta, Op::Put, &[("shared", b"x"), (&key, b"y")]));
+        parts.push(part_of(&store, &meta, Op::Put, &[(&key, b"y"), ("shared", b"x")]));
     }
     let folded =
         now(fold(&parts, &store, SegmentKind::Base, KeyGroupRange::ALL, &FoldOptions::default())).unwrap();

@@ -48,7 +48,7 @@ pub(crate) const SAMPLES: &[Sample] = &[
         name: "v1-plain-newer-delta.seg",
         kind: SegmentKind::Delta,
         options: PLAIN,
-        blocks: 4,
+        blocks: 1,
         states: newer_accumulators,
         entries: newer_sums,
     },
@@ -95,7 +95,7 @@ fn newer_accumulators() -> Vec<StateMeta> {
 /// Returns some of the entries of a delta, with other values.
 fn newer_sums(kind: SegmentKind) -> Vec<Entry> {
     let mut entries = sums(kind);
-    entries.retain(|entry| entry.key != b"a");
+    entries.retain(|entry| entry.key != b"a\0");
     entries.iter_mut().filter(|entry| !entry.value.is_empty()).for_each(|entry| entry.value = vec![7; 40]);
     entries
 }
