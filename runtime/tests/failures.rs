@@ -89,7 +89,7 @@ fn gives_up(kind: ErrorKind, wanted: u32) {
     let seen = restarts.clone();
     let observer = move |event: &JobEvent| {
         if let JobEvent::Restarting { error, restart, .. } = event {
-            assert_eq!(error.kind(), ErrorKind::User);
+            assert_eq!(error.kind(), kind);
             assert!(error.to_string().contains("thirteen!"));
             seen.store(*restart, SeqCst);
         }
