@@ -136,7 +136,7 @@ pub(crate) struct CheckpointsArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum CheckpointsCommand {
     /// Lists the checkpoints that exist, oldest first, and what each grew from. One marked with `*` is no
-    /// past of the newest: a job starts from it only when told its number.
+    /// past of the newest: a job starts from it only when its number is given.
     List(StorageArgs),
     /// Reads a whole checkpoint and compares every file with its hash.
     Verify {

@@ -8,7 +8,7 @@ use strandline_state_api::CheckpointId;
 /// A job that starts from an older checkpoint than the newest gives up those between: their state is no past
 /// of what it does from there on, and their output goes. So the log is a tree, and as numbers rise over all
 /// branches, the way back from one checkpoint is all lower numbers but for some runs of them. Those runs
-/// stand in its log entry. They say more than the number of a parent would: they hold for every checkpoint
+/// stand in its log entry. They hold more than the number of a parent would: they cover every checkpoint
 /// that was ever completed, also where the entries between were deleted long ago, which is what a savepoint
 /// needs.
 ///

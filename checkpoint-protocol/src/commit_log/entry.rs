@@ -135,7 +135,7 @@ pub enum EntryKind {
         #[serde(default, skip_serializing_if = "Branch::is_whole")]
         branch: Branch,
         /// Whether it is a savepoint that later checkpoints of its term overtook.
-        #[serde(default, skip_serializing_if = "is_false")]
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         late: bool,
         /// The oldest savepoint that is under way still and may follow, late: what was stored for it, or for
         /// anything after it, stays.
@@ -185,8 +185,4 @@ impl LogEntry {
 /// The kind of a checkpoint whose entry names none, as those of the first version of the log.
 fn periodic() -> CheckpointKind {
     CheckpointKind::Periodic
-}
-
-fn is_false(value: &bool) -> bool {
-    !value
 }

@@ -164,8 +164,8 @@ impl CommitLog {
         let checkpoint = manifest.checkpoint;
         if manifest.term != self.term || checkpoint != right.checkpoint() {
             let message = format!(
-                "a manifest of checkpoint {checkpoint} in term {} cannot be committed with the right to checkpoint {} in \
-                 term {}",
+                "a manifest of checkpoint {checkpoint} in term {} cannot be committed with the right to \
+                 checkpoint {} in term {}",
                 manifest.term,
                 right.checkpoint(),
                 self.term

@@ -34,7 +34,7 @@ pub struct CompletedCheckpoint {
     pub branch: Branch,
     /// Whether all its files are known to have been written for it and for no other checkpoint, so that a
     /// sweep need not read its manifest.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stands_alone: bool,
 }
 
@@ -88,7 +88,7 @@ pub(crate) struct Record {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) savepoints: Option<ListRef>,
     /// Of the entry of a checkpoint: [`CompletedCheckpoint::stands_alone`].
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) stands_alone: bool,
     /// These savepoints themselves, in an entry of version 1.
     #[serde(skip)]
@@ -176,10 +176,6 @@ impl Record {
         };
         restated.iter().map(|entry| CompletedCheckpoint::new(entry, false))
     }
-}
-
-fn is_false(value: &bool) -> bool {
-    !value
 }
 
 /// What the next entry remembers of this one.

@@ -177,7 +177,7 @@ impl CsvDecoder {
 }
 
 fn parse(field: &[u8], quoted: bool, column: &Column) -> Result<Value, BadRecord> {
-    // Only text tells an empty value from none.
+    // Only text distinguishes an empty value from none.
     if field.is_empty() && column.nullable && !(quoted && column.kind == ColumnType::Text) {
         return Ok(Value::Null);
     }

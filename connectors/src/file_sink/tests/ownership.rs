@@ -112,7 +112,7 @@ fn a_file_that_was_committed_while_running_may_be_taken() {
     drop(sink);
     fs::remove_file(directory.path().join(&files[0].name)).unwrap();
     recover_as(&factory(directory.path()), &job("first"), 2, Some((2, &files))).unwrap();
-    // A job that starts anew has other checkpoints, which this says nothing about.
+    // A job that starts anew has other checkpoints, which this list does not name.
     fs::remove_dir_all(directory.path()).unwrap();
     fs::create_dir(directory.path()).unwrap();
     let (_, _sink, files) = running(directory.path());
