@@ -20,7 +20,7 @@ mod world;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::time::Instant;
 
-use stateright::{Checker, Expectation, HasDiscoveries, Model, Property, UniformChooser};
+use stateright::{Checker, Chooser, Expectation, HasDiscoveries, Model, Property, UniformChooser};
 use strandline_checkpoint_protocol::CheckpointKind;
 
 use crate::outputs::Rule;
@@ -285,6 +285,41 @@ fn large() -> bool {
     std::env::var("STRANDLINE_MODEL").is_ok_and(|size| size == "large")
 }
 
+/// Chooses uniformly among the steps that change something. Stateright cannot repeat the path of a walk that
+/// tried another one on its way: the indices that it keeps are those into what was left of the steps.
+#[derive(Clone)]
+struct Effective(Limits);
+
+impl Effective {
+    fn changes(&self, world: &World, step: Step) -> bool {
+        !matches!(step, Step::Deliver { again: true, .. }) || world.clone().step(step, &self.0)
+    }
+}
+
+impl Chooser<Limits> for Effective {
+    type State = <UniformChooser as Chooser<Limits>>::State;
+
+    fn new_state(&self, seed: u64) -> Self::State {
+        Chooser::<Limits>::new_state(&UniformChooser, seed)
+    }
+
+    fn choose_initial_state(&self, state: &mut Self::State, worlds: &[World]) -> usize {
+        Chooser::<Limits>::choose_initial_state(&UniformChooser, state, worlds)
+    }
+
+    fn choose_action(&self, state: &mut Self::State, world: &World, steps: &[Step]) -> usize {
+        let mut choose =
+            |steps: &[Step]| Chooser::<Limits>::choose_action(&UniformChooser, state, world, steps);
+        let chosen = choose(steps);
+        if self.changes(world, steps[chosen]) {
+            return chosen;
+        }
+        let changing: Vec<_> = (0..steps.len()).filter(|index| self.changes(world, steps[*index])).collect();
+        let count = changing.len();
+        changing.get(if count > 0 { choose(&steps[..count]) } else { 0 }).copied().unwrap_or(chosen)
+    }
+}
+
 /// Walks at random, deeper than all states can be visited.
 fn walk(name: &str, limits: &Limits, states: usize) {
     let factor = std::env::var("STRANDLINE_CASES").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1);
@@ -294,7 +329,7 @@ fn walk(name: &str, limits: &Limits, states: usize) {
         .checker()
         .threads(2)
         .target_state_count(states)
-        .spawn_simulation(1, UniformChooser)
+        .spawn_simulation(1, Effective(limits.clone()))
         .join();
     report(name, limits, began, false, &checker);
 }
