@@ -65,12 +65,12 @@ fn main() -> Result<()> {
         return Err(Error::invalid("usage: pipeline TEXT OUTPUT_DIR STATE_DIR"));
     };
     let pipeline = Pipeline::new("windowed-words", MemoryBackend::factory());
+    // The length of a line stands in for its time: a text has no other.
+    let lines = FileSource::new(text, TextLines).event_time(Duration::from_secs(1), |line: &Row| {
+        line.get(0).as_text().map(|text| Timestamp::from_millis(text.len() as i64))
+    });
     pipeline
-        .source("lines", FileSource::new(text, TextLines))
-        // The length of a line stands in for its time: a text has no other.
-        .timestamps(Duration::from_secs(1), |line: &Row| {
-            line.get(0).as_text().map(|text| Timestamp::from_millis(text.len() as i64))
-        })
+        .source("lines", lines)
         .flat_map(|line: Row, out| {
             for word in line.get(0).as_text().unwrap_or("").split_whitespace() {
                 out.emit(word.to_owned());

@@ -14,7 +14,7 @@ use strandline_state_api::schema::{StateMeta, StoredOperator};
 use strandline_state_api::snapshot::KeyedSnapshot;
 use strandline_state_api::{CheckpointId, Error, ErrorKind, KeyGroupRange, OperatorId, Result, Timestamp};
 
-use crate::{Manifest, OperatorSnapshot, SubtaskSnapshot, decode_each};
+use crate::{Manifest, OperatorSnapshot, SubtaskSnapshot, decode_each, decode_positions};
 
 /// A checkpoint, distributed over the subtasks that resume from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +56,19 @@ pub struct SubtaskAssignment {
     pub assigners: Vec<Option<Timestamp>>,
     /// Whether its input had ended, and it had emitted what follows from that.
     pub finished: bool,
+}
+
+impl RestoreAssignment {
+    /// Lets an operator that had seen the end of its input go on: there is more of it now. A watermark at the
+    /// end of time counts as none; the sources begin with theirs.
+    pub fn reopen(&mut self, operator: &OperatorId) {
+        for subtask in
+            self.operators.get_mut(operator).into_iter().flat_map(|operator| &mut operator.subtasks)
+        {
+            subtask.finished = false;
+            subtask.watermark = subtask.watermark.filter(|watermark| *watermark < Timestamp::MAX);
+        }
+    }
 }
 
 impl Manifest {
@@ -145,9 +158,9 @@ impl OperatorAssignment {
     /// Decodes the positions of a source.
     ///
     /// # Errors
-    /// [`Corrupt`](ErrorKind::Corrupt) when they are no `P`.
+    /// [`Incompatible`](ErrorKind::Incompatible) when they are no `P`.
     pub fn positions_as<P: Serialize + DeserializeOwned + 'static>(&self) -> Result<Vec<P>> {
-        decode_each(&self.positions)
+        decode_positions(&self.positions)
     }
 
     /// Decodes the committables of a sink.

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use strandline_state_api::{Codec, Result, SerdeCodec};
+use strandline_state_api::{Codec, Error, ErrorKind, Result, SerdeCodec};
 
 /// Encodes each of `values`, as [`SubtaskSnapshot::positions`](crate::SubtaskSnapshot::positions) and
 /// [`committables`](crate::SubtaskSnapshot::committables) hold them.
@@ -27,6 +27,21 @@ pub fn decode_each<T: Serialize + DeserializeOwned + 'static>(encoded: &[Vec<u8>
     encoded.iter().map(|bytes| SerdeCodec.decode(bytes)).collect()
 }
 
+/// As [`decode_each`], for the positions of a source.
+///
+/// # Errors
+/// [`Incompatible`](ErrorKind::Incompatible) when the bytes are no `P`: another kind of source wrote them.
+pub fn decode_positions<P>(encoded: &[Vec<u8>]) -> Result<Vec<P>>
+where
+    P: Serialize + DeserializeOwned + 'static,
+{
+    decode_each(encoded).map_err(|error| {
+        let message = "the checkpoint has positions of another kind of source, which mean nothing to this \
+                       one; take the source that it was taken with, or start a new job";
+        Error::new(ErrorKind::Incompatible, message).caused_by(error)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use serde::Deserialize;
@@ -48,5 +63,7 @@ mod tests {
         assert_eq!(encoded, [[1, b'a', 0xAC, 0x02, 1, 1, 2]]);
         assert_eq!(decode_each::<Split>(&encoded).unwrap(), [split]);
         assert!(decode_each::<Split>(&[vec![1]]).is_err());
+        let error = decode_positions::<Split>(&[vec![1]]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Incompatible);
     }
 }

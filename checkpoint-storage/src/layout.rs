@@ -111,17 +111,25 @@ impl CheckpointStart {
     fn trace(&self, operators: &[OperatorSnapshot], acknowledged: Instant) -> CheckpointTrace {
         let traces =
             || operators.iter().flat_map(|operator| &operator.subtasks).map(|subtask| &subtask.trace);
+        let held: u64 = operators.iter().flat_map(|operator| &operator.subtasks).map(held_bytes).sum();
         let retries = self.storage.as_ref().map_or(0, Storage::retries);
         CheckpointTrace {
             trigger_unix_ms: unix_ms(self.wall),
             duration_us: micros(self.at.elapsed()),
             commit_us: micros(acknowledged.elapsed()),
-            bytes: traces().map(|trace| trace.bytes_written).sum(),
-            full_bytes: traces().map(|trace| trace.full_bytes).sum(),
+            bytes: traces().map(|trace| trace.bytes_written).sum::<u64>() + held,
+            full_bytes: traces().map(|trace| trace.full_bytes).sum::<u64>() + held,
             objects: traces().map(|trace| trace.objects).sum(),
             retries: retries.saturating_sub(self.retries),
         }
     }
+}
+
+/// How many bytes of a subtask the manifest itself holds: positions, committables and operator state.
+fn held_bytes(subtask: &SubtaskSnapshot) -> u64 {
+    let states = subtask.operator_state.iter().flat_map(|entry| &entry.elements);
+    let held = subtask.positions.iter().chain(&subtask.committables).map(Vec::len);
+    held.chain(states.map(Vec::len)).map(|len| len as u64).sum()
 }
 
 fn unix_ms(time: SystemTime) -> u64 {

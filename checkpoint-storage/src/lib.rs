@@ -23,7 +23,7 @@ mod verify;
 
 pub use assignment::{OperatorAssignment, RestoreAssignment, SubtaskAssignment};
 pub use credentials::mask_credentials;
-pub use elements::{decode_each, encode_each};
+pub use elements::{decode_each, decode_positions, encode_each};
 pub use layout::{CheckpointStart, JobLayout, OperatorPart};
 pub use log::{
     Claimed, CommitLog, CommitLogOptions, CommitOutcome, Committed, CompletedCheckpoint, History,

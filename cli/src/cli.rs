@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use strandline_runtime::StartFrom;
+use strandline_runtime::{JobConfig, StartFrom};
 use strandline_state_api::{CheckpointId, OperatorId};
 
 /// Streaming jobs that survive.
@@ -44,7 +44,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "latest|ID|none")]
     pub(crate) from: Option<From>,
     /// Overrides the parallelism of the job file; any number restores any checkpoint.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(JobConfig::MAX_PARALLELISM)))]
     pub(crate) parallelism: Option<u32>,
     /// Prints one JSON object about the run to the standard output at its end.
     #[arg(long)]

@@ -38,7 +38,7 @@ pub(crate) use step::{Emit, Group, Step};
 
 use problem::{Documents, Problem};
 use section::Section;
-use tree::Tree;
+use tree::{Node, Tree};
 
 /// The operator id of the sink for records that cannot be decoded.
 pub(crate) const DEAD_LETTERS: &str = "dead-letters";
@@ -52,6 +52,8 @@ pub(crate) struct Job {
     pub(crate) sink: SinkSpec,
     /// The columns of the rows that reach the sink.
     pub(crate) output: Vec<Column>,
+    /// Where rows go that come after their window has closed, and their columns; they are dropped otherwise.
+    pub(crate) late: Option<(SinkSpec, Vec<Column>)>,
 }
 
 impl Job {
@@ -81,13 +83,38 @@ impl Job {
             "source",
             "step",
             "sink",
+            "late",
         ];
         let job = Section::new(tree.root(), "a job", keys)?;
         let settings = Settings::parse(&job, folder)?;
         let mut source = SourceSpec::parse(job.required("source")?, folder)?;
-        let (steps, output) = step::parse_all(job.optional("step"), &mut source)?;
+        let late = job.optional("late");
+        let (steps, output) = step::parse_all(job.optional("step"), &mut source, late.is_some())?;
         let sink = SinkSpec::parse(job.required("sink")?, folder, &output)?;
         sink.check_against(&source, job.required("sink")?)?;
-        Ok(Self { settings, source, steps, sink, output })
+        let late = late.map(|node| late_sink(node, folder, &source, &steps, &sink)).transpose()?;
+        Ok(Self { settings, source, steps, sink, output, late })
+    }
+}
+
+/// The sink of rows that come late to the one window of a job, and their columns.
+fn late_sink(
+    node: &Node,
+    folder: &Path,
+    source: &SourceSpec,
+    steps: &[Step],
+    results: &SinkSpec,
+) -> Result<(SinkSpec, Vec<Column>), Problem> {
+    let columns = step::late_columns(steps, node)?;
+    let late = SinkSpec::parse(node, folder, &columns)?;
+    late.check_against(source, node)?;
+    match (&late, results) {
+        (SinkSpec::Files { directory, .. }, SinkSpec::Files { directory: other, .. })
+            if path::same(directory, other) =>
+        {
+            let label = "expected a directory that is not the one of [sink]";
+            Err(Problem::new(&node.location, "late rows would be among the results", label))
+        }
+        _ => Ok((late, columns)),
     }
 }

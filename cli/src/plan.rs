@@ -12,6 +12,7 @@ mod sink;
 mod slot;
 mod source;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -34,7 +35,10 @@ pub(crate) struct Plan<F> {
 /// How many records a job leaves out on purpose.
 #[derive(Clone, Default)]
 pub(crate) struct Counters {
-    late: Arc<AtomicU64>,
+    /// Late records by the id of the group.
+    late: BTreeMap<String, Arc<AtomicU64>>,
+    /// Whether they have a sink of their own.
+    keeps_late: bool,
     left_out: Arc<AtomicU64>,
     bad: Option<Arc<dyn Fn() -> BadRecords + Send + Sync>>,
 }
@@ -50,9 +54,20 @@ pub(crate) struct BadRecords {
 }
 
 impl Counters {
+    /// What becomes of late records.
+    pub(crate) fn fate_of_late(&self) -> &'static str {
+        if self.keeps_late { "written to the sink for late rows" } else { "dropped" }
+    }
+
     /// Records that came after their window had closed, those of failed attempts included.
     pub(crate) fn late(&self) -> u64 {
-        self.late.load(Ordering::Relaxed)
+        self.late_by_group().map(|(_, late)| late).sum()
+    }
+
+    /// The same for each group that has some.
+    pub(crate) fn late_by_group(&self) -> impl Iterator<Item = (&str, u64)> {
+        let counts = self.late.iter().map(|(id, late)| (id.as_str(), late.load(Ordering::Relaxed)));
+        counts.filter(|(_, late)| *late > 0)
     }
 
     /// Results that their columns could not hold, those of failed attempts included.
@@ -68,7 +83,7 @@ impl Counters {
 
 impl std::fmt::Debug for Counters {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Counters").field("late", &self.late()).field("bad", &self.bad()).finish()
+        f.debug_struct("Counters").field("late", &self.late).field("bad", &self.bad()).finish()
     }
 }
 
@@ -97,7 +112,7 @@ impl<F: BackendFactory> Flow<F> {
 /// Those of the connectors.
 pub(crate) fn plan<F: BackendFactory>(job: &Job, backend: F) -> Result<Plan<F>> {
     let pipeline = Pipeline::new(&job.settings.name, backend);
-    let mut counters = Counters::default();
+    let mut counters = Counters { keeps_late: job.late.is_some(), ..Counters::default() };
     let mut flow = source::source(&pipeline, job, &mut counters)?;
     let skip = job.source.files().is_some_and(|files| files.bad_records == BadRecordPolicy::Skip);
     for step in &job.steps {
@@ -106,12 +121,16 @@ pub(crate) fn plan<F: BackendFactory>(job: &Job, backend: F) -> Result<Plan<F>> 
             Step::Project(columns) => RowStep::Project(columns.as_slice().into()),
             Step::Words(column) => RowStep::Words(*column),
             Step::Group(group) => {
-                flow = group::group(flow, group, &counters, skip);
+                let (results, late) = group::group(flow, group, &mut counters, skip);
+                flow = results;
+                if let (Some(rows), Some((sink, columns))) = (late, &job.late) {
+                    sink::sink(Flow::Rows(rows), "late", sink, columns)?;
+                }
                 continue;
             }
         };
         flow = Flow::Rows(step.add_to(flow.rows()));
     }
-    sink::sink(flow, job)?;
+    sink::sink(flow, "sink", &job.sink, &job.output)?;
     Ok(Plan { pipeline, counters })
 }

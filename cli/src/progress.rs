@@ -1,7 +1,8 @@
 //! Shows the progress of a job on the standard error.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
@@ -10,6 +11,7 @@ use strandline_runtime::{CheckpointReport, JobEvent, JobProgress, Observer};
 use strandline_state_api::schema::Planned;
 
 use crate::cli::ProgressMode;
+use crate::plan::Counters;
 use crate::{print_error, report};
 
 /// The time between two plain lines.
@@ -20,6 +22,7 @@ const PLAIN_EVERY: Duration = Duration::from_secs(3);
 pub(crate) struct Progress {
     job: String,
     style: Style,
+    counters: OnceLock<Counters>,
     state: Mutex<State>,
 }
 
@@ -38,7 +41,13 @@ struct State {
     rate: f64,
     line_at: Instant,
     checkpoint: Option<CheckpointReport>,
+    /// How many late records of each group were reported.
+    late: BTreeMap<String, u64>,
+    late_at: Option<Instant>,
 }
+
+/// The least time between two warnings of late records.
+const LATE_EVERY: Duration = Duration::from_secs(10);
 
 impl Progress {
     pub(crate) fn new(mode: ProgressMode, job: &str) -> Self {
@@ -48,9 +57,20 @@ impl Progress {
             ProgressMode::Json => Style::Json,
             ProgressMode::None => Style::Quiet,
         };
-        let state =
-            State { last: JobProgress::default(), rate: 0.0, line_at: Instant::now(), checkpoint: None };
-        Self { job: job.to_owned(), style, state: Mutex::new(state) }
+        let state = State {
+            last: JobProgress::default(),
+            rate: 0.0,
+            line_at: Instant::now(),
+            checkpoint: None,
+            late: BTreeMap::new(),
+            late_at: None,
+        };
+        Self { job: job.to_owned(), style, counters: OnceLock::new(), state: Mutex::new(state) }
+    }
+
+    /// Warns of what these count while the job runs.
+    pub(crate) fn watch(&self, counters: &Counters) {
+        let _ = self.counters.set(counters.clone());
     }
 
     /// Removes the changing line.
@@ -58,6 +78,15 @@ impl Progress {
         if let Style::Bar(bar) = &self.style {
             bar.finish_and_clear();
         }
+    }
+
+    /// Prints the last line; also in the quiet style where it asks for something to be done.
+    pub(crate) fn end(&self, summary: &str, asks: bool) {
+        if matches!(self.style, Style::Quiet) {
+            self.state().late_at = None;
+            self.warn_late();
+        }
+        if asks { self.warn(summary) } else { self.note(summary) }
     }
 
     /// Prints a line for a person; programs have their own report.
@@ -99,6 +128,30 @@ impl Progress {
         }
     }
 
+    /// Warns of groups that have dropped more late records since the last warning.
+    fn warn_late(&self) {
+        let Some(counters) = self.counters.get() else { return };
+        let mut state = self.state();
+        if state.late_at.is_some_and(|at| at.elapsed() < LATE_EVERY) {
+            return;
+        }
+        let known = |group: &str| state.late.get(group).copied().unwrap_or(0);
+        let more: Vec<_> = counters.late_by_group().filter(|(group, late)| *late > known(group)).collect();
+        for (group, late) in &more {
+            state.late.insert((*group).to_owned(), *late);
+            state.late_at = Some(Instant::now());
+        }
+        drop(state);
+        for (group, late) in more {
+            let late = HumanCount(late);
+            self.warn(&format!(
+                "{late} records came to {group} after their window had closed and were {}; a longer \
+                 `watermark_delay` waits for them",
+                counters.fate_of_late()
+            ));
+        }
+    }
+
     fn print(&self, event: &JobEvent) {
         match event {
             JobEvent::Started { from, attempt } => {
@@ -112,7 +165,10 @@ impl Progress {
             JobEvent::RestorePlanned { checkpoint, plan } => {
                 self.note(&format!("what becomes of checkpoint {checkpoint}:\n{plan}"));
             }
-            JobEvent::Progress(counts) => self.count(*counts),
+            JobEvent::Progress(counts) => {
+                self.count(*counts);
+                self.warn_late();
+            }
             JobEvent::CheckpointCompleted(report) => self.state().checkpoint = Some(report.clone()),
             JobEvent::CheckpointAborted(aborted) => {
                 self.warn(&format!("checkpoint {} was aborted: {aborted}", aborted.checkpoint));
@@ -190,6 +246,9 @@ fn json_event(event: &JobEvent) -> Option<Value> {
             "event": "progress", "seconds": elapsed.as_secs_f64(), "read": read, "done": done,
             "emitted": emitted, "state_entries": state_entries,
         }),
+        JobEvent::LateRecords { operator, records } => {
+            json!({ "event": "late", "operator": operator, "records": records })
+        }
         JobEvent::CheckpointCompleted(report) => {
             let mut value = report::checkpoint(report);
             if let Some(members) = value.as_object_mut() {

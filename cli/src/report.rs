@@ -1,5 +1,6 @@
 //! The report of a run.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use indicatif::{HumanBytes, HumanCount};
@@ -17,7 +18,7 @@ pub(crate) fn summary(report: &JobReport, counters: &Counters) -> String {
         Outcome::Finished => "finished",
         Outcome::Stopped => "stopped; run it again to resume",
         Outcome::Cancelled => "cancelled; run it again to resume from the last checkpoint",
-        Outcome::AlreadyFinished => return "an earlier run finished this job: nothing to do".into(),
+        Outcome::AlreadyFinished => return already_finished(report),
     };
     let read: u64 = report.read.values().sum();
     let rate = HumanCount(report.rate() as u64);
@@ -26,11 +27,11 @@ pub(crate) fn summary(report: &JobReport, counters: &Counters) -> String {
         let written = report.checkpoints.iter().map(|checkpoint| checkpoint.written_bytes).sum();
         parts.push(format!("{} checkpoints ({})", report.checkpoints.len(), HumanBytes(written)));
     }
-    for (name, count) in [("restarts", u64::from(report.restarts)), ("late records dropped", counters.late())]
-    {
-        if count > 0 {
-            parts.push(format!("{} {name}", HumanCount(count)));
-        }
+    if report.restarts > 0 {
+        parts.push(format!("{} restarts", report.restarts));
+    }
+    for (group, late) in counters.late_by_group() {
+        parts.push(format!("{} late records at {group} {}", HumanCount(late), counters.fate_of_late()));
     }
     if counters.left_out() > 0 {
         parts.push(format!("{} results left out that no column holds", HumanCount(counters.left_out())));
@@ -46,6 +47,17 @@ pub(crate) fn summary(report: &JobReport, counters: &Counters) -> String {
     match bad.first {
         Some(first) => format!("{line}\nthe first bad record: {first}"),
         None => line,
+    }
+}
+
+fn already_finished(report: &JobReport) -> String {
+    let ended = "an earlier run finished this job";
+    match report.unread.as_slice() {
+        [] => format!("{ended}: nothing to do"),
+        unread => {
+            let unread = unread.join(", ");
+            format!("{ended}, and {unread}; add `follow = true` to its source and run it again to read on")
+        }
     }
 }
 
@@ -71,7 +83,10 @@ pub(crate) fn json(job: &str, report: &JobReport, counters: &Counters) -> Value 
         "read": report.read,
         "emitted": report.emitted,
         "late_dropped": counters.late(),
+        "late_dropped_by": counters.late_by_group().collect::<BTreeMap<_, _>>(),
         "behind_watermark": report.late,
+        "behind_watermark_by": report.late_by_operator,
+        "unread": report.unread,
         "bad_records_skipped": if bad.kept { 0 } else { bad.count },
         "bad_records_kept": if bad.kept { bad.count } else { 0 },
         "first_bad_record": bad.first,

@@ -48,10 +48,10 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         .adopt(args.adopt.clone())
         .observer(Arc::clone(&progress) as _);
     let ran = match &job.settings.backend {
-        Backend::Memory => execute(&job, MemoryBackendFactory::default(), config, &control),
+        Backend::Memory => execute(&job, MemoryBackendFactory::default(), config, &control, &progress),
         #[cfg(feature = "rocksdb")]
         Backend::RocksDb(settings) => {
-            rocksdb_factory(settings).and_then(|factory| execute(&job, factory, config, &control))
+            rocksdb_factory(settings).and_then(|factory| execute(&job, factory, config, &control, &progress))
         }
         #[cfg(not(feature = "rocksdb"))]
         Backend::RocksDb(_) => {
@@ -63,7 +63,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     progress.finish();
     match ran {
         Ok((ended, counters)) => {
-            progress.note(&report::summary(&ended, &counters));
+            progress.end(&report::summary(&ended, &counters), !ended.unread.is_empty());
             if args.json {
                 print(report::json(&job.settings.name, &ended, &counters));
             }
@@ -86,8 +86,10 @@ fn execute<F: BackendFactory>(
     backend: F,
     config: JobConfig,
     control: &JobControl,
+    progress: &Progress,
 ) -> Result<(JobReport, Counters)> {
     let plan = plan(job, backend)?;
+    progress.watch(&plan.counters);
     let report = run_pipeline(&plan.pipeline, config, control)?;
     Ok((report, plan.counters))
 }

@@ -3,27 +3,36 @@
 //! The source cuts its input into *splits*, byte ranges of files, which subtasks read independently. A line
 //! belongs to the split in which its first byte lies (Hadoop's rule), so exactly one split reads it wherever
 //! the cuts fall. The position of a split is the offset of its next line. After a rescale the source deals
-//! the unfinished splits out again one by one, in the order of file names and offsets; each subtask reads its
-//! splits in that order, so event times rise for it as they do in the files.
+//! the unfinished splits out again one by one, in the [natural order](FileSource) of file names, and of
+//! offsets.
+//!
+//! A subtask reads its splits in that order; with [event times](FileSource::event_time) it reads the slowest
+//! first, so that its splits keep together as they would if one file held all their records in order.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use strandline_runtime::source::{Source, SourceContext, SourceFactory, SourceStatus};
-use strandline_state_api::{Batch, Error, ErrorKind, Result};
+use strandline_runtime::source::{PlanContext, SourceContext, SourceFactory, Unread, Watermarks};
+use strandline_state_api::{Batch, Result, Timestamp};
 
 mod bad;
 mod counts;
 mod csv;
 mod encoding;
 mod header;
+mod identity;
 mod json;
 mod listing;
+mod plan;
+mod position;
 mod quotes;
 mod reader;
 mod split;
+mod subtask;
 mod text;
+mod watch;
 
 pub use bad::{BadRecord, DeadLetter, LetterDecoder, OnBadRecord, WithDeadLetters};
 pub use csv::CsvFiles;
@@ -31,12 +40,14 @@ pub use json::JsonLines;
 pub use text::TextLines;
 
 pub use header::first_header;
+pub use position::FilePosition;
 pub use reader::Framing;
-pub use split::Split;
+pub use subtask::FileSubtask;
 
 use counts::BadCounts;
-use listing::InputFile;
-use reader::{LineCounter, MAX_RECORD, SplitReader};
+use plan::{Input, Plan, Share};
+use reader::MAX_RECORD;
+use watch::{Change, Watcher};
 
 /// The form of the records in a file. [`FileSource`] reads every format that implements it.
 pub trait FileFormat: Clone + Send + Sync + 'static {
@@ -51,6 +62,18 @@ pub trait FileFormat: Clone + Send + Sync + 'static {
     /// Whether the first record of each file names the columns.
     fn has_header(&self) -> bool {
         false
+    }
+
+    /// What the positions of a source depend on, in words: where records end, and which of them are records. A
+    /// source that resumes refuses positions of another layout.
+    fn layout(&self) -> String {
+        let header = if self.has_header() { ", the first of each file a header" } else { "" };
+        match self.framing() {
+            Framing::Lines | Framing::QuotedLines { .. } => format!("lines{header}"),
+            Framing::Quoted { delimiter } => {
+                format!("lines, or several where quoted, with {:?} between fields{header}", delimiter as char)
+            }
+        }
     }
 
     /// The decoder for a file with this first record (empty where the format [has no
@@ -76,20 +99,127 @@ pub trait Decode<T>: Send {
     }
 }
 
-/// A source over a file, or over the files of a directory in the order of their names.
+/// What a source does where its input ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AtEnd {
+    /// The job finishes, and all results leave. The bytes behind the last line end of a file are a line.
+    #[default]
+    End,
+    /// The job finishes for now: a later run reads files and lines that are new. The last line of a file waits
+    /// until it has a line end, and windows wait for records of later runs.
+    Follow,
+    /// The job runs on, and looks for new files and lines. The last line of a file waits as in
+    /// [`Follow`](Self::Follow).
+    Watch {
+        /// How often it looks.
+        every: Duration,
+    },
+}
+
+impl AtEnd {
+    fn is_watch(self) -> bool {
+        matches!(self, Self::Watch { .. })
+    }
+}
+
+/// A source over a file, or over the files of a directory.
 ///
 /// It leaves out directories, and names that start with `.` or `_`. It lists the input once, before the first
-/// subtask opens. When it restores a checkpoint, it also reads files that are new since then and lines that
-/// were appended; a file that vanished or shrank is an error.
-#[derive(Clone)]
-pub struct FileSource<F> {
+/// subtask opens, unless it [watches](AtEnd::Watch) it. Files have the natural order of their names: digits
+/// that follow each other compare as one number (`day-2` before `day-10`), everything else byte by byte.
+///
+/// When it resumes, it also reads files that are new since the checkpoint, and lines that were appended. It
+/// knows files by more than their names, so they may be
+/// * archived: a file that was read whole may go, and come back under its name. To take away one that was not
+///   read whole is an error;
+/// * renamed: it finds the same file (inode and what was read of it) under the new name;
+/// * not replaced: other content under the name of a file that was read, even in part, is an error.
+///
+/// It compares the first 4 KiB of a file, and the last 4 KiB before its position. Best put files into a
+/// directory by an atomic rename, under a name that had no other content before.
+pub struct FileSource<F: FileFormat> {
     format: F,
     path: PathBuf,
     split_size: u64,
     max_record: usize,
     on_bad_record: OnBadRecord,
-    listing: Arc<OnceLock<Vec<InputFile>>>,
-    bad: Arc<BadCounts>,
+    at_end: AtEnd,
+    timing: Option<Timing<F::Record>>,
+    shared: Arc<Shared>,
+}
+
+impl<F: FileFormat> Clone for FileSource<F> {
+    fn clone(&self) -> Self {
+        let Self { format, path, split_size, max_record, on_bad_record, at_end, timing, shared } = self;
+        Self {
+            format: format.clone(),
+            path: path.clone(),
+            split_size: *split_size,
+            max_record: *max_record,
+            on_bad_record: *on_bad_record,
+            at_end: *at_end,
+            timing: timing.clone(),
+            shared: Arc::clone(shared),
+        }
+    }
+}
+
+/// The event time of a record.
+type TimeOf<T> = dyn Fn(&T) -> Option<Timestamp> + Send + Sync;
+
+/// The event times of records.
+struct Timing<T> {
+    watermarks: Watermarks,
+    time_of: Arc<TimeOf<T>>,
+}
+
+impl<T> Clone for Timing<T> {
+    fn clone(&self) -> Self {
+        Self { watermarks: self.watermarks, time_of: Arc::clone(&self.time_of) }
+    }
+}
+
+/// What all subtasks of a source share.
+#[derive(Debug, Default)]
+struct Shared {
+    planned: Mutex<Option<Planned>>,
+    watcher: Mutex<Option<Watcher>>,
+    bad: BadCounts,
+    /// The slowest time of each subtask: the least while it is not known, the greatest where it has nothing to
+    /// read.
+    slowest: Mutex<Vec<Timestamp>>,
+}
+
+/// A plan, and what it was made for.
+#[derive(Debug)]
+struct Planned {
+    parallelism: u32,
+    restored: Option<Vec<FilePosition>>,
+    plan: Plan,
+}
+
+impl Shared {
+    /// Sets the slowest time of a subtask, and returns that of all others; `None` while one is not known.
+    fn slowest_other(&self, subtask: u32, own: Option<Timestamp>) -> Option<Timestamp> {
+        let mut slowest = lock(&self.slowest);
+        if let Some(known) = slowest.get_mut(subtask as usize) {
+            *known = own.unwrap_or(Timestamp::MIN);
+        }
+        let others = slowest.iter().enumerate().filter(|(number, _)| *number != subtask as usize);
+        let least = others.map(|(_, time)| *time).min().unwrap_or(Timestamp::MAX);
+        (least > Timestamp::MIN).then_some(least)
+    }
+
+    /// Notes that a subtask has nothing to read.
+    fn leave(&self, subtask: u32) {
+        if let Some(known) = lock(&self.slowest).get_mut(subtask as usize) {
+            *known = Timestamp::MAX;
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<F: FileFormat> FileSource<F> {
@@ -107,8 +237,9 @@ impl<F: FileFormat> FileSource<F> {
             split_size: Self::DEFAULT_SPLIT_SIZE,
             max_record: MAX_RECORD,
             on_bad_record: OnBadRecord::Fail,
-            listing: Arc::default(),
-            bad: Arc::default(),
+            at_end: AtEnd::End,
+            timing: None,
+            shared: Arc::default(),
         }
     }
 
@@ -137,196 +268,141 @@ impl<F: FileFormat> FileSource<F> {
     /// How many records could not be decoded so far and were left out or kept as dead letters, those before a
     /// restored checkpoint included.
     pub fn bad_records(&self) -> u64 {
-        self.bad.count()
+        self.shared.bad.count()
     }
 
     /// The place of the first one that this source object met, and what was wrong with it.
     pub fn first_bad_record(&self) -> Option<String> {
-        self.bad.first()
+        self.shared.bad.first()
     }
 
-    fn listing(&self) -> Result<&[InputFile]> {
-        if let Some(files) = self.listing.get() {
-            return Ok(files);
-        }
-        let files = listing::list(&self.path)?;
-        Ok(self.listing.get_or_init(|| files))
+    /// Sets what the source does where its input ends.
+    #[must_use]
+    pub fn at_end(mut self, what: AtEnd) -> Self {
+        self.at_end = what;
+        self
+    }
+
+    /// Sets the event time of every record to what `time` returns, and announces [`Watermarks`]; a
+    /// [`Duration`] is how far they stay behind.
+    ///
+    /// Each split has its own greatest time, which is part of its position. The watermark of a subtask is that
+    /// of its slowest split, and it reads the slowest first: so it opens every split once at the beginning for
+    /// the time of its first record. Where the records of each file are in order, to within the delay, none is
+    /// late, at any parallelism and over every rescale.
+    #[must_use]
+    pub fn event_time<I: Into<Option<Timestamp>> + 'static>(
+        mut self,
+        watermarks: impl Into<Watermarks>,
+        time: impl Fn(&F::Record) -> I + Send + Sync + 'static,
+    ) -> Self {
+        let time_of = Arc::new(move |record: &F::Record| time(record).into());
+        self.timing = Some(Timing { watermarks: watermarks.into(), time_of });
+        self
     }
 
     fn folder(&self) -> &Path {
         if self.path.is_dir() { &self.path } else { self.path.parent().unwrap_or(Path::new("")) }
+    }
+
+    fn make_plan(&self, parallelism: u32, restored: Option<&[FilePosition]>, ended: bool) -> Result<Plan> {
+        let any_line = !matches!(self.format.framing(), Framing::Quoted { .. });
+        let layout = self.format.layout();
+        let input = Input {
+            folder: self.folder(),
+            layout: &layout,
+            split_size: if any_line { self.split_size } else { u64::MAX },
+            any_line,
+            parallelism,
+            ended,
+        };
+        let may_be_empty = self.at_end.is_watch() || restored.is_some();
+        let list = || if may_be_empty { listing::list_any(&self.path) } else { listing::list(&self.path) };
+        match restored {
+            None => Ok(Plan::new(input, &list()?)),
+            Some(restored) if ended && self.at_end == AtEnd::End => {
+                // There is nothing to do, whatever has become of the input.
+                Plan::ended(input, &list().unwrap_or_default(), restored)
+            }
+            Some(restored) => {
+                let mut plan = Plan::resume(input, list()?, restored)?;
+                if self.at_end.is_watch() {
+                    plan.unread = Unread::Read;
+                }
+                Ok(plan)
+            }
+        }
+    }
+
+    /// Begins to watch the input beside what the plan knows.
+    fn begin_to_watch(&self, plan: &Plan) {
+        let AtEnd::Watch { every } = self.at_end else { return };
+        let mut watcher = Watcher::new(every, Instant::now(), plan.shares.len());
+        for (owner, share) in plan.shares.iter().enumerate() {
+            for split in &share.splits {
+                watcher.know(&split.file, split.end, split.stamp, owner);
+            }
+            for file in share.done.values() {
+                watcher.know(&file.name, file.len, file.stamp, owner);
+            }
+        }
+        *lock(&self.shared.watcher) = Some(watcher);
+    }
+
+    /// What has changed in the input for a subtask.
+    fn changes(&self, subtask: u32) -> Result<Vec<Change>> {
+        match &mut *lock(&self.shared.watcher) {
+            Some(watcher) => watcher.changes(&self.path, Instant::now(), subtask),
+            None => Ok(Vec::new()),
+        }
     }
 }
 
 impl<F: FileFormat> SourceFactory for FileSource<F> {
     type Source = FileSubtask<F>;
 
-    fn open(&self, context: SourceContext<Split>) -> Result<FileSubtask<F>> {
-        let split_size = match self.format.framing() {
-            Framing::Lines | Framing::QuotedLines { .. } => self.split_size,
-            Framing::Quoted { .. } => u64::MAX,
+    fn plan(&self, context: PlanContext<FilePosition>) -> Result<Unread> {
+        let PlanContext { parallelism, restored, ended, finished } = context;
+        let mut plan = self.make_plan(parallelism, restored.as_deref(), ended)?;
+        if ended && !finished && self.at_end == AtEnd::Follow {
+            // It ends this run as it ended the one before, with its event time where it is.
+            plan.unread = Unread::Read;
+        }
+        let unread = plan.unread.clone();
+        self.begin_to_watch(&plan);
+        *lock(&self.shared.slowest) = vec![Timestamp::MIN; parallelism as usize];
+        *lock(&self.shared.planned) = Some(Planned { parallelism, restored, plan });
+        Ok(unread)
+    }
+
+    fn open(&self, context: SourceContext<FilePosition>) -> Result<FileSubtask<F>> {
+        let SourceContext { subtask, parallelism, restored } = context;
+        let is_planned = lock(&self.shared.planned)
+            .as_ref()
+            .is_some_and(|known| known.parallelism == parallelism && known.restored == restored);
+        if !is_planned {
+            self.plan(PlanContext { parallelism, restored, ended: false, finished: false })?;
+        }
+        let (share, begin) = match &mut *lock(&self.shared.planned) {
+            Some(Planned { plan, .. }) => {
+                (plan.shares.get(subtask as usize).cloned().unwrap_or_default(), plan.begin)
+            }
+            None => (Share::default(), i64::MIN),
         };
-        let splits = match context.restored {
-            None => split::plan(self.listing()?, split_size),
-            Some(splits) => split::resume(self.folder(), self.listing()?, split_size, splits)?,
-        };
-        let splits = split::share(splits, context.subtask, context.parallelism);
-        let skipped = splits.iter().map(|split| split.skipped).sum();
-        self.bad.restart(context.subtask, context.parallelism, skipped);
-        Ok(FileSubtask {
-            folder: self.folder().to_owned(),
-            source: self.clone(),
-            subtask: context.subtask,
-            splits,
-            current: 0,
-            open: None,
-            lines: LineCounter::default(),
-        })
+        let skipped = share.skipped + share.splits.iter().map(|split| split.skipped).sum::<u64>();
+        self.shared.bad.restart(subtask, parallelism, skipped);
+        let folder = self.folder().to_owned();
+        Ok(FileSubtask::new(self.clone(), folder, subtask, parallelism, share, begin))
     }
 }
 
-/// One subtask of a [`FileSource`].
-pub struct FileSubtask<F: FileFormat> {
-    source: FileSource<F>,
-    folder: PathBuf,
-    subtask: u32,
-    splits: Vec<Split>,
-    current: usize,
-    open: Option<(SplitReader, F::Decoder)>,
-    lines: LineCounter,
-}
-
-impl<F: FileFormat> FileSubtask<F> {
-    fn open_split(&self, split: &Split) -> Result<(SplitReader, F::Decoder)> {
-        let path = self.folder.join(&split.file);
-        let (format, max_record) = (&self.source.format, self.source.max_record);
-        if split.offset == 0 {
-            encoding::check(&path)?;
-        }
-        let mut header = Vec::new();
-        let mut after_header = 0;
-        if format.has_header() {
-            let mut reader = SplitReader::open(&path, format.framing(), max_record, (0, 0, u64::MAX))?;
-            if let Some((_, record)) = reader.next()? {
-                header.extend_from_slice(record);
-            }
-            after_header = reader.offset();
-        }
-        let decoder = format
-            .decoder(&header)
-            .map_err(|message| Error::invalid(message).with("file", path.display()))?;
-        let (start, end) = (split.start.max(after_header.min(split.end)), split.end);
-        let bounds = (start, split.offset.max(start), end);
-        let reader = SplitReader::open(&path, format.framing(), max_record, bounds)?;
-        Ok((reader, decoder))
-    }
-
-    /// A record of the current split that begins at `offset` cannot be decoded.
-    #[cold]
-    fn bad_record(&mut self, offset: u64, bad: BadRecord, output: &mut Batch<F::Record>) -> Result<()> {
-        let Some(split) = self.splits.get_mut(self.current) else { return Ok(()) };
-        let Some((reader, decoder)) = &mut self.open else { return Ok(()) };
-        let path = self.folder.join(&split.file);
-        let what = self.source.on_bad_record;
-        let over_lines = bad.open_quote && reader.skip_open_field()?;
-        let bad = if over_lines { bad.over_lines() } else { bad };
-        let count = &self.source.bad;
-        if what == OnBadRecord::Skip && count.has_first() {
-            split.skipped += 1;
-            count.add(self.subtask, String::new);
-            return Ok(());
-        }
-        let line = self.lines.line(&path, offset);
-        let located = || {
-            let mut error = Error::new(ErrorKind::Invalid, bad.to_string());
-            error = error.with("file", path.display());
-            if let Some(line) = line {
-                error = error.with("line", line);
-            }
-            if let Some(column) = bad.column() {
-                error = error.with("column", column);
-            }
-            error.with("byte", offset)
-        };
-        let letter = |raw| DeadLetter {
-            file: path.display().to_string(),
-            line: line.unwrap_or(0),
-            byte: offset,
-            column: bad.column().map(str::to_owned),
-            reason: bad.reason().to_owned(),
-            record: raw,
-        };
-        match what {
-            OnBadRecord::Fail => return Err(located()),
-            OnBadRecord::Skip => {}
-            OnBadRecord::Keep => {
-                let raw = bad::raw_record(&path, offset, reader.offset())?;
-                output.push(decoder.dead_letter(letter(raw)).ok_or_else(located)?, None);
-            }
-        }
-        split.skipped += 1;
-        count.add(self.subtask, || located().to_string());
-        Ok(())
-    }
-}
-
-impl<F: FileFormat> Source for FileSubtask<F> {
-    type Out = F::Record;
-    type Position = Split;
-
-    fn poll(&mut self, max: usize, output: &mut Batch<F::Record>) -> Result<SourceStatus> {
-        for _ in 0..max {
-            let Some(split) = self.splits.get(self.current) else { return Ok(SourceStatus::End) };
-            if self.open.is_none() {
-                if split.is_finished() {
-                    self.current += 1;
-                    continue;
-                }
-                self.open = Some(self.open_split(split)?);
-            }
-            let Some((reader, decoder)) = &mut self.open else { continue };
-            let Some((offset, record)) = reader.next()? else {
-                let offset = reader.offset();
-                self.open = None;
-                if let Some(split) = self.splits.get_mut(self.current) {
-                    split.offset = offset.max(split.end);
-                }
-                self.current += 1;
-                continue;
-            };
-            let decoded = match record.len() <= self.source.max_record {
-                true => decoder.decode(record, output),
-                false => Err(bad::too_long(self.source.max_record)),
-            };
-            if let Err(bad) = decoded {
-                self.bad_record(offset, bad, output)?;
-            }
-        }
-        Ok(if self.current < self.splits.len() { SourceStatus::More } else { SourceStatus::End })
-    }
-
-    fn positions(&self) -> Result<Vec<Split>> {
-        let mut splits = self.splits.clone();
-        if let (Some((reader, _)), Some(current)) = (&self.open, splits.get_mut(self.current)) {
-            current.offset = reader.offset();
-        }
-        Ok(splits)
-    }
-}
-
-impl<F> fmt::Debug for FileSource<F> {
+impl<F: FileFormat> fmt::Debug for FileSource<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FileSource").field("path", &self.path).field("split_size", &self.split_size).finish()
-    }
-}
-
-impl<F: FileFormat> fmt::Debug for FileSubtask<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FileSubtask")
-            .field("subtask", &self.subtask)
-            .field("splits", &self.splits.len())
-            .field("current", &self.current)
-            .finish()
+        f.debug_struct("FileSource")
+            .field("path", &self.path)
+            .field("split_size", &self.split_size)
+            .field("at_end", &self.at_end)
+            .finish_non_exhaustive()
     }
 }
 

@@ -23,8 +23,8 @@ pub use file_sink::{
     CsvRows, FileSink, FileSinkConfig, FileSinkSubtask, FileSinkSummary, JsonRows, PendingFile, WriteRecords,
 };
 pub use files::{
-    BadRecord, CsvFiles, DeadLetter, Decode, FileFormat, FileSource, FileSubtask, Framing, JsonLines,
-    LetterDecoder, OnBadRecord, Split, TextLines, WithDeadLetters, first_header,
+    AtEnd, BadRecord, CsvFiles, DeadLetter, Decode, FileFormat, FilePosition, FileSource, FileSubtask,
+    Framing, JsonLines, LetterDecoder, OnBadRecord, TextLines, WithDeadLetters, first_header,
 };
 pub use row::{Column, ColumnType, Row, RowKey, Value};
 pub use stdout_sink::{PendingText, StdoutSink, StdoutSubtask};

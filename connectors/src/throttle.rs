@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use strandline_runtime::source::{Source, SourceContext, SourceFactory, SourceStatus};
+use strandline_runtime::source::{
+    PlanContext, Source, SourceContext, SourceFactory, SourceStatus, SourceTime, Unread,
+};
 use strandline_state_api::{Batch, Result};
 
 /// Bounds the records per second of another source, divided evenly between its subtasks.
@@ -22,6 +24,10 @@ impl<S> Throttled<S> {
 
 impl<S: SourceFactory> SourceFactory for Throttled<S> {
     type Source = ThrottledSubtask<S::Source>;
+
+    fn plan(&self, context: PlanContext<<S::Source as Source>::Position>) -> Result<Unread> {
+        self.source.plan(context)
+    }
 
     fn open(&self, context: SourceContext<<S::Source as Source>::Position>) -> Result<Self::Source> {
         let share = |per_second: f64| per_second / f64::from(context.parallelism.max(1));
@@ -79,6 +85,10 @@ impl<S: Source> Source for ThrottledSubtask<S> {
     fn positions(&self) -> Result<Vec<S::Position>> {
         self.source.positions()
     }
+
+    fn time(&mut self) -> Option<SourceTime> {
+        self.source.time()
+    }
 }
 
 #[cfg(test)]
@@ -100,7 +110,7 @@ mod tests {
                 let status = source.poll(1_000, &mut output).unwrap();
                 assert!(output.len() - before <= most, "{per_second:?}");
                 match status {
-                    SourceStatus::End => return output.into_columns().0,
+                    SourceStatus::End | SourceStatus::EndOfRun => return output.into_columns().0,
                     SourceStatus::Idle => assert_eq!(output.len(), before),
                     SourceStatus::More => {}
                 }

@@ -64,6 +64,8 @@ impl<P: AnyBatch> Inlet for SingleInlet<P> {
 pub(crate) enum Signal<'a> {
     /// No record at or before this time is expected any more.
     Watermark(Timestamp),
+    /// Time does not wait for the stream until its next watermark.
+    Idle,
     /// The processing time.
     ProcessingTime(Timestamp),
     /// The barrier of a checkpoint.

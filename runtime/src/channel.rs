@@ -2,15 +2,21 @@
 //!
 //! A channel carries boxed batches and does not know their type, so its code is compiled once. The boxes come
 //! back with the memory of their batches: a channel in use allocates nothing.
+//!
+//! All channels into one subtask share one [inbox](inbox), and all that a subtask writes to share its used
+//! memory: a wide job has as many of these as it has subtasks, and not the square of that.
+
+mod inbox;
 
 use std::any::Any;
 use std::collections::HashMap;
 use std::marker::PhantomData;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
 use strandline_state_api::{Result, Timestamp};
 
+use self::inbox::Inbox;
+pub(crate) use self::inbox::InboxReader;
 use crate::barrier::Barrier;
 use crate::batch::AnyBatch;
 use crate::sync::{cancelled, lock};
@@ -23,6 +29,8 @@ pub(crate) struct EdgeId(pub(crate) u32);
 pub(crate) enum Message {
     /// Records, and the watermark behind them.
     Batch { records: Option<Box<dyn AnyBatch>>, watermark: Option<Timestamp> },
+    /// Time does not wait for the channel until its next watermark.
+    Idle,
     /// The barrier of a checkpoint.
     Barrier(Barrier),
     /// Only barriers follow.
@@ -31,16 +39,16 @@ pub(crate) enum Message {
 
 /// The writing end of a channel for batches of type `P`.
 pub(crate) struct ChannelWriter<P> {
-    sender: Sender<Message>,
-    recycled: Receiver<Box<dyn AnyBatch>>,
+    edge: Arc<Edge>,
+    /// The subtask that it writes to, and its number among the channels into that subtask.
+    target: u32,
+    channel: u32,
+    /// The subtask that writes.
+    source: u32,
     carries: PhantomData<fn(P)>,
 }
 
 impl<P: AnyBatch + Default> ChannelWriter<P> {
-    fn new(end: WriterEnd) -> Self {
-        Self { sender: end.sender, recycled: end.recycled, carries: PhantomData }
-    }
-
     /// Sends records, and the watermark behind them.
     pub(crate) fn send_batch(&self, records: Box<P>, watermark: Option<Timestamp>) -> Result<()> {
         self.send(Message::Batch { records: Some(records), watermark })
@@ -53,32 +61,43 @@ impl<P: AnyBatch + Default> ChannelWriter<P> {
 
     /// Sends, waiting while the channel is full: this is how backpressure reaches the source.
     pub(crate) fn send(&self, message: Message) -> Result<()> {
-        send(&self.sender, message)
+        let inbox = self.edge.inboxes.get(self.target as usize).ok_or_else(cancelled)?;
+        inbox.send(self.channel, message)
     }
 
     /// Returns an empty batch, with memory that was used before if some has come back.
     pub(crate) fn empty_batch(&self) -> Box<P> {
-        let recycled = self.recycled.try_recv().ok().map(|batch| batch as Box<dyn Any>);
+        let recycled = self.edge.used.get(self.source as usize).and_then(|used| lock(used).pop());
+        let recycled = recycled.map(|batch| batch as Box<dyn Any>);
         recycled.and_then(|batch| batch.downcast().ok()).unwrap_or_default()
     }
 }
 
-fn send(sender: &Sender<Message>, message: Message) -> Result<()> {
-    sender.send(message).map_err(|_| cancelled())
+/// The reading ends of all channels of an edge into one subtask.
+pub(crate) struct EdgeReader {
+    pub(crate) inbox: InboxReader,
+    edge: Arc<Edge>,
+    subtask: u32,
 }
 
-/// The reading end of a channel.
-#[derive(Debug)]
-pub(crate) struct ChannelReader {
-    pub(crate) receiver: Receiver<Message>,
-    recycle: Sender<Box<dyn AnyBatch>>,
-}
+impl EdgeReader {
+    /// How many channels there are.
+    pub(crate) fn channels(&self) -> usize {
+        self.edge.channels()
+    }
 
-impl ChannelReader {
-    /// Returns the memory of a batch to its writer; the batch must be empty.
-    pub(crate) fn recycle(&self, batch: Box<dyn AnyBatch>) {
-        // Where the way back is full, or the writer gone, the memory is simply freed.
-        let _ = self.recycle.try_send(batch);
+    /// Returns the memory of a batch to the writer of a channel; the batch must be empty.
+    pub(crate) fn recycle(&self, channel: usize, batch: Box<dyn AnyBatch>) {
+        let source = match self.edge.pattern {
+            Pattern::AllToAll => channel,
+            Pattern::OneToOne => self.subtask as usize,
+        };
+        let Some(used) = self.edge.used.get(source) else { return };
+        let mut used = lock(used);
+        // What is too much is freed.
+        if used.len() < self.edge.most_used {
+            used.push(batch);
+        }
     }
 }
 
@@ -91,47 +110,50 @@ pub(crate) enum Pattern {
     OneToOne,
 }
 
-/// The writing end before its type is known.
-#[derive(Debug)]
-struct WriterEnd {
-    sender: Sender<Message>,
-    recycled: Receiver<Box<dyn AnyBatch>>,
+/// All channels of an edge.
+struct Edge {
+    pattern: Pattern,
+    /// Of each reading subtask.
+    inboxes: Vec<Arc<Inbox>>,
+    /// Empty batches on their way back to each writing subtask, and how many of them are kept.
+    used: Vec<Mutex<Vec<Box<dyn AnyBatch>>>>,
+    most_used: usize,
 }
 
-/// The ends of one edge that no task has taken yet, by subtask.
-#[derive(Debug)]
-struct Edge {
-    writers: Vec<Vec<WriterEnd>>,
-    readers: Vec<Vec<ChannelReader>>,
-}
+/// How many batches wait at most in all channels into one subtask, unless there are more channels.
+const MOST_WAITING: usize = 256;
+/// How many empty batches a subtask keeps at most.
+const MOST_USED: usize = 64;
 
 impl Edge {
     fn new(parallelism: usize, capacity: usize, pattern: Pattern) -> Self {
-        let mut edge = Self {
-            writers: (0..parallelism).map(|_| Vec::new()).collect(),
-            readers: (0..parallelism).map(|_| Vec::new()).collect(),
+        let channels = match pattern {
+            Pattern::AllToAll => parallelism,
+            Pattern::OneToOne => 1,
         };
-        for (from, writers) in edge.writers.iter_mut().enumerate() {
-            for (to, readers) in edge.readers.iter_mut().enumerate() {
-                if pattern == Pattern::AllToAll || from == to {
-                    let (sender, receiver) = bounded(capacity.max(1));
-                    let (recycle, recycled) = bounded(capacity.max(1) + 2);
-                    writers.push(WriterEnd { sender, recycled });
-                    readers.push(ChannelReader { receiver, recycle });
-                }
-            }
+        let capacity = capacity.clamp(1, (MOST_WAITING / channels.max(1)).max(1));
+        Self {
+            pattern,
+            inboxes: (0..parallelism).map(|_| Arc::new(Inbox::new(channels, capacity))).collect(),
+            used: (0..parallelism).map(|_| Mutex::default()).collect(),
+            most_used: ((capacity + 2) * channels).min(MOST_USED),
         }
-        edge
+    }
+
+    fn channels(&self) -> usize {
+        match self.pattern {
+            Pattern::AllToAll => self.inboxes.len(),
+            Pattern::OneToOne => 1,
+        }
     }
 }
 
 /// All channels of an attempt. Each task takes its ends when it opens.
-#[derive(Debug)]
 pub(crate) struct Wiring {
     parallelism: usize,
     capacity: usize,
     /// `None` once the attempt is over.
-    edges: Mutex<Option<HashMap<EdgeId, Edge>>>,
+    edges: Mutex<Option<HashMap<EdgeId, Arc<Edge>>>>,
 }
 
 impl Wiring {
@@ -139,37 +161,42 @@ impl Wiring {
         Self { parallelism: parallelism as usize, capacity, edges: Mutex::new(Some(HashMap::new())) }
     }
 
-    /// Takes the writing ends of `subtask`, in the order of the target subtasks.
+    /// The writing ends of `subtask`, in the order of the target subtasks.
     pub(crate) fn writers<P: AnyBatch + Default>(
         &self,
         edge: EdgeId,
         pattern: Pattern,
         subtask: u32,
     ) -> Result<Vec<ChannelWriter<P>>> {
-        let ends =
-            self.take(edge, pattern, |edge| edge.writers.get_mut(subtask as usize).map(std::mem::take))?;
-        Ok(ends.into_iter().map(ChannelWriter::new).collect())
+        let edge = self.edge(edge, pattern)?;
+        let writer = |target, channel| {
+            let (edge, source) = (Arc::clone(&edge), subtask);
+            ChannelWriter { edge, target, channel, source, carries: PhantomData }
+        };
+        Ok(match pattern {
+            Pattern::AllToAll => (0..self.parallelism as u32).map(|target| writer(target, subtask)).collect(),
+            Pattern::OneToOne => vec![writer(subtask, 0)],
+        })
     }
 
-    /// Takes the reading ends of `subtask`, in the order of the subtasks of origin.
-    pub(crate) fn readers(&self, edge: EdgeId, pattern: Pattern, subtask: u32) -> Result<Vec<ChannelReader>> {
-        self.take(edge, pattern, |edge| edge.readers.get_mut(subtask as usize).map(std::mem::take))
+    /// The reading ends of `subtask`, in the order of the subtasks of origin.
+    pub(crate) fn readers(&self, edge: EdgeId, pattern: Pattern, subtask: u32) -> Result<EdgeReader> {
+        let edge = self.edge(edge, pattern)?;
+        let inbox = edge.inboxes.get(subtask as usize).ok_or_else(cancelled)?;
+        Ok(EdgeReader { inbox: InboxReader::new(Arc::clone(inbox)), edge, subtask })
     }
 
-    fn take<R>(
-        &self,
-        edge: EdgeId,
-        pattern: Pattern,
-        take: impl FnOnce(&mut Edge) -> Option<R>,
-    ) -> Result<R> {
+    fn edge(&self, edge: EdgeId, pattern: Pattern) -> Result<Arc<Edge>> {
         let mut edges = lock(&self.edges);
         let edges = edges.as_mut().ok_or_else(cancelled)?;
-        let edge = edges.entry(edge).or_insert_with(|| Edge::new(self.parallelism, self.capacity, pattern));
-        take(edge).ok_or_else(cancelled)
+        let new = || Arc::new(Edge::new(self.parallelism, self.capacity, pattern));
+        Ok(Arc::clone(edges.entry(edge).or_insert_with(new)))
     }
 
-    /// Drops the ends that no task took, so that no task waits for one that never opened.
+    /// Closes all channels, so that no task waits for one that never opened, or is gone.
     pub(crate) fn close(&self) {
-        *lock(&self.edges) = None;
+        for edge in lock(&self.edges).take().into_iter().flat_map(HashMap::into_values) {
+            edge.inboxes.iter().for_each(|inbox| inbox.close());
+        }
     }
 }

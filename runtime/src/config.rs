@@ -23,7 +23,8 @@ use crate::event::Observer;
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct JobConfig {
-    /// Into how many subtasks every source, operator and sink is split.
+    /// Into how many subtasks every source, operator and sink is split, from 1 to
+    /// [`MAX_PARALLELISM`](Self::MAX_PARALLELISM).
     pub parallelism: u32,
     /// How many records a source reads at once, and a batch between threads holds at most.
     pub batch_size: usize,
@@ -75,6 +76,10 @@ impl Default for JobConfig {
 }
 
 impl JobConfig {
+    /// The greatest [`parallelism`](Self#structfield.parallelism): each subtask is a thread, and each exchange
+    /// has a channel from every one to every other.
+    pub const MAX_PARALLELISM: u32 = 1024;
+
     /// Sets [`parallelism`](Self#structfield.parallelism).
     #[must_use]
     pub fn parallelism(mut self, parallelism: u32) -> Self {

@@ -49,6 +49,14 @@ pub enum JobEvent {
     },
     /// How far it is; about ten times a second.
     Progress(JobProgress),
+    /// More records came to an operator behind its watermark; at most once a second for each operator. What
+    /// becomes of them is the operator's choice.
+    LateRecords {
+        /// The operator.
+        operator: String,
+        /// How many in this run.
+        records: u64,
+    },
     /// A checkpoint is complete.
     CheckpointCompleted(CheckpointReport),
     /// A checkpoint will never be complete; the job goes on.

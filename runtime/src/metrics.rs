@@ -17,7 +17,7 @@ pub(crate) struct Metrics {
     read: Mutex<BTreeMap<String, Arc<AtomicU64>>>,
     emitted: Mutex<BTreeMap<String, Arc<AtomicU64>>>,
     entries: Mutex<BTreeMap<(String, u32), Arc<AtomicU64>>>,
-    pub(crate) late: AtomicU64,
+    late: Mutex<BTreeMap<String, Arc<AtomicU64>>>,
     done: AtomicU64,
     /// Nanoseconds since the start.
     first_done: AtomicU64,
@@ -32,7 +32,7 @@ impl Metrics {
             read: Mutex::default(),
             emitted: Mutex::default(),
             entries: Mutex::default(),
-            late: AtomicU64::new(0),
+            late: Mutex::default(),
             done: AtomicU64::new(0),
             first_done: AtomicU64::new(0),
             last_done: AtomicU64::new(0),
@@ -48,6 +48,11 @@ impl Metrics {
     /// The counter of what a sink took.
     pub(crate) fn emitted(&self, id: &OperatorId) -> Arc<AtomicU64> {
         Arc::clone(lock(&self.emitted).entry(id.to_string()).or_default())
+    }
+
+    /// The counter of what came late to a keyed operator.
+    pub(crate) fn late(&self, id: &OperatorId) -> Arc<AtomicU64> {
+        Arc::clone(lock(&self.late).entry(id.to_string()).or_default())
     }
 
     /// The gauge of a backend's entries.
@@ -94,8 +99,8 @@ impl Metrics {
         values(&self.emitted)
     }
 
-    pub(crate) fn late(&self) -> u64 {
-        self.late.load(Relaxed)
+    pub(crate) fn late_by_operator(&self) -> BTreeMap<String, u64> {
+        values(&self.late)
     }
 
     pub(crate) fn first_done(&self) -> Duration {

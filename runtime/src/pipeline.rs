@@ -8,6 +8,7 @@ mod stream;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
+use strandline_checkpoint_storage::decode_positions;
 use strandline_state_api::Result;
 use strandline_state_api::backend::BackendFactory;
 use strandline_state_api::schema::JobSchema;
@@ -16,9 +17,9 @@ pub use connected_stream::ConnectedStream;
 pub use keyed_stream::KeyedStream;
 pub use stream::{Emitter, Stream};
 
-use self::graph::{Graph, VertexKind};
+use self::graph::{Ending, Graph, Origin, SourceInput, VertexKind};
 use crate::chain::slot::Slot;
-use crate::source::{Source, SourceFactory};
+use crate::source::{PlanContext, Source, SourceFactory, Unread};
 use crate::sync::lock;
 use crate::task::source::SourceTask;
 
@@ -86,14 +87,26 @@ impl<F: BackendFactory> Pipeline<F> {
         let mut graph = lock(&self.graph);
         let id = graph.take_id(id);
         let next = Slot::new(id.clone());
+        let origin = Origin::source(id.clone());
         if let Some(id) = id {
             let (operator, next) = (id.clone(), next.clone());
+            let factory = Arc::new(factory);
+            graph.add_source(id.clone(), Input(Arc::clone(&factory)));
             graph.add(id, VertexKind::Source, move |assembly| {
-                SourceTask::build(assembly, &operator, &factory, &next)
+                SourceTask::build(assembly, &operator, &*factory, &next)
             });
         }
         drop(graph);
-        Stream::new(self.factory.clone(), Arc::clone(&self.graph), vec![next], 0)
+        Stream::new(self.factory.clone(), Arc::clone(&self.graph), vec![next], origin)
+    }
+}
+
+struct Input<S>(Arc<S>);
+
+impl<S: SourceFactory> SourceInput for Input<S> {
+    fn plan(&self, parallelism: u32, restored: Option<&[Vec<u8>]>, ending: Ending) -> Result<Unread> {
+        let restored = restored.map(decode_positions).transpose()?;
+        self.0.plan(PlanContext { parallelism, restored, ended: ending.ended, finished: ending.finished })
     }
 }
 

@@ -36,8 +36,13 @@ pub struct JobReport {
     pub emitted: BTreeMap<String, u64>,
     /// Records that the first keyed operators took, or the sinks in a job without: what `samples` counts.
     pub done: u64,
-    /// Records that came to a keyed operator behind its watermark.
+    /// Records that came to a keyed operator behind its watermark, of all operators.
     pub late: u64,
+    /// The same by operator; those without are left out.
+    pub late_by_operator: BTreeMap<String, u64>,
+    /// Of a job that an earlier run had finished: what is there that its sources do not read, and how to read
+    /// it.
+    pub unread: Vec<String>,
     /// Entries of keyed state at the end, as far as backends know.
     pub state_entries: u64,
     /// How often it restarted.
@@ -84,7 +89,7 @@ pub struct CheckpointReport {
     pub duration: Duration,
     /// Of that: writing the manifest and claiming the slot of the commit log.
     pub commit: Duration,
-    /// Bytes of state that it added to the store.
+    /// Bytes of state that it added to the store, positions of sources and operator state included.
     pub written_bytes: u64,
     /// Bytes of all files that it needs, shared ones included.
     pub full_bytes: u64,

@@ -34,6 +34,8 @@ const REPORTED: usize = 10_000;
 
 /// How often a run that was overtaken looks whether the other gets on.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// The least time between two reports of late records.
+const LATE_PAUSE: Duration = Duration::from_secs(1);
 
 /// One call of [`run`] or [`run_async`], over all its attempts.
 struct Run<'a> {
@@ -53,6 +55,11 @@ struct Run<'a> {
     /// No checkpoint of this run gets a lower number.
     next_checkpoint: CheckpointId,
     resumed_from: Option<CheckpointId>,
+    /// What a finished job does not read.
+    unread: Vec<String>,
+    /// How many late records of each operator the observer knows of, and when it last heard.
+    late: BTreeMap<String, u64>,
+    late_at: Duration,
     checkpoints: Vec<CheckpointReport>,
     aborted_checkpoints: u64,
     sinks: BTreeMap<String, Vec<Figure>>,
@@ -83,6 +90,9 @@ impl<'a> Run<'a> {
             last_term: None,
             next_checkpoint: CheckpointId::FIRST,
             resumed_from: None,
+            unread: Vec::new(),
+            late: BTreeMap::new(),
+            late_at: Duration::ZERO,
             checkpoints: Vec::new(),
             aborted_checkpoints: 0,
             sinks: BTreeMap::new(),
@@ -160,6 +170,22 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Reports operators to which records came late since the last report, at most once a second.
+    fn notify_late(&mut self, elapsed: Duration) {
+        if elapsed < self.late_at {
+            return;
+        }
+        for (operator, records) in self.metrics.late_by_operator() {
+            if records <= self.late.get(&operator).copied().unwrap_or(0) {
+                continue;
+            }
+            tracing::warn!(operator, records, "records came behind the watermark");
+            self.late_at = elapsed + LATE_PAUSE;
+            self.late.insert(operator.clone(), records);
+            self.notify(&JobEvent::LateRecords { operator, records });
+        }
+    }
+
     fn completed(&mut self, report: CheckpointReport) {
         self.notify(&JobEvent::CheckpointCompleted(report.clone()));
         if self.checkpoints.len() >= REPORTED {
@@ -170,6 +196,8 @@ impl<'a> Run<'a> {
 
     fn report(self, outcome: Outcome, restarts: u32) -> JobReport {
         let (metrics, progress) = (&self.metrics, self.metrics.progress());
+        let mut late_by_operator = metrics.late_by_operator();
+        late_by_operator.retain(|_, late| *late > 0);
         JobReport {
             outcome,
             resumed_from: self.resumed_from,
@@ -177,7 +205,9 @@ impl<'a> Run<'a> {
             read: metrics.read_by_source(),
             emitted: metrics.emitted_by_sink(),
             done: progress.done,
-            late: metrics.late(),
+            late: late_by_operator.values().sum(),
+            late_by_operator,
+            unread: self.unread,
             state_entries: progress.state_entries,
             restarts,
             checkpoints: self.checkpoints,

@@ -1,10 +1,16 @@
 //! Where records come from.
 
+mod split_times;
+mod watermarks;
+
 use std::fmt;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use strandline_state_api::{Batch, Result};
+use strandline_state_api::{Batch, Result, Timestamp};
+
+pub use split_times::SplitTimes;
+pub use watermarks::Watermarks;
 
 /// What [`Source::poll`] returns beside the records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,8 +19,33 @@ pub enum SourceStatus {
     More,
     /// Nothing is there now; the executor polls again later.
     Idle,
-    /// The input has ended: no record follows.
+    /// The input has ended: no record follows, and event time ends.
     End,
+    /// The input has ended for this run, but a later run may read on: no record follows, and event time stays
+    /// where it is, so that windows wait for the records of that run.
+    EndOfRun,
+}
+
+/// How far the event time of one subtask of a source is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SourceTime {
+    /// No record at or before this time is expected any more.
+    pub watermark: Option<Timestamp>,
+    /// Nobody waits for the subtask: the watermarks of operators are those of the other subtasks.
+    pub idle: bool,
+}
+
+/// What a source has to read that a job which resumes has not read yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Unread {
+    /// Nothing, or the source does not know.
+    #[default]
+    Nothing,
+    /// Something, which the source reads.
+    Read,
+    /// Something that came after the job had finished, and which the source does not read: what it is, and how
+    /// to read it.
+    Left(String),
 }
 
 /// One subtask of a source, owned by its thread. It can read again from a position.
@@ -44,6 +75,13 @@ pub trait Source: Send {
     /// # Errors
     /// As [`poll`](Self::poll).
     fn positions(&self) -> Result<Vec<Self::Position>>;
+
+    /// Returns how far event time is behind the records so far, where the source knows it; asked after each
+    /// poll. A source of several splits keeps it in [`SplitTimes`]. `None` leaves times to
+    /// [`Stream::timestamps`](crate::Stream::timestamps).
+    fn time(&mut self) -> Option<SourceTime> {
+        None
+    }
 }
 
 /// What a subtask of a source knows when it opens.
@@ -59,10 +97,35 @@ pub struct SourceContext<P> {
     pub restored: Option<Vec<P>>,
 }
 
+/// What a source knows before its subtasks open.
+#[derive(Clone, Debug)]
+pub struct PlanContext<P> {
+    /// How many subtasks the source has.
+    pub parallelism: u32,
+    /// As [`SourceContext::restored`].
+    pub restored: Option<Vec<P>>,
+    /// The source had ended when the checkpoint was taken: everything there was has been read. It reads on
+    /// only where its plan is [`Unread::Read`].
+    pub ended: bool,
+    /// So had the whole job: it does not run again unless one of its sources reads on.
+    pub finished: bool,
+}
+
 /// Opens the subtasks of a source, again at every restart.
 pub trait SourceFactory: Send + Sync + 'static {
     /// The source that it opens.
     type Source: Source;
+
+    /// Looks at the input, once for each attempt, before the subtasks open: what all of them need to know is
+    /// best found out here. Returns what there is to read; a source that had ended, the operators behind it,
+    /// and a job that had finished go on where there is something.
+    ///
+    /// # Errors
+    /// When the input cannot be read, or is not the one of the positions.
+    fn plan(&self, context: PlanContext<<Self::Source as Source>::Position>) -> Result<Unread> {
+        drop(context);
+        Ok(Unread::Nothing)
+    }
 
     /// Opens one subtask.
     ///

@@ -2,6 +2,7 @@
 
 pub(crate) mod input;
 pub(crate) mod source;
+mod valve;
 
 use std::time::Duration;
 

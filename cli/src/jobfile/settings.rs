@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use strandline_checkpoint_storage::Storage;
-use strandline_runtime::{CheckpointConfig, RestartStrategy};
+use strandline_runtime::{CheckpointConfig, JobConfig, RestartStrategy};
 use strandline_state_api::OperatorId;
 use strandline_state_api::backend::SnapshotKind;
 
@@ -63,13 +63,24 @@ impl Settings {
         };
         Ok(Self {
             name,
-            parallelism: job.small_integer("parallelism", 1)?.unwrap_or(1),
+            parallelism: parallelism(job)?,
             batch_size: job.small_integer("batch_size", 1)?.map(|size| size as usize),
             chain: job.bool("chain")?.unwrap_or(false),
             checkpoint: checkpoint(job, folder)?,
             restart: super::restart::parse(job)?,
             backend: backend(job, folder)?,
         })
+    }
+}
+
+fn parallelism(job: &Section<'_>) -> Result<u32, Problem> {
+    let parallelism = job.small_integer("parallelism", 1)?.unwrap_or(1);
+    match job.optional("parallelism") {
+        Some(node) if parallelism > JobConfig::MAX_PARALLELISM => {
+            let message = format!("`parallelism` is at most {}", JobConfig::MAX_PARALLELISM);
+            Err(Problem::new(&node.location, message, "this is more"))
+        }
+        _ => Ok(parallelism),
     }
 }
 

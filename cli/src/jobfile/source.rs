@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use strandline_connectors::keys::{Distribution, KeyStream, KeyStreamConfig};
-use strandline_connectors::{Column, ColumnType, CsvFiles, FileSource, Framing, TextLines, first_header};
+use strandline_connectors::{
+    AtEnd, Column, ColumnType, CsvFiles, FileSource, Framing, TextLines, first_header,
+};
+use strandline_runtime::source::Watermarks;
 
 use super::path;
 use super::problem::{Problem, one_of};
@@ -19,8 +22,8 @@ pub(crate) struct SourceSpec {
     pub(crate) columns: Vec<Column>,
     /// The column that holds the event time, in milliseconds.
     pub(crate) event_time: Option<usize>,
-    /// How far behind the newest event time the watermark stays.
-    pub(crate) watermark_delay: Duration,
+    /// How watermarks follow the event times.
+    pub(crate) watermarks: Watermarks,
     /// At most this many records each second.
     pub(crate) rate: Option<u64>,
 }
@@ -42,6 +45,7 @@ pub(crate) struct Files {
     /// The longest record in bytes.
     pub(crate) max_record: usize,
     pub(crate) bad_records: BadRecordPolicy,
+    pub(crate) at_end: AtEnd,
 }
 
 /// What happens to records that cannot be decoded.
@@ -57,9 +61,10 @@ pub(crate) enum BadRecordPolicy {
 
 const TYPES: [&str; 4] = ["text", "csv", "json", "keys"];
 const COMMON: [&str; 2] = ["type", "rate"];
-const FILES: [&str; 5] = ["path", "split_size", "max_record", "on_bad_record", "dead_letters"];
+const FILES: [&str; 7] =
+    ["path", "split_size", "max_record", "on_bad_record", "dead_letters", "follow", "watch"];
 const POLICIES: [&str; 3] = ["fail", "skip", "dead-letter"];
-const TIMES: [&str; 2] = ["event_time", "watermark_delay"];
+const TIMES: [&str; 4] = ["event_time", "watermark_delay", "idle_timeout", "max_drift"];
 
 impl SourceSpec {
     pub(super) fn parse(node: &Node, folder: &Path) -> Result<Self, Problem> {
@@ -94,13 +99,17 @@ impl SourceSpec {
             other => return Err(Problem::unknown(&kind.location, "source type", other, &TYPES)),
         };
         let event_time = section.optional("event_time").map(|node| event_time(node, &columns)).transpose()?;
-        let delay = section.duration("watermark_delay")?;
-        if let (None, Some(_), Some(node)) = (event_time, delay, section.optional("watermark_delay")) {
+        let delay = section.duration("watermark_delay")?.unwrap_or_default();
+        let watermarks = Watermarks::delayed(delay)
+            .idle_after(section.duration("idle_timeout")?)
+            .max_drift(section.duration("max_drift")?);
+        let untimed = TIMES.iter().filter(|_| event_time.is_none()).find_map(|key| section.optional(key));
+        if let Some(node) = untimed {
             let label = "expected `event_time = \"column\"` beside it";
-            return Err(Problem::new(&node.location, "a watermark delay needs event times", label));
+            return Err(Problem::new(&node.location, "this needs event times", label));
         }
         let rate = section.integer("rate", 1)?;
-        Ok(Self { kind, columns, event_time, watermark_delay: delay.unwrap_or_default(), rate })
+        Ok(Self { kind, columns, event_time, watermarks, rate })
     }
 
     /// Drops all columns that are neither among `needed` nor the event time, where the format allows it.
@@ -132,7 +141,8 @@ fn files(section: &Section<'_>, folder: &Path) -> Result<Files, Problem> {
         section.size("max_record")?.unwrap_or(FileSource::<TextLines>::DEFAULT_MAX_RECORD as u64);
     let max_record = usize::try_from(max_record).unwrap_or(usize::MAX);
     let bad_records = bad_records(section, folder, &path)?;
-    Ok(Files { path, split_size, max_record, bad_records })
+    let at_end = at_end(section)?;
+    Ok(Files { path, split_size, max_record, bad_records, at_end })
 }
 
 fn bad_records(section: &Section<'_>, folder: &Path, input: &Path) -> Result<BadRecordPolicy, Problem> {
@@ -160,6 +170,20 @@ fn bad_records(section: &Section<'_>, folder: &Path, input: &Path) -> Result<Bad
             let label = "expected `on_bad_record = \"dead-letter\"` beside it";
             Err(Problem::new(&node.location, "dead letters are not asked for", label))
         }
+    }
+}
+
+fn at_end(section: &Section<'_>) -> Result<AtEnd, Problem> {
+    let follow = section.bool("follow")?;
+    match (section.optional("watch"), section.duration("watch")?) {
+        (Some(node), _) if follow == Some(false) => {
+            let label = "leave out `follow = false` beside it";
+            Err(Problem::new(&node.location, "a source that watches its input follows it", label))
+        }
+        (Some(node), Some(Duration::ZERO)) => Err(node.unexpected("how often to look, for example \"1s\"")),
+        (_, Some(every)) => Ok(AtEnd::Watch { every }),
+        (_, None) if follow == Some(true) => Ok(AtEnd::Follow),
+        (_, None) => Ok(AtEnd::End),
     }
 }
 

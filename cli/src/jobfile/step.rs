@@ -35,6 +35,10 @@ pub(crate) struct Group {
     pub(crate) keys: Vec<(usize, Column)>,
     /// The size of tumbling windows in milliseconds.
     pub(crate) window_ms: Option<i64>,
+    /// The columns of the rows that it groups.
+    pub(crate) input: Vec<Column>,
+    /// Whether rows that come after their window has closed go to a sink of their own.
+    pub(crate) keeps_late: bool,
     pub(crate) aggregates: Vec<Aggregate>,
     pub(crate) emit: Emit,
 }
@@ -56,10 +60,12 @@ pub(crate) enum Emit {
     End,
 }
 
-/// Reads all steps, and narrows `source` to the columns that they need.
+/// Reads all steps, and narrows `source` to the columns that they need; where late rows have a sink, that is
+/// all of them.
 pub(super) fn parse_all(
     node: Option<&Node>,
     source: &mut SourceSpec,
+    keeps_late: bool,
 ) -> Result<(Vec<Step>, Vec<Column>), Problem> {
     let items = match node.map(|node| (&node.value, node)) {
         None => &[],
@@ -69,11 +75,32 @@ pub(super) fn parse_all(
     // The first pass finds every mistake, and which columns of the source are needed; the second numbers
     // those anew.
     let (_, _, needed) = pass(items, source)?;
-    if let Some(needed) = needed {
+    if let Some(needed) = needed.filter(|_| !keeps_late) {
         source.keep(&needed);
     }
-    let (steps, columns, _) = pass(items, source)?;
+    let (mut steps, columns, _) = pass(items, source)?;
+    for step in &mut steps {
+        if let Step::Group(group) = step {
+            group.keeps_late = keeps_late && group.window_ms.is_some();
+        }
+    }
     Ok((steps, columns))
+}
+
+/// The columns of the rows that come late to the one window among `steps`, for the sink at `node`.
+pub(super) fn late_columns(steps: &[Step], node: &Node) -> Result<Vec<Column>, Problem> {
+    let groups = steps.iter().filter_map(|step| match step {
+        Step::Group(group) if group.keeps_late => Some(group),
+        _ => None,
+    });
+    match groups.collect::<Vec<_>>().as_slice() {
+        [group] => Ok(group.input.clone()),
+        windows => {
+            let label = format!("the job has {} steps with a `window`", windows.len());
+            let message = "a sink for late rows needs one step with a window, whose rows it takes";
+            Err(Problem::new(&node.location, message, label))
+        }
+    }
 }
 
 type Pass = (Vec<Step>, Vec<Column>, Option<Vec<usize>>);
@@ -85,7 +112,7 @@ fn pass(items: &[Node], source: &SourceSpec) -> Result<Pass, Problem> {
     let (mut groups, mut timed) = (0, source.event_time.is_some());
     for item in items {
         let scope = Scope::new(&columns);
-        let mut parser = StepParser { scope: &scope, timed, groups: &mut groups };
+        let mut parser = StepParser { scope: &scope, columns: &columns, timed, groups: &mut groups };
         let (step, after) = parser.step(item)?;
         if !replaced {
             needed.extend(scope.used.into_inner());
@@ -101,6 +128,7 @@ fn pass(items: &[Node], source: &SourceSpec) -> Result<Pass, Problem> {
 
 struct StepParser<'a> {
     scope: &'a Scope<'a>,
+    columns: &'a [Column],
     /// Whether the rows have event times.
     timed: bool,
     groups: &'a mut usize,
@@ -219,7 +247,9 @@ impl StepParser<'_> {
             ));
         }
         let emit = emit(&section, window_ms.is_some())?;
-        Ok((Step::Group(Group { id, keys: key_columns, window_ms, aggregates, emit }), Some(columns)))
+        let (input, keeps_late) = (self.columns.to_vec(), false);
+        let group = Group { id, keys: key_columns, window_ms, input, keeps_late, aggregates, emit };
+        Ok((Step::Group(group), Some(columns)))
     }
 
     fn window(&self, node: &Node) -> Result<i64, Problem> {
@@ -258,7 +288,7 @@ fn operator_id(node: &Node) -> Result<String, Problem> {
     let text = section::text(node)?;
     let label = "expected 1 to 120 letters, digits, `-`, `_` or `.`";
     match OperatorId::new(text) {
-        Ok(_) if ["source", "sink", super::DEAD_LETTERS].contains(&text) => {
+        Ok(_) if ["source", "sink", "late", super::DEAD_LETTERS].contains(&text) => {
             Err(Problem::new(&node.location, format!("the id {text:?} is taken"), "expected another one"))
         }
         Ok(_) => Ok(text.to_owned()),

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use strandline_connectors::{ColumnType, Row, Value};
 use strandline_runtime::RestartStrategy;
+use strandline_runtime::source::Watermarks;
 
 use super::*;
 
@@ -61,7 +62,10 @@ fn a_job_is_understood() {
     assert!(checkpoint.storage.uri().starts_with("file:///"), "{}", checkpoint.storage.uri());
     assert!(checkpoint.storage.uri().ends_with("/jobs/checkpoints"), "{}", checkpoint.storage.uri());
     assert_eq!(columns(&job.source.columns), "time:int user:text amount:int?", "unused columns are not read");
-    assert_eq!((job.source.event_time, job.source.watermark_delay), (Some(0), Duration::from_secs(5)));
+    assert_eq!(
+        (job.source.event_time, job.source.watermarks),
+        (Some(0), Watermarks::delayed(Duration::from_secs(5)))
+    );
     assert_eq!(columns(&job.output), "user:text window_start:int window_end:int count:uint total:int?");
     let wanted = SinkSpec::Files { directory: "/jobs/out".into(), format: SinkFormat::Csv { header: false } };
     assert_eq!(job.sink, wanted);
@@ -214,8 +218,8 @@ error: unknown key `pth` of a CSV source
 10 | pth = \"in\"
    | ^^^ did you mean `path`?
    |
-   = help: known: type, rate, path, split_size, max_record, on_bad_record, dead_letters, event_time, \
-watermark_delay, columns, delimiter, header, quoted_newlines
+   = help: known: type, rate, path, split_size, max_record, on_bad_record, dead_letters, follow, watch, event_time, \
+watermark_delay, idle_timeout, max_drift, columns, delimiter, header, quoted_newlines
 "
     );
     assert_eq!(

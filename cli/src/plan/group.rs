@@ -7,11 +7,12 @@ use strandline_runtime::Stream;
 use strandline_state_api::backend::BackendFactory;
 
 use super::key::{GroupKey, is_integer};
-use super::operators::{Counting, Grouping, Shape};
+use super::operators::{Counting, Emitted, Grouping, Shape};
 use super::{Counters, Flow};
 use crate::jobfile::Group;
 
-/// Adds the operator of `group` behind `flow`.
+/// Adds the operator of `group` behind `flow`, and returns its results and, where the group keeps them, the
+/// rows that came late.
 ///
 /// The type of the key is part of every checkpoint: 64 bits where the key is one integer, which are small and
 /// fast, and the values of the key columns otherwise.
@@ -20,27 +21,33 @@ use crate::jobfile::Group;
 pub(super) fn group<F: BackendFactory>(
     flow: Flow<F>,
     group: &Group,
-    counters: &Counters,
+    counters: &mut Counters,
     skip: bool,
-) -> Flow<F> {
+) -> (Flow<F>, Option<Stream<F, Row>>) {
     let shape = Arc::new(Shape::new(group, counters, skip));
-    match flow {
+    let emitted = match flow {
         Flow::Keys(keys) if group.counts_only() && is_integer(&group.keys) => {
             let of = Arc::clone(&shape);
             let counts = keys.key_by(|key| (key, ())).process(&group.id, move |ctx| Counting::open(&of, ctx));
-            Flow::Counts(counts, shape)
+            return (Flow::Counts(counts, shape), None);
         }
-        flow if is_integer(&group.keys) => Flow::Rows(aggregate::<F, u64>(flow.rows(), &group.id, shape)),
-        flow => Flow::Rows(aggregate::<F, RowKey>(flow.rows(), &group.id, shape)),
+        flow if is_integer(&group.keys) => aggregate::<F, u64>(flow.rows(), &group.id, shape),
+        flow => aggregate::<F, RowKey>(flow.rows(), &group.id, shape),
+    };
+    if !group.keeps_late {
+        return (Flow::Rows(emitted.map(|emitted| emitted.row)), None);
     }
+    let result = |emitted: Emitted| if emitted.is_late { Err(emitted.row) } else { Ok(emitted.row) };
+    let (results, late) = emitted.partition(result);
+    (Flow::Rows(results), Some(late))
 }
 
 fn aggregate<F: BackendFactory, K: GroupKey>(
     rows: Stream<F, Row>,
     id: &str,
     shape: Arc<Shape>,
-) -> Stream<F, Row> {
+) -> Stream<F, Emitted> {
     let of = Arc::clone(&shape);
-    rows.key_by(move |row| (K::of(&row, &of.keys), of.aggregates.arguments(&row)))
+    rows.key_by(move |row| (K::of(&row, &of.keys), of.value(row)))
         .process(id, move |ctx| Grouping::open(&shape, ctx))
 }

@@ -26,6 +26,9 @@ pub(super) struct Shape {
     /// Whether the group emits a row after each change.
     changes: bool,
     window_ms: Option<i64>,
+    /// Whether values are whole rows and late ones are emitted as they are; otherwise values are the arguments
+    /// of the aggregates, and late ones are dropped.
+    keeps_late: bool,
     late: Arc<AtomicU64>,
     /// Counts the results that no column holds and that are left out; where it is missing they fail the job.
     left_out: Option<Arc<AtomicU64>>,
@@ -33,7 +36,7 @@ pub(super) struct Shape {
 
 impl Shape {
     /// `skip` is whether results are left out that no column holds.
-    pub(super) fn new(group: &Group, counters: &Counters, skip: bool) -> Self {
+    pub(super) fn new(group: &Group, counters: &mut Counters, skip: bool) -> Self {
         Self {
             keys: group.keys.clone(),
             aggregates: Aggregates::new(group),
@@ -41,9 +44,15 @@ impl Shape {
             counts: group.counts_only(),
             changes: group.window_ms.is_none() && group.emit == Emit::Changes,
             window_ms: group.window_ms,
-            late: Arc::clone(&counters.late),
+            keeps_late: group.keeps_late,
+            late: Arc::clone(counters.late.entry(group.id.clone()).or_default()),
             left_out: skip.then(|| Arc::clone(&counters.left_out)),
         }
+    }
+
+    /// What travels beside the key of a row.
+    pub(super) fn value(&self, row: Row) -> Row {
+        if self.keeps_late { row } else { self.aggregates.arguments(&row) }
     }
 
     /// The result of a key; `None` where it is left out.
@@ -165,6 +174,20 @@ pub(super) struct Grouping<K> {
     key: std::marker::PhantomData<fn(K)>,
 }
 
+/// What a group emits.
+#[derive(Clone, Debug)]
+pub(super) struct Emitted {
+    pub(super) row: Row,
+    /// The row came after its window had closed, and is no result.
+    pub(super) is_late: bool,
+}
+
+impl Emitted {
+    fn result(row: Row) -> Self {
+        Self { row, is_late: false }
+    }
+}
+
 /// The state of a group, by the shape of the group.
 #[derive(Clone, Copy, Debug)]
 enum GroupState {
@@ -173,7 +196,7 @@ enum GroupState {
     /// Aggregates of all rows.
     Running(ValueState<Accumulators>),
     /// Aggregates of tumbling windows of event time. A window emits when the watermark passes its end; later
-    /// rows are dropped and counted.
+    /// rows are counted, and dropped or emitted as they are.
     Windowed { size: i64, windows: ValueState<Accumulators, TimeWindow>, timers: TimerService<TimeWindow> },
 }
 
@@ -203,13 +226,13 @@ impl<K: GroupKey> Grouping<K> {
 impl<K: GroupKey> Operator for Grouping<K> {
     type Key = K;
     type In = Row;
-    type Out = Row;
+    type Out = Emitted;
     type Namespace = TimeWindow;
 
     fn process<B: KeyedBackend<Key = K>>(
         &mut self,
-        arguments: Row,
-        ctx: &mut Context<'_, B, Row>,
+        value: Row,
+        ctx: &mut Context<'_, B, Emitted>,
     ) -> Result<()> {
         let (shape, key) = (&*self.shape, ctx.key());
         let row = match self.state {
@@ -219,7 +242,7 @@ impl<K: GroupKey> Operator for Grouping<K> {
             }
             GroupState::Running(state) => {
                 let change = |accumulators: &mut Accumulators| {
-                    shape.aggregates.add(arguments, accumulators)?;
+                    shape.aggregates.add(value, accumulators)?;
                     if shape.changes { shape.row(key, accumulators) } else { Ok(None) }
                 };
                 ctx.state(state).modify(|| shape.aggregates.initial(), change)??
@@ -233,8 +256,12 @@ impl<K: GroupKey> Operator for Grouping<K> {
                 let window = TimeWindow::tumbling(time, size);
                 if Some(window.max_timestamp()) <= ctx.watermark() {
                     shape.late.fetch_add(1, Ordering::Relaxed);
+                    if shape.keeps_late {
+                        ctx.emit(Emitted { row: value, is_late: true });
+                    }
                     return Ok(());
                 }
+                let arguments = if shape.keeps_late { shape.aggregates.arguments(&value) } else { value };
                 let mut is_new = false;
                 let initial = || {
                     is_new = true;
@@ -249,7 +276,7 @@ impl<K: GroupKey> Operator for Grouping<K> {
             }
         };
         if let Some(row) = row {
-            ctx.emit(row);
+            ctx.emit(Emitted::result(row));
         }
         Ok(())
     }
@@ -257,7 +284,7 @@ impl<K: GroupKey> Operator for Grouping<K> {
     fn on_timer<B: KeyedBackend<Key = K>>(
         &mut self,
         timer: &Timer<K, TimeWindow>,
-        ctx: &mut Context<'_, B, Row>,
+        ctx: &mut Context<'_, B, Emitted>,
     ) -> Result<()> {
         let GroupState::Windowed { windows, .. } = self.state else { return Ok(()) };
         let window = &timer.namespace;
@@ -265,24 +292,28 @@ impl<K: GroupKey> Operator for Grouping<K> {
         let row = self.shape.window(&timer.key, window, accumulators)?;
         ctx.state_in(windows, window).clear()?;
         if let Some(row) = row {
-            ctx.emit(row);
+            ctx.emit(Emitted::result(row));
         }
         Ok(())
     }
 
-    fn on_end<B: KeyedBackend<Key = K>>(&mut self, backend: &mut B, output: &mut Batch<Row>) -> Result<()> {
+    fn on_end<B: KeyedBackend<Key = K>>(
+        &mut self,
+        backend: &mut B,
+        output: &mut Batch<Emitted>,
+    ) -> Result<()> {
         let shape = &*self.shape;
         match self.state {
             GroupState::Counts(counts) if !shape.changes => {
                 backend.for_each_value(counts, |key, (), count| {
-                    output.push(shape.count(key, *count), None);
+                    output.push(Emitted::result(shape.count(key, *count)), None);
                     Ok(())
                 })
             }
             GroupState::Running(state) if !shape.changes => {
                 backend.for_each_value(state, |key, (), accumulators| {
                     if let Some(row) = shape.row(key, accumulators)? {
-                        output.push(row, None);
+                        output.push(Emitted::result(row), None);
                     }
                     Ok(())
                 })

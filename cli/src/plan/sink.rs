@@ -2,33 +2,38 @@
 
 use strandline_connectors::keys::{GAMMA, mix};
 use strandline_connectors::{
-    CsvRows, DiscardSink, FileSink, FileSinkConfig, JsonRows, Row, StdoutSink, WriteRecords,
+    Column, CsvRows, DiscardSink, FileSink, FileSinkConfig, JsonRows, Row, StdoutSink, WriteRecords,
 };
 use strandline_state_api::Result;
 use strandline_state_api::backend::BackendFactory;
 
 use super::Flow;
-use crate::jobfile::{Job, SinkFormat, SinkSpec};
+use crate::jobfile::{SinkFormat, SinkSpec};
 
-/// Ends `flow` in the sink of `job`.
-pub(super) fn sink<F: BackendFactory>(flow: Flow<F>, job: &Job) -> Result<()> {
-    let names = || job.output.iter().map(|column| column.name.as_str());
+/// Ends `flow`, whose rows have these columns, in a sink.
+pub(super) fn sink<F: BackendFactory>(
+    flow: Flow<F>,
+    id: &str,
+    spec: &SinkSpec,
+    columns: &[Column],
+) -> Result<()> {
+    let names = || columns.iter().map(|column| column.name.as_str());
     let writer = |format: &SinkFormat| match format {
         SinkFormat::Csv { header: true } => RowWriter::Csv(CsvRows::with_header(names())),
         SinkFormat::Csv { header: false } => RowWriter::Csv(CsvRows::new()),
         SinkFormat::Json => RowWriter::Json(JsonRows::new(names())),
     };
-    match &job.sink {
+    match spec {
         SinkSpec::Files { directory, format } => {
             let sink = FileSink::new(FileSinkConfig::new(directory), writer(format))?;
-            flow.rows().sink("sink", sink);
+            flow.rows().sink(id, sink);
         }
-        SinkSpec::Stdout(format) => flow.rows().sink("sink", StdoutSink::new(writer(format))),
+        SinkSpec::Stdout(format) => flow.rows().sink(id, StdoutSink::new(writer(format))),
         SinkSpec::Discard { checksum } => match flow {
             Flow::Counts(counts, _) => {
-                counts.sink("sink", discard(*checksum, |&(key, count)| checksum_of(key, count)));
+                counts.sink(id, discard(*checksum, |&(key, count)| checksum_of(key, count)));
             }
-            flow => flow.rows().sink("sink", discard(*checksum, checksum_of_row)),
+            flow => flow.rows().sink(id, discard(*checksum, checksum_of_row)),
         },
     }
     Ok(())

@@ -43,9 +43,7 @@ pub(super) fn source<F: BackendFactory>(
             with_dead_letters(pipeline, spec, files, format, directory, counters)?
         }
     };
-    let Some(time) = spec.event_time else { return Ok(Flow::Rows(rows)) };
-    let time_of = move |row: &Row| row.get(time).as_int().and_then(Timestamp::from_stored);
-    Ok(Flow::Rows(rows.timestamps(spec.watermark_delay, time_of)))
+    Ok(Flow::Rows(rows))
 }
 
 fn plain<F: BackendFactory>(
@@ -56,7 +54,10 @@ fn plain<F: BackendFactory>(
     on_bad_record: OnBadRecord,
     counters: &mut Counters,
 ) -> Stream<F, Row> {
-    let source = file_source(files, format, on_bad_record, counters);
+    let mut source = file_source(files, format, on_bad_record, counters);
+    if let Some(time_of) = time_of(spec) {
+        source = source.event_time(spec.watermarks, time_of);
+    }
     pipeline.source("source", Throttled::new(source, spec.rate))
 }
 
@@ -68,7 +69,10 @@ fn with_dead_letters<F: BackendFactory>(
     directory: &Path,
     counters: &mut Counters,
 ) -> Result<Stream<F, Row>> {
-    let source = file_source(files, WithDeadLetters(format), OnBadRecord::Keep, counters);
+    let mut source = file_source(files, WithDeadLetters(format), OnBadRecord::Keep, counters);
+    if let Some(time_of) = time_of(spec) {
+        source = source.event_time(spec.watermarks, move |record| record.as_ref().ok().and_then(&time_of));
+    }
     let records = pipeline.source("source", Throttled::new(source, spec.rate));
     let (rows, letters) = records.partition(|record| record);
     let columns = DeadLetter::columns();
@@ -87,12 +91,19 @@ fn file_source<F: FileFormat>(
     let source = FileSource::new(&files.path, format)
         .split_size(files.split_size)
         .max_record(files.max_record)
-        .on_bad_record(on_bad_record);
+        .on_bad_record(on_bad_record)
+        .at_end(files.at_end);
     let bad = source.clone();
     let kept = on_bad_record == OnBadRecord::Keep;
     counters.bad =
         Some(Arc::new(move || BadRecords { count: bad.bad_records(), first: bad.first_bad_record(), kept }));
     source
+}
+
+/// The event time of a row, where the job has them.
+fn time_of(spec: &SourceSpec) -> Option<impl Fn(&Row) -> Option<Timestamp> + Send + Sync + 'static> {
+    let index = spec.event_time?;
+    Some(move |row: &Row| row.get(index).as_int().and_then(Timestamp::from_stored))
 }
 
 /// The column of event times, and which of them the windows of the job can hold.
@@ -167,6 +178,10 @@ impl FileFormat for RowFormat {
         self.text.framing()
     }
 
+    fn layout(&self) -> String {
+        self.text.layout()
+    }
+
     fn has_header(&self) -> bool {
         self.text.has_header()
     }
@@ -205,6 +220,14 @@ impl FileFormat for TextFormat {
             Self::Text(format) => format.framing(),
             Self::Csv(format) => format.framing(),
             Self::Json(format) => format.framing(),
+        }
+    }
+
+    fn layout(&self) -> String {
+        match self {
+            Self::Text(format) => format.layout(),
+            Self::Csv(format) => format.layout(),
+            Self::Json(format) => format.layout(),
         }
     }
 

@@ -6,6 +6,7 @@ mod bad;
 mod checkpoints;
 mod crash;
 mod floats;
+mod inputs;
 mod job;
 mod ownership;
 mod quoting;

@@ -169,6 +169,10 @@ impl<F: FileFormat> FileFormat for WithDeadLetters<F> {
         self.0.has_header()
     }
 
+    fn layout(&self) -> String {
+        self.0.layout()
+    }
+
     fn decoder(&self, header: &[u8]) -> Result<Self::Decoder, String> {
         Ok(LetterDecoder { decoder: self.0.decoder(header)?, decoded: Batch::new() })
     }

@@ -104,6 +104,12 @@ impl FileFormat for CsvFiles {
         self.header
     }
 
+    fn layout(&self) -> String {
+        let header = if self.header { " with a header" } else { " without a header" };
+        let quoted = if self.quoted_newlines { ", quoted fields may hold line ends" } else { "" };
+        format!("CSV{header}, {:?} between fields{quoted}", self.delimiter as char)
+    }
+
     fn decoder(&self, header: &[u8]) -> Result<CsvDecoder, String> {
         let names = match self.header {
             true => self.split(header).map_err(|wrong| format!("the header is no record of CSV: {wrong}"))?,

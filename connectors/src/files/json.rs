@@ -29,6 +29,10 @@ impl FileFormat for JsonLines {
     type Record = Row;
     type Decoder = Self;
 
+    fn layout(&self) -> String {
+        "JSON lines".to_owned()
+    }
+
     fn framing(&self) -> Framing {
         Framing::Lines
     }

@@ -5,8 +5,9 @@ use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use memchr::memchr;
-use strandline_state_api::Result;
+use strandline_state_api::{Error, ErrorKind, Result};
 
+use super::identity::{self, WINDOW};
 use super::listing::unreadable;
 use super::quotes::{self, Continued, Endless};
 
@@ -44,20 +45,72 @@ impl Framing {
 
 /// The longest record, unless another length is set: a longer one means a broken file.
 pub(super) const MAX_RECORD: usize = 64 << 20;
-const BUFFER: usize = 256 << 10;
+/// How many bytes it reads at once, where nothing else is set.
+const BUFFER: usize = 64 << 10;
+
+/// A file that is open, and its first bytes.
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    path: PathBuf,
+    file: File,
+    /// The first [`WINDOW`] bytes, or all that there are; `file` stands behind them.
+    head: Vec<u8>,
+}
+
+impl OpenFile {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let mut file = File::open(path).map_err(|e| unreadable(path, e))?;
+        let mut head = Vec::new();
+        let read = (&mut file).take(WINDOW as u64).read_to_end(&mut head);
+        read.map_err(|e| unreadable(path, e))?;
+        Ok(Self { path: path.to_owned(), file, head })
+    }
+
+    /// The first record, where it ends within the first [`WINDOW`] bytes, and where the next one begins.
+    pub(super) fn first_record(&self, framing: Framing) -> Option<(&[u8], u64)> {
+        let mark = if self.head.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
+        let records = self.head.get(mark..)?;
+        let len = framing.record(records).ok()?;
+        Some((without_line_end(records.get(..len)?), (mark + len) as u64))
+    }
+}
+
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
+/// Which part of a file to read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Range {
+    /// Its first byte, which may lie within a record that another reader reads.
+    pub(super) start: u64,
+    /// `start`, or the beginning of a later record.
+    pub(super) offset: u64,
+    /// The first byte behind it. A record that begins before is read to its end.
+    pub(super) end: u64,
+    /// Whether bytes behind the last line end are a record.
+    pub(super) partial: bool,
+}
+
+impl Range {
+    /// A whole file.
+    pub(super) const ALL: Self = Self { start: 0, offset: 0, end: u64::MAX, partial: true };
+}
 
 /// Reads the records whose first byte lies in one byte range of a file.
 #[derive(Debug)]
 pub(super) struct SplitReader {
     path: PathBuf,
     file: File,
+    /// The first [`WINDOW`] bytes of the file.
+    first: Vec<u8>,
     framing: Framing,
-    /// The unread bytes are `buffer[head..tail]`; in the file they begin at `offset`.
+    /// The unread bytes are `buffer[head..tail]`; in the file they begin at `offset`. At least [`WINDOW`] of
+    /// the bytes before them are there, too, or all that there are.
     buffer: Vec<u8>,
     head: usize,
     tail: usize,
     offset: u64,
     end: u64,
+    partial: bool,
     at_end_of_file: bool,
     max_record: usize,
     /// The beginning of a record that is longer than that.
@@ -65,19 +118,54 @@ pub(super) struct SplitReader {
 }
 
 impl SplitReader {
-    /// Opens the split from `start` to before `end` at `offset`: `start` itself, or the beginning of a later
-    /// record.
-    pub(super) fn open(
-        path: &Path,
+    pub(super) fn open(path: &Path, framing: Framing, max_record: usize, range: Range) -> Result<Self> {
+        Self::new(OpenFile::open(path)?, framing, max_record, range, BUFFER)
+    }
+
+    /// A reader that reads about `capacity` bytes at once.
+    pub(super) fn new(
+        open: OpenFile,
         framing: Framing,
         max_record: usize,
-        (start, offset, end): (u64, u64, u64),
+        range: Range,
+        capacity: usize,
     ) -> Result<Self> {
+        let OpenFile { path, mut file, head: first } = open;
+        let Range { start, offset, end, partial } = range;
         // A record begins at `start` only if a line ends just before it: begin with that byte and drop the
         // first line.
         let cut = offset == start && start > 0;
         let from = if cut { start - 1 } else { offset };
-        let mut reader = Self::open_at(path, framing, max_record, from, end)?;
+        let before = from.min(WINDOW as u64) as usize;
+        // One byte more than there is, so that a small file ends with the second read.
+        let wanted = end.saturating_sub(from).min(capacity as u64) as usize + before + 1;
+        let mut buffer = vec![0; wanted.clamp(2 * WINDOW, capacity.max(2 * WINDOW))];
+        let (base, tail) = if from <= first.len() as u64 {
+            if let Some(known) = buffer.get_mut(..first.len()) {
+                known.copy_from_slice(&first);
+            }
+            (0, first.len())
+        } else {
+            let base = from - before as u64;
+            file.seek(SeekFrom::Start(base)).map_err(|e| unreadable(&path, e))?;
+            (base, 0)
+        };
+        let mut reader = Self {
+            path,
+            file,
+            first,
+            framing,
+            buffer,
+            head: 0,
+            tail,
+            offset: base,
+            end,
+            partial,
+            at_end_of_file: false,
+            max_record: max_record.clamp(1, usize::MAX - 1),
+            long: Vec::new(),
+        };
+        reader.advance(from)?;
         if cut {
             reader.skip_line()?;
             reader.skip_field_of_earlier_lines()?;
@@ -87,32 +175,25 @@ impl SplitReader {
         Ok(reader)
     }
 
-    /// Opens a file at `from`, where a record begins.
-    fn open_at(path: &Path, framing: Framing, max_record: usize, from: u64, end: u64) -> Result<Self> {
-        let mut file = File::open(path).map_err(|e| unreadable(path, e))?;
-        file.seek(SeekFrom::Start(from)).map_err(|e| unreadable(path, e))?;
-        Ok(Self {
-            path: path.to_owned(),
-            file,
-            framing,
-            buffer: vec![0; BUFFER],
-            head: 0,
-            tail: 0,
-            offset: from,
-            end,
-            at_end_of_file: false,
-            max_record: max_record.clamp(1, usize::MAX - 1),
-            long: Vec::new(),
-        })
-    }
-
     /// Where the next record begins.
     pub(super) fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// The next record without its line end, and where it begins; `None` at the end of the split. Of a record
-    /// that is longer than records may be, only a beginning that is longer, too.
+    /// The last bytes before the next record, up to [`WINDOW`] of them.
+    fn before(&self) -> &[u8] {
+        self.buffer.get(self.head.saturating_sub(WINDOW)..self.head).unwrap_or_default()
+    }
+
+    /// The [mark](identity::mark) of the file up to the next record, and the bytes before it that an error
+    /// shows.
+    pub(super) fn mark(&self) -> (u32, &[u8]) {
+        (identity::mark(&self.first, self.before()), identity::excerpt(self.before()))
+    }
+
+    /// The next record without its line end, and where it begins; `None` at the end of the split, and where
+    /// the file ends within a record that may grow. Of a record that is longer than records may be, only a
+    /// beginning that is longer, too.
     #[inline]
     pub(super) fn next(&mut self) -> Result<Option<(u64, &[u8])>> {
         if self.offset >= self.end {
@@ -125,6 +206,7 @@ impl SplitReader {
                 Ok(len) if len <= self.max_record => break len,
                 Err(_) if !self.at_end_of_file && unread.len() <= self.max_record + 1 => self.fill()?,
                 Err(_) if unread.is_empty() => return Ok(None),
+                Err(_) if self.at_end_of_file && !self.partial => return Ok(None),
                 Ok(_) | Err(_) => return self.unusual(found),
             }
         };
@@ -149,23 +231,66 @@ impl SplitReader {
         }
         let begin = self.offset;
         self.long = unread.to_vec();
-        self.skip_line()?;
+        if !self.skip_line()? && !self.partial {
+            self.rewind(begin)?;
+            return Ok(None);
+        }
         Ok(Some((begin, &self.long)))
     }
 
     #[inline]
     fn take(&mut self, len: usize) -> (u64, &[u8]) {
+        let (begin, from) = (self.offset, self.head);
+        self.skip(len);
+        (begin, without_line_end(self.buffer.get(from..from + len).unwrap_or(&[])))
+    }
+
+    /// As [`next`](Self::next), but leaves the record to be read.
+    pub(super) fn peek(&mut self) -> Result<Option<&[u8]>> {
         let begin = self.offset;
-        let mut record = self.buffer.get(self.head..self.head + len).unwrap_or(&[]);
-        self.head += len;
-        self.offset += len as u64;
-        if let [line @ .., b'\n'] = record {
-            record = line;
-            if let [line @ .., b'\r'] = record {
-                record = line;
+        self.long.clear();
+        if self.next()?.is_none() {
+            return Ok(None);
+        }
+        if !self.long.is_empty() {
+            self.rewind(begin)?;
+            return Ok(Some(&self.long));
+        }
+        let len = (self.offset - begin) as usize;
+        self.head -= len;
+        self.offset = begin;
+        let record = self.buffer.get(self.head..self.head + len).unwrap_or(&[]);
+        Ok(Some(without_line_end(record)))
+    }
+
+    /// Goes back to `offset`, where a record begins that no longer is in the buffer.
+    #[cold]
+    fn rewind(&mut self, offset: u64) -> Result<()> {
+        let base = offset.saturating_sub(WINDOW as u64);
+        self.file.seek(SeekFrom::Start(base)).map_err(|e| unreadable(&self.path, e))?;
+        (self.head, self.tail, self.offset, self.at_end_of_file) = (0, 0, base, false);
+        self.advance(offset)
+    }
+
+    /// Skips everything before `offset`, all of which stays in the buffer.
+    fn advance(&mut self, offset: u64) -> Result<()> {
+        let skipped = (offset - self.offset) as usize;
+        while self.tail - self.head < skipped {
+            self.fill()?;
+            if self.at_end_of_file {
+                let message = "an input file became shorter while it was read";
+                return Err(Error::new(ErrorKind::Incompatible, message)
+                    .with("file", self.path.display())
+                    .with("expected", offset));
             }
         }
-        (begin, record)
+        self.skip(skipped);
+        Ok(())
+    }
+
+    fn skip(&mut self, len: usize) {
+        self.head += len;
+        self.offset += len as u64;
     }
 
     /// The last record left a field open: skips the lines over which it goes on, if it does and records are
@@ -178,8 +303,7 @@ impl SplitReader {
             let near = unread.get(..reach).unwrap_or(unread);
             match quotes::continued(near, delimiter, self.at_end_of_file && near.len() == unread.len()) {
                 Continued::Until(len) => {
-                    self.head += len;
-                    self.offset += len as u64;
+                    self.skip(len);
                     return Ok(true);
                 }
                 Continued::Unknown if unread.len() < reach && !self.at_end_of_file => self.fill()?,
@@ -201,7 +325,9 @@ impl SplitReader {
         if before == self.offset {
             return Ok(());
         }
-        let mut earlier = Self::open_at(&self.path, self.framing, self.max_record, before, self.offset)?;
+        // Its first byte begins a record, so it is no cut.
+        let range = Range { start: 0, offset: before, end: self.offset, partial: true };
+        let mut earlier = Self::open(&self.path, self.framing, self.max_record, range)?;
         while let Some((_, record)) = earlier.next()? {
             if record.len() <= self.max_record && quotes::leaves_open(record, delimiter) {
                 earlier.skip_open_field()?;
@@ -213,37 +339,36 @@ impl SplitReader {
         Ok(())
     }
 
-    fn skip_line(&mut self) -> Result<()> {
+    /// Skips up to the next line end, or to the end of the file; returns whether there is a line end.
+    fn skip_line(&mut self) -> Result<bool> {
         loop {
             let unread = self.buffer.get(self.head..self.tail).unwrap_or(&[]);
             let found = memchr(b'\n', unread).map(|at| at + 1);
-            let skip = found.unwrap_or(unread.len());
-            self.head += skip;
-            self.offset += skip as u64;
+            self.skip(found.unwrap_or(unread.len()));
             if found.is_some() || self.at_end_of_file {
-                return Ok(());
+                return Ok(found.is_some());
             }
             self.fill()?;
         }
     }
 
     fn skip_byte_order_mark(&mut self) -> Result<()> {
-        while self.tail < 3 && !self.at_end_of_file {
+        while self.tail < BYTE_ORDER_MARK.len() && !self.at_end_of_file {
             self.fill()?;
         }
-        if self.buffer.get(..self.tail).is_some_and(|bytes| bytes.starts_with(b"\xEF\xBB\xBF")) {
-            self.head = 3;
-            self.offset = 3;
+        if self.buffer.get(..self.tail).is_some_and(|bytes| bytes.starts_with(BYTE_ORDER_MARK)) {
+            self.skip(BYTE_ORDER_MARK.len());
         }
         Ok(())
     }
 
     /// Reads more bytes behind the unread ones.
     fn fill(&mut self) -> Result<()> {
-        if self.head > 0 {
-            self.buffer.copy_within(self.head..self.tail, 0);
-            self.tail -= self.head;
-            self.head = 0;
+        let kept = self.head.saturating_sub(WINDOW);
+        if kept > 0 {
+            self.buffer.copy_within(kept..self.tail, 0);
+            self.tail -= kept;
+            self.head -= kept;
         }
         if self.tail == self.buffer.len() {
             self.buffer.resize(2 * self.tail, 0);
@@ -258,6 +383,14 @@ impl SplitReader {
         self.tail += read;
         self.at_end_of_file = read == 0;
         Ok(())
+    }
+}
+
+#[inline]
+fn without_line_end(record: &[u8]) -> &[u8] {
+    match record {
+        [line @ .., b'\r', b'\n'] | [line @ .., b'\n'] => line,
+        line => line,
     }
 }
 

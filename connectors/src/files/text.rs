@@ -14,6 +14,10 @@ impl FileFormat for TextLines {
     type Record = Row;
     type Decoder = Self;
 
+    fn layout(&self) -> String {
+        "lines of text".to_owned()
+    }
+
     fn framing(&self) -> Framing {
         Framing::Lines
     }

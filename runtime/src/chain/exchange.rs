@@ -17,29 +17,38 @@ pub(crate) struct ExchangeWriter<K, V, KF> {
     batch_size: usize,
 }
 
+/// How many records a subtask holds at most for all others, unless there are more of those.
+const MOST_PENDING: usize = 1 << 16;
+
 /// One channel, and what was not sent yet.
 struct Target<P> {
     channel: ChannelWriter<P>,
-    pending: Box<P>,
+    pending: Option<Box<P>>,
 }
 
 impl<P: AnyBatch + Default> Target<P> {
+    /// What was not sent yet.
+    fn pending(&mut self) -> &mut P {
+        let Self { channel, pending } = self;
+        pending.get_or_insert_with(|| channel.empty_batch())
+    }
+
     fn send(&mut self, watermark: Option<Timestamp>) -> Result<()> {
-        let records = std::mem::replace(&mut self.pending, self.channel.empty_batch());
-        self.channel.send_batch(records, watermark)
+        match (self.pending.take_if(|pending| !pending.is_empty()), watermark) {
+            (Some(records), _) => self.channel.send_batch(records, watermark),
+            (None, Some(watermark)) => self.channel.send_watermark(watermark),
+            (None, None) => Ok(()),
+        }
     }
 
     fn flush(&mut self) -> Result<()> {
-        if self.pending.is_empty() { Ok(()) } else { self.send(None) }
+        self.send(None)
     }
 
     fn signal(&mut self, signal: &Signal<'_>) -> Result<()> {
         match signal {
-            Signal::Watermark(watermark) if self.pending.is_empty() => {
-                return self.channel.send_watermark(*watermark);
-            }
             Signal::Watermark(watermark) => return self.send(Some(*watermark)),
-            Signal::Barrier(_) | Signal::End => self.flush()?,
+            Signal::Barrier(_) | Signal::Idle | Signal::End => self.flush()?,
             Signal::ProcessingTime(_) | Signal::Complete(_) | Signal::Aborted(_) | Signal::Close(_) => {}
         }
         forward(&self.channel, signal)
@@ -50,6 +59,7 @@ impl<P: AnyBatch + Default> Target<P> {
 fn forward<P: AnyBatch + Default>(channel: &ChannelWriter<P>, signal: &Signal<'_>) -> Result<()> {
     match signal {
         Signal::Watermark(watermark) => channel.send_watermark(*watermark),
+        Signal::Idle => channel.send(Message::Idle),
         Signal::Barrier(passing) => channel.send(Message::Barrier(passing.barrier)),
         Signal::End => channel.send(Message::End),
         Signal::ProcessingTime(_) | Signal::Complete(_) | Signal::Aborted(_) | Signal::Close(_) => Ok(()),
@@ -60,8 +70,10 @@ impl<K: StateKey, V: Send + 'static, KF> ExchangeWriter<K, V, KF> {
     pub(crate) fn new(assembly: &Assembly, edge: EdgeId, key: KF) -> Result<Self> {
         let channels = assembly.attempt.wiring.writers(edge, Pattern::AllToAll, assembly.subtask)?;
         let targets =
-            channels.into_iter().map(|channel| Target { channel, pending: Box::default() }).collect();
-        Ok(Self { key, targets, batch_size: assembly.attempt.config.batch_size })
+            channels.into_iter().map(|channel| Target { channel, pending: None }).collect::<Vec<_>>();
+        // What all subtasks hold for all others stays in proportion to the parallelism.
+        let share = (MOST_PENDING / targets.len().max(1)).max(1);
+        Ok(Self { key, batch_size: assembly.attempt.config.batch_size.min(share), targets })
     }
 }
 
@@ -76,9 +88,10 @@ where
         let mut records = batch.drain();
         if let [target] = targets.as_mut_slice() {
             loop {
-                let room = batch_size.saturating_sub(target.pending.len()).max(1);
-                let taken = target.pending.extend(records.by_ref().take(room), &mut *key);
-                if target.pending.len() >= *batch_size {
+                let pending = target.pending();
+                let room = batch_size.saturating_sub(pending.len()).max(1);
+                let taken = pending.extend(records.by_ref().take(room), &mut *key);
+                if pending.len() >= *batch_size {
                     target.send(None)?;
                 }
                 if taken < room {
@@ -91,8 +104,9 @@ where
                 let (key, value) = key(record);
                 let hash = key.key_hash();
                 let target = &mut targets[KeyGroup::of(hash).subtask(parallelism) as usize];
-                target.pending.push(key, hash, value, timestamp);
-                if target.pending.len() >= *batch_size {
+                let pending = target.pending();
+                pending.push(key, hash, value, timestamp);
+                if pending.len() >= *batch_size {
                     target.send(None)?;
                 }
             }

@@ -89,7 +89,7 @@ impl<S: Sink> Stage for SinkNode<S> {
                 let heard = self.sink.checkpoint_aborted(*checkpoint);
                 self.locate(heard.map_err(|error| error.with("checkpoint", *checkpoint)))?;
             }
-            Signal::Watermark(_) | Signal::ProcessingTime(_) => {}
+            Signal::Watermark(_) | Signal::Idle | Signal::ProcessingTime(_) => {}
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use strandline_state_api::backend::BackendFactory;
 use strandline_state_api::{BroadcastOperator, Open, Result, StateKey};
 
-use super::graph::VertexKind;
+use super::graph::{Origin, VertexKind};
 use super::keyed_stream::{KeyedStream, declared, input_edges};
 use super::stream::Stream;
 use crate::batch::Side;
@@ -23,8 +23,7 @@ use crate::task::input::InputTask;
 pub struct ConnectedStream<F, K, V, R> {
     keyed: KeyedStream<F, K, V>,
     broadcast: Vec<Slot<R>>,
-    /// How many keyed operators lie between it and its sources, on the longest way.
-    depth: u32,
+    origin: Origin,
 }
 
 impl<F, K, V, R> ConnectedStream<F, K, V, R>
@@ -39,8 +38,8 @@ where
             let mistake = "connect_broadcast was given a stream of another pipeline: both must be of one";
             lock(&keyed.graph).mistake(mistake);
         }
-        let depth = keyed.depth.max(broadcast.depth);
-        Self { keyed, broadcast: broadcast.heads, depth }
+        let origin = keyed.origin.and(&broadcast.origin);
+        Self { keyed, broadcast: broadcast.heads, origin }
     }
 
     /// Runs an operator with a broadcast side. `open` makes one instance for each subtask and registers its
@@ -54,21 +53,22 @@ where
         O: BroadcastOperator<Key = K, In = V, Broadcast = R> + 'static,
         O::Out: Send + 'static,
     {
-        let Self { keyed, broadcast, depth } = self;
+        let Self { keyed, broadcast, origin } = self;
         let mut graph = lock(&keyed.graph);
         let id = graph.take_id(id);
         let next = Slot::new(id.clone());
         if let Some(id) = id {
-            let of_keyed: Vec<_> = keyed.origins.iter().map(|_| graph.edge()).collect();
+            let of_keyed: Vec<_> = keyed.heads.iter().map(|_| graph.edge()).collect();
             let of_broadcast: Vec<_> = broadcast.iter().map(|_| graph.edge()).collect();
             (keyed.attach)(&of_keyed, None);
             for (head, edge) in broadcast.iter().zip(of_broadcast.iter().copied()) {
                 head.enter(move |assembly| Ok(Box::new(BroadcastWriter::new(assembly, edge)?)));
             }
             let open = Arc::new(open);
-            let origins = keyed.origins.iter().flatten().chain(broadcast.iter().filter_map(Slot::origin));
-            graph.declare(id.clone(), origins.cloned().collect(), declared(&id, &keyed.factory, &open));
-            let (factory, first) = (keyed.factory.clone(), keyed.depth == 0);
+            let heads = keyed.heads.iter().flatten().chain(broadcast.iter().filter_map(Slot::origin));
+            graph.declare(id.clone(), heads.cloned().collect(), declared(&id, &keyed.factory, &open));
+            graph.note_origin(&id, &origin);
+            let (factory, first) = (keyed.factory.clone(), keyed.origin.depth == 0);
             let (operator, next) = (id.clone(), next.clone());
             let inputs = [of_keyed.as_slice(), &of_broadcast].concat();
             let node = move |assembly: &mut Assembly| -> Result<Box<dyn Inlet>> {
@@ -82,7 +82,7 @@ where
             });
         }
         drop(graph);
-        Stream::new(keyed.factory, keyed.graph, vec![next], depth + 1)
+        Stream::new(keyed.factory, keyed.graph, vec![next], origin.behind_operator())
     }
 }
 
@@ -91,7 +91,7 @@ impl<F, K, V, R> fmt::Debug for ConnectedStream<F, K, V, R> {
         f.debug_struct("ConnectedStream")
             .field("keyed", &self.keyed)
             .field("broadcast", &self.broadcast.len())
-            .field("depth", &self.depth)
+            .field("origin", &self.origin)
             .finish()
     }
 }

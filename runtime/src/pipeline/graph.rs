@@ -1,6 +1,6 @@
 //! The job as a graph of vertices: each one a stateful head and the chain behind it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use strandline_state_api::{Error, OperatorId, Result};
 use crate::chain::assembly::Assembly;
 use crate::channel::EdgeId;
 use crate::sink::{DeadOutputs, SinkRecovery};
+use crate::source::Unread;
 use crate::task::Task;
 
 /// The graph; types of records are hidden in the functions that build the tasks.
@@ -17,10 +18,13 @@ use crate::task::Task;
 pub(crate) struct Graph {
     name: String,
     vertices: Vec<Arc<Vertex>>,
+    sources: Vec<Arc<SourceVertex>>,
     /// In the order in which they were added.
     sinks: Vec<Arc<SinkVertex>>,
     ids: BTreeSet<OperatorId>,
     schemas: Vec<Arc<Declared>>,
+    /// The sources of each keyed operator.
+    origins: BTreeMap<OperatorId, BTreeSet<OperatorId>>,
     edges: u32,
     /// The first mistake in its description.
     mistake: Option<String>,
@@ -35,6 +39,31 @@ pub(crate) enum VertexKind {
     Keyed { inputs: Vec<EdgeId> },
     /// A sink that several chains feed.
     Forward,
+}
+
+/// What lies between a stream and its sources.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// How many keyed operators, on the longest way.
+    pub(crate) depth: u32,
+    pub(crate) sources: BTreeSet<OperatorId>,
+}
+
+impl Origin {
+    /// That of a stream out of a source.
+    pub(crate) fn source(id: Option<OperatorId>) -> Self {
+        Self { depth: 0, sources: id.into_iter().collect() }
+    }
+
+    /// That of a stream with the records of two.
+    pub(crate) fn and(&self, other: &Self) -> Self {
+        Self { depth: self.depth.max(other.depth), sources: &self.sources | &other.sources }
+    }
+
+    /// That of a stream out of a keyed operator that reads this one.
+    pub(crate) fn behind_operator(self) -> Self {
+        Self { depth: self.depth + 1, ..self }
+    }
 }
 
 /// What a keyed operator reads and keeps.
@@ -67,6 +96,33 @@ impl fmt::Debug for Vertex {
     }
 }
 
+/// A source as its job sees it.
+pub(crate) struct SourceVertex {
+    pub(crate) id: OperatorId,
+    pub(crate) input: Box<dyn SourceInput>,
+}
+
+impl fmt::Debug for SourceVertex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.id)
+    }
+}
+
+/// What had ended when the restored checkpoint was taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ending {
+    /// The source.
+    pub(crate) ended: bool,
+    /// The job.
+    pub(crate) finished: bool,
+}
+
+/// The part of a source factory that does not depend on its types.
+pub(crate) trait SourceInput: Send + Sync {
+    /// As [`SourceFactory::plan`](crate::source::SourceFactory::plan), with encoded positions.
+    fn plan(&self, parallelism: u32, restored: Option<&[Vec<u8>]>, ending: Ending) -> Result<Unread>;
+}
+
 /// A sink as its job sees it.
 pub(crate) struct SinkVertex {
     pub(crate) id: OperatorId,
@@ -90,8 +146,9 @@ pub(crate) trait SinkOutput: Send + Sync {
 
 impl Graph {
     pub(crate) fn new(name: String) -> Self {
-        let (vertices, sinks, schemas) = <_>::default();
-        Self { name, vertices, sinks, ids: BTreeSet::new(), schemas, edges: 0, mistake: None }
+        let (vertices, sources, sinks, schemas) = <_>::default();
+        let (ids, origins) = <_>::default();
+        Self { name, vertices, sources, sinks, ids, schemas, origins, edges: 0, mistake: None }
     }
 
     /// Checks the id of an operator; a bad one is reported by [`check`](Self::check).
@@ -125,6 +182,10 @@ impl Graph {
         self.vertices.push(Arc::new(Vertex { id, kind, build: Box::new(build) }));
     }
 
+    pub(crate) fn add_source(&mut self, id: OperatorId, input: impl SourceInput + 'static) {
+        self.sources.push(Arc::new(SourceVertex { id, input: Box::new(input) }));
+    }
+
     pub(crate) fn add_sink(&mut self, id: OperatorId, output: impl SinkOutput + 'static) {
         self.sinks.push(Arc::new(SinkVertex { id, output: Box::new(output) }));
     }
@@ -136,6 +197,11 @@ impl Graph {
         states: impl Fn() -> Result<Vec<StateSchema>> + Send + Sync + 'static,
     ) {
         self.schemas.push(Arc::new(Declared { id, inputs, states: Box::new(states) }));
+    }
+
+    /// Notes from which sources a keyed operator gets its records.
+    pub(crate) fn note_origin(&mut self, id: &OperatorId, origin: &Origin) {
+        self.origins.insert(id.clone(), origin.sources.clone());
     }
 
     pub(crate) fn edge(&mut self) -> EdgeId {
@@ -155,9 +221,10 @@ impl Graph {
             let message = "the job has no source: add one with Pipeline::source";
             return Err(Error::invalid(message).with("job", &self.name));
         }
-        let (vertices, sinks) = (self.vertices.clone(), self.sinks.clone());
+        let (vertices, sources, sinks) = (self.vertices.clone(), self.sources.clone(), self.sinks.clone());
         let (ids, schemas) = (self.ids.clone(), self.schemas.clone());
-        Ok(Job { name: self.name.clone(), vertices, sinks, ids, schemas })
+        let origins = self.origins.clone();
+        Ok(Job { name: self.name.clone(), vertices, sources, sinks, ids, schemas, origins })
     }
 }
 
@@ -166,11 +233,14 @@ impl Graph {
 pub(crate) struct Job {
     pub(crate) name: String,
     pub(crate) vertices: Vec<Arc<Vertex>>,
+    pub(crate) sources: Vec<Arc<SourceVertex>>,
     pub(crate) sinks: Vec<Arc<SinkVertex>>,
     /// The ids of all operators with state.
     pub(crate) ids: BTreeSet<OperatorId>,
     /// The keyed ones among them, with their inputs and states.
     pub(crate) schemas: Vec<Arc<Declared>>,
+    /// The sources of each of those.
+    pub(crate) origins: BTreeMap<OperatorId, BTreeSet<OperatorId>>,
 }
 
 impl Job {

@@ -9,7 +9,7 @@ use strandline_state_api::schema::StateSchema;
 use strandline_state_api::{KeyedBackend, Open, Operator, OperatorId, Result, StateKey};
 
 use super::connected_stream::ConnectedStream;
-use super::graph::{Graph, VertexKind};
+use super::graph::{Graph, Origin, VertexKind};
 use super::stream::Stream;
 use crate::batch::{KeyedBatch, Side};
 use crate::chain::assembly::Assembly;
@@ -33,8 +33,8 @@ pub struct KeyedStream<F, K, V> {
     pub(super) factory: F,
     pub(super) graph: Arc<Mutex<Graph>>,
     /// The operators whose records come here, one for each chain.
-    pub(super) origins: Vec<Option<OperatorId>>,
-    pub(super) depth: u32,
+    pub(super) heads: Vec<Option<OperatorId>>,
+    pub(super) origin: Origin,
     pub(super) attach: Attach<K, V>,
 }
 
@@ -43,10 +43,10 @@ impl<F: BackendFactory, K: StateKey, V: Send + 'static> KeyedStream<F, K, V> {
         factory: F,
         graph: Arc<Mutex<Graph>>,
         heads: Vec<Slot<T>>,
-        depth: u32,
+        origin: Origin,
         key: impl FnMut(T) -> (K, V) + Clone + Send + Sync + 'static,
     ) -> Self {
-        let origins = heads.iter().map(|head| head.origin().cloned()).collect();
+        let of_heads = heads.iter().map(|head| head.origin().cloned()).collect();
         let attach: Attach<K, V> = Box::new(move |edges, node| {
             for (head, edge) in heads.iter().zip(edges.iter().copied()) {
                 let (key, node) = (key.clone(), node.cloned());
@@ -61,7 +61,7 @@ impl<F: BackendFactory, K: StateKey, V: Send + 'static> KeyedStream<F, K, V> {
                 });
             }
         });
-        Self { factory, graph, origins, depth, attach }
+        Self { factory, graph, heads: of_heads, origin, attach }
     }
 
     /// Runs an operator. `open` makes one instance for each subtask and registers its states.
@@ -78,11 +78,12 @@ impl<F: BackendFactory, K: StateKey, V: Send + 'static> KeyedStream<F, K, V> {
         let id = graph.take_id(id);
         let next = Slot::new(id.clone());
         if let Some(id) = id {
-            let inputs: Vec<_> = self.origins.iter().map(|_| graph.edge()).collect();
+            let inputs: Vec<_> = self.heads.iter().map(|_| graph.edge()).collect();
             let open = Arc::new(open);
-            let origins = self.origins.iter().flatten().cloned().collect();
-            graph.declare(id.clone(), origins, declared(&id, &self.factory, &open));
-            let (factory, first) = (self.factory.clone(), self.depth == 0);
+            let heads = self.heads.iter().flatten().cloned().collect();
+            graph.declare(id.clone(), heads, declared(&id, &self.factory, &open));
+            graph.note_origin(&id, &self.origin);
+            let (factory, first) = (self.factory.clone(), self.origin.depth == 0);
             let (operator, next) = (id.clone(), next.clone());
             let node: KeyedBuilder<K, V> = Arc::new(move |assembly| {
                 Ok(Box::new(KeyedNode::open(assembly, &operator, first, &factory, &*open, &next)?))
@@ -95,14 +96,15 @@ impl<F: BackendFactory, K: StateKey, V: Send + 'static> KeyedStream<F, K, V> {
             });
         }
         drop(graph);
-        Stream::new(self.factory, self.graph, vec![next], self.depth + 1)
+        Stream::new(self.factory, self.graph, vec![next], self.origin.behind_operator())
     }
 
     /// Connects a stream whose every record reaches every subtask: rules, settings, small tables. Both must
     /// be of one pipeline.
     ///
     /// Event time is that of the slower of both. A broadcast stream without [timestamps](Stream::timestamps)
-    /// has none until it ends, and until then no event timer fires. When one of them ends, the other goes on.
+    /// has none until it ends, and until then no event timer fires, unless it
+    /// [stays out of event time](Stream::without_watermarks). When one of them ends, the other goes on.
     ///
     /// ```no_run
     /// # use strandline_runtime::{Stream, sink::{Sink, SinkFactory}};
@@ -160,6 +162,6 @@ pub(super) fn declared<F: BackendFactory, O: Operator>(
 
 impl<F, K, V> fmt::Debug for KeyedStream<F, K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyedStream").field("origins", &self.origins).field("depth", &self.depth).finish()
+        f.debug_struct("KeyedStream").field("heads", &self.heads).field("origin", &self.origin).finish()
     }
 }

@@ -2,13 +2,12 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use strandline_checkpoint_storage::decode_each;
 use strandline_state_api::backend::BackendFactory;
 use strandline_state_api::{Batch, Result, StateKey, Timestamp};
 
-use super::graph::{Graph, SinkOutput, VertexKind};
+use super::graph::{Graph, Origin, SinkOutput, VertexKind};
 use super::keyed_stream::KeyedStream;
 use crate::batch::Side;
 use crate::chain::assembly::Assembly;
@@ -16,10 +15,11 @@ use crate::chain::exchange::ForwardWriter;
 use crate::chain::sink::SinkNode;
 use crate::chain::slot::Slot;
 use crate::chain::stateless::{Partition, Stateless, Tee, Transform, map_records};
-use crate::chain::time::TimestampAssigner;
+use crate::chain::time::{Timeless, TimestampAssigner};
 use crate::chain::{Collector, SingleInlet};
 use crate::channel::Pattern;
 use crate::sink::{DeadOutputs, Sink, SinkFactory, SinkRecovery};
+use crate::source::Watermarks;
 use crate::sync::lock;
 use crate::task::input::{InputEdge, InputTask};
 
@@ -30,13 +30,12 @@ pub struct Stream<F, T> {
     pub(super) graph: Arc<Mutex<Graph>>,
     /// One for each chain that produces it; several after a union.
     pub(super) heads: Vec<Slot<T>>,
-    /// How many keyed operators lie between it and its sources.
-    pub(super) depth: u32,
+    pub(super) origin: Origin,
 }
 
 impl<F: BackendFactory, T: Send + 'static> Stream<F, T> {
-    pub(crate) fn new(factory: F, graph: Arc<Mutex<Graph>>, heads: Vec<Slot<T>>, depth: u32) -> Self {
-        Self { factory, graph, heads, depth }
+    pub(crate) fn new(factory: F, graph: Arc<Mutex<Graph>>, heads: Vec<Slot<T>>, origin: Origin) -> Self {
+        Self { factory, graph, heads, origin }
     }
 
     /// Every record becomes another one.
@@ -111,22 +110,36 @@ impl<F: BackendFactory, T: Send + 'static> Stream<F, T> {
     }
 
     /// Sets the event time of every record to what `time` returns, a [`Timestamp`] or an `Option` of one, and
-    /// announces watermarks: after each batch, the greatest time so far minus `delay` minus 1 ms. (Flink:
-    /// `BoundedOutOfOrdernessWatermarks`.)
+    /// announces [`Watermarks`] after each batch; a [`Duration`](std::time::Duration) is how far they stay
+    /// behind. (Flink: `assignTimestampsAndWatermarks`.)
     ///
     /// The greatest time is part of every checkpoint, so the same records are late in a resumed job.
+    ///
+    /// It is the greatest time of all records of a subtask. Where the subtask reads several splits one after
+    /// another, and the times of a later one begin below the end of an earlier one, the records of the later
+    /// one are late. A source that keeps the time of each split ([`Source::time`](crate::source::Source::time))
+    /// has no need of this method and not that problem.
     #[must_use]
     pub fn timestamps<I: Into<Option<Timestamp>> + 'static>(
         self,
-        delay: Duration,
+        watermarks: impl Into<Watermarks>,
         time: impl Fn(&T) -> I + Clone + Send + Sync + 'static,
     ) -> Self {
+        let watermarks = watermarks.into();
         self.chain(move |assembly, build_next| {
             // This index is taken before those of assigners further down, so that it does not depend on them.
             let index = assembly.next_assigner();
             let next = build_next.build(assembly)?;
-            Ok(Box::new(TimestampAssigner::new(assembly, index, delay, time.clone(), next)))
+            Ok(Box::new(TimestampAssigner::new(assembly, index, watermarks, time.clone(), next)))
         })
+    }
+
+    /// Takes the stream out of event time: operators that read it and others do not wait for its watermarks.
+    /// For rules and tables that change now and then, or never, beside a stream with times. Its records keep
+    /// their times.
+    #[must_use]
+    pub fn without_watermarks(self) -> Self {
+        self.chain(|assembly, next| Ok(Box::new(Timeless::new(next.build(assembly)?))))
     }
 
     /// Two streams with the same records.
@@ -141,7 +154,7 @@ impl<F: BackendFactory, T: Send + 'static> Stream<F, T> {
             second.push(b.clone());
             head.enter(move |assembly| Ok(Box::new(Tee::new(a.build(assembly)?, b.build(assembly)?))));
         }
-        let other = Self::new(self.factory.clone(), Arc::clone(&self.graph), second, self.depth);
+        let other = Self::new(self.factory.clone(), Arc::clone(&self.graph), second, self.origin.clone());
         (Self { heads: first, ..self }, other)
     }
 
@@ -171,15 +184,15 @@ impl<F: BackendFactory, T: Send + 'static> Stream<F, T> {
                 Ok(Box::new(Partition::new(f.clone(), a.build(assembly)?, b.build(assembly)?)))
             });
         }
-        let other = Stream::new(self.factory.clone(), Arc::clone(&self.graph), second, self.depth);
-        (Stream::new(self.factory, self.graph, first, self.depth), other)
+        let other = Stream::new(self.factory.clone(), Arc::clone(&self.graph), second, self.origin.clone());
+        (Stream::new(self.factory, self.graph, first, self.origin), other)
     }
 
     /// One stream with the records of both, in no promised order. Both must be of one pipeline.
     #[must_use]
     pub fn union(mut self, other: Self) -> Self {
         self.heads.extend(other.heads);
-        Self { depth: self.depth.max(other.depth), ..self }
+        Self { origin: self.origin.and(&other.origin), ..self }
     }
 
     /// Brings records of one key to one subtask. `f` returns the key and what travels beside it.
@@ -187,7 +200,7 @@ impl<F: BackendFactory, T: Send + 'static> Stream<F, T> {
         self,
         f: impl FnMut(T) -> (K, V) + Clone + Send + Sync + 'static,
     ) -> KeyedStream<F, K, V> {
-        KeyedStream::new(self.factory, self.graph, self.heads, self.depth, f)
+        KeyedStream::new(self.factory, self.graph, self.heads, self.origin, f)
     }
 
     /// Ends the stream in a sink.
@@ -198,7 +211,7 @@ impl<F: BackendFactory, T: Send + 'static> Stream<F, T> {
     {
         let mut graph = lock(&self.graph);
         let Some(id) = graph.take_id(id) else { return };
-        let (factory, first) = (Arc::new(factory), self.depth == 0);
+        let (factory, first) = (Arc::new(factory), self.origin.depth == 0);
         graph.add_sink(id.clone(), Output(Arc::clone(&factory)));
         let operator = id.clone();
         let build = move |assembly: &mut Assembly| -> Result<Collector<T>> {
@@ -239,7 +252,7 @@ impl<F: BackendFactory, T: Send + 'static> Stream<F, T> {
             let make = Arc::clone(&make);
             head.enter(move |assembly| make(assembly, &next));
         }
-        Stream::new(self.factory, self.graph, heads, self.depth)
+        Stream::new(self.factory, self.graph, heads, self.origin)
     }
 }
 
@@ -279,6 +292,6 @@ impl<U> Emitter<'_, U> {
 
 impl<F, T> fmt::Debug for Stream<F, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stream").field("heads", &self.heads.len()).field("depth", &self.depth).finish()
+        f.debug_struct("Stream").field("heads", &self.heads.len()).field("origin", &self.origin).finish()
     }
 }

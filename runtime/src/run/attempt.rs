@@ -37,7 +37,7 @@ impl Run<'_> {
 
     fn prepare(&mut self) -> Result<PreparedAttempt> {
         let mut claim = self.claim()?;
-        let restored = match &claim {
+        let mut restored = match &claim {
             Some(claim) => self.assign(claim)?,
             None => None,
         };
@@ -45,6 +45,7 @@ impl Run<'_> {
         if self.attempts == 1 {
             self.resumed_from = from;
         }
+        self.plan_sources(restored.as_mut())?;
         self.recover_outputs(claim.as_mut(), restored.as_ref())?;
         if restored.as_ref().is_some_and(|restored| restored.is_finished) {
             return Ok(PreparedAttempt::Finished);

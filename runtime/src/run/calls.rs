@@ -137,7 +137,7 @@ fn in_task() -> bool {
 }
 
 fn check(config: &JobConfig) -> Result<()> {
-    let limit = strandline_state_api::KeyGroup::COUNT;
+    let limit = JobConfig::MAX_PARALLELISM;
     if config.parallelism == 0 || config.parallelism > limit {
         return Err(Error::invalid(format!("parallelism {} is not in 1..={limit}", config.parallelism)));
     }

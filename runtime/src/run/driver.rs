@@ -183,6 +183,7 @@ impl<'r, 'a> Driver<'r, 'a> {
             let progress = self.run.metrics.progress();
             self.run.samples.add(elapsed, progress.done);
             self.run.notify(&JobEvent::Progress(progress));
+            self.run.notify_late(elapsed);
         }
         self.tick();
     }

@@ -1,11 +1,12 @@
 //! Where an attempt starts: claiming the storage, choosing the checkpoint.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use strandline_checkpoint_protocol::Term;
 use strandline_checkpoint_storage::{
-    CommitLog, CommitLogOptions, RecoverFrom, RecoverOptions, Recovered, RestoreAssignment, RestoreRules,
-    Storage,
+    CommitLog, CommitLogOptions, OperatorAssignment, RecoverFrom, RecoverOptions, Recovered,
+    RestoreAssignment, RestoreRules, Storage,
 };
 use strandline_state_api::snapshot::SegmentStore;
 use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
@@ -14,6 +15,8 @@ use super::Run;
 use crate::chain::assembly::StoreAt;
 use crate::config::{CheckpointConfig, JobConfig, StartFrom};
 use crate::event::JobEvent;
+use crate::pipeline::graph::Ending;
+use crate::source::Unread;
 
 /// The storage in the hands of one attempt.
 pub(super) struct Claim {
@@ -102,6 +105,32 @@ impl Run<'_> {
     fn rules(&self) -> RestoreRules {
         let JobConfig { renamed_operators, allow_orphans, .. } = &self.config;
         RestoreRules { renamed: renamed_operators.clone(), allow_orphans: allow_orphans.clone() }
+    }
+
+    /// Lets the sources look at their input. Those that had seen its end go on where there is more now, and
+    /// the operators behind them.
+    pub(super) fn plan_sources(&mut self, restored: Option<&mut RestoreAssignment>) -> Result<()> {
+        let finished = restored.as_ref().is_some_and(|restored| restored.is_finished);
+        let (mut more, mut left) = (BTreeSet::new(), Vec::new());
+        for source in &self.job.sources {
+            let operator = restored.as_ref().and_then(|restored| restored.operators.get(&source.id));
+            let positions = operator.map(|operator| operator.positions.as_slice());
+            let ended = operator.is_some_and(OperatorAssignment::has_ended);
+            let planned = source.input.plan(self.config.parallelism, positions, Ending { ended, finished });
+            match planned.map_err(|error| error.with("operator", &source.id))? {
+                Unread::Nothing => {}
+                Unread::Read => drop(more.insert(source.id.clone())),
+                Unread::Left(what) => left.push(what),
+            }
+        }
+        self.unread = left;
+        if let Some(restored) = restored.filter(|_| !more.is_empty()) {
+            restored.is_finished = false;
+            let fed = self.job.origins.iter().filter(|(_, sources)| !sources.is_disjoint(&more));
+            let fed = fed.map(|(operator, _)| operator);
+            more.iter().chain(fed).for_each(|operator| restored.reopen(operator));
+        }
+        Ok(())
     }
 
     fn recover(&self, claim: &Claim) -> Result<Option<Recovered>> {

@@ -5,14 +5,15 @@ use std::time::Instant;
 
 use crossbeam_channel::{Select, TryRecvError};
 use strandline_checkpoint_protocol::{Aligner, Alignment, Millis};
-use strandline_state_api::{CheckpointId, Result, Timestamp};
+use strandline_state_api::{CheckpointId, Result};
 
+use super::valve::{Passed, WatermarkValve};
 use super::{FLUSH_AFTER, Task, close, complete, set_processing_time, until_timer};
 use crate::barrier::Barrier;
 use crate::batch::Side;
 use crate::chain::assembly::{Assembly, Attempt};
 use crate::chain::{Inlet, Signal, Work};
-use crate::channel::{ChannelReader, EdgeId, Message, Pattern};
+use crate::channel::{EdgeId, EdgeReader, Message, Pattern};
 use crate::mailbox::{Control, Mailbox, TaskEvent};
 use crate::passing::PassingBarrier;
 use crate::summary::TaskSummary;
@@ -23,26 +24,27 @@ pub(crate) type BuildInlet<'a> = &'a dyn Fn(&mut Assembly) -> Result<Box<dyn Inl
 
 /// One subtask with inputs.
 pub(crate) struct InputTask {
-    channels: Vec<InputChannel>,
+    inputs: Vec<Input>,
+    /// Which of the channels of all inputs have ended, and how many have not.
+    ended: Vec<bool>,
+    open: usize,
     inlet: Box<dyn Inlet>,
     aligner: Aligner,
     /// The barrier that is being aligned, and when its first copy arrived.
     first_barrier: Option<(CheckpointId, Instant)>,
-    /// The least watermark of the channels that have not ended.
-    watermark: Option<Timestamp>,
+    valve: WatermarkValve,
     /// Where to look for input next.
     cursor: usize,
     epoch: Instant,
     attempt: Arc<Attempt>,
 }
 
-struct InputChannel {
-    reader: ChannelReader,
+/// The channels of one edge.
+struct Input {
+    edge: EdgeReader,
     side: Side,
-    watermark: Option<Timestamp>,
-    ended: bool,
-    /// Its writer has left, because the job is over or has failed: the coordinator knows which.
-    gone: bool,
+    /// The number of the first of them among the channels of all inputs.
+    first: usize,
 }
 
 /// An exchange that a task reads from.
@@ -60,65 +62,70 @@ impl InputTask {
         edges: &[InputEdge],
         inlet: BuildInlet<'_>,
     ) -> Result<Box<dyn Task>> {
-        let mut channels = Vec::new();
+        let (mut inputs, mut channels) = (Vec::new(), 0);
         for InputEdge { edge, pattern, side } in edges.iter().copied() {
-            for reader in assembly.attempt.wiring.readers(edge, pattern, assembly.subtask)? {
-                channels.push(InputChannel { reader, side, watermark: None, ended: false, gone: false });
-            }
+            let edge = assembly.attempt.wiring.readers(edge, pattern, assembly.subtask)?;
+            let first = channels;
+            channels += edge.channels();
+            inputs.push(Input { edge, side, first });
         }
         Ok(Box::new(Self {
-            aligner: Aligner::new(channels.len()),
-            channels,
+            aligner: Aligner::new(channels),
+            valve: WatermarkValve::new(channels),
+            ended: vec![false; channels],
+            open: channels,
+            inputs,
             inlet: inlet(assembly)?,
             first_barrier: None,
-            watermark: None,
             cursor: 0,
             epoch: Instant::now(),
             attempt: Arc::clone(&assembly.attempt),
         }))
     }
 
-    /// The next message of a channel that may be read, in turns.
-    fn next_message(&mut self) -> Option<(usize, Message)> {
-        let channels = self.channels.len();
-        for step in 0..channels {
-            let at = (self.cursor + step) % channels;
-            let channel = &mut self.channels[at];
-            if channel.gone || self.aligner.is_blocked(at) {
-                continue;
-            }
-            match channel.reader.receiver.try_recv() {
-                Ok(message) => {
-                    self.cursor = (at + 1) % channels;
-                    return Some((at, message));
-                }
-                Err(TryRecvError::Empty) => {}
-                Err(TryRecvError::Disconnected) => channel.gone = true,
+    /// The next message of a channel that may be read, from the inputs in turns: the input, the number of the
+    /// channel in it, and the message.
+    fn next_message(&mut self) -> Option<(usize, usize, Message)> {
+        let Self { inputs, aligner, cursor, .. } = self;
+        let count = inputs.len();
+        for step in 0..count {
+            let at = (*cursor + step) % count;
+            let Some(Input { edge, first, .. }) = inputs.get_mut(at) else { continue };
+            if let Some((channel, message)) = edge.inbox.next(|channel| aligner.is_blocked(*first + channel))
+            {
+                *cursor = (at + 1) % count;
+                return Some((at, channel, message));
             }
         }
         None
     }
 
-    fn take(&mut self, at: usize, message: Message, mailbox: &Mailbox) -> Result<()> {
-        let channel = &mut self.channels[at];
+    fn take(&mut self, from: usize, channel: usize, message: Message, mailbox: &Mailbox) -> Result<()> {
+        let input = &self.inputs[from];
+        let at = input.first + channel;
         match message {
             Message::Batch { records, watermark } => {
                 if let Some(mut records) = records {
                     if !records.is_empty() {
-                        self.inlet.collect_any(channel.side, &mut *records)?;
+                        self.inlet.collect_any(input.side, &mut *records)?;
                     }
-                    channel.reader.recycle(records);
+                    input.edge.recycle(channel, records);
                 }
-                if watermark > channel.watermark {
-                    channel.watermark = watermark;
-                    self.combine_watermarks()?;
+                if let Some(watermark) = watermark {
+                    let passed = self.valve.watermark(at, watermark);
+                    self.pass_time(passed)?;
                 }
+            }
+            Message::Idle => {
+                let passed = self.valve.idle(at);
+                self.pass_time(passed)?;
             }
             Message::Barrier(barrier) => self.barrier(at, barrier, mailbox)?,
             Message::End => {
-                channel.ended = true;
-                self.combine_watermarks()?;
-                if self.channels.iter().all(|channel| channel.ended) {
+                if !std::mem::replace(&mut self.ended[at], true) {
+                    self.open -= 1;
+                }
+                if self.open == 0 {
                     self.inlet.signal(&mut Signal::End)?;
                     mailbox.send(TaskEvent::Drained(mailbox.task));
                 }
@@ -127,17 +134,11 @@ impl InputTask {
         Ok(())
     }
 
-    /// The watermark is the least of all channels that have not ended; it never falls.
-    fn combine_watermarks(&mut self) -> Result<()> {
-        let open = self.channels.iter().filter(|channel| !channel.ended);
-        let least = open.map(|channel| channel.watermark).min().unwrap_or(Some(Timestamp::MAX));
-        match least {
-            Some(watermark) if least > self.watermark => {
-                self.watermark = least;
-                self.inlet.signal(&mut Signal::Watermark(watermark))
-            }
-            _ => Ok(()),
+    fn pass_time(&mut self, passed: Passed) -> Result<()> {
+        if let Some(watermark) = passed.watermark {
+            self.inlet.signal(&mut Signal::Watermark(watermark))?;
         }
+        if passed.idle { self.inlet.signal(&mut Signal::Idle) } else { Ok(()) }
     }
 
     fn barrier(&mut self, at: usize, barrier: Barrier, mailbox: &Mailbox) -> Result<()> {
@@ -187,10 +188,8 @@ impl InputTask {
     fn wait(&mut self, work: Work, mailbox: &Mailbox) -> Result<()> {
         let mut select = Select::new();
         select.recv(&mailbox.control);
-        for (at, channel) in self.channels.iter().enumerate() {
-            if !channel.gone && !self.aligner.is_blocked(at) {
-                select.recv(&channel.reader.receiver);
-            }
+        for input in &self.inputs {
+            select.recv(input.edge.inbox.woken());
         }
         match until_timer(work, &self.attempt) {
             None => {
@@ -200,6 +199,10 @@ impl InputTask {
                 set_processing_time(&mut *self.inlet, &self.attempt)?;
             }
             Some(_) => {}
+        }
+        for input in &self.inputs {
+            // The messages are looked for next.
+            let _ = input.edge.inbox.woken().try_recv();
         }
         Ok(())
     }
@@ -219,8 +222,8 @@ impl Task for InputTask {
                 Err(TryRecvError::Disconnected) => return Err(cancelled()),
                 Err(TryRecvError::Empty) => {}
             }
-            if let Some((at, message)) = self.next_message() {
-                self.take(at, message, mailbox)?;
+            if let Some((input, channel, message)) = self.next_message() {
+                self.take(input, channel, message, mailbox)?;
                 if flushed.elapsed() >= FLUSH_AFTER {
                     self.inlet.work()?;
                     flushed = Instant::now();

@@ -16,7 +16,7 @@ use crate::chain::{Collector, Signal, Stage};
 use crate::mailbox::{Control, Mailbox, TaskEvent};
 use crate::metrics::add;
 use crate::passing::PassingBarrier;
-use crate::source::{Source, SourceContext, SourceFactory, SourceStatus};
+use crate::source::{Source, SourceContext, SourceFactory, SourceStatus, SourceTime};
 use crate::summary::TaskSummary;
 use crate::sync::cancelled;
 
@@ -31,6 +31,8 @@ pub(crate) struct SourceTask {
     progress: ReadProgress,
     /// What the coordinator knows of it.
     backlog: bool,
+    /// What it announced last.
+    announced: SourceTime,
     read: Arc<AtomicU64>,
     /// Records that this attempt passed on.
     passed_on: u64,
@@ -47,6 +49,9 @@ trait Reader: Send {
 
     /// As [`Source::has_backlog`].
     fn has_backlog(&self) -> bool;
+
+    /// As [`Source::time`].
+    fn time(&mut self) -> Option<SourceTime>;
 
     /// The encoded positions of the source.
     fn positions(&self) -> Result<Vec<Vec<u8>>>;
@@ -75,6 +80,10 @@ impl<S: Source> Reader for SourceReader<S> {
         self.source.has_backlog()
     }
 
+    fn time(&mut self) -> Option<SourceTime> {
+        self.source.time()
+    }
+
     fn positions(&self) -> Result<Vec<Vec<u8>>> {
         encode_each(&self.source.positions()?)
     }
@@ -93,7 +102,8 @@ enum ReadProgress {
     /// At the end of the input.
     Ended,
     /// As [`Ended`](Self::Ended), since before the restored checkpoint: what lies behind has not been
-    /// notified in this attempt. Nothing is read, even where the input has grown since.
+    /// notified in this attempt. Nothing is read, even where the input has grown since: a source that reads
+    /// on has been reopened.
     EndedBefore,
 }
 
@@ -122,14 +132,16 @@ impl SourceTask {
         let ended = assembly.restored_here(id).is_some_and(|restored| restored.finished);
         let progress = if ended { ReadProgress::EndedBefore } else { ReadProgress::Reading };
         let (id, subtask) = (id.clone(), assembly.subtask);
-        Self { id, subtask, reader, progress, backlog: false, read, passed_on: 0, attempt }
+        let announced = SourceTime::default();
+        Self { id, subtask, reader, progress, backlog: false, announced, read, passed_on: 0, attempt }
     }
 
     /// Reads a batch and passes it on; returns whether there is more.
     fn read(&mut self, mailbox: &Mailbox) -> Result<SourceStatus> {
         let polled = self.reader.poll(self.attempt.config.batch_size);
         let (status, records) = self.locate(polled)?;
-        let backlog = status != SourceStatus::End && self.reader.has_backlog();
+        let ends = matches!(status, SourceStatus::End | SourceStatus::EndOfRun);
+        let backlog = !ends && self.reader.has_backlog();
         if backlog != self.backlog {
             self.backlog = backlog;
             mailbox.send(TaskEvent::Backlog(mailbox.task, backlog));
@@ -139,18 +151,38 @@ impl SourceTask {
             self.reader.pass_on().map_err(|error| self.at_records(error, records))?;
             self.passed_on += records as u64;
         }
-        if status == SourceStatus::End {
-            self.end(mailbox)?;
+        self.announce()?;
+        if ends {
+            self.end(status, mailbox)?;
         }
         Ok(status)
     }
 
     /// Passes on that the input has ended.
-    fn end(&mut self, mailbox: &Mailbox) -> Result<()> {
+    fn end(&mut self, status: SourceStatus, mailbox: &Mailbox) -> Result<()> {
         self.progress = ReadProgress::Ended;
-        self.reader.next().signal(&mut Signal::Watermark(Timestamp::MAX))?;
+        if status == SourceStatus::End {
+            self.reader.next().signal(&mut Signal::Watermark(Timestamp::MAX))?;
+        }
         self.reader.next().signal(&mut Signal::End)?;
         mailbox.send(TaskEvent::Drained(mailbox.task));
+        Ok(())
+    }
+
+    /// Announces how far event time is, where the source knows it.
+    fn announce(&mut self) -> Result<()> {
+        let Some(SourceTime { watermark, idle }) = self.reader.time() else { return Ok(()) };
+        let before = self.announced;
+        let watermark = watermark.max(before.watermark);
+        self.announced = SourceTime { watermark, idle };
+        // A watermark that does not rise shows that the subtask is not idle any more.
+        if watermark > before.watermark || (before.idle && !idle) {
+            let watermark = watermark.unwrap_or(Timestamp::MIN);
+            self.reader.next().signal(&mut Signal::Watermark(watermark))?;
+        }
+        if idle && !before.idle {
+            self.reader.next().signal(&mut Signal::Idle)?;
+        }
         Ok(())
     }
 
@@ -221,7 +253,7 @@ impl Task for SourceTask {
         let mut idle = IDLE_MIN;
         let mut flushed = Instant::now();
         if self.progress == ReadProgress::EndedBefore {
-            self.end(mailbox)?;
+            self.end(SourceStatus::End, mailbox)?;
         }
         loop {
             match mailbox.control.try_recv() {
@@ -245,7 +277,7 @@ impl Task for SourceTask {
                         continue;
                     }
                     SourceStatus::Idle => idle = (idle * 2).min(IDLE_MAX),
-                    SourceStatus::End => {}
+                    SourceStatus::End | SourceStatus::EndOfRun => {}
                 }
             }
             let work = self.reader.next().work()?;

@@ -65,6 +65,7 @@ pub(super) struct Sequencer {
     ended: bool,
     attempt: Arc<Attempt>,
     entries: Arc<AtomicU64>,
+    late: Arc<AtomicU64>,
     /// Set where this operator counts how much is done.
     done: Option<Arc<Metrics>>,
 }
@@ -84,8 +85,9 @@ impl Sequencer {
         let attempt = Arc::clone(&assembly.attempt);
         let snapshots = Snapshots::start(&attempt, &scope, writer)?;
         let entries = attempt.metrics.entries(&scope.operator, scope.subtask);
+        let late = attempt.metrics.late(&scope.operator);
         let done = first.then(|| Arc::clone(&attempt.metrics));
-        Ok(Self { scope, snapshots, firing, ended, attempt, entries, done })
+        Ok(Self { scope, snapshots, firing, ended, attempt, entries, late, done })
     }
 
     pub(super) fn locate<T>(&self, result: Result<T>) -> Result<T> {
@@ -107,7 +109,10 @@ impl Sequencer {
         let watermark = subtask.watermark();
         if watermark.is_some() {
             let late = |time: &&Option<Timestamp>| time.is_some() && **time <= watermark;
-            add(&self.attempt.metrics.late, timestamps.iter().filter(late).count());
+            match timestamps.iter().filter(late).count() {
+                0 => {}
+                records => add(&self.late, records),
+            }
         }
         self.processing_time(subtask, self.attempt.config.clock.now())
     }
@@ -198,6 +203,8 @@ impl Sequencer {
                 self.firing = Some(*watermark);
                 return self.fire_some(subtask).map(drop);
             }
+            // The watermark before it goes first.
+            Signal::Idle => self.fire_all(subtask)?,
             Signal::ProcessingTime(now) => self.processing_time(subtask, *now)?,
             Signal::End if !self.ended => {
                 self.fire_all(subtask)?;
