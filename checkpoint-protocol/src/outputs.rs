@@ -8,6 +8,8 @@
 //!   anything that a term before `t` completed after `r`: the log has gone on from `r`. So what lower terms
 //!   committed for checkpoints above `r` is dead. What they pre-committed and left is dead too: `t` committed
 //!   all that `r` names before its own tasks started.
+//!   This holds whether or not that checkpoint of `t` can still be read: what its entry gave up stays given up
+//!   when a successor has to fall back behind it.
 //! * **A term has no checkpoint in the log, and a higher one is claimed.** It never gets one, so no
 //!   checkpoint ever names what it pre-committed.
 //!
@@ -20,6 +22,7 @@ use std::collections::BTreeSet;
 use strandline_state_api::CheckpointId;
 
 use crate::Term;
+use crate::commit_log::Branch;
 
 /// The outputs that can never count again, by the term that wrote them.
 ///
@@ -29,6 +32,8 @@ use crate::Term;
 pub struct DeadOutputs {
     /// A term with a checkpoint in the log, and the checkpoint that it had restored.
     shown: Option<(Term, Option<CheckpointId>)>,
+    /// The highest term with a checkpoint in the log, and what that checkpoint did not grow from.
+    newest: Option<(Term, Branch)>,
     barren: Barren,
 }
 
@@ -60,18 +65,27 @@ impl DeadOutputs {
             before: own,
             fertile: completed.into_iter().collect(),
         });
-        Self { shown: restored, barren }
+        Self { shown: restored, newest: None, barren }
+    }
+
+    /// Adds what the checkpoints in the log gave up, by the term and the branch of each: also those that cannot
+    /// be restored any more.
+    #[must_use]
+    pub fn given_up_by<'a>(mut self, completed: impl IntoIterator<Item = (Term, &'a Branch)>) -> Self {
+        let newest = completed.into_iter().max_by_key(|(term, _)| *term);
+        self.newest = newest.map(|(term, branch)| (term, branch.clone()));
+        self
     }
 
     /// What the attempt of term `own`, which had restored `restored`, knows once its first checkpoint is in
     /// the log.
     pub fn after_commit(own: Term, restored: Option<CheckpointId>) -> Self {
-        Self { shown: Some((own, restored)), barren: Barren::Unknown }
+        Self { shown: Some((own, restored)), newest: None, barren: Barren::Unknown }
     }
 
     /// For a job without a commit log: nothing is kept apart, so nothing that was pre-committed is needed.
     pub fn without_log() -> Self {
-        Self { shown: None, barren: Barren::All }
+        Self { shown: None, newest: None, barren: Barren::All }
     }
 
     /// The term of which the log shows a checkpoint, and so that everything of lower terms is dead which its
@@ -82,7 +96,10 @@ impl DeadOutputs {
 
     /// Whether what `term` committed for `checkpoint` can never count again.
     pub fn is_committed_dead(&self, term: Term, checkpoint: CheckpointId) -> bool {
-        self.shown.is_some_and(|(shown, restored)| term < shown && Some(checkpoint) > restored)
+        let left_behind =
+            self.shown.is_some_and(|(shown, restored)| term < shown && Some(checkpoint) > restored);
+        let given_up = |(_, branch): &(Term, Branch)| branch.certainly_gave_up(checkpoint);
+        left_behind || self.newest.as_ref().is_some_and(given_up)
     }
 
     /// Whether what `term` pre-committed, and nobody has committed since, can never count again.
@@ -92,7 +109,8 @@ impl DeadOutputs {
             Barren::Below { before, fertile } => term < *before && !fertile.contains(&term),
             Barren::All => true,
         };
-        barren || self.shown.is_some_and(|(shown, _)| term < shown)
+        let newest = self.newest.as_ref().map(|(newest, _)| *newest);
+        barren || self.shown().max(newest).is_some_and(|shown| term < shown)
     }
 
     /// Whether no checkpoint in the log can name anything that was pre-committed before.
@@ -121,6 +139,25 @@ mod tests {
         assert!(!dead.is_committed_dead(Term(2), C(9)), "a successor may resume from it");
         let pre_committed = [1, 2, 3, 4, 5].map(|term| dead.is_pre_committed_dead(Term(term)));
         assert_eq!(pre_committed, [true, false, true, false, false]);
+    }
+
+    #[test]
+    fn a_checkpoint_that_is_lost_shows_what_it_gave_up() {
+        // Term 1 completed 1 and 2. Term 2 fell back to 1 and completed 3, which cannot be read, so that term 3
+        // falls back to 1 as well.
+        let whole = Branch::default();
+        let fallen_back = Branch::grown_from(C(1), &whole, Some(C(2)));
+        let log = [(Term(1), &whole), (Term(1), &whole), (Term(2), &fallen_back)];
+        let restored = Some((Term(1), None));
+        let without = DeadOutputs::at_start(Term(3), restored, Some(log.map(|(term, _)| term)));
+        assert!(!without.is_pre_committed_dead(Term(1)));
+        let dead = without.given_up_by(log);
+        assert!(dead.is_pre_committed_dead(Term(1)) && dead.is_committed_dead(Term(1), C(2)));
+        assert!(!dead.is_committed_dead(Term(1), C(1)), "it is restored");
+        assert!(
+            !dead.is_pre_committed_dead(Term(2)) && !dead.is_committed_dead(Term(2), C(3)),
+            "it may be found"
+        );
     }
 
     #[test]

@@ -61,6 +61,12 @@ impl Branch {
         self.0.iter().any(|run| run.first <= checkpoint && checkpoint <= run.last)
     }
 
+    /// As [`gave_up`](Self::gave_up), but without what became part of a run because there were too many.
+    pub(crate) fn certainly_gave_up(&self, checkpoint: CheckpointId) -> bool {
+        let merged = usize::from(self.0.len() >= Self::MOST);
+        self.0.iter().skip(merged).any(|run| run.first <= checkpoint && checkpoint <= run.last)
+    }
+
     /// Whether it gave up nothing.
     pub fn is_whole(&self) -> bool {
         self.0.is_empty()
@@ -141,6 +147,7 @@ mod tests {
                     } else {
                         prop_assert!(past.contains(&other), "{} grew from {}", number, other);
                     }
+                    prop_assert!(!branch.certainly_gave_up(c(other)) || !past.contains(&other));
                 }
                 past.insert(number);
                 pasts.push((past, branch));

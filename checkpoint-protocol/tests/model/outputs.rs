@@ -136,6 +136,8 @@ impl World {
                 let terms = job.client.completed().iter().map(|done| done.term);
                 let restored = cut.as_ref().map(|cut| (cut.term, cut.restored));
                 let dead = DeadOutputs::at_start(job.term, restored, Some(terms));
+                let known = job.client.completed().iter();
+                let dead = dead.given_up_by(known.map(|done| (done.term, &done.branch)));
                 What::Dead(dead).sweeps(rule).into_iter().chain(commits).collect()
             }
             (Rule::Early, cut) => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use strandline_checkpoint_protocol::CheckpointKind;
-use strandline_checkpoint_storage::RestoreAssignment;
+use strandline_checkpoint_storage::{CompletedCheckpoint, RestoreAssignment};
 use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
 
 use super::Run;
@@ -30,9 +30,11 @@ impl Run<'_> {
         };
         let term = claim.term;
         let shown = restored.map(|restored| (restored.term, restored.restored_from));
-        let dead = DeadOutputs::at_start(term, shown, claim.completed.clone());
+        let terms = claim.completed.iter().map(|known| known.term);
+        let dead = DeadOutputs::at_start(term, shown, claim.is_whole.then_some(terms));
+        let dead = dead.given_up_by(claim.completed.iter().map(|known| (known.term, &known.branch)));
         let recovered = recover(&self.job, &identity, term, restored, &dead);
-        let recovered = recovered.map_err(|error| with_earlier(error, &claim.checkpoints, restored));
+        let recovered = recovered.map_err(|error| with_earlier(error, &claim.completed, restored));
         match self.runtime.block_on(claim.log.check()) {
             // It explains whatever went wrong.
             Err(fenced) if fenced.kind() == ErrorKind::Fenced => Err(fenced),
@@ -43,9 +45,14 @@ impl Run<'_> {
 }
 
 /// Adds from which other checkpoints the job could start, where the output lacks what this one needs.
-fn with_earlier(error: Error, checkpoints: &[CheckpointId], restored: Option<&RestoreAssignment>) -> Error {
+fn with_earlier(
+    error: Error,
+    completed: &[CompletedCheckpoint],
+    restored: Option<&RestoreAssignment>,
+) -> Error {
     let Some(restored) = restored.filter(|_| error.kind() == ErrorKind::NotFound) else { return error };
-    let earlier = checkpoints.iter().filter(|checkpoint| **checkpoint < restored.checkpoint);
+    let earlier = completed.iter().map(|known| known.checkpoint);
+    let earlier = earlier.filter(|checkpoint| *checkpoint < restored.checkpoint);
     let earlier: Vec<_> = earlier.map(|checkpoint| checkpoint.0.to_string()).collect();
     let earlier = if earlier.is_empty() { "none".to_owned() } else { earlier.join(", ") };
     error.with("earlier checkpoints", earlier)

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use strandline_checkpoint_protocol::Term;
 use strandline_checkpoint_storage::{
-    CommitLog, CommitLogOptions, OperatorAssignment, RecoverFrom, RecoverOptions, Recovered,
-    RestoreAssignment, RestoreRules, Storage,
+    CommitLog, CommitLogOptions, CompletedCheckpoint, OperatorAssignment, RecoverFrom, RecoverOptions,
+    Recovered, RestoreAssignment, RestoreRules, Storage,
 };
 use strandline_state_api::snapshot::SegmentStore;
 use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
@@ -23,10 +23,10 @@ pub(super) struct Claim {
     pub(super) log: CommitLog,
     pub(super) storage: Storage,
     pub(super) term: Term,
-    /// The terms of the checkpoints in the log; `None` when a part of it cannot be read.
-    pub(super) completed: Option<Vec<Term>>,
     /// The checkpoints in the log, oldest first.
-    pub(super) checkpoints: Vec<CheckpointId>,
+    pub(super) completed: Vec<CompletedCheckpoint>,
+    /// Whether all of the log could be read.
+    pub(super) is_whole: bool,
     /// The log names a checkpoint that an earlier attempt of this run completed.
     is_own: bool,
 }
@@ -61,12 +61,9 @@ impl Run<'_> {
         self.last_term = Some(term);
         self.next_checkpoint = self.next_checkpoint.max(claimed.next_checkpoint());
         let is_own = claimed.history.completed.iter().any(|known| Some(known.term) >= self.first_term);
-        let history = &claimed.history;
-        let terms = || history.completed.iter().map(|known| known.term).collect();
+        let history = claimed.history;
         let is_whole = history.unreadable.is_empty() && history.unreadable_lists.is_empty();
-        let completed = is_whole.then(terms);
-        let checkpoints = history.completed.iter().map(|known| known.checkpoint).collect();
-        Ok(Some(Claim { log: claimed.log, storage, term, completed, checkpoints, is_own }))
+        Ok(Some(Claim { log: claimed.log, storage, term, completed: history.completed, is_whole, is_own }))
     }
 
     /// A restart after a failure is none when another run has taken over meanwhile: to claim again would end

@@ -1,5 +1,7 @@
 //! Processes that die, and processes that are held and wake when others have long gone on.
 
+use strandline_checkpoint_protocol::Branch;
+
 use super::*;
 
 /// What can happen between two records.
@@ -37,9 +39,27 @@ struct Completed {
     id: CheckpointId,
     term: Term,
     restored: Option<CheckpointId>,
+    /// What it gave up.
+    branch: Branch,
     files: Vec<PendingFile>,
     /// How many records came before it.
     written: i64,
+    /// It cannot be read any more.
+    lost: bool,
+}
+
+impl Completed {
+    fn new(id: u64, term: u64, files: Vec<PendingFile>, written: i64) -> Self {
+        let (id, term, branch) = (CheckpointId(id), Term(term), Branch::default());
+        Self { id, term, restored: None, branch, files, written, lost: false }
+    }
+}
+
+/// The checkpoints that a job may resume from, the newest first.
+fn candidates(log: &[Completed]) -> impl Iterator<Item = &Completed> {
+    let newest = log.last();
+    let on_branch = move |id| newest.is_some_and(|newest| !newest.branch.gave_up(id));
+    log.iter().rev().filter(move |done| !done.lost && on_branch(done.id))
 }
 
 /// An attempt, and what it may still do when it wakes.
@@ -50,14 +70,16 @@ struct Life {
     dead: DeadOutputs,
     swept: bool,
     last: CheckpointId,
+    /// What its checkpoints give up.
+    branch: Branch,
 }
 
 impl Life {
     fn start(factory: &FileSink<Row, CsvRows>, term: Term, log: &[Completed], lost: usize) -> Self {
-        let readable = log.len().saturating_sub(lost).max(log.len().min(1));
-        let from = log[..readable].last().cloned();
+        let from = candidates(log).nth(lost).or_else(|| log.first()).cloned();
         let shown = from.as_ref().map(|from| (from.term, from.restored));
         let dead = DeadOutputs::at_start(term, shown, Some(log.iter().map(|done| done.term)));
+        let dead = dead.given_up_by(log.iter().map(|done| (done.term, &done.branch)));
         let checkpoint = from.as_ref().map(|from| from.id);
         let committables = from.as_ref().map_or(&[][..], |from| &from.files);
         let job = &job("job");
@@ -66,11 +88,28 @@ impl Life {
         factory.recover(&recovery).unwrap();
         let sinks = [0, 1].map(|subtask| open(factory, subtask, term.0));
         let last = checkpoint.unwrap_or(CheckpointId(0));
-        Self { term, from, sinks, dead, swept: false, last }
+        let newest = log.last().map(|done| done.id);
+        let branch = match &from {
+            Some(from) => Branch::grown_from(from.id, &from.branch, newest),
+            None => Branch::new_job(newest),
+        };
+        Self { term, from, sinks, dead, swept: false, last, branch }
     }
 
     fn restored(&self) -> Option<CheckpointId> {
         self.from.as_ref().map(|from| from.id)
+    }
+
+    /// A barrier.
+    fn pre_commit(&mut self, checkpoint: u64) -> Vec<PendingFile> {
+        let sinks = self.sinks.iter_mut();
+        sinks.flat_map(|sink| sink.pre_commit(CheckpointId(checkpoint)).unwrap()).collect()
+    }
+
+    fn complete(&mut self, checkpoint: u64, files: Vec<PendingFile>, written: i64) -> Completed {
+        self.last = CheckpointId(checkpoint);
+        let (restored, branch) = (self.restored(), self.branch.clone());
+        Completed { restored, branch, ..Completed::new(checkpoint, self.term.0, files, written) }
     }
 
     /// A checkpoint is in the log: what the executor does before it notifies the sinks.
@@ -132,11 +171,9 @@ proptest! {
                 Step::Checkpoint { complete, announced } => {
                     checkpoint += 1;
                     let id = CheckpointId(checkpoint);
-                    let files = life.sinks.iter_mut().flat_map(|sink| sink.pre_commit(id).unwrap()).collect();
+                    let files = life.pre_commit(checkpoint);
                     if complete {
-                        let (term, restored) = (life.term, life.restored());
-                        log.push(Completed { id, term, restored, files, written: next });
-                        life.last = id;
+                        log.push(life.complete(checkpoint, files, next));
                     }
                     if complete && announced {
                         life.sweep(&factory);
@@ -150,8 +187,10 @@ proptest! {
                 Step::Crash { lost } => {
                     let term = life.term.next().unwrap();
                     let started = Life::start(&factory, term, &log, lost);
-                    // What could not be read once cannot be read again.
-                    log.retain(|done| Some(done.id) <= started.restored());
+                    // What could not be read once cannot be read again, but its entry stays in the log.
+                    for done in log.iter_mut().filter(|done| Some(done.id) > started.restored()) {
+                        done.lost = true;
+                    }
                     next = started.from.as_ref().map_or(0, |from| from.written);
                     check_visible(directory, next)?;
                     asleep.push(std::mem::replace(&mut life, started));
@@ -176,6 +215,31 @@ proptest! {
     }
 }
 
+/// The first fallback gave up a checkpoint. The second one falls back behind what the first had completed, and
+/// knows that all the same.
+#[test]
+fn what_was_given_up_stays_so_when_that_checkpoint_is_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let (factory, directory) = (factory(directory.path()), directory.path());
+    let mut log = Vec::new();
+    let mut first = Life::start(&factory, Term(1), &log, 0);
+    log.push(first.complete(1, Vec::new(), 0));
+    write(&mut first.sinks[0], 0);
+    let files = first.pre_commit(2);
+    log.push(first.complete(2, files, 1));
+    let mut second = Life::start(&factory, Term(2), &log, 1);
+    log[1].lost = true;
+    write(&mut second.sinks[0], 0);
+    let files = second.pre_commit(3);
+    log.push(second.complete(3, files, 1));
+    let third = Life::start(&factory, Term(3), &log, 1);
+    assert_eq!(third.restored(), Some(CheckpointId(1)));
+    for stale in [&mut first, &mut second] {
+        stale.wake(&factory, directory);
+        assert!(visible(directory).0.len() <= 1, "twice");
+    }
+}
+
 /// A checkpoint of the first version, whose names have no term: one file of it is visible, one waits.
 fn first_version(directory: &Path) -> Vec<PendingFile> {
     fs::write(directory.join("part-0000000001-00000-0123456789abcdef-1.csv"), "n\n0\n").unwrap();
@@ -195,7 +259,7 @@ fn files_of_the_first_version_are_committed_and_swept() {
     let directory = tempfile::tempdir().unwrap();
     let (factory, directory) = (factory(directory.path()), directory.path());
     let files = first_version(directory);
-    let done = Completed { id: CheckpointId(2), term: Term(3), restored: None, files, written: 2 };
+    let done = Completed::new(2, 3, files, 2);
     // It had restored nothing, so that both of its files are above that.
     let mut life = Life::start(&factory, Term(4), &[done], 0);
     assert_eq!(visible(directory), (vec![0, 1], 1), "what does not wait for this checkpoint stays for now");
@@ -213,13 +277,11 @@ fn files_of_the_first_version_that_a_fallback_gave_up_go_with_the_next_start() {
     let directory = tempfile::tempdir().unwrap();
     let (factory, directory) = (factory(directory.path()), directory.path());
     let files = first_version(directory);
-    let completed = |id, files| Completed { id, term: Term(3), restored: None, files, written: 1 };
-    let log = [completed(CheckpointId(1), Vec::new()), completed(CheckpointId(2), files)];
+    let log = [Completed::new(1, 3, Vec::new(), 1), Completed::new(2, 3, files, 1)];
     files_visible(directory, &log[1]);
-    let life = Life::start(&factory, Term(4), &log, 1);
+    let mut life = Life::start(&factory, Term(4), &log, 1);
     assert_eq!(visible(directory).0, [0, 1], "a successor may resume from the second");
-    let (id, restored) = (CheckpointId(3), life.restored());
-    let own = Completed { id, term: Term(4), restored, files: Vec::new(), written: 1 };
+    let own = life.complete(3, Vec::new(), 1);
     let mut next = Life::start(&factory, Term(5), &[log[0].clone(), own], 0);
     assert_eq!(visible(directory).0, [0]);
     next.sweep(&factory);
