@@ -1,5 +1,7 @@
 //! One subtask of a source of files: which split it reads next, and how far.
 
+mod changes;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::path::PathBuf;
@@ -8,13 +10,11 @@ use std::time::{Duration, Instant};
 use strandline_runtime::source::{Source, SourceStatus, SourceTime, SplitTimes, Watermarks};
 use strandline_state_api::{Batch, Error, ErrorKind, Result, Timestamp};
 
-use super::identity::read_mark;
 use super::listing::InputFile;
 use super::plan::Share;
 use super::position::{FileList, FilePosition, KnownFile, Stored};
 use super::reader::{LineCounter, OpenFile, Range, SplitReader};
 use super::split::Split;
-use super::watch::Change;
 use super::{AtEnd, BadRecord, DeadLetter, Decode, FileFormat, FileSource, OnBadRecord, bad, encoding};
 
 /// How many files all subtasks together keep open.
@@ -376,108 +376,6 @@ impl<F: FileFormat> FileSubtask<F> {
             (Some(_), None) => false,
             (None, _) => true,
         }
-    }
-
-    /// Takes what has changed in the input.
-    fn watch(&mut self) -> Result<()> {
-        if !self.source.at_end.is_watch() {
-            return Ok(());
-        }
-        for change in self.source.changes(self.subtask)? {
-            match change {
-                Change::New(file) => self.add(new_split(&file, self.subtask, self.parallelism)),
-                Change::Grown(file) => self.grow(&file)?,
-                Change::Renamed { from, file, owner } => {
-                    self.rename(&from, &file, owner == self.subtask as usize)?;
-                }
-                Change::Replaced(file) => self.check_replaced(&file)?,
-            }
-        }
-        Ok(())
-    }
-
-    /// The splits of a file, and where the last of them ends.
-    fn splits_of(&self, file: &str) -> (Vec<Split>, u64) {
-        let lanes = self.lanes.values().map(|lane| &lane.split);
-        let mut splits: Vec<Split> =
-            lanes.chain(&self.pieces).filter(|split| split.file == file).cloned().collect();
-        if let Some(KnownFile { name, len, stamp, read }) = self.done.get(file).cloned() {
-            let (end, offset, mark) = (len, len, read.unwrap_or(0));
-            splits.push(Split { file: name, end, offset, stamp, mark, ..Split::default() });
-        }
-        let end = splits.iter().map(|split| split.end).max().unwrap_or(0);
-        (splits, end)
-    }
-
-    /// Reads on in a file that has grown.
-    fn grow(&mut self, file: &InputFile) -> Result<()> {
-        let (_, end) = self.splits_of(&file.name);
-        if file.len <= end {
-            return Ok(());
-        }
-        let is_last = |lane: &Lane<_>| lane.split.file == file.name && lane.split.end == end;
-        if let Some((&number, lane)) = self.lanes.iter_mut().find(|(_, lane)| is_last(lane)) {
-            (lane.split.end, lane.split.stamp) = (file.len, file.stamp);
-            if let Some(open) = lane.open.take() {
-                note_position(&mut lane.split, &open.reader);
-                self.readers.retain(|open| *open != number);
-            }
-            self.times.open(number, Timestamp::from_stored(lane.split.greatest));
-            return Ok(());
-        }
-        let mut split = new_split(file, self.subtask, self.parallelism);
-        match self.done.remove(&file.name) {
-            Some(known) => (split.offset, split.mark) = (known.len, known.read.unwrap_or(0)),
-            None => (split.start, split.offset, split.whole) = (end, end, end == 0),
-        }
-        match self.watched.remove(&file.name) {
-            Some(number) => self.enter(number, split),
-            None => self.add(split),
-        }
-        Ok(())
-    }
-
-    /// Follows a file to its new name; the subtask that owns it reads on where it has grown.
-    fn rename(&mut self, from: &str, file: &InputFile, owns: bool) -> Result<()> {
-        let path = self.folder.join(&file.name);
-        for split in self.splits_of(from).0.iter().filter(|split| split.mark != 0) {
-            if read_mark(&path, split.offset)?.is_none_or(|(found, _)| found != split.mark) {
-                // Another file has the inode of one that is gone.
-                if owns {
-                    self.add(new_split(file, self.subtask, self.parallelism));
-                }
-                return Ok(());
-            }
-        }
-        if let Some(known) = self.done.remove(from) {
-            let known = KnownFile { name: file.name.clone(), stamp: file.stamp, ..known };
-            self.done.insert(file.name.clone(), known);
-        }
-        let lanes = self.lanes.values_mut().map(|lane| &mut lane.split);
-        for split in lanes.chain(&mut self.pieces).filter(|split| split.file == from) {
-            (split.file, split.stamp) = (file.name.clone(), file.stamp);
-        }
-        if let Some(number) = self.watched.remove(from) {
-            self.watched.insert(file.name.clone(), number);
-        }
-        if !owns {
-            return Ok(());
-        }
-        tracing::info!(file = %file.name, before = from, "an input file was renamed");
-        self.grow(file)
-    }
-
-    /// Fails for a file that has taken the name of one that was read, unless it begins with what was read.
-    fn check_replaced(&mut self, file: &InputFile) -> Result<()> {
-        let path = self.folder.join(&file.name);
-        for split in &self.splits_of(&file.name).0 {
-            let mark =
-                if split.mark == 0 { None } else { read_mark(&path, split.offset)?.map(|(mark, _)| mark) };
-            if file.len < split.end || mark.unwrap_or(0) != split.mark {
-                return Err(self.replaced(split));
-            }
-        }
-        self.grow(file)
     }
 
     /// The watermarks, where they bound the drift of splits.
