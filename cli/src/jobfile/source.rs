@@ -103,10 +103,13 @@ impl SourceSpec {
         let watermarks = Watermarks::delayed(delay)
             .idle_after(section.duration("idle_timeout")?)
             .max_drift(section.duration("max_drift")?);
-        let untimed = TIMES.iter().filter(|_| event_time.is_none()).find_map(|key| section.optional(key));
-        if let Some(node) = untimed {
+        let untimed = TIMES
+            .iter()
+            .filter(|_| event_time.is_none())
+            .find_map(|key| section.optional(key).map(|node| (key, node)));
+        if let Some((key, node)) = untimed {
             let label = "expected `event_time = \"column\"` beside it";
-            return Err(Problem::new(&node.location, "this needs event times", label));
+            return Err(Problem::new(&node.location, format!("`{key}` needs event times"), label));
         }
         let rate = section.integer("rate", 1)?;
         Ok(Self { kind, columns, event_time, watermarks, rate })

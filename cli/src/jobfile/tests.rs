@@ -273,7 +273,7 @@ fn every_report_of_a_mistake_names_what_was_expected() {
         ("time:int", "time:itn", "unknown type `itn`", "did you mean `int`?"),
         ("\"time:int\"", "\"time:int?\"", "an event time is", "this column is int?"),
         ("event_time = \"time\"", "event_time = \"user\"", "an event time is", "this column is text"),
-        ("event_time = \"time\"\n", "", "a watermark delay needs event times", "expected `event_time"),
+        ("event_time = \"time\"\n", "", "`watermark_delay` needs event times", "expected `event_time"),
         ("event_time = \"time\"\nwatermark_delay = \"5s\"", "", "a window needs event times", "job.toml:"),
         ("amount > 0", "amount > 'x'", "int and text cannot be compared", "16:18"),
         ("amount > 0", "amount >", "expected a column, a number or 'text'", "found the end"),
