@@ -4,6 +4,7 @@
 
 mod bad;
 mod checkpoints;
+mod churn;
 mod crash;
 mod floats;
 mod inputs;
