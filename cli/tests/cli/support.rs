@@ -1,6 +1,6 @@
 //! A folder with a job in it, and processes that run it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
@@ -263,8 +263,10 @@ path = "results"
 /// Compares results; the panic lists only the differences.
 #[track_caller]
 pub(crate) fn assert_same(found: &[String], wanted: &[String], when: &str) {
-    let without =
-        |a: &[String], b: &[String]| a.iter().filter(|x| !b.contains(x)).cloned().collect::<Vec<_>>();
+    let without = |a: &[String], b: &[String]| {
+        let b: HashSet<_> = b.iter().collect();
+        a.iter().filter(|line| !b.contains(line)).cloned().collect::<Vec<_>>()
+    };
     let (missing, surplus) = (without(wanted, found), without(found, wanted));
     let shown = |lines: &[String]| lines.iter().take(5).cloned().collect::<Vec<_>>().join("  ");
     assert!(
