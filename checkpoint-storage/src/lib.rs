@@ -10,6 +10,7 @@ mod layout;
 mod log;
 mod manifest;
 mod name;
+mod options;
 mod owner;
 mod recover;
 mod segments;
@@ -30,9 +31,10 @@ pub use log::{
     UnreadableSlot,
 };
 pub use manifest::{
-    CheckpointTrace, INLINE_LIMIT, Manifest, OperatorSnapshot, StoredStatistic, SubtaskSnapshot, SubtaskTrace,
+    CheckpointTrace, Manifest, OperatorSnapshot, StoredStatistic, SubtaskSnapshot, SubtaskTrace,
 };
 pub use name::{FileKind, FileName, LOG_DIR, slot_path};
+pub use options::StorageOptions;
 pub use recover::{OnDamage, RecoverFrom, RecoverOptions, Recovered, Recovery};
 pub use segments::Segments;
 pub use solo::{Alone, LoopOptions, Member, SoloJob, UnstoredSnapshot, Worker, WorkerGroup, WorkerSnapshot};

@@ -15,11 +15,6 @@ use super::record::{CompletedCheckpoint, Record, chain};
 use crate::name::{CUT_MARK, FileKind, FileName, slot_path};
 use crate::{ClaimOutcome, Storage};
 
-/// How many creates of unknown outcome in one call are settled before the call gives up.
-const UNKNOWN_CREATES: u32 = 6;
-/// How often the end of the log is looked for when it must be there and does not show.
-const LOOKS: u32 = 8;
-
 impl CommitLog {
     /// Answers the machine's questions until it is done.
     ///
@@ -40,7 +35,7 @@ impl CommitLog {
                     let next = self.client.on_tail(entry.as_ref());
                     if next == LogStep::Tail {
                         looks += 1;
-                        if looks == LOOKS {
+                        if looks >= self.storage.options().log_reads {
                             return Err(changes_too_fast());
                         }
                         tokio::task::yield_now().await;
@@ -145,7 +140,7 @@ impl CommitLog {
             Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::Invalid) => Err(e),
             Err(e) => {
                 *unknown += 1;
-                if *unknown >= UNKNOWN_CREATES {
+                if *unknown >= self.storage.options().unknown_creates {
                     return Err(e.with("slot", entry.slot));
                 }
                 tracing::warn!(error = %e, slot = entry.slot, "the answer to a claim was lost; reading the slot back");
@@ -207,7 +202,7 @@ async fn end_or_new(storage: &Storage) -> Result<Option<Tail>> {
     let Some(file) = trace(storage).await? else { return Ok(None) };
     // Whoever left that had claimed a slot before. So the log was begun while it was looked for, or it is
     // lost: in the first case it shows from now on, but for a listing that is torn.
-    for _ in 0..LOOKS {
+    for _ in 0..storage.options().log_reads.max(1) {
         if let Ok(tail) = tail(storage).await? {
             return Ok(Some(tail));
         }

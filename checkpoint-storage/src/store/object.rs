@@ -22,15 +22,14 @@ use self::probe::probe;
 use super::faults::{missing, no_file, too_long, too_short};
 use super::retry::Patience;
 use super::{BlobStore, ClaimOutcome, ClaimStore, Listed};
-use crate::background;
+use crate::{StorageOptions, background};
 
-const TIMEOUT: Duration = Duration::from_secs(30);
 /// The pause after a claim without an answer; each further one in a row doubles it.
 const CLAIM_PAUSE: Duration = Duration::from_millis(10);
 const MOST_DOUBLED: u32 = 5;
 
-/// A store behind an OpenDAL [`Operator`], with a timeout of 30 s for each request and five retries: over
-/// half a minute, or within four seconds where nothing listens.
+/// A store behind an OpenDAL [`Operator`], with a timeout for each request and with retries, by default five:
+/// over half a minute, or within four seconds where nothing listens. [`StorageOptions`] sets both.
 ///
 /// Conditional creates are the exception: they are sent once, because a retry would take its own success for
 /// that of another.
@@ -44,17 +43,25 @@ pub struct ObjectStore {
     retries: Arc<AtomicU64>,
     /// Claims in a row that had no answer.
     failed_claims: Arc<AtomicU32>,
+    options: StorageOptions,
 }
 
 impl ObjectStore {
     /// Takes an operator without layers of its own for retry.
     pub fn new(operator: Operator) -> Self {
+        Self::with_options(operator, &StorageOptions::default())
+    }
+
+    /// As [`new`](Self::new), with the timeout, the retries and the pauses of `options`.
+    pub fn with_options(operator: Operator, options: &StorageOptions) -> Self {
         let in_memory = operator.info().scheme() == "memory";
+        let timeout = options.request_timeout;
         let operator = match in_memory {
             true => operator,
-            false => operator.layer(TimeoutLayer::new().with_timeout(TIMEOUT).with_io_timeout(TIMEOUT)),
+            false => operator.layer(TimeoutLayer::new().with_timeout(timeout).with_io_timeout(timeout)),
         };
-        Self { operator, in_memory, retries: Arc::default(), failed_claims: Arc::default() }
+        let (retries, failed_claims, options) = (Arc::default(), Arc::default(), options.clone());
+        Self { operator, in_memory, retries, failed_claims, options }
     }
 
     /// A new store in memory that only this value and its clones can reach.
@@ -116,8 +123,8 @@ impl ObjectStore {
         F: Future<Output = opendal::Result<T>> + Send,
     {
         let retries = Arc::clone(&self.retries);
+        let mut patience = Patience::new(&self.options);
         self.once(move |operator| async move {
-            let mut patience = Patience::default();
             loop {
                 let error = match call(operator.clone()).await {
                     Err(error) if error.is_temporary() => error,

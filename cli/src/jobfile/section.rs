@@ -54,6 +54,20 @@ impl<'a> Section<'a> {
         self.optional(key).map(text).transpose()
     }
 
+    /// What one of these words stands for; `what` names all of them.
+    pub(super) fn word<T: Copy>(
+        &self,
+        key: &str,
+        what: &str,
+        words: &[(&str, T)],
+    ) -> Result<Option<T>, Problem> {
+        let Some(node) = self.optional(key) else { return Ok(None) };
+        let text = text(node)?;
+        let known: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+        let found = words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
+        found.map(Some).ok_or_else(|| Problem::unknown(&node.location, what, text, &known))
+    }
+
     pub(super) fn bool(&self, key: &str) -> Result<Option<bool>, Problem> {
         let read = |node: &Node| match node.value {
             TreeValue::Bool(value) => Ok(value),

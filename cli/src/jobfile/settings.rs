@@ -4,8 +4,8 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use strandline_checkpoint_storage::Storage;
-use strandline_runtime::{CheckpointConfig, JobConfig, RestartStrategy};
+use strandline_checkpoint_storage::{Depth, OnDamage, Storage, StorageOptions};
+use strandline_runtime::{CheckpointConfig, JobConfig, RestartStrategy, WhenFinished};
 use strandline_state_api::OperatorId;
 use strandline_state_api::backend::SnapshotKind;
 
@@ -47,6 +47,15 @@ pub(crate) struct Settings {
 }
 
 const BACKENDS: [&str; 2] = ["memory", "rocksdb"];
+
+/// How closely a checkpoint is verified before it is restored.
+const DEPTHS: [(&str, Depth); 3] =
+    [("manifest", Depth::Manifest), ("lengths", Depth::Lengths), ("contents", Depth::Contents)];
+/// What a start does when the newest checkpoint is damaged.
+const ON_DAMAGE: [(&str, OnDamage); 2] = [("fall-back", OnDamage::FallBack), ("refuse", OnDamage::Refuse)];
+/// What becomes of the checkpoints of a job that has finished.
+const WHEN_FINISHED: [(&str, WhenFinished); 2] =
+    [("keep", WhenFinished::Keep), ("remove", WhenFinished::Remove)];
 
 impl Settings {
     pub(super) fn parse(job: &Section<'_>, folder: &Path) -> Result<Self, Problem> {
@@ -97,20 +106,26 @@ fn checkpoint(job: &Section<'_>, folder: &Path) -> Result<Option<CheckpointConfi
         "tolerable_failures",
         "retained",
         "incremental",
+        "verify",
+        "on_damage",
+        "backlog_interval",
+        "commit_timeout",
+        "cleanup_pause",
+        "cleanup_lag",
+        "when_finished",
+        "give_way",
+        "inline_limit",
+        "request_timeout",
+        "request_retries",
+        "retry_pause",
     ];
     let section = Section::new(node, "[checkpoint]", keys)?;
-    let storage = storage(section.required("storage")?, folder)?;
+    let storage = storage(section.required("storage")?, folder, storage_options(&section)?)?;
     let mut config = CheckpointConfig::new(storage, Duration::from_secs(10));
-    if let Some(node) = section.optional("interval") {
-        config.interval = match section::text(node) {
-            Ok("off") => None,
-            _ => Some(section::duration(node)?),
-        };
-        if config.interval == Some(Duration::ZERO) {
-            let label = "expected more than nothing, or \"off\" for checkpoints at the end only";
-            return Err(Problem::new(&node.location, "the interval of checkpoints is zero", label));
-        }
-    }
+    config.interval = period(&section, "interval", "checkpoints at the end only")?.unwrap_or(config.interval);
+    // Nothing meanwhile is an interval of zero there.
+    let backlog = period(&section, "backlog_interval", "no periodic checkpoints during a backlog")?;
+    config.backlog_interval = backlog.map(Option::unwrap_or_default);
     config.initial_delay = section.duration("initial_delay")?;
     config.min_pause = section.duration("min_pause")?.unwrap_or(config.min_pause);
     config.timeout = section.duration("timeout")?.unwrap_or(config.timeout);
@@ -122,11 +137,47 @@ fn checkpoint(job: &Section<'_>, folder: &Path) -> Result<Option<CheckpointConfi
     if section.bool("incremental")? == Some(false) {
         config.kind = SnapshotKind::Full;
     }
+    config.verify = section.word("verify", "depth", &DEPTHS)?.unwrap_or(config.verify);
+    config.on_damage =
+        section.word("on_damage", "way to treat damage", &ON_DAMAGE)?.unwrap_or(config.on_damage);
+    config.commit_timeout = section.duration("commit_timeout")?.unwrap_or(config.commit_timeout);
+    config.cleanup_pause = section.duration("cleanup_pause")?.unwrap_or(config.cleanup_pause);
+    config.cleanup_lag = section.small_integer("cleanup_lag", 1)?.unwrap_or(config.cleanup_lag);
+    let end = section.word("when_finished", "end of checkpoints", &WHEN_FINISHED)?;
+    config.when_finished = end.unwrap_or(config.when_finished);
+    config.give_way = section.duration("give_way")?.unwrap_or(config.give_way);
     Ok((section.bool("enabled")? != Some(false)).then_some(config))
 }
 
+/// The time between two checkpoints, `None` in it for "off".
+fn period(section: &Section<'_>, key: &str, off: &str) -> Result<Option<Option<Duration>>, Problem> {
+    let Some(node) = section.optional(key) else { return Ok(None) };
+    if section::text(node).is_ok_and(|text| text == "off") {
+        return Ok(Some(None));
+    }
+    match section::duration(node)? {
+        Duration::ZERO => {
+            let label = format!("expected more than nothing, or \"off\" for {off}");
+            Err(Problem::new(&node.location, "the interval of checkpoints is zero", label))
+        }
+        interval => Ok(Some(Some(interval))),
+    }
+}
+
+/// The limits of the storage, and how long it tries.
+fn storage_options(section: &Section<'_>) -> Result<StorageOptions, Problem> {
+    let mut options = StorageOptions::default();
+    if let Some(size) = section.size("inline_limit")? {
+        options.inline_limit = usize::try_from(size).unwrap_or(usize::MAX);
+    }
+    options.request_timeout = section.duration("request_timeout")?.unwrap_or(options.request_timeout);
+    options.retries = section.small_integer("request_retries", 0)?.unwrap_or(options.retries);
+    options.retry_pause = section.duration("retry_pause")?.unwrap_or(options.retry_pause);
+    Ok(options)
+}
+
 /// Opens a storage: a URL, or a path in the file system.
-fn storage(node: &Node, folder: &Path) -> Result<Storage, Problem> {
+fn storage(node: &Node, folder: &Path, options: StorageOptions) -> Result<Storage, Problem> {
     let text = section::text(node)?;
     let is_url = text.contains("://") || ["file:", "memory:", "s3:"].iter().any(|it| text.starts_with(it));
     let opened = match text.strip_prefix("file://") {
@@ -144,11 +195,11 @@ fn storage(node: &Node, folder: &Path) -> Result<Storage, Problem> {
                 label,
             ));
         }
-        _ if is_url => Storage::open(text),
+        _ if is_url => Storage::open_with(text, options.clone()),
         _ => Storage::in_dir(path::parse(node, folder, "a directory")?),
     };
     let example = "expected a path, \"file:///absolute/path\", \"s3://bucket/prefix\" or \"memory://\"";
-    opened.map_err(|e| Problem::new(&node.location, e.to_string(), example))
+    opened.map(|storage| storage.with_options(options)).map_err(|e| Problem::new(&node.location, e.to_string(), example))
 }
 
 fn backend(job: &Section<'_>, folder: &Path) -> Result<Backend, Problem> {

@@ -1,9 +1,10 @@
 use std::path::Path;
 use std::time::Duration;
 
+use strandline_checkpoint_storage::{Depth, OnDamage, StorageOptions};
 use strandline_connectors::{ColumnType, Row, Value};
-use strandline_runtime::RestartStrategy;
 use strandline_runtime::source::Watermarks;
+use strandline_runtime::{RestartStrategy, WhenFinished};
 
 use super::*;
 
@@ -132,6 +133,53 @@ fn restarts_have_strategies() {
     ] {
         let report = with(overrides).unwrap_err();
         assert!(report.contains(part), "{overrides:?}: {report}");
+    }
+}
+
+#[test]
+fn checkpoints_have_all_settings_of_the_library() {
+    let with = |overrides: &[&str]| parse(JOB, overrides).map(|job| job.settings.checkpoint.unwrap());
+    let config = with(&[
+        "checkpoint.initial_delay=1s",
+        "checkpoint.verify=lengths",
+        "checkpoint.on_damage=refuse",
+        "checkpoint.backlog_interval=5s",
+        "checkpoint.commit_timeout=2m",
+        "checkpoint.cleanup_pause=3s",
+        "checkpoint.cleanup_lag=4",
+        "checkpoint.when_finished=remove",
+        "checkpoint.give_way=6s",
+        "checkpoint.inline_limit=4 KiB",
+        "checkpoint.request_timeout=7s",
+        "checkpoint.request_retries=8",
+        "checkpoint.retry_pause=9s",
+    ]);
+    let config = config.unwrap();
+    let seconds = Duration::from_secs;
+    assert_eq!((config.initial_delay, config.backlog_interval), (Some(seconds(1)), Some(seconds(5))));
+    assert_eq!((config.verify, config.on_damage), (Depth::Lengths, OnDamage::Refuse));
+    assert_eq!((config.commit_timeout, config.cleanup_pause), (seconds(120), seconds(3)));
+    assert_eq!((config.cleanup_lag, config.when_finished), (4, WhenFinished::Remove));
+    assert_eq!(config.give_way, seconds(6));
+    let limits = StorageOptions::default().inline_limit(4 << 10).request_timeout(seconds(7)).retries(8);
+    assert_eq!(config.storage.options(), &limits.retry_pause(seconds(9)));
+
+    let default = with(&[]).unwrap();
+    assert_eq!((default.verify, default.on_damage), (Depth::Contents, OnDamage::FallBack));
+    assert_eq!((default.backlog_interval, default.when_finished), (None, WhenFinished::Keep));
+    let off = with(&["checkpoint.backlog_interval=off", "checkpoint.interval=off"]).unwrap();
+    assert_eq!((off.backlog_interval, off.interval), (Some(Duration::ZERO), None));
+
+    for (wrong, expected) in [
+        ("checkpoint.verify=content", "did you mean `contents`?"),
+        ("checkpoint.on_damage=panic", "expected `fall-back` or `refuse`"),
+        ("checkpoint.when_finished=kep", "unknown end of checkpoints `kep`"),
+        ("checkpoint.cleanup_lag=0", "`cleanup_lag` is at least 1"),
+        ("checkpoint.backlog_interval=0s", "\"off\" for no periodic checkpoints during a backlog"),
+        ("checkpoint.commit_timeout=7", "expected a duration"),
+    ] {
+        let report = with(&[wrong]).map(drop).unwrap_err();
+        assert!(report.contains(expected), "{wrong}: {report}");
     }
 }
 
