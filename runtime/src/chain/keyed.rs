@@ -15,7 +15,7 @@ use std::sync::Arc;
 use strandline_state_api::backend::{BackendFactory, BackendScope, CheckpointedBackend, RestoreSnapshot};
 use strandline_state_api::host::{KeyedProcess, OperatorStateStore, Steps};
 use strandline_state_api::{
-    Batch, CheckpointId, Error, Keyed, Open, Operator, OperatorId, Result, Timestamp,
+    AbortNotice, Batch, CheckpointId, Error, Keyed, Open, Operator, OperatorId, Result, Timestamp,
 };
 
 use self::sequencer::{Sequencer, Subtask, TIMERS};
@@ -190,8 +190,8 @@ where
         self.process.checkpoint_complete(checkpoint)
     }
 
-    fn checkpoint_aborted(&mut self, checkpoint: CheckpointId) -> Result<()> {
-        self.process.checkpoint_aborted(checkpoint)
+    fn checkpoint_aborted(&mut self, aborted: &AbortNotice) -> Result<()> {
+        self.process.checkpoint_aborted(aborted)
     }
 
     fn next_processing_timer(&mut self) -> Result<Option<Timestamp>> {

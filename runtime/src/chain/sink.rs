@@ -85,9 +85,9 @@ impl<S: Sink> Stage for SinkNode<S> {
             }
             Signal::End => self.ended = true,
             Signal::Close(task) => task.add(&self.id, self.sink.summary()),
-            Signal::Aborted(checkpoint) => {
-                let heard = self.sink.checkpoint_aborted(*checkpoint);
-                self.locate(heard.map_err(|error| error.with("checkpoint", *checkpoint)))?;
+            Signal::Aborted(aborted) => {
+                let heard = self.sink.checkpoint_aborted(aborted);
+                self.locate(heard.map_err(|error| error.with("checkpoint", aborted.checkpoint)))?;
             }
             Signal::Watermark(_) | Signal::Idle | Signal::ProcessingTime(_) => {}
         }

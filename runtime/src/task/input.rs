@@ -172,11 +172,11 @@ impl InputTask {
     fn handle_control(&mut self, control: Control, mailbox: &Mailbox) -> Result<bool> {
         match control {
             Control::Complete(checkpoint) => complete(&mut *self.inlet, checkpoint)?,
-            Control::Aborted(checkpoint) => {
-                if let Alignment::Aborted { superseded, .. } = self.aligner.abort(checkpoint) {
+            Control::Aborted(aborted) => {
+                if let Alignment::Aborted { superseded, .. } = self.aligner.abort(aborted.checkpoint) {
                     mailbox.superseded(superseded);
                 }
-                self.inlet.signal(&mut Signal::Aborted(checkpoint))?;
+                self.inlet.signal(&mut Signal::Aborted(&aborted))?;
             }
             Control::Finish => return Ok(true),
             Control::Trigger(_) => {}

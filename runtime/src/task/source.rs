@@ -191,7 +191,7 @@ impl SourceTask {
         match control {
             Control::Trigger(barrier) => self.inject(barrier, mailbox)?,
             Control::Complete(checkpoint) => complete(self.reader.next(), checkpoint)?,
-            Control::Aborted(checkpoint) => self.reader.next().signal(&mut Signal::Aborted(checkpoint))?,
+            Control::Aborted(aborted) => self.reader.next().signal(&mut Signal::Aborted(&aborted))?,
             Control::Finish => return Ok(true),
         }
         Ok(false)

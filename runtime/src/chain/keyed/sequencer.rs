@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use strandline_state_api::backend::BackendScope;
 use strandline_state_api::host::{OperatorStateStore, Steps};
-use strandline_state_api::{CheckpointId, Error, ErrorKind, Result, Timestamp};
+use strandline_state_api::{AbortNotice, CheckpointId, Error, ErrorKind, Result, Timestamp};
 
 use super::snapshots::{AnyWriter, SnapshotBackend, Snapshots};
 use crate::chain::assembly::{Assembly, Attempt};
@@ -36,7 +36,7 @@ pub(super) trait Subtask {
     fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<()>;
 
     /// Passes on that a checkpoint will never be complete.
-    fn checkpoint_aborted(&mut self, checkpoint: CheckpointId) -> Result<()>;
+    fn checkpoint_aborted(&mut self, aborted: &AbortNotice) -> Result<()>;
 
     /// The time of the earliest processing timer.
     fn next_processing_timer(&mut self) -> Result<Option<Timestamp>>;
@@ -213,9 +213,9 @@ impl Sequencer {
                 self.ended = true;
             }
             Signal::Barrier(passing) => self.barrier(subtask, passing),
-            Signal::Aborted(checkpoint) => {
-                self.snapshots.abort(*checkpoint)?;
-                let heard = subtask.checkpoint_aborted(*checkpoint);
+            Signal::Aborted(aborted) => {
+                self.snapshots.abort(aborted.checkpoint)?;
+                let heard = subtask.checkpoint_aborted(aborted);
                 self.locate(heard)?;
             }
             Signal::Complete(checkpoint) => {

@@ -28,7 +28,9 @@ impl Driver<'_, '_> {
                     }
                 }
                 Action::NotifyComplete { checkpoint, kind } => self.complete(checkpoint, kind),
-                Action::NotifyAborted { checkpoint, reason, .. } => self.aborted(checkpoint, reason),
+                Action::NotifyAborted { checkpoint, kind, reason, .. } => {
+                    self.aborted(checkpoint, kind, reason);
+                }
                 Action::DropRequest { request, reason } => self.requests.dropped(request, reason),
                 Action::FailJob { reason } => {
                     let error = self.job_failed(reason);
