@@ -7,15 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use strandline_checkpoint_protocol::{ManifestRef, Term};
 use strandline_state_api::snapshot::{SegmentName, SegmentRef};
-use strandline_state_api::{CheckpointId, Error, Result};
+use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use crate::credentials::mask_credentials;
 use crate::manifest::{External, StoredManifest, decode_elements, encode_elements};
 use crate::store::{Located, locate, missing};
 use crate::{
-    BlobStore, ClaimStore, CompletedCheckpoint, FileKind, FileName, History, LocalDir, Manifest,
-    ObjectStore, Segments, StorageOptions, uri,
+    BlobStore, ClaimStore, CompletedCheckpoint, FileKind, FileName, History, LocalDir, Manifest, ObjectStore,
+    Segments, StorageOptions, uri,
 };
 
 /// Bytes that are held at once while a file is hashed.
@@ -290,6 +290,24 @@ impl Storage {
 
     fn locate(&self, error: Error) -> Error {
         locate(error, &self.inner.uri)
+    }
+
+    /// Creates an object unless it exists, whoever created it: so a create without an answer is sent again,
+    /// as often as [`StorageOptions::unknown_creates`] allows. A store sends it once.
+    pub(crate) async fn ensure(&self, path: &str, bytes: Bytes) -> Result<()> {
+        let mut unknown = 0;
+        loop {
+            match self.inner.claims.claim(path, bytes.clone()).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Unavailable => {
+                    unknown += 1;
+                    if unknown >= self.inner.options.unknown_creates {
+                        return Err(error);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     pub(crate) async fn put(

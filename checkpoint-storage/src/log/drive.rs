@@ -105,8 +105,7 @@ impl CommitLog {
         // Should the slot have been deleted by now, its second entry must not look like the first.
         let entry = LogEntry { token: self.token()?, ..record.entry.clone() };
         let other = Record { entry, ..record.clone() };
-        self.storage.claims().claim(&slot_path(record.entry.slot), other.encode()?).await?;
-        Ok(())
+        self.storage.ensure(&slot_path(record.entry.slot), other.encode()?).await
     }
 
     /// What a slot that cannot be read is taken for: for a term above all known, the worst that it can be.

@@ -42,6 +42,29 @@ async fn several_targets_kinds_and_times() {
     assert!(storage.recover(RecoverOptions::default()).await.unwrap().is_clean());
 }
 
+/// Creates are sent once by a store. Whoever needs no more than that the object exists sends them again: the
+/// mark of a log that was cut, and the record of the owner.
+#[tokio::test]
+async fn creates_whose_answers_are_lost_are_sent_again() {
+    for fault in [Fault::NotDone, Fault::AnswerLost] {
+        let plain = Storage::in_memory().unwrap();
+        let faults = Faults::on(Target::of(Operation::Claim).path("log.cut").times(3), fault);
+        faults.add(Target::of(Operation::Claim).path("owner/").times(3), fault);
+        let storage = faults.wrap(&plain);
+        storage.belong_to("job", None).await.unwrap();
+        assert_eq!(plain.owner().await.unwrap().as_deref(), Some("job"), "{fault:?}");
+        assert_eq!(plain.claims().list("owner").await.unwrap().len(), 1, "{fault:?}");
+        for id in 1..=4 {
+            let mut log = claim(&storage).await.log;
+            log.commit_alone(&manifest_with(&storage, id, id, &[b"one"]).await).await.unwrap();
+        }
+        storage.sweep().await.unwrap();
+        assert!(plain.claims().read("log.cut", 0).await.unwrap().is_some(), "{fault:?}");
+        let expected = if fault == Fault::NotDone { 6 } else { 4 };
+        assert_eq!(faults.injected(), expected, "{fault:?}: no fault is left");
+    }
+}
+
 #[tokio::test]
 async fn a_crash_in_a_call_is_followed_by_nothing() {
     let plain = Storage::in_memory().unwrap();

@@ -199,7 +199,9 @@ fn storage(node: &Node, folder: &Path, options: StorageOptions) -> Result<Storag
         _ => Storage::in_dir(path::parse(node, folder, "a directory")?),
     };
     let example = "expected a path, \"file:///absolute/path\", \"s3://bucket/prefix\" or \"memory://\"";
-    opened.map(|storage| storage.with_options(options)).map_err(|e| Problem::new(&node.location, e.to_string(), example))
+    opened
+        .map(|storage| storage.with_options(options))
+        .map_err(|e| Problem::new(&node.location, e.to_string(), example))
 }
 
 fn backend(job: &Section<'_>, folder: &Path) -> Result<Backend, Problem> {
