@@ -123,8 +123,7 @@ impl CommitLog {
         };
         let before = entry.slot.checked_sub(1);
         let previous = self.last.filter(|&(slot, _)| Some(slot) == before).and_then(|(_, chain)| chain);
-        let below = |known: &&CompletedCheckpoint| known.is_savepoint() && known.slot < entry.floor;
-        let passed = self.known.iter().filter(below).cloned().collect();
+        let passed = self.known.iter().filter(|known| self.passes(known, entry.floor)).cloned().collect();
         let savepoints = self.savepoints.pin(&self.storage, entry.term(), checkpoint, passed).await?;
         let stands_alone = checkpoint.is_some() && self.stands_alone;
         let record = Record { entry: entry.clone(), previous, savepoints, stands_alone, carried: Vec::new() };
@@ -148,8 +147,17 @@ impl CommitLog {
         }
     }
 
+    /// Whether the slot of a savepoint is to go with the next entry, which begins the log at `floor`. What
+    /// lies below the floor of now went with an entry before: it is in a list, or somebody removed it, and
+    /// the mark of that may be gone. Entries that restate it may be there still.
+    fn passes(&self, known: &CompletedCheckpoint, floor: u64) -> bool {
+        let is_left = known.slot >= self.client.view().floor() || self.carried.contains(&known.identity());
+        known.is_savepoint() && is_left && known.slot < floor
+    }
+
     /// Remembers what the record holds beyond what the machine keeps.
     fn note(&mut self, record: &Record) {
+        self.carried = record.carried.iter().map(CompletedCheckpoint::identity).collect();
         for completed in record.carried.iter().cloned().chain(record.restated()).chain(record.completed()) {
             if !self.known.iter().any(|known| known.slot == completed.slot) {
                 self.known.push(completed);
