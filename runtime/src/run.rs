@@ -107,6 +107,7 @@ impl<'a> Run<'a> {
             self.attempts += 1;
             let (error, opening) = match self.attempt() {
                 Ended::Over(outcome) => return Ok(self.report(outcome, restarts.count())),
+                Ended::Failed { error, opening } if opening => (self.or_overtaken(error), opening),
                 Ended::Failed { error, opening } => (error, opening),
             };
             if self.control.cancel_requested() {

@@ -85,7 +85,7 @@ pub(super) async fn tail(storage: &Storage) -> Result<Result<Tail, Vec<String>>>
     Err(changes_too_fast())
 }
 
-pub(super) fn changes_too_fast() -> Error {
+pub(crate) fn changes_too_fast() -> Error {
     Error::new(ErrorKind::Unavailable, "the commit log changes faster than it can be read; try again")
 }
 

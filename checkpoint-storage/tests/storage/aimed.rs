@@ -1,7 +1,7 @@
 //! Faults that aim: by kind, path and number of the call.
 
 use strandline_checkpoint_storage::faults::{Fault, Faults, Operation, Target};
-use strandline_checkpoint_storage::{Depth, RecoverOptions, Storage};
+use strandline_checkpoint_storage::{Depth, OnDamage, RecoverOptions, Storage};
 use strandline_state_api::{CheckpointId, ErrorKind};
 
 use crate::common::{claim, claim_keeping, manifest_with};
@@ -40,6 +40,34 @@ async fn several_targets_kinds_and_times() {
     }
     faults.stop();
     assert!(storage.recover(RecoverOptions::default()).await.unwrap().is_clean());
+}
+
+/// A process is held in its start, and its successor replaces all checkpoints that it has seen.
+#[tokio::test]
+async fn what_a_successor_has_replaced_is_not_damaged() {
+    let plain = Storage::in_memory().unwrap();
+    let mut log = claim(&plain).await.log;
+    log.commit_alone(&manifest_with(&plain, 1, 1, &[b"one"]).await).await.unwrap();
+    let faults = Faults::on(Target::of(Operation::List).path("manifest").nth(0), Fault::Held);
+    let storage = faults.wrap(&plain);
+    for on_damage in [OnDamage::FallBack, OnDamage::Refuse] {
+        let options = RecoverOptions { on_damage, ..RecoverOptions::default() };
+        let mut recovery = Box::pin(storage.recover(options));
+        if on_damage == OnDamage::FallBack {
+            assert!(futures::poll!(&mut recovery).is_pending());
+            let mut next = claim(&plain).await.log;
+            for id in [2, 3] {
+                let mut manifest = manifest_with(&plain, 2, id, &[&[id as u8]]).await;
+                manifest.restored_from = Some(CheckpointId(1));
+                next.commit_alone(&manifest).await.unwrap();
+            }
+            plain.sweep().await.unwrap();
+            faults.release();
+        }
+        let recovery = recovery.await.unwrap();
+        assert!(recovery.is_clean(), "{recovery:?}");
+        assert_eq!(recovery.restored.unwrap().completed.checkpoint, CheckpointId(3));
+    }
 }
 
 /// Creates are sent once by a store. Whoever needs no more than that the object exists sends them again: the

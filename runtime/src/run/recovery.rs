@@ -72,15 +72,31 @@ impl Run<'_> {
     /// A restart after a failure is none when another run has taken over meanwhile: to claim again would end
     /// that one.
     fn refuse_overtaken(&mut self, storage: &Storage) -> Result<()> {
-        let Some(last) = self.last_term else { return Ok(()) };
-        let term = self.runtime.block_on(storage.history())?.term;
-        if term <= last {
-            // When the claim that follows fails, its term may be in the log all the same.
-            self.last_term = None;
-            return Ok(());
+        if let Some(overtaken) = self.overtaken(storage)? {
+            return Err(overtaken);
         }
+        // When the claim that follows fails, its term may be in the log all the same.
+        self.last_term = None;
+        Ok(())
+    }
+
+    /// The error of a run whose term is no longer the highest.
+    fn overtaken(&self, storage: &Storage) -> Result<Option<Error>> {
+        let Some(last) = self.last_term else { return Ok(None) };
+        let term = self.runtime.block_on(storage.history())?.term;
         let message = "a newer run has taken over this storage, so this one does not restart";
-        Err(Error::new(ErrorKind::Fenced, message).with("its term", term).with("term", last))
+        let error = || Error::new(ErrorKind::Fenced, message).with("its term", term).with("term", last);
+        Ok((term > last).then(error))
+    }
+
+    /// Why a start failed: what an overtaken run misses or finds in its way is its successor's doing, and no
+    /// damage.
+    pub(super) fn or_overtaken(&self, error: Error) -> Error {
+        let config = self.config.checkpointing.as_ref().filter(|_| error.kind() != ErrorKind::Fenced);
+        match config.map(|config| self.overtaken(&config.storage)) {
+            Some(Ok(Some(overtaken))) => overtaken.caused_by(error),
+            _ => error,
+        }
     }
 
     /// Chooses the checkpoint that this attempt starts from, and distributes it over the operators of the
