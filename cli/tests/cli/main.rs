@@ -13,4 +13,5 @@ mod quoting;
 mod results;
 mod rows;
 mod stops;
+mod storm;
 mod support;

@@ -36,10 +36,18 @@ impl Folder {
         fs::write(path, text).unwrap();
     }
 
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_strandline"));
-        command.current_dir(self.0.path()).args(args).stdin(Stdio::null());
-        command
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        self.maker()(args)
+    }
+
+    /// What makes commands in this folder, for threads that outlive a borrow of it.
+    pub(crate) fn maker(&self) -> impl Fn(&[&str]) -> Command + Send + 'static {
+        let folder = self.0.path().to_owned();
+        move |args| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_strandline"));
+            command.current_dir(&folder).args(args).stdin(Stdio::null());
+            command
+        }
     }
 
     /// Runs `strandline` with these arguments to its end.
