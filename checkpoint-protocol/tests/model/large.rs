@@ -4,6 +4,10 @@
 //!
 //! Its states cannot all be visited. With `STRANDLINE_MODEL=large` the test visits all up to a depth, breadth
 //! first, until their number reaches a bound, and walks at random beyond; without, it only walks.
+//!
+//! One large run, with `STRANDLINE_CASES=8` on two busy cores: breadth first 1,025,422 states, 346,094 of
+//! them different, to depth 12, in 35 s; at random 9,600,053 states to depth 57 in 8.5 minutes. Nothing was
+//! violated.
 
 use std::time::{Duration, Instant};
 
