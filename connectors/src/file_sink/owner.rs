@@ -104,9 +104,9 @@ impl Place<'_> {
         })
     }
 
-    /// Writes a file of this content under a name of `term` that nobody else takes.
-    fn stage<T: Serialize>(self, term: Term, what: &str, content: &T) -> Result<std::path::PathBuf> {
-        let path = self.directory.join(self.naming.temporary(term, what, std::process::id(), 0));
+    /// Writes a file of this content under a name that nobody else takes.
+    fn stage<T: Serialize>(self, name: &str, content: &T) -> Result<std::path::PathBuf> {
+        let path = self.directory.join(name);
         let text = serde_json::to_vec(content)
             .map_err(|e| Error::new(ErrorKind::Internal, "an owner has no JSON").caused_by(e))?;
         File::create(&path)
@@ -117,7 +117,8 @@ impl Place<'_> {
 
     /// Replaces a file at once.
     fn replace<T: Serialize>(self, term: Term, name: &str, content: &T) -> Result<()> {
-        let staged = self.stage(term, "replacing", content)?;
+        let staged = self.naming.temporary(term, "replacing", std::process::id(), 0);
+        let staged = self.stage(&staged, content)?;
         let path = self.directory.join(name);
         fs::rename(&staged, &path).map_err(|e| failed("renamed", &staged, e))?;
         sync_directory(self.directory)
@@ -125,7 +126,7 @@ impl Place<'_> {
 
     /// Creates the file of the owner, if there is none.
     fn create_owner(self, term: Term, owner: &Owner) -> Result<()> {
-        let staged = self.stage(term, "claiming", owner)?;
+        let staged = self.stage(&self.naming.claim(term), owner)?;
         let linked = fs::hard_link(&staged, self.directory.join(self.naming.owner()));
         fs::remove_file(&staged).map_err(|e| failed("removed", &staged, e))?;
         match linked {

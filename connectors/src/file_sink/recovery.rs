@@ -140,11 +140,13 @@ fn list(directory: &Path, naming: Naming<'_>) -> Result<Vec<(PathBuf, Name)>> {
 fn check_empty(place: Place<'_>, found: &[(PathBuf, Name)]) -> Result<()> {
     // Without an owner they may be of a job that runs.
     let unowned = place.is_unowned()?;
-    let is_in_the_way = |(path, name): &&(PathBuf, Name)| match name {
-        Name::Temporary(_) => unowned,
-        Name::Visible(..) => true,
-        Name::Foreign => {
-            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| place.naming.is_result(name))
+    let is_in_the_way = |(path, name): &&(PathBuf, Name)| {
+        let text = path.file_name().and_then(|name| name.to_str());
+        match name {
+            // Whoever claimed it first may have died on the way.
+            Name::Temporary(_) => unowned && !text.is_some_and(|name| place.naming.is_claim(name)),
+            Name::Visible(..) => true,
+            Name::Foreign => text.is_some_and(|name| place.naming.is_result(name)),
         }
     };
     let others = found.iter().filter(is_in_the_way);
