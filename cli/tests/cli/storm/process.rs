@@ -57,7 +57,8 @@ impl Process {
     /// Waits until so many more checkpoints are complete.
     pub(super) fn wait_for_checkpoints(&self, count: usize) {
         for _ in 0..count {
-            self.checkpoints.recv_timeout(STUCK).expect("the job ended before a checkpoint, or is stuck");
+            let completed = self.checkpoints.recv_timeout(STUCK);
+            assert!(completed.is_ok(), "the job ended before a checkpoint, or is stuck: {completed:?}");
         }
     }
 
