@@ -31,18 +31,27 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use cli::{Cli, Command};
+use jobfile::Mistakes;
 
 /// Why a command failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// A mistake in the command line or the job file; the text describes it and is ready to print.
+    /// A mistake in the command line; the text describes it and is ready to print.
     Usage(String),
+    /// Mistakes in the job file.
+    Mistakes(Mistakes),
     /// The job or the storage failed.
     Failed(Error),
     /// The command worked, and its answer is bad: it has printed that already.
     Shown,
     /// Cut off by a second Ctrl-C.
     Cancelled,
+}
+
+impl From<Mistakes> for Failure {
+    fn from(mistakes: Mistakes) -> Self {
+        Self::Mistakes(mistakes)
+    }
 }
 
 impl From<Error> for Failure {
@@ -75,6 +84,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Usage(text)) => {
             print_error(text.trim_end());
+            ExitCode::from(2)
+        }
+        Err(Failure::Mistakes(mistakes)) => {
+            print_error(mistakes.render(std::io::stderr().is_terminal()).trim_end());
             ExitCode::from(2)
         }
         Err(Failure::Failed(error)) => {

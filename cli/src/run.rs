@@ -1,6 +1,5 @@
 //! `strandline run`.
 
-use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -24,8 +23,7 @@ use crate::{Failure, print, print_error};
 
 /// Runs the job of `args` until it ends.
 pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
-    let color = std::io::stderr().is_terminal();
-    let job = Job::load(&args.job, &args.overrides, color).map_err(Failure::Usage)?;
+    let job = Job::load(&args.job, &args.overrides)?;
     let start = args.from.map_or(StartFrom::Resume, |from| from.0);
     if job.settings.checkpoint.is_none() && matches!(start, StartFrom::Latest | StartFrom::Checkpoint(_)) {
         let text = "error: --from needs checkpoints, and the job file has no enabled [checkpoint]\n";
@@ -35,10 +33,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     stop_on_signal(&control).map_err(Failure::Failed)?;
     let progress = Arc::new(Progress::new(args.progress, &job.settings.name));
     let defaults = JobConfig::default();
-    let batch_size = job.settings.batch_size.unwrap_or(defaults.batch_size);
     let config = defaults
         .parallelism(args.parallelism.unwrap_or(job.settings.parallelism))
-        .batch_size(batch_size)
+        .batch_size(job.settings.batch_size)
         .chain_keyed(job.settings.chain)
         .checkpointing(job.settings.checkpoint.clone())
         .restart(job.settings.restart)

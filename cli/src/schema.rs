@@ -75,8 +75,7 @@ fn load(path: &Path) -> Result<JobSchema, Failure> {
 }
 
 fn of_job(path: &Path) -> Result<JobSchema, Failure> {
-    let color = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let job = Job::load(path, &[], color).map_err(Failure::Usage)?;
+    let job = Job::load(path, &[])?;
     // The states of a job do not depend on its backend.
     Ok(plan(&job, MemoryBackendFactory::default())?.pipeline.schema()?)
 }

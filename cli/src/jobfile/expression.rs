@@ -10,6 +10,29 @@ mod token;
 pub(super) use parse::parse;
 pub(super) use token::{Token, Tokens, parse_alias};
 
+/// A form that a condition may have.
+#[derive(Debug)]
+pub(crate) struct Form {
+    /// How it is written, over the numbers `a` and `b` and the conditions `x` and `y`.
+    pub(crate) forms: &'static [&'static str],
+    /// When it holds.
+    pub(crate) holds: &'static str,
+}
+
+/// All forms of conditions, for the documentation.
+pub(crate) const CONDITIONS: [Form; 10] = [
+    Form { forms: &["a = b", "a == b"], holds: "both are equal" },
+    Form { forms: &["a != b", "a <> b"], holds: "they differ" },
+    Form { forms: &["a < b", "a <= b", "a > b", "a >= b"], holds: "as numbers, as text by its bytes" },
+    Form { forms: &["a is null"], holds: "the value is missing" },
+    Form { forms: &["a is not null"], holds: "it is there" },
+    Form { forms: &["x"], holds: "the bool column is true" },
+    Form { forms: &["not x"], holds: "the condition does not hold" },
+    Form { forms: &["x and y"], holds: "both hold" },
+    Form { forms: &["x or y"], holds: "one of them holds, or both" },
+    Form { forms: &["(x)"], holds: "as the condition within, of at most 100 levels" },
+];
+
 /// A condition on a row. A comparison with null is false, and so is its opposite; `is null` asks for it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Expression {

@@ -36,8 +36,9 @@ path = "out"
 
 fn parse(text: &str, overrides: &[&str]) -> Result<Job, String> {
     let overrides: Vec<_> = overrides.iter().map(|&text| text.to_owned()).collect();
-    let mut documents = Documents::new("job.toml".into(), text.into(), &overrides);
-    Job::parse(&mut documents, Path::new("/jobs")).map_err(|problem| documents.render(&problem, false))
+    let documents = Documents::new("job.toml".into(), text.into(), &overrides);
+    Job::parse(&documents, Path::new("/jobs"))
+        .map_err(|problems| Mistakes::new(documents, problems).render(false))
 }
 
 /// The report of the job with `from` replaced.
@@ -154,7 +155,7 @@ fn bad_records_have_a_place_to_go() {
     assert_eq!(files.bad_records, BadRecordPolicy::Keep("/jobs/bad".into()));
     assert_eq!(files.max_record, 1 << 20);
     for (overrides, part) in [
-        (&["source.on_bad_record=dead-letter"][..], "has no `dead_letters`"),
+        (&["source.on_bad_record=dead-letter"][..], "dead letters have no place to go"),
         (&["source.dead_letters=bad"], "dead letters are not asked for"),
         (&["source.on_bad_record=dead-letter", "source.dead_letters=in"], "its own dead letters"),
         (
@@ -218,8 +219,8 @@ error: unknown key `pth` of a CSV source
 10 | pth = \"in\"
    | ^^^ did you mean `path`?
    |
-   = help: known: type, rate, path, split_size, max_record, on_bad_record, dead_letters, follow, watch, event_time, \
-watermark_delay, idle_timeout, max_drift, columns, delimiter, header, quoted_newlines
+   = help: known: type, path, split_size, max_record, on_bad_record, dead_letters, follow, watch, columns, header, \
+delimiter, quoted_newlines, event_time, watermark_delay, idle_timeout, max_drift, rate
 "
     );
     assert_eq!(
@@ -273,7 +274,7 @@ fn every_report_of_a_mistake_names_what_was_expected() {
         ("time:int", "time:itn", "unknown type `itn`", "did you mean `int`?"),
         ("\"time:int\"", "\"time:int?\"", "an event time is", "this column is int?"),
         ("event_time = \"time\"", "event_time = \"user\"", "an event time is", "this column is text"),
-        ("event_time = \"time\"\n", "", "a watermark delay needs event times", "expected `event_time"),
+        ("event_time = \"time\"\n", "", "`watermark_delay` needs event times", "expected `event_time"),
         ("event_time = \"time\"\nwatermark_delay = \"5s\"", "", "a window needs event times", "job.toml:"),
         ("amount > 0", "amount > 'x'", "int and text cannot be compared", "16:18"),
         ("amount > 0", "amount >", "expected a column, a number or 'text'", "found the end"),
@@ -392,4 +393,135 @@ fn columns_can_be_taken_from_the_header() {
     let report = parse(&text.replace("sink", "name = 'x'\nsink").replace(&path.to_string(), "/none"), &[])
         .unwrap_err();
     assert!(report.contains("the header of the first file is needed"), "{report}");
+}
+
+/// All mistakes of a file are found at once, and none that only follows from another.
+#[test]
+fn every_mistake_is_found_in_one_run() {
+    let job = r#"name = "my job"
+parallelism = 5000
+colour = "red"
+
+[checkpoint]
+interval = "1M"
+retained = 0
+
+[restart]
+strategy = "fixed-delya"
+
+[source]
+type = "csv"
+path = "file:///in"
+columns = ["time:itn", "user", "amount:int", "user"]
+event_time = "time"
+watermark_delay = 5
+on_bad_record = "dead-letter"
+
+[[step]]
+filter = "amuont > 0"
+
+[[step]]
+filter = "amount > 'x'"
+
+[[step]]
+fliter = "amount > 0"
+
+[[step]]
+key_by = ["user", "usr as u"]
+window = "0s"
+emit = "never"
+aggregate = ["cuont", "sum(user)", "max(amount) as user"]
+
+[[step]]
+filter = "what > 1"
+
+[sink]
+type = "csv"
+
+[late]
+type = "jsn"
+"#;
+    let report = parse(job, &["step.1.id=a b", "nonsense"]).unwrap_err();
+    let messages: Vec<_> = report.lines().filter_map(|line| line.strip_prefix("error: ")).collect();
+    let wanted = [
+        "\"my job\" cannot be the name of a job",
+        "`parallelism` is at most 1024",
+        "unknown key `colour` of a job",
+        "[checkpoint] has no `storage`",
+        "the unit of this duration is ambiguous",
+        "`retained` is at least 1",
+        "unknown restart strategy `fixed-delya`",
+        "a path is expected here, and not a URL",
+        "unknown type `itn`",
+        "two columns are named `user`",
+        "expected a duration, for example \"250ms\", \"10s\" or \"1h 30m\"",
+        "dead letters have no place to go",
+        "int and text cannot be compared",
+        "unknown step `fliter`",
+        "a window is at least 1 ms long",
+        "unknown value of `emit`: `never`",
+        "`emit` is for groups without a window",
+        "unknown aggregate `cuont`",
+        "there is no sum of text values",
+        "two columns would be named `user`",
+        "a CSV sink has no `path`",
+        "unknown sink type `jsn`",
+        "unknown key `id` of a filter",
+        "an override needs a value",
+        "24 mistakes",
+    ];
+    assert_eq!(messages, wanted, "{report}");
+}
+
+/// A key with its default is the same as no key.
+#[test]
+fn defaults_are_what_is_documented() {
+    let job = |overrides: &[String]| {
+        let overrides: Vec<_> = overrides.iter().map(String::as_str).collect();
+        parse(JOB, &overrides).map(|job| format!("{job:?}"))
+    };
+    let mut checked = 0;
+    let mut check = |section: &str, chosen: &[String], table: &keys::Table| {
+        let without = job(&[chosen, &[format!("{section}x=1")]].concat()).unwrap_err();
+        assert!(without.contains("unknown key `x`"), "{section}: {without}");
+        for key in table.keys() {
+            let keys::Absent::Value(default) = key.absent else { continue };
+            // The job has some keys, so both sides are set, and then one of them to its default.
+            let set = |value: &str| [chosen, &[format!("{section}{}={value}", key.name)]].concat();
+            let removed: Vec<_> =
+                JOB.lines().filter(|line| !line.starts_with(&format!("{} =", key.name))).collect();
+            let parsed = |overrides: &[String]| {
+                let overrides: Vec<_> = overrides.iter().map(String::as_str).collect();
+                parse(&removed.join("\n"), &overrides).map(|job| format!("{job:?}"))
+            };
+            assert_eq!(parsed(chosen), parsed(&set(default)), "{section}{}", key.name);
+            checked += 1;
+        }
+    };
+    let choose = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    check("", &[], &keys::JOB);
+    check("checkpoint.", &[], keys::CHECKPOINT.only().unwrap());
+    for (name, table) in keys::RESTART.variants() {
+        check("restart.", &choose(&format!("restart.strategy={}", name.unwrap())), table);
+    }
+    check("state.", &choose("state.backend=memory"), keys::STATE.variants()[0].1);
+    let bare = "step=[] source.columns=[\"a:int\"]";
+    for (name, table) in keys::SOURCE.variants() {
+        let chosen = match name.unwrap() {
+            "text" => "step=[] source={type=\"text\",path=\"in\"}".to_owned(),
+            "keys" => "step=[] source={type=\"keys\",records=1}".to_owned(),
+            kind => {
+                format!("step=[] source={{type=\"{kind}\",path=\"in\",columns=[\"a:int\"],event_time=\"a\"}}")
+            }
+        };
+        check("source.", &choose(&chosen), table);
+    }
+    for (name, table) in keys::SINK.variants() {
+        let path = if matches!(name, Some("csv" | "json")) { ",path=\"out\"" } else { "" };
+        let chosen = format!("{bare} sink={{type=\"{}\"{path}}}", name.unwrap());
+        let chosen = chosen.replace(" sink", " source.event_time=\"a\" sink");
+        check("sink.", &choose(&chosen), table);
+    }
+    check("step.1.", &choose("step.1={key_by=\"user\",aggregate=\"count\"}"), keys::STEP.variants()[3].1);
+    assert!(checked > 40, "{checked}");
 }
