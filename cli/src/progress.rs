@@ -242,7 +242,7 @@ fn json_event(event: &JobEvent) -> Option<Value> {
             let lines: Vec<_> = plan.lines.iter().map(line).collect();
             json!({ "event": "plan", "id": checkpoint.0, "plan": lines })
         }
-        JobEvent::Progress(JobProgress { elapsed, read, done, emitted, state_entries }) => json!({
+        JobEvent::Progress(JobProgress { elapsed, read, done, emitted, state_entries, .. }) => json!({
             "event": "progress", "seconds": elapsed.as_secs_f64(), "read": read, "done": done,
             "emitted": emitted, "state_entries": state_entries,
         }),

@@ -203,6 +203,7 @@ impl<'a> Run<'a> {
             resumed_from: self.resumed_from,
             elapsed: progress.elapsed,
             read: metrics.read_by_source(),
+            read_again: progress.read_again,
             emitted: metrics.emitted_by_sink(),
             done: progress.done,
             late: late_by_operator.values().sum(),

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use strandline_runtime::source::{Source, SourceStatus, SourceTime, SplitTimes, Watermarks};
+use strandline_runtime::source::{Extent, Source, SourceStatus, SourceTime, SplitTimes, Watermarks};
 use strandline_state_api::{Batch, Error, ErrorKind, Result, Timestamp};
 
 use super::identity::read_mark;
@@ -29,7 +29,7 @@ const DRIFT_STEP: usize = 64;
 
 /// One subtask of a [`FileSource`].
 pub struct FileSubtask<F: FileFormat> {
-    source: FileSource<F>,
+    pub(super) source: FileSource<F>,
     folder: PathBuf,
     subtask: u32,
     parallelism: u32,
@@ -50,17 +50,21 @@ pub struct FileSubtask<F: FileFormat> {
     greatest: i64,
     /// The lanes that read a file before it was done, by its name, while the source watches.
     watched: HashMap<String, usize>,
+    /// How much of the bytes of its share it has read.
+    extent: Extent,
 }
 
 struct Lane<D> {
     split: Split,
+    /// The offset up to which the extent counts it.
+    counted: u64,
     open: Option<Box<OpenLane<D>>>,
     lines: LineCounter,
 }
 
-struct OpenLane<D> {
-    reader: SplitReader,
-    decoder: D,
+pub(super) struct OpenLane<D> {
+    pub(super) reader: SplitReader,
+    pub(super) decoder: D,
 }
 
 /// What became of a lane that was read.
@@ -104,8 +108,13 @@ impl<F: FileFormat> FileSubtask<F> {
             skipped,
             greatest,
             watched: HashMap::new(),
+            extent: Extent::default(),
         };
+        let whole: u64 = opened.done.values().map(|file| file.len).sum();
+        opened.extent = Extent { done: whole, total: whole };
         for split in splits {
+            opened.extent.done += split.offset.clamp(split.start, split.end) - split.start;
+            opened.extent.total += split.end - split.start;
             if split.is_finished() {
                 opened.pieces.push(split);
             } else {
@@ -128,7 +137,8 @@ impl<F: FileFormat> FileSubtask<F> {
         if self.source.timing.is_some() && greatest.is_none() {
             self.heads.push_back(number);
         }
-        self.lanes.insert(number, Lane { split, open: None, lines: LineCounter::default() });
+        let counted = split.offset.max(split.start);
+        self.lanes.insert(number, Lane { split, counted, open: None, lines: LineCounter::default() });
     }
 
     /// Looks at the first records of some splits, so that the source knows which one to read first.
@@ -184,7 +194,7 @@ impl<F: FileFormat> FileSubtask<F> {
         Ok(true)
     }
 
-    fn open_split(&self, split: &Split) -> Result<Option<OpenLane<F::Decoder>>> {
+    pub(super) fn open_split(&self, split: &Split) -> Result<Option<OpenLane<F::Decoder>>> {
         let path = self.folder.join(&split.file);
         let format = &self.source.format;
         let (framing, max_record) = (format.framing(), self.source.max_record);
@@ -240,6 +250,7 @@ impl<F: FileFormat> FileSubtask<F> {
         let Some(open) = &mut lane.open else { return Ok(1) };
         let OpenLane { reader, decoder } = &mut **open;
         let before = output.len();
+        let from = lane.counted;
         let mut count = 0;
         let step = loop {
             if count >= max {
@@ -255,6 +266,8 @@ impl<F: FileFormat> FileSubtask<F> {
                 break Step::Bad(offset, bad);
             }
         };
+        lane.counted = reader.offset().min(lane.split.end).max(from);
+        self.extent.done += lane.counted - from;
         if let Some(timing) = &self.source.timing {
             let (records, mut times) = std::mem::take(output).into_columns();
             let mut greatest = None;
@@ -319,7 +332,7 @@ impl<F: FileFormat> FileSubtask<F> {
         bad: BadRecord,
         output: &mut Batch<F::Record>,
     ) -> Result<()> {
-        let Some(Lane { split, open: Some(open), lines }) = self.lanes.get_mut(&number) else {
+        let Some(Lane { split, open: Some(open), lines, .. }) = self.lanes.get_mut(&number) else {
             return Ok(());
         };
         let OpenLane { reader, decoder } = &mut **open;
@@ -573,6 +586,11 @@ impl<F: FileFormat> Source for FileSubtask<F> {
         };
         positions.push(FilePosition(Stored::Files(list.encode()?)));
         Ok(positions)
+    }
+
+    fn extent(&self) -> Option<Extent> {
+        // What a watched input comes to nobody knows.
+        (!self.source.at_end.is_watch()).then_some(self.extent)
     }
 
     fn time(&mut self) -> Option<SourceTime> {

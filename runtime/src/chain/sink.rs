@@ -1,7 +1,6 @@
 //! A sink at the end of its chain.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use strandline_checkpoint_storage::{decode_each, encode_each};
@@ -9,7 +8,7 @@ use strandline_state_api::{Batch, KeyGroupRange, OperatorId, Result};
 
 use super::assembly::Assembly;
 use super::{Node, Signal, Stage, Work};
-use crate::metrics::{Metrics, add};
+use crate::metrics::{Metrics, Tally};
 use crate::passing::PassingBarrier;
 use crate::sink::{Sink, SinkContext, SinkFactory};
 
@@ -19,7 +18,7 @@ pub(crate) struct SinkNode<S> {
     subtask: u32,
     sink: S,
     ended: bool,
-    taken: Arc<AtomicU64>,
+    taken: Tally,
     /// Set where the sink counts how much is done.
     done: Option<Arc<Metrics>>,
 }
@@ -56,6 +55,7 @@ impl<S: Sink> SinkNode<S> {
         snapshot.committables =
             self.locate(committables.map_err(|error| error.with("checkpoint", checkpoint)))?;
         snapshot.finished = self.ended;
+        self.taken.cut(checkpoint);
         passing.add(&self.id, snapshot, start.elapsed());
         Ok(())
     }
@@ -67,7 +67,7 @@ impl<T, S: Sink<In = T>> Node<Batch<T>> for SinkNode<S> {
         let written = self.sink.write(batch);
         self.locate(written)?;
         batch.clear();
-        add(&self.taken, records);
+        self.taken.add(records);
         if let Some(metrics) = &self.done {
             metrics.done(records);
         }

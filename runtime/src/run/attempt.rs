@@ -56,7 +56,7 @@ impl Run<'_> {
             let (storage, term) = (claim.storage.clone(), claim.term);
             Arc::new(TermStore { storage, term }) as Arc<dyn StoreAt>
         });
-        self.metrics.forget_entries();
+        self.metrics.begin_attempt(from);
         let chained = self.config.chain_keyed && self.config.parallelism == 1;
         let attempt = Attempt {
             config: self.config.clone(),

@@ -12,7 +12,7 @@ use strandline_state_api::{CheckpointId, Error, ErrorKind, Result, Timestamp};
 use super::snapshots::{AnyWriter, SnapshotBackend, Snapshots};
 use crate::chain::assembly::{Assembly, Attempt};
 use crate::chain::{Signal, Stage, Work};
-use crate::metrics::{Metrics, add, set};
+use crate::metrics::{Metrics, Tally, set};
 use crate::passing::PassingBarrier;
 use crate::sync::cancelled;
 
@@ -65,7 +65,7 @@ pub(super) struct Sequencer {
     ended: bool,
     attempt: Arc<Attempt>,
     entries: Arc<AtomicU64>,
-    late: Arc<AtomicU64>,
+    late: Tally,
     /// Set where this operator counts how much is done.
     done: Option<Arc<Metrics>>,
 }
@@ -111,7 +111,7 @@ impl Sequencer {
             let late = |time: &&Option<Timestamp>| time.is_some() && **time <= watermark;
             match timestamps.iter().filter(late).count() {
                 0 => {}
-                records => add(&self.late, records),
+                records => self.late.add(records),
             }
         }
         self.processing_time(subtask, self.attempt.config.clock.now())
@@ -186,6 +186,7 @@ impl Sequencer {
         let mut snapshot = passing.snapshot(self.scope.subtask, self.scope.key_groups);
         snapshot.watermark = subtask.watermark();
         snapshot.finished = self.ended;
+        self.late.cut(passing.barrier.checkpoint);
         match subtask.operator_state().snapshot() {
             Ok(entries) => snapshot.operator_state = entries,
             Err(error) => passing.fail(self.scope.locate(error)),
