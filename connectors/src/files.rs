@@ -23,6 +23,7 @@ mod csv;
 mod encoding;
 mod header;
 mod identity;
+mod inspect;
 mod json;
 mod listing;
 mod plan;
@@ -40,6 +41,7 @@ pub use json::JsonLines;
 pub use text::TextLines;
 
 pub use header::first_header;
+pub use inspect::Inspection;
 pub use position::FilePosition;
 pub use reader::Framing;
 pub use subtask::FileSubtask;

@@ -21,10 +21,11 @@ pub mod keys;
 pub use discard_sink::{DiscardSink, DiscardSubtask, DiscardSummary, Discarded};
 pub use file_sink::{
     CsvRows, FileSink, FileSinkConfig, FileSinkSubtask, FileSinkSummary, JsonRows, PendingFile, WriteRecords,
+    check_writable,
 };
 pub use files::{
     AtEnd, BadRecord, CsvFiles, DeadLetter, Decode, FileFormat, FilePosition, FileSource, FileSubtask,
-    Framing, JsonLines, LetterDecoder, OnBadRecord, TextLines, WithDeadLetters, first_header,
+    Framing, Inspection, JsonLines, LetterDecoder, OnBadRecord, TextLines, WithDeadLetters, first_header,
 };
 pub use row::{Column, ColumnType, Row, RowKey, Value};
 pub use stdout_sink::{PendingText, StdoutSink, StdoutSubtask};
