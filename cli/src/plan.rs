@@ -106,6 +106,8 @@ impl<F: BackendFactory> Flow<F> {
     }
 }
 
+pub(crate) use source::inspect;
+
 /// Builds the pipeline of `job` on `backend`.
 ///
 /// # Errors

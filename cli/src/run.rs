@@ -21,6 +21,10 @@ use crate::progress::Progress;
 use crate::report;
 use crate::{Failure, print, print_error};
 
+/// Why a job with the backend `rocksdb` does not run.
+pub(crate) const WITHOUT_ROCKSDB: &str =
+    "this program was built without RocksDB; build it with `--features rocksdb`, or use the memory backend";
+
 /// Runs the job of `args` until it ends.
 pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let job = Job::load(&args.job, &args.overrides)?;
@@ -30,7 +34,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         return Err(Failure::Usage(text.into()));
     }
     let control = JobControl::new();
-    stop_on_signal(&control).map_err(Failure::Failed)?;
+    stop_on_signal(&control, job.settings.checkpoint.is_some()).map_err(Failure::Failed)?;
     let progress = Arc::new(Progress::new(args.progress, &job.settings.name));
     let defaults = JobConfig::default();
     let config = defaults
@@ -51,11 +55,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
             rocksdb_factory(settings).and_then(|factory| execute(&job, factory, config, &control, &progress))
         }
         #[cfg(not(feature = "rocksdb"))]
-        Backend::RocksDb(_) => {
-            let message = "this program was built without RocksDB; build it with `--features rocksdb`, or \
-                           use the memory backend";
-            Err(Error::new(ErrorKind::Unsupported, message))
-        }
+        Backend::RocksDb(_) => Err(Error::new(ErrorKind::Unsupported, WITHOUT_ROCKSDB)),
     };
     progress.finish();
     match ran {
@@ -70,10 +70,11 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
             }
         }
         Err(error) => {
+            let error = progress.explain(error);
             if args.json {
-                print(report::failure(&job.settings.name, &error));
+                print(report::failed_job(&job.settings.name, &error));
             }
-            Err(error.into())
+            Err(Failure::Reported(error))
         }
     }
 }
@@ -103,11 +104,12 @@ fn rocksdb_factory(settings: &RocksDb) -> Result<RocksBackendFactory> {
 }
 
 /// The first signal stops the job gracefully, the second at once, and the third ends the process.
-fn stop_on_signal(control: &JobControl) -> Result<()> {
+fn stop_on_signal(control: &JobControl, has_checkpoints: bool) -> Result<()> {
     let (control, signals) = (control.clone(), AtomicU32::new(0));
     let handler = move || match signals.fetch_add(1, Ordering::Relaxed) {
         0 => {
-            print_error("stopping after a last checkpoint; press Ctrl-C again to stop at once");
+            let when = if has_checkpoints { " after a last checkpoint" } else { "" };
+            print_error(format_args!("stopping{when}; press Ctrl-C again to stop at once"));
             control.stop();
         }
         1 => control.cancel(),

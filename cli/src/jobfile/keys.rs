@@ -117,6 +117,7 @@ impl Section {
     }
 
     /// Its variants, each with the word or key that chooses it.
+    #[cfg(test)]
     pub(crate) fn variants(&self) -> Vec<(Option<&'static str>, &Table)> {
         match self {
             Self::One(table) => vec![(None, table)],

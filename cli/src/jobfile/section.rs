@@ -87,7 +87,8 @@ impl<'a> Section<'a> {
         let mut meant = Vec::new();
         for member in members.iter().filter(|member| !known.contains(&member.key.as_str())) {
             meant.extend(problem::nearest(&member.key, &known));
-            problems.add(Problem::unknown(&member.location, "key", &member.key, &known).of(table.what));
+            let problem = Problem::unknown(&member.location, "key", &member.key, &known);
+            problems.add(problem.of(table.what).structural());
         }
         for key in table.keys().filter(|key| matches!(key.absent, Absent::Mistake)) {
             if !members.iter().any(|member| member.key == key.name) && !meant.contains(&key.name) {

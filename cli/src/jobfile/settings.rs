@@ -134,9 +134,14 @@ fn storage(node: &Node, folder: &Path) -> Result<Storage, Problem> {
         _ if is_url => Storage::open(text),
         _ => Storage::in_dir(path::parse(node, folder, "a directory")?),
     };
-    let example = "expected a path, \"file:///absolute/path\", \"s3://bucket/prefix\" or \"memory://\"";
+    let example = match text.starts_with("s3:") {
+        true => "expected \"s3://bucket/prefix?region=…\"; the region may be in AWS_REGION instead",
+        false => LOCATIONS,
+    };
     opened.map_err(|e| Problem::new(&node.location, e.to_string(), example))
 }
+
+const LOCATIONS: &str = "expected a path, \"file:///absolute/path\", \"s3://bucket/prefix\" or \"memory://\"";
 
 fn backend(node: &Node, folder: &Path, problems: &Problems) -> Backend {
     match Section::choose(node, &keys::STATE, Some("memory"), problems) {

@@ -12,7 +12,7 @@ use strandline_runtime::source::Watermarks;
 use super::problem::{Problem, Problems};
 use super::scope::Scope;
 use super::section::{self, Section};
-use super::tree::Node;
+use super::tree::{Node, TreeValue};
 use super::{keys, path};
 
 /// The source of a job.
@@ -273,11 +273,11 @@ fn header_columns(
     Ok(columns)
 }
 
-/// Columns as `name`, `name:type` or `name:type?`.
+/// Columns as `name`, `name?`, `name:type` or `name:type?`.
 fn columns(node: &Node, problems: &Problems) -> Columns {
     let mut columns = Columns::default();
     let texts = section::texts(node, problems);
-    if texts.is_empty() {
+    if matches!(&node.value, TreeValue::Array(items) if items.is_empty()) {
         problems.add(Problem::new(&node.location, "the source has no columns", "expected at least one"));
     }
     for (text, item) in texts {
@@ -296,8 +296,12 @@ fn columns(node: &Node, problems: &Problems) -> Columns {
 
 fn column(text: &str, item: &Node) -> Result<Column, Problem> {
     let names = ColumnType::NAMES.map(|(name, _)| name);
-    let (name, kind) = text.rsplit_once(':').unwrap_or((text, "text"));
-    let (kind, nullable) = kind.strip_suffix('?').map_or((kind, false), |kind| (kind, true));
+    let (name, kind) = match (text.rsplit_once(':'), text.trim_end().strip_suffix('?')) {
+        (Some(both), _) => both,
+        (None, Some(name)) => (name, "text?"),
+        (None, None) => (text, "text"),
+    };
+    let (kind, nullable) = kind.trim_end().strip_suffix('?').map_or((kind, false), |kind| (kind, true));
     let Some((_, kind)) = ColumnType::NAMES.into_iter().find(|(known, _)| *known == kind.trim()) else {
         let start = name.len() + 1;
         return Err(Problem::unknown(&item.part(start..start + kind.len()), "type", kind, &names)

@@ -114,7 +114,7 @@ impl Tree {
 
     fn file(document: usize, text: &str, problems: &Problems) -> Node {
         let (table, errors) = DeTable::parse_recoverable(text);
-        errors.iter().for_each(|error| problems.add(syntax(document, error)));
+        errors.iter().for_each(|error| problems.add_syntax(syntax(document, error)));
         // The span of the root is the whole file: a report shows a mistake about it at its beginning.
         Node::new(
             Location { document, span: 0..0 },

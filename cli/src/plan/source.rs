@@ -7,11 +7,11 @@ use std::sync::Arc;
 use strandline_connectors::keys::KeyStream;
 use strandline_connectors::{
     BadRecord, CsvFiles, DeadLetter, Decode, FileFormat, FileSink, FileSinkConfig, FileSource, Framing,
-    JsonLines, JsonRows, OnBadRecord, Row, TextLines, Throttled, WithDeadLetters,
+    Inspection, JsonLines, JsonRows, OnBadRecord, Row, TextLines, Throttled, WithDeadLetters,
 };
 use strandline_runtime::{Pipeline, Stream};
 use strandline_state_api::backend::BackendFactory;
-use strandline_state_api::{Batch, Result, Timestamp};
+use strandline_state_api::{Batch, Error, ErrorKind, Result, Timestamp};
 
 use super::{BadRecords, Counters, Flow};
 use crate::jobfile::{BadRecordPolicy, DEAD_LETTERS, Files, Job, SourceKind, SourceSpec, Step};
@@ -23,17 +23,12 @@ pub(super) fn source<F: BackendFactory>(
     counters: &mut Counters,
 ) -> Result<Flow<F>> {
     let spec = &job.source;
-    let (files, text) = match &spec.kind {
-        SourceKind::Keys(config) => {
-            let stream = Throttled::new(KeyStream::new(config.clone())?, spec.rate);
-            return Ok(Flow::Keys(pipeline.source("source", stream)));
-        }
-        SourceKind::Text(files) => (files, TextFormat::Text(TextLines)),
-        SourceKind::Csv { files, delimiter, header, quoted_newlines } => {
-            let format = CsvFiles::new(spec.columns.clone()).delimiter(*delimiter).header(*header);
-            (files, TextFormat::Csv(format.quoted_newlines(*quoted_newlines)))
-        }
-        SourceKind::Json(files) => (files, TextFormat::Json(JsonLines::new(spec.columns.clone()))),
+    if let SourceKind::Keys(config) = &spec.kind {
+        let stream = Throttled::new(KeyStream::new(config.clone())?, spec.rate);
+        return Ok(Flow::Keys(pipeline.source("source", stream)));
+    }
+    let Some((files, text)) = format(spec) else {
+        return Err(Error::new(ErrorKind::Internal, "a source has neither files nor keys"));
     };
     let format = RowFormat { text, time: event_time(job).map(Arc::new) };
     let rows = match &files.bad_records {
@@ -44,6 +39,29 @@ pub(super) fn source<F: BackendFactory>(
         }
     };
     Ok(Flow::Rows(rows))
+}
+
+/// Looks at the files of a job's source without reading them.
+///
+/// # Errors
+/// When they cannot be listed.
+pub(crate) fn inspect(job: &Job) -> Result<Inspection> {
+    let Some((files, text)) = format(&job.source) else { return Ok(Inspection::default()) };
+    let format = RowFormat { text, time: event_time(job).map(Arc::new) };
+    file_source(files, format, OnBadRecord::Fail, &mut Counters::default()).inspect()
+}
+
+/// The files of a source, and their format.
+fn format(spec: &SourceSpec) -> Option<(&Files, TextFormat)> {
+    Some(match &spec.kind {
+        SourceKind::Keys(_) => return None,
+        SourceKind::Text(files) => (files, TextFormat::Text(TextLines)),
+        SourceKind::Csv { files, delimiter, header, quoted_newlines } => {
+            let format = CsvFiles::new(spec.columns.clone()).delimiter(*delimiter).header(*header);
+            (files, TextFormat::Csv(format.quoted_newlines(*quoted_newlines)))
+        }
+        SourceKind::Json(files) => (files, TextFormat::Json(JsonLines::new(spec.columns.clone()))),
+    })
 }
 
 fn plain<F: BackendFactory>(

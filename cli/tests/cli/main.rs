@@ -3,11 +3,14 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad;
+mod check;
 mod checkpoints;
 mod crash;
+mod docs;
 mod floats;
 mod inputs;
 mod job;
+mod output;
 mod ownership;
 mod quoting;
 mod results;

@@ -88,7 +88,7 @@ pub(crate) const TIMES: &[Key] = &[
 ];
 
 /// What columns of a source are.
-const COLUMN: &str = "`name`, `name:type` or `name:type?`, where `?` allows missing values";
+const COLUMN: &str = "`name`, `name?`, `name:type` or `name:type?`, where `?` allows missing values";
 
 /// `[source]`.
 pub(crate) static SOURCE: Section = Section::ByWord {
