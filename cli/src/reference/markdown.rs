@@ -32,7 +32,7 @@ fn section(out: &mut String, of: &Section) {
             table(out, table_of, None);
         }
         Section::ByWord { by, absent, variants, .. } => {
-            let _ = write!(out, "The key `{by}` chooses what else there is ({}).\n", absence(absent));
+            let _ = writeln!(out, "The key `{by}` chooses what else there is ({}).", absence(absent));
             for (word, of) in *variants {
                 let _ = write!(out, "\n### `{by} = \"{word}\"`\n\n{}\n", of.about);
                 if of.keys().next().is_some() {

@@ -57,7 +57,7 @@ impl<F: FileFormat> FileSubtask<F> {
             false => Err(bad::too_long(max_record)),
         };
         decoded.map_err(|bad| {
-            Error::invalid(format!("the first record is bad: {}", bad)).with("file", path.display())
+            Error::invalid(format!("the first record is bad: {bad}")).with("file", path.display())
         })
     }
 }
