@@ -18,6 +18,7 @@ use strandline_runtime::source::{PlanContext, SourceContext, SourceFactory, Unre
 use strandline_state_api::{Batch, Result, Timestamp};
 
 mod bad;
+mod content;
 mod counts;
 mod csv;
 mod encoding;
@@ -319,7 +320,7 @@ impl<F: FileFormat> FileSource<F> {
         let may_be_empty = self.at_end.is_watch() || restored.is_some();
         let list = || if may_be_empty { listing::list_any(&self.path) } else { listing::list(&self.path) };
         match restored {
-            None => Ok(Plan::new(input, &list()?)),
+            None => Plan::new(input, &list()?),
             Some(restored) if ended && self.at_end == AtEnd::End => {
                 // There is nothing to do, whatever has become of the input.
                 Plan::ended(input, &list().unwrap_or_default(), restored)

@@ -193,6 +193,11 @@ impl<T: Send, D: Decode<T>> Decode<Result<T, DeadLetter>> for LetterDecoder<D, T
 /// The longest part of a record that a dead letter holds.
 const LONGEST: u64 = 16 << 20;
 
+/// What a dead letter holds of a record.
+pub(super) fn most_of(record: &[u8]) -> &[u8] {
+    record.get(..LONGEST as usize).unwrap_or(record)
+}
+
 /// The bytes of the record from `start` to before `end`, without its line end.
 pub(super) fn raw_record(path: &Path, start: u64, end: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();

@@ -6,7 +6,7 @@ use strandline_state_api::Result;
 
 use super::encoding;
 use super::listing::list;
-use super::reader::{Framing, MAX_RECORD, Range, SplitReader};
+use super::reader::{Framing, MAX_RECORD, OpenFile, Range, SplitReader};
 
 /// Reads the first record of the first file of `path`, from which a planner takes the columns.
 ///
@@ -18,7 +18,7 @@ pub fn first_header(path: &Path, framing: Framing) -> Result<Vec<u8>> {
         Some(first) if path.is_dir() => path.join(&first.name),
         _ => path.to_owned(),
     };
-    encoding::check(&file)?;
+    encoding::check(&file, OpenFile::open(&file)?.head())?;
     let mut reader = SplitReader::open(&file, framing, MAX_RECORD, Range::ALL)?;
     Ok(reader.next()?.map(|(_, record)| record.to_vec()).unwrap_or_default())
 }

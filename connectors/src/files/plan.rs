@@ -7,7 +7,8 @@ use std::path::Path;
 use strandline_runtime::source::Unread;
 use strandline_state_api::{Error, ErrorKind, Result};
 
-use super::identity::{self, read_mark};
+use super::content;
+use super::identity;
 use super::listing::{InputFile, natural, unreadable};
 use super::position::{FileList, FilePosition, KnownFile, Stored};
 use super::split::{Split, check_tiling, cut, deal};
@@ -62,10 +63,12 @@ struct Known {
 
 impl Plan {
     /// The plan of a new job.
-    pub(super) fn new(input: Input<'_>, listing: &[InputFile]) -> Self {
-        let splits =
-            listing.iter().flat_map(|file| cut(&file.name, 0, file.len, input.split_size, file.stamp));
-        Self::deal(input, splits.collect(), 0, i64::MIN)
+    pub(super) fn new(input: Input<'_>, listing: &[InputFile]) -> Result<Self> {
+        let mut splits = Vec::new();
+        for file in listing {
+            splits.extend(cut_new(input, file)?);
+        }
+        Ok(Self::deal(input, splits, 0, i64::MIN))
     }
 
     /// The plan of a job that resumes.
@@ -110,7 +113,7 @@ impl Plan {
                     splits.extend(grown(input, &file, of_file)?);
                 }
                 None => {
-                    splits.extend(cut(&file.name, 0, file.len, input.split_size, file.stamp));
+                    splits.extend(cut_new(input, &file)?);
                     replaced.extend(other.map(|other| (file, other)));
                 }
             }
@@ -300,7 +303,7 @@ impl Checked {
 
 /// How many bytes of a file were read, and how many it had.
 fn progress(splits: &[Split]) -> (u64, u64) {
-    let read = splits.iter().map(|split| split.offset - split.start).sum();
+    let read = splits.iter().map(|split| split.offset.min(split.end) - split.start).sum();
     (read, splits.last().map_or(0, |last| last.end))
 }
 
@@ -315,13 +318,27 @@ fn check(input: Input<'_>, file: &InputFile, splits: &[Split]) -> Result<Checked
     }
     for split in splits.iter().filter(|split| split.mark != 0 && split.offset > 0) {
         // The last record of a file without a line end reaches to the end.
-        let position = split.offset.min(file.len);
-        let (found, before) = read_mark(&input.folder.join(&file.name), position)?.unwrap_or_default();
+        let position = if split.packed { split.offset } else { split.offset.min(file.len) };
+        let known = Split { offset: position, packed: split.packed, ..Split::default() };
+        let (found, before) = known.read_mark(&input.folder.join(&file.name))?.unwrap_or_default();
         if found != split.mark {
             return Ok(Checked::Other { position, expected: split.before.clone(), found: before });
         }
     }
     Ok(Checked::Same)
+}
+
+/// The splits of a file that is new. One that is compressed can only be read from its beginning.
+fn cut_new(input: Input<'_>, file: &InputFile) -> Result<impl Iterator<Item = Split>> {
+    let divides = file.len > input.split_size && !content::is_packed(&input.folder.join(&file.name))?;
+    Ok(cut(&file.name, 0, file.len, if divides { input.split_size } else { u64::MAX }, file.stamp))
+}
+
+/// The error for a compressed file that has more bytes than when it was read whole.
+pub(super) fn grown_when_packed(path: &Path, known: u64) -> Error {
+    let message = "a compressed input file has grown after it was read whole; put new data into a file of its \
+                   own, or start a new job";
+    Error::new(ErrorKind::Incompatible, message).with("file", path.display()).with("compressed bytes", known)
 }
 
 /// The splits of a file that may have grown.
@@ -335,6 +352,13 @@ fn grown(input: Input<'_>, file: &InputFile, mut splits: Vec<Split>) -> Result<V
     }
     let path = input.folder.join(&file.name);
     if let Some(last) = splits.last_mut() {
+        if content::is_packed(&path)? {
+            if last.is_finished() && known > 0 {
+                return Err(grown_when_packed(&path, known));
+            }
+            (last.end, last.owner) = (file.len, None);
+            return Ok(splits);
+        }
         if last.offset == known && !ends_line(&path, known)? {
             let message = "an input file grew within a line that was already read; append whole lines only, \
                            or start a new job";

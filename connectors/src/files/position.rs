@@ -138,6 +138,8 @@ fn shared_end(a: &str, b: &str) -> usize {
 const VERSIONED: &str = "";
 const SPLIT: u8 = 1;
 const FILES: u8 = 2;
+/// A [`SPLIT`] of a compressed file.
+const PACKED: u8 = 3;
 /// At least as many as a position has fields.
 const FIELDS: usize = 16;
 
@@ -149,7 +151,7 @@ impl Serialize for FilePosition {
                     &**split;
                 let mut fields = serializer.serialize_tuple(9)?;
                 fields.serialize_element(VERSIONED)?;
-                fields.serialize_element(&SPLIT)?;
+                fields.serialize_element(if split.packed { &PACKED } else { &SPLIT })?;
                 fields.serialize_element(file)?;
                 fields.serialize_element(&[*start, *end, *offset, *skipped])?;
                 fields.serialize_element(owner)?;
@@ -194,17 +196,18 @@ impl<'de> Visitor<'de> for PositionVisitor {
         if kind == FILES {
             return Ok(FilePosition(Stored::Files(next(&mut fields)?)));
         }
-        if kind > FILES {
+        if kind > PACKED {
             return Err(A::Error::custom("a newer version wrote this position"));
         }
-        if kind == SPLIT {
+        if matches!(kind, SPLIT | PACKED) {
             file = next(&mut fields)?;
         }
         let [start, end, offset, skipped] = next(&mut fields)?;
         let owner = next(&mut fields)?;
         let mut split =
             Split { file, start, end, offset, skipped, owner, greatest: i64::MIN, ..Split::default() };
-        if kind == SPLIT {
+        if matches!(kind, SPLIT | PACKED) {
+            split.packed = kind == PACKED;
             split.stamp = next(&mut fields)?;
             split.mark = next(&mut fields)?;
             split.before = next(&mut fields)?;
@@ -257,11 +260,15 @@ mod tests {
             assert_eq!(Codec::<FilePosition>::decode(&SerdeCodec, stored).unwrap(), of(split));
         }
         let stored = b"\x00\x01\x05a.csv\x00\xAC\x02\x80\x01\x02\x01\x01\x03\x8C\x01\x03\x05\x02x\n\x01";
-        assert_eq!(encoded(&of(second)), stored);
+        assert_eq!(encoded(&of(second.clone())), stored);
+        let packed = of(Split { packed: true, ..second });
+        let stored = [&b"\x00\x03"[..], &stored[2..]].concat();
+        assert_eq!(encoded(&packed), stored);
+        assert_eq!(Codec::<FilePosition>::decode(&SerdeCodec, &stored).unwrap(), packed);
         let list = FilePosition(Stored::Files(vec![7, 8]));
         assert_eq!(encoded(&list), b"\x00\x02\x02\x07\x08");
         assert_eq!(Codec::<FilePosition>::decode(&SerdeCodec, b"\x00\x02\x02\x07\x08").unwrap(), list);
-        assert!(Codec::<FilePosition>::decode(&SerdeCodec, b"\x00\x03\x02\x07\x08").is_err());
+        assert!(Codec::<FilePosition>::decode(&SerdeCodec, b"\x00\x04\x02\x07\x08").is_err());
     }
 
     #[test]

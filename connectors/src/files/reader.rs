@@ -4,9 +4,10 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use memchr::memchr;
+use memchr::{memchr, memchr_iter};
 use strandline_state_api::{Error, ErrorKind, Result};
 
+use super::content::Content;
 use super::identity::{self, WINDOW};
 use super::listing::unreadable;
 use super::quotes::{self, Continued, Endless};
@@ -48,22 +49,32 @@ pub(super) const MAX_RECORD: usize = 64 << 20;
 /// How many bytes it reads at once, where nothing else is set.
 const BUFFER: usize = 64 << 10;
 
-/// A file that is open, and its first bytes.
+/// A file that is open, and the first bytes of its content.
 #[derive(Debug)]
 pub(super) struct OpenFile {
     path: PathBuf,
-    file: File,
-    /// The first [`WINDOW`] bytes, or all that there are; `file` stands behind them.
+    content: Content,
+    /// The first [`WINDOW`] bytes, or all that there are; `content` stands behind them.
     head: Vec<u8>,
 }
 
 impl OpenFile {
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let mut file = File::open(path).map_err(|e| unreadable(path, e))?;
+        let mut content = Content::open(path).map_err(|e| unreadable(path, e))?;
         let mut head = Vec::new();
-        let read = (&mut file).take(WINDOW as u64).read_to_end(&mut head);
-        read.map_err(|e| unreadable(path, e))?;
-        Ok(Self { path: path.to_owned(), file, head })
+        if let Err(e) = (&mut content).take(WINDOW as u64).read_to_end(&mut head) {
+            return Err(content.error(path, head.len() as u64, e));
+        }
+        Ok(Self { path: path.to_owned(), content, head })
+    }
+
+    /// The first bytes of the content.
+    pub(super) fn head(&self) -> &[u8] {
+        &self.head
+    }
+
+    pub(super) fn is_packed(&self) -> bool {
+        self.content.is_packed()
     }
 
     /// The first record, where it ends within the first [`WINDOW`] bytes, and where the next one begins.
@@ -99,13 +110,14 @@ impl Range {
 #[derive(Debug)]
 pub(super) struct SplitReader {
     path: PathBuf,
-    file: File,
-    /// The first [`WINDOW`] bytes of the file.
+    content: Content,
+    /// The first [`WINDOW`] bytes of the content.
     first: Vec<u8>,
     framing: Framing,
-    /// The unread bytes are `buffer[head..tail]`; in the file they begin at `offset`. At least [`WINDOW`] of
-    /// the bytes before them are there, too, or all that there are.
+    /// The unread bytes are `buffer[head..tail]`; in the content they begin at `offset`. At least [`WINDOW`]
+    /// of the bytes before them are there, too, or all that there are, and the last record from `last` on.
     buffer: Vec<u8>,
+    last: usize,
     head: usize,
     tail: usize,
     offset: u64,
@@ -115,6 +127,10 @@ pub(super) struct SplitReader {
     max_record: usize,
     /// The beginning of a record that is longer than that.
     long: Vec<u8>,
+    /// How many lines end before the buffer, where the content is read from its beginning.
+    line_ends: u64,
+    /// The line of the record in `long`.
+    long_line: u64,
 }
 
 impl SplitReader {
@@ -130,7 +146,7 @@ impl SplitReader {
         range: Range,
         capacity: usize,
     ) -> Result<Self> {
-        let OpenFile { path, mut file, head: first } = open;
+        let OpenFile { path, mut content, head: first } = open;
         let Range { start, offset, end, partial } = range;
         // A record begins at `start` only if a line ends just before it: begin with that byte and drop the
         // first line.
@@ -140,22 +156,22 @@ impl SplitReader {
         // One byte more than there is, so that a small file ends with the second read.
         let wanted = end.saturating_sub(from).min(capacity as u64) as usize + before + 1;
         let mut buffer = vec![0; wanted.clamp(2 * WINDOW, capacity.max(2 * WINDOW))];
-        let (base, tail) = if from <= first.len() as u64 {
+        let (base, tail) = if from <= first.len() as u64 || content.is_packed() {
             if let Some(known) = buffer.get_mut(..first.len()) {
                 known.copy_from_slice(&first);
             }
             (0, first.len())
         } else {
             let base = from - before as u64;
-            file.seek(SeekFrom::Start(base)).map_err(|e| unreadable(&path, e))?;
-            (base, 0)
+            (content.seek(&path, base).map_err(|e| unreadable(&path, e))?, 0)
         };
         let mut reader = Self {
             path,
-            file,
+            content,
             first,
             framing,
             buffer,
+            last: 0,
             head: 0,
             tail,
             offset: base,
@@ -164,6 +180,8 @@ impl SplitReader {
             at_end_of_file: false,
             max_record: max_record.clamp(1, usize::MAX - 1),
             long: Vec::new(),
+            line_ends: 0,
+            long_line: 0,
         };
         reader.advance(from)?;
         if cut {
@@ -185,6 +203,31 @@ impl SplitReader {
         self.buffer.get(self.head.saturating_sub(WINDOW)..self.head).unwrap_or_default()
     }
 
+    /// Whether it decompresses the file: then offsets are those of the content.
+    pub(super) fn is_packed(&self) -> bool {
+        self.content.is_packed()
+    }
+
+    /// The length of a compressed file whose content was read to its end.
+    pub(super) fn raw_len(&self) -> u64 {
+        self.content.raw_len()
+    }
+
+    /// The line in which the last record begins, from 1, where the content was read from its beginning.
+    pub(super) fn line(&self) -> u64 {
+        if !self.long.is_empty() {
+            return self.long_line;
+        }
+        let before = self.buffer.get(..self.last).unwrap_or_default();
+        self.line_ends + memchr_iter(b'\n', before).count() as u64 + 1
+    }
+
+    /// The bytes of the last record, and of what was skipped with it; of a long one its beginning.
+    pub(super) fn raw_record(&self) -> &[u8] {
+        let bytes = self.buffer.get(self.last..self.head).unwrap_or_default();
+        without_line_end(if self.long.is_empty() { bytes } else { &self.long })
+    }
+
     /// The [mark](identity::mark) of the file up to the next record, and the bytes before it that an error
     /// shows.
     pub(super) fn mark(&self) -> (u32, &[u8]) {
@@ -199,6 +242,8 @@ impl SplitReader {
         if self.offset >= self.end {
             return Ok(None);
         }
+        self.last = self.head;
+        self.long.clear();
         let len = loop {
             let unread = self.buffer.get(self.head..self.tail).unwrap_or(&[]);
             let found = self.framing.record(unread);
@@ -230,6 +275,7 @@ impl SplitReader {
             return Ok(Some(self.take(len)));
         }
         let begin = self.offset;
+        self.long_line = self.line();
         self.long = unread.to_vec();
         if !self.skip_line()? && !self.partial {
             self.rewind(begin)?;
@@ -248,7 +294,6 @@ impl SplitReader {
     /// As [`next`](Self::next), but leaves the record to be read.
     pub(super) fn peek(&mut self) -> Result<Option<&[u8]>> {
         let begin = self.offset;
-        self.long.clear();
         if self.next()?.is_none() {
             return Ok(None);
         }
@@ -266,16 +311,22 @@ impl SplitReader {
     /// Goes back to `offset`, where a record begins that no longer is in the buffer.
     #[cold]
     fn rewind(&mut self, offset: u64) -> Result<()> {
-        let base = offset.saturating_sub(WINDOW as u64);
-        self.file.seek(SeekFrom::Start(base)).map_err(|e| unreadable(&self.path, e))?;
-        (self.head, self.tail, self.offset, self.at_end_of_file) = (0, 0, base, false);
+        let base = self.content.seek(&self.path, offset.saturating_sub(WINDOW as u64));
+        let base = base.map_err(|e| unreadable(&self.path, e))?;
+        (self.last, self.head, self.tail, self.offset, self.at_end_of_file) = (0, 0, 0, base, false);
+        self.line_ends = 0;
         self.advance(offset)
     }
 
-    /// Skips everything before `offset`, all of which stays in the buffer.
+    /// Skips everything before `offset`.
     fn advance(&mut self, offset: u64) -> Result<()> {
-        let skipped = (offset - self.offset) as usize;
-        while self.tail - self.head < skipped {
+        while self.offset < offset {
+            let unread = (self.tail - self.head) as u64;
+            self.skip(unread.min(offset - self.offset) as usize);
+            self.last = self.head;
+            if self.offset == offset {
+                break;
+            }
             self.fill()?;
             if self.at_end_of_file {
                 let message = "an input file became shorter while it was read";
@@ -284,7 +335,6 @@ impl SplitReader {
                     .with("expected", offset));
             }
         }
-        self.skip(skipped);
         Ok(())
     }
 
@@ -345,6 +395,7 @@ impl SplitReader {
             let unread = self.buffer.get(self.head..self.tail).unwrap_or(&[]);
             let found = memchr(b'\n', unread).map(|at| at + 1);
             self.skip(found.unwrap_or(unread.len()));
+            self.last = self.head;
             if found.is_some() || self.at_end_of_file {
                 return Ok(found.is_some());
             }
@@ -364,20 +415,29 @@ impl SplitReader {
 
     /// Reads more bytes behind the unread ones.
     fn fill(&mut self) -> Result<()> {
-        let kept = self.head.saturating_sub(WINDOW);
+        let kept = self.head.saturating_sub(WINDOW).min(self.last);
         if kept > 0 {
+            if self.content.is_packed() {
+                let dropped = self.buffer.get(..kept).unwrap_or_default();
+                self.line_ends += memchr_iter(b'\n', dropped).count() as u64;
+            }
             self.buffer.copy_within(kept..self.tail, 0);
             self.tail -= kept;
             self.head -= kept;
+            self.last -= kept;
         }
         if self.tail == self.buffer.len() {
             self.buffer.resize(2 * self.tail, 0);
         }
         let free = self.buffer.get_mut(self.tail..).unwrap_or(&mut []);
         let read = loop {
-            match self.file.read(free) {
+            match self.content.read(free) {
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                other => break other.map_err(|e| unreadable(&self.path, e).with("byte", self.offset))?,
+                Ok(read) => break read,
+                Err(e) => {
+                    let behind = self.offset + (self.tail - self.head) as u64;
+                    return Err(self.content.error(&self.path, behind, e));
+                }
             }
         };
         self.tail += read;

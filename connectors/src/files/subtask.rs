@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use strandline_runtime::source::{Source, SourceStatus, SourceTime, SplitTimes, Watermarks};
 use strandline_state_api::{Batch, Error, ErrorKind, Result, Timestamp};
 
-use super::identity::read_mark;
+use super::content;
 use super::listing::InputFile;
-use super::plan::Share;
+use super::plan::{Share, grown_when_packed};
 use super::position::{FileList, FilePosition, KnownFile, Stored};
 use super::reader::{LineCounter, OpenFile, Range, SplitReader};
 use super::split::Split;
@@ -189,10 +189,15 @@ impl<F: FileFormat> FileSubtask<F> {
         let format = &self.source.format;
         let (framing, max_record) = (format.framing(), self.source.max_record);
         let partial = self.source.at_end == AtEnd::End;
-        if split.offset == 0 {
-            encoding::check(&path)?;
-        }
         let file = OpenFile::open(&path)?;
+        if split.offset == 0 {
+            encoding::check(&path, file.head())?;
+        }
+        // One that is compressed gets no further line, and is whole.
+        let (packed, partial) = (file.is_packed(), partial || file.is_packed());
+        if split.offset > split.start && split.packed != packed {
+            return Err(self.replaced(split));
+        }
         let (mut header, mut after_header) = (Vec::new(), 0);
         if format.has_header() {
             if let Some((record, len)) = file.first_record(framing) {
@@ -212,7 +217,8 @@ impl<F: FileFormat> FileSubtask<F> {
         let decoder = format
             .decoder(&header)
             .map_err(|message| Error::invalid(message).with("file", path.display()))?;
-        let (start, end) = (split.start.max(after_header.min(split.end)), split.end);
+        let end = if packed { u64::MAX } else { split.end };
+        let start = split.start.max(after_header.min(end));
         let range = Range { start, offset: split.offset.max(start), end, partial };
         let buffer = if self.source.timing.is_some() { MERGED_BUFFER } else { BUFFER };
         let reader = SplitReader::new(file, framing, max_record, range, buffer)?;
@@ -271,24 +277,29 @@ impl<F: FileFormat> FileSubtask<F> {
         match step {
             Step::More => {}
             Step::Bad(offset, bad) => self.bad_record(number, offset, bad, output)?,
-            Step::Ended => self.end(number),
+            Step::Ended => self.end(number)?,
         }
         Ok(count.max(1))
     }
 
     /// Everything that is there of a lane was read.
-    fn end(&mut self, number: usize) {
+    fn end(&mut self, number: usize) -> Result<()> {
         self.readers.retain(|open| *open != number);
-        let Some(lane) = self.lanes.get_mut(&number) else { return };
+        let Some(lane) = self.lanes.get_mut(&number) else { return Ok(()) };
         if let Some(open) = lane.open.take() {
             note_position(&mut lane.split, &open.reader);
+            if open.reader.is_packed() {
+                let (split, len) = (&mut lane.split, open.reader.raw_len());
+                (split.end, split.offset, split.packed, split.before) = (len, len, false, Vec::new());
+                split.mark = split.read_mark(&self.folder.join(&split.file))?.map_or(0, |(mark, _)| mark);
+            }
         }
         if !lane.split.is_finished() && self.source.at_end != AtEnd::End {
             // It waits for the end of its last line.
             self.times.wait(number, Instant::now());
-            return;
+            return Ok(());
         }
-        let Some(Lane { mut split, .. }) = self.lanes.remove(&number) else { return };
+        let Some(Lane { mut split, .. }) = self.lanes.remove(&number) else { return Ok(()) };
         if split.offset < split.end {
             // The file is shorter than it was, so no mark is known at its end.
             (split.offset, split.mark) = (split.end, 0);
@@ -301,13 +312,14 @@ impl<F: FileFormat> FileSubtask<F> {
         }
         if !split.whole {
             self.pieces.push(split);
-            return;
+            return Ok(());
         }
         self.skipped += split.skipped;
         self.greatest = self.greatest.max(split.greatest);
         // A last line without its end may reach beyond what the listing saw.
         let Split { file: name, offset: len, stamp, mark, .. } = split;
         self.done.insert(name.clone(), KnownFile { name, len, stamp, read: Some(mark) });
+        Ok(())
     }
 
     /// Fails for a record that cannot be decoded, or counts it; emits its dead letter where that is wanted.
@@ -333,7 +345,7 @@ impl<F: FileFormat> FileSubtask<F> {
             count.add(self.subtask, String::new);
             return Ok(());
         }
-        let line = lines.line(&path, offset);
+        let line = if reader.is_packed() { Some(reader.line()) } else { lines.line(&path, offset) };
         let located = || {
             let mut error = Error::new(ErrorKind::Invalid, bad.to_string());
             error = error.with("file", path.display());
@@ -357,7 +369,10 @@ impl<F: FileFormat> FileSubtask<F> {
             OnBadRecord::Fail => return Err(located()),
             OnBadRecord::Skip => {}
             OnBadRecord::Keep => {
-                let raw = bad::raw_record(&path, offset, reader.offset())?;
+                let raw = match reader.is_packed() {
+                    true => bad::most_of(reader.raw_record()).to_vec(),
+                    false => bad::raw_record(&path, offset, reader.offset())?,
+                };
                 output.push(decoder.dead_letter(letter(raw)).ok_or_else(located)?, None);
             }
         }
@@ -425,6 +440,10 @@ impl<F: FileFormat> FileSubtask<F> {
             self.times.open(number, Timestamp::from_stored(lane.split.greatest));
             return Ok(());
         }
+        let path = self.folder.join(&file.name);
+        if end > 0 && content::is_packed(&path)? {
+            return Err(grown_when_packed(&path, end));
+        }
         let mut split = new_split(file, self.subtask, self.parallelism);
         match self.done.remove(&file.name) {
             Some(known) => (split.offset, split.mark) = (known.len, known.read.unwrap_or(0)),
@@ -441,7 +460,7 @@ impl<F: FileFormat> FileSubtask<F> {
     fn rename(&mut self, from: &str, file: &InputFile, owns: bool) -> Result<()> {
         let path = self.folder.join(&file.name);
         for split in self.splits_of(from).0.iter().filter(|split| split.mark != 0) {
-            if read_mark(&path, split.offset)?.is_none_or(|(found, _)| found != split.mark) {
+            if split.read_mark(&path)?.is_none_or(|(found, _)| found != split.mark) {
                 // Another file has the inode of one that is gone.
                 if owns {
                     self.add(new_split(file, self.subtask, self.parallelism));
@@ -472,7 +491,7 @@ impl<F: FileFormat> FileSubtask<F> {
         let path = self.folder.join(&file.name);
         for split in &self.splits_of(&file.name).0 {
             let mark =
-                if split.mark == 0 { None } else { read_mark(&path, split.offset)?.map(|(mark, _)| mark) };
+                if split.mark == 0 { None } else { split.read_mark(&path)?.map(|(mark, _)| mark) };
             if file.len < split.end || mark.unwrap_or(0) != split.mark {
                 return Err(self.replaced(split));
             }
@@ -504,6 +523,7 @@ fn note_position(split: &mut Split, reader: &SplitReader) {
     if reader.offset() > split.offset {
         let (mark, before) = reader.mark();
         (split.offset, split.mark, split.before) = (reader.offset(), mark, before.to_vec());
+        split.packed = reader.is_packed();
     }
 }
 

@@ -1,4 +1,5 @@
 mod dialect;
+mod packed;
 mod quotes;
 mod unusual;
 
