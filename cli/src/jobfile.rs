@@ -6,6 +6,7 @@
 
 mod aggregate;
 mod expression;
+mod field;
 mod path;
 mod problem;
 mod restart;

@@ -30,6 +30,7 @@ mod plan;
 mod position;
 mod quotes;
 mod reader;
+mod regex;
 mod split;
 mod subtask;
 mod text;
@@ -38,6 +39,7 @@ mod watch;
 pub use bad::{BadRecord, DeadLetter, LetterDecoder, OnBadRecord, WithDeadLetters};
 pub use csv::CsvFiles;
 pub use json::JsonLines;
+pub use regex::RegexLines;
 pub use text::TextLines;
 
 pub use header::first_header;

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use strandline_connectors::keys::{Distribution, KeyStream, KeyStreamConfig};
 use strandline_connectors::{
-    AtEnd, Column, ColumnType, CsvFiles, FileSource, Framing, TextLines, first_header,
+    AtEnd, Column, ColumnType, CsvFiles, Field, FileSource, Framing, TextLines, first_header,
 };
 use strandline_runtime::source::Watermarks;
 
+use super::field;
 use super::path;
 use super::problem::{Problem, one_of};
 use super::section::{self, Section};
@@ -20,7 +21,9 @@ pub(crate) struct SourceSpec {
     pub(crate) kind: SourceKind,
     /// The columns of its rows.
     pub(crate) columns: Vec<Column>,
-    /// The column that holds the event time, in milliseconds.
+    /// The same columns, as a source of files has them.
+    pub(crate) fields: Vec<Field>,
+    /// The column that holds the event time: a timestamp, or milliseconds.
     pub(crate) event_time: Option<usize>,
     /// How watermarks follow the event times.
     pub(crate) watermarks: Watermarks,
@@ -34,6 +37,8 @@ pub(crate) enum SourceKind {
     Text(Files),
     Csv { files: Files, delimiter: u8, header: bool, quoted_newlines: bool },
     Json(Files),
+    /// Lines that a regular expression splits.
+    Regex { files: Files, pattern: String },
     Keys(KeyStreamConfig),
 }
 
@@ -59,7 +64,7 @@ pub(crate) enum BadRecordPolicy {
     Keep(PathBuf),
 }
 
-const TYPES: [&str; 4] = ["text", "csv", "json", "keys"];
+const TYPES: [&str; 5] = ["text", "csv", "json", "regex", "keys"];
 const COMMON: [&str; 2] = ["type", "rate"];
 const FILES: [&str; 7] =
     ["path", "split_size", "max_record", "on_bad_record", "dead_letters", "follow", "watch"];
@@ -72,32 +77,40 @@ impl SourceSpec {
         let kind = any.required("type")?;
         let keys = |more: &[&[&'static str]]| [&COMMON[..], &more.concat()].concat();
         let open = |what, keys: &[&str]| Section::new(node, what, keys);
-        let (section, kind, columns) = match section::text(kind)? {
+        let (section, kind, fields) = match section::text(kind)? {
             "text" => {
                 let section = open("a text source", &keys(&[&FILES]))?;
-                let columns = vec![Column::new("line", ColumnType::Text)];
+                let fields = vec![Column::new("line", ColumnType::Text).into()];
                 let kind = SourceKind::Text(files(&section, folder)?);
-                (section, kind, columns)
+                (section, kind, fields)
             }
             "csv" => {
                 let own = ["columns", "delimiter", "header", "quoted_newlines"];
                 let section = open("a CSV source", &keys(&[&FILES, &TIMES, &own]))?;
-                let (kind, columns) = csv(&section, files(&section, folder)?)?;
-                (section, kind, columns)
+                let (kind, fields) = csv(&section, files(&section, folder)?)?;
+                (section, kind, fields)
             }
             "json" => {
                 let section = open("a JSON source", &keys(&[&FILES, &TIMES, &["columns"]]))?;
-                let columns = columns(section.required("columns")?)?;
+                let fields = field::parse_all(section.required("columns")?, true)?;
                 let kind = SourceKind::Json(files(&section, folder)?);
-                (section, kind, columns)
+                (section, kind, fields)
+            }
+            "regex" => {
+                let keys = keys(&[&FILES, &TIMES, &["pattern", "columns"]]);
+                let section = open("a source of lines that a pattern splits", &keys)?;
+                let (pattern, fields) = field::pattern(&section)?;
+                let kind = SourceKind::Regex { files: files(&section, folder)?, pattern };
+                (section, kind, fields)
             }
             "keys" => {
                 let section = open("a key stream", &keys(&[&["records", "keys", "seed", "distribution"]]))?;
                 let kind = SourceKind::Keys(key_stream(&section)?);
-                (section, kind, vec![Column::new("key", ColumnType::UInt)])
+                (section, kind, vec![Column::new("key", ColumnType::UInt).into()])
             }
             other => return Err(Problem::unknown(&kind.location, "source type", other, &TYPES)),
         };
+        let columns: Vec<Column> = fields.iter().map(|field| field.column.clone()).collect();
         let event_time = section.optional("event_time").map(|node| event_time(node, &columns)).transpose()?;
         let delay = section.duration("watermark_delay")?.unwrap_or_default();
         let watermarks = Watermarks::delayed(delay)
@@ -109,12 +122,16 @@ impl SourceSpec {
             return Err(Problem::new(&node.location, "this needs event times", label));
         }
         let rate = section.integer("rate", 1)?;
-        Ok(Self { kind, columns, event_time, watermarks, rate })
+        Ok(Self { kind, columns, fields, event_time, watermarks, rate })
     }
 
     /// Drops all columns that are neither among `needed` nor the event time, where the format allows it.
     pub(super) fn keep(&mut self, needed: &[usize]) {
-        let named = matches!(self.kind, SourceKind::Csv { header: true, .. } | SourceKind::Json(_));
+        let named = match self.kind {
+            SourceKind::Csv { header, .. } => header,
+            SourceKind::Json(_) | SourceKind::Regex { .. } => true,
+            SourceKind::Text(_) | SourceKind::Keys(_) => false,
+        };
         if !named {
             return;
         }
@@ -123,12 +140,16 @@ impl SourceSpec {
         let kept: Vec<usize> = (0..self.columns.len()).filter(kept).collect();
         self.event_time = event_time.and_then(|old| kept.iter().position(|&i| i == old));
         self.columns = kept.iter().filter_map(|&i| self.columns.get(i).cloned()).collect();
+        self.fields = kept.iter().filter_map(|&i| self.fields.get(i).cloned()).collect();
     }
 
     /// Its files, where it reads files.
     pub(crate) fn files(&self) -> Option<&Files> {
         match &self.kind {
-            SourceKind::Text(files) | SourceKind::Csv { files, .. } | SourceKind::Json(files) => Some(files),
+            SourceKind::Text(files)
+            | SourceKind::Csv { files, .. }
+            | SourceKind::Json(files)
+            | SourceKind::Regex { files, .. } => Some(files),
             SourceKind::Keys(_) => None,
         }
     }
@@ -187,7 +208,7 @@ fn at_end(section: &Section<'_>) -> Result<AtEnd, Problem> {
     }
 }
 
-fn csv(section: &Section<'_>, files: Files) -> Result<(SourceKind, Vec<Column>), Problem> {
+fn csv(section: &Section<'_>, files: Files) -> Result<(SourceKind, Vec<Field>), Problem> {
     let header = section.bool("header")?.unwrap_or(true);
     let quoted_newlines = section.bool("quoted_newlines")?.unwrap_or(false);
     let delimiter = match section.text("delimiter")? {
@@ -197,12 +218,15 @@ fn csv(section: &Section<'_>, files: Files) -> Result<(SourceKind, Vec<Column>),
             _ => return Err(section.required("delimiter")?.unexpected("one ASCII character between fields")),
         },
     };
-    let columns = match section.optional("columns") {
-        Some(node) => columns(node)?,
-        None if header => header_columns(section, &files.path, delimiter, quoted_newlines)?,
-        None => section.required("columns").and_then(columns)?,
+    let fields = match section.optional("columns") {
+        Some(node) => field::parse_all(node, false)?,
+        None if header => {
+            let columns = header_columns(section, &files.path, delimiter, quoted_newlines)?;
+            columns.into_iter().map(Field::from).collect()
+        }
+        None => section.required("columns").and_then(|node| field::parse_all(node, false))?,
     };
-    Ok((SourceKind::Csv { files, delimiter, header, quoted_newlines }, columns))
+    Ok((SourceKind::Csv { files, delimiter, header, quoted_newlines }, fields))
 }
 
 /// All columns of the first file, as text.
@@ -217,7 +241,7 @@ fn header_columns(
     let header = first_header(path, framing).map_err(|e| {
         Problem::new(location, e.to_string(), "without `columns` the header of the first file is needed")
     })?;
-    let names = CsvFiles::new(Vec::new()).delimiter(delimiter).split(&header);
+    let names = CsvFiles::new(Vec::<Column>::new()).delimiter(delimiter).split(&header);
     let names = names.map_err(|wrong| {
         let message = format!("the header of the first file is no record of CSV: {wrong}");
         Problem::new(location, message, "without `columns` the names of all columns come from there")
@@ -233,46 +257,16 @@ fn header_columns(
     Ok(columns)
 }
 
-/// Columns as `name`, `name:type` or `name:type?`.
-fn columns(node: &Node) -> Result<Vec<Column>, Problem> {
-    let names = ColumnType::NAMES.map(|(name, _)| name);
-    let mut columns: Vec<Column> = Vec::new();
-    for (text, item) in section::texts(node)? {
-        let (name, kind) = text.rsplit_once(':').unwrap_or((text, "text"));
-        let (kind, nullable) = kind.strip_suffix('?').map_or((kind, false), |kind| (kind, true));
-        let Some((_, kind)) = ColumnType::NAMES.into_iter().find(|(known, _)| *known == kind.trim()) else {
-            let start = name.len() + 1;
-            return Err(Problem::unknown(&item.part(start..start + kind.len()), "type", kind, &names)
-                .help("write columns as \"name:type\", with \"?\" behind it where values may be missing"));
-        };
-        let name = name.trim();
-        if name.is_empty() {
-            return Err(item.unexpected("the name of a column"));
-        }
-        if columns.iter().any(|column| column.name == name) {
-            return Err(Problem::new(
-                &item.location,
-                format!("two columns are named `{name}`"),
-                "this is the second",
-            ));
-        }
-        columns.push(Column { name: name.to_owned(), kind, nullable });
-    }
-    if columns.is_empty() {
-        return Err(Problem::new(&node.location, "the source has no columns", "expected at least one"));
-    }
-    Ok(columns)
-}
-
 fn event_time(node: &Node, columns: &[Column]) -> Result<usize, Problem> {
     let name = section::text(node)?;
     let known: Vec<_> = columns.iter().map(|column| column.name.as_str()).collect();
     let found = columns.iter().enumerate().find(|(_, column)| column.name == name);
     let (index, column) = found.ok_or_else(|| Problem::unknown(&node.location, "column", name, &known))?;
-    if !matches!(column.kind, ColumnType::Int | ColumnType::UInt) || column.nullable {
+    let is_time = matches!(column.kind, ColumnType::Int | ColumnType::UInt | ColumnType::Timestamp);
+    if !is_time || column.nullable {
         let optional = if column.nullable { "?" } else { "" };
         let label = format!("this column is {}{optional}", column.kind);
-        let message = "an event time is a column of milliseconds that is never missing: int or uint";
+        let message = "an event time is a column that is never missing: a timestamp, or milliseconds as int or uint";
         return Err(Problem::new(&node.location, message, label));
     }
     Ok(index)

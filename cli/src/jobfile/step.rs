@@ -35,6 +35,8 @@ pub(crate) struct Group {
     pub(crate) keys: Vec<(usize, Column)>,
     /// The size of tumbling windows in milliseconds.
     pub(crate) window_ms: Option<i64>,
+    /// Whether the borders of windows are timestamps, as the event time is, and not milliseconds.
+    pub(crate) moments: bool,
     /// The columns of the rows that it groups.
     pub(crate) input: Vec<Column>,
     /// Whether rows that come after their window has closed go to a sink of their own.
@@ -109,10 +111,12 @@ fn pass(items: &[Node], source: &SourceSpec) -> Result<Pass, Problem> {
     let mut columns = source.columns.clone();
     let (mut needed, mut replaced) = (Vec::new(), false);
     let mut steps = Vec::new();
+    let time = source.event_time.and_then(|index| source.columns.get(index));
+    let moments = time.is_some_and(|column| column.kind == ColumnType::Timestamp);
     let (mut groups, mut timed) = (0, source.event_time.is_some());
     for item in items {
         let scope = Scope::new(&columns);
-        let mut parser = StepParser { scope: &scope, columns: &columns, timed, groups: &mut groups };
+        let mut parser = StepParser { scope: &scope, columns: &columns, timed, moments, groups: &mut groups };
         let (step, after) = parser.step(item)?;
         if !replaced {
             needed.extend(scope.used.into_inner());
@@ -131,6 +135,8 @@ struct StepParser<'a> {
     columns: &'a [Column],
     /// Whether the rows have event times.
     timed: bool,
+    /// Whether these are timestamps.
+    moments: bool,
     groups: &'a mut usize,
 }
 
@@ -229,7 +235,8 @@ impl StepParser<'_> {
         let window_ms = section.optional("window").map(|node| self.window(node)).transpose()?;
         if window_ms.is_some() {
             for name in ["window_start", "window_end"] {
-                push_unique(&mut columns, Column::new(name, ColumnType::Int), keys)?;
+                let kind = if self.moments { ColumnType::Timestamp } else { ColumnType::Int };
+                push_unique(&mut columns, Column::new(name, kind), keys)?;
             }
         }
         let mut aggregates = Vec::new();
@@ -247,8 +254,9 @@ impl StepParser<'_> {
             ));
         }
         let emit = emit(&section, window_ms.is_some())?;
-        let (input, keeps_late) = (self.columns.to_vec(), false);
-        let group = Group { id, keys: key_columns, window_ms, input, keeps_late, aggregates, emit };
+        let (input, keeps_late, moments) = (self.columns.to_vec(), false, self.moments);
+        let keys = key_columns;
+        let group = Group { id, keys, window_ms, moments, input, keeps_late, aggregates, emit };
         Ok((Step::Group(group), Some(columns)))
     }
 

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use strandline_connectors::keys::KeyStream;
 use strandline_connectors::{
     BadRecord, CsvFiles, DeadLetter, Decode, FileFormat, FileSink, FileSinkConfig, FileSource, Framing,
-    JsonLines, JsonRows, OnBadRecord, Row, TextLines, Throttled, WithDeadLetters,
+    JsonLines, JsonRows, OnBadRecord, RegexLines, Row, TextLines, Throttled, WithDeadLetters,
 };
 use strandline_runtime::{Pipeline, Stream};
 use strandline_state_api::backend::BackendFactory;
-use strandline_state_api::{Batch, Result, Timestamp};
+use strandline_state_api::{Batch, Error, Result, Timestamp};
 
 use super::{BadRecords, Counters, Flow};
 use crate::jobfile::{BadRecordPolicy, DEAD_LETTERS, Files, Job, SourceKind, SourceSpec, Step};
@@ -30,10 +30,14 @@ pub(super) fn source<F: BackendFactory>(
         }
         SourceKind::Text(files) => (files, TextFormat::Text(TextLines)),
         SourceKind::Csv { files, delimiter, header, quoted_newlines } => {
-            let format = CsvFiles::new(spec.columns.clone()).delimiter(*delimiter).header(*header);
+            let format = CsvFiles::new(spec.fields.clone()).delimiter(*delimiter).header(*header);
             (files, TextFormat::Csv(format.quoted_newlines(*quoted_newlines)))
         }
-        SourceKind::Json(files) => (files, TextFormat::Json(JsonLines::new(spec.columns.clone()))),
+        SourceKind::Json(files) => (files, TextFormat::Json(JsonLines::new(spec.fields.clone()))),
+        SourceKind::Regex { files, pattern } => {
+            let format = RegexLines::new(pattern, spec.fields.clone()).map_err(Error::invalid)?;
+            (files, TextFormat::Regex(Box::new(format)))
+        }
     };
     let format = RowFormat { text, time: event_time(job).map(Arc::new) };
     let rows = match &files.bad_records {
@@ -103,7 +107,7 @@ fn file_source<F: FileFormat>(
 /// The event time of a row, where the job has them.
 fn time_of(spec: &SourceSpec) -> Option<impl Fn(&Row) -> Option<Timestamp> + Send + Sync + 'static> {
     let index = spec.event_time?;
-    Some(move |row: &Row| row.get(index).as_int().and_then(Timestamp::from_stored))
+    Some(move |row: &Row| row.get(index).as_event_time())
 }
 
 /// The column of event times, and which of them the windows of the job can hold.
@@ -134,7 +138,7 @@ impl TimeColumn {
         let row = output.records().last();
         let time = row.map(|row| row.get(self.index));
         match time {
-            Some(time) if !time.as_int().is_some_and(|time| self.range.contains(&time)) => {
+            Some(time) if !time.as_event_time().is_some_and(|time| self.range.contains(&time.as_millis())) => {
                 let reason = format!(
                     "the event time {time} is out of range: expected milliseconds from {} to {}",
                     self.range.start(),
@@ -209,6 +213,7 @@ enum TextFormat {
     Text(TextLines),
     Csv(CsvFiles),
     Json(JsonLines),
+    Regex(Box<RegexLines>),
 }
 
 impl FileFormat for TextFormat {
@@ -220,6 +225,7 @@ impl FileFormat for TextFormat {
             Self::Text(format) => format.framing(),
             Self::Csv(format) => format.framing(),
             Self::Json(format) => format.framing(),
+            Self::Regex(format) => format.framing(),
         }
     }
 
@@ -228,6 +234,7 @@ impl FileFormat for TextFormat {
             Self::Text(format) => format.layout(),
             Self::Csv(format) => format.layout(),
             Self::Json(format) => format.layout(),
+            Self::Regex(format) => format.layout(),
         }
     }
 
@@ -236,6 +243,7 @@ impl FileFormat for TextFormat {
             Self::Text(format) => format.has_header(),
             Self::Csv(format) => format.has_header(),
             Self::Json(format) => format.has_header(),
+            Self::Regex(format) => format.has_header(),
         }
     }
 
@@ -244,6 +252,7 @@ impl FileFormat for TextFormat {
             Self::Text(format) => TextDecoder::Text(format.decoder(header)?),
             Self::Csv(format) => TextDecoder::Csv(Box::new(format.decoder(header)?)),
             Self::Json(format) => TextDecoder::Json(format.decoder(header)?),
+            Self::Regex(format) => TextDecoder::Regex(Box::new(format.decoder(header)?)),
         })
     }
 }
@@ -253,6 +262,7 @@ enum TextDecoder {
     Text(<TextLines as FileFormat>::Decoder),
     Csv(Box<<CsvFiles as FileFormat>::Decoder>),
     Json(<JsonLines as FileFormat>::Decoder),
+    Regex(Box<RegexLines>),
 }
 
 impl Decode<Row> for TextDecoder {
@@ -262,6 +272,7 @@ impl Decode<Row> for TextDecoder {
             Self::Text(decoder) => decoder.decode(bytes, output),
             Self::Csv(decoder) => decoder.decode(bytes, output),
             Self::Json(decoder) => decoder.decode(bytes, output),
+            Self::Regex(decoder) => decoder.decode(bytes, output),
         }
     }
 }

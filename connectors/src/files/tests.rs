@@ -1,4 +1,5 @@
 mod dialect;
+mod forms;
 mod packed;
 mod quotes;
 mod unusual;
