@@ -26,7 +26,7 @@ use std::path::Path;
 use strandline_connectors::Column;
 
 pub(crate) use aggregate::{Aggregate, Function};
-pub(crate) use expression::Expression;
+pub(crate) use expression::{Expression, Fault};
 #[cfg_attr(
     not(feature = "rocksdb"),
     expect(unused_imports, reason = "only that backend reads its settings")

@@ -20,6 +20,10 @@ pub(crate) enum Step {
     Filter(Expression),
     /// Keeps these columns, in this order.
     Project(Vec<usize>),
+    /// Makes rows of these values.
+    Select(Vec<Expression>),
+    /// Adds a value to each row, or replaces that of a column.
+    Compute(Vec<(Option<usize>, Expression)>),
     /// Each word of this text column becomes a row.
     Words(usize),
     /// Groups rows by key and aggregates them.
@@ -109,6 +113,8 @@ type Pass = (Vec<Step>, Vec<Column>, Option<Vec<usize>>);
 
 fn pass(items: &[Node], source: &SourceSpec) -> Result<Pass, Problem> {
     let mut columns = source.columns.clone();
+    // The column of the source that each column still is.
+    let mut origins: Vec<Option<usize>> = (0..columns.len()).map(Some).collect();
     let (mut needed, mut replaced) = (Vec::new(), false);
     let mut steps = Vec::new();
     let time = source.event_time.and_then(|index| source.columns.get(index));
@@ -118,10 +124,22 @@ fn pass(items: &[Node], source: &SourceSpec) -> Result<Pass, Problem> {
         let scope = Scope::new(&columns);
         let mut parser = StepParser { scope: &scope, columns: &columns, timed, moments, groups: &mut groups };
         let (step, after) = parser.step(item)?;
-        if !replaced {
-            needed.extend(scope.used.into_inner());
+        let used = scope.used.into_inner();
+        needed.extend(used.into_iter().filter_map(|index| origins.get(index).copied().flatten()));
+        match &step {
+            Step::Filter(_) => {}
+            Step::Compute(computed) => {
+                for (index, _) in computed {
+                    match index.and_then(|index| origins.get_mut(index)) {
+                        Some(origin) => *origin = None,
+                        None => origins.push(None),
+                    }
+                }
+            }
+            Step::Project(_) | Step::Select(_) | Step::Words(_) | Step::Group(_) => {
+                (replaced, origins) = (true, Vec::new());
+            }
         }
-        replaced |= after.is_some();
         // What is emitted at the end of the input has no time.
         timed &= !matches!(&step, Step::Group(Group { window_ms: None, emit: Emit::End, .. }));
         columns = after.unwrap_or(columns);
@@ -140,7 +158,7 @@ struct StepParser<'a> {
     groups: &'a mut usize,
 }
 
-const STEPS: [&str; 4] = ["filter", "project", "words", "key_by"];
+const STEPS: [&str; 5] = ["filter", "project", "compute", "words", "key_by"];
 
 impl StepParser<'_> {
     /// The step, and the columns after it where they are others.
@@ -155,6 +173,10 @@ impl StepParser<'_> {
             Some(("project", value)) => {
                 Section::new(node, "a projection", &["project"])?;
                 self.project(value)
+            }
+            Some(("compute", value)) => {
+                Section::new(node, "a computation", &["compute"])?;
+                self.compute(value)
             }
             Some(("words", value)) => {
                 Section::new(node, "a step that splits words", &["words"])?;
@@ -182,11 +204,11 @@ impl StepParser<'_> {
     }
 
     fn project(&self, node: &Node) -> Result<(Step, Option<Vec<Column>>), Problem> {
-        let (mut indexes, mut columns) = (Vec::new(), Vec::new());
+        let (mut values, mut columns) = (Vec::new(), Vec::new());
         for (text, item) in section::texts(node)? {
-            let (index, column) = self.column(item, text)?;
-            push_unique(&mut columns, column, item)?;
-            indexes.push(index);
+            let computed = expression::parse_computed(item, text, self.scope)?;
+            push_unique(&mut columns, computed.column, item)?;
+            values.push(computed.expression);
         }
         if columns.is_empty() {
             return Err(Problem::new(
@@ -195,7 +217,37 @@ impl StepParser<'_> {
                 "expected at least one column",
             ));
         }
-        Ok((Step::Project(indexes), Some(columns)))
+        let column = |value: &Expression| match value {
+            Expression::Column(index) => Some(*index),
+            _ => None,
+        };
+        let step = match values.iter().map(column).collect() {
+            Some(indexes) => Step::Project(indexes),
+            None => Step::Select(values),
+        };
+        Ok((step, Some(columns)))
+    }
+
+    /// The expressions see the columns before the step.
+    fn compute(&self, node: &Node) -> Result<(Step, Option<Vec<Column>>), Problem> {
+        let (mut values, mut names) = (Vec::new(), Vec::new());
+        let mut columns = self.columns.to_vec();
+        for (text, item) in section::texts(node)? {
+            let expression::Computed { expression, column } =
+                expression::parse_computed(item, text, self.scope)?;
+            push_unique(&mut names, column.clone(), item)?;
+            let index = columns.iter().position(|other| other.name == column.name);
+            match index.and_then(|index| columns.get_mut(index)) {
+                Some(before) => *before = column,
+                None => columns.push(column),
+            }
+            values.push((index, expression));
+        }
+        if values.is_empty() {
+            let label = "expected at least one, for example \"amount * 2 as double\"";
+            return Err(Problem::new(&node.location, "this step computes nothing", label));
+        }
+        Ok((Step::Compute(values), Some(columns)))
     }
 
     fn words(&self, node: &Node) -> Result<(Step, Option<Vec<Column>>), Problem> {

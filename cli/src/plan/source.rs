@@ -13,13 +13,15 @@ use strandline_runtime::{Pipeline, Stream};
 use strandline_state_api::backend::BackendFactory;
 use strandline_state_api::{Batch, Error, Result, Timestamp};
 
+use super::rows::{RowStep, apply_all};
 use super::{BadRecords, Counters, Flow};
-use crate::jobfile::{BadRecordPolicy, DEAD_LETTERS, Files, Job, SourceKind, SourceSpec, Step};
+use crate::jobfile::{BadRecordPolicy, DEAD_LETTERS, Fault, Files, Job, SourceKind, SourceSpec, Step};
 
-/// Adds the source of `job` to a pipeline.
+/// Adds the source of `job` to a pipeline; it runs `steps` on its records.
 pub(super) fn source<F: BackendFactory>(
     pipeline: &Pipeline<F>,
     job: &Job,
+    steps: Arc<[RowStep]>,
     counters: &mut Counters,
 ) -> Result<Flow<F>> {
     let spec = &job.source;
@@ -39,7 +41,8 @@ pub(super) fn source<F: BackendFactory>(
             (files, TextFormat::Regex(Box::new(format)))
         }
     };
-    let format = RowFormat { text, time: event_time(job).map(Arc::new) };
+    let fused = !steps.is_empty();
+    let format = RowFormat { text, time: event_time(job).map(Arc::new), steps };
     let rows = match &files.bad_records {
         BadRecordPolicy::Fail => plain(pipeline, spec, files, format, OnBadRecord::Fail, counters),
         BadRecordPolicy::Skip => plain(pipeline, spec, files, format, OnBadRecord::Skip, counters),
@@ -47,7 +50,7 @@ pub(super) fn source<F: BackendFactory>(
             with_dead_letters(pipeline, spec, files, format, directory, counters)?
         }
     };
-    Ok(Flow::Rows(rows))
+    Ok(Flow::Rows(if fused { RowStep::Live.add_to(rows, None) } else { rows }))
 }
 
 fn plain<F: BackendFactory>(
@@ -92,7 +95,7 @@ fn file_source<F: FileFormat>(
     on_bad_record: OnBadRecord,
     counters: &mut Counters,
 ) -> FileSource<F> {
-    let source = FileSource::new(&files.path, format)
+    let source = FileSource::new(files.path.clone(), format)
         .split_size(files.split_size)
         .max_record(files.max_record)
         .on_bad_record(on_bad_record)
@@ -123,7 +126,7 @@ fn event_time(job: &Job) -> Option<TimeColumn> {
     let name = job.source.columns.get(index)?.name.clone();
     let windows = job.steps.iter().filter_map(|step| match step {
         Step::Group(group) => group.window_ms,
-        Step::Filter(_) | Step::Project(_) | Step::Words(_) => None,
+        _ => None,
     });
     // The window around a time begins and ends within its own length; a second one, within one more.
     let margin = windows.fold(1_i64, i64::saturating_add).saturating_mul(2);
@@ -138,7 +141,9 @@ impl TimeColumn {
         let row = output.records().last();
         let time = row.map(|row| row.get(self.index));
         match time {
-            Some(time) if !time.as_event_time().is_some_and(|time| self.range.contains(&time.as_millis())) => {
+            Some(time)
+                if !time.as_event_time().is_some_and(|time| self.range.contains(&time.as_millis())) =>
+            {
                 let reason = format!(
                     "the event time {time} is out of range: expected milliseconds from {} to {}",
                     self.range.start(),
@@ -166,12 +171,17 @@ fn remove_last(output: &mut Batch<Row>) {
 struct RowFormat {
     text: TextFormat,
     time: Option<Arc<TimeColumn>>,
+    /// The steps that run within the source.
+    steps: Arc<[RowStep]>,
 }
 
 /// The decoder of a [`RowFormat`].
 struct RowDecoder {
     text: TextDecoder,
     time: Option<Arc<TimeColumn>>,
+    steps: Arc<[RowStep]>,
+    decoded: Batch<Row>,
+    rows: Vec<Row>,
 }
 
 impl FileFormat for RowFormat {
@@ -191,19 +201,55 @@ impl FileFormat for RowFormat {
     }
 
     fn decoder(&self, header: &[u8]) -> Result<RowDecoder, String> {
-        Ok(RowDecoder { text: self.text.decoder(header)?, time: self.time.clone() })
+        let (text, time, steps) = (self.text.decoder(header)?, self.time.clone(), Arc::clone(&self.steps));
+        Ok(RowDecoder { text, time, steps, decoded: Batch::new(), rows: Vec::new() })
     }
 }
 
 impl Decode<Row> for RowDecoder {
     #[inline]
     fn decode(&mut self, bytes: &[u8], output: &mut Batch<Row>) -> Result<(), BadRecord> {
+        if !self.steps.is_empty() {
+            return self.decode_and_step(bytes, output);
+        }
         let before = output.len();
         self.text.decode(bytes, output)?;
         match &self.time {
             Some(time) if output.len() > before => time.check(output),
             _ => Ok(()),
         }
+    }
+}
+
+impl RowDecoder {
+    /// A row that a step drops, or that becomes none, leaves one without columns, which still has its event
+    /// time and counts as read.
+    fn decode_and_step(&mut self, bytes: &[u8], output: &mut Batch<Row>) -> Result<(), BadRecord> {
+        self.decoded.clear();
+        self.text.decode(bytes, &mut self.decoded)?;
+        if let (Some(time), 1..) = (&self.time, self.decoded.len()) {
+            time.check(&mut self.decoded)?;
+        }
+        for (row, _) in self.decoded.drain() {
+            let time = self.time.as_ref().and_then(|time| row.get(time.index).as_event_time());
+            self.rows.clear();
+            let stepped = apply_all(&self.steps, row, &mut |row| self.rows.push(row));
+            stepped.map_err(|fault| failed(&fault))?;
+            if self.rows.is_empty() {
+                output.push(Row::default(), time);
+            }
+            self.rows.drain(..).for_each(|row| output.push(row, time));
+        }
+        Ok(())
+    }
+}
+
+#[cold]
+fn failed(fault: &Fault) -> BadRecord {
+    let bad = BadRecord::new(fault.to_string());
+    match fault.column() {
+        Some(column) => bad.in_column(column),
+        None => bad,
     }
 }
 

@@ -144,7 +144,8 @@ impl<F: FileFormat> FileSubtask<F> {
             let record = opened.reader.peek()?.filter(|record| record.len() <= max_record);
             let decoded = record.map(|record| opened.decoder.decode(record, &mut scratch));
             if let (Some(Ok(())), Some(timing)) = (decoded, &self.source.timing)
-                && let Some(time) = scratch.records().first().and_then(|record| (timing.time_of)(record))
+                && let Some((record, time)) = scratch.drain().next()
+                && let Some(time) = time.or_else(|| (timing.time_of)(&record))
             {
                 self.times.observe(number, time);
             }
@@ -265,7 +266,7 @@ impl<F: FileFormat> FileSubtask<F> {
             let (records, mut times) = std::mem::take(output).into_columns();
             let mut greatest = None;
             for (record, time) in records.iter().zip(&mut times).skip(before) {
-                *time = (timing.time_of)(record);
+                *time = time.or_else(|| (timing.time_of)(record));
                 greatest = greatest.max(*time);
             }
             *output = Batch::from_columns(records, times);
