@@ -37,7 +37,7 @@ pub use recover::{OnDamage, RecoverFrom, RecoverOptions, Recovered, Recovery};
 pub use segments::Segments;
 pub use solo::{Alone, LoopOptions, Member, SoloJob, UnstoredSnapshot, Worker, WorkerGroup, WorkerSnapshot};
 pub use storage::Storage;
-pub use store::{BlobStore, ClaimOutcome, ClaimStore, Listed, LocalDir, ObjectStore};
+pub use store::{BlobStore, ClaimOutcome, ClaimStore, Listed, LocalDir, ObjectInfo, ObjectStore};
 pub use strandline_checkpoint_protocol::{Branch, CheckpointKind, Term};
 pub use sweep::SweepReport;
 pub use takeover::RestoreRules;

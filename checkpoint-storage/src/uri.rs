@@ -34,19 +34,21 @@ pub(crate) fn open(uri: &str) -> Result<Storage> {
     }
 }
 
-#[cfg(feature = "s3")]
 fn s3(uri: &str) -> Result<Storage> {
-    opendal::install_default();
-    let shown = shown(uri);
-    let opened = opendal::Operator::from_uri(uri);
-    let operator = opened.map_err(|e| translate(&e, "open", &shown))?;
-    let store = Arc::new(ObjectStore::new(operator));
+    let store = Arc::new(s3_store(uri)?);
     store.check_can_claim()?;
-    Ok(Storage::from_parts(shown, Arc::clone(&store) as _, store))
+    Ok(Storage::from_parts(shown(uri), Arc::clone(&store) as _, store))
+}
+
+#[cfg(feature = "s3")]
+pub(crate) fn s3_store(uri: &str) -> Result<ObjectStore> {
+    opendal::install_default();
+    let opened = opendal::Operator::from_uri(uri);
+    Ok(ObjectStore::new(opened.map_err(|e| translate(&e, "open", &shown(uri)))?))
 }
 
 #[cfg(not(feature = "s3"))]
-fn s3(uri: &str) -> Result<Storage> {
+pub(crate) fn s3_store(uri: &str) -> Result<ObjectStore> {
     let message = "this build has no S3: build with the cargo feature `s3`";
     Err(Error::new(strandline_state_api::ErrorKind::Unsupported, message).with("uri", shown(uri)))
 }
