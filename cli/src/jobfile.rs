@@ -71,6 +71,11 @@ impl Job {
         Self::parse(&mut documents, &folder).map_err(|problem| documents.render(&problem, color))
     }
 
+    /// Whether its input can be read once only.
+    pub(crate) fn reads_stream(&self) -> bool {
+        self.source.files().is_some_and(|files| files.path.is_stream())
+    }
+
     fn parse(documents: &mut Documents, folder: &Path) -> Result<Self, Problem> {
         let tree = Tree::parse(documents)?;
         let keys = &[

@@ -31,6 +31,12 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         let text = "error: --from needs checkpoints, and the job file has no enabled [checkpoint]\n";
         return Err(Failure::Usage(text.into()));
     }
+    if job.settings.checkpoint.is_some() && job.reads_stream() {
+        print_error(
+            "warning: the input is a stream: what a checkpoint has of it counts exactly once, but the job can only \
+             go on from there if it is started with the same stream again from its beginning",
+        );
+    }
     let control = JobControl::new();
     stop_on_signal(&control).map_err(Failure::Failed)?;
     let progress = Arc::new(Progress::new(args.progress, &job.settings.name));

@@ -10,12 +10,12 @@
 //! first, so that its splits keep together as they would if one file held all their records in order.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use strandline_runtime::source::{PlanContext, SourceContext, SourceFactory, Unread, Watermarks};
-use strandline_state_api::{Batch, Result, Timestamp};
+use strandline_state_api::{Batch, Error, ErrorKind, Result, Timestamp};
 
 mod bad;
 mod content;
@@ -26,12 +26,14 @@ mod header;
 mod identity;
 mod json;
 mod listing;
+mod place;
 mod plan;
 mod position;
 mod quotes;
 mod reader;
 mod regex;
 mod split;
+mod stream;
 mod subtask;
 mod text;
 mod watch;
@@ -43,6 +45,7 @@ pub use regex::RegexLines;
 pub use text::TextLines;
 
 pub use header::first_header;
+pub use place::InputPath;
 pub use position::FilePosition;
 pub use reader::Framing;
 pub use subtask::FileSubtask;
@@ -50,6 +53,7 @@ pub use subtask::FileSubtask;
 use counts::BadCounts;
 use plan::{Input, Plan, Share};
 use reader::MAX_RECORD;
+use stream::StreamReader;
 use watch::{Change, Watcher};
 
 /// The form of the records in a file. [`FileSource`] reads every format that implements it.
@@ -142,7 +146,7 @@ impl AtEnd {
 /// directory by an atomic rename, under a name that had no other content before.
 pub struct FileSource<F: FileFormat> {
     format: F,
-    path: PathBuf,
+    path: InputPath,
     split_size: u64,
     max_record: usize,
     on_bad_record: OnBadRecord,
@@ -188,6 +192,8 @@ struct Shared {
     planned: Mutex<Option<Planned>>,
     watcher: Mutex<Option<Watcher>>,
     bad: BadCounts,
+    /// Whether the input is a stream that was begun.
+    stream_begun: AtomicBool,
     /// The slowest time of each subtask: the least while it is not known, the greatest where it has nothing to
     /// read.
     slowest: Mutex<Vec<Timestamp>>,
@@ -232,8 +238,13 @@ impl<F: FileFormat> FileSource<F> {
     /// The greatest length of a record unless [set](Self::max_record): 64 MiB.
     pub const DEFAULT_MAX_RECORD: usize = MAX_RECORD;
 
-    /// A source over `path`, a file or a directory.
-    pub fn new(path: impl Into<PathBuf>, format: F) -> Self {
+    /// A source over `path`, a file or a directory; `-` is standard input.
+    ///
+    /// Standard input, pipes and devices are streams, which are read once. A job that resumes needs the same
+    /// stream again from its beginning: the source skips what the checkpoint has, and compares the content
+    /// before the position. After a failure within the process such a job ends, because nobody can give it
+    /// the stream again.
+    pub fn new(path: impl Into<InputPath>, format: F) -> Self {
         Self {
             format,
             path: path.into(),
@@ -286,7 +297,7 @@ impl<F: FileFormat> FileSource<F> {
         self
     }
 
-    /// Sets the event time of every record to what `time` returns, and announces [`Watermarks`]; a
+    /// Sets the event time of every record to what `time` returns, unless its decoder has set one, and announces [`Watermarks`]; a
     /// [`Duration`] is how far they stay behind.
     ///
     /// Each split has its own greatest time, which is part of its position. The watermark of a subtask is that
@@ -304,21 +315,25 @@ impl<F: FileFormat> FileSource<F> {
         self
     }
 
-    fn folder(&self) -> &Path {
-        if self.path.is_dir() { &self.path } else { self.path.parent().unwrap_or(Path::new("")) }
+    fn folder(&self) -> Result<InputPath> {
+        Ok(if self.path.is_dir()? { self.path.clone() } else { self.path.parent() })
     }
 
     fn make_plan(&self, parallelism: u32, restored: Option<&[FilePosition]>, ended: bool) -> Result<Plan> {
         let any_line = !matches!(self.format.framing(), Framing::Quoted { .. });
         let layout = self.format.layout();
+        let folder = self.folder()?;
         let input = Input {
-            folder: self.folder(),
+            folder: &folder,
             layout: &layout,
             split_size: if any_line { self.split_size } else { u64::MAX },
             any_line,
             parallelism,
             ended,
         };
+        if self.path.is_stream() {
+            return self.plan_stream(input, restored);
+        }
         let may_be_empty = self.at_end.is_watch() || restored.is_some();
         let list = || if may_be_empty { listing::list_any(&self.path) } else { listing::list(&self.path) };
         match restored {
@@ -335,6 +350,24 @@ impl<F: FileFormat> FileSource<F> {
                 Ok(plan)
             }
         }
+    }
+
+    fn plan_stream(&self, input: Input<'_>, restored: Option<&[FilePosition]>) -> Result<Plan> {
+        let name = self.path.file_name().unwrap_or(stream::STDIN);
+        if self.at_end != AtEnd::End {
+            let message =
+                "the input is a stream, and the job ends with it: a stream is not followed or watched";
+            return Err(Error::new(ErrorKind::Unsupported, message).with("file", self.path.display()));
+        }
+        Plan::stream(input, name, restored)
+    }
+
+    /// Begins to read a stream, unless this process has read it before.
+    fn begin_stream(&self) -> Result<StreamReader> {
+        if self.shared.stream_begun.swap(true, Ordering::Relaxed) {
+            return Err(stream::read_before(&self.path));
+        }
+        StreamReader::start(&self.path)
     }
 
     /// Begins to watch the input beside what the plan knows.
@@ -394,7 +427,7 @@ impl<F: FileFormat> SourceFactory for FileSource<F> {
         };
         let skipped = share.skipped + share.splits.iter().map(|split| split.skipped).sum::<u64>();
         self.shared.bad.restart(subtask, parallelism, skipped);
-        let folder = self.folder().to_owned();
+        let folder = self.folder()?;
         Ok(FileSubtask::new(self.clone(), folder, subtask, parallelism, share, begin))
     }
 }

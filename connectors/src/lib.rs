@@ -24,7 +24,8 @@ pub use file_sink::{
 };
 pub use files::{
     AtEnd, BadRecord, CsvFiles, DeadLetter, Decode, FileFormat, FilePosition, FileSource, FileSubtask,
-    Framing, JsonLines, LetterDecoder, OnBadRecord, RegexLines, TextLines, WithDeadLetters, first_header,
+    Framing, InputPath, JsonLines, LetterDecoder, OnBadRecord, RegexLines, TextLines, WithDeadLetters,
+    first_header,
 };
 pub use row::{Column, ColumnType, Field, JsonPath, JsonStep, Moment, Row, RowKey, TimeFormat, Value};
 pub use stdout_sink::{PendingText, StdoutSink, StdoutSubtask};

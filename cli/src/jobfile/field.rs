@@ -26,7 +26,10 @@ pub(super) fn parse_all(node: &Node, nested: bool) -> Result<Vec<Field>, Problem
             return Err(Problem::new(&item.location, message, "this is the second"));
         }
         if let Some(other) = fields.iter().find(|other| nested && within(other, &field)) {
-            let message = format!("the columns `{}` and `{}` read the same value", other.column.name, field.column.name);
+            let message = format!(
+                "the columns `{}` and `{}` read the same value",
+                other.column.name, field.column.name
+            );
             return Err(Problem::new(&item.location, message, "this is the second"));
         }
         fields.push(field);
@@ -106,9 +109,8 @@ fn table(item: &Node, nested: bool) -> Result<Field, Problem> {
 fn path(node: &Node) -> Result<JsonPath, Problem> {
     let example = "a path such as \"user.id\", \"items[0].price\" or [\"items\", 0, \"price\"]";
     match &node.value {
-        TreeValue::Text(text) => {
-            JsonPath::parse(text).map_err(|wrong| Problem::new(&node.location, wrong, format!("expected {example}")))
-        }
+        TreeValue::Text(text) => JsonPath::parse(text)
+            .map_err(|wrong| Problem::new(&node.location, wrong, format!("expected {example}"))),
         TreeValue::Array(items) => {
             let step = |item: &Node| match &item.value {
                 TreeValue::Text(name) => Ok(JsonStep::Member(name.clone())),

@@ -37,7 +37,18 @@ impl SinkSpec {
     pub(super) fn parse(node: &Node, folder: &Path, columns: &[Column]) -> Result<Self, Problem> {
         let any = Section::open(node, "a sink")?;
         let kind = any.required("type")?;
-        let path = |section: &Section<'_>| path::parse(section.required("path")?, folder, "a directory");
+        let path = |section: &Section<'_>| {
+            let node = section.required("path")?;
+            if section::text(node)?.starts_with("s3:") {
+                let label = "write to a directory, and copy its finished files (part-*) to the store";
+                return Err(Problem::new(
+                    &node.location,
+                    "results are not written to an object store",
+                    label,
+                ));
+            }
+            path::output(node, folder)
+        };
         match section::text(kind)? {
             "csv" => {
                 let section = Section::new(node, "a CSV sink", &["type", "path", "header"])?;
@@ -85,7 +96,7 @@ impl SinkSpec {
             Err(Problem::new(&section.required("path")?.location, message, label))
         };
         match &files.bad_records {
-            _ if path::same(&files.path, directory) => refused(
+            _ if path::is_input(directory, &files.path) => refused(
                 "the job would read its own results",
                 "expected a directory that is not the path of the source",
             ),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use strandline_connectors::keys::{Distribution, KeyStream, KeyStreamConfig};
 use strandline_connectors::{
-    AtEnd, Column, ColumnType, CsvFiles, Field, FileSource, Framing, TextLines, first_header,
+    AtEnd, Column, ColumnType, CsvFiles, Field, FileSource, Framing, InputPath, TextLines, first_header,
 };
 use strandline_runtime::source::Watermarks;
 
@@ -35,17 +35,25 @@ pub(crate) struct SourceSpec {
 #[derive(Clone, Debug)]
 pub(crate) enum SourceKind {
     Text(Files),
-    Csv { files: Files, delimiter: u8, header: bool, quoted_newlines: bool },
+    Csv {
+        files: Files,
+        delimiter: u8,
+        header: bool,
+        quoted_newlines: bool,
+    },
     Json(Files),
     /// Lines that a regular expression splits.
-    Regex { files: Files, pattern: String },
+    Regex {
+        files: Files,
+        pattern: String,
+    },
     Keys(KeyStreamConfig),
 }
 
 /// The files of a source.
 #[derive(Clone, Debug)]
 pub(crate) struct Files {
-    pub(crate) path: PathBuf,
+    pub(crate) path: InputPath,
     pub(crate) split_size: u64,
     /// The longest record in bytes.
     pub(crate) max_record: usize,
@@ -156,17 +164,22 @@ impl SourceSpec {
 }
 
 fn files(section: &Section<'_>, folder: &Path) -> Result<Files, Problem> {
-    let path = path::parse(section.required("path")?, folder, "a file or a directory")?;
+    let path = path::input(section.required("path")?, folder)?;
     let split_size = section.size("split_size")?.unwrap_or(FileSource::<TextLines>::DEFAULT_SPLIT_SIZE);
     let max_record =
         section.size("max_record")?.unwrap_or(FileSource::<TextLines>::DEFAULT_MAX_RECORD as u64);
     let max_record = usize::try_from(max_record).unwrap_or(usize::MAX);
     let bad_records = bad_records(section, folder, &path)?;
     let at_end = at_end(section)?;
+    let follows = section.optional("watch").or(section.optional("follow")).filter(|_| at_end != AtEnd::End);
+    if let Some(node) = follows.filter(|_| path.is_stream()) {
+        let label = "leave this out: the job ends with the stream";
+        return Err(Problem::new(&node.location, "a stream is not followed or watched", label));
+    }
     Ok(Files { path, split_size, max_record, bad_records, at_end })
 }
 
-fn bad_records(section: &Section<'_>, folder: &Path, input: &Path) -> Result<BadRecordPolicy, Problem> {
+fn bad_records(section: &Section<'_>, folder: &Path, input: &InputPath) -> Result<BadRecordPolicy, Problem> {
     let directory = section.optional("dead_letters");
     let policy = match section.text("on_bad_record")? {
         None | Some("fail") => BadRecordPolicy::Fail,
@@ -174,7 +187,7 @@ fn bad_records(section: &Section<'_>, folder: &Path, input: &Path) -> Result<Bad
         Some("dead-letter") => {
             let node = section.required("dead_letters")?;
             let letters = path::parse(node, folder, "a directory")?;
-            if path::same(&letters, input) {
+            if path::is_input(&letters, input) {
                 let label = "expected a directory that is not the path of the source";
                 return Err(Problem::new(&node.location, "the job would read its own dead letters", label));
             }
@@ -232,13 +245,17 @@ fn csv(section: &Section<'_>, files: Files) -> Result<(SourceKind, Vec<Field>), 
 /// All columns of the first file, as text.
 fn header_columns(
     section: &Section<'_>,
-    path: &Path,
+    path: &InputPath,
     delimiter: u8,
     quoted: bool,
 ) -> Result<Vec<Column>, Problem> {
     let framing = if quoted { Framing::Quoted { delimiter } } else { Framing::Lines };
     let location = &section.required("path")?.location;
-    let header = first_header(path, framing).map_err(|e| {
+    if path.is_stream() {
+        let label = "expected `columns` beside it: a stream is read once, by the job";
+        return Err(Problem::new(location, "the header of a stream is not known before the job runs", label));
+    }
+    let header = first_header(path.clone(), framing).map_err(|e| {
         Problem::new(location, e.to_string(), "without `columns` the header of the first file is needed")
     })?;
     let names = CsvFiles::new(Vec::<Column>::new()).delimiter(delimiter).split(&header);
@@ -266,7 +283,8 @@ fn event_time(node: &Node, columns: &[Column]) -> Result<usize, Problem> {
     if !is_time || column.nullable {
         let optional = if column.nullable { "?" } else { "" };
         let label = format!("this column is {}{optional}", column.kind);
-        let message = "an event time is a column that is never missing: a timestamp, or milliseconds as int or uint";
+        let message =
+            "an event time is a column that is never missing: a timestamp, or milliseconds as int or uint";
         return Err(Problem::new(&node.location, message, label));
     }
     Ok(index)

@@ -6,6 +6,7 @@ mod bad;
 mod checkpoints;
 mod crash;
 mod floats;
+mod forms;
 mod inputs;
 mod job;
 mod ownership;

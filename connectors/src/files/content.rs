@@ -3,22 +3,24 @@
 //! A file is known as compressed by its first bytes. Its content is one stream, which can only be read from
 //! the beginning: positions are offsets in it, and to resume means to decompress up to there.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
-use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
 use strandline_state_api::{Error, Result};
 
 use super::identity::{WINDOW, mark};
 use super::listing::unreadable;
+use super::place::{Handle, InputPath};
+use super::stream::StreamReader;
 
 /// The content of a file that is open.
 pub(super) enum Content {
     /// The bytes of the file.
-    Plain(File),
+    Plain(Handle),
     /// What a compressed file decompresses to.
     Packed(Box<Unpacker>),
+    /// What cannot be read again.
+    Stream(Box<StreamReader>),
 }
 
 /// Decompresses a file: all members of a gzip file, all frames of a zstd file.
@@ -28,9 +30,8 @@ pub(super) enum Unpacker {
 }
 
 /// The compressed bytes.
-#[derive(Debug)]
 pub(super) struct Raw {
-    file: File,
+    file: Box<dyn Read + Send>,
     /// How many of them were read.
     count: u64,
     /// Whether the file system failed, and not the decompression.
@@ -39,13 +40,16 @@ pub(super) struct Raw {
 
 /// How a file is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Packing {
+pub(super) enum Packing {
     Gzip,
     Zstd,
 }
 
 impl Packing {
-    fn of(head: &[u8]) -> Option<Self> {
+    /// How many bytes at the beginning show it.
+    pub(super) const HEAD: u64 = 4;
+
+    pub(super) fn of(head: &[u8]) -> Option<Self> {
         match head {
             [0x1F, 0x8B, 0x08, ..] => Some(Self::Gzip),
             [0x28, 0xB5, 0x2F, 0xFD, ..] => Some(Self::Zstd),
@@ -65,16 +69,19 @@ impl Packing {
 
 impl Content {
     /// Opens the file at its beginning.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let mut file = File::open(path)?;
+    pub(super) fn open(path: &InputPath) -> io::Result<Self> {
+        let mut file = path.open()?;
         let packing = Packing::of(&first_bytes(&mut file)?);
         file.seek(SeekFrom::Start(0))?;
-        let Some(packing) = packing else { return Ok(Self::Plain(file)) };
-        let raw = BufReader::with_capacity(64 << 10, Raw { file, count: 0, failed: false });
-        Ok(Self::Packed(Box::new(match packing {
-            Packing::Gzip => Unpacker::Gzip(MultiGzDecoder::new(raw)),
-            Packing::Zstd => Unpacker::Zstd(zstd::Decoder::with_buffer(raw)?),
-        })))
+        match packing {
+            None => Ok(Self::Plain(file)),
+            Some(packing) => Ok(Self::Packed(Box::new(Unpacker::new(packing, Box::new(file))?))),
+        }
+    }
+
+    /// Whether it can only be read from its beginning on.
+    pub(super) fn is_forward(&self) -> bool {
+        !matches!(self, Self::Plain(_))
     }
 
     pub(super) fn is_packed(&self) -> bool {
@@ -82,9 +89,10 @@ impl Content {
     }
 
     /// Goes to `offset`, or back to the beginning where only that is possible; returns where it stands.
-    pub(super) fn seek(&mut self, path: &Path, offset: u64) -> io::Result<u64> {
+    pub(super) fn seek(&mut self, path: &InputPath, offset: u64) -> io::Result<u64> {
         match self {
             Self::Plain(file) => file.seek(SeekFrom::Start(offset)),
+            Self::Stream(_) => Err(io::Error::new(io::ErrorKind::Unsupported, "a stream is read once")),
             Self::Packed(_) => {
                 *self = Self::open(path)?;
                 Ok(0)
@@ -95,18 +103,43 @@ impl Content {
     /// How many bytes of a compressed file were read; at the end of its content its length.
     pub(super) fn raw_len(&self) -> u64 {
         match self {
-            Self::Plain(_) => 0,
+            Self::Plain(_) | Self::Stream(_) => 0,
             Self::Packed(unpacker) => unpacker.raw().get_ref().count,
         }
     }
 
     /// The error of a read behind `offset`.
     #[cold]
-    pub(super) fn error(&self, path: &Path, offset: u64, e: io::Error) -> Error {
+    pub(super) fn error(&self, path: &InputPath, offset: u64, e: io::Error) -> Error {
         let unpacker = match self {
-            Self::Packed(unpacker) if !unpacker.raw().get_ref().failed => unpacker,
-            _ => return unreadable(path, e).with("byte", offset),
+            Self::Packed(unpacker) => unpacker,
+            Self::Plain(_) => return unreadable(path, e).with("byte", offset),
+            // Its thread knows what happened.
+            Self::Stream(_) => {
+                let known = e.get_ref().and_then(|inner| inner.downcast_ref::<Error>()).cloned();
+                return known.unwrap_or_else(|| unreadable(path, e));
+            }
         };
+        unpacker.error(path, offset, e)
+    }
+}
+
+impl Unpacker {
+    pub(super) fn new(packing: Packing, file: Box<dyn Read + Send>) -> io::Result<Self> {
+        let raw = BufReader::with_capacity(64 << 10, Raw { file, count: 0, failed: false });
+        Ok(match packing {
+            Packing::Gzip => Self::Gzip(MultiGzDecoder::new(raw)),
+            Packing::Zstd => Self::Zstd(zstd::Decoder::with_buffer(raw)?),
+        })
+    }
+
+    /// The error of a read behind `offset` of the content.
+    #[cold]
+    pub(super) fn error(&self, path: &InputPath, offset: u64, e: io::Error) -> Error {
+        let unpacker = self;
+        if unpacker.raw().get_ref().failed {
+            return unreadable(path, e).with("byte", offset);
+        }
         let raw = unpacker.raw();
         let packing = unpacker.packing().name();
         let message = if e.kind() == io::ErrorKind::UnexpectedEof {
@@ -120,9 +153,7 @@ impl Content {
             .with("compressed byte", raw.get_ref().count - raw.buffer().len() as u64)
             .caused_by(e)
     }
-}
 
-impl Unpacker {
     fn raw(&self) -> &BufReader<Raw> {
         match self {
             Self::Gzip(decoder) => decoder.get_ref(),
@@ -142,10 +173,17 @@ impl Read for Content {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(file) => file.read(buffer),
-            Self::Packed(unpacker) => match &mut **unpacker {
-                Unpacker::Gzip(decoder) => decoder.read(buffer),
-                Unpacker::Zstd(decoder) => decoder.read(buffer),
-            },
+            Self::Packed(unpacker) => unpacker.read(buffer),
+            Self::Stream(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Read for Unpacker {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Gzip(decoder) => decoder.read(buffer),
+            Self::Zstd(decoder) => decoder.read(buffer),
         }
     }
 }
@@ -166,25 +204,26 @@ impl std::fmt::Debug for Content {
         f.write_str(match self {
             Self::Plain(_) => "Plain",
             Self::Packed(_) => "Packed",
+            Self::Stream(_) => "Stream",
         })
     }
 }
 
-fn first_bytes(file: &mut File) -> io::Result<Vec<u8>> {
+fn first_bytes(file: &mut Handle) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
-    file.take(4).read_to_end(&mut head)?;
+    file.take(Packing::HEAD).read_to_end(&mut head)?;
     Ok(head)
 }
 
 /// Whether the file is compressed.
-pub(super) fn is_packed(path: &Path) -> Result<bool> {
-    let head = File::open(path).and_then(|mut file| first_bytes(&mut file));
+pub(super) fn is_packed(path: &InputPath) -> Result<bool> {
+    let head = path.open().and_then(|mut file| first_bytes(&mut file));
     head.map(|head| Packing::of(&head).is_some()).map_err(|e| unreadable(path, e))
 }
 
 /// As [`read_mark`](super::identity::read_mark), of the content of a compressed file; `None` where it is
 /// shorter, damaged, or not compressed.
-pub(super) fn read_mark(path: &Path, position: u64) -> Result<Option<(u32, Vec<u8>)>> {
+pub(super) fn read_mark(path: &InputPath, position: u64) -> Result<Option<(u32, Vec<u8>)>> {
     let mut content = Content::open(path).map_err(|e| unreadable(path, e))?;
     if !content.is_packed() {
         return Ok(None);

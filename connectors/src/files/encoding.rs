@@ -1,9 +1,9 @@
 //! Refuses files that are no text in UTF-8, before their bytes come into a message or a result.
 
-use std::path::Path;
-
 use memchr::memchr;
 use strandline_state_api::{Error, Result};
+
+use super::place::InputPath;
 
 /// Beginnings of files that are no text, and what they are.
 const KNOWN: [(&[u8], &str); 8] = [
@@ -18,7 +18,7 @@ const KNOWN: [(&[u8], &str); 8] = [
 ];
 
 /// Checks the beginning of the content of a file.
-pub(super) fn check(path: &Path, head: &[u8]) -> Result<()> {
+pub(super) fn check(path: &InputPath, head: &[u8]) -> Result<()> {
     match foreign(head) {
         None => Ok(()),
         Some(what) => Err(Error::invalid(format!("the input file is no text in UTF-8: it is {what}"))

@@ -4,7 +4,9 @@ use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor,
+};
 use strandline_state_api::{Batch, Result};
 
 use super::{BadRecord, Decode, FileFormat, Framing};

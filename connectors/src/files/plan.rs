@@ -2,21 +2,21 @@
 //! checkpoint. Made once for each attempt, in time that grows with the number of files.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::Path;
 
 use strandline_runtime::source::Unread;
 use strandline_state_api::{Error, ErrorKind, Result};
 
 use super::content;
-use super::identity;
+use super::identity::{self, Stamp};
 use super::listing::{InputFile, natural, unreadable};
+use super::place::InputPath;
 use super::position::{FileList, FilePosition, KnownFile, Stored};
 use super::split::{Split, check_tiling, cut, deal};
 
 /// What the plan depends on, beside listing and positions.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Input<'a> {
-    pub(super) folder: &'a Path,
+    pub(super) folder: &'a InputPath,
     pub(super) layout: &'a str,
     pub(super) split_size: u64,
     /// Whether a reader may begin at any line.
@@ -127,6 +127,24 @@ impl Plan {
             splits.extend(archived(input.folder, &name, of_file)?);
         }
         splits.sort_unstable_by(|a, b| natural(&a.file, &b.file).then(a.start.cmp(&b.start)));
+        Ok(Self::deal(input, splits, known.skipped, known.greatest))
+    }
+
+    /// The plan for a stream. One that had ended is not read again.
+    pub(super) fn stream(input: Input<'_>, name: &str, restored: Option<&[FilePosition]>) -> Result<Self> {
+        let mut known = Known::read(input.layout, restored.unwrap_or_default())?;
+        let mut splits = match known.files.remove(name) {
+            Some(splits) => splits,
+            None => cut(name, 0, u64::MAX, u64::MAX, Stamp::default()).collect(),
+        };
+        if let Some(other) = known.files.keys().next() {
+            let message = "the checkpoint was taken of another input, and the source reads a stream now; describe \
+                           the source as it was, or start a new job";
+            return Err(Error::new(ErrorKind::Incompatible, message)
+                .with("stored", other)
+                .with("wanted", name));
+        }
+        splits.iter_mut().for_each(|split| split.whole = true);
         Ok(Self::deal(input, splits, known.skipped, known.greatest))
     }
 
@@ -265,7 +283,7 @@ enum Checked {
 }
 
 impl Checked {
-    fn error(self, folder: &Path, file: &InputFile, splits: &[Split]) -> Error {
+    fn error(self, folder: &InputPath, file: &InputFile, splits: &[Split]) -> Error {
         let path = folder.join(&file.name);
         let (offset, end) = progress(splits);
         match self {
@@ -335,7 +353,7 @@ fn cut_new(input: Input<'_>, file: &InputFile) -> Result<impl Iterator<Item = Sp
 }
 
 /// The error for a compressed file that has more bytes than when it was read whole.
-pub(super) fn grown_when_packed(path: &Path, known: u64) -> Error {
+pub(super) fn grown_when_packed(path: &InputPath, known: u64) -> Error {
     let message = "a compressed input file has grown after it was read whole; put new data into a file of its \
                    own, or start a new job";
     Error::new(ErrorKind::Incompatible, message).with("file", path.display()).with("compressed bytes", known)
@@ -379,10 +397,10 @@ fn grown(input: Input<'_>, file: &InputFile, mut splits: Vec<Split>) -> Result<V
 }
 
 /// Whether the byte before `offset` ends a line.
-fn ends_line(path: &Path, offset: u64) -> Result<bool> {
+fn ends_line(path: &InputPath, offset: u64) -> Result<bool> {
     use std::io::{Read, Seek, SeekFrom};
     let mut byte = [0];
-    let read = std::fs::File::open(path).and_then(|mut file| {
+    let read = path.open().and_then(|mut file| {
         file.seek(SeekFrom::Start(offset.saturating_sub(1)))?;
         file.read_exact(&mut byte)
     });
@@ -446,7 +464,7 @@ impl Candidates {
 }
 
 /// The splits of a file that is gone: none are left to read.
-fn archived(folder: &Path, name: &str, splits: Vec<Split>) -> Result<Vec<Split>> {
+fn archived(folder: &InputPath, name: &str, splits: Vec<Split>) -> Result<Vec<Split>> {
     if splits.iter().all(Split::is_finished) {
         return Ok(splits);
     }

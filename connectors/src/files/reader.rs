@@ -1,8 +1,6 @@
 //! Finds the records of one split.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
 
 use memchr::{memchr, memchr_iter};
 use strandline_state_api::{Error, ErrorKind, Result};
@@ -10,7 +8,9 @@ use strandline_state_api::{Error, ErrorKind, Result};
 use super::content::Content;
 use super::identity::{self, WINDOW};
 use super::listing::unreadable;
+use super::place::InputPath;
 use super::quotes::{self, Continued, Endless};
+use super::stream::StreamReader;
 
 /// The rule by which records end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,20 +52,30 @@ const BUFFER: usize = 64 << 10;
 /// A file that is open, and the first bytes of its content.
 #[derive(Debug)]
 pub(super) struct OpenFile {
-    path: PathBuf,
+    path: InputPath,
     content: Content,
     /// The first [`WINDOW`] bytes, or all that there are; `content` stands behind them.
     head: Vec<u8>,
 }
 
 impl OpenFile {
-    pub(super) fn open(path: &Path) -> Result<Self> {
+    pub(super) fn open(path: &InputPath) -> Result<Self> {
         let mut content = Content::open(path).map_err(|e| unreadable(path, e))?;
         let mut head = Vec::new();
         if let Err(e) = (&mut content).take(WINDOW as u64).read_to_end(&mut head) {
             return Err(content.error(path, head.len() as u64, e));
         }
-        Ok(Self { path: path.to_owned(), content, head })
+        Ok(Self { path: path.clone(), content, head })
+    }
+
+    /// A stream of which some bytes are there, or which has ended.
+    pub(super) fn of_stream(path: &InputPath, mut stream: Box<StreamReader>) -> Result<Self> {
+        let head = stream.head(WINDOW);
+        let content = Content::Stream(stream);
+        match head {
+            Ok(head) => Ok(Self { path: path.clone(), content, head }),
+            Err(e) => Err(content.error(path, 0, e)),
+        }
     }
 
     /// The first bytes of the content.
@@ -73,8 +83,8 @@ impl OpenFile {
         &self.head
     }
 
-    pub(super) fn is_packed(&self) -> bool {
-        self.content.is_packed()
+    pub(super) fn is_forward(&self) -> bool {
+        self.content.is_forward()
     }
 
     /// The first record, where it ends within the first [`WINDOW`] bytes, and where the next one begins.
@@ -109,7 +119,7 @@ impl Range {
 /// Reads the records whose first byte lies in one byte range of a file.
 #[derive(Debug)]
 pub(super) struct SplitReader {
-    path: PathBuf,
+    path: InputPath,
     content: Content,
     /// The first [`WINDOW`] bytes of the content.
     first: Vec<u8>,
@@ -131,10 +141,13 @@ pub(super) struct SplitReader {
     line_ends: u64,
     /// The line of the record in `long`.
     long_line: u64,
+    waits: bool,
+    /// Whether it waits for the bytes of a stream itself.
+    patient: bool,
 }
 
 impl SplitReader {
-    pub(super) fn open(path: &Path, framing: Framing, max_record: usize, range: Range) -> Result<Self> {
+    pub(super) fn open(path: &InputPath, framing: Framing, max_record: usize, range: Range) -> Result<Self> {
         Self::new(OpenFile::open(path)?, framing, max_record, range, BUFFER)
     }
 
@@ -156,7 +169,7 @@ impl SplitReader {
         // One byte more than there is, so that a small file ends with the second read.
         let wanted = end.saturating_sub(from).min(capacity as u64) as usize + before + 1;
         let mut buffer = vec![0; wanted.clamp(2 * WINDOW, capacity.max(2 * WINDOW))];
-        let (base, tail) = if from <= first.len() as u64 || content.is_packed() {
+        let (base, tail) = if from <= first.len() as u64 || content.is_forward() {
             if let Some(known) = buffer.get_mut(..first.len()) {
                 known.copy_from_slice(&first);
             }
@@ -182,6 +195,8 @@ impl SplitReader {
             long: Vec::new(),
             line_ends: 0,
             long_line: 0,
+            waits: false,
+            patient: false,
         };
         reader.advance(from)?;
         if cut {
@@ -203,9 +218,38 @@ impl SplitReader {
         self.buffer.get(self.head.saturating_sub(WINDOW)..self.head).unwrap_or_default()
     }
 
-    /// Whether it decompresses the file: then offsets are those of the content.
+    /// Whether offsets are those of a content that can only be read from its beginning on.
+    pub(super) fn is_forward(&self) -> bool {
+        self.content.is_forward()
+    }
+
+    /// Whether it decompresses a file.
     pub(super) fn is_packed(&self) -> bool {
         self.content.is_packed()
+    }
+
+    /// Whether the stream has no further bytes now, and has not ended.
+    pub(super) fn waits(&self) -> bool {
+        self.waits
+    }
+
+    /// As [`next`](Self::next), but waits for the bytes of a stream.
+    pub(super) fn next_awaited(&mut self) -> Result<Option<(u64, &[u8])>> {
+        self.patient = true;
+        let at = self.next()?.map(|(offset, record)| (offset, record.len()));
+        self.patient = false;
+        let Some((offset, len)) = at else { return Ok(None) };
+        let record =
+            if self.long.is_empty() { self.buffer.get(self.last..) } else { Some(self.long.as_slice()) };
+        Ok(record.and_then(|record| record.get(..len)).map(|record| (offset, record)))
+    }
+
+    /// Whether there is something to read.
+    pub(super) fn is_ready(&mut self) -> bool {
+        match &mut self.content {
+            Content::Stream(stream) => stream.is_ready(),
+            Content::Plain(_) | Content::Packed(_) => true,
+        }
     }
 
     /// The length of a compressed file whose content was read to its end.
@@ -249,7 +293,13 @@ impl SplitReader {
             let found = self.framing.record(unread);
             match found {
                 Ok(len) if len <= self.max_record => break len,
-                Err(_) if !self.at_end_of_file && unread.len() <= self.max_record + 1 => self.fill()?,
+                Err(_) if !self.at_end_of_file && unread.len() <= self.max_record + 1 => {
+                    self.waits = !self.patient && !self.is_ready();
+                    if self.waits {
+                        return Ok(None);
+                    }
+                    self.fill()?;
+                }
                 Err(_) if unread.is_empty() => return Ok(None),
                 Err(_) if self.at_end_of_file && !self.partial => return Ok(None),
                 Ok(_) | Err(_) => return self.unusual(found),
@@ -318,8 +368,8 @@ impl SplitReader {
         self.advance(offset)
     }
 
-    /// Skips everything before `offset`.
-    fn advance(&mut self, offset: u64) -> Result<()> {
+    /// Skips everything before `offset`, and waits for it.
+    pub(super) fn advance(&mut self, offset: u64) -> Result<()> {
         while self.offset < offset {
             let unread = (self.tail - self.head) as u64;
             self.skip(unread.min(offset - self.offset) as usize);
@@ -417,7 +467,7 @@ impl SplitReader {
     fn fill(&mut self) -> Result<()> {
         let kept = self.head.saturating_sub(WINDOW).min(self.last);
         if kept > 0 {
-            if self.content.is_packed() {
+            if self.content.is_forward() {
                 let dropped = self.buffer.get(..kept).unwrap_or_default();
                 self.line_ends += memchr_iter(b'\n', dropped).count() as u64;
             }
@@ -429,17 +479,20 @@ impl SplitReader {
         if self.tail == self.buffer.len() {
             self.buffer.resize(2 * self.tail, 0);
         }
+        let behind = self.offset + (self.tail - self.head) as u64;
         let free = self.buffer.get_mut(self.tail..).unwrap_or(&mut []);
         let read = loop {
             match self.content.read(free) {
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
                 Ok(read) => break read,
-                Err(e) => {
-                    let behind = self.offset + (self.tail - self.head) as u64;
-                    return Err(self.content.error(&self.path, behind, e));
-                }
+                Err(e) => return Err(self.content.error(&self.path, behind, e)),
             }
         };
+        if behind == self.first.len() as u64 && behind < WINDOW as u64 {
+            // Of a stream not all of the first bytes were there at once.
+            let more = free.get(..read.min(WINDOW - self.first.len())).unwrap_or_default();
+            self.first.extend_from_slice(more);
+        }
         self.tail += read;
         self.at_end_of_file = read == 0;
         Ok(())
@@ -458,18 +511,17 @@ fn without_line_end(record: &[u8]) -> &[u8] {
 /// part twice while these rise.
 #[derive(Debug, Default)]
 pub(super) struct LineCounter {
-    file: PathBuf,
     offset: u64,
     line_ends: u64,
 }
 
 impl LineCounter {
     /// The number of the line at `offset`, from 1.
-    pub(super) fn line(&mut self, path: &Path, offset: u64) -> Option<u64> {
-        if path != self.file || offset < self.offset {
-            *self = Self { file: path.to_owned(), ..Self::default() };
+    pub(super) fn line(&mut self, path: &InputPath, offset: u64) -> Option<u64> {
+        if offset < self.offset {
+            *self = Self::default();
         }
-        let mut file = File::open(path).ok()?;
+        let mut file = path.open().ok()?;
         file.seek(SeekFrom::Start(self.offset)).ok()?;
         let mut reader = BufReader::with_capacity(BUFFER, file.take(offset - self.offset));
         loop {

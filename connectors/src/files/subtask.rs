@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use strandline_runtime::source::{Source, SourceStatus, SourceTime, SplitTimes, Watermarks};
@@ -10,10 +9,12 @@ use strandline_state_api::{Batch, Error, ErrorKind, Result, Timestamp};
 
 use super::content;
 use super::listing::InputFile;
+use super::place::InputPath;
 use super::plan::{Share, grown_when_packed};
 use super::position::{FileList, FilePosition, KnownFile, Stored};
 use super::reader::{LineCounter, OpenFile, Range, SplitReader};
 use super::split::Split;
+use super::stream::StreamReader;
 use super::watch::Change;
 use super::{AtEnd, BadRecord, DeadLetter, Decode, FileFormat, FileSource, OnBadRecord, bad, encoding};
 
@@ -30,7 +31,7 @@ const DRIFT_STEP: usize = 64;
 /// One subtask of a [`FileSource`].
 pub struct FileSubtask<F: FileFormat> {
     source: FileSource<F>,
-    folder: PathBuf,
+    folder: InputPath,
     subtask: u32,
     parallelism: u32,
     /// The splits that are not finished, by numbers in the order in which they are read.
@@ -48,6 +49,12 @@ pub struct FileSubtask<F: FileFormat> {
     /// Of the files that are done.
     skipped: u64,
     greatest: i64,
+    /// Whether the input is a stream.
+    is_stream: bool,
+    /// The stream, until its lane opens.
+    stream: Option<Box<StreamReader>>,
+    /// The lane of a stream that has nothing to read now.
+    waiting: Option<usize>,
     /// The lanes that read a file before it was done, by its name, while the source watches.
     watched: HashMap<String, usize>,
 }
@@ -76,7 +83,7 @@ enum Step {
 impl<F: FileFormat> FileSubtask<F> {
     pub(super) fn new(
         source: FileSource<F>,
-        folder: PathBuf,
+        folder: InputPath,
         subtask: u32,
         parallelism: u32,
         share: Share,
@@ -89,7 +96,9 @@ impl<F: FileFormat> FileSubtask<F> {
         }
         let mut times = SplitTimes::new(watermarks);
         times.begin_at(Timestamp::from_stored(begin));
+        let is_stream = source.path.is_stream();
         let mut opened = Self {
+            is_stream,
             source,
             folder,
             subtask,
@@ -103,6 +112,8 @@ impl<F: FileFormat> FileSubtask<F> {
             done,
             skipped,
             greatest,
+            stream: None,
+            waiting: None,
             watched: HashMap::new(),
         };
         for split in splits {
@@ -125,7 +136,7 @@ impl<F: FileFormat> FileSubtask<F> {
     fn enter(&mut self, number: usize, split: Split) {
         let greatest = Timestamp::from_stored(split.greatest);
         self.times.open(number, greatest);
-        if self.source.timing.is_some() && greatest.is_none() {
+        if self.source.timing.is_some() && greatest.is_none() && !self.is_stream {
             self.heads.push_back(number);
         }
         self.lanes.insert(number, Lane { split, open: None, lines: LineCounter::default() });
@@ -170,6 +181,9 @@ impl<F: FileFormat> FileSubtask<F> {
         if lane.open.is_some() {
             return Ok(true);
         }
+        if self.is_stream {
+            return self.open_stream(number);
+        }
         let Some(opened) = self.open_split(&lane.split)? else { return Ok(false) };
         if self.readers.len() >= self.most_open()
             && let Some(oldest) = self.readers.pop_front()
@@ -185,6 +199,66 @@ impl<F: FileFormat> FileSubtask<F> {
         Ok(true)
     }
 
+    /// Opens the stream, once some of it is there.
+    fn open_stream(&mut self, number: usize) -> Result<bool> {
+        let mut stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => Box::new(self.source.begin_stream()?),
+        };
+        if !stream.is_ready() {
+            self.stream = Some(stream);
+            self.waiting = Some(number);
+            return Ok(false);
+        }
+        let Some(lane) = self.lanes.get_mut(&number) else { return Ok(false) };
+        let (split, path, format) = (&lane.split, &self.source.path, &self.source.format);
+        let file = OpenFile::of_stream(path, stream)?;
+        encoding::check(path, file.head())?;
+        let max_record = self.source.max_record;
+        let mut reader = SplitReader::new(file, format.framing(), max_record, Range::ALL, BUFFER)?;
+        let mut header = Vec::new();
+        if format.has_header() {
+            // The columns come before anything else can be done.
+            header.extend(reader.next_awaited()?.into_iter().flat_map(|(_, record)| record));
+        }
+        let decoder = format
+            .decoder(&header)
+            .map_err(|message| Error::invalid(message).with("file", path.display()))?;
+        if split.offset > reader.offset() {
+            tracing::warn!(
+                file = %path.display(),
+                bytes = split.offset,
+                "the input is a stream: what the checkpoint has of it is skipped from its beginning"
+            );
+            reader.advance(split.offset)?;
+            if split.mark != 0 && reader.mark().0 != split.mark {
+                let message = "the stream is not the one that the checkpoint was taken of: it has another content \
+                               before the position; give the job the same input from its beginning, or start a \
+                               new job";
+                return Err(Error::new(ErrorKind::Incompatible, message)
+                    .with("file", path.display())
+                    .with("byte", split.offset));
+            }
+        }
+        lane.open = Some(Box::new(OpenLane { reader, decoder }));
+        Ok(true)
+    }
+
+    /// Goes on with a stream that waited, if more of it is there.
+    fn wake_stream(&mut self) {
+        let Some(number) = self.waiting else { return };
+        let Some(lane) = self.lanes.get_mut(&number) else { return };
+        let is_ready = match (&mut lane.open, &mut self.stream) {
+            (Some(open), _) => open.reader.is_ready(),
+            (None, Some(stream)) => stream.is_ready(),
+            (None, None) => true,
+        };
+        if is_ready {
+            self.waiting = None;
+            self.times.open(number, Timestamp::from_stored(lane.split.greatest));
+        }
+    }
+
     fn open_split(&self, split: &Split) -> Result<Option<OpenLane<F::Decoder>>> {
         let path = self.folder.join(&split.file);
         let format = &self.source.format;
@@ -195,7 +269,7 @@ impl<F: FileFormat> FileSubtask<F> {
             encoding::check(&path, file.head())?;
         }
         // One that is compressed gets no further line, and is whole.
-        let (packed, partial) = (file.is_packed(), partial || file.is_packed());
+        let (packed, partial) = (file.is_forward(), partial || file.is_forward());
         if split.offset > split.start && split.packed != packed {
             return Err(self.replaced(split));
         }
@@ -285,11 +359,18 @@ impl<F: FileFormat> FileSubtask<F> {
 
     /// Everything that is there of a lane was read.
     fn end(&mut self, number: usize) -> Result<()> {
-        self.readers.retain(|open| *open != number);
         let Some(lane) = self.lanes.get_mut(&number) else { return Ok(()) };
+        if lane.open.as_ref().is_some_and(|open| open.reader.waits()) {
+            self.waiting = Some(number);
+            self.times.wait(number, Instant::now());
+            return Ok(());
+        }
+        self.readers.retain(|open| *open != number);
         if let Some(open) = lane.open.take() {
             note_position(&mut lane.split, &open.reader);
-            if open.reader.is_packed() {
+            if self.is_stream {
+                (lane.split.end, lane.split.packed) = (lane.split.offset, false);
+            } else if open.reader.is_packed() {
                 let (split, len) = (&mut lane.split, open.reader.raw_len());
                 (split.end, split.offset, split.packed, split.before) = (len, len, false, Vec::new());
                 split.mark = split.read_mark(&self.folder.join(&split.file))?.map_or(0, |(mark, _)| mark);
@@ -346,7 +427,7 @@ impl<F: FileFormat> FileSubtask<F> {
             count.add(self.subtask, String::new);
             return Ok(());
         }
-        let line = if reader.is_packed() { Some(reader.line()) } else { lines.line(&path, offset) };
+        let line = if reader.is_forward() { Some(reader.line()) } else { lines.line(&path, offset) };
         let located = || {
             let mut error = Error::new(ErrorKind::Invalid, bad.to_string());
             error = error.with("file", path.display());
@@ -370,7 +451,7 @@ impl<F: FileFormat> FileSubtask<F> {
             OnBadRecord::Fail => return Err(located()),
             OnBadRecord::Skip => {}
             OnBadRecord::Keep => {
-                let raw = match reader.is_packed() {
+                let raw = match reader.is_forward() {
                     true => bad::most_of(reader.raw_record()).to_vec(),
                     false => bad::raw_record(&path, offset, reader.offset())?,
                 };
@@ -491,8 +572,7 @@ impl<F: FileFormat> FileSubtask<F> {
     fn check_replaced(&mut self, file: &InputFile) -> Result<()> {
         let path = self.folder.join(&file.name);
         for split in &self.splits_of(&file.name).0 {
-            let mark =
-                if split.mark == 0 { None } else { split.read_mark(&path)?.map(|(mark, _)| mark) };
+            let mark = if split.mark == 0 { None } else { split.read_mark(&path)?.map(|(mark, _)| mark) };
             if file.len < split.end || mark.unwrap_or(0) != split.mark {
                 return Err(self.replaced(split));
             }
@@ -524,7 +604,7 @@ fn note_position(split: &mut Split, reader: &SplitReader) {
     if reader.offset() > split.offset {
         let (mark, before) = reader.mark();
         (split.offset, split.mark, split.before) = (reader.offset(), mark, before.to_vec());
-        split.packed = reader.is_packed();
+        split.packed = reader.is_forward();
     }
 }
 
@@ -534,6 +614,7 @@ impl<F: FileFormat> Source for FileSubtask<F> {
 
     fn poll(&mut self, max: usize, output: &mut Batch<F::Record>) -> Result<SourceStatus> {
         self.watch()?;
+        self.wake_stream();
         if !self.heads.is_empty() {
             self.look_ahead()?;
             if !self.heads.is_empty() {
@@ -556,6 +637,9 @@ impl<F: FileFormat> Source for FileSubtask<F> {
         }
         if self.times.slowest().is_some() {
             return Ok(SourceStatus::More);
+        }
+        if self.waiting.is_some() {
+            return Ok(SourceStatus::Idle);
         }
         if drift.is_some() {
             self.source.shared.leave(self.subtask);

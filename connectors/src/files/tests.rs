@@ -2,6 +2,7 @@ mod dialect;
 mod forms;
 mod packed;
 mod quotes;
+mod streams;
 mod unusual;
 
 use std::fs;

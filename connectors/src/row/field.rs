@@ -98,7 +98,9 @@ impl JsonPath {
                 indexes = behind;
             }
             if !indexes.is_empty() {
-                return Err(format!("the path {text:?} is wrong at {indexes:?}: expected one such as items[0].id"));
+                return Err(format!(
+                    "the path {text:?} is wrong at {indexes:?}: expected one such as items[0].id"
+                ));
             }
         }
         Ok(Self(steps))
