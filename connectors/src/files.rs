@@ -151,13 +151,15 @@ pub struct FileSource<F: FileFormat> {
     max_record: usize,
     on_bad_record: OnBadRecord,
     at_end: AtEnd,
+    moved_from: Option<String>,
     timing: Option<Timing<F::Record>>,
     shared: Arc<Shared>,
 }
 
 impl<F: FileFormat> Clone for FileSource<F> {
     fn clone(&self) -> Self {
-        let Self { format, path, split_size, max_record, on_bad_record, at_end, timing, shared } = self;
+        let Self { format, path, split_size, max_record, on_bad_record, at_end, moved_from, timing, shared } =
+            self;
         Self {
             format: format.clone(),
             path: path.clone(),
@@ -165,6 +167,7 @@ impl<F: FileFormat> Clone for FileSource<F> {
             max_record: *max_record,
             on_bad_record: *on_bad_record,
             at_end: *at_end,
+            moved_from: moved_from.clone(),
             timing: timing.clone(),
             shared: Arc::clone(shared),
         }
@@ -252,6 +255,7 @@ impl<F: FileFormat> FileSource<F> {
             max_record: MAX_RECORD,
             on_bad_record: OnBadRecord::Fail,
             at_end: AtEnd::End,
+            moved_from: None,
             timing: None,
             shared: Arc::default(),
         }
@@ -297,6 +301,14 @@ impl<F: FileFormat> FileSource<F> {
         self
     }
 
+    /// Sets where the input was before it moved to the path of the source. A source that resumes and finds none
+    /// of the files that its checkpoint knows refuses another path than that of the checkpoint otherwise.
+    #[must_use]
+    pub fn moved_from(mut self, path: Option<InputPath>) -> Self {
+        self.moved_from = path.map(|path| path.display().to_string());
+        self
+    }
+
     /// Sets the event time of every record to what `time` returns, unless its decoder has set one, and announces [`Watermarks`]; a
     /// [`Duration`] is how far they stay behind.
     ///
@@ -322,9 +334,11 @@ impl<F: FileFormat> FileSource<F> {
     fn make_plan(&self, parallelism: u32, restored: Option<&[FilePosition]>, ended: bool) -> Result<Plan> {
         let any_line = !matches!(self.format.framing(), Framing::Quoted { .. });
         let layout = self.format.layout();
-        let folder = self.folder()?;
+        let (folder, path) = (self.folder()?, self.path.display().to_string());
         let input = Input {
             folder: &folder,
+            path: &path,
+            moved_from: self.moved_from.as_deref(),
             layout: &layout,
             split_size: if any_line { self.split_size } else { u64::MAX },
             any_line,

@@ -54,6 +54,8 @@ pub(crate) enum SourceKind {
 #[derive(Clone, Debug)]
 pub(crate) struct Files {
     pub(crate) path: InputPath,
+    /// Where they were before they moved there.
+    pub(crate) moved_from: Option<InputPath>,
     pub(crate) split_size: u64,
     /// The longest record in bytes.
     pub(crate) max_record: usize,
@@ -74,8 +76,8 @@ pub(crate) enum BadRecordPolicy {
 
 const TYPES: [&str; 5] = ["text", "csv", "json", "regex", "keys"];
 const COMMON: [&str; 2] = ["type", "rate"];
-const FILES: [&str; 7] =
-    ["path", "split_size", "max_record", "on_bad_record", "dead_letters", "follow", "watch"];
+const FILES: [&str; 8] =
+    ["path", "split_size", "max_record", "on_bad_record", "dead_letters", "follow", "watch", "moved_from"];
 const POLICIES: [&str; 3] = ["fail", "skip", "dead-letter"];
 const TIMES: [&str; 4] = ["event_time", "watermark_delay", "idle_timeout", "max_drift"];
 
@@ -176,7 +178,8 @@ fn files(section: &Section<'_>, folder: &Path) -> Result<Files, Problem> {
         let label = "leave this out: the job ends with the stream";
         return Err(Problem::new(&node.location, "a stream is not followed or watched", label));
     }
-    Ok(Files { path, split_size, max_record, bad_records, at_end })
+    let moved_from = section.optional("moved_from").map(|node| path::input(node, folder)).transpose()?;
+    Ok(Files { path, moved_from, split_size, max_record, bad_records, at_end })
 }
 
 fn bad_records(section: &Section<'_>, folder: &Path, input: &InputPath) -> Result<BadRecordPolicy, Problem> {

@@ -218,7 +218,7 @@ error: unknown key `pth` of a CSV source
 10 | pth = \"in\"
    | ^^^ did you mean `path`?
    |
-   = help: known: type, rate, path, split_size, max_record, on_bad_record, dead_letters, follow, watch, event_time, \
+   = help: known: type, rate, path, split_size, max_record, on_bad_record, dead_letters, follow, watch, moved_from, event_time, \
 watermark_delay, idle_timeout, max_drift, columns, delimiter, header, quoted_newlines
 "
     );

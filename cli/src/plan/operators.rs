@@ -77,7 +77,8 @@ impl Shape {
                 let mut of_key = Row::default();
                 key.append_to(&self.keys, &mut of_key);
                 let key: Vec<_> = of_key.0.iter().map(Value::to_string).collect();
-                Err(Error::invalid(overflow.to_string()).with("key", key.join(",")))
+                let error = Error::invalid(overflow.to_string()).with("column", overflow.column());
+                Err(error.with("key", key.join(",")))
             }
         }
     }

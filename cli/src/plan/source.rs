@@ -96,6 +96,7 @@ fn file_source<F: FileFormat>(
     counters: &mut Counters,
 ) -> FileSource<F> {
     let source = FileSource::new(files.path.clone(), format)
+        .moved_from(files.moved_from.clone())
         .split_size(files.split_size)
         .max_record(files.max_record)
         .on_bad_record(on_bad_record)

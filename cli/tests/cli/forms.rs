@@ -270,3 +270,48 @@ fn standard_input_is_a_stream_that_goes_on_only_where_it_comes_again() {
         assert!(ended.code() == 2 && ended.stderr().contains(part), "{}", ended.stderr());
     }
 }
+
+/// Runs where `STRANDLINE_TEST_S3` names a server that speaks the protocol of S3.
+#[cfg(feature = "s3")]
+#[test]
+#[ignore = "needs a server that speaks the protocol of S3: make s3"]
+fn objects_are_read_over_stops_and_results_are_refused_on_s3() {
+    let name = format!("inputs-{}", fastrand::u64(..));
+    let uri = std::env::var("STRANDLINE_TEST_S3").unwrap().replace("{}", &name);
+    let folder = Folder::new(&SUMS.replace("path = \"in\"", &format!("path = \"{uri}\"")));
+    let store = {
+        let (place, query) = uri.split_once('?').unwrap();
+        strandline_checkpoint_storage::ObjectStore::open(&format!(
+            "{}?{query}",
+            place.trim_end_matches(&format!("/{name}"))
+        ))
+        .unwrap()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let text = |first: u32| {
+        let row =
+            |i: u32| format!("2026-01-01T{:02}:{:02}:{:02}Z,u{},1\n", i / 3600, i / 60 % 60, i % 60, i % 3);
+        "time,user,n\n".to_owned() + &(first..first + 9_000).map(row).collect::<String>()
+    };
+    let put = |key: &str, bytes: Vec<u8>| {
+        let key = format!("{name}/{key}");
+        runtime.block_on(strandline_checkpoint_storage::BlobStore::put(&store, &key, bytes.into())).unwrap();
+    };
+    put("a.csv", text(0).into_bytes());
+    put("b.csv.zst", zstd::encode_all(text(9_000).as_bytes(), 1).unwrap());
+    for parallelism in ["2", "1"] {
+        let mut job = folder.start(&["--set=source.rate=9000", "--parallelism", parallelism]);
+        job.wait_for_checkpoints(2);
+        job.kill();
+    }
+    folder.run(&[]);
+    let results = folder.results("out");
+    let total: u32 =
+        results.iter().map(|line| line.rsplit_once(',').unwrap().1.parse::<u32>().unwrap()).sum();
+    assert_eq!((results.len(), total), (900, 18_000));
+
+    let set = format!("--set=sink.path={uri}");
+    let ended = folder.strandline(&["run", "job.toml", &set]);
+    assert_eq!(ended.code(), 2);
+    assert!(ended.stderr().contains("results are not written to an object store"), "{}", ended.stderr());
+}

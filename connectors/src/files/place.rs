@@ -270,7 +270,7 @@ impl Wake for Unpark {
 }
 
 /// Waits for a request; the store has threads of its own.
-fn wait<T>(request: impl Future<Output = T>) -> T {
+pub(super) fn wait<T>(request: impl Future<Output = T>) -> T {
     let mut request = pin!(request);
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     let mut context = Context::from_waker(&waker);

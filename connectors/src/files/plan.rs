@@ -18,6 +18,9 @@ use super::split::{Split, check_tiling, cut, deal};
 pub(super) struct Input<'a> {
     pub(super) folder: &'a InputPath,
     pub(super) layout: &'a str,
+    /// Where the source reads, and where it read before, if somebody has moved its input; for people.
+    pub(super) path: &'a str,
+    pub(super) moved_from: Option<&'a str>,
     pub(super) split_size: u64,
     /// Whether a reader may begin at any line.
     pub(super) any_line: bool,
@@ -55,6 +58,8 @@ impl Default for Share {
 
 /// What a checkpoint knows.
 struct Known {
+    /// Where the input was; empty where that is not known.
+    path: String,
     /// The splits of each file, in order.
     files: HashMap<String, Vec<Split>>,
     skipped: u64,
@@ -79,6 +84,7 @@ impl Plan {
     ) -> Result<Self> {
         let mut known = Known::read(input.layout, restored)?;
         let listed: HashSet<&str> = listing.iter().map(|file| file.name.as_str()).collect();
+        let known_files = known.files.len();
         let mut gone: HashMap<String, Vec<Split>> = HashMap::new();
         known.files.retain(|name, splits| {
             let stays = listed.contains(name.as_str());
@@ -89,6 +95,7 @@ impl Plan {
         });
         let mut splits = Vec::new();
         let mut unknown = Vec::new();
+        let any_listed = !listing.is_empty();
         for file in listing {
             match known.files.remove(&file.name) {
                 Some(of_file) => match check(input, &file, &of_file)? {
@@ -117,6 +124,9 @@ impl Plan {
                     replaced.extend(other.map(|other| (file, other)));
                 }
             }
+        }
+        if any_listed && known_files > 0 && gone.len() == known_files {
+            check_path(input, &known.path)?;
         }
         for (file, other) in replaced {
             if let Some(of_file) = gone.get(&file.name) {
@@ -185,7 +195,7 @@ impl Plan {
 
 impl Known {
     fn read(layout: &str, restored: &[FilePosition]) -> Result<Self> {
-        let mut known = Self { files: HashMap::new(), skipped: 0, greatest: i64::MIN };
+        let mut known = Self { path: String::new(), files: HashMap::new(), skipped: 0, greatest: i64::MIN };
         for FilePosition(position) in restored {
             match position {
                 Stored::Split(split) => known.add((**split).clone()),
@@ -258,6 +268,7 @@ impl Known {
                 .with("stored", &list.layout)
                 .with("wanted", layout));
         }
+        self.path = list.path;
         self.skipped += list.skipped;
         self.greatest = self.greatest.max(list.greatest);
         for KnownFile { name: file, len: end, stamp, read } in list.files {
@@ -317,6 +328,17 @@ impl Checked {
             }
         }
     }
+}
+
+/// Refuses a source of which no file of the checkpoint is where it reads now, unless that is on purpose.
+fn check_path(input: Input<'_>, stored: &str) -> Result<()> {
+    if stored.is_empty() || stored == input.path || input.moved_from == Some(stored) {
+        return Ok(());
+    }
+    let message = "the source reads another path than when the checkpoint was taken, and no file that the \
+                   checkpoint knows is there; read the path as it was, start a new job, or, if its input \
+                   has moved, name the path before (moved_from)";
+    Err(Error::new(ErrorKind::Incompatible, message).with("stored", stored).with("wanted", input.path))
 }
 
 /// How many bytes of a file were read, and how many it had.

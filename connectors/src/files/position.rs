@@ -31,6 +31,8 @@ pub(super) enum Stored {
 pub(super) struct FileList {
     /// What the positions of the source depend on; see [`FileFormat::layout`](super::FileFormat::layout).
     pub(super) layout: String,
+    /// Where the input is, for people; empty in older checkpoints.
+    pub(super) path: String,
     /// The subtask, and the parallelism.
     pub(super) owner: Option<(u32, u32)>,
     /// How many records of files that were read whole were left out.
@@ -67,6 +69,7 @@ struct Entry {
 /// The stored form of a [`FileList`].
 #[derive(Serialize, Deserialize)]
 struct List {
+    /// Behind a zero byte, where there is one, is the path.
     layout: String,
     owner: Option<(u32, u32)>,
     skipped: u64,
@@ -95,8 +98,9 @@ impl FileList {
             });
             before = file;
         }
-        let Self { layout, owner, skipped, greatest, .. } = self;
-        let (layout, owner, skipped, greatest) = (layout.clone(), *owner, *skipped, *greatest);
+        let Self { layout, path, owner, skipped, greatest, .. } = self;
+        let layout = if path.is_empty() { layout.clone() } else { format!("{layout}\0{path}") };
+        let (owner, skipped, greatest) = (*owner, *skipped, *greatest);
         let mut bytes = Vec::new();
         SerdeCodec.encode(&List { layout, owner, skipped, greatest, files }, &mut bytes)?;
         Ok(bytes)
@@ -118,7 +122,8 @@ impl FileList {
             let read = entry.read.map(u32::from_le_bytes);
             files.push(KnownFile { name: name.clone(), len, stamp, read });
         }
-        Ok(Self { layout, owner, skipped, greatest, files })
+        let (layout, path) = layout.split_once('\0').unwrap_or((&layout, ""));
+        Ok(Self { layout: layout.to_owned(), path: path.to_owned(), owner, skipped, greatest, files })
     }
 }
 
@@ -290,11 +295,12 @@ mod tests {
         fn every_list_comes_back(
             files in proptest::collection::vec(("[aä1]{1,6}", any::<u64>(), any::<(i64, u64)>(), any::<Option<u32>>()), 0..20),
             (skipped, greatest, owner) in any::<(u64, i64, Option<(u32, u32)>)>(),
+            path in "[a/]{0,3}",
         ) {
             let files = files.into_iter().map(|(name, len, (modified, inode), read)| {
                 KnownFile { name, len, stamp: Stamp { modified, inode }, read }
             });
-            let list = FileList { layout: "x".into(), owner, skipped, greatest, files: files.collect() };
+            let list = FileList { layout: "x".into(), path, owner, skipped, greatest, files: files.collect() };
             let decoded = FileList::decode(&list.encode().unwrap()).unwrap();
             prop_assert_eq!(decoded, list);
         }

@@ -671,6 +671,7 @@ impl<F: FileFormat> Source for FileSubtask<F> {
         files.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         let list = FileList {
             layout: self.source.format.layout(),
+            path: self.source.path.display().to_string(),
             owner: Some((self.subtask, self.parallelism)),
             skipped: self.skipped,
             greatest: self.greatest,

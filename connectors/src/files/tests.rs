@@ -1,5 +1,6 @@
 mod dialect;
 mod forms;
+mod objects;
 mod packed;
 mod quotes;
 mod streams;

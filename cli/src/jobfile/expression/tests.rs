@@ -38,12 +38,12 @@ fn computed(text: &str) -> Result<Computed, String> {
 
 /// The type and the value for a row with `i` 5 and `t` 'Ab c', or the fault.
 fn value(text: &str) -> String {
-    value_of(text, row(Value::Int(5), Value::text("Ab c")))
+    value_of(text, &row(Value::Int(5), Value::text("Ab c")))
 }
 
-fn value_of(text: &str, row: Row) -> String {
+fn value_of(text: &str, row: &Row) -> String {
     let Computed { expression, column } = computed(text).unwrap_or_else(|wrong| panic!("{text}: {wrong}"));
-    match expression.value(&row) {
+    match expression.value(row) {
         Ok(value) => {
             let kind = match *value {
                 Value::Null => None,
@@ -214,7 +214,7 @@ fn null_is_not_known() {
         ("coalesce(t, 'none')", "text none"),
         ("i / 0", "int null"),
     ] {
-        assert_eq!(value_of(text, null()), wanted, "{text}");
+        assert_eq!(value_of(text, &null()), wanted, "{text}");
     }
 }
 
