@@ -248,3 +248,28 @@ pub(super) fn read_mark(path: &InputPath, position: u64) -> Result<Option<(u32, 
         },
     }
 }
+
+/// The marks of the content of a compressed file at these positions, which rise; `None` behind its end, and
+/// behind where it is damaged.
+pub(super) fn marks(path: &InputPath, positions: &[u64]) -> Result<Vec<Option<u32>>> {
+    let mut content = Content::open(path).map_err(|e| unreadable(path, e))?;
+    let (mut head, mut kept, mut read) = (Vec::new(), Vec::new(), 0);
+    let mut marks = Vec::with_capacity(positions.len());
+    let mut piece = vec![0; 64 << 10];
+    while marks.len() < positions.len() {
+        let Ok(len @ 1..) = content.read(&mut piece) else { break };
+        let new = piece.get(..len).unwrap_or_default();
+        head.extend_from_slice(new.get(..len.min(WINDOW - head.len())).unwrap_or_default());
+        kept.extend_from_slice(new);
+        read += len as u64;
+        let begin = read - kept.len() as u64;
+        while let Some(position) = positions.get(marks.len()).filter(|position| **position <= read) {
+            let end = position.saturating_sub(begin) as usize;
+            let before = kept.get(end.saturating_sub(WINDOW)..end).unwrap_or_default();
+            marks.push(Some(mark(&head, before)));
+        }
+        kept.drain(..kept.len().saturating_sub(WINDOW));
+    }
+    marks.resize(positions.len(), None);
+    Ok(marks)
+}

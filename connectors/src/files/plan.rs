@@ -95,7 +95,7 @@ impl Plan {
         });
         let mut splits = Vec::new();
         let mut unknown = Vec::new();
-        let any_listed = !listing.is_empty();
+        let is_elsewhere = known_files > 0 && known.files.is_empty() && !listing.is_empty();
         for file in listing {
             match known.files.remove(&file.name) {
                 Some(of_file) => match check(input, &file, &of_file)? {
@@ -112,7 +112,11 @@ impl Plan {
         let candidates = Candidates::new(&gone);
         let mut replaced = Vec::new();
         for (file, other) in unknown {
-            match candidates.find(input, &file, &mut gone)? {
+            let renamed = match candidates.find(input, &file, &mut gone)? {
+                None => compressed(input, &file, &mut gone)?,
+                renamed => renamed,
+            };
+            match renamed {
                 Some(mut of_file) => {
                     for split in &mut of_file {
                         split.file.clone_from(&file.name);
@@ -125,7 +129,7 @@ impl Plan {
                 }
             }
         }
-        if any_listed && known_files > 0 && gone.len() == known_files {
+        if is_elsewhere && gone.len() == known_files {
             check_path(input, &known.path)?;
         }
         for (file, other) in replaced {
@@ -483,6 +487,40 @@ impl Candidates {
         }
         Ok(None)
     }
+}
+
+/// Takes the splits of the file that `file` is the compressed form of: its content begins with what was read of
+/// it. What follows in it is left to read. (As `logrotate` compresses what it has rotated.)
+fn compressed(
+    input: Input<'_>,
+    file: &InputFile,
+    gone: &mut HashMap<String, Vec<Split>>,
+) -> Result<Option<Vec<Split>>> {
+    let path = input.folder.join(&file.name);
+    if gone.is_empty() || !content::is_packed(&path)? {
+        return Ok(None);
+    }
+    let of_name = |name: &str| file.name.strip_prefix(name).is_some_and(|suffix| suffix.starts_with('.'));
+    let mut begun: Vec<(u64, u32, &String)> = Vec::new();
+    for (name, splits) in &*gone {
+        let [only] = splits.as_slice() else { continue };
+        let distinct = only.offset >= DISTINCT || of_name(name);
+        if only.start == 0 && only.offset > 0 && only.mark != 0 && !only.packed && distinct {
+            begun.push((only.offset, only.mark, name));
+        }
+    }
+    begun.sort_unstable();
+    let positions: Vec<u64> = begun.iter().map(|(offset, ..)| *offset).collect();
+    let found = content::marks(&path, &positions)?;
+    let same = begun.iter().zip(found).rev().find(|((_, mark, _), found)| Some(*mark) == *found);
+    let Some(before) = same.map(|((.., name), _)| (*name).clone()) else { return Ok(None) };
+    tracing::info!(file = %file.name, %before, "an input file was compressed");
+    Ok(gone.remove(&before).map(|mut splits| {
+        for split in &mut splits {
+            (split.end, split.stamp, split.packed, split.whole) = (file.len, file.stamp, true, true);
+        }
+        splits
+    }))
 }
 
 /// The splits of a file that is gone: none are left to read.

@@ -1,5 +1,8 @@
 //! One subtask of a source of files: which split it reads next, and how far.
 
+mod streaming;
+mod watching;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -7,15 +10,12 @@ use std::time::{Duration, Instant};
 use strandline_runtime::source::{Source, SourceStatus, SourceTime, SplitTimes, Watermarks};
 use strandline_state_api::{Batch, Error, ErrorKind, Result, Timestamp};
 
-use super::content;
-use super::listing::InputFile;
 use super::place::InputPath;
-use super::plan::{Share, grown_when_packed};
+use super::plan::Share;
 use super::position::{FileList, FilePosition, KnownFile, Stored};
 use super::reader::{LineCounter, OpenFile, Range, SplitReader};
 use super::split::Split;
 use super::stream::StreamReader;
-use super::watch::Change;
 use super::{AtEnd, BadRecord, DeadLetter, Decode, FileFormat, FileSource, OnBadRecord, bad, encoding};
 
 /// How many files all subtasks together keep open.
@@ -197,66 +197,6 @@ impl<F: FileFormat> FileSubtask<F> {
         }
         self.readers.push_back(number);
         Ok(true)
-    }
-
-    /// Opens the stream, once some of it is there.
-    fn open_stream(&mut self, number: usize) -> Result<bool> {
-        let mut stream = match self.stream.take() {
-            Some(stream) => stream,
-            None => Box::new(self.source.begin_stream()?),
-        };
-        if !stream.is_ready() {
-            self.stream = Some(stream);
-            self.waiting = Some(number);
-            return Ok(false);
-        }
-        let Some(lane) = self.lanes.get_mut(&number) else { return Ok(false) };
-        let (split, path, format) = (&lane.split, &self.source.path, &self.source.format);
-        let file = OpenFile::of_stream(path, stream)?;
-        encoding::check(path, file.head())?;
-        let max_record = self.source.max_record;
-        let mut reader = SplitReader::new(file, format.framing(), max_record, Range::ALL, BUFFER)?;
-        let mut header = Vec::new();
-        if format.has_header() {
-            // The columns come before anything else can be done.
-            header.extend(reader.next_awaited()?.into_iter().flat_map(|(_, record)| record));
-        }
-        let decoder = format
-            .decoder(&header)
-            .map_err(|message| Error::invalid(message).with("file", path.display()))?;
-        if split.offset > reader.offset() {
-            tracing::warn!(
-                file = %path.display(),
-                bytes = split.offset,
-                "the input is a stream: what the checkpoint has of it is skipped from its beginning"
-            );
-            reader.advance(split.offset)?;
-            if split.mark != 0 && reader.mark().0 != split.mark {
-                let message = "the stream is not the one that the checkpoint was taken of: it has another content \
-                               before the position; give the job the same input from its beginning, or start a \
-                               new job";
-                return Err(Error::new(ErrorKind::Incompatible, message)
-                    .with("file", path.display())
-                    .with("byte", split.offset));
-            }
-        }
-        lane.open = Some(Box::new(OpenLane { reader, decoder }));
-        Ok(true)
-    }
-
-    /// Goes on with a stream that waited, if more of it is there.
-    fn wake_stream(&mut self) {
-        let Some(number) = self.waiting else { return };
-        let Some(lane) = self.lanes.get_mut(&number) else { return };
-        let is_ready = match (&mut lane.open, &mut self.stream) {
-            (Some(open), _) => open.reader.is_ready(),
-            (None, Some(stream)) => stream.is_ready(),
-            (None, None) => true,
-        };
-        if is_ready {
-            self.waiting = None;
-            self.times.open(number, Timestamp::from_stored(lane.split.greatest));
-        }
     }
 
     fn open_split(&self, split: &Split) -> Result<Option<OpenLane<F::Decoder>>> {
@@ -475,127 +415,10 @@ impl<F: FileFormat> FileSubtask<F> {
         }
     }
 
-    /// Takes what has changed in the input.
-    fn watch(&mut self) -> Result<()> {
-        if !self.source.at_end.is_watch() {
-            return Ok(());
-        }
-        for change in self.source.changes(self.subtask)? {
-            match change {
-                Change::New(file) => self.add(new_split(&file, self.subtask, self.parallelism)),
-                Change::Grown(file) => self.grow(&file)?,
-                Change::Renamed { from, file, owner } => {
-                    self.rename(&from, &file, owner == self.subtask as usize)?;
-                }
-                Change::Replaced(file) => self.check_replaced(&file)?,
-            }
-        }
-        Ok(())
-    }
-
-    /// The splits of a file, and where the last of them ends.
-    fn splits_of(&self, file: &str) -> (Vec<Split>, u64) {
-        let lanes = self.lanes.values().map(|lane| &lane.split);
-        let mut splits: Vec<Split> =
-            lanes.chain(&self.pieces).filter(|split| split.file == file).cloned().collect();
-        if let Some(KnownFile { name, len, stamp, read }) = self.done.get(file).cloned() {
-            let (end, offset, mark) = (len, len, read.unwrap_or(0));
-            splits.push(Split { file: name, end, offset, stamp, mark, ..Split::default() });
-        }
-        let end = splits.iter().map(|split| split.end).max().unwrap_or(0);
-        (splits, end)
-    }
-
-    /// Reads on in a file that has grown.
-    fn grow(&mut self, file: &InputFile) -> Result<()> {
-        let (_, end) = self.splits_of(&file.name);
-        if file.len <= end {
-            return Ok(());
-        }
-        let is_last = |lane: &Lane<_>| lane.split.file == file.name && lane.split.end == end;
-        if let Some((&number, lane)) = self.lanes.iter_mut().find(|(_, lane)| is_last(lane)) {
-            (lane.split.end, lane.split.stamp) = (file.len, file.stamp);
-            if let Some(open) = lane.open.take() {
-                note_position(&mut lane.split, &open.reader);
-                self.readers.retain(|open| *open != number);
-            }
-            self.times.open(number, Timestamp::from_stored(lane.split.greatest));
-            return Ok(());
-        }
-        let path = self.folder.join(&file.name);
-        if end > 0 && content::is_packed(&path)? {
-            return Err(grown_when_packed(&path, end));
-        }
-        let mut split = new_split(file, self.subtask, self.parallelism);
-        match self.done.remove(&file.name) {
-            Some(known) => (split.offset, split.mark) = (known.len, known.read.unwrap_or(0)),
-            None => (split.start, split.offset, split.whole) = (end, end, end == 0),
-        }
-        match self.watched.remove(&file.name) {
-            Some(number) => self.enter(number, split),
-            None => self.add(split),
-        }
-        Ok(())
-    }
-
-    /// Follows a file to its new name; the subtask that owns it reads on where it has grown.
-    fn rename(&mut self, from: &str, file: &InputFile, owns: bool) -> Result<()> {
-        let path = self.folder.join(&file.name);
-        for split in self.splits_of(from).0.iter().filter(|split| split.mark != 0) {
-            if split.read_mark(&path)?.is_none_or(|(found, _)| found != split.mark) {
-                // Another file has the inode of one that is gone.
-                if owns {
-                    self.add(new_split(file, self.subtask, self.parallelism));
-                }
-                return Ok(());
-            }
-        }
-        if let Some(known) = self.done.remove(from) {
-            let known = KnownFile { name: file.name.clone(), stamp: file.stamp, ..known };
-            self.done.insert(file.name.clone(), known);
-        }
-        let lanes = self.lanes.values_mut().map(|lane| &mut lane.split);
-        for split in lanes.chain(&mut self.pieces).filter(|split| split.file == from) {
-            (split.file, split.stamp) = (file.name.clone(), file.stamp);
-        }
-        if let Some(number) = self.watched.remove(from) {
-            self.watched.insert(file.name.clone(), number);
-        }
-        if !owns {
-            return Ok(());
-        }
-        tracing::info!(file = %file.name, before = from, "an input file was renamed");
-        self.grow(file)
-    }
-
-    /// Fails for a file that has taken the name of one that was read, unless it begins with what was read.
-    fn check_replaced(&mut self, file: &InputFile) -> Result<()> {
-        let path = self.folder.join(&file.name);
-        for split in &self.splits_of(&file.name).0 {
-            let mark = if split.mark == 0 { None } else { split.read_mark(&path)?.map(|(mark, _)| mark) };
-            if file.len < split.end || mark.unwrap_or(0) != split.mark {
-                return Err(self.replaced(split));
-            }
-        }
-        self.grow(file)
-    }
-
     /// The watermarks, where they bound the drift of splits.
     fn drift(&self) -> Option<Watermarks> {
         let watermarks = self.source.timing.as_ref().map(|timing| timing.watermarks)?;
         watermarks.drift().map(|_| watermarks)
-    }
-}
-
-fn new_split(file: &InputFile, subtask: u32, parallelism: u32) -> Split {
-    Split {
-        file: file.name.clone(),
-        end: file.len,
-        owner: Some((subtask, parallelism)),
-        stamp: file.stamp,
-        greatest: i64::MIN,
-        whole: true,
-        ..Split::default()
     }
 }
 

@@ -205,3 +205,30 @@ fn what_a_compressed_file_holds_is_looked_at() {
     let error = all(&source(&folder)).unwrap_err();
     assert_eq!(error.context("compressed byte").is_some(), true, "{error}");
 }
+
+#[test]
+fn a_file_that_was_compressed_after_it_was_read_is_the_same_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for (name, numbers) in [("a.log", 0..2000), ("b.log", 500..2500), ("c.log", 7..9)] {
+        fs::write(path(name), lines(numbers)).unwrap();
+    }
+    let (rows, begun) = read(&source(&folder), &None, 1, |_| 2700).unwrap();
+    let (all_rows, whole) = read(&source(&folder), &None, 2, |_| usize::MAX).unwrap();
+    assert_eq!((rows.len(), all_rows.len()), (2700, 4002));
+    for (name, to, numbers) in [("a.log", "a.log.2.gz", 0..2010), ("b.log", "b.log.gz", 500..2500)] {
+        fs::remove_file(path(name)).unwrap();
+        fs::write(path(to), pack(Form::Gzip, lines(numbers).as_bytes(), 3000)).unwrap();
+    }
+    let (more, _) = read(&source(&folder), &Some(begun), 2, |_| usize::MAX).unwrap();
+    assert_eq!(
+        more.len(),
+        1302 + 10,
+        "what was not read of b and c, and what a got before it was compressed"
+    );
+    fs::remove_file(path("c.log")).unwrap();
+    fs::write(path("c.log.zst"), pack(Form::Zstd, b"7\n8\n", 3)).unwrap();
+    let (more, after) = read(&source(&folder), &Some(whole), 3, |_| usize::MAX).unwrap();
+    assert_eq!(texts(&more), (2000..2010).map(|i| i.to_string()).collect::<Vec<_>>());
+    assert_eq!(read(&source(&folder), &Some(after), 1, |_| usize::MAX).unwrap().0.len(), 0);
+}
