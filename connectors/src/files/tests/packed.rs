@@ -121,7 +121,7 @@ fn a_compressed_file_is_known_by_its_content() {
 
     // What was read whole may go, and come back; what was not is missed.
     fs::rename(path("a"), path("b")).unwrap();
-    assert_eq!(read(&source(&folder), &Some(positions.clone()), 2, |_| usize::MAX).unwrap().0.len(), 0);
+    assert_eq!(read(&source(&folder), &Some(positions), 2, |_| usize::MAX).unwrap().0.len(), 0);
     let renamed = read(&source(&folder), &Some(begun.clone()), 2, |_| usize::MAX).unwrap().0;
     assert_eq!(renamed.len(), 1500, "it has another name");
 
@@ -203,7 +203,7 @@ fn what_a_compressed_file_holds_is_looked_at() {
     let garbage = [pack(Form::Gzip, b"1\n", 10), b"garbage".to_vec()].concat();
     fs::write(folder.path().join("a.gz"), garbage).unwrap();
     let error = all(&source(&folder)).unwrap_err();
-    assert_eq!(error.context("compressed byte").is_some(), true, "{error}");
+    assert!(error.context("compressed byte").is_some(), "{error}");
 }
 
 #[test]
