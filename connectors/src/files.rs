@@ -301,16 +301,17 @@ impl<F: FileFormat> FileSource<F> {
         self
     }
 
-    /// Sets where the input was before it moved to the path of the source. A source that resumes and finds none
-    /// of the files that its checkpoint knows refuses another path than that of the checkpoint otherwise.
+    /// Sets where the input was before it moved to the path of the source. A source that resumes and finds
+    /// none of the files that its checkpoint knows refuses another path than that of the checkpoint
+    /// otherwise.
     #[must_use]
     pub fn moved_from(mut self, path: Option<InputPath>) -> Self {
         self.moved_from = path.map(|path| path.display().to_string());
         self
     }
 
-    /// Sets the event time of every record to what `time` returns, unless its decoder has set one, and announces [`Watermarks`]; a
-    /// [`Duration`] is how far they stay behind.
+    /// Sets the event time of every record to what `time` returns, unless its decoder has set one, and
+    /// announces [`Watermarks`]; a [`Duration`] is how far they stay behind.
     ///
     /// Each split has its own greatest time, which is part of its position. The watermark of a subtask is that
     /// of its slowest split, and it reads the slowest first: so it opens every split once at the beginning for

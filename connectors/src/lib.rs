@@ -1,6 +1,7 @@
 //! Sources and sinks for pipelines of the Strandline runtime.
 //!
-//! * [`FileSource`] reads [`TextLines`], [`CsvFiles`], [`JsonLines`] and [`RegexLines`] from a file or a directory, in
+//! * [`FileSource`] reads [`TextLines`], [`CsvFiles`], [`JsonLines`] and [`RegexLines`] from a file or a
+//! directory, in
 //!   parallel and from any position; [`Throttled`] bounds how fast a source reads.
 //! * [`FileSink`] writes CSV and JSON lines so that its finished files hold each result exactly once;
 //!   [`StdoutSink`] prints, [`DiscardSink`] drops and counts.

@@ -81,8 +81,8 @@ impl ObjectStore {
         Ok(Self::new(operator.map_err(|e| translate(&e, "open", "memory://"))?))
     }
 
-    /// The bucket at this URI (`s3://bucket`, with options behind `?` as for [`Storage`](crate::Storage)), or a new
-    /// store in memory (`memory://`), for objects of others.
+    /// The bucket at this URI (`s3://bucket`, with options behind `?` as for [`Storage`](crate::Storage)), or
+    /// a new store in memory (`memory://`), for objects of others.
     ///
     /// # Errors
     /// When it is no such URI, or this build has no S3.
@@ -136,13 +136,13 @@ impl ObjectStore {
         }
     }
 
-    /// Reads `range` of an object, if it still has the content with this tag; where there is none, or the store
-    /// cannot compare them, of whatever it has.
+    /// Reads `range` of an object, if it still has the content with this tag; where there is none, or the
+    /// store cannot compare them, of whatever it has.
     ///
     /// # Errors
     /// [`Incompatible`](ErrorKind::Incompatible) when it has another content now,
-    /// [`NotFound`](ErrorKind::NotFound) when there is none, [`Corrupt`](ErrorKind::Corrupt) when it ends before
-    /// the range does.
+    /// [`NotFound`](ErrorKind::NotFound) when there is none, [`Corrupt`](ErrorKind::Corrupt) when it ends
+    /// before the range does.
     pub async fn read_same(&self, path: &str, range: Range<u64>, tag: Option<&str>) -> Result<Bytes> {
         let want = range.end.saturating_sub(range.start);
         let compares = self.operator.info().capability().read_with_if_match;

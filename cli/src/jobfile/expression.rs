@@ -2,8 +2,8 @@
 //!
 //! They follow SQL where SQL is of one mind: with a null as operand the result is null, `and` and `or` know
 //! three values of truth, and a filter keeps the rows for which its condition is true. Types are known before
-//! the job runs. What can only go wrong with the values of a row (an overflow, a division by zero, a text that
-//! is no number) is a [`Fault`] of that row.
+//! the job runs. What can only go wrong with the values of a row (an overflow, a division by zero, a text
+//! that is no number) is a [`Fault`] of that row.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;

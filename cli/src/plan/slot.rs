@@ -6,8 +6,9 @@ use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 use strandline_connectors::{Moment, Value};
 
-/// One value in the state of a group: a [`Value`], which but for timestamps has the same stored form, or a sum
-/// that no value holds. The wide form makes sums independent of the order of the rows, and averages exact.
+/// One value in the state of a group: a [`Value`], which but for timestamps has the same stored form, or a
+/// sum that no value holds. The wide form makes sums independent of the order of the rows, and averages
+/// exact.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) enum Slot {
     #[default]

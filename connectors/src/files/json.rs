@@ -16,9 +16,9 @@ use crate::row::{ColumnType, Field, JsonStep, Row, Value};
 ///
 /// A column is the member with its name, or stands [deeper](Field::path) in the object. A value that is
 /// missing, or null, is null where the column is nullable, and an error otherwise; so is one whose path goes
-/// through null, a missing member, or an element behind the end of an array. A path through anything else than
-/// objects and arrays is an error. Members that are no column are left out, and so are blank lines. An integer
-/// is accepted for a float, not the reverse. Timestamps are text or numbers, by their format.
+/// through null, a missing member, or an element behind the end of an array. A path through anything else
+/// than objects and arrays is an error. Members that are no column are left out, and so are blank lines. An
+/// integer is accepted for a float, not the reverse. Timestamps are text or numbers, by their format.
 #[derive(Clone, Debug)]
 pub struct JsonLines {
     columns: Arc<[Field]>,
@@ -67,8 +67,8 @@ fn child<'a, K: Clone + PartialEq>(children: &'a mut Vec<(K, Branch)>, key: &K) 
 }
 
 impl JsonLines {
-    /// Files whose objects have (at least) these values. No two columns may have one path; one within the path
-    /// of another never has a value beside it.
+    /// Files whose objects have (at least) these values. No two columns may have one path; one within the
+    /// path of another never has a value beside it.
     pub fn new<C: Into<Field>>(columns: Vec<C>) -> Self {
         let columns: Arc<[Field]> = columns.into_iter().map(Into::into).collect();
         let mut root = Branch::default();

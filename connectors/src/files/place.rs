@@ -17,8 +17,8 @@ use super::identity::Stamp;
 use super::listing::InputFile;
 use super::stream::STDIN;
 
-/// The path of an input: a file or a directory on a disk, `-` for standard input, or an object or a prefix in an
-/// object store.
+/// The path of an input: a file or a directory on a disk, `-` for standard input, or an object or a prefix in
+/// an object store.
 #[derive(Clone)]
 pub struct InputPath {
     store: Option<Arc<Objects>>,

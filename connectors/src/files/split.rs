@@ -17,8 +17,8 @@ pub(super) struct Split {
     pub(super) end: u64,
     /// Where the next record begins; before the first one is read `start`, which may lie within a record.
     pub(super) offset: u64,
-    /// The file is compressed or a stream, and was begun: `offset` is one in its content. A compressed file that
-    /// was read whole is known by its compressed bytes again, as is one that was not begun.
+    /// The file is compressed or a stream, and was begun: `offset` is one in its content. A compressed file
+    /// that was read whole is known by its compressed bytes again, as is one that was not begun.
     pub(super) packed: bool,
     /// How many of its records could not be decoded and were left out.
     pub(super) skipped: u64,

@@ -1,7 +1,7 @@
 //! Input that can be read once: standard input, a pipe, a device.
 //!
-//! A thread reads it, so that the source never waits for it while a barrier waits for the source. A stream has
-//! no identity beyond its content: a job that resumes reads it from its beginning again, skips what the
+//! A thread reads it, so that the source never waits for it while a barrier waits for the source. A stream
+//! has no identity beyond its content: a job that resumes reads it from its beginning again, skips what the
 //! checkpoint has, and compares the mark there.
 
 use std::io::{self, Cursor, Read};

@@ -67,7 +67,8 @@ pub enum JsonStep {
 }
 
 impl JsonPath {
-    /// A path of these steps; `None` where there are none, or the first is no member: each record is an object.
+    /// A path of these steps; `None` where there are none, or the first is no member: each record is an
+    /// object.
     pub fn new(steps: Vec<JsonStep>) -> Option<Self> {
         matches!(steps.first(), Some(JsonStep::Member(_))).then_some(Self(steps))
     }

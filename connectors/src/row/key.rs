@@ -21,8 +21,8 @@ const TIMESTAMP: u8 = 6;
 /// For each value one byte of type (0 null, 1 bool, 2 int, 3 uint, 4 float, 5 text,
 /// 6 timestamp), then its
 /// order-preserving form: one byte for a bool; 8 bytes big endian for numbers, with the sign bit flipped for
-/// int and, for float, all bits of negative numbers; text escaped as parts of tuples are ([`push_escaped`]); 16
-/// bytes big endian of nanoseconds with the sign bit flipped for a timestamp.
+/// int and, for float, all bits of negative numbers; text escaped as parts of tuples are ([`push_escaped`]);
+/// 16 bytes big endian of nanoseconds with the sign bit flipped for a timestamp.
 /// Two floats are equal when their bits are; -0 counts as 0. [`RowKey::new`] makes one NaN of all, so that it
 /// is a key like any other.
 #[derive(Clone, Debug)]

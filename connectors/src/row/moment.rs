@@ -105,8 +105,8 @@ impl TimeFormat {
     /// `strftime` with `%`, such as `%d/%b/%Y:%H:%M:%S %z`.
     ///
     /// `zone` (an IANA name, such as `Europe/Berlin`) is that of texts without an offset of their own; it is
-    /// UTC otherwise. Where clocks are set back and a local time occurs twice, it is the first one; where they
-    /// are put forward and it does not occur, it counts on from before.
+    /// UTC otherwise. Where clocks are set back and a local time occurs twice, it is the first one; where
+    /// they are put forward and it does not occur, it counts on from before.
     ///
     /// # Errors
     /// What is wrong with the name or the zone, as one sentence.

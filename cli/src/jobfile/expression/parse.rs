@@ -20,7 +20,8 @@ use super::{Expression, Operator, Place, Token, Tokens, parse_alias};
 /// condition  = both { "or" both }
 /// both       = negation { "and" negation }
 /// negation   = "not" negation | comparison
-/// comparison = sum [ operator sum | "is" [ "not" ] "null" | [ "not" ] ( "in" "(" list ")" | "between" sum "and" sum ) ]
+/// comparison = sum [ operator sum | "is" [ "not" ] "null" | [ "not" ] among ]
+/// among      = "in" "(" list ")" | "between" sum "and" sum
 /// sum        = product { ( "+" | "-" | "||" ) product }
 /// product    = sign { ( "*" | "/" | "%" ) sign }
 /// sign       = { "-" | "+" } operand
@@ -69,7 +70,8 @@ pub(in super::super) fn parse_computed(
     Ok(Computed { expression: typed.expression, column })
 }
 
-/// How many parentheses, `not`s and signs may lie within each other: the parser and the evaluation go as deep.
+/// How many parentheses, `not`s and signs may lie within each other: the parser and the evaluation go as
+/// deep.
 const DEEPEST: usize = 100;
 
 /// How tightly operators bind.
@@ -118,8 +120,8 @@ impl Parser<'_> {
         self.binary(OR)
     }
 
-    /// Reads operators that bind at least so tightly, and what stands between them. One method reads them all,
-    /// so that expressions within each other take little of the stack.
+    /// Reads operators that bind at least so tightly, and what stands between them. One method reads them
+    /// all, so that expressions within each other take little of the stack.
     fn binary(&mut self, least: u8) -> Result<Typed, Problem> {
         let mut left = if least <= NOT { self.negation()? } else { self.sign()? };
         loop {

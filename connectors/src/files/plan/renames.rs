@@ -64,8 +64,8 @@ impl Candidates {
     }
 }
 
-/// Takes the splits of the file that `file` is the compressed form of: its content begins with what was read of
-/// it. What follows in it is left to read. (As `logrotate` compresses what it has rotated.)
+/// Takes the splits of the file that `file` is the compressed form of: its content begins with what was read
+/// of it. What follows in it is left to read. (As `logrotate` compresses what it has rotated.)
 pub(super) fn compressed(
     input: Input<'_>,
     file: &InputFile,

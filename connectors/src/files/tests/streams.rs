@@ -71,8 +71,8 @@ fn a_pipe_is_read_as_it_comes_and_does_not_hold_the_source_up() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(crate::test_cases(24)))]
 
-    /// In whatever pieces it comes, plain or compressed, and wherever the job stops: with the same stream again
-    /// each line is read once.
+    /// In whatever pieces it comes, plain or compressed, and wherever the job stops: with the same stream
+    /// again each line is read once.
     #[test]
     fn the_same_stream_goes_on_where_the_checkpoint_was(
         count in 1u32..4000,
