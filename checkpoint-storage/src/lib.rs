@@ -24,7 +24,7 @@ mod verify;
 pub use assignment::{OperatorAssignment, RestoreAssignment, SubtaskAssignment};
 pub use credentials::mask_credentials;
 pub use elements::{decode_each, decode_positions, encode_each};
-pub use layout::{CheckpointStart, JobLayout, OperatorPart};
+pub use layout::{CheckpointStart, JobLayout, OperatorPart, TimeSource};
 pub use log::{
     Claimed, CommitLog, CommitLogOptions, CommitOutcome, Committed, CompletedCheckpoint, History,
     UnreadableSlot,

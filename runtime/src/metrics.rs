@@ -9,11 +9,13 @@ use strandline_state_api::OperatorId;
 
 use crate::event::JobProgress;
 use crate::sync::lock;
+use crate::threads::Threads;
 
 /// The counters of one run, over all its attempts.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     start: Instant,
+    threads: Threads,
     read: Mutex<BTreeMap<String, Arc<AtomicU64>>>,
     emitted: Mutex<BTreeMap<String, Arc<AtomicU64>>>,
     entries: Mutex<BTreeMap<(String, u32), Arc<AtomicU64>>>,
@@ -26,9 +28,11 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new(start: Instant) -> Self {
+    /// Counters of a run that starts now.
+    pub(crate) fn new(threads: Threads) -> Self {
         Self {
-            start,
+            start: threads.now(),
+            threads,
             read: Mutex::default(),
             emitted: Mutex::default(),
             entries: Mutex::default(),
@@ -67,7 +71,7 @@ impl Metrics {
 
     /// A batch is done, now.
     pub(crate) fn done(&self, records: usize) {
-        let now = nanos(self.start.elapsed()).max(1);
+        let now = nanos(self.elapsed()).max(1);
         let before = self.last_done.swap(now, Relaxed);
         if before == 0 {
             self.first_done.store(now, Relaxed);
@@ -78,12 +82,12 @@ impl Metrics {
     }
 
     pub(crate) fn elapsed(&self) -> Duration {
-        self.start.elapsed()
+        self.threads.since(self.start)
     }
 
     pub(crate) fn progress(&self) -> JobProgress {
         JobProgress {
-            elapsed: self.start.elapsed(),
+            elapsed: self.elapsed(),
             read: self.read_by_source().values().sum(),
             done: self.done.load(Relaxed),
             emitted: self.emitted_by_sink().values().sum(),

@@ -99,14 +99,14 @@ where
 
 /// Restores the keyed state of a subtask.
 fn restore(assembly: &Assembly, scope: &BackendScope, backend: &mut dyn RestoreSnapshot) -> Result<()> {
-    let Attempt { store, restored, runtime, .. } = &*assembly.attempt;
+    let Attempt { store, restored, threads, .. } = &*assembly.attempt;
     let (Some(store), Some(assignment)) = (store, restored) else { return Ok(()) };
     let keyed = assembly.restored_here(&scope.operator).map_or(&[][..], |restored| &restored.keyed);
     if keyed.is_empty() {
         return Ok(());
     }
     let store = store.at(assignment.checkpoint);
-    let found = runtime
+    let found = threads
         .block_on(backend.restore(keyed, store.as_ref()))
         .map_err(|error| scope.locate(error).with("checkpoint", assignment.checkpoint))?;
     let BackendScope { operator, subtask, .. } = scope;

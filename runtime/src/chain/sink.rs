@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Instant;
 
 use strandline_checkpoint_storage::{decode_each, encode_each};
 use strandline_state_api::{Batch, KeyGroupRange, OperatorId, Result};
@@ -12,6 +11,7 @@ use super::{Node, Signal, Stage, Work};
 use crate::metrics::{Metrics, add};
 use crate::passing::PassingBarrier;
 use crate::sink::{Sink, SinkContext, SinkFactory};
+use crate::threads::Threads;
 
 /// One subtask of a sink.
 pub(crate) struct SinkNode<S> {
@@ -20,6 +20,7 @@ pub(crate) struct SinkNode<S> {
     sink: S,
     ended: bool,
     taken: Arc<AtomicU64>,
+    threads: Threads,
     /// Set where the sink counts how much is done.
     done: Option<Arc<Metrics>>,
 }
@@ -41,7 +42,8 @@ impl<S: Sink> SinkNode<S> {
         let sink = sink.map_err(|error| error.with("operator", id).with("subtask", subtask))?;
         let metrics = &assembly.attempt.metrics;
         let done = (first && !assembly.attempt.is_keyed).then(|| Arc::clone(metrics));
-        Ok(Self { id: id.clone(), subtask, sink, ended: false, taken: metrics.emitted(id), done })
+        let (taken, threads) = (metrics.emitted(id), assembly.attempt.threads.clone());
+        Ok(Self { id: id.clone(), subtask, sink, ended: false, taken, threads, done })
     }
 
     fn locate<T>(&self, result: Result<T>) -> Result<T> {
@@ -49,14 +51,14 @@ impl<S: Sink> SinkNode<S> {
     }
 
     fn barrier(&mut self, passing: &mut PassingBarrier) -> Result<()> {
-        let start = Instant::now();
+        let start = self.threads.now();
         let checkpoint = passing.barrier.checkpoint;
         let committables = self.sink.pre_commit(checkpoint).and_then(|pending| encode_each(&pending));
         let mut snapshot = passing.snapshot(self.subtask, KeyGroupRange::EMPTY);
         snapshot.committables =
             self.locate(committables.map_err(|error| error.with("checkpoint", checkpoint)))?;
         snapshot.finished = self.ended;
-        passing.add(&self.id, snapshot, start.elapsed());
+        passing.add(&self.id, snapshot, self.threads.since(start));
         Ok(())
     }
 }

@@ -33,7 +33,7 @@ impl Run<'_> {
         let dead = DeadOutputs::at_start(term, shown, claim.completed.clone());
         let recovered = recover(&self.job, &identity, term, restored, &dead);
         let recovered = recovered.map_err(|error| with_earlier(error, &claim.checkpoints, restored));
-        match self.runtime.block_on(claim.log.check()) {
+        match self.threads.block_on(claim.log.check()) {
             // It explains whatever went wrong.
             Err(fenced) if fenced.kind() == ErrorKind::Fenced => Err(fenced),
             // The first commit finds out what this could not.

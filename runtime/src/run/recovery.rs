@@ -46,16 +46,16 @@ impl StoreAt for TermStore {
 impl Run<'_> {
     /// Claims a new term: from then on no other run changes the log.
     pub(super) fn claim(&mut self) -> Result<Option<Claim>> {
-        self.random = random()?;
+        self.random = self.threads.tokens()()? as u64;
         let Some(checkpointing) = &self.config.checkpointing else { return Ok(None) };
         let (storage, retained) = (checkpointing.storage.clone(), checkpointing.retained);
         self.refuse_overtaken(&storage)?;
         let adopt = self.config.adopt.as_deref();
-        self.runtime.block_on(storage.belong_to(&self.job.name, adopt))?;
-        let holder = format!("{} (process {}, run {})", self.job.name, std::process::id(), self.label());
+        self.threads.block_on(storage.belong_to(&self.job.name, adopt))?;
+        let holder = format!("{} (process {}, run {})", self.job.name, self.threads.process(), self.label());
         let options = CommitLogOptions::new(holder).retain(retained);
-        let claim = CommitLog::claim(&storage, options, CommitLog::random_tokens());
-        let claimed = self.runtime.block_on(claim)?;
+        let claim = CommitLog::claim(&storage, options, self.threads.tokens());
+        let claimed = self.threads.block_on(claim)?;
         let term = claimed.log.term();
         self.first_term.get_or_insert(term);
         self.last_term = Some(term);
@@ -73,7 +73,7 @@ impl Run<'_> {
     /// that one.
     fn refuse_overtaken(&mut self, storage: &Storage) -> Result<()> {
         let Some(last) = self.last_term else { return Ok(()) };
-        let term = self.runtime.block_on(storage.history())?.term;
+        let term = self.threads.block_on(storage.history())?.term;
         if term <= last {
             // When the claim that follows fails, its term may be in the log all the same.
             self.last_term = None;
@@ -161,7 +161,7 @@ impl Run<'_> {
         let of_config = |config: &CheckpointConfig| (config.verify, config.on_damage);
         let (depth, on_damage) = checkpointing.map(of_config).unwrap_or_default();
         let options = RecoverOptions { from, depth, on_damage };
-        let recovery = self.runtime.block_on(storage.recover(options))?;
+        let recovery = self.threads.block_on(storage.recover(options))?;
         for report in &recovery.skipped {
             let (checkpoint, reason) = (report.checkpoint.checkpoint, report.to_string());
             self.notify(&JobEvent::Skipped { checkpoint, reason });
@@ -174,9 +174,4 @@ impl Run<'_> {
         }
         Ok(recovery.restored)
     }
-}
-
-/// A number from the operating system's randomness.
-fn random() -> Result<u64> {
-    CommitLog::random_tokens()().map(|token| token as u64)
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, TryRecvError};
 use strandline_checkpoint_storage::{OperatorAssignment, encode_each};
@@ -198,16 +198,18 @@ impl SourceTask {
     }
 
     fn inject(&mut self, barrier: Barrier, mailbox: &Mailbox) -> Result<()> {
-        let start = Instant::now();
+        let threads = self.attempt.threads.clone();
+        let start = threads.now();
         if barrier.stop && self.progress == ReadProgress::Reading {
             self.progress = ReadProgress::Stopped;
         }
-        let mut passing = PassingBarrier::new(barrier, start, mailbox.task, mailbox.events.clone());
+        let events = mailbox.events.clone();
+        let mut passing = PassingBarrier::new(barrier, start, Duration::ZERO, mailbox.task, events);
         let positions = self.reader.positions().map_err(|error| error.with("checkpoint", barrier.checkpoint));
         let mut snapshot = passing.snapshot(self.subtask, KeyGroupRange::EMPTY);
         snapshot.positions = self.locate(positions)?;
         snapshot.finished = self.progress == ReadProgress::Ended;
-        passing.add(&self.id, snapshot, start.elapsed());
+        passing.add(&self.id, snapshot, threads.since(start));
         self.reader.next().signal(&mut Signal::Barrier(&mut passing))?;
         passing.close();
         Ok(())
@@ -215,11 +217,7 @@ impl SourceTask {
 
     /// Waits for the coordinator, at most `wait`; returns whether the job is over.
     fn wait(&mut self, wait: Option<Duration>, mailbox: &Mailbox) -> Result<bool> {
-        let control = match wait {
-            None => mailbox.control.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(wait) => mailbox.control.recv_timeout(wait),
-        };
-        match control {
+        match self.attempt.threads.recv_within(&mailbox.control, wait) {
             Ok(control) => self.handle_control(control, mailbox),
             Err(RecvTimeoutError::Timeout) => {
                 set_processing_time(self.reader.next(), &self.attempt)?;
@@ -251,11 +249,13 @@ impl SourceTask {
 impl Task for SourceTask {
     fn run(&mut self, mailbox: &Mailbox) -> Result<TaskSummary> {
         let mut idle = IDLE_MIN;
-        let mut flushed = Instant::now();
+        let threads = self.attempt.threads.clone();
+        let mut flushed = threads.now();
         if self.progress == ReadProgress::EndedBefore {
             self.end(SourceStatus::End, mailbox)?;
         }
         loop {
+            threads.pass();
             match mailbox.control.try_recv() {
                 Ok(control) => {
                     if self.handle_control(control, mailbox)? {
@@ -270,9 +270,9 @@ impl Task for SourceTask {
                 match self.read(mailbox)? {
                     SourceStatus::More => {
                         idle = IDLE_MIN;
-                        if flushed.elapsed() >= FLUSH_AFTER {
+                        if threads.since(flushed) >= FLUSH_AFTER {
                             self.reader.next().work()?;
-                            flushed = Instant::now();
+                            flushed = threads.now();
                         }
                         continue;
                     }
@@ -281,7 +281,7 @@ impl Task for SourceTask {
                 }
             }
             let work = self.reader.next().work()?;
-            flushed = Instant::now();
+            flushed = threads.now();
             if work.more {
                 continue;
             }

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Instant;
 
 use strandline_state_api::backend::BackendScope;
 use strandline_state_api::host::{OperatorStateStore, Steps};
@@ -182,7 +181,7 @@ impl Sequencer {
     }
 
     fn barrier(&mut self, subtask: &mut dyn Subtask, passing: &mut PassingBarrier) {
-        let start = Instant::now();
+        let start = self.attempt.threads.now();
         let mut snapshot = passing.snapshot(self.scope.subtask, self.scope.key_groups);
         snapshot.watermark = subtask.watermark();
         snapshot.finished = self.ended;
