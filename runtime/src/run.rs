@@ -116,6 +116,7 @@ impl<'a> Run<'a> {
             let progressed = self.checkpoints.last().map(|report| report.checkpoint) != newest;
             let failed = FailedAttempt { error: &error, opening, stopping, ran, progressed };
             let Some(delay) = restarts.after(&failed) else {
+                let error = self.explain(error);
                 if error.kind() == ErrorKind::Fenced {
                     self.give_way();
                 }

@@ -18,6 +18,9 @@ use crate::event::JobEvent;
 use crate::pipeline::graph::Ending;
 use crate::source::Unread;
 
+/// How often a run that ends asks whether it was overtaken, as long as the store does not answer.
+const ASKED: u32 = 3;
+
 /// The storage in the hands of one attempt.
 pub(super) struct Claim {
     pub(super) log: CommitLog,
@@ -81,6 +84,23 @@ impl Run<'_> {
         }
         let message = "a newer run has taken over this storage, so this one does not restart";
         Err(Error::new(ErrorKind::Fenced, message).with("its term", term).with("term", last))
+    }
+
+    /// Files that are missing or damaged may be those that a newer run has swept: then that explains the error.
+    pub(super) fn explain(&mut self, error: Error) -> Error {
+        let storage = self.config.checkpointing.as_ref().map(|checkpointing| checkpointing.storage.clone());
+        let Some(storage) =
+            storage.filter(|_| matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound))
+        else {
+            return error;
+        };
+        let mut asked = (0..ASKED).map(|_| self.refuse_overtaken(&storage));
+        // One answer is enough.
+        let answer = asked.find(|answer| answer.as_ref().err().is_none_or(|e| e.kind() == ErrorKind::Fenced));
+        match answer {
+            Some(Err(fenced)) => fenced.caused_by(error),
+            Some(Ok(())) | None => error,
+        }
     }
 
     /// Chooses the checkpoint that this attempt starts from, and distributes it over the operators of the
