@@ -108,7 +108,11 @@ fn restore(assembly: &Assembly, scope: &BackendScope, backend: &mut dyn RestoreS
     let store = store.at(assignment.checkpoint);
     let found = threads
         .block_on(backend.restore(keyed, store.as_ref()))
-        .map_err(|error| scope.locate(error).with("checkpoint", assignment.checkpoint))?;
+        .map_err(|error| match error.context("operator") {
+            Some(_) => error,
+            None => scope.locate(error),
+        })
+        .map_err(|error| error.with("checkpoint", assignment.checkpoint))?;
     let BackendScope { operator, subtask, .. } = scope;
     for state in &found.orphans {
         tracing::warn!(%operator, subtask, %state, "restored state that no operator registers; it is kept");
