@@ -5,10 +5,13 @@ mod common;
 mod engine;
 mod windows;
 
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Instant;
 
 use common::*;
+use strandline_runtime::Outcome;
 use strandline_simulation::{Faults, Job, Simulation, check};
+use strandline_state_api::Error;
 use windows::windows;
 
 #[test]
@@ -34,6 +37,32 @@ fn a_seed_is_one_run() {
     hashes.sort_unstable();
     hashes.dedup();
     assert_eq!(hashes.len(), 20, "seeds are different runs");
+}
+
+#[test]
+fn a_job_that_waits_for_ever_is_found() {
+    let waits = Job::of_engine(|world, _, _| world.process().block_on(std::future::pending()));
+    let violation = Simulation::new(0).expect(&waits).unwrap_err();
+    assert!(
+        violation.problem.contains("every thread waits for another: world of process 0, job of process 1")
+    );
+}
+
+/// What it notes counts on from run to run, as a clock does.
+#[test]
+fn a_job_that_does_not_follow_from_its_seed_is_found() {
+    static RUNS: AtomicU64 = AtomicU64::new(0);
+    let job = Job::of_engine(|world, config, _| {
+        let run = RUNS.fetch_add(1, SeqCst);
+        world.process().note(|| format!("run {run}"));
+        // The undisturbed run has nothing to complain about.
+        match config.checkpointing.is_some_and(|_| run > 2) {
+            true => Err(Error::invalid("on purpose")),
+            false => Ok(Outcome::Finished),
+        }
+    });
+    let violation = check(10, &Faults::all(), &job).unwrap_err();
+    assert!(violation.problem.contains("does not follow from the seed"), "{violation}");
 }
 
 /// Two thousand seeds in all.
