@@ -33,6 +33,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use strandline_state_api::CheckpointId;
+pub use strandline_state_api::CheckpointKind;
 
 pub use self::outcome::{
     AbortReason, AckOutcome, Action, CommitResult, DeclineOutcome, DeclineReason, FailReason,
@@ -40,8 +41,8 @@ pub use self::outcome::{
 use self::pending::{Parts, Pending, Stage};
 pub use self::permit::{CommitParts, CommitPermit, CommitRight};
 pub use self::policy::Policy;
-pub use self::request::{CheckpointKind, Refusal, RequestId, RequestOutcome};
 use self::request::{Pushed, Queue, Request};
+pub use self::request::{Refusal, RequestId, RequestOutcome};
 use crate::{Millis, TaskId};
 
 /// The coordinator of one job, as plain data: inputs are method calls, what is to be done is returned.

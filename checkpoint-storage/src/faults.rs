@@ -164,6 +164,7 @@ impl Faults {
         let blobs = FaultyBlobs { faults: self.clone(), inner: Arc::clone(storage.blobs()) };
         let claims = FaultyClaims { faults: self.clone(), inner: Arc::clone(storage.claims()) };
         Storage::from_parts(storage.uri(), Arc::new(blobs), Arc::new(claims))
+            .with_options(storage.options().clone())
     }
 
     /// No more faults from now on. What hangs goes on hanging, what is held is held.

@@ -1,6 +1,8 @@
 //! From what the tasks of a job acknowledged to the manifest of their checkpoint.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use strandline_checkpoint_protocol::{CommitParts, Term};
@@ -76,7 +78,7 @@ impl JobLayout {
         let trace = start.trace(&operators, acknowledged);
         Ok(Manifest {
             kind,
-            created_unix_ms: unix_ms(SystemTime::now()),
+            created_unix_ms: unix_ms(start.clock.wall()),
             restored_from: self.restored_from,
             operators,
             trace,
@@ -85,9 +87,33 @@ impl JobLayout {
     }
 }
 
+/// Where a coordinator reads the time: at the system, or in a simulation.
+pub trait TimeSource: Send + Sync + fmt::Debug {
+    /// Returns the time that passes.
+    fn now(&self) -> Instant;
+
+    /// Returns the time of the day.
+    fn wall(&self) -> SystemTime;
+}
+
+/// The clocks of the system.
+#[derive(Debug)]
+struct SystemTimes;
+
+impl TimeSource for SystemTimes {
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn wall(&self) -> SystemTime {
+        SystemTime::now()
+    }
+}
+
 /// When a checkpoint was triggered: for the [trace](Manifest::trace) in its manifest.
 #[derive(Clone, Debug)]
 pub struct CheckpointStart {
+    clock: Arc<dyn TimeSource>,
     at: Instant,
     wall: SystemTime,
     storage: Option<Storage>,
@@ -98,14 +124,23 @@ pub struct CheckpointStart {
 impl CheckpointStart {
     /// A checkpoint that is triggered now, and stored in `storage` if in one.
     pub fn now<'s>(storage: impl Into<Option<&'s Storage>>) -> Self {
+        Self::now_by(Arc::new(SystemTimes), storage)
+    }
+
+    /// As [`now`](Self::now), by another clock, from which the manifest has all its times.
+    pub fn now_by<'s>(clock: Arc<dyn TimeSource>, storage: impl Into<Option<&'s Storage>>) -> Self {
         let storage = storage.into().cloned();
         let retries = storage.as_ref().map_or(0, Storage::retries);
-        Self { at: Instant::now(), wall: SystemTime::now(), storage, retries }
+        Self { at: clock.now(), wall: clock.wall(), clock, storage, retries }
     }
 
     /// How long ago that was.
     pub fn elapsed(&self) -> Duration {
-        self.at.elapsed()
+        self.since(self.at)
+    }
+
+    fn since(&self, then: Instant) -> Duration {
+        self.clock.now().saturating_duration_since(then)
     }
 
     fn trace(&self, operators: &[OperatorSnapshot], acknowledged: Instant) -> CheckpointTrace {
@@ -115,8 +150,8 @@ impl CheckpointStart {
         let retries = self.storage.as_ref().map_or(0, Storage::retries);
         CheckpointTrace {
             trigger_unix_ms: unix_ms(self.wall),
-            duration_us: micros(self.at.elapsed()),
-            commit_us: micros(acknowledged.elapsed()),
+            duration_us: micros(self.elapsed()),
+            commit_us: micros(self.since(acknowledged)),
             bytes: traces().map(|trace| trace.bytes_written).sum::<u64>() + held,
             full_bytes: traces().map(|trace| trace.full_bytes).sum::<u64>() + held,
             objects: traces().map(|trace| trace.objects).sum(),

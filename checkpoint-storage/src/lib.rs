@@ -10,6 +10,7 @@ mod layout;
 mod log;
 mod manifest;
 mod name;
+mod options;
 mod owner;
 mod recover;
 mod segments;
@@ -24,20 +25,21 @@ mod verify;
 pub use assignment::{OperatorAssignment, RestoreAssignment, SubtaskAssignment};
 pub use credentials::mask_credentials;
 pub use elements::{decode_each, decode_positions, encode_each};
-pub use layout::{CheckpointStart, JobLayout, OperatorPart};
+pub use layout::{CheckpointStart, JobLayout, OperatorPart, TimeSource};
 pub use log::{
     Claimed, CommitLog, CommitLogOptions, CommitOutcome, Committed, CompletedCheckpoint, History,
     UnreadableSlot,
 };
 pub use manifest::{
-    CheckpointTrace, INLINE_LIMIT, Manifest, OperatorSnapshot, StoredStatistic, SubtaskSnapshot, SubtaskTrace,
+    CheckpointTrace, Manifest, OperatorSnapshot, StoredStatistic, SubtaskSnapshot, SubtaskTrace,
 };
 pub use name::{FileKind, FileName, LOG_DIR, slot_path};
+pub use options::StorageOptions;
 pub use recover::{OnDamage, RecoverFrom, RecoverOptions, Recovered, Recovery};
 pub use segments::Segments;
 pub use solo::{Alone, LoopOptions, Member, SoloJob, UnstoredSnapshot, Worker, WorkerGroup, WorkerSnapshot};
 pub use storage::Storage;
-pub use store::{BlobStore, ClaimOutcome, ClaimStore, Listed, LocalDir, ObjectStore};
+pub use store::{BlobStore, ClaimOutcome, ClaimStore, Listed, LocalDir, ObjectInfo, ObjectStore};
 pub use strandline_checkpoint_protocol::{Branch, CheckpointKind, Term};
 pub use sweep::SweepReport;
 pub use takeover::RestoreRules;

@@ -12,5 +12,6 @@ mod solo;
 pub use commit::{Claimed, CommitLog, CommitLogOptions, Committed};
 pub use history::{History, UnreadableSlot};
 pub use outcome::CommitOutcome;
+pub(crate) use read::changes_too_fast;
 pub use record::CompletedCheckpoint;
 pub(crate) use savepoints::ListRef;

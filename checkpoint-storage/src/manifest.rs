@@ -16,10 +16,6 @@ use strandline_state_api::{CheckpointId, KeyGroupRange, OperatorId, Timestamp};
 use crate::{FileKind, FileName};
 pub(crate) use stored::{External, StoredManifest, decode_elements, encode_elements};
 
-/// A list of elements (an operator state, positions, committables) with more bytes than this goes to a file
-/// of its own, so that manifests stay small.
-pub const INLINE_LIMIT: usize = 64 * 1024;
-
 /// Everything that a checkpoint consists of; with the files that it names, enough to restore a job.
 ///
 /// On disk: the frame that the crate documentation shows, with magic `STRLMANI`, around JSON.

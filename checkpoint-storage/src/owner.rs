@@ -17,7 +17,7 @@ const OWNER_DIR: &str = "owner";
 const ENVELOPE: Envelope =
     Envelope { what: "record of an owner", magic: *b"STRLOWNR", version: 1, limit: 4 << 10 };
 
-/// How often a start looks again because another one was faster.
+/// How often a start looks again because another one was faster, or an answer was lost.
 const ATTEMPTS: usize = 8;
 
 #[derive(Serialize, Deserialize)]
@@ -44,6 +44,7 @@ impl Storage {
     /// [`Incompatible`](ErrorKind::Incompatible) when it belongs to another job; those of
     /// [`owner`](Self::owner).
     pub async fn belong_to(&self, job: &str, adopt: Option<&str>) -> Result<()> {
+        let mut unanswered = None;
         for _ in 0..ATTEMPTS {
             let slot = self.owner_slot().await?;
             let next = slot.as_ref().map_or(0, |(slot, _)| slot + 1);
@@ -62,10 +63,16 @@ impl Storage {
             let payload = serde_json::to_vec(&Owner { job: job.to_owned() })
                 .map_err(|e| Error::new(ErrorKind::Internal, "the name of a job has no JSON").caused_by(e))?;
             let path = format!("{OWNER_DIR}/{next:020}");
-            match self.claims().claim(&path, ENVELOPE.seal(&payload)?).await? {
-                ClaimOutcome::Created => return Ok(()),
-                ClaimOutcome::Exists => {}
+            match self.claims().claim(&path, ENVELOPE.seal(&payload)?).await {
+                Ok(ClaimOutcome::Created) => return Ok(()),
+                Ok(ClaimOutcome::Exists) => {}
+                // Whether it was created shows when the record is read again.
+                Err(error) if error.kind() == ErrorKind::Unavailable => unanswered = Some(error),
+                Err(error) => return Err(error),
             }
+        }
+        if let Some(error) = unanswered {
+            return Err(error);
         }
         let message = "the owner of the storage changes too fast; start again";
         Err(Error::new(ErrorKind::Unavailable, message).with("storage", self.uri()))

@@ -3,6 +3,7 @@
 use strandline_checkpoint_protocol::Branch;
 use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
 
+use crate::log::changes_too_fast;
 use crate::verify::{is_verdict, unknown, verdict};
 use crate::{
     CompletedCheckpoint, Depth, FileKind, FileName, History, Manifest, Storage, UnreadableSlot, VerifyReport,
@@ -76,7 +77,8 @@ impl Storage {
     /// Chooses the newest checkpoint that verifies, falling back to those that it grew from; reports which it
     /// passed over and why. It never falls back to one that was given up: the output of what came after that
     /// is gone. Claim a term first ([`CommitLog::claim`](crate::CommitLog::claim)), or an older coordinator
-    /// may add a newer one.
+    /// may add a newer one. Where a newer coordinator replaces and sweeps what is looked at, the choice begins
+    /// anew: what is missing then is no damage.
     ///
     /// # Errors
     /// [`Corrupt`](strandline_state_api::ErrorKind::Corrupt) when there are checkpoints and none verifies (it
@@ -86,6 +88,16 @@ impl Storage {
     /// given up or removed. [`Unavailable`](strandline_state_api::ErrorKind::Unavailable) when the store
     /// fails, which proves nothing about any checkpoint.
     pub async fn recover(&self, options: RecoverOptions) -> Result<Recovery> {
+        for _ in 0..self.options().log_reads.max(1) {
+            if let Some(recovery) = self.recover_now(options).await? {
+                return Ok(recovery);
+            }
+        }
+        Err(changes_too_fast())
+    }
+
+    /// As [`recover`](Self::recover); `None` where a checkpoint that was to be chosen has been replaced.
+    async fn recover_now(&self, options: RecoverOptions) -> Result<Option<Recovery>> {
         let history = self.history().await?;
         let newer = self.uncommitted(&history).await?;
         let candidates: Vec<_> = match options.from {
@@ -114,6 +126,9 @@ impl Storage {
                     Err(error) => report.add_manifest(error),
                 }
             }
+            if !self.is_retained(&report.checkpoint).await? {
+                return Ok(None);
+            }
             tracing::warn!(%report, "a checkpoint is damaged and passed over");
             skipped.push(report);
         }
@@ -125,7 +140,7 @@ impl Storage {
             return Err(nothing_verifies(&skipped, &history).with("storage", self.uri()));
         }
         let History { unreadable, unreadable_lists, .. } = history;
-        Ok(Recovery { restored, skipped, unreadable, unreadable_lists, uncommitted })
+        Ok(Some(Recovery { restored, skipped, unreadable, unreadable_lists, uncommitted }))
     }
 
     fn not_there(&self, id: CheckpointId, history: &History) -> Error {

@@ -7,15 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use strandline_checkpoint_protocol::{ManifestRef, Term};
 use strandline_state_api::snapshot::{SegmentName, SegmentRef};
-use strandline_state_api::{CheckpointId, Error, Result};
+use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use crate::credentials::mask_credentials;
 use crate::manifest::{External, StoredManifest, decode_elements, encode_elements};
 use crate::store::{Located, locate, missing};
 use crate::{
-    BlobStore, ClaimStore, CompletedCheckpoint, FileKind, FileName, History, INLINE_LIMIT, LocalDir,
-    Manifest, ObjectStore, Segments, uri,
+    BlobStore, ClaimStore, CompletedCheckpoint, FileKind, FileName, History, LocalDir, Manifest, ObjectStore,
+    Segments, StorageOptions, uri,
 };
 
 /// Bytes that are held at once while a file is hashed.
@@ -35,6 +35,7 @@ struct Inner {
     claims: Arc<dyn ClaimStore>,
     /// The claim store has passed its check.
     checked: AtomicBool,
+    options: StorageOptions,
 }
 
 impl Storage {
@@ -55,7 +56,15 @@ impl Storage {
     /// or its cargo feature is off. No error, and no `Debug` form, shows a key that
     /// the URI holds.
     pub fn open(uri: &str) -> Result<Self> {
-        uri::open(uri)
+        Self::open_with(uri, StorageOptions::default())
+    }
+
+    /// As [`open`](Self::open), with other limits.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(uri: &str, options: StorageOptions) -> Result<Self> {
+        Ok(uri::open(uri, &options)?.with_options(options))
     }
 
     /// A new store in memory.
@@ -91,7 +100,23 @@ impl Storage {
         let uri: Arc<str> = uri.into();
         let blobs = Arc::new(Located { uri: Arc::clone(&uri), store: blobs });
         let claims = Arc::new(Located { uri: Arc::clone(&uri), store: claims });
-        Self { inner: Arc::new(Inner { uri, blobs, claims, checked: AtomicBool::new(false) }) }
+        let (checked, options) = (AtomicBool::new(false), StorageOptions::default());
+        Self { inner: Arc::new(Inner { uri, blobs, claims, checked, options }) }
+    }
+
+    /// The same storage with other limits. Those of single requests are the store's, which has them from
+    /// [`open_with`](Self::open_with) or [`ObjectStore::with_options`].
+    #[must_use]
+    pub fn with_options(self, options: StorageOptions) -> Self {
+        let Inner { uri, blobs, claims, checked, .. } = &*self.inner;
+        let (uri, blobs, claims) = (Arc::clone(uri), Arc::clone(blobs), Arc::clone(claims));
+        let checked = AtomicBool::new(checked.load(Ordering::Relaxed));
+        Self { inner: Arc::new(Inner { uri, blobs, claims, checked, options }) }
+    }
+
+    /// Its limits.
+    pub fn options(&self) -> &StorageOptions {
+        &self.inner.options
     }
 
     /// What it was opened with, without credentials.
@@ -143,7 +168,7 @@ impl Storage {
         for (o, operator) in stored.manifest.operators.iter_mut().enumerate() {
             for (s, subtask) in operator.subtasks.iter_mut().enumerate() {
                 for (list, elements) in subtask.element_lists() {
-                    if elements.iter().map(Vec::len).sum::<usize>() <= INLINE_LIMIT {
+                    if elements.iter().map(Vec::len).sum::<usize>() <= self.inner.options.inline_limit {
                         continue;
                     }
                     let bytes = encode_elements(&std::mem::take(elements))?;
@@ -265,6 +290,24 @@ impl Storage {
 
     fn locate(&self, error: Error) -> Error {
         locate(error, &self.inner.uri)
+    }
+
+    /// Creates an object unless it exists, whoever created it: so a create without an answer is sent again,
+    /// as often as [`StorageOptions::unknown_creates`] allows. A store sends it once.
+    pub(crate) async fn ensure(&self, path: &str, bytes: Bytes) -> Result<()> {
+        let mut unknown = 0;
+        loop {
+            match self.inner.claims.claim(path, bytes.clone()).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Unavailable => {
+                    unknown += 1;
+                    if unknown >= self.inner.options.unknown_creates {
+                        return Err(error);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     pub(crate) async fn put(

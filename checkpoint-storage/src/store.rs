@@ -21,9 +21,9 @@ use strandline_state_api::Result;
 pub(crate) use faults::missing;
 pub use local::LocalDir;
 pub(crate) use located::{Located, locate};
-pub use object::ObjectStore;
 #[cfg(feature = "s3")]
 pub(crate) use object::translate;
+pub use object::{ObjectInfo, ObjectStore};
 
 /// A file that a listing found.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -119,7 +119,7 @@ impl Storage {
         // Slots in ascending order, one after the other: commits rely on it.
         for file in slots {
             if file == slot_path(0) {
-                self.claims().claim(CUT_MARK, Bytes::new()).await?;
+                self.ensure(CUT_MARK, Bytes::new()).await?;
             }
             self.claims().delete(&file).await?;
         }

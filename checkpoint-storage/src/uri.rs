@@ -8,12 +8,12 @@ use strandline_state_api::{Error, Result};
 use crate::credentials::{mask_credentials, shown};
 #[cfg(feature = "s3")]
 use crate::store::translate;
-use crate::{ObjectStore, Storage};
+use crate::{ObjectStore, Storage, StorageOptions};
 
 /// What a URI begins with. A path that begins so lacks a slash.
 const SCHEMES: [&str; 3] = ["file:", "memory:", "s3:"];
 
-pub(crate) fn open(uri: &str) -> Result<Storage> {
+pub(crate) fn open(uri: &str, options: &StorageOptions) -> Result<Storage> {
     match uri.split_once("://") {
         None if uri.is_empty() || SCHEMES.iter().any(|scheme| uri.starts_with(scheme)) => Err(unknown(uri)),
         None => Storage::in_dir(uri),
@@ -29,24 +29,27 @@ pub(crate) fn open(uri: &str) -> Result<Storage> {
             let store = Arc::new(ObjectStore::in_memory()?);
             Ok(Storage::from_parts(uri, Arc::clone(&store) as _, store))
         }
-        Some(("s3", _)) => s3(uri),
+        Some(("s3", _)) => s3(uri, options),
         Some(_) => Err(unknown(uri)),
     }
 }
 
-#[cfg(feature = "s3")]
-fn s3(uri: &str) -> Result<Storage> {
-    opendal::install_default();
-    let shown = shown(uri);
-    let opened = opendal::Operator::from_uri(uri);
-    let operator = opened.map_err(|e| translate(&e, "open", &shown))?;
-    let store = Arc::new(ObjectStore::new(operator));
+fn s3(uri: &str, options: &StorageOptions) -> Result<Storage> {
+    let store = Arc::new(s3_store(uri, options)?);
     store.check_can_claim()?;
-    Ok(Storage::from_parts(shown, Arc::clone(&store) as _, store))
+    Ok(Storage::from_parts(shown(uri), Arc::clone(&store) as _, store))
+}
+
+#[cfg(feature = "s3")]
+pub(crate) fn s3_store(uri: &str, options: &StorageOptions) -> Result<ObjectStore> {
+    opendal::install_default();
+    let opened = opendal::Operator::from_uri(uri);
+    let operator = opened.map_err(|e| translate(&e, "open", &shown(uri)))?;
+    Ok(ObjectStore::with_options(operator, options))
 }
 
 #[cfg(not(feature = "s3"))]
-fn s3(uri: &str) -> Result<Storage> {
+pub(crate) fn s3_store(uri: &str, _: &StorageOptions) -> Result<ObjectStore> {
     let message = "this build has no S3: build with the cargo feature `s3`";
     Err(Error::new(strandline_state_api::ErrorKind::Unsupported, message).with("uri", shown(uri)))
 }
@@ -60,6 +63,10 @@ fn unknown(uri: &str) -> Error {
 mod tests {
     use super::*;
     use strandline_state_api::ErrorKind;
+
+    fn open(uri: &str) -> Result<Storage> {
+        super::open(uri, &StorageOptions::default())
+    }
 
     #[test]
     fn uris_are_told_apart() {

@@ -3,36 +3,44 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use indicatif::{HumanBytes, HumanCount};
+use serde_json::{Map, Value, json};
 use strandline_checkpoint_storage::{
-    CompletedCheckpoint, Depth, History, Storage, VerifyReport, mask_credentials,
+    CompletedCheckpoint, Depth, History, Storage, UnreadableSlot, VerifyReport, mask_credentials,
 };
 use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
+use tokio::runtime::Runtime;
 
-use crate::Failure;
 use crate::cli::{CheckpointsArgs, CheckpointsCommand};
 use crate::schema::compat;
+use crate::{Failure, print};
 
+/// Runs a command on a storage.
 pub(crate) fn checkpoints(args: &CheckpointsArgs) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.map_err(|e| {
-        Error::new(ErrorKind::Unavailable, "the threads that read the storage cannot be started").caused_by(e)
-    })?;
+    let (runtime, json) = (runtime()?, args.json);
     match &args.command {
-        CheckpointsCommand::List(storage) => runtime.block_on(list(&open(&storage.uri)?)),
+        CheckpointsCommand::List(storage) => runtime.block_on(list(&open(&storage.uri)?, json)),
         CheckpointsCommand::Verify { storage, id } => {
-            runtime.block_on(verify(&open(&storage.uri)?, id.map(CheckpointId)))
+            runtime.block_on(verify(&open(&storage.uri)?, id.map(CheckpointId), json))
         }
         CheckpointsCommand::Compat { storage, schema, id, allow_orphans, renamed } => {
             let (storage, id) = (open(&storage.uri)?, id.map(CheckpointId));
-            runtime.block_on(compat(&storage, id, schema, allow_orphans, renamed))
+            runtime.block_on(compat(&storage, id, schema, allow_orphans, renamed, json))
         }
         CheckpointsCommand::Remove { storage, id } => {
-            runtime.block_on(remove(&open(&storage.uri)?, CheckpointId(*id)))
+            runtime.block_on(remove(&open(&storage.uri)?, CheckpointId(*id), json))
         }
         CheckpointsCommand::Sweep { storage, dry_run } => {
-            runtime.block_on(sweep(&open(&storage.uri)?, *dry_run))
+            runtime.block_on(sweep(&open(&storage.uri)?, *dry_run, json))
         }
     }
+}
+
+/// The threads that read storages.
+pub(crate) fn runtime() -> Result<Runtime> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.map_err(|e| {
+        Error::new(ErrorKind::Unavailable, "the threads that read the storage cannot be started").caused_by(e)
+    })
 }
 
 /// Opens a storage; a path may be relative.
@@ -52,8 +60,11 @@ fn open(uri: &str) -> Result<Storage> {
     Storage::in_dir(path)
 }
 
-async fn list(storage: &Storage) -> Result<(), Failure> {
+async fn list(storage: &Storage, json: bool) -> Result<(), Failure> {
     let history = storage.history().await?;
+    if json {
+        return list_json(storage, &history).await;
+    }
     if history.completed.is_empty() {
         print_line!("no checkpoints in {}", storage.uri());
     } else {
@@ -68,7 +79,7 @@ async fn list(storage: &Storage) -> Result<(), Failure> {
             "took"
         );
     }
-    let mut good = true;
+    let mut good = is_whole(&history);
     for completed in &history.completed {
         match line(storage, &history, completed).await {
             Ok(line) => print_line!("{line}"),
@@ -85,14 +96,68 @@ async fn list(storage: &Storage) -> Result<(), Failure> {
         }
     }
     for slot in &history.unreadable {
-        good = false;
         print_line!("slot {} of the commit log: {}", slot.slot, slot.error);
     }
     for error in &history.unreadable_lists {
-        good = false;
         print_line!("a list of savepoints: {error}");
     }
     if good { Ok(()) } else { Err(Failure::Shown) }
+}
+
+fn is_whole(history: &History) -> bool {
+    history.unreadable.is_empty() && history.unreadable_lists.is_empty()
+}
+
+async fn list_json(storage: &Storage, history: &History) -> Result<(), Failure> {
+    let (mut good, mut listed) = (is_whole(history), Vec::new());
+    for completed in &history.completed {
+        let id = completed.checkpoint.0;
+        match storage.read_manifest(completed).await {
+            Ok(manifest) => {
+                let operators: Map<String, Value> =
+                    manifest.operators.iter().map(|o| (o.id.to_string(), o.parallelism.into())).collect();
+                listed.push(json!({
+                    "id": id,
+                    "from": history.parent(completed).map(|parent| parent.checkpoint.0),
+                    "on_branch": history.is_on_branch(completed),
+                    "kind": kind(completed),
+                    "created_unix_ms": manifest.created_unix_ms,
+                    "bytes_written": manifest.trace.bytes,
+                    "full_bytes": manifest.trace.full_bytes,
+                    "duration_us": manifest.trace.duration_us,
+                    "operators": operators,
+                }));
+            }
+            Err(_) if !storage.is_retained(completed).await? => {}
+            Err(error) => {
+                good = false;
+                listed.push(json!({ "id": id, "kind": kind(completed), "error": error.to_string() }));
+            }
+        }
+    }
+    print(json!({
+        "storage": storage.uri(),
+        "job": storage.owner().await?,
+        "checkpoints": listed,
+        "given_up": ids(&history.given_up),
+        "removed": ids(&history.removed),
+        "unreadable": unreadable(&history.unreadable, &history.unreadable_lists),
+    }));
+    if good { Ok(()) } else { Err(Failure::Shown) }
+}
+
+fn kind(completed: &CompletedCheckpoint) -> String {
+    format!("{:?}", completed.kind).to_lowercase()
+}
+
+fn ids(checkpoints: &[CompletedCheckpoint]) -> Vec<u64> {
+    checkpoints.iter().map(|completed| completed.checkpoint.0).collect()
+}
+
+/// What of the log cannot be read, for programs.
+fn unreadable(slots: &[UnreadableSlot], lists: &[Error]) -> Value {
+    let slots = slots.iter().map(|slot| json!({ "slot": slot.slot, "error": slot.error.to_string() }));
+    slots.chain(lists.iter().map(|error| json!({ "error": error.to_string() }))).collect()
 }
 
 /// One checkpoint: what it grew from; a `*` where a recovery falls back to it only by its number.
@@ -107,7 +172,7 @@ async fn line(storage: &Storage, history: &History, completed: &CompletedCheckpo
         "{:>8}  {:<8}  {:<10}  {:<20}  {:>10}  {:>10}  {:>6} ms  {}",
         completed.checkpoint.0,
         format!("{parent}{other_branch}"),
-        format!("{:?}", completed.kind).to_lowercase(),
+        kind(completed),
         humantime::format_rfc3339_seconds(time).to_string(),
         HumanBytes(manifest.trace.bytes).to_string(),
         HumanBytes(manifest.trace.full_bytes).to_string(),
@@ -119,29 +184,59 @@ async fn line(storage: &Storage, history: &History, completed: &CompletedCheckpo
 /// How often checkpoints are verified that a running job has replaced meanwhile.
 const ATTEMPTS: usize = 5;
 
-async fn verify(storage: &Storage, id: Option<CheckpointId>) -> Result<(), Failure> {
-    if let Some(id) = id {
-        let report = storage.verify(id).await?;
-        show(&report);
-        return if report.is_good() || report.is_gone { Ok(()) } else { Err(Failure::Shown) };
-    }
+async fn verify(storage: &Storage, id: Option<CheckpointId>, json: bool) -> Result<(), Failure> {
+    let mut reports = Vec::new();
     for attempt in 1..=ATTEMPTS {
-        let (completed, mut good, mut bad) = (storage.completed().await?, 0, 0);
+        let (mut good, completed) = (
+            0,
+            match id {
+                Some(_) => Vec::new(),
+                None => storage.completed().await?,
+            },
+        );
+        reports.clear();
+        if let Some(id) = id {
+            reports.push(storage.verify(id).await?);
+        }
         for completed in &completed {
             let report = storage.verify_with(completed, Depth::Contents, None).await?;
-            show(&report);
             good += usize::from(report.is_good());
-            bad += usize::from(!report.is_good() && !report.is_gone);
+            if !json {
+                show(&report);
+            }
+            reports.push(report);
         }
-        if bad > 0 {
-            return Err(Failure::Shown);
-        }
+        let bad = reports.iter().any(|report| !report.is_good() && !report.is_gone);
         // All that were there went while they were verified: those that took their place are next.
-        if good > 0 || completed.is_empty() || attempt == ATTEMPTS {
+        if bad || good > 0 || completed.is_empty() || attempt == ATTEMPTS {
             break;
         }
     }
-    Ok(())
+    if json {
+        let each: Vec<_> = reports.iter().map(verified).collect();
+        print(json!({ "storage": storage.uri(), "checkpoints": each }));
+    } else if id.is_some() {
+        reports.iter().for_each(show);
+    }
+    let bad = reports.iter().any(|report| !report.is_good() && !report.is_gone);
+    if bad { Err(Failure::Shown) } else { Ok(()) }
+}
+
+/// What was found of a checkpoint, for programs.
+fn verified(report: &VerifyReport) -> Value {
+    let outcome = match report {
+        VerifyReport { is_gone: true, .. } => "gone",
+        report if report.is_good() => "good",
+        _ => "bad",
+    };
+    let bad: Vec<_> = report.bad.iter().map(ToString::to_string).collect();
+    json!({
+        "id": report.checkpoint.checkpoint.0,
+        "outcome": outcome,
+        "files": report.files,
+        "bytes": report.bytes,
+        "bad": bad,
+    })
 }
 
 fn show(report: &VerifyReport) {
@@ -156,14 +251,31 @@ fn show(report: &VerifyReport) {
     }
 }
 
-async fn remove(storage: &Storage, id: CheckpointId) -> Result<(), Failure> {
-    let removed = storage.remove_savepoint(id).await?;
-    print_line!("savepoint {} is removed; the next sweep deletes its files", removed.checkpoint);
+async fn remove(storage: &Storage, id: CheckpointId, json: bool) -> Result<(), Failure> {
+    let removed = storage.remove_savepoint(id).await?.checkpoint;
+    if json {
+        print(json!({ "storage": storage.uri(), "removed": [removed.0] }));
+    } else {
+        print_line!("savepoint {removed} is removed; the next sweep deletes its files");
+    }
     Ok(())
 }
 
-async fn sweep(storage: &Storage, dry_run: bool) -> Result<(), Failure> {
+async fn sweep(storage: &Storage, dry_run: bool, json: bool) -> Result<(), Failure> {
     let report = if dry_run { storage.plan_sweep().await? } else { storage.sweep().await? };
+    if json {
+        let lists = report.unreadable_lists.iter().chain(&report.unreadable_manifests).cloned();
+        print(json!({
+            "storage": storage.uri(),
+            "dry_run": dry_run,
+            "deleted": report.deleted,
+            "freed_bytes": report.freed_bytes,
+            "foreign": report.foreign,
+            "retained": ids(&report.retained),
+            "unreadable": unreadable(&report.unreadable_slots, &lists.collect::<Vec<_>>()),
+        }));
+        return Ok(());
+    }
     let verb = if dry_run { "would delete" } else { "deleted" };
     for file in &report.deleted {
         print_line!("{verb} {file}");

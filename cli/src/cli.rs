@@ -4,15 +4,18 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use strandline_runtime::{JobConfig, StartFrom};
 use strandline_state_api::{CheckpointId, OperatorId};
+
+use crate::manual;
 
 /// Streaming jobs that survive.
 ///
 /// Exit codes: 0 finished or stopped gracefully, 1 failed, 2 a mistake in the command line or the job file,
-/// 130 cut off by a second Ctrl-C.
+/// 130 cut off by a second Ctrl-C, 141 the reader of the output has gone.
 #[derive(Debug, Parser)]
-#[command(name = "strandline", version)]
+#[command(name = "strandline", version, after_long_help = manual::environment())]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -26,12 +29,65 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Inspects the checkpoints of a job.
     Checkpoints(CheckpointsArgs),
-    /// Prints the operators and states of a job as JSON, for `checkpoints compat`.
-    Schema {
-        /// The job file.
-        #[arg(value_name = "JOB.toml")]
-        job: PathBuf,
+    /// Checks a job without running it: lists all mistakes of its file, and opens its input, its checkpoint
+    /// storage and its output. Changes nothing.
+    Check(CheckArgs),
+    /// Prints the operators and states of a job as JSON, for `checkpoints compat`; or the keys of all job
+    /// files.
+    Schema(SchemaArgs),
+    /// Prints the completions for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
     },
+    /// Writes manual pages.
+    Man {
+        /// The directory for them; it is created where it is missing.
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
+}
+
+impl Command {
+    /// Whether whoever started it reads JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        match self {
+            Self::Run(args) => args.json,
+            Self::Check(args) => args.json,
+            Self::Checkpoints(args) => args.json,
+            Self::Demo(_) | Self::Schema(_) | Self::Completions { .. } | Self::Man { .. } => false,
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CheckArgs {
+    /// The job file.
+    #[arg(value_name = "JOB.toml")]
+    pub(crate) job: PathBuf,
+    /// As for `run`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<String>,
+    /// As for `run`.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) adopt: Option<String>,
+    /// Prints one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+#[group(id = "what", required = true, multiple = false)]
+pub(crate) struct SchemaArgs {
+    /// The job file.
+    #[arg(value_name = "JOB.toml", group = "what")]
+    pub(crate) job: Option<PathBuf>,
+    /// Prints the JSON Schema of job files, for editors.
+    #[arg(long, group = "what")]
+    pub(crate) editor: bool,
+    /// Prints all sections and keys of job files as Markdown.
+    #[arg(long, group = "what")]
+    pub(crate) reference: bool,
 }
 
 #[derive(Args, Debug)]
@@ -46,7 +102,8 @@ pub(crate) struct RunArgs {
     /// Overrides the parallelism of the job file; any number restores any checkpoint.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(JobConfig::MAX_PARALLELISM)))]
     pub(crate) parallelism: Option<u32>,
-    /// Prints one JSON object about the run to the standard output at its end.
+    /// Prints one JSON object about the run to the standard output at its end; also where the job file has
+    /// mistakes.
     #[arg(long)]
     pub(crate) json: bool,
     /// Overrides a value of the job file, for example `--set checkpoint.interval=1s`.
@@ -129,6 +186,9 @@ pub(crate) struct DemoArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct CheckpointsArgs {
+    /// Prints one JSON object.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
     #[command(subcommand)]
     pub(crate) command: CheckpointsCommand,
 }

@@ -1,7 +1,8 @@
 //! `strandline`: runs streaming jobs that are described in files, and inspects their checkpoints.
 //!
 //! Exit codes: 0 when the job finished or was stopped gracefully, 1 when it failed, 2 for a mistake in the
-//! command line or the job file, 130 when a second Ctrl-C cut it off.
+//! command line or the job file, 130 when a second Ctrl-C cut it off, 141 when nobody reads the output any
+//! more.
 
 /// Prints a line to the standard output as `println!` does, but does not panic when the reader has gone.
 macro_rules! print_line {
@@ -10,18 +11,21 @@ macro_rules! print_line {
     };
 }
 
+mod advice;
+mod check;
 mod checkpoints;
 mod cli;
 mod demo;
 mod jobfile;
+mod manual;
 mod plan;
 mod progress;
+mod reference;
 mod report;
 mod run;
 mod schema;
+mod terminal;
 
-use std::fmt::Display;
-use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -31,18 +35,30 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use cli::{Cli, Command};
+use jobfile::Mistakes;
+use terminal::{print, print_bytes, print_error};
 
 /// Why a command failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// A mistake in the command line or the job file; the text describes it and is ready to print.
+    /// A mistake in the command line; the text describes it and is ready to print.
     Usage(String),
+    /// Mistakes in the job file.
+    Mistakes(Mistakes),
     /// The job or the storage failed.
     Failed(Error),
+    /// As [`Failed`](Self::Failed), and whoever reads JSON has it.
+    Reported(Error),
     /// The command worked, and its answer is bad: it has printed that already.
     Shown,
     /// Cut off by a second Ctrl-C.
     Cancelled,
+}
+
+impl From<Mistakes> for Failure {
+    fn from(mistakes: Mistakes) -> Self {
+        Self::Mistakes(mistakes)
+    }
 }
 
 impl From<Error> for Failure {
@@ -51,51 +67,91 @@ impl From<Error> for Failure {
     }
 }
 
-/// Prints a line to the standard output. That the reader has gone is no failure.
-pub(crate) fn print(line: impl Display) {
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
-}
-
-/// Prints a line to the standard error.
-pub(crate) fn print_error(line: impl Display) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
-}
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log();
+    if matches!(cli.command, Command::Demo(_)) {
+        terminal::go_on_without_a_reader();
+    }
     let result = match &cli.command {
         Command::Run(args) => run::run(args),
         Command::Demo(args) => demo::demo(args),
+        Command::Check(args) => check::check(args),
         Command::Checkpoints(args) => checkpoints::checkpoints(args),
-        Command::Schema { job } => schema::show(job),
+        Command::Schema(args) => schema::show(args),
+        Command::Completions { shell } => {
+            manual::completions(*shell);
+            Ok(())
+        }
+        Command::Man { directory } => manual::pages(directory).map_err(Failure::from),
     };
+    if terminal::is_reader_gone() {
+        return ExitCode::from(terminal::READER_GONE);
+    }
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Usage(text)) => {
-            print_error(text.trim_end());
-            ExitCode::from(2)
-        }
-        Err(Failure::Failed(error)) => {
-            print_error(format_args!("error: {error}"));
-            ExitCode::FAILURE
-        }
-        Err(Failure::Shown) => ExitCode::FAILURE,
-        Err(Failure::Cancelled) => ExitCode::from(130),
+        Err(failure) => failed(&failure, cli.command.is_json()),
     }
 }
 
-/// Logs to the standard error: errors, and warnings of sources and sinks; or the levels in STRANDLINE_LOG,
-/// for example `info` or `strandline_runtime=debug`.
+/// Reports a failure: for a person to the standard error, and as JSON to the standard output if asked for.
+fn failed(failure: &Failure, json: bool) -> ExitCode {
+    let (text, value, code) = match failure {
+        Failure::Usage(text) => (text.trim_end().to_owned(), report::refused(text), ExitCode::from(2)),
+        Failure::Mistakes(mistakes) => {
+            let text = mistakes.render(terminal::has_colors());
+            (text.trim_end().to_owned(), mistakes.json(), ExitCode::from(2))
+        }
+        // Whoever read the results has seen enough.
+        Failure::Failed(error) | Failure::Reported(error) if is_broken_pipe(error) => {
+            return ExitCode::from(terminal::READER_GONE);
+        }
+        Failure::Reported(error) => {
+            print_error(advice::with_help(error));
+            return ExitCode::FAILURE;
+        }
+        Failure::Failed(error) => (advice::with_help(error), report::failure(error), ExitCode::FAILURE),
+        Failure::Shown => return ExitCode::FAILURE,
+        Failure::Cancelled => return ExitCode::from(130),
+    };
+    print_error(text);
+    if json {
+        print(value);
+    }
+    code
+}
+
+/// Whether nobody reads the standard output any more, to which a job printed its results.
+fn is_broken_pipe(error: &Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        match error.downcast_ref::<std::io::Error>() {
+            Some(error) => return error.kind() == std::io::ErrorKind::BrokenPipe,
+            None => cause = error.source(),
+        }
+    }
+    false
+}
+
+/// Logs to the standard error: errors, and warnings of sources and sinks; or the levels in STRANDLINE_LOG or
+/// RUST_LOG, for example `info` or `strandline_runtime=debug`.
 fn start_log() {
-    let levels = std::env::var("STRANDLINE_LOG").ok().and_then(|levels| levels.parse::<Targets>().ok());
-    let levels = levels.unwrap_or_else(|| {
+    let variable = |name: &'static str| {
+        let levels = std::env::var(name).ok().filter(|levels| !levels.is_empty())?;
+        match levels.parse::<Targets>() {
+            Ok(levels) => Some(levels),
+            Err(e) => {
+                print_error(format_args!("warning: {name}={levels:?} is ignored: {e}"));
+                None
+            }
+        }
+    };
+    let levels = variable("STRANDLINE_LOG").or_else(|| variable("RUST_LOG")).unwrap_or_else(|| {
         Targets::new()
             .with_default(LevelFilter::ERROR)
             .with_target("strandline_connectors", LevelFilter::WARN)
     });
-    let color = std::io::stderr().is_terminal();
-    let lines = tracing_subscriber::fmt::layer().with_ansi(color).with_writer(std::io::stderr);
+    let lines =
+        tracing_subscriber::fmt::layer().with_ansi(terminal::has_colors()).with_writer(std::io::stderr);
     tracing_subscriber::registry().with(lines).with(levels).init();
 }

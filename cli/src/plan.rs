@@ -106,6 +106,19 @@ impl<F: BackendFactory> Flow<F> {
     }
 }
 
+pub(crate) use source::inspect;
+/// The first steps, up to the last one before a group whose expressions may fail. A source of files runs them
+/// on each record: so what fails in them is a bad record, with its place.
+fn steps_within_source(job: &Job) -> Vec<RowStep> {
+    if job.source.files().is_none() {
+        return Vec::new();
+    }
+    let mut steps: Vec<RowStep> = job.steps.iter().map_while(RowStep::new).collect();
+    let last = steps.iter().rposition(RowStep::may_fail);
+    steps.truncate(last.map_or(0, |last| last + 1));
+    steps
+}
+
 /// Builds the pipeline of `job` on `backend`.
 ///
 /// # Errors
@@ -113,23 +126,20 @@ impl<F: BackendFactory> Flow<F> {
 pub(crate) fn plan<F: BackendFactory>(job: &Job, backend: F) -> Result<Plan<F>> {
     let pipeline = Pipeline::new(&job.settings.name, backend);
     let mut counters = Counters { keeps_late: job.late.is_some(), ..Counters::default() };
-    let mut flow = source::source(&pipeline, job, &mut counters)?;
+    let within = steps_within_source(job);
+    let mut flow = source::source(&pipeline, job, within.as_slice().into(), &mut counters)?;
     let skip = job.source.files().is_some_and(|files| files.bad_records == BadRecordPolicy::Skip);
-    for step in &job.steps {
-        let step = match step {
-            Step::Filter(condition) => RowStep::Filter(Arc::new(condition.clone())),
-            Step::Project(columns) => RowStep::Project(columns.as_slice().into()),
-            Step::Words(column) => RowStep::Words(*column),
-            Step::Group(group) => {
-                let (results, late) = group::group(flow, group, &mut counters, skip);
-                flow = results;
-                if let (Some(rows), Some((sink, columns))) = (late, &job.late) {
-                    sink::sink(Flow::Rows(rows), "late", sink, columns)?;
-                }
-                continue;
+    for step in job.steps.iter().skip(within.len()) {
+        if let Step::Group(group) = step {
+            let (results, late) = group::group(flow, group, &mut counters, skip);
+            flow = results;
+            if let (Some(rows), Some((sink, columns))) = (late, &job.late) {
+                sink::sink(Flow::Rows(rows), "late", sink, columns)?;
             }
-        };
-        flow = Flow::Rows(step.add_to(flow.rows()));
+        } else if let Some(step) = RowStep::new(step) {
+            let left_out = skip.then(|| Arc::clone(&counters.left_out));
+            flow = Flow::Rows(step.add_to(flow.rows(), left_out));
+        }
     }
     sink::sink(flow, "sink", &job.sink, &job.output)?;
     Ok(Plan { pipeline, counters })

@@ -1,18 +1,23 @@
 //! Shows the progress of a job on the standard error.
 
+mod speed;
+
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::io::IsTerminal;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
-use strandline_runtime::{CheckpointReport, JobEvent, JobProgress, Observer};
-use strandline_state_api::schema::Planned;
+use strandline_runtime::{AbortReason, CheckpointReport, JobEvent, JobProgress, Observer};
+use strandline_state_api::schema::RestorePlan;
+use strandline_state_api::{Error, ErrorKind};
 
 use crate::cli::ProgressMode;
 use crate::plan::Counters;
-use crate::{print_error, report};
+use crate::{advice, print_error, report};
+use speed::Speed;
 
 /// The time between two plain lines.
 const PLAIN_EVERY: Duration = Duration::from_secs(3);
@@ -36,10 +41,10 @@ enum Style {
 
 #[derive(Debug)]
 struct State {
-    last: JobProgress,
-    /// Records per second, smoothed.
-    rate: f64,
+    speed: Speed,
     line_at: Instant,
+    /// What would become of the checkpoint that was to be restored last.
+    plan: Option<RestorePlan>,
     checkpoint: Option<CheckpointReport>,
     /// How many late records of each group were reported.
     late: BTreeMap<String, u64>,
@@ -58,9 +63,9 @@ impl Progress {
             ProgressMode::None => Style::Quiet,
         };
         let state = State {
-            last: JobProgress::default(),
-            rate: 0.0,
+            speed: Speed::default(),
             line_at: Instant::now(),
+            plan: None,
             checkpoint: None,
             late: BTreeMap::new(),
             late_at: None,
@@ -89,11 +94,20 @@ impl Progress {
         if asks { self.warn(summary) } else { self.note(summary) }
     }
 
+    /// Why the job failed, with advice for the author of a job file.
+    pub(crate) fn explain(&self, error: Error) -> Error {
+        let refused = self.state().plan.take().map(|plan| advice::check_restore(&plan));
+        match refused {
+            Some(Err(refusal)) if error.kind() == ErrorKind::Incompatible => refusal,
+            _ => error,
+        }
+    }
+
     /// Prints a line for a person; programs have their own report.
     pub(crate) fn note(&self, text: &str) {
         match &self.style {
             Style::Bar(bar) => bar.suspend(|| print_error(format_args!("{}: {text}", self.job))),
-            Style::Plain => print_error(format_args!("{}: {text}", self.job)),
+            Style::Plain => self.print_with_time(text),
             Style::Json | Style::Quiet => {}
         }
     }
@@ -101,9 +115,15 @@ impl Progress {
     /// Prints a problem, which shows in the quiet style too.
     fn warn(&self, text: &str) {
         match self.style {
-            Style::Quiet => print_error(format_args!("{}: {text}", self.job)),
+            Style::Quiet => self.print_with_time(text),
             _ => self.note(text),
         }
+    }
+
+    /// Prints a line that somebody may read much later.
+    fn print_with_time(&self, text: impl Display) {
+        let now = humantime::format_rfc3339_seconds(SystemTime::now());
+        print_error(format_args!("{now} {}: {text}", self.job));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -112,17 +132,12 @@ impl Progress {
 
     fn count(&self, now: JobProgress) {
         let mut state = self.state();
-        let seconds = now.elapsed.saturating_sub(state.last.elapsed).as_secs_f64();
-        if seconds > 0.0 {
-            let current = now.read.saturating_sub(state.last.read) as f64 / seconds;
-            state.rate = if state.last.read == 0 { current } else { 0.7 * state.rate + 0.3 * current };
-        }
-        state.last = now;
+        state.speed.observe(now);
         match &self.style {
             Style::Bar(bar) => bar.set_message(format!("{}: {}", self.job, state.line())),
             Style::Plain if state.line_at.elapsed() >= PLAIN_EVERY => {
                 state.line_at = Instant::now();
-                print_error(format_args!("{}: {}", self.job, state.line()));
+                self.print_with_time(state.line());
             }
             Style::Plain | Style::Json | Style::Quiet => {}
         }
@@ -163,6 +178,7 @@ impl Progress {
                 self.warn(&format!("checkpoint {checkpoint} cannot be used: {reason}"));
             }
             JobEvent::RestorePlanned { checkpoint, plan } => {
+                let plan = advice::of_job_file(plan.clone());
                 self.note(&format!("what becomes of checkpoint {checkpoint}:\n{plan}"));
             }
             JobEvent::Progress(counts) => {
@@ -170,6 +186,11 @@ impl Progress {
                 self.warn_late();
             }
             JobEvent::CheckpointCompleted(report) => self.state().checkpoint = Some(report.clone()),
+            JobEvent::CheckpointAborted(aborted)
+                if matches!(aborted.reason, AbortReason::Suspended | AbortReason::Ended) =>
+            {
+                self.note(&format!("checkpoint {} was aborted: {aborted}", aborted.checkpoint));
+            }
             JobEvent::CheckpointAborted(aborted) => {
                 self.warn(&format!("checkpoint {} was aborted: {aborted}", aborted.checkpoint));
             }
@@ -188,6 +209,9 @@ impl Progress {
 
 impl Observer for Progress {
     fn event(&self, event: &JobEvent) {
+        if let JobEvent::RestorePlanned { plan, .. } = event {
+            self.state().plan = Some(plan.clone());
+        }
         match self.style {
             Style::Json => {
                 if let Some(value) = json_event(event) {
@@ -201,8 +225,8 @@ impl Observer for Progress {
 
 impl State {
     fn line(&self) -> String {
-        let JobProgress { read, state_entries, .. } = self.last;
-        let mut line = format!("{} records, {}/s", HumanCount(read), HumanCount(self.rate as u64));
+        let state_entries = self.speed.now().state_entries;
+        let mut line = self.speed.to_string();
         if state_entries > 0 {
             line += &format!(", state {} entries", HumanCount(state_entries));
         }
@@ -233,18 +257,19 @@ fn json_event(event: &JobEvent) -> Option<Value> {
             json!({ "event": "skipped", "id": checkpoint.0, "reason": reason })
         }
         JobEvent::RestorePlanned { checkpoint, plan } => {
-            let line = |line: &Planned| {
-                json!({
-                    "operator": line.operator, "state": line.state, "stored_as": line.stored_as,
-                    "fate": line.fate.to_string(),
-                })
-            };
-            let lines: Vec<_> = plan.lines.iter().map(line).collect();
-            json!({ "event": "plan", "id": checkpoint.0, "plan": lines })
+            json!({ "event": "plan", "id": checkpoint.0, "plan": report::plan(&advice::of_job_file(plan.clone())) })
         }
-        JobEvent::Progress(JobProgress { elapsed, read, done, emitted, state_entries }) => json!({
-            "event": "progress", "seconds": elapsed.as_secs_f64(), "read": read, "done": done,
-            "emitted": emitted, "state_entries": state_entries,
+        JobEvent::Progress(now) => json!({
+            "event": "progress",
+            "seconds": now.elapsed.as_secs_f64(),
+            "read": now.read,
+            "read_again": now.read_again,
+            "input_done": now.input.map(|input| input.done),
+            "input_total": now.input.map(|input| input.total),
+            "watermark_ms": now.watermark.map(|watermark| watermark.as_millis()),
+            "done": now.done,
+            "emitted": now.emitted,
+            "state_entries": now.state_entries,
         }),
         JobEvent::LateRecords { operator, records } => {
             json!({ "event": "late", "operator": operator, "records": records })

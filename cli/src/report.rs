@@ -9,40 +9,53 @@ use strandline_runtime::sink::{Figure, Unit};
 use strandline_runtime::{CheckpointReport, JobReport, Outcome};
 use strandline_state_api::Error;
 use strandline_state_api::backend::{Scope, Statistic};
+use strandline_state_api::schema::{Planned, RestorePlan};
 
 use crate::plan::Counters;
 
 /// One line for a person.
 pub(crate) fn summary(report: &JobReport, counters: &Counters) -> String {
-    let outcome = match report.outcome {
+    let how = match report.outcome {
         Outcome::Finished => "finished",
-        Outcome::Stopped => "stopped; run it again to resume",
-        Outcome::Cancelled => "cancelled; run it again to resume from the last checkpoint",
+        Outcome::Stopped => "stopped",
+        Outcome::Cancelled => "cancelled",
         Outcome::AlreadyFinished => return already_finished(report),
     };
+    let newest = report.checkpoints.last().map(|newest| newest.checkpoint).or(report.resumed_from);
+    let outcome = match newest {
+        _ if report.outcome == Outcome::Finished => how.to_owned(),
+        Some(newest) => format!("{how}; run it again to resume from checkpoint {newest}"),
+        None => format!("{how}; there is no checkpoint, so a later run starts from the beginning"),
+    };
     let read: u64 = report.read.values().sum();
-    let rate = HumanCount(report.rate() as u64);
-    let mut parts = vec![format!("{} records in {} ({rate}/s)", HumanCount(read), seconds(report.elapsed))];
+    let rate = (read + report.read_again) as f64 / report.elapsed.as_secs_f64().max(1e-3);
+    let rate = HumanCount(rate as u64);
+    let mut parts =
+        vec![format!("{} read in {} ({rate}/s)", counted(read, "record"), seconds(report.elapsed))];
     if !report.checkpoints.is_empty() {
         let written = report.checkpoints.iter().map(|checkpoint| checkpoint.written_bytes).sum();
-        parts.push(format!("{} checkpoints ({})", report.checkpoints.len(), HumanBytes(written)));
+        let checkpoints = counted(report.checkpoints.len() as u64, "checkpoint");
+        parts.push(format!("{checkpoints} ({})", HumanBytes(written)));
     }
     if report.restarts > 0 {
-        parts.push(format!("{} restarts", report.restarts));
+        let restarts = counted(report.restarts.into(), "restart");
+        parts.push(format!("{restarts} ({} read again)", counted(report.read_again, "record")));
     }
     for (group, late) in counters.late_by_group() {
-        parts.push(format!("{} late records at {group} {}", HumanCount(late), counters.fate_of_late()));
+        parts.push(format!("{} at {group} {}", counted(late, "late record"), counters.fate_of_late()));
     }
     if counters.left_out() > 0 {
         parts.push(format!("{} results left out that no column holds", HumanCount(counters.left_out())));
     }
     let bad = counters.bad();
     if bad.count > 0 {
-        let records = if bad.count == 1 { "bad record" } else { "bad records" };
         let fate = if bad.kept { "kept as dead letters" } else { "skipped" };
-        parts.push(format!("{} {records} {fate}", HumanCount(bad.count)));
+        parts.push(format!("{} {fate}", counted(bad.count, "bad record")));
     }
-    parts.extend(report.sinks.values().flatten().map(Figure::to_string));
+    for (id, figures) in report.sinks.iter().filter(|(_, figures)| !figures.is_empty()) {
+        let figures: Vec<_> = figures.iter().map(Figure::to_string).collect();
+        parts.push(format!("{id}: {}", figures.join(" ")));
+    }
     let line = format!("{outcome}: {}", parts.join(", "));
     match bad.first {
         Some(first) => format!("{line}\nthe first bad record: {first}"),
@@ -59,6 +72,12 @@ fn already_finished(report: &JobReport) -> String {
             format!("{ended}, and {unread}; add `follow = true` to its source and run it again to read on")
         }
     }
+}
+
+/// A number of things.
+pub(crate) fn counted(count: u64, of: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{} {of}{s}", HumanCount(count))
 }
 
 pub(crate) fn seconds(time: Duration) -> String {
@@ -79,7 +98,9 @@ pub(crate) fn json(job: &str, report: &JobReport, counters: &Counters) -> Value 
             Outcome::AlreadyFinished => "already-finished",
         },
         "resumed_from": report.resumed_from.map(|checkpoint| checkpoint.0),
-        "records": report.done,
+        "records": report.read.values().sum::<u64>(),
+        "records_again": report.read_again,
+        "done": report.done,
         "read": report.read,
         "emitted": report.emitted,
         "late_dropped": counters.late(),
@@ -144,9 +165,31 @@ pub(crate) fn checkpoint(report: &CheckpointReport) -> Value {
     })
 }
 
-/// A failed run, for programs.
-pub(crate) fn failure(job: &str, error: &Error) -> Value {
+/// A failure, for programs.
+pub(crate) fn failure(error: &Error) -> Value {
+    json!({ "outcome": "failed", "error": error.to_string() })
+}
+
+/// As [`failure`], of a job.
+pub(crate) fn failed_job(job: &str, error: &Error) -> Value {
     json!({ "job": job, "outcome": "failed", "error": error.to_string() })
+}
+
+/// A mistake in the command line, for programs.
+pub(crate) fn refused(text: &str) -> Value {
+    let message = text.trim_end().trim_start_matches("error: ");
+    json!({ "outcome": "refused", "mistakes": [{ "message": message }] })
+}
+
+/// What becomes of a checkpoint, for programs.
+pub(crate) fn plan(plan: &RestorePlan) -> Value {
+    let line = |line: &Planned| {
+        json!({
+            "operator": line.operator, "state": line.state, "stored_as": line.stored_as,
+            "fate": line.fate.to_string(),
+        })
+    };
+    plan.lines.iter().map(line).collect()
 }
 
 fn micros(time: Duration) -> u64 {

@@ -1,6 +1,5 @@
 //! `strandline run`.
 
-use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -22,23 +21,31 @@ use crate::progress::Progress;
 use crate::report;
 use crate::{Failure, print, print_error};
 
+/// Why a job with the backend `rocksdb` does not run.
+pub(crate) const WITHOUT_ROCKSDB: &str =
+    "this program was built without RocksDB; build it with `--features rocksdb`, or use the memory backend";
+
 /// Runs the job of `args` until it ends.
 pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
-    let color = std::io::stderr().is_terminal();
-    let job = Job::load(&args.job, &args.overrides, color).map_err(Failure::Usage)?;
+    let job = Job::load(&args.job, &args.overrides)?;
     let start = args.from.map_or(StartFrom::Resume, |from| from.0);
     if job.settings.checkpoint.is_none() && matches!(start, StartFrom::Latest | StartFrom::Checkpoint(_)) {
         let text = "error: --from needs checkpoints, and the job file has no enabled [checkpoint]\n";
         return Err(Failure::Usage(text.into()));
     }
+    if job.settings.checkpoint.is_some() && job.reads_stream() {
+        print_error(
+            "warning: the input is a stream: what a checkpoint has of it counts exactly once, but the job can only \
+             go on from there if it is started with the same stream again from its beginning",
+        );
+    }
     let control = JobControl::new();
-    stop_on_signal(&control).map_err(Failure::Failed)?;
+    stop_on_signal(&control, job.settings.checkpoint.is_some()).map_err(Failure::Failed)?;
     let progress = Arc::new(Progress::new(args.progress, &job.settings.name));
     let defaults = JobConfig::default();
-    let batch_size = job.settings.batch_size.unwrap_or(defaults.batch_size);
     let config = defaults
         .parallelism(args.parallelism.unwrap_or(job.settings.parallelism))
-        .batch_size(batch_size)
+        .batch_size(job.settings.batch_size)
         .chain_keyed(job.settings.chain)
         .checkpointing(job.settings.checkpoint.clone())
         .restart(job.settings.restart)
@@ -54,11 +61,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
             rocksdb_factory(settings).and_then(|factory| execute(&job, factory, config, &control, &progress))
         }
         #[cfg(not(feature = "rocksdb"))]
-        Backend::RocksDb(_) => {
-            let message = "this program was built without RocksDB; build it with `--features rocksdb`, or \
-                           use the memory backend";
-            Err(Error::new(ErrorKind::Unsupported, message))
-        }
+        Backend::RocksDb(_) => Err(Error::new(ErrorKind::Unsupported, WITHOUT_ROCKSDB)),
     };
     progress.finish();
     match ran {
@@ -73,10 +76,11 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
             }
         }
         Err(error) => {
+            let error = progress.explain(error);
             if args.json {
-                print(report::failure(&job.settings.name, &error));
+                print(report::failed_job(&job.settings.name, &error));
             }
-            Err(error.into())
+            Err(Failure::Reported(error))
         }
     }
 }
@@ -106,11 +110,12 @@ fn rocksdb_factory(settings: &RocksDb) -> Result<RocksBackendFactory> {
 }
 
 /// The first signal stops the job gracefully, the second at once, and the third ends the process.
-fn stop_on_signal(control: &JobControl) -> Result<()> {
+fn stop_on_signal(control: &JobControl, has_checkpoints: bool) -> Result<()> {
     let (control, signals) = (control.clone(), AtomicU32::new(0));
     let handler = move || match signals.fetch_add(1, Ordering::Relaxed) {
         0 => {
-            print_error("stopping after a last checkpoint; press Ctrl-C again to stop at once");
+            let when = if has_checkpoints { " after a last checkpoint" } else { "" };
+            print_error(format_args!("stopping{when}; press Ctrl-C again to stop at once"));
             control.stop();
         }
         1 => control.cancel(),

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use strandline_runtime::sink::{
-    DeadOutputs, Figure, Sink, SinkContext, SinkFactory, SinkRecovery, Summary, Term,
+    DeadOutputs, Figure, JobIdentity, Sink, SinkContext, SinkFactory, SinkRecovery, Summary, Term,
 };
 use strandline_state_api::{Batch, CheckpointId, Error, ErrorKind, Result};
 
@@ -38,6 +38,7 @@ mod recovery;
 pub use committable::PendingFile;
 pub use format::{CsvRows, JsonRows, WriteRecords};
 
+pub use directory::check_writable;
 use naming::Naming;
 use owner::{Claimed, Place};
 
@@ -74,6 +75,15 @@ impl<T, W: WriteRecords<T>> FileSink<T, W> {
     pub fn new(config: FileSinkConfig, format: W) -> Result<Self> {
         naming::check(&config.prefix, "the prefix of output files")?;
         Ok(Self { config, format, claimed: Arc::default(), records: PhantomData })
+    }
+
+    /// Looks at the directory without a change: whether it is another job's, or cannot be written, or, for a
+    /// `new` job, whether results are in the way.
+    ///
+    /// # Errors
+    /// What would keep the job from starting.
+    pub fn inspect(&self, job: &JobIdentity, new: bool) -> Result<()> {
+        recovery::inspect(&self.config.directory, self.naming(), job, new)
     }
 
     fn naming(&self) -> Naming<'_> {

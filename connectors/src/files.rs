@@ -10,26 +10,31 @@
 //! first, so that its splits keep together as they would if one file held all their records in order.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use strandline_runtime::source::{PlanContext, SourceContext, SourceFactory, Unread, Watermarks};
-use strandline_state_api::{Batch, Result, Timestamp};
+use strandline_state_api::{Batch, Error, ErrorKind, Result, Timestamp};
 
 mod bad;
+mod content;
 mod counts;
 mod csv;
 mod encoding;
 mod header;
 mod identity;
+mod inspect;
 mod json;
 mod listing;
+mod place;
 mod plan;
 mod position;
 mod quotes;
 mod reader;
+mod regex;
 mod split;
+mod stream;
 mod subtask;
 mod text;
 mod watch;
@@ -37,9 +42,12 @@ mod watch;
 pub use bad::{BadRecord, DeadLetter, LetterDecoder, OnBadRecord, WithDeadLetters};
 pub use csv::CsvFiles;
 pub use json::JsonLines;
+pub use regex::RegexLines;
 pub use text::TextLines;
 
 pub use header::first_header;
+pub use inspect::Inspection;
+pub use place::InputPath;
 pub use position::FilePosition;
 pub use reader::Framing;
 pub use subtask::FileSubtask;
@@ -47,6 +55,7 @@ pub use subtask::FileSubtask;
 use counts::BadCounts;
 use plan::{Input, Plan, Share};
 use reader::MAX_RECORD;
+use stream::StreamReader;
 use watch::{Change, Watcher};
 
 /// The form of the records in a file. [`FileSource`] reads every format that implements it.
@@ -139,18 +148,20 @@ impl AtEnd {
 /// directory by an atomic rename, under a name that had no other content before.
 pub struct FileSource<F: FileFormat> {
     format: F,
-    path: PathBuf,
+    path: InputPath,
     split_size: u64,
     max_record: usize,
     on_bad_record: OnBadRecord,
     at_end: AtEnd,
+    moved_from: Option<String>,
     timing: Option<Timing<F::Record>>,
     shared: Arc<Shared>,
 }
 
 impl<F: FileFormat> Clone for FileSource<F> {
     fn clone(&self) -> Self {
-        let Self { format, path, split_size, max_record, on_bad_record, at_end, timing, shared } = self;
+        let Self { format, path, split_size, max_record, on_bad_record, at_end, moved_from, timing, shared } =
+            self;
         Self {
             format: format.clone(),
             path: path.clone(),
@@ -158,6 +169,7 @@ impl<F: FileFormat> Clone for FileSource<F> {
             max_record: *max_record,
             on_bad_record: *on_bad_record,
             at_end: *at_end,
+            moved_from: moved_from.clone(),
             timing: timing.clone(),
             shared: Arc::clone(shared),
         }
@@ -185,6 +197,8 @@ struct Shared {
     planned: Mutex<Option<Planned>>,
     watcher: Mutex<Option<Watcher>>,
     bad: BadCounts,
+    /// Whether the input is a stream that was begun.
+    stream_begun: AtomicBool,
     /// The slowest time of each subtask: the least while it is not known, the greatest where it has nothing to
     /// read.
     slowest: Mutex<Vec<Timestamp>>,
@@ -229,8 +243,13 @@ impl<F: FileFormat> FileSource<F> {
     /// The greatest length of a record unless [set](Self::max_record): 64 MiB.
     pub const DEFAULT_MAX_RECORD: usize = MAX_RECORD;
 
-    /// A source over `path`, a file or a directory.
-    pub fn new(path: impl Into<PathBuf>, format: F) -> Self {
+    /// A source over `path`, a file or a directory; `-` is standard input.
+    ///
+    /// Standard input, pipes and devices are streams, which are read once. A job that resumes needs the same
+    /// stream again from its beginning: the source skips what the checkpoint has, and compares the content
+    /// before the position. After a failure within the process such a job ends, because nobody can give it
+    /// the stream again.
+    pub fn new(path: impl Into<InputPath>, format: F) -> Self {
         Self {
             format,
             path: path.into(),
@@ -238,6 +257,7 @@ impl<F: FileFormat> FileSource<F> {
             max_record: MAX_RECORD,
             on_bad_record: OnBadRecord::Fail,
             at_end: AtEnd::End,
+            moved_from: None,
             timing: None,
             shared: Arc::default(),
         }
@@ -283,8 +303,17 @@ impl<F: FileFormat> FileSource<F> {
         self
     }
 
-    /// Sets the event time of every record to what `time` returns, and announces [`Watermarks`]; a
-    /// [`Duration`] is how far they stay behind.
+    /// Sets where the input was before it moved to the path of the source. A source that resumes and finds
+    /// none of the files that its checkpoint knows refuses another path than that of the checkpoint
+    /// otherwise.
+    #[must_use]
+    pub fn moved_from(mut self, path: Option<InputPath>) -> Self {
+        self.moved_from = path.map(|path| path.display().to_string());
+        self
+    }
+
+    /// Sets the event time of every record to what `time` returns, unless its decoder has set one, and
+    /// announces [`Watermarks`]; a [`Duration`] is how far they stay behind.
     ///
     /// Each split has its own greatest time, which is part of its position. The watermark of a subtask is that
     /// of its slowest split, and it reads the slowest first: so it opens every split once at the beginning for
@@ -301,25 +330,31 @@ impl<F: FileFormat> FileSource<F> {
         self
     }
 
-    fn folder(&self) -> &Path {
-        if self.path.is_dir() { &self.path } else { self.path.parent().unwrap_or(Path::new("")) }
+    fn folder(&self) -> Result<InputPath> {
+        Ok(if self.path.is_dir()? { self.path.clone() } else { self.path.parent() })
     }
 
     fn make_plan(&self, parallelism: u32, restored: Option<&[FilePosition]>, ended: bool) -> Result<Plan> {
         let any_line = !matches!(self.format.framing(), Framing::Quoted { .. });
         let layout = self.format.layout();
+        let (folder, path) = (self.folder()?, self.path.display().to_string());
         let input = Input {
-            folder: self.folder(),
+            folder: &folder,
+            path: &path,
+            moved_from: self.moved_from.as_deref(),
             layout: &layout,
             split_size: if any_line { self.split_size } else { u64::MAX },
             any_line,
             parallelism,
             ended,
         };
+        if self.path.is_stream() {
+            return self.plan_stream(input, restored);
+        }
         let may_be_empty = self.at_end.is_watch() || restored.is_some();
         let list = || if may_be_empty { listing::list_any(&self.path) } else { listing::list(&self.path) };
         match restored {
-            None => Ok(Plan::new(input, &list()?)),
+            None => Plan::new(input, &list()?),
             Some(restored) if ended && self.at_end == AtEnd::End => {
                 // There is nothing to do, whatever has become of the input.
                 Plan::ended(input, &list().unwrap_or_default(), restored)
@@ -332,6 +367,24 @@ impl<F: FileFormat> FileSource<F> {
                 Ok(plan)
             }
         }
+    }
+
+    fn plan_stream(&self, input: Input<'_>, restored: Option<&[FilePosition]>) -> Result<Plan> {
+        let name = self.path.file_name().unwrap_or(stream::STDIN);
+        if self.at_end != AtEnd::End {
+            let message =
+                "the input is a stream, and the job ends with it: a stream is not followed or watched";
+            return Err(Error::new(ErrorKind::Unsupported, message).with("file", self.path.display()));
+        }
+        Plan::stream(input, name, restored)
+    }
+
+    /// Begins to read a stream, unless this process has read it before.
+    fn begin_stream(&self) -> Result<StreamReader> {
+        if self.shared.stream_begun.swap(true, Ordering::Relaxed) {
+            return Err(stream::read_before(&self.path));
+        }
+        StreamReader::start(&self.path)
     }
 
     /// Begins to watch the input beside what the plan knows.
@@ -391,7 +444,7 @@ impl<F: FileFormat> SourceFactory for FileSource<F> {
         };
         let skipped = share.skipped + share.splits.iter().map(|split| split.skipped).sum::<u64>();
         self.shared.bad.restart(subtask, parallelism, skipped);
-        let folder = self.folder().to_owned();
+        let folder = self.folder()?;
         Ok(FileSubtask::new(self.clone(), folder, subtask, parallelism, share, begin))
     }
 }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use strandline_runtime::source::{Source, SourceContext, SourceFactory, SourceStatus};
+use strandline_runtime::source::{Extent, Source, SourceContext, SourceFactory, SourceStatus};
 use strandline_state_api::{Batch, Error, ErrorKind, Result};
 
 mod zipf;
@@ -144,7 +144,10 @@ impl SourceFactory for KeyStream {
         }
         left.sort_unstable();
         let ranges = Self::share(&left, context.subtask, context.parallelism);
-        Ok(KeyStreamSubtask { stream: self.clone(), ranges, current: 0 })
+        // One subtask counts what was taken before the restored checkpoint.
+        let before = self.config.records.saturating_sub(left.iter().map(|(next, end)| end - next).sum());
+        let taken = if context.subtask == 0 { before } else { 0 };
+        Ok(KeyStreamSubtask { stream: self.clone(), ranges, current: 0, taken })
     }
 }
 
@@ -154,6 +157,8 @@ pub struct KeyStreamSubtask {
     stream: KeyStream,
     ranges: Vec<(u64, u64)>,
     current: usize,
+    /// How many keys it has made.
+    taken: u64,
 }
 
 impl Source for KeyStreamSubtask {
@@ -169,6 +174,7 @@ impl Source for KeyStreamSubtask {
             let stop = (*end).min(next.saturating_add(room));
             keys.extend((*next..stop).map(|sequence| self.stream.key(sequence)));
             room -= stop - *next;
+            self.taken += stop - *next;
             *next = stop;
             if stop < *end {
                 status = SourceStatus::More;
@@ -179,6 +185,11 @@ impl Source for KeyStreamSubtask {
         timestamps.resize(keys.len(), None);
         *output = Batch::from_columns(keys, timestamps);
         Ok(status)
+    }
+
+    fn extent(&self) -> Option<Extent> {
+        let left: u64 = self.ranges.iter().map(|(next, end)| end - next).sum();
+        Some(Extent { done: self.taken, total: self.taken + left })
     }
 
     fn positions(&self) -> Result<Vec<KeyRange>> {

@@ -1,7 +1,7 @@
 //! Sources and sinks for pipelines of the Strandline runtime.
 //!
-//! * [`FileSource`] reads [`TextLines`], [`CsvFiles`] and [`JsonLines`] from a file or a directory, in
-//!   parallel and from any position; [`Throttled`] bounds how fast a source reads.
+//! * [`FileSource`] reads [`TextLines`], [`CsvFiles`], [`JsonLines`] and [`RegexLines`] from a file or a
+//!   directory, in parallel and from any position; [`Throttled`] bounds how fast a source reads.
 //! * [`FileSink`] writes CSV and JSON lines so that its finished files hold each result exactly once;
 //!   [`StdoutSink`] prints, [`DiscardSink`] drops and counts.
 //! * [`keys`] makes the stream of keys that benchmarks and tests count.
@@ -21,12 +21,14 @@ pub mod keys;
 pub use discard_sink::{DiscardSink, DiscardSubtask, DiscardSummary, Discarded};
 pub use file_sink::{
     CsvRows, FileSink, FileSinkConfig, FileSinkSubtask, FileSinkSummary, JsonRows, PendingFile, WriteRecords,
+    check_writable,
 };
 pub use files::{
     AtEnd, BadRecord, CsvFiles, DeadLetter, Decode, FileFormat, FilePosition, FileSource, FileSubtask,
-    Framing, JsonLines, LetterDecoder, OnBadRecord, TextLines, WithDeadLetters, first_header,
+    Framing, InputPath, Inspection, JsonLines, LetterDecoder, OnBadRecord, RegexLines, TextLines,
+    WithDeadLetters, first_header,
 };
-pub use row::{Column, ColumnType, Row, RowKey, Value};
+pub use row::{Column, ColumnType, Field, JsonPath, JsonStep, Moment, Row, RowKey, TimeFormat, Value};
 pub use stdout_sink::{PendingText, StdoutSink, StdoutSubtask};
 pub use throttle::{Throttled, ThrottledSubtask};
 

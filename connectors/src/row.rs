@@ -5,10 +5,15 @@ use std::fmt;
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
+use strandline_state_api::Timestamp;
 
+mod field;
 mod key;
+mod moment;
 
+pub use field::{Field, JsonPath, JsonStep};
 pub use key::RowKey;
+pub use moment::{Moment, TimeFormat};
 
 /// The type of the values in a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -23,16 +28,19 @@ pub enum ColumnType {
     Float,
     /// UTF-8 text.
     Text,
+    /// A point in time.
+    Timestamp,
 }
 
 impl ColumnType {
     /// All types, by the name that job files use.
-    pub const NAMES: [(&'static str, Self); 5] = [
+    pub const NAMES: [(&'static str, Self); 6] = [
         ("bool", Self::Bool),
         ("int", Self::Int),
         ("uint", Self::UInt),
         ("float", Self::Float),
         ("text", Self::Text),
+        ("timestamp", Self::Timestamp),
     ];
 
     /// The name that job files use.
@@ -43,6 +51,7 @@ impl ColumnType {
             Self::UInt => "uint",
             Self::Float => "float",
             Self::Text => "text",
+            Self::Timestamp => "timestamp",
         }
     }
 
@@ -99,6 +108,8 @@ pub enum Value {
     Float(f64),
     /// Text.
     Text(CompactString),
+    /// A point in time.
+    Timestamp(Moment),
 }
 
 impl Value {
@@ -155,6 +166,23 @@ impl Value {
         }
     }
 
+    /// As a point in time, if it is one.
+    pub fn as_moment(&self) -> Option<Moment> {
+        match self {
+            Self::Timestamp(moment) => Some(*moment),
+            _ => None,
+        }
+    }
+
+    /// As an event time, if it is a point in time or an integer of milliseconds.
+    #[inline]
+    pub fn as_event_time(&self) -> Option<Timestamp> {
+        match self {
+            Self::Timestamp(moment) => moment.timestamp(),
+            other => other.as_int().and_then(Timestamp::from_stored),
+        }
+    }
+
     /// As text, if it is text.
     pub fn as_text(&self) -> Option<&str> {
         match self {
@@ -173,6 +201,7 @@ impl fmt::Display for Value {
             Self::UInt(v) => v.fmt(f),
             Self::Float(v) => v.fmt(f),
             Self::Text(v) => v.fmt(f),
+            Self::Timestamp(v) => v.fmt(f),
         }
     }
 }

@@ -34,6 +34,11 @@ fn print(text: &[u8]) -> Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text).and_then(|()| out.flush()) {
         Ok(()) => Ok(()),
+        // No restart brings the reader back.
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
+            let message = "nobody reads the standard output any more";
+            Err(Error::new(ErrorKind::Unsupported, message).caused_by(e))
+        }
         Err(e) => Err(Error::new(ErrorKind::Unavailable, "standard output cannot be written").caused_by(e)),
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use strandline_runtime::source::{
-    PlanContext, Source, SourceContext, SourceFactory, SourceStatus, SourceTime, Unread,
+    Extent, PlanContext, Source, SourceContext, SourceFactory, SourceStatus, SourceTime, Unread,
 };
 use strandline_state_api::{Batch, Result};
 
@@ -84,6 +84,10 @@ impl<S: Source> Source for ThrottledSubtask<S> {
 
     fn positions(&self) -> Result<Vec<S::Position>> {
         self.source.positions()
+    }
+
+    fn extent(&self) -> Option<Extent> {
+        self.source.extent()
     }
 
     fn time(&mut self) -> Option<SourceTime> {

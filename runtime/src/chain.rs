@@ -9,7 +9,7 @@ pub(crate) mod slot;
 pub(crate) mod stateless;
 pub(crate) mod time;
 
-use strandline_state_api::{Batch, CheckpointId, Result, Timestamp};
+use strandline_state_api::{AbortNotice, Batch, CheckpointId, Result, Timestamp};
 
 use crate::batch::{AnyBatch, Side, downcast};
 use crate::passing::PassingBarrier;
@@ -76,7 +76,7 @@ pub(crate) enum Signal<'a> {
     Complete(CheckpointId),
     /// The checkpoint will never be complete. Not passed on over channels: the coordinator sends it to every
     /// task.
-    Aborted(CheckpointId),
+    Aborted(&'a AbortNotice),
     /// The job is over: sinks add their summaries. Not passed on over channels.
     Close(&'a mut TaskSummary),
 }

@@ -20,6 +20,7 @@ pub(crate) use self::inbox::InboxReader;
 use crate::barrier::Barrier;
 use crate::batch::AnyBatch;
 use crate::sync::{cancelled, lock};
+use crate::threads::Threads;
 
 /// An exchange between two vertices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -126,15 +127,16 @@ const MOST_WAITING: usize = 256;
 const MOST_USED: usize = 64;
 
 impl Edge {
-    fn new(parallelism: usize, capacity: usize, pattern: Pattern) -> Self {
+    fn new(parallelism: usize, capacity: usize, pattern: Pattern, threads: &Threads) -> Self {
         let channels = match pattern {
             Pattern::AllToAll => parallelism,
             Pattern::OneToOne => 1,
         };
         let capacity = capacity.clamp(1, (MOST_WAITING / channels.max(1)).max(1));
+        let inbox = || Arc::new(Inbox::new(channels, capacity, threads.clone()));
         Self {
             pattern,
-            inboxes: (0..parallelism).map(|_| Arc::new(Inbox::new(channels, capacity))).collect(),
+            inboxes: (0..parallelism).map(|_| inbox()).collect(),
             used: (0..parallelism).map(|_| Mutex::default()).collect(),
             most_used: ((capacity + 2) * channels).min(MOST_USED),
         }
@@ -152,13 +154,15 @@ impl Edge {
 pub(crate) struct Wiring {
     parallelism: usize,
     capacity: usize,
+    threads: Threads,
     /// `None` once the attempt is over.
     edges: Mutex<Option<HashMap<EdgeId, Arc<Edge>>>>,
 }
 
 impl Wiring {
-    pub(crate) fn new(parallelism: u32, capacity: usize) -> Self {
-        Self { parallelism: parallelism as usize, capacity, edges: Mutex::new(Some(HashMap::new())) }
+    pub(crate) fn new(parallelism: u32, capacity: usize, threads: Threads) -> Self {
+        let edges = Mutex::new(Some(HashMap::new()));
+        Self { parallelism: parallelism as usize, capacity, threads, edges }
     }
 
     /// The writing ends of `subtask`, in the order of the target subtasks.
@@ -189,7 +193,7 @@ impl Wiring {
     fn edge(&self, edge: EdgeId, pattern: Pattern) -> Result<Arc<Edge>> {
         let mut edges = lock(&self.edges);
         let edges = edges.as_mut().ok_or_else(cancelled)?;
-        let new = || Arc::new(Edge::new(self.parallelism, self.capacity, pattern));
+        let new = || Arc::new(Edge::new(self.parallelism, self.capacity, pattern, &self.threads));
         Ok(Arc::clone(edges.entry(edge).or_insert_with(new)))
     }
 

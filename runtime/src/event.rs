@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use strandline_checkpoint_protocol::{AbortReason, CheckpointKind, DeclineReason};
 use strandline_state_api::schema::RestorePlan;
-use strandline_state_api::{CheckpointId, Error, ErrorKind};
+use strandline_state_api::{CheckpointId, Error, ErrorKind, Timestamp};
 
 use crate::report::CheckpointReport;
+use crate::source::Extent;
 
 /// Receives the events of a job, on the coordinating thread; must not block for long.
 pub trait Observer: Send + Sync {
@@ -160,15 +161,24 @@ fn declined(reason: DeclineReason) -> &'static str {
     }
 }
 
-/// How far a job is. Counts are of all attempts since [`run`](crate::run) was called, what was done twice
-/// counted twice.
+/// How far a job is, since [`run`](crate::run) was called.
+///
+/// A restart takes what was read and what sinks took back to what it was at the checkpoint, so neither counts
+/// anything twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JobProgress {
     /// Since the job started.
     pub elapsed: Duration,
-    /// Records that sources read.
+    /// Records that sources read, each once.
     pub read: u64,
-    /// Records that the first keyed operators took, or the sinks in a job without.
+    /// Records that they read again after restarts.
+    pub read_again: u64,
+    /// How much of the input is read, added up over the subtasks; `None` where a source does not know it.
+    pub input: Option<Extent>,
+    /// The watermark of the slowest source, where sources have event times; those at their end do not count.
+    pub watermark: Option<Timestamp>,
+    /// Records that the first keyed operators took, or the sinks in a job without; what was done twice
+    /// counted twice.
     pub done: u64,
     /// Records that sinks took.
     pub emitted: u64,

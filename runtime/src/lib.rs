@@ -17,8 +17,10 @@ mod channel;
 mod mailbox;
 mod metrics;
 mod passing;
+mod scheduler;
 mod summary;
 mod sync;
+mod threads;
 
 // From a step to a job: run, pipeline, task, chain, each above the next.
 mod chain;
@@ -32,5 +34,6 @@ pub use event::{AbortedCheckpoint, JobEvent, JobProgress, Observer};
 pub use pipeline::{ConnectedStream, Emitter, KeyedStream, Pipeline, Stream};
 pub use report::{CheckpointReport, JobReport, Outcome, Sample};
 pub use request::CheckpointRequest;
-pub use run::{run, run_async};
+pub use run::{run, run_async, run_stepped};
+pub use scheduler::{Ready, Scheduler};
 pub use strandline_checkpoint_protocol::{AbortReason, CheckpointKind, DeclineReason};

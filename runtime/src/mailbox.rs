@@ -1,21 +1,23 @@
 //! What the coordinator and the tasks exchange.
 
+use std::sync::Arc;
+
 use crossbeam_channel::{Receiver, Sender};
 use strandline_checkpoint_protocol::{DeclineReason, TaskId};
-use strandline_state_api::{CheckpointId, Error, Result};
+use strandline_state_api::{AbortNotice, CheckpointId, Error, Result};
 
 use crate::barrier::{Barrier, OperatorPart};
 use crate::summary::TaskSummary;
 
 /// A command to a task. The coordinator closes the channel where the task has to give up at once.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Control {
     /// Inject this barrier; to sources only.
     Trigger(Barrier),
     /// The checkpoint is complete.
     Complete(CheckpointId),
     /// The checkpoint will never be complete.
-    Aborted(CheckpointId),
+    Aborted(Arc<AbortNotice>),
     /// The job is over.
     Finish,
 }

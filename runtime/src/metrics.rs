@@ -1,23 +1,34 @@
 //! The counters of a run: tasks count by the batch, the run reports.
 
+mod tally;
+
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use strandline_state_api::OperatorId;
+use strandline_state_api::{CheckpointId, OperatorId, Timestamp};
 
 use crate::event::JobProgress;
+use crate::source::Extent;
 use crate::sync::lock;
+use crate::threads::Threads;
+use tally::Tallies;
+pub(crate) use tally::Tally;
+
+/// Gauges by operator and subtask.
+type Gauges<T> = Mutex<BTreeMap<(String, u32), Arc<T>>>;
 
 /// The counters of one run, over all its attempts.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     start: Instant,
-    read: Mutex<BTreeMap<String, Arc<AtomicU64>>>,
-    emitted: Mutex<BTreeMap<String, Arc<AtomicU64>>>,
-    entries: Mutex<BTreeMap<(String, u32), Arc<AtomicU64>>>,
-    late: Mutex<BTreeMap<String, Arc<AtomicU64>>>,
+    threads: Threads,
+    read: Tallies,
+    emitted: Tallies,
+    late: Tallies,
+    entries: Gauges<AtomicU64>,
+    sources: Gauges<SourceGauge>,
     done: AtomicU64,
     /// Nanoseconds since the start.
     first_done: AtomicU64,
@@ -25,14 +36,46 @@ pub(crate) struct Metrics {
     longest_stall: AtomicU64,
 }
 
+/// How far one subtask of a source is.
+#[derive(Debug)]
+pub(crate) struct SourceGauge {
+    /// The least 64-bit integer before there is one.
+    watermark: AtomicI64,
+    /// Nobody waits for it.
+    idle: AtomicU64,
+    done: AtomicU64,
+    /// The greatest integer where the size of the input is not known.
+    total: AtomicU64,
+}
+
+impl SourceGauge {
+    pub(crate) fn set_time(&self, watermark: Option<Timestamp>, idle: bool) {
+        self.watermark.store(watermark.map_or(i64::MIN, Timestamp::as_millis), Relaxed);
+        self.idle.store(u64::from(idle), Relaxed);
+    }
+
+    pub(crate) fn set_extent(&self, extent: Option<Extent>) {
+        self.done.store(extent.map_or(0, |extent| extent.done), Relaxed);
+        self.total.store(extent.map_or(u64::MAX, |extent| extent.total), Relaxed);
+    }
+
+    fn extent(&self) -> Option<Extent> {
+        let (done, total) = (self.done.load(Relaxed), self.total.load(Relaxed));
+        (total < u64::MAX).then_some(Extent { done: done.min(total), total })
+    }
+}
+
 impl Metrics {
-    pub(crate) fn new(start: Instant) -> Self {
+    /// Counters of a run that starts now.
+    pub(crate) fn new(threads: Threads) -> Self {
         Self {
-            start,
-            read: Mutex::default(),
-            emitted: Mutex::default(),
+            start: threads.now(),
+            threads,
+            read: Tallies::default(),
+            emitted: Tallies::default(),
+            late: Tallies::default(),
             entries: Mutex::default(),
-            late: Mutex::default(),
+            sources: Mutex::default(),
             done: AtomicU64::new(0),
             first_done: AtomicU64::new(0),
             last_done: AtomicU64::new(0),
@@ -40,19 +83,19 @@ impl Metrics {
         }
     }
 
-    /// The counter of what a source read.
-    pub(crate) fn read(&self, id: &OperatorId) -> Arc<AtomicU64> {
-        Arc::clone(lock(&self.read).entry(id.to_string()).or_default())
+    /// The counter of what a subtask of a source reads.
+    pub(crate) fn read(&self, id: &OperatorId) -> Tally {
+        self.read.tally(id)
     }
 
-    /// The counter of what a sink took.
-    pub(crate) fn emitted(&self, id: &OperatorId) -> Arc<AtomicU64> {
-        Arc::clone(lock(&self.emitted).entry(id.to_string()).or_default())
+    /// The counter of what a subtask of a sink takes.
+    pub(crate) fn emitted(&self, id: &OperatorId) -> Tally {
+        self.emitted.tally(id)
     }
 
-    /// The counter of what came late to a keyed operator.
-    pub(crate) fn late(&self, id: &OperatorId) -> Arc<AtomicU64> {
-        Arc::clone(lock(&self.late).entry(id.to_string()).or_default())
+    /// The counter of what comes late to a subtask of a keyed operator.
+    pub(crate) fn late(&self, id: &OperatorId) -> Tally {
+        self.late.tally(id)
     }
 
     /// The gauge of a backend's entries.
@@ -60,14 +103,31 @@ impl Metrics {
         Arc::clone(lock(&self.entries).entry((id.to_string(), subtask)).or_default())
     }
 
-    /// Forgets the gauges of an attempt that is over.
-    pub(crate) fn forget_entries(&self) {
+    /// The gauge of how far a subtask of a source is.
+    pub(crate) fn source(&self, id: &OperatorId, subtask: u32) -> Arc<SourceGauge> {
+        let gauge = Arc::new(SourceGauge {
+            watermark: AtomicI64::new(i64::MIN),
+            idle: AtomicU64::new(0),
+            done: AtomicU64::new(0),
+            total: AtomicU64::new(u64::MAX),
+        });
+        lock(&self.sources).insert((id.to_string(), subtask), Arc::clone(&gauge));
+        gauge
+    }
+
+    /// An attempt begins: gauges of the one before are gone, and counters go on from the checkpoint that is
+    /// restored.
+    pub(crate) fn begin_attempt(&self, restored: Option<CheckpointId>) {
         lock(&self.entries).clear();
+        lock(&self.sources).clear();
+        for tallies in [&self.read, &self.emitted, &self.late] {
+            tallies.go_back_to(restored);
+        }
     }
 
     /// A batch is done, now.
     pub(crate) fn done(&self, records: usize) {
-        let now = nanos(self.start.elapsed()).max(1);
+        let now = nanos(self.elapsed()).max(1);
         let before = self.last_done.swap(now, Relaxed);
         if before == 0 {
             self.first_done.store(now, Relaxed);
@@ -78,29 +138,49 @@ impl Metrics {
     }
 
     pub(crate) fn elapsed(&self) -> Duration {
-        self.start.elapsed()
+        self.threads.since(self.start)
     }
 
     pub(crate) fn progress(&self) -> JobProgress {
         JobProgress {
-            elapsed: self.start.elapsed(),
+            elapsed: self.elapsed(),
             read: self.read_by_source().values().sum(),
+            read_again: self.read.again(),
+            input: self.input(),
+            watermark: self.watermark(),
             done: self.done.load(Relaxed),
             emitted: self.emitted_by_sink().values().sum(),
             state_entries: lock(&self.entries).values().map(|entries| entries.load(Relaxed)).sum(),
         }
     }
 
+    /// How much of the input is read, where all subtasks of all sources know it.
+    fn input(&self) -> Option<Extent> {
+        let sources = lock(&self.sources);
+        let all: Option<Vec<_>> = sources.values().map(|gauge| gauge.extent()).collect();
+        let all = all.filter(|all| !all.is_empty())?;
+        let sum = |of: fn(&Extent) -> u64| all.iter().map(of).fold(0, u64::saturating_add);
+        Some(Extent { done: sum(|extent| extent.done), total: sum(|extent| extent.total) })
+    }
+
+    /// The watermark of the slowest subtask of a source that is waited for.
+    fn watermark(&self) -> Option<Timestamp> {
+        let sources = lock(&self.sources);
+        let waited_for = sources.values().filter(|gauge| gauge.idle.load(Relaxed) == 0);
+        let least = waited_for.map(|gauge| gauge.watermark.load(Relaxed)).min();
+        least.and_then(Timestamp::from_stored)
+    }
+
     pub(crate) fn read_by_source(&self) -> BTreeMap<String, u64> {
-        values(&self.read)
+        self.read.values()
     }
 
     pub(crate) fn emitted_by_sink(&self) -> BTreeMap<String, u64> {
-        values(&self.emitted)
+        self.emitted.values()
     }
 
     pub(crate) fn late_by_operator(&self) -> BTreeMap<String, u64> {
-        values(&self.late)
+        self.late.values()
     }
 
     pub(crate) fn first_done(&self) -> Duration {
@@ -116,18 +196,9 @@ impl Metrics {
     }
 }
 
-/// Adds to a counter.
-pub(crate) fn add(counter: &AtomicU64, records: usize) {
-    counter.fetch_add(records as u64, Relaxed);
-}
-
 /// Sets a gauge.
 pub(crate) fn set(gauge: &AtomicU64, value: u64) {
     gauge.store(value, Relaxed);
-}
-
-fn values(counters: &Mutex<BTreeMap<String, Arc<AtomicU64>>>) -> BTreeMap<String, u64> {
-    lock(counters).iter().map(|(id, counter)| (id.clone(), counter.load(Relaxed))).collect()
 }
 
 /// Whole microseconds, as traces count them.

@@ -34,12 +34,18 @@ struct AssignerTime {
 }
 
 impl PassingBarrier {
-    /// A barrier that is aligned now, and whose first copy arrived at `first`.
-    pub(crate) fn new(barrier: Barrier, first: Instant, task: TaskId, events: Sender<TaskEvent>) -> Self {
+    /// A barrier whose first copy arrived at `first`, and that was aligned after `alignment`.
+    pub(crate) fn new(
+        barrier: Barrier,
+        first: Instant,
+        alignment: Duration,
+        task: TaskId,
+        events: Sender<TaskEvent>,
+    ) -> Self {
         let start_delay = first.saturating_duration_since(barrier.triggered);
         let state = AckState { open: 1, ..AckState::default() };
         let ack = Arc::new(Ack { task, checkpoint: barrier.checkpoint, events, state: Mutex::new(state) });
-        Self { barrier, start_delay, alignment: first.elapsed(), assigners: Vec::new(), ack }
+        Self { barrier, start_delay, alignment, assigners: Vec::new(), ack }
     }
 
     /// Returns a snapshot without state, with the delays of the barrier in its trace.
@@ -190,7 +196,7 @@ mod tests {
         let (checkpoint, triggered) = (CheckpointId::FIRST, Instant::now());
         let barrier = Barrier { checkpoint, kind: SnapshotKind::Full, stop: false, triggered };
         let [source, count] = ["source", "count"].map(|id| OperatorId::new(id).unwrap());
-        let mut passing = PassingBarrier::new(barrier, triggered, task, events);
+        let mut passing = PassingBarrier::new(barrier, triggered, Duration::ZERO, task, events);
         let snapshot = passing.snapshot(3, KeyGroupRange::EMPTY);
         passing.add(&source, snapshot.clone(), Duration::ZERO);
         passing.add_assigner(&count, 1, Some(Timestamp::EPOCH));
@@ -211,7 +217,7 @@ mod tests {
         let task = TaskId { vertex: 0, subtask: 0, attempt: 1 };
         let (checkpoint, triggered) = (CheckpointId::FIRST, Instant::now());
         let barrier = Barrier { checkpoint, kind: SnapshotKind::Full, stop: false, triggered };
-        let mut passing = PassingBarrier::new(barrier, triggered, task, events);
+        let mut passing = PassingBarrier::new(barrier, triggered, Duration::ZERO, task, events);
         let ack = passing.expect_snapshot();
         passing.close();
         drop(ack);

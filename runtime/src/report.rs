@@ -21,7 +21,8 @@ pub enum Outcome {
     AlreadyFinished,
 }
 
-/// What a job did. Counts are of all attempts of this run, what was done twice counted twice.
+/// What a job did. A restart takes counts of records back to what they were at its checkpoint, but for `done`:
+/// of that, what was done twice counts twice.
 #[derive(Clone, Debug)]
 pub struct JobReport {
     /// How it ended.
@@ -32,6 +33,8 @@ pub struct JobReport {
     pub elapsed: Duration,
     /// Records read, by source.
     pub read: BTreeMap<String, u64>,
+    /// Records read again after restarts.
+    pub read_again: u64,
     /// Records taken, by sink.
     pub emitted: BTreeMap<String, u64>,
     /// Records that the first keyed operators took, or the sinks in a job without: what `samples` counts.

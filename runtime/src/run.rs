@@ -11,14 +11,13 @@ mod samples;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::RecvTimeoutError;
 use strandline_checkpoint_protocol::Term;
 use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
-use tokio::runtime::Handle;
 
-pub use self::calls::{run, run_async};
+pub use self::calls::{run, run_async, run_stepped};
 use self::restarts::{FailedAttempt, Restarts};
 use self::samples::Samples;
 use crate::config::JobConfig;
@@ -28,6 +27,7 @@ use crate::metrics::Metrics;
 use crate::pipeline::graph::Job;
 use crate::report::{CheckpointReport, JobReport, Outcome};
 use crate::sink::Figure;
+use crate::threads::Threads;
 
 /// How many completed checkpoints the report of a long job remembers.
 const REPORTED: usize = 10_000;
@@ -42,8 +42,8 @@ struct Run<'a> {
     job: Job,
     config: JobConfig,
     control: &'a JobControl,
-    /// Where the storage is worked on.
-    runtime: Handle,
+    /// Where it runs, and the storage is worked on.
+    threads: Threads,
     metrics: Arc<Metrics>,
     samples: Samples,
     /// Drawn anew for each attempt, from the operating system's randomness.
@@ -76,13 +76,13 @@ enum Ended {
 }
 
 impl<'a> Run<'a> {
-    fn new(job: Job, config: JobConfig, control: &'a JobControl, runtime: Handle) -> Self {
+    fn new(job: Job, config: JobConfig, control: &'a JobControl, threads: Threads) -> Self {
         Self {
             job,
             config,
             control,
-            runtime,
-            metrics: Arc::new(Metrics::new(Instant::now())),
+            metrics: Arc::new(Metrics::new(threads.clone())),
+            threads,
             samples: Samples::default(),
             random: 0,
             attempts: 0,
@@ -102,17 +102,18 @@ impl<'a> Run<'a> {
     fn execute(mut self) -> Result<JobReport> {
         let mut restarts = Restarts::new(&self.config);
         loop {
-            let started = Instant::now();
+            let started = self.threads.now();
             let newest = self.checkpoints.last().map(|report| report.checkpoint);
             self.attempts += 1;
             let (error, opening) = match self.attempt() {
                 Ended::Over(outcome) => return Ok(self.report(outcome, restarts.count())),
+                Ended::Failed { error, opening } if opening => (self.or_overtaken(error), opening),
                 Ended::Failed { error, opening } => (error, opening),
             };
             if self.control.cancel_requested() {
                 return Ok(self.report(Outcome::Cancelled, restarts.count()));
             }
-            let (stopping, ran) = (self.control.stop_requested(), started.elapsed());
+            let (stopping, ran) = (self.control.stop_requested(), self.threads.since(started));
             let progressed = self.checkpoints.last().map(|report| report.checkpoint) != newest;
             let failed = FailedAttempt { error: &error, opening, stopping, ran, progressed };
             let Some(delay) = restarts.after(&failed) else {
@@ -137,10 +138,11 @@ impl<'a> Run<'a> {
 
     /// Waits before a restart, unless the job is to end.
     fn wait(&self, delay: Duration) {
-        let until = Instant::now() + delay;
+        let until = self.threads.now() + delay;
         while !self.control.stop_requested() && !self.control.cancel_requested() {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.control.woken().recv_timeout(left) == Err(RecvTimeoutError::Timeout) {
+            let left = until.saturating_duration_since(self.threads.now());
+            let woken = || self.threads.recv_within(self.control.woken(), Some(left));
+            if left.is_zero() || woken() == Err(RecvTimeoutError::Timeout) {
                 return;
             }
         }
@@ -150,17 +152,17 @@ impl<'a> Run<'a> {
     /// this one is started again at once and overtakes it in turn.
     fn give_way(&self) {
         let (Some(config), Some(term)) = (&self.config.checkpointing, self.last_term) else { return };
-        let until = Instant::now() + config.give_way;
+        let until = self.threads.now() + config.give_way;
         let has_completed = || {
-            let history = self.runtime.block_on(config.storage.history());
+            let history = self.threads.block_on(config.storage.history());
             history.is_ok_and(|history| history.latest().is_some_and(|latest| latest.term > term))
         };
         while !self.control.stop_requested()
             && !self.control.cancel_requested()
-            && Instant::now() < until
+            && self.threads.now() < until
             && !has_completed()
         {
-            self.wait(LOOK_AGAIN.min(until.saturating_duration_since(Instant::now())));
+            self.wait(LOOK_AGAIN.min(until.saturating_duration_since(self.threads.now())));
         }
     }
 
@@ -203,6 +205,7 @@ impl<'a> Run<'a> {
             resumed_from: self.resumed_from,
             elapsed: progress.elapsed,
             read: metrics.read_by_source(),
+            read_again: progress.read_again,
             emitted: metrics.emitted_by_sink(),
             done: progress.done,
             late: late_by_operator.values().sum(),

@@ -30,7 +30,7 @@ pub use strandline_checkpoint_protocol::{DeadOutputs, Term};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use strandline_state_api::{Batch, CheckpointId, Result};
+use strandline_state_api::{AbortNotice, Batch, CheckpointId, Result};
 
 /// One subtask of a sink, owned by its thread: a two-phase commit with the checkpoints as its coordinator
 /// (Flink: `TwoPhaseCommitSinkFunction`, Sink V2).
@@ -64,13 +64,13 @@ pub trait Sink: Send {
     /// As [`write`](Self::write).
     fn commit(&mut self, checkpoint: CheckpointId) -> Result<()>;
 
-    /// Hears that `checkpoint` will never be complete; the job goes on. What was pre-committed for it is not
+    /// Hears that a checkpoint will never be complete; the job goes on. What was pre-committed for it is not
     /// lost: it stays among the committables, and becomes visible with a later checkpoint. A sink need not do
     /// anything. The executor may call this late, or not at all when the job fails.
     ///
     /// # Errors
     /// As [`write`](Self::write).
-    fn checkpoint_aborted(&mut self, _checkpoint: CheckpointId) -> Result<()> {
+    fn checkpoint_aborted(&mut self, _aborted: &AbortNotice) -> Result<()> {
         Ok(())
     }
 

@@ -35,6 +35,15 @@ pub struct SourceTime {
     pub idle: bool,
 }
 
+/// How much of its input a subtask has read, in units of its own: bytes of files, records of a generator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// What it has read, before the restored checkpoint, too.
+    pub done: u64,
+    /// All that it is to read.
+    pub total: u64,
+}
+
 /// What a source has to read that a job which resumes has not read yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Unread {
@@ -75,6 +84,11 @@ pub trait Source: Send {
     /// # Errors
     /// As [`poll`](Self::poll).
     fn positions(&self) -> Result<Vec<Self::Position>>;
+
+    /// Returns how much of its input the subtask has read, where the input has a size; asked after each poll.
+    fn extent(&self) -> Option<Extent> {
+        None
+    }
 
     /// Returns how far event time is behind the records so far, where the source knows it; asked after each
     /// poll. A source of several splits keeps it in [`SplitTimes`]. `None` leaves times to

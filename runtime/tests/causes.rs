@@ -170,7 +170,8 @@ fn requests_that_cannot_be_served_are_refused() {
     assert!(matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Unavailable), "{error}");
 }
 
-type Heard = Arc<Mutex<Vec<(&'static str, bool, CheckpointId)>>>;
+/// Who heard that which checkpoint is complete, or why it is not.
+type Heard = Arc<Mutex<Vec<(&'static str, CheckpointId, Option<AbortNotice>)>>>;
 
 /// Notes what it hears of checkpoints.
 struct Listener(Heard);
@@ -187,12 +188,12 @@ impl Operator for Listener {
     }
 
     fn on_checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<()> {
-        self.0.lock().unwrap().push(("operator", true, checkpoint));
+        self.0.lock().unwrap().push(("operator", checkpoint, None));
         Ok(())
     }
 
-    fn on_checkpoint_aborted(&mut self, checkpoint: CheckpointId) -> Result<()> {
-        self.0.lock().unwrap().push(("operator", false, checkpoint));
+    fn on_checkpoint_aborted(&mut self, aborted: &AbortNotice) -> Result<()> {
+        self.0.lock().unwrap().push(("operator", aborted.checkpoint, Some(aborted.clone())));
         Ok(())
     }
 }
@@ -212,12 +213,12 @@ impl Sink for Listener {
     }
 
     fn commit(&mut self, checkpoint: CheckpointId) -> Result<()> {
-        self.0.lock().unwrap().push(("sink", true, checkpoint));
+        self.0.lock().unwrap().push(("sink", checkpoint, None));
         Ok(())
     }
 
-    fn checkpoint_aborted(&mut self, checkpoint: CheckpointId) -> Result<()> {
-        self.0.lock().unwrap().push(("sink", false, checkpoint));
+    fn checkpoint_aborted(&mut self, aborted: &AbortNotice) -> Result<()> {
+        self.0.lock().unwrap().push(("sink", aborted.checkpoint, Some(aborted.clone())));
         Ok(())
     }
 }
@@ -244,7 +245,7 @@ impl SinkFactory for Listeners {
 fn operators_and_sinks_hear_how_checkpoints_end() {
     let heard = Heard::default();
     let (faults, events, control) = (Faults::never(), Events::new(), JobControl::new());
-    faults.add(Target::of(Operation::Put).path("manifest/").nth(0), Fault::NotDone);
+    faults.add(Target::of(Operation::Put).path("manifest/").times(2), Fault::NotDone);
     let storage = faults.wrap(&Storage::in_memory().unwrap());
     let source = VecSource::new(&[1_u64, 2, 3, 4], 1).gated(2);
     let pipeline = Pipeline::new("job", MemoryBackendFactory::default());
@@ -258,16 +259,25 @@ fn operators_and_sinks_hear_how_checkpoints_end() {
         JobConfig::default().checkpointing(CheckpointConfig::new(storage, NEVER)).observer(events.clone());
     std::thread::scope(|scope| {
         let job = scope.spawn(|| events.of(|| run(&pipeline, config, &control)));
-        let error = control.trigger_checkpoint().wait().unwrap_err();
-        assert!(error.to_string().contains("manifest/"), "{error}");
+        for request in [JobControl::trigger_checkpoint, JobControl::trigger_savepoint] {
+            let error = request(&control).wait().unwrap_err();
+            assert!(error.to_string().contains("manifest/"), "{error}");
+        }
         control.trigger_checkpoint().wait().unwrap();
         source.open_gate();
         job.join().unwrap().unwrap();
     });
     let all = heard.lock().unwrap().clone();
     for who in ["operator", "sink"] {
-        let of: Vec<_> =
-            all.iter().filter(|heard| heard.0 == who).map(|heard| (heard.1, heard.2.0)).collect();
-        assert_eq!(of, [(false, 1), (true, 2), (true, 3)], "{who}");
+        let of: Vec<_> = all.iter().filter(|heard| heard.0 == who).collect();
+        assert_eq!(of.iter().map(|heard| heard.1.0).collect::<Vec<_>>(), [1, 2, 3, 4], "{who}");
+        for (heard, kind) in of.iter().zip([CheckpointKind::Api, CheckpointKind::Savepoint]) {
+            let aborted = heard.2.as_ref().unwrap();
+            assert_eq!(aborted.kind, kind, "{who}");
+            assert_eq!(aborted.cause.kind(), ErrorKind::Unavailable, "{who}");
+            let text = aborted.cause.to_string();
+            assert!(text.contains("could not be committed") && text.contains("manifest/"), "{who}: {text}");
+        }
+        assert!(of[2..].iter().all(|heard| heard.2.is_none()), "{who}: {of:?}");
     }
 }

@@ -56,9 +56,16 @@ fn restarting() -> Option<RestartStrategy> {
     Some(RestartStrategy::FixedDelay { attempts: 1000, delay: Duration::ZERO })
 }
 
+/// What is read again after a restart counts once in the report.
+fn counts_once<T>(report: &JobReport, records: &[T], seed: u64) {
+    let sum = |counts: &std::collections::BTreeMap<String, u64>| counts.values().sum::<u64>();
+    let counted = (sum(&report.read), sum(&report.emitted));
+    assert_eq!(counted, (records.len() as u64, records.len() as u64), "seed {seed}: read and emitted");
+}
+
 #[test]
 fn failures_of_tasks_and_commits_change_nothing_in_the_result() {
-    let mut restarts = 0;
+    let (mut restarts, mut again) = (0, 0);
     for seed in 0..cases(12) {
         let mut random = fastrand::Rng::with_seed(seed);
         let records = records(&mut random, 20_000);
@@ -77,9 +84,11 @@ fn failures_of_tasks_and_commits_change_nothing_in_the_result() {
         assert_eq!(report.outcome, Outcome::Finished, "seed {seed}");
         assert!(sink.visible() == counted(&records), "seed {seed}: the result differs");
         assert_eq!(sink.staged(), 0, "seed {seed}: everything was committed or removed");
+        counts_once(&report, &records, seed);
         restarts += report.restarts;
+        again += report.read_again;
     }
-    assert!(restarts > 0, "nothing ever failed: the test tests nothing");
+    assert!(restarts > 0 && again > 0, "nothing ever failed: the test tests nothing");
 }
 
 #[test]
@@ -106,6 +115,7 @@ fn failing_snapshots_and_commits_of_the_store_change_nothing_in_the_result() {
         let report = run(&counting(&source, &sink), config, &JobControl::new()).unwrap();
         assert_eq!(report.outcome, Outcome::Finished, "seed {seed}");
         assert!(sink.visible() == counted(&records), "seed {seed}: the result differs");
+        counts_once(&report, &records, seed);
         aborted += report.aborted_checkpoints;
         injected += faults.injected();
     }

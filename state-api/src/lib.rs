@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod access;
+mod checkpoint;
 mod codec;
 mod error;
 mod hash;
@@ -25,6 +26,7 @@ pub use access::{
     ValueAccess,
 };
 pub use backend::keyed::KeyedBackend;
+pub use checkpoint::{AbortNotice, CheckpointKind};
 pub use codec::{Codec, SelfDescribingCodec, SerdeCodec};
 pub use error::{Error, ErrorKind, OrFail, Result};
 pub use hash::KeyHash;

@@ -14,7 +14,7 @@ pub use open::{Open, Register};
 
 use crate::backend::KeyedBackend;
 use crate::state::TimerService;
-use crate::{CheckpointId, KeyHash, Result, StateKey, Timestamp};
+use crate::{AbortNotice, CheckpointId, KeyHash, Result, StateKey, Timestamp};
 
 /// A keyed operator (Flink: `KeyedProcessFunction`).
 ///
@@ -117,13 +117,13 @@ pub trait Operator: Send {
         Ok(())
     }
 
-    /// Handles that `checkpoint` will never be complete; the job goes on, and the state that it held is part
+    /// Handles that a checkpoint will never be complete; the job goes on, and the state that it held is part
     /// of the next one (Flink: `CheckpointListener#notifyCheckpointAborted`). A host calls this as seldom as
     /// [`on_checkpoint_complete`](Self::on_checkpoint_complete).
     ///
     /// # Errors
     /// Those of [`process`](Self::process).
-    fn on_checkpoint_aborted(&mut self, _checkpoint: CheckpointId) -> Result<()> {
+    fn on_checkpoint_aborted(&mut self, _aborted: &AbortNotice) -> Result<()> {
         Ok(())
     }
 

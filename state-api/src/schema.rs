@@ -11,6 +11,6 @@ pub use evolution::Evolution;
 pub(crate) use evolution::{Decode, Decoder};
 pub use form::self_describing_id;
 pub use meta::{StateKind, StateMeta};
-pub use plan::{Fate, JobSchema, OperatorSchema, Planned, RestorePlan, StoredOperator};
+pub use plan::{Fate, JobSchema, OperatorSchema, Planned, Refusal, RestorePlan, StoredOperator};
 pub use state::{Compatibility, ReadableForm, StateSchema};
 pub(crate) use state::{FormVersion, StampChange, StoredForm, shown};

@@ -20,5 +20,7 @@ pub use strandline_backend_rocksdb as rocksdb;
 pub use strandline_connectors as connectors;
 #[cfg(feature = "runtime")]
 pub use strandline_runtime as runtime;
+#[cfg(feature = "simulation")]
+pub use strandline_simulation as simulation;
 #[cfg(feature = "testing")]
 pub use strandline_state_testing as testing;

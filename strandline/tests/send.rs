@@ -27,7 +27,7 @@ mod proofs {
         ValueDescriptor, ValueState,
     };
     use strandline::storage::{
-        CommitLog, CommitLogOptions, CompletedCheckpoint, Depth, LoopOptions, Manifest, Member,
+        CommitLog, CommitLogOptions, CompletedCheckpoint, Depth, LoopOptions, Manifest, Member, ObjectStore,
         RecoverOptions, Recovery, SegmentCheck, SoloJob, Storage, Worker, WorkerGroup, WorkerSnapshot,
     };
 
@@ -68,6 +68,12 @@ mod proofs {
         sent(Merge::open(from, parts, SegmentKind::Base, range));
         sent(merge.next());
         sent(cursor.next());
+    }
+
+    fn objects(store: &ObjectStore, tag: Option<&str>) {
+        sent(store.list_objects(""));
+        sent(store.look_up(""));
+        sent(store.read_same("", 0..1, tag));
     }
 
     fn storage(

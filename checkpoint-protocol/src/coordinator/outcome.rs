@@ -34,7 +34,9 @@ pub enum Action<S> {
     NotifyAborted {
         /// The checkpoint.
         checkpoint: CheckpointId,
-        /// Why.
+        /// Why it was to be taken.
+        kind: CheckpointKind,
+        /// Why it was aborted.
         reason: AbortReason,
         /// The latest one that did complete here, for tasks that missed that notification.
         latest_completed: Option<CheckpointId>,

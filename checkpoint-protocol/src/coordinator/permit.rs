@@ -60,8 +60,9 @@ impl CommitRight {
         Self { checkpoint, kind, open_savepoint: None }
     }
 
-    /// The same right of a participant that is alone and still stores an older savepoint, which will follow:
-    /// a sweep then leaves the files of that one. With several, `oldest` is the oldest.
+    /// The same right of a participant that is alone and still stores a savepoint that is older than its
+    /// newest checkpoint, this one or one before it, and will follow: a sweep then leaves the files of that
+    /// one. With several, `oldest` is the oldest.
     #[must_use = "the files of the savepoint stay only with this right"]
     pub fn beside_savepoint(self, oldest: CheckpointId) -> Self {
         Self { open_savepoint: Some(oldest), ..self }

@@ -1,50 +1,14 @@
-//! What kinds of checkpoints there are, and the queue of those that wait for their turn.
+//! Requests for checkpoints, and the queue of those that wait for their turn.
 
-use serde::{Deserialize, Serialize};
+use strandline_state_api::CheckpointKind;
 
-/// Why a checkpoint is taken. The order of the variants is the order in which waiting ones are served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum CheckpointKind {
-    /// For a person to keep. Never subsumed by a newer checkpoint: where newer ones complete first, it
-    /// follows them, late.
-    Savepoint,
-    /// The last one of a job that stops gracefully: the sources stop at its barrier. Nothing starts behind
-    /// it, and it waits for no savepoint: one that is not stored when the final one completes is aborted.
-    Final,
-    /// Asked for through the API, the command line or HTTP.
-    Api,
-    /// Asked for by an operator of the job.
-    Operator,
-    /// Because the interval is over.
-    Periodic,
-}
-
-impl CheckpointKind {
-    /// Whether it starts although [`max_concurrent`](super::Policy::max_concurrent) is reached, does not
-    /// count there, and is not aborted when a newer checkpoint completes.
-    pub fn is_forced(self) -> bool {
-        matches!(self, Self::Savepoint | Self::Final)
-    }
-
-    /// Its name in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Savepoint => "savepoint",
-            Self::Final => "final",
-            Self::Api => "api",
-            Self::Operator => "operator",
-            Self::Periodic => "periodic",
-        }
-    }
-
-    /// Operators and people stand in one line; everything else in the order of the variants.
-    fn rank(self) -> u8 {
-        match self {
-            Self::Savepoint => 0,
-            Self::Final => 1,
-            Self::Api | Self::Operator => 2,
-            Self::Periodic => 3,
-        }
+/// Operators and people stand in one line; everything else in the order of the variants.
+fn rank(kind: CheckpointKind) -> u8 {
+    match kind {
+        CheckpointKind::Savepoint => 0,
+        CheckpointKind::Final => 1,
+        CheckpointKind::Api | CheckpointKind::Operator => 2,
+        CheckpointKind::Periodic => 3,
     }
 }
 
@@ -101,8 +65,8 @@ pub(super) enum Pushed {
 
 impl Queue {
     pub(super) fn push(&mut self, request: Request, capacity: usize) -> Pushed {
-        let rank = request.kind.rank();
-        let place = self.0.partition_point(|waiting| waiting.kind.rank() <= rank);
+        let of_request = rank(request.kind);
+        let place = self.0.partition_point(|waiting| rank(waiting.kind) <= of_request);
         if self.0.len() >= capacity {
             // `place` at the end means that none is less urgent.
             if place == self.0.len() {

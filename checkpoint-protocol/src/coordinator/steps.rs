@@ -143,6 +143,7 @@ impl<S> Coordinator<S> {
         self.last_end = Some(now);
         actions.push(Action::NotifyAborted {
             checkpoint: id,
+            kind: ended.kind,
             reason,
             latest_completed: self.latest_completed,
         });

@@ -69,6 +69,16 @@ fn complete(plan: &mut Plan, now: u64) -> CheckpointId {
     checkpoint
 }
 
+/// The abort of a checkpoint that somebody asked for.
 fn aborted(checkpoint: CheckpointId, reason: AbortReason, latest: Option<CheckpointId>) -> Action<u32> {
-    Action::NotifyAborted { checkpoint, reason, latest_completed: latest }
+    aborted_of(CheckpointKind::Api, checkpoint, reason, latest)
+}
+
+fn aborted_of(
+    kind: CheckpointKind,
+    checkpoint: CheckpointId,
+    reason: AbortReason,
+    latest_completed: Option<CheckpointId>,
+) -> Action<u32> {
+    Action::NotifyAborted { checkpoint, kind, reason, latest_completed }
 }

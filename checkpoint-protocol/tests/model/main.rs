@@ -11,6 +11,7 @@
 //! walks.
 
 mod check;
+mod large;
 mod outputs;
 mod sleeping_sinks;
 mod step;

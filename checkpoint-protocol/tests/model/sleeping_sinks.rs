@@ -8,6 +8,9 @@ use crate::outputs::Rule;
 use crate::world::Budget;
 use crate::{Limits, explore, large, walk};
 
+/// A job that falls back, goes on, and falls back once more.
+const TWO_FALLBACKS: Budget = Budget { starts: 3, crashes: 2, requests: 4, fallbacks: 2, ..Budget::NONE };
+
 /// Sinks that recover and clean up while other processes sleep: between any two operations on the output.
 fn of_the_output(rule: Rule) -> Limits {
     let more = u8::from(large());
@@ -41,6 +44,14 @@ fn sleeping_sinks() {
     explore("sleeping sinks", &of_the_output(Rule::Dead));
 }
 
+/// Two fallbacks, the second of which starts where the first one had given up something.
+#[test]
+fn sleeping_sinks_that_fall_back_twice() {
+    let must_see = &["a dead file is removed", "a job falls back behind what was given up"];
+    let limits = Limits { budget: TWO_FALLBACKS, must_see, ..of_the_output(Rule::Dead) };
+    explore("sleeping sinks that fall back twice", &limits);
+}
+
 /// The same deeper, with answers of the log that get lost and slots that are deleted.
 #[test]
 fn many_sleeping_sinks() {
@@ -71,7 +82,7 @@ fn rules_that_need_luck_are_found() {
         let began = Instant::now();
         let mut limits = of_the_output(rule);
         if rule == Rule::AnyPast {
-            limits.budget = Budget { starts: 3, crashes: 2, requests: 4, fallbacks: 2, ..Budget::default() };
+            limits.budget = TWO_FALLBACKS;
         }
         let checker = limits.checker().threads(2);
         let checker = checker.finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();

@@ -44,6 +44,25 @@ pub(crate) struct Budget {
     pub(crate) savepoints: u8,
 }
 
+impl Budget {
+    /// Nothing may happen.
+    pub(crate) const NONE: Self = Self {
+        starts: 0,
+        crashes: 0,
+        task_failures: 0,
+        requests: 0,
+        expiries: 0,
+        losses: 0,
+        duplicates: 0,
+        lost_answers: 0,
+        failed_manifests: 0,
+        deletions: 0,
+        fallbacks: 0,
+        declines: 0,
+        savepoints: 0,
+    };
+}
+
 impl World {
     /// The slots that a sweep may delete now: those below the floor but for the two highest, in ascending
     /// order. What came too late lies below them and may go at any time.

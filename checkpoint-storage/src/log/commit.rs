@@ -1,5 +1,6 @@
 //! The right to write the log: a term, claimed and used.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::num::NonZeroUsize;
 
@@ -55,6 +56,8 @@ pub struct CommitLog {
     /// The checkpoints that slots of the log name, in any order.
     pub(super) known: Vec<CompletedCheckpoint>,
     pub(super) savepoints: Savepoints,
+    /// The savepoints below the floor that the record read last carries itself, as version 1 did.
+    pub(super) carried: BTreeSet<(Term, CheckpointId)>,
     /// Whether the checkpoint under way shares no file with others.
     pub(super) stands_alone: bool,
     /// What this term resumes from is noted.
@@ -108,6 +111,7 @@ impl CommitLog {
             last: None,
             known: Vec::new(),
             savepoints: Savepoints::default(),
+            carried: BTreeSet::new(),
             stands_alone: false,
             has_resumed: false,
             term: Term::NONE,
@@ -122,6 +126,9 @@ impl CommitLog {
         }
         log.forget_dropped();
         log.savepoints.load(storage).await?;
+        // They are in the list now, or were removed.
+        let floor = log.client.view().floor();
+        log.known.retain(|known| !known.is_savepoint() || known.slot >= floor);
         let history = storage.history().await?;
         Ok(Claimed { log, history })
     }

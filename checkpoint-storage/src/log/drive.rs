@@ -15,11 +15,6 @@ use super::record::{CompletedCheckpoint, Record, chain};
 use crate::name::{CUT_MARK, FileKind, FileName, slot_path};
 use crate::{ClaimOutcome, Storage};
 
-/// How many creates of unknown outcome in one call are settled before the call gives up.
-const UNKNOWN_CREATES: u32 = 6;
-/// How often the end of the log is looked for when it must be there and does not show.
-const LOOKS: u32 = 8;
-
 impl CommitLog {
     /// Answers the machine's questions until it is done.
     ///
@@ -40,7 +35,7 @@ impl CommitLog {
                     let next = self.client.on_tail(entry.as_ref());
                     if next == LogStep::Tail {
                         looks += 1;
-                        if looks == LOOKS {
+                        if looks >= self.storage.options().log_reads {
                             return Err(changes_too_fast());
                         }
                         tokio::task::yield_now().await;
@@ -110,8 +105,7 @@ impl CommitLog {
         // Should the slot have been deleted by now, its second entry must not look like the first.
         let entry = LogEntry { token: self.token()?, ..record.entry.clone() };
         let other = Record { entry, ..record.clone() };
-        self.storage.claims().claim(&slot_path(record.entry.slot), other.encode()?).await?;
-        Ok(())
+        self.storage.ensure(&slot_path(record.entry.slot), other.encode()?).await
     }
 
     /// What a slot that cannot be read is taken for: for a term above all known, the worst that it can be.
@@ -129,8 +123,7 @@ impl CommitLog {
         };
         let before = entry.slot.checked_sub(1);
         let previous = self.last.filter(|&(slot, _)| Some(slot) == before).and_then(|(_, chain)| chain);
-        let below = |known: &&CompletedCheckpoint| known.is_savepoint() && known.slot < entry.floor;
-        let passed = self.known.iter().filter(below).cloned().collect();
+        let passed = self.known.iter().filter(|known| self.passes(known, entry.floor)).cloned().collect();
         let savepoints = self.savepoints.pin(&self.storage, entry.term(), checkpoint, passed).await?;
         let stands_alone = checkpoint.is_some() && self.stands_alone;
         let record = Record { entry: entry.clone(), previous, savepoints, stands_alone, carried: Vec::new() };
@@ -145,7 +138,7 @@ impl CommitLog {
             Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::Invalid) => Err(e),
             Err(e) => {
                 *unknown += 1;
-                if *unknown >= UNKNOWN_CREATES {
+                if *unknown >= self.storage.options().unknown_creates {
                     return Err(e.with("slot", entry.slot));
                 }
                 tracing::warn!(error = %e, slot = entry.slot, "the answer to a claim was lost; reading the slot back");
@@ -154,8 +147,17 @@ impl CommitLog {
         }
     }
 
+    /// Whether the slot of a savepoint is to go with the next entry, which begins the log at `floor`. What
+    /// lies below the floor of now went with an entry before: it is in a list, or somebody removed it, and
+    /// the mark of that may be gone. Entries that restate it may be there still.
+    fn passes(&self, known: &CompletedCheckpoint, floor: u64) -> bool {
+        let is_left = known.slot >= self.client.view().floor() || self.carried.contains(&known.identity());
+        known.is_savepoint() && is_left && known.slot < floor
+    }
+
     /// Remembers what the record holds beyond what the machine keeps.
     fn note(&mut self, record: &Record) {
+        self.carried = record.carried.iter().map(CompletedCheckpoint::identity).collect();
         for completed in record.carried.iter().cloned().chain(record.restated()).chain(record.completed()) {
             if !self.known.iter().any(|known| known.slot == completed.slot) {
                 self.known.push(completed);
@@ -207,7 +209,7 @@ async fn end_or_new(storage: &Storage) -> Result<Option<Tail>> {
     let Some(file) = trace(storage).await? else { return Ok(None) };
     // Whoever left that had claimed a slot before. So the log was begun while it was looked for, or it is
     // lost: in the first case it shows from now on, but for a listing that is torn.
-    for _ in 0..LOOKS {
+    for _ in 0..storage.options().log_reads.max(1) {
         if let Ok(tail) = tail(storage).await? {
             return Ok(Some(tail));
         }

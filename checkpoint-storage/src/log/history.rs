@@ -11,9 +11,6 @@ use super::savepoints::{ListRef, ReadLists, Removed};
 use crate::Storage;
 use crate::name::slot_path;
 
-/// How often a reader starts again because the log was cut under it.
-const ATTEMPTS: usize = 8;
-
 /// A slot of the log that cannot be read; what it decided is unknown.
 #[derive(Debug)]
 pub struct UnreadableSlot {
@@ -92,7 +89,7 @@ impl History {
     /// Reads the log. `removed` are the marks of removed savepoints where they were read before.
     pub(crate) async fn load(storage: &Storage, removed: Option<&Removed>) -> Result<Self> {
         let mut seen = None;
-        for _ in 0..ATTEMPTS {
+        for _ in 0..storage.options().log_reads.max(1) {
             let tail = match tail(storage).await? {
                 Ok(tail) => tail,
                 Err(other) => return Ok(Self { other, ..Self::default() }),

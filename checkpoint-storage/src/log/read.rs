@@ -66,8 +66,7 @@ pub(super) struct Tail {
 
 /// Finds the end of the log; an empty one has none, only files that are no slots.
 pub(super) async fn tail(storage: &Storage) -> Result<Result<Tail, Vec<String>>> {
-    const ATTEMPTS: usize = 16;
-    for _ in 0..ATTEMPTS {
+    for _ in 0..storage.options().log_reads.max(1) {
         let Listing { slots, other } = list(storage).await?;
         let Some(&top) = slots.last() else { return Ok(Err(other)) };
         let content = read_slot(storage, top).await?;
@@ -86,7 +85,7 @@ pub(super) async fn tail(storage: &Storage) -> Result<Result<Tail, Vec<String>>>
     Err(changes_too_fast())
 }
 
-pub(super) fn changes_too_fast() -> Error {
+pub(crate) fn changes_too_fast() -> Error {
     Error::new(ErrorKind::Unavailable, "the commit log changes faster than it can be read; try again")
 }
 

@@ -22,15 +22,29 @@ use self::probe::probe;
 use super::faults::{missing, no_file, too_long, too_short};
 use super::retry::Patience;
 use super::{BlobStore, ClaimOutcome, ClaimStore, Listed};
-use crate::background;
+use crate::{StorageOptions, background};
 
-const TIMEOUT: Duration = Duration::from_secs(30);
 /// The pause after a claim without an answer; each further one in a row doubles it.
 const CLAIM_PAUSE: Duration = Duration::from_millis(10);
 const MOST_DOUBLED: u32 = 5;
 
-/// A store behind an OpenDAL [`Operator`], with a timeout of 30 s for each request and five retries: over
-/// half a minute, or within four seconds where nothing listens.
+/// What a store knows of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectInfo {
+    /// Its length in bytes.
+    pub len: u64,
+    /// A tag of its content (`ETag`), which another content does not have; `None` where the store has none.
+    pub tag: Option<String>,
+}
+
+impl ObjectInfo {
+    fn of(metadata: &opendal::Metadata) -> Self {
+        Self { len: metadata.content_length(), tag: metadata.etag().map(str::to_owned) }
+    }
+}
+
+/// A store behind an OpenDAL [`Operator`], with a timeout for each request and with retries, by default five:
+/// over half a minute, or within four seconds where nothing listens. [`StorageOptions`] sets both.
 ///
 /// Conditional creates are the exception: they are sent once, because a retry would take its own success for
 /// that of another.
@@ -44,17 +58,25 @@ pub struct ObjectStore {
     retries: Arc<AtomicU64>,
     /// Claims in a row that had no answer.
     failed_claims: Arc<AtomicU32>,
+    options: StorageOptions,
 }
 
 impl ObjectStore {
     /// Takes an operator without layers of its own for retry.
     pub fn new(operator: Operator) -> Self {
+        Self::with_options(operator, &StorageOptions::default())
+    }
+
+    /// As [`new`](Self::new), with the timeout, the retries and the pauses of `options`.
+    pub fn with_options(operator: Operator, options: &StorageOptions) -> Self {
         let in_memory = operator.info().scheme() == "memory";
+        let timeout = options.request_timeout;
         let operator = match in_memory {
             true => operator,
-            false => operator.layer(TimeoutLayer::new().with_timeout(TIMEOUT).with_io_timeout(TIMEOUT)),
+            false => operator.layer(TimeoutLayer::new().with_timeout(timeout).with_io_timeout(timeout)),
         };
-        Self { operator, in_memory, retries: Arc::default(), failed_claims: Arc::default() }
+        let (retries, failed_claims, options) = (Arc::default(), Arc::default(), options.clone());
+        Self { operator, in_memory, retries, failed_claims, options }
     }
 
     /// A new store in memory that only this value and its clones can reach.
@@ -64,6 +86,93 @@ impl ObjectStore {
     pub fn in_memory() -> Result<Self> {
         let operator = Operator::new(opendal::services::Memory::default());
         Ok(Self::new(operator.map_err(|e| translate(&e, "open", "memory://"))?))
+    }
+
+    /// The bucket at this URI (`s3://bucket`, with options behind `?` as for [`Storage`](crate::Storage)), or
+    /// a new store in memory (`memory://`), for objects of others.
+    ///
+    /// # Errors
+    /// When it is no such URI, or this build has no S3.
+    pub fn open(uri: &str) -> Result<Self> {
+        match uri.split_once("://") {
+            Some(("s3", _)) => crate::uri::s3_store(uri, &StorageOptions::default()),
+            Some(("memory", _)) => Self::in_memory(),
+            _ => Err(Error::invalid("this is no URI of an object store: use s3://bucket/prefix")
+                .with("uri", crate::mask_credentials(uri))),
+        }
+    }
+
+    /// The objects directly below a prefix, with what the store knows of their content; in no order.
+    ///
+    /// # Errors
+    /// When the store does not answer: a list is complete or an error.
+    pub async fn list_objects(&self, prefix: &str) -> Result<Vec<(String, ObjectInfo)>> {
+        let path = format!("{prefix}/");
+        let listed = self.retrying(move |store| {
+            let path = path.clone();
+            async move { store.list(&path).await }
+        });
+        let entries = match listed.await? {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == opendal::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(translate(&e, "list", prefix)),
+        };
+        let object = |entry: opendal::Entry| {
+            let name = entry.name().to_owned();
+            let is_object = entry.metadata().mode() != EntryMode::DIR && !name.is_empty();
+            is_object.then(|| (name, ObjectInfo::of(entry.metadata())))
+        };
+        Ok(entries.into_iter().filter_map(object).collect())
+    }
+
+    /// What the store knows of an object; `None` when there is none.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn look_up(&self, path: &str) -> Result<Option<ObjectInfo>> {
+        let of = path.to_owned();
+        let looked_up = self.retrying(move |store| {
+            let of = of.clone();
+            async move { store.stat(&of).await }
+        });
+        match looked_up.await? {
+            Ok(metadata) if metadata.is_file() => Ok(Some(ObjectInfo::of(&metadata))),
+            Ok(_) => Ok(None),
+            Err(e) if e.kind() == opendal::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(translate(&e, "look up", path)),
+        }
+    }
+
+    /// Reads `range` of an object, if it still has the content with this tag; where there is none, or the
+    /// store cannot compare them, of whatever it has.
+    ///
+    /// # Errors
+    /// [`Incompatible`](ErrorKind::Incompatible) when it has another content now,
+    /// [`NotFound`](ErrorKind::NotFound) when there is none, [`Corrupt`](ErrorKind::Corrupt) when it ends
+    /// before the range does.
+    pub async fn read_same(&self, path: &str, range: Range<u64>, tag: Option<&str>) -> Result<Bytes> {
+        let want = range.end.saturating_sub(range.start);
+        let compares = self.operator.info().capability().read_with_if_match;
+        let (of, tag) = (path.to_owned(), tag.filter(|_| compares).map(str::to_owned));
+        let read = self.retrying(move |store| {
+            let (of, range, tag) = (of.clone(), range.clone(), tag.clone());
+            async move {
+                match &tag {
+                    Some(tag) => store.read_with(&of).range(range).if_match(tag).await,
+                    None => store.read_with(&of).range(range).await,
+                }
+            }
+        });
+        let bytes = match read.await? {
+            Ok(buffer) => buffer.to_bytes(),
+            Err(e) if e.kind() == opendal::ErrorKind::ConditionNotMatch => {
+                let message = "an object was replaced while it was read; give new content a key of its own";
+                return Err(Error::new(ErrorKind::Incompatible, message).with("object", path));
+            }
+            Err(e) if e.kind() == opendal::ErrorKind::RangeNotSatisfied => return Err(too_short(path)),
+            Err(e) => return Err(translate(&e, "read", path)),
+        };
+        if bytes.len() as u64 == want { Ok(bytes) } else { Err(too_short(path)) }
     }
 
     /// Whether the store creates an object only if it does not exist, in one step, as a [`ClaimStore`] must.
@@ -116,8 +225,8 @@ impl ObjectStore {
         F: Future<Output = opendal::Result<T>> + Send,
     {
         let retries = Arc::clone(&self.retries);
+        let mut patience = Patience::new(&self.options);
         self.once(move |operator| async move {
-            let mut patience = Patience::default();
             loop {
                 let error = match call(operator.clone()).await {
                     Err(error) if error.is_temporary() => error,

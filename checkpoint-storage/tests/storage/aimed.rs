@@ -1,7 +1,7 @@
 //! Faults that aim: by kind, path and number of the call.
 
 use strandline_checkpoint_storage::faults::{Fault, Faults, Operation, Target};
-use strandline_checkpoint_storage::{Depth, RecoverOptions, Storage};
+use strandline_checkpoint_storage::{Depth, OnDamage, RecoverOptions, Storage};
 use strandline_state_api::{CheckpointId, ErrorKind};
 
 use crate::common::{claim, claim_keeping, manifest_with};
@@ -40,6 +40,57 @@ async fn several_targets_kinds_and_times() {
     }
     faults.stop();
     assert!(storage.recover(RecoverOptions::default()).await.unwrap().is_clean());
+}
+
+/// A process is held in its start, and its successor replaces all checkpoints that it has seen.
+#[tokio::test]
+async fn what_a_successor_has_replaced_is_not_damaged() {
+    let plain = Storage::in_memory().unwrap();
+    let mut log = claim(&plain).await.log;
+    log.commit_alone(&manifest_with(&plain, 1, 1, &[b"one"]).await).await.unwrap();
+    let faults = Faults::on(Target::of(Operation::List).path("manifest").nth(0), Fault::Held);
+    let storage = faults.wrap(&plain);
+    for on_damage in [OnDamage::FallBack, OnDamage::Refuse] {
+        let options = RecoverOptions { on_damage, ..RecoverOptions::default() };
+        let mut recovery = Box::pin(storage.recover(options));
+        if on_damage == OnDamage::FallBack {
+            assert!(futures::poll!(&mut recovery).is_pending());
+            let mut next = claim(&plain).await.log;
+            for id in [2, 3] {
+                let mut manifest = manifest_with(&plain, 2, id, &[&[id as u8]]).await;
+                manifest.restored_from = Some(CheckpointId(1));
+                next.commit_alone(&manifest).await.unwrap();
+            }
+            plain.sweep().await.unwrap();
+            faults.release();
+        }
+        let recovery = recovery.await.unwrap();
+        assert!(recovery.is_clean(), "{recovery:?}");
+        assert_eq!(recovery.restored.unwrap().completed.checkpoint, CheckpointId(3));
+    }
+}
+
+/// Creates are sent once by a store. Whoever needs no more than that the object exists sends them again: the
+/// mark of a log that was cut, and the record of the owner.
+#[tokio::test]
+async fn creates_whose_answers_are_lost_are_sent_again() {
+    for fault in [Fault::NotDone, Fault::AnswerLost] {
+        let plain = Storage::in_memory().unwrap();
+        let faults = Faults::on(Target::of(Operation::Claim).path("log.cut").times(3), fault);
+        faults.add(Target::of(Operation::Claim).path("owner/").times(3), fault);
+        let storage = faults.wrap(&plain);
+        storage.belong_to("job", None).await.unwrap();
+        assert_eq!(plain.owner().await.unwrap().as_deref(), Some("job"), "{fault:?}");
+        assert_eq!(plain.claims().list("owner").await.unwrap().len(), 1, "{fault:?}");
+        for id in 1..=4 {
+            let mut log = claim(&storage).await.log;
+            log.commit_alone(&manifest_with(&storage, id, id, &[b"one"]).await).await.unwrap();
+        }
+        storage.sweep().await.unwrap();
+        assert!(plain.claims().read("log.cut", 0).await.unwrap().is_some(), "{fault:?}");
+        let expected = if fault == Fault::NotDone { 6 } else { 4 };
+        assert_eq!(faults.injected(), expected, "{fault:?}: no fault is left");
+    }
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! How closely a restore looks, and whether it may fall back.
 
 use bytes::Bytes;
-use strandline_checkpoint_storage::{Depth, OnDamage, RecoverOptions, Storage};
+use strandline_checkpoint_storage::faults::Faults;
+use strandline_checkpoint_storage::{Depth, OnDamage, RecoverOptions, Storage, StorageOptions};
 use strandline_state_api::{ErrorKind, Result};
 
 use crate::common::{claim_keeping, manifest_with};
@@ -68,4 +69,21 @@ async fn a_manifest_whose_operator_state_is_gone_is_damaged() {
     assert_eq!(recover(&storage, Depth::Manifest, OnDamage::FallBack).await.unwrap(), 1);
     let error = recover(&storage, Depth::Manifest, OnDamage::Refuse).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+}
+
+/// The limit decides what stands in a manifest, also where faults are injected; any reader follows.
+#[tokio::test]
+async fn long_lists_leave_the_manifest_at_the_limit_that_is_set() {
+    let plain = Storage::in_memory().unwrap();
+    let at_nine = StorageOptions::default().inline_limit(9);
+    let storage = plain.clone().with_options(at_nine.clone());
+    assert_eq!(Faults::never().wrap(&storage).options(), &at_nine);
+    let mut log = claim_keeping(&storage, 2).await.log;
+    for (id, files) in [(9, 0), (10, 1)] {
+        let mut manifest = manifest_with(&storage, 1, id, &[]).await;
+        manifest.operators[0].subtasks[0].positions = vec![vec![7; 4], vec![8; id as usize - 4]];
+        let committed = log.commit_alone(&manifest).await.unwrap();
+        assert_eq!(storage.blobs().list("operator").await.unwrap().len(), files, "{id} bytes");
+        assert_eq!(plain.read_manifest(&committed.completed).await.unwrap(), manifest);
+    }
 }

@@ -86,6 +86,27 @@ async fn one_from_which_an_attempt_may_have_started_is_removed_later() {
     }
 }
 
+/// Claims restate the log, so entries that nobody counts any more name a savepoint for some time.
+#[tokio::test]
+async fn a_removed_one_stays_removed_however_often_the_job_starts() {
+    for (_dir, storage) in open_all() {
+        let mut log = claim_keeping(&storage, 2).await.log;
+        commit(&storage, &mut log, 1, None).await;
+        log.commit_alone(&savepoint(&storage, 1, 2).await).await.unwrap();
+        commit(&storage, &mut log, 3, None).await;
+        storage.remove_savepoint(CheckpointId(2)).await.unwrap();
+        for start in 0..6 {
+            let claimed = claim_keeping(&storage, 2).await;
+            if start > 0 {
+                storage.sweep().await.unwrap();
+                assert!(storage.blobs().list("removed").await.unwrap().is_empty(), "start {start}");
+                assert_eq!(claimed.log.retained().len(), 2, "start {start}");
+            }
+            assert_eq!(ids(&storage).await, [1, 3], "start {start}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn while_a_list_is_damaged_nothing_is_deleted_and_the_job_goes_on() {
     for (_dir, storage) in open_all() {

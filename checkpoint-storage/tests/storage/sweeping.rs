@@ -7,8 +7,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use strandline_checkpoint_protocol::CommitRight;
 use strandline_checkpoint_storage::{
-    CheckpointKind, CommitLog, CompletedCheckpoint, Depth, FileKind, LocalDir, Manifest, RecoverFrom,
-    RecoverOptions, Storage, SweepReport, Term, slot_path,
+    CheckpointKind, CommitLog, CompletedCheckpoint, Depth, FileKind, History, LocalDir, Manifest,
+    RecoverFrom, RecoverOptions, Storage, SweepReport, Term, slot_path,
 };
 use strandline_state_api::host::{OperatorStateEntry, Redistribution};
 use strandline_state_api::snapshot::{KeyedSnapshot, SegmentRef, SegmentStore, SnapshotPart};
@@ -32,6 +32,8 @@ struct Job {
     log: CommitLog,
     stale: Vec<CommitLog>,
     next: u64,
+    /// The highest number that was completed since the start.
+    newest: u64,
     restored_from: Option<CheckpointId>,
     /// What the snapshots of each subtask build on.
     chains: [Vec<SegmentRef>; SUBTASKS],
@@ -52,6 +54,7 @@ impl Job {
             log,
             stale: Vec::new(),
             next: 1,
+            newest: 0,
             restored_from: None,
             chains: Default::default(),
             in_flight: VecDeque::new(),
@@ -63,7 +66,7 @@ impl Job {
 
     async fn step(&mut self, action: u8, choice: u8) {
         match action {
-            0..=3 => self.trigger(choice == 0),
+            0..=3 => self.trigger(choice < 100),
             4..=11 => self.snapshot(usize::from(choice) % SUBTASKS, choice).await,
             12..=15 => self.complete(choice).await,
             16 => drop(self.in_flight.remove(usize::from(choice) % self.in_flight.len().max(1))),
@@ -115,7 +118,9 @@ impl Job {
         let completed = self.in_flight.remove(at).unwrap();
         // Older ones are subsumed, but for savepoints.
         self.in_flight.retain(|c| c.id > completed.id || c.savepoint);
-        let open = self.in_flight.iter().find(|c| c.id < completed.id).map(|c| CheckpointId(c.id));
+        // Of those that stay all are savepoints that will be late, but for the newest.
+        self.newest = self.newest.max(completed.id);
+        let open = self.in_flight.iter().find(|c| c.id < self.newest).map(|c| CheckpointId(c.id));
         let mut manifest = manifest_of(self.log.term(), completed.id, []);
         let subtask = manifest.operators[0].subtasks[0].clone();
         manifest.operators[0].subtasks.clear();
@@ -166,7 +171,7 @@ impl Job {
         }
     }
 
-    /// Somebody removes a savepoint.
+    /// Somebody removes a savepoint, but not the last checkpoint that a start can fall back to.
     async fn remove(&self, choice: u8) {
         let history = self.storage.history().await.unwrap();
         let savepoints: Vec<_> = history.completed.iter().filter(|c| c.is_savepoint()).collect();
@@ -174,6 +179,10 @@ impl Job {
             return;
         }
         let savepoint = savepoints[usize::from(choice) % savepoints.len()].checkpoint;
+        let is_left = |c: &CompletedCheckpoint| c.checkpoint != savepoint && self.is_good(&history, c);
+        if !history.completed.iter().any(is_left) {
+            return;
+        }
         let removed = self.storage.remove_savepoint(savepoint).await;
         match history.latest().is_some_and(|latest| latest.checkpoint == savepoint) {
             true => assert_eq!(removed.unwrap_err().kind(), ErrorKind::Invalid),
@@ -186,6 +195,7 @@ impl Job {
         self.next = claimed.next_checkpoint().0;
         self.stale.push(std::mem::replace(&mut self.log, claimed.log));
         self.in_flight.clear();
+        self.newest = 0;
         let options = RecoverOptions { from, ..RecoverOptions::default() };
         let restored = self.storage.recover(options).await.unwrap().restored;
         self.restored_from = restored.as_ref().map(|r| r.completed.checkpoint);
@@ -209,12 +219,15 @@ impl Job {
         self.stale.swap_remove(at);
     }
 
+    /// Whether a start can fall back to it.
+    fn is_good(&self, history: &History, completed: &CompletedCheckpoint) -> bool {
+        history.is_on_branch(completed) && !self.damaged.contains(&completed.checkpoint)
+    }
+
     /// The manifest of the newest checkpoint is damaged, if there is another to fall back to.
     async fn damage(&mut self) {
         let history = self.storage.history().await.unwrap();
-        let is_good =
-            |c: &&CompletedCheckpoint| history.is_on_branch(c) && !self.damaged.contains(&c.checkpoint);
-        let good = history.completed.iter().filter(is_good).count();
+        let good = history.completed.iter().filter(|c| self.is_good(&history, c)).count();
         let Some(newest) = history.latest().filter(|newest| good > 1 && !newest.is_savepoint()) else {
             return;
         };

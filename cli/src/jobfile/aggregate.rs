@@ -30,18 +30,70 @@ pub(crate) enum Function {
     Average,
 }
 
-const FUNCTIONS: [(&str, Function); 6] = [
-    ("count", Function::Count),
-    ("sum", Function::Sum),
-    ("min", Function::Min),
-    ("max", Function::Max),
-    ("avg", Function::Average),
-    ("average", Function::Average),
+/// An aggregate as job files name it.
+#[derive(Debug)]
+pub(crate) struct Named {
+    /// Its names, the usual one first.
+    pub(crate) names: &'static [&'static str],
+    function: Function,
+    /// Whether it may stand without a column.
+    pub(crate) takes_no_column: bool,
+    /// Which columns it takes.
+    pub(crate) of: &'static str,
+    /// The type of its result.
+    pub(crate) gives: &'static str,
+    /// What it is.
+    pub(crate) about: &'static str,
+}
+
+/// All aggregates.
+pub(crate) const AGGREGATES: [Named; 5] = [
+    Named {
+        names: &["count"],
+        function: Function::Count,
+        takes_no_column: true,
+        of: "any column, or none",
+        gives: "uint",
+        about: "how many rows there are, or how many values",
+    },
+    Named {
+        names: &["sum"],
+        function: Function::Sum,
+        takes_no_column: false,
+        of: "int, uint, float",
+        gives: "that of the column",
+        about: "the sum; that of integers is kept in 128 bits, and one that 64 bits cannot hold is an error",
+    },
+    Named {
+        names: &["min"],
+        function: Function::Min,
+        takes_no_column: false,
+        of: "int, uint, float, text",
+        gives: "that of the column",
+        about: "the least value",
+    },
+    Named {
+        names: &["max"],
+        function: Function::Max,
+        takes_no_column: false,
+        of: "int, uint, float, text",
+        gives: "that of the column",
+        about: "the greatest value; NaN is greater than any number",
+    },
+    Named {
+        names: &["avg", "average"],
+        function: Function::Average,
+        takes_no_column: false,
+        of: "int, uint, float",
+        gives: "float",
+        about: "the mean",
+    },
 ];
 
 impl Function {
     pub(crate) fn name(self) -> &'static str {
-        FUNCTIONS.iter().find(|(_, function)| *function == self).map_or("", |(name, _)| name)
+        let of_this = AGGREGATES.iter().find(|named| named.function == self);
+        of_this.and_then(|named| named.names.first()).copied().unwrap_or_default()
     }
 }
 
@@ -49,15 +101,13 @@ impl Function {
 pub(super) fn parse(node: &Node, text: &str, scope: &Scope<'_>) -> Result<(Aggregate, Column), Problem> {
     let mut tokens = Tokens::new(node, text)?;
     let (name, span) = tokens.name("an aggregate, for example `count` or `sum(column)`")?;
-    let Some((name, function)) = FUNCTIONS.iter().find(|(known, _)| known.eq_ignore_ascii_case(&name)) else {
-        return Err(Problem::unknown(
-            &tokens.location(span),
-            "aggregate",
-            &name,
-            &FUNCTIONS.map(|(known, _)| known),
-        ));
+    let mut names =
+        AGGREGATES.iter().flat_map(|named| named.names.iter().map(|name| (*name, named.function)));
+    let Some((name, function)) = names.find(|(known, _)| known.eq_ignore_ascii_case(&name)) else {
+        let known: Vec<_> = AGGREGATES.iter().flat_map(|named| named.names).copied().collect();
+        return Err(Problem::unknown(&tokens.location(span), "aggregate", &name, &known));
     };
-    let column = argument(&mut tokens, *function, scope)?;
+    let column = argument(&mut tokens, function, scope)?;
     let alias = parse_alias(&mut tokens)?;
     let (kind, nullable) = match (function, &column) {
         (Function::Count, _) | (_, None) => (ColumnType::UInt, false),
@@ -66,10 +116,10 @@ pub(super) fn parse(node: &Node, text: &str, scope: &Scope<'_>) -> Result<(Aggre
     };
     let default = match &column {
         Some((_, column)) => format!("{name}_{}", column.name),
-        None => (*name).to_owned(),
+        None => name.to_owned(),
     };
     let result = Column { name: alias.unwrap_or(default), kind, nullable };
-    Ok((Aggregate { function: *function, column }, result))
+    Ok((Aggregate { function, column }, result))
 }
 
 /// The column in parentheses; a count can do without.

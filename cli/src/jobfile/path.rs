@@ -3,6 +3,9 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use percent_encoding::percent_decode_str;
+use strandline_connectors::InputPath;
+
 use super::problem::Problem;
 use super::section;
 use super::tree::Node;
@@ -11,6 +14,42 @@ use super::tree::Node;
 /// as a shell has it.
 pub(super) fn parse(node: &Node, folder: &Path, what: &str) -> Result<PathBuf, Problem> {
     resolve(node, folder, what, std::env::var_os("HOME"))
+}
+
+/// Reads the path of an input: also `-` for standard input, and the URI of an object or a prefix in a store.
+pub(super) fn input(node: &Node, folder: &Path) -> Result<InputPath, Problem> {
+    let text = section::text(node)?;
+    if text == "-" {
+        return Ok(InputPath::from("-"));
+    }
+    if text.starts_with("s3:") {
+        let example =
+            "expected s3://bucket/prefix/, with options as ?region=…&endpoint=…, and keys in the environment";
+        return InputPath::in_store(text).map_err(|e| Problem::new(&node.location, e.to_string(), example));
+    }
+    local(node, folder, "a file or a directory").map(InputPath::from)
+}
+
+/// Reads the path of a directory for results.
+pub(super) fn output(node: &Node, folder: &Path) -> Result<PathBuf, Problem> {
+    local(node, folder, "a directory")
+}
+
+/// A path, or the URI of one: `file:///absolute/path`.
+fn local(node: &Node, folder: &Path, what: &str) -> Result<PathBuf, Problem> {
+    match section::text(node)?.strip_prefix("file://") {
+        Some(path) if path.starts_with('/') && path.len() > 1 => match percent_decode_str(path).decode_utf8()
+        {
+            Ok(path) => Ok(PathBuf::from(path.as_ref())),
+            Err(_) => Err(node.unexpected("a path in UTF-8 behind file://")),
+        },
+        _ => parse(node, folder, what),
+    }
+}
+
+/// Whether the directory is the input.
+pub(super) fn is_input(directory: &Path, input: &InputPath) -> bool {
+    input.on_disk().is_some_and(|input| same(directory, input))
 }
 
 fn resolve(node: &Node, folder: &Path, what: &str, home: Option<OsString>) -> Result<PathBuf, Problem> {

@@ -4,15 +4,15 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use strandline_checkpoint_storage::Storage;
-use strandline_runtime::{CheckpointConfig, JobConfig, RestartStrategy};
+use strandline_checkpoint_storage::{Depth, OnDamage, Storage, StorageOptions};
+use strandline_runtime::{CheckpointConfig, JobConfig, RestartStrategy, WhenFinished};
 use strandline_state_api::OperatorId;
 use strandline_state_api::backend::SnapshotKind;
 
-use super::path;
-use super::problem::Problem;
+use super::problem::{Problem, Problems};
 use super::section::{self, Section};
 use super::tree::Node;
+use super::{keys, path};
 
 /// The state backend.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,94 +39,112 @@ pub(crate) struct RocksDb {
 pub(crate) struct Settings {
     pub(crate) name: String,
     pub(crate) parallelism: u32,
-    pub(crate) batch_size: Option<usize>,
+    pub(crate) batch_size: usize,
     pub(crate) chain: bool,
     pub(crate) checkpoint: Option<CheckpointConfig>,
     pub(crate) restart: RestartStrategy,
     pub(crate) backend: Backend,
 }
 
-const BACKENDS: [&str; 2] = ["memory", "rocksdb"];
-
 impl Settings {
-    pub(super) fn parse(job: &Section<'_>, folder: &Path) -> Result<Self, Problem> {
-        let name = match job.optional("name") {
-            None => "job".to_owned(),
-            Some(node) => {
-                let text = section::text(node)?;
-                OperatorId::new(text).map_err(|_| {
-                    let label = "expected 1 to 120 letters, digits, `-`, `_` or `.`";
-                    Problem::new(&node.location, format!("{text:?} cannot be the name of a job"), label)
-                })?;
-                text.to_owned()
-            }
-        };
-        Ok(Self {
-            name,
-            parallelism: parallelism(job)?,
-            batch_size: job.small_integer("batch_size", 1)?.map(|size| size as usize),
-            chain: job.bool("chain")?.unwrap_or(false),
-            checkpoint: checkpoint(job, folder)?,
-            restart: super::restart::parse(job)?,
-            backend: backend(job, folder)?,
-        })
-    }
-}
-
-fn parallelism(job: &Section<'_>) -> Result<u32, Problem> {
-    let parallelism = job.small_integer("parallelism", 1)?.unwrap_or(1);
-    match job.optional("parallelism") {
-        Some(node) if parallelism > JobConfig::MAX_PARALLELISM => {
-            let message = format!("`parallelism` is at most {}", JobConfig::MAX_PARALLELISM);
-            Err(Problem::new(&node.location, message, "this is more"))
+    pub(super) fn parse(job: &Section<'_>, folder: &Path) -> Self {
+        let problems = job.problems;
+        let defaults = JobConfig::default();
+        Self {
+            name: job
+                .get("name")
+                .and_then(|node| problems.ok(name(node)))
+                .unwrap_or_else(|| "job".to_owned()),
+            parallelism: job.small_integer("parallelism").unwrap_or(defaults.parallelism),
+            batch_size: job.small_integer("batch_size").map_or(defaults.batch_size, |size| size as usize),
+            chain: job.bool("chain").unwrap_or(defaults.chain_keyed),
+            checkpoint: job.get("checkpoint").and_then(|node| checkpoint(node, folder, problems)),
+            restart: super::restart::parse(job.get("restart"), problems),
+            backend: job.get("state").map_or(Backend::Memory, |node| backend(node, folder, problems)),
         }
-        _ => Ok(parallelism),
     }
 }
 
-fn checkpoint(job: &Section<'_>, folder: &Path) -> Result<Option<CheckpointConfig>, Problem> {
-    let Some(node) = job.optional("checkpoint") else { return Ok(None) };
-    let keys = &[
-        "enabled",
-        "storage",
-        "interval",
-        "initial_delay",
-        "min_pause",
-        "timeout",
-        "max_concurrent",
-        "tolerable_failures",
-        "retained",
-        "incremental",
-    ];
-    let section = Section::new(node, "[checkpoint]", keys)?;
-    let storage = storage(section.required("storage")?, folder)?;
+fn name(node: &Node) -> Result<String, Problem> {
+    let text = section::text(node)?;
+    OperatorId::new(text).map_err(|_| {
+        let label = "expected 1 to 120 letters, digits, `-`, `_` or `.`";
+        Problem::new(&node.location, format!("{text:?} cannot be the name of a job"), label)
+    })?;
+    Ok(text.to_owned())
+}
+
+fn checkpoint(node: &Node, folder: &Path, problems: &Problems) -> Option<CheckpointConfig> {
+    let section = Section::new(node, keys::CHECKPOINT.only()?, problems)?;
+    let options = storage_options(&section);
+    let storage = section.get("storage").and_then(|node| problems.ok(storage(node, folder, options)));
+    // What is wrong with the other keys is found without a storage, too.
+    let storage = storage.or_else(|| Storage::open("memory://").ok())?;
     let mut config = CheckpointConfig::new(storage, Duration::from_secs(10));
-    if let Some(node) = section.optional("interval") {
-        config.interval = match section::text(node) {
-            Ok("off") => None,
-            _ => Some(section::duration(node)?),
-        };
-        if config.interval == Some(Duration::ZERO) {
-            let label = "expected more than nothing, or \"off\" for checkpoints at the end only";
-            return Err(Problem::new(&node.location, "the interval of checkpoints is zero", label));
-        }
-    }
-    config.initial_delay = section.duration("initial_delay")?;
-    config.min_pause = section.duration("min_pause")?.unwrap_or(config.min_pause);
-    config.timeout = section.duration("timeout")?.unwrap_or(config.timeout);
-    config.max_concurrent = section.small_integer("max_concurrent", 1)?.unwrap_or(config.max_concurrent);
+    config.interval = period(&section, "interval", "checkpoints at the end only").unwrap_or(config.interval);
+    // Nothing meanwhile is an interval of zero there.
+    let backlog = period(&section, "backlog_interval", "no periodic checkpoints during a backlog");
+    config.backlog_interval = backlog.map(Option::unwrap_or_default);
+    config.initial_delay = section.duration("initial_delay");
+    config.min_pause = section.duration("min_pause").unwrap_or(config.min_pause);
+    config.timeout = section.duration("timeout").unwrap_or(config.timeout);
+    config.max_concurrent = section.small_integer("max_concurrent").unwrap_or(config.max_concurrent);
     config.tolerable_failures =
-        section.small_integer("tolerable_failures", 0)?.unwrap_or(config.tolerable_failures);
-    let retained = section.small_integer("retained", 1)?.and_then(|retained| NonZero::new(retained as usize));
+        section.small_integer("tolerable_failures").unwrap_or(config.tolerable_failures);
+    let retained = section.small_integer("retained").and_then(|retained| NonZero::new(retained as usize));
     config.retained = retained.unwrap_or(config.retained);
-    if section.bool("incremental")? == Some(false) {
+    if section.bool("incremental") == Some(false) {
         config.kind = SnapshotKind::Full;
     }
-    Ok((section.bool("enabled")? != Some(false)).then_some(config))
+    config.verify = match section.word("verify") {
+        Some("manifest") => Depth::Manifest,
+        Some("lengths") => Depth::Lengths,
+        _ => Depth::Contents,
+    };
+    if section.word("on_damage") == Some("refuse") {
+        config.on_damage = OnDamage::Refuse;
+    }
+    config.commit_timeout = section.duration("commit_timeout").unwrap_or(config.commit_timeout);
+    config.cleanup_pause = section.duration("cleanup_pause").unwrap_or(config.cleanup_pause);
+    config.cleanup_lag = section.small_integer("cleanup_lag").unwrap_or(config.cleanup_lag);
+    if section.word("when_finished") == Some("remove") {
+        config.when_finished = WhenFinished::Remove;
+    }
+    config.give_way = section.duration("give_way").unwrap_or(config.give_way);
+    (section.bool("enabled") != Some(false)).then_some(config)
+}
+
+/// The time between two checkpoints, `None` in it for "off".
+fn period(section: &Section<'_>, key: &str, off: &str) -> Option<Option<Duration>> {
+    let node = section.get(key)?;
+    if section::text(node).is_ok_and(|text| text == "off") {
+        return Some(None);
+    }
+    let zero = || {
+        let label = format!("expected more than nothing, or \"off\" for {off}");
+        Problem::new(&node.location, "the interval of checkpoints is zero", label)
+    };
+    let period = section::duration(node).and_then(|period| match period {
+        Duration::ZERO => Err(zero()),
+        period => Ok(period),
+    });
+    section.problems.ok(period).map(Some)
+}
+
+/// The limits of the storage, and how long it tries.
+fn storage_options(section: &Section<'_>) -> StorageOptions {
+    let mut options = StorageOptions::default();
+    if let Some(size) = section.size("inline_limit") {
+        options.inline_limit = usize::try_from(size).unwrap_or(usize::MAX);
+    }
+    options.request_timeout = section.duration("request_timeout").unwrap_or(options.request_timeout);
+    options.retries = section.small_integer("request_retries").unwrap_or(options.retries);
+    options.retry_pause = section.duration("retry_pause").unwrap_or(options.retry_pause);
+    options
 }
 
 /// Opens a storage: a URL, or a path in the file system.
-fn storage(node: &Node, folder: &Path) -> Result<Storage, Problem> {
+fn storage(node: &Node, folder: &Path, options: StorageOptions) -> Result<Storage, Problem> {
     let text = section::text(node)?;
     let is_url = text.contains("://") || ["file:", "memory:", "s3:"].iter().any(|it| text.starts_with(it));
     let opened = match text.strip_prefix("file://") {
@@ -144,32 +162,29 @@ fn storage(node: &Node, folder: &Path) -> Result<Storage, Problem> {
                 label,
             ));
         }
-        _ if is_url => Storage::open(text),
+        _ if is_url => Storage::open_with(text, options.clone()),
         _ => Storage::in_dir(path::parse(node, folder, "a directory")?),
     };
-    let example = "expected a path, \"file:///absolute/path\", \"s3://bucket/prefix\" or \"memory://\"";
-    opened.map_err(|e| Problem::new(&node.location, e.to_string(), example))
+    let example = match text.starts_with("s3:") {
+        true => "expected \"s3://bucket/prefix?region=…\"; the region may be in AWS_REGION instead",
+        false => LOCATIONS,
+    };
+    opened
+        .map(|storage| storage.with_options(options))
+        .map_err(|e| Problem::new(&node.location, e.to_string(), example))
 }
 
-fn backend(job: &Section<'_>, folder: &Path) -> Result<Backend, Problem> {
-    let Some(node) = job.optional("state") else { return Ok(Backend::Memory) };
-    let section = Section::open(node, "[state]")?;
-    let name = section.text("backend")?.unwrap_or("memory");
-    match name {
-        "memory" => {
-            Section::new(node, "[state] of the memory backend", &["backend"]).map(|_| Backend::Memory)
-        }
-        "rocksdb" => {
-            let keys = &["backend", "directory", "memory", "write_back"];
-            let section = Section::new(node, "[state] of RocksDB", keys)?;
-            let directory = section.optional("directory");
-            let directory = directory.map(|node| path::parse(node, folder, "a directory")).transpose()?;
-            let (memory, write_back) = (section.size("memory")?, section.share("write_back", 0.9)?);
-            Ok(Backend::RocksDb(RocksDb { directory, memory, write_back }))
-        }
-        _ => {
-            let location = section.optional("backend").map_or(section.location(), |node| &node.location);
-            Err(Problem::unknown(location, "state backend", name, &BACKENDS))
-        }
+const LOCATIONS: &str = "expected a path, \"file:///absolute/path\", \"s3://bucket/prefix\" or \"memory://\"";
+
+fn backend(node: &Node, folder: &Path, problems: &Problems) -> Backend {
+    match Section::choose(node, &keys::STATE, Some("memory"), problems) {
+        Some(("rocksdb", section)) => Backend::RocksDb(RocksDb {
+            directory: section
+                .get("directory")
+                .and_then(|node| problems.ok(path::parse(node, folder, "a directory"))),
+            memory: section.size("memory"),
+            write_back: section.number("write_back"),
+        }),
+        _ => Backend::Memory,
     }
 }

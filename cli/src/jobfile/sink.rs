@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use strandline_connectors::{Column, ColumnType};
 
-use super::path;
-use super::problem::Problem;
+use super::problem::{Location, Problem, Problems};
 use super::section::{self, Section};
 use super::source::{BadRecordPolicy, SourceSpec};
 use super::tree::Node;
+use super::{keys, path};
 
 /// The format of the results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,61 +31,43 @@ pub(crate) enum SinkSpec {
     },
 }
 
-const TYPES: [&str; 4] = ["csv", "json", "stdout", "discard"];
-
 impl SinkSpec {
-    pub(super) fn parse(node: &Node, folder: &Path, columns: &[Column]) -> Result<Self, Problem> {
-        let any = Section::open(node, "a sink")?;
-        let kind = any.required("type")?;
-        let path = |section: &Section<'_>| path::parse(section.required("path")?, folder, "a directory");
-        match section::text(kind)? {
+    /// Reads a sink of rows with these columns, where they are known.
+    pub(super) fn parse(
+        node: &Node,
+        folder: &Path,
+        columns: Option<&[Column]>,
+        problems: &Problems,
+    ) -> Option<Self> {
+        let (kind, section) = Section::choose(node, &keys::SINK, None, problems)?;
+        let directory = || section.get("path").and_then(|node| problems.ok(output(node, folder)));
+        Some(match kind {
             "csv" => {
-                let section = Section::new(node, "a CSV sink", &["type", "path", "header"])?;
-                let format = SinkFormat::Csv { header: section.bool("header")?.unwrap_or(false) };
-                Ok(Self::Files { directory: path(&section)?, format })
+                let format = SinkFormat::Csv { header: section.bool("header").unwrap_or(false) };
+                Self::Files { directory: directory()?, format }
             }
-            "json" => {
-                let section = Section::new(node, "a JSON sink", &["type", "path"])?;
-                Ok(Self::Files { directory: path(&section)?, format: SinkFormat::Json })
-            }
-            "stdout" => {
-                let section = Section::new(node, "a sink to standard output", &["type", "format"])?;
-                match section.text("format")? {
-                    None | Some("csv") => Ok(Self::Stdout(SinkFormat::Csv { header: false })),
-                    Some("json") => Ok(Self::Stdout(SinkFormat::Json)),
-                    Some(other) => {
-                        let location = &section.required("format")?.location;
-                        Err(Problem::unknown(location, "format", other, &["csv", "json"]))
-                    }
+            "json" => Self::Files { directory: directory()?, format: SinkFormat::Json },
+            "stdout" => match section.word("format") {
+                Some("json") => Self::Stdout(SinkFormat::Json),
+                _ => Self::Stdout(SinkFormat::Csv { header: false }),
+            },
+            _ => {
+                let checksum = section.bool("checksum").unwrap_or(false);
+                if let Some(columns) = columns.filter(|_| checksum) {
+                    problems.ok(check_checksum(columns, section.location_of("checksum")))?;
                 }
+                Self::Discard { checksum }
             }
-            "discard" => {
-                let section = Section::new(node, "a discarding sink", &["type", "checksum"])?;
-                let checksum = section.bool("checksum")?.unwrap_or(false);
-                let wanted = [ColumnType::UInt, ColumnType::UInt];
-                if checksum && !columns.iter().map(|column| column.kind).eq(wanted) {
-                    let found: Vec<_> = columns.iter().map(|c| format!("{}:{}", c.name, c.kind)).collect();
-                    let label = format!("the columns are {}", found.join(", "));
-                    let location = &section.required("checksum")?.location;
-                    let message = "the checksum is of a key and its count: two uint columns";
-                    return Err(Problem::new(location, message, label));
-                }
-                Ok(Self::Discard { checksum })
-            }
-            other => Err(Problem::unknown(&kind.location, "sink type", other, &TYPES)),
-        }
+        })
     }
 
     /// Refuses a job that would read its own results, or mix them with records that it could not read.
     pub(super) fn check_against(&self, source: &SourceSpec, node: &Node) -> Result<(), Problem> {
         let Self::Files { directory, .. } = self else { return Ok(()) };
         let Some(files) = source.files() else { return Ok(()) };
-        let refused = |message: &str, label: &str| {
-            let section = Section::open(node, "a sink")?;
-            Err(Problem::new(&section.required("path")?.location, message, label))
-        };
+        let refused = |message: &str, label: &str| Err(Problem::new(node.member("path"), message, label));
         match &files.bad_records {
-            _ if path::same(&files.path, directory) => refused(
+            _ if path::is_input(directory, &files.path) => refused(
                 "the job would read its own results",
                 "expected a directory that is not the path of the source",
             ),
@@ -96,4 +78,22 @@ impl SinkSpec {
             _ => Ok(()),
         }
     }
+}
+
+fn check_checksum(columns: &[Column], location: &Location) -> Result<(), Problem> {
+    if columns.iter().map(|column| column.kind).eq([ColumnType::UInt, ColumnType::UInt]) {
+        return Ok(());
+    }
+    let found: Vec<_> = columns.iter().map(|c| format!("{}:{}", c.name, c.kind)).collect();
+    let label = format!("the columns are {}", found.join(", "));
+    Err(Problem::new(location, "the checksum is of a key and its count: two uint columns", label))
+}
+
+/// The directory of the results.
+fn output(node: &Node, folder: &Path) -> Result<PathBuf, Problem> {
+    if section::text(node).is_ok_and(|text| text.starts_with("s3:")) {
+        let label = "write to a directory, and copy its finished files (part-*) to the store";
+        return Err(Problem::new(&node.location, "results are not written to an object store", label));
+    }
+    path::output(node, folder)
 }

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use strandline_connectors::keys::{Distribution, KeyStream, KeyStreamConfig};
 use strandline_connectors::{
-    AtEnd, Column, ColumnType, CsvFiles, FileSource, Framing, TextLines, first_header,
+    AtEnd, Column, ColumnType, CsvFiles, Field, FileSource, Framing, InputPath, TextLines, first_header,
 };
 use strandline_runtime::source::Watermarks;
 
-use super::path;
-use super::problem::{Problem, one_of};
+use super::field::{self, Fields};
+use super::problem::{Problem, Problems};
+use super::scope::Scope;
 use super::section::{self, Section};
 use super::tree::Node;
+use super::{keys, path};
 
 /// The source of a job.
 #[derive(Clone, Debug)]
@@ -20,7 +22,9 @@ pub(crate) struct SourceSpec {
     pub(crate) kind: SourceKind,
     /// The columns of its rows.
     pub(crate) columns: Vec<Column>,
-    /// The column that holds the event time, in milliseconds.
+    /// The same columns, as a source of files has them.
+    pub(crate) fields: Vec<Field>,
+    /// The column that holds the event time: a timestamp, or milliseconds.
     pub(crate) event_time: Option<usize>,
     /// How watermarks follow the event times.
     pub(crate) watermarks: Watermarks,
@@ -32,15 +36,27 @@ pub(crate) struct SourceSpec {
 #[derive(Clone, Debug)]
 pub(crate) enum SourceKind {
     Text(Files),
-    Csv { files: Files, delimiter: u8, header: bool, quoted_newlines: bool },
+    Csv {
+        files: Files,
+        delimiter: u8,
+        header: bool,
+        quoted_newlines: bool,
+    },
     Json(Files),
+    /// Lines that a regular expression splits.
+    Regex {
+        files: Files,
+        pattern: String,
+    },
     Keys(KeyStreamConfig),
 }
 
 /// The files of a source.
 #[derive(Clone, Debug)]
 pub(crate) struct Files {
-    pub(crate) path: PathBuf,
+    pub(crate) path: InputPath,
+    /// Where they were before they moved there.
+    pub(crate) moved_from: Option<InputPath>,
     pub(crate) split_size: u64,
     /// The longest record in bytes.
     pub(crate) max_record: usize,
@@ -59,65 +75,88 @@ pub(crate) enum BadRecordPolicy {
     Keep(PathBuf),
 }
 
-const TYPES: [&str; 4] = ["text", "csv", "json", "keys"];
-const COMMON: [&str; 2] = ["type", "rate"];
-const FILES: [&str; 7] =
-    ["path", "split_size", "max_record", "on_bad_record", "dead_letters", "follow", "watch"];
-const POLICIES: [&str; 3] = ["fail", "skip", "dead-letter"];
-const TIMES: [&str; 4] = ["event_time", "watermark_delay", "idle_timeout", "max_drift"];
+/// What the steps of a job see of its source, also where there are mistakes in it.
+#[derive(Debug)]
+pub(super) struct Input {
+    pub(super) columns: Columns,
+    /// Whether rows have event times.
+    pub(super) timed: bool,
+    /// Whether these are timestamps, and not milliseconds.
+    pub(super) moments: bool,
+}
+
+impl Input {
+    /// Of a source about which nothing is known.
+    pub(super) fn unknown() -> Self {
+        Self { columns: Columns { known: Vec::new(), others: true }, timed: true, moments: false }
+    }
+}
+
+/// Columns of rows, as far as they are known.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Columns {
+    pub(super) known: Vec<Column>,
+    /// Whether there may be others, because of a mistake that was noted.
+    pub(super) others: bool,
+}
 
 impl SourceSpec {
-    pub(super) fn parse(node: &Node, folder: &Path) -> Result<Self, Problem> {
-        let any = Section::open(node, "a source")?;
-        let kind = any.required("type")?;
-        let keys = |more: &[&[&'static str]]| [&COMMON[..], &more.concat()].concat();
-        let open = |what, keys: &[&str]| Section::new(node, what, keys);
-        let (section, kind, columns) = match section::text(kind)? {
-            "text" => {
-                let section = open("a text source", &keys(&[&FILES]))?;
-                let columns = vec![Column::new("line", ColumnType::Text)];
-                let kind = SourceKind::Text(files(&section, folder)?);
-                (section, kind, columns)
-            }
-            "csv" => {
-                let own = ["columns", "delimiter", "header", "quoted_newlines"];
-                let section = open("a CSV source", &keys(&[&FILES, &TIMES, &own]))?;
-                let (kind, columns) = csv(&section, files(&section, folder)?)?;
-                (section, kind, columns)
-            }
-            "json" => {
-                let section = open("a JSON source", &keys(&[&FILES, &TIMES, &["columns"]]))?;
-                let columns = columns(section.required("columns")?)?;
-                let kind = SourceKind::Json(files(&section, folder)?);
-                (section, kind, columns)
-            }
-            "keys" => {
-                let section = open("a key stream", &keys(&[&["records", "keys", "seed", "distribution"]]))?;
-                let kind = SourceKind::Keys(key_stream(&section)?);
-                (section, kind, vec![Column::new("key", ColumnType::UInt)])
-            }
-            other => return Err(Problem::unknown(&kind.location, "source type", other, &TYPES)),
+    /// Reads the source; also what is known of its rows where there is a mistake.
+    pub(super) fn parse(node: &Node, folder: &Path, problems: &Problems) -> (Option<Self>, Input) {
+        let Some((kind, section)) = Section::choose(node, &keys::SOURCE, None, problems) else {
+            return (None, Input::unknown());
         };
-        let event_time = section.optional("event_time").map(|node| event_time(node, &columns)).transpose()?;
-        let delay = section.duration("watermark_delay")?.unwrap_or_default();
-        let watermarks = Watermarks::delayed(delay)
-            .idle_after(section.duration("idle_timeout")?)
-            .max_drift(section.duration("max_drift")?);
-        let untimed = TIMES
-            .iter()
-            .filter(|_| event_time.is_none())
-            .find_map(|key| section.optional(key).map(|node| (key, node)));
-        if let Some((key, node)) = untimed {
-            let label = "expected `event_time = \"column\"` beside it";
-            return Err(Problem::new(&node.location, format!("`{key}` needs event times"), label));
+        let only = |name: &str, kind| [Column::new(name, kind)].into_iter().collect::<Fields>();
+        let has_times = matches!(kind, "csv" | "json" | "regex");
+        let (kind, fields) = match kind {
+            "csv" => csv(&section, folder),
+            "json" => {
+                let fields = section.get("columns").map(|node| field::parse_all(node, true, problems));
+                (files(&section, folder).map(SourceKind::Json), fields.unwrap_or_else(Fields::unknown))
+            }
+            "regex" => {
+                let (pattern, fields) = field::pattern(&section);
+                let kind = files(&section, folder).zip(pattern);
+                (kind.map(|(files, pattern)| SourceKind::Regex { files, pattern }), fields)
+            }
+            "text" => (files(&section, folder).map(SourceKind::Text), only("line", ColumnType::Text)),
+            _ => (key_stream(&section).map(SourceKind::Keys), only("key", ColumnType::UInt)),
+        };
+        let columns = fields.columns();
+        let time = |key| has_times.then(|| section.get(key)).flatten();
+        let event_time = time("event_time").and_then(|node| problems.ok(event_time(node, &columns)));
+        let duration = |key| time(key).and_then(|_| section.duration(key));
+        let watermarks = Watermarks::delayed(duration("watermark_delay").unwrap_or_default())
+            .idle_after(duration("idle_timeout"))
+            .max_drift(duration("max_drift"));
+        let timed = time("event_time").is_some();
+        for key in keys::TIMES.iter().filter(|_| !timed) {
+            if let Some(node) = time(key.name) {
+                let label = "expected `event_time = \"column\"` beside it";
+                problems.add(Problem::new(
+                    &node.location,
+                    format!("`{}` needs event times", key.name),
+                    label,
+                ));
+            }
         }
-        let rate = section.integer("rate", 1)?;
-        Ok(Self { kind, columns, event_time, watermarks, rate })
+        let rate = section.integer("rate");
+        let time = event_time.and_then(|index| columns.known.get(index));
+        let moments = time.is_some_and(|column| column.kind == ColumnType::Timestamp);
+        let spec = kind.map(|kind| {
+            let (columns, fields) = (columns.known.clone(), fields.known);
+            Self { kind, columns, fields, event_time, watermarks, rate }
+        });
+        (spec, Input { columns, timed, moments })
     }
 
     /// Drops all columns that are neither among `needed` nor the event time, where the format allows it.
     pub(super) fn keep(&mut self, needed: &[usize]) {
-        let named = matches!(self.kind, SourceKind::Csv { header: true, .. } | SourceKind::Json(_));
+        let named = match self.kind {
+            SourceKind::Csv { header, .. } => header,
+            SourceKind::Json(_) | SourceKind::Regex { .. } => true,
+            SourceKind::Text(_) | SourceKind::Keys(_) => false,
+        };
         if !named {
             return;
         }
@@ -126,101 +165,142 @@ impl SourceSpec {
         let kept: Vec<usize> = (0..self.columns.len()).filter(kept).collect();
         self.event_time = event_time.and_then(|old| kept.iter().position(|&i| i == old));
         self.columns = kept.iter().filter_map(|&i| self.columns.get(i).cloned()).collect();
+        self.fields = kept.iter().filter_map(|&i| self.fields.get(i).cloned()).collect();
     }
 
     /// Its files, where it reads files.
     pub(crate) fn files(&self) -> Option<&Files> {
         match &self.kind {
-            SourceKind::Text(files) | SourceKind::Csv { files, .. } | SourceKind::Json(files) => Some(files),
+            SourceKind::Text(files)
+            | SourceKind::Csv { files, .. }
+            | SourceKind::Json(files)
+            | SourceKind::Regex { files, .. } => Some(files),
             SourceKind::Keys(_) => None,
         }
     }
 }
 
-fn files(section: &Section<'_>, folder: &Path) -> Result<Files, Problem> {
-    let path = path::parse(section.required("path")?, folder, "a file or a directory")?;
-    let split_size = section.size("split_size")?.unwrap_or(FileSource::<TextLines>::DEFAULT_SPLIT_SIZE);
-    let max_record =
-        section.size("max_record")?.unwrap_or(FileSource::<TextLines>::DEFAULT_MAX_RECORD as u64);
+fn files(section: &Section<'_>, folder: &Path) -> Option<Files> {
+    let problems = section.problems;
+    let path = section.get("path").and_then(|node| problems.ok(path::input(node, folder)));
+    let split_size = section.size("split_size").unwrap_or(FileSource::<TextLines>::DEFAULT_SPLIT_SIZE);
+    let max_record = section.size("max_record").unwrap_or(FileSource::<TextLines>::DEFAULT_MAX_RECORD as u64);
     let max_record = usize::try_from(max_record).unwrap_or(usize::MAX);
-    let bad_records = bad_records(section, folder, &path)?;
-    let at_end = at_end(section)?;
-    Ok(Files { path, split_size, max_record, bad_records, at_end })
+    let bad_records = bad_records(section, folder, path.as_ref());
+    let at_end = at_end(section);
+    let follows = section.get("watch").or(section.get("follow")).filter(|_| at_end != AtEnd::End);
+    if let Some(node) = follows.filter(|_| path.as_ref().is_some_and(InputPath::is_stream)) {
+        let label = "leave this out: the job ends with the stream";
+        problems.add(Problem::new(&node.location, "a stream is not followed or watched", label));
+    }
+    let moved_from = section.get("moved_from").and_then(|node| problems.ok(path::input(node, folder)));
+    Some(Files { path: path?, moved_from, split_size, max_record, bad_records: bad_records?, at_end })
 }
 
-fn bad_records(section: &Section<'_>, folder: &Path, input: &Path) -> Result<BadRecordPolicy, Problem> {
-    let directory = section.optional("dead_letters");
-    let policy = match section.text("on_bad_record")? {
-        None | Some("fail") => BadRecordPolicy::Fail,
+fn bad_records(section: &Section<'_>, folder: &Path, input: Option<&InputPath>) -> Option<BadRecordPolicy> {
+    let (problems, directory) = (section.problems, section.get("dead_letters"));
+    let policy = match section.word("on_bad_record") {
         Some("skip") => BadRecordPolicy::Skip,
         Some("dead-letter") => {
-            let node = section.required("dead_letters")?;
-            let letters = path::parse(node, folder, "a directory")?;
-            if path::same(&letters, input) {
+            let Some(node) = directory else {
+                let location = section.location_of("on_bad_record");
+                let label = "expected `dead_letters = \"directory\"` beside it";
+                problems.add(Problem::new(location, "dead letters have no place to go", label));
+                return None;
+            };
+            let letters = problems.ok(path::parse(node, folder, "a directory"))?;
+            if input.is_some_and(|input| path::is_input(&letters, input)) {
                 let label = "expected a directory that is not the path of the source";
-                return Err(Problem::new(&node.location, "the job would read its own dead letters", label));
+                problems.add(Problem::new(&node.location, "the job would read its own dead letters", label));
             }
-            return Ok(BadRecordPolicy::Keep(letters));
+            return Some(BadRecordPolicy::Keep(letters));
         }
-        Some(other) => {
-            let location = &section.required("on_bad_record")?.location;
-            return Err(Problem::unknown(location, "way to treat bad records", other, &POLICIES));
-        }
+        _ => BadRecordPolicy::Fail,
     };
-    match directory {
-        None => Ok(policy),
-        Some(node) => {
-            let label = "expected `on_bad_record = \"dead-letter\"` beside it";
-            Err(Problem::new(&node.location, "dead letters are not asked for", label))
-        }
+    if let Some(node) = directory {
+        let label = "expected `on_bad_record = \"dead-letter\"` beside it";
+        problems.add(Problem::new(&node.location, "dead letters are not asked for", label));
     }
+    Some(policy)
 }
 
-fn at_end(section: &Section<'_>) -> Result<AtEnd, Problem> {
-    let follow = section.bool("follow")?;
-    match (section.optional("watch"), section.duration("watch")?) {
-        (Some(node), _) if follow == Some(false) => {
+fn at_end(section: &Section<'_>) -> AtEnd {
+    let follow = section.bool("follow");
+    match (section.get("watch"), section.duration("watch")) {
+        (Some(node), watch) if follow == Some(false) => {
             let label = "leave out `follow = false` beside it";
-            Err(Problem::new(&node.location, "a source that watches its input follows it", label))
+            let message = "a source that watches its input follows it";
+            section.problems.add(Problem::new(&node.location, message, label));
+            watch.map_or(AtEnd::Follow, |every| AtEnd::Watch { every })
         }
-        (Some(node), Some(Duration::ZERO)) => Err(node.unexpected("how often to look, for example \"1s\"")),
-        (_, Some(every)) => Ok(AtEnd::Watch { every }),
-        (_, None) if follow == Some(true) => Ok(AtEnd::Follow),
-        (_, None) => Ok(AtEnd::End),
+        (Some(node), Some(Duration::ZERO)) => {
+            section.problems.add(node.unexpected("how often to look, for example \"1s\""));
+            AtEnd::Follow
+        }
+        (_, Some(every)) => AtEnd::Watch { every },
+        (_, None) if follow == Some(true) => AtEnd::Follow,
+        (_, None) => AtEnd::End,
     }
 }
 
-fn csv(section: &Section<'_>, files: Files) -> Result<(SourceKind, Vec<Column>), Problem> {
-    let header = section.bool("header")?.unwrap_or(true);
-    let quoted_newlines = section.bool("quoted_newlines")?.unwrap_or(false);
-    let delimiter = match section.text("delimiter")? {
-        None => b',',
-        Some(text) => match text.as_bytes() {
-            [byte] if byte.is_ascii() && !matches!(byte, b'"' | b'\n' | b'\r') => *byte,
-            _ => return Err(section.required("delimiter")?.unexpected("one ASCII character between fields")),
+fn csv(section: &Section<'_>, folder: &Path) -> (Option<SourceKind>, Fields) {
+    let problems = section.problems;
+    let files = files(section, folder);
+    let header = section.bool("header").unwrap_or(true);
+    let quoted_newlines = section.bool("quoted_newlines").unwrap_or(false);
+    let delimiter = match section.get("delimiter") {
+        None => Some(b','),
+        Some(node) => problems.ok(delimiter(node)),
+    };
+    let fields = match section.get("columns") {
+        Some(node) => field::parse_all(node, false, problems),
+        None if header => match (&files, delimiter) {
+            (Some(files), Some(delimiter)) => {
+                let found = header_columns(section, &files.path, delimiter, quoted_newlines);
+                problems.ok(found).map_or_else(Fields::unknown, |columns| columns.into_iter().collect())
+            }
+            _ => Fields::unknown(),
         },
+        None => {
+            let message = "a CSV source has no `columns`";
+            let label = "expected a key `columns` here, or files with a header";
+            problems.add(Problem::new(section.location(), message, label));
+            Fields::unknown()
+        }
     };
-    let columns = match section.optional("columns") {
-        Some(node) => columns(node)?,
-        None if header => header_columns(section, &files.path, delimiter, quoted_newlines)?,
-        None => section.required("columns").and_then(columns)?,
-    };
-    Ok((SourceKind::Csv { files, delimiter, header, quoted_newlines }, columns))
+    let kind = files.zip(delimiter).map(|(files, delimiter)| SourceKind::Csv {
+        files,
+        delimiter,
+        header,
+        quoted_newlines,
+    });
+    (kind, fields)
+}
+
+fn delimiter(node: &Node) -> Result<u8, Problem> {
+    match section::text(node)?.as_bytes() {
+        [byte] if byte.is_ascii() && !matches!(byte, b'"' | b'\n' | b'\r') => Ok(*byte),
+        _ => Err(node.unexpected("one ASCII character between fields")),
+    }
 }
 
 /// All columns of the first file, as text.
 fn header_columns(
     section: &Section<'_>,
-    path: &Path,
+    path: &InputPath,
     delimiter: u8,
     quoted: bool,
 ) -> Result<Vec<Column>, Problem> {
     let framing = if quoted { Framing::Quoted { delimiter } } else { Framing::Lines };
-    let location = &section.required("path")?.location;
-    let header = first_header(path, framing).map_err(|e| {
+    let location = section.location_of("path");
+    if path.is_stream() {
+        let label = "expected `columns` beside it: a stream is read once, by the job";
+        return Err(Problem::new(location, "the header of a stream is not known before the job runs", label));
+    }
+    let header = first_header(path.clone(), framing).map_err(|e| {
         Problem::new(location, e.to_string(), "without `columns` the header of the first file is needed")
     })?;
-    let names = CsvFiles::new(Vec::new()).delimiter(delimiter).split(&header);
+    let names = CsvFiles::new(Vec::<Column>::new()).delimiter(delimiter).split(&header);
     let names = names.map_err(|wrong| {
         let message = format!("the header of the first file is no record of CSV: {wrong}");
         Problem::new(location, message, "without `columns` the names of all columns come from there")
@@ -236,74 +316,34 @@ fn header_columns(
     Ok(columns)
 }
 
-/// Columns as `name`, `name:type` or `name:type?`.
-fn columns(node: &Node) -> Result<Vec<Column>, Problem> {
-    let names = ColumnType::NAMES.map(|(name, _)| name);
-    let mut columns: Vec<Column> = Vec::new();
-    for (text, item) in section::texts(node)? {
-        let (name, kind) = text.rsplit_once(':').unwrap_or((text, "text"));
-        let (kind, nullable) = kind.strip_suffix('?').map_or((kind, false), |kind| (kind, true));
-        let Some((_, kind)) = ColumnType::NAMES.into_iter().find(|(known, _)| *known == kind.trim()) else {
-            let start = name.len() + 1;
-            return Err(Problem::unknown(&item.part(start..start + kind.len()), "type", kind, &names)
-                .help("write columns as \"name:type\", with \"?\" behind it where values may be missing"));
-        };
-        let name = name.trim();
-        if name.is_empty() {
-            return Err(item.unexpected("the name of a column"));
-        }
-        if columns.iter().any(|column| column.name == name) {
-            return Err(Problem::new(
-                &item.location,
-                format!("two columns are named `{name}`"),
-                "this is the second",
-            ));
-        }
-        columns.push(Column { name: name.to_owned(), kind, nullable });
-    }
-    if columns.is_empty() {
-        return Err(Problem::new(&node.location, "the source has no columns", "expected at least one"));
-    }
-    Ok(columns)
-}
-
-fn event_time(node: &Node, columns: &[Column]) -> Result<usize, Problem> {
-    let name = section::text(node)?;
-    let known: Vec<_> = columns.iter().map(|column| column.name.as_str()).collect();
-    let found = columns.iter().enumerate().find(|(_, column)| column.name == name);
-    let (index, column) = found.ok_or_else(|| Problem::unknown(&node.location, "column", name, &known))?;
-    if !matches!(column.kind, ColumnType::Int | ColumnType::UInt) || column.nullable {
+fn event_time(node: &Node, columns: &Columns) -> Result<usize, Problem> {
+    let scope = Scope::new(columns);
+    let (index, column) = scope.find_column(section::text(node)?, &node.location)?;
+    let is_time = matches!(column.kind, ColumnType::Int | ColumnType::UInt | ColumnType::Timestamp);
+    if !is_time || column.nullable {
         let optional = if column.nullable { "?" } else { "" };
         let label = format!("this column is {}{optional}", column.kind);
-        let message = "an event time is a column of milliseconds that is never missing: int or uint";
+        let message =
+            "an event time is a column that is never missing: a timestamp, or milliseconds as int or uint";
         return Err(Problem::new(&node.location, message, label));
     }
     Ok(index)
 }
 
-fn key_stream(section: &Section<'_>) -> Result<KeyStreamConfig, Problem> {
-    section.required("records")?;
-    let distribution = match section.text("distribution")? {
-        None | Some("uniform") => Distribution::Uniform,
-        Some("zipf") => Distribution::Zipf,
-        Some(other) => {
-            let location = &section.required("distribution")?.location;
-            return Err(Problem::unknown(location, "distribution", other, &["uniform", "zipf"]));
-        }
-    };
+fn key_stream(section: &Section<'_>) -> Option<KeyStreamConfig> {
+    let zipf = section.word("distribution") == Some("zipf");
     let config = KeyStreamConfig {
-        records: section.integer("records", 0)?.unwrap_or(0),
-        keys: section.integer("keys", 1)?.unwrap_or(1_000_000),
-        seed: section.integer("seed", 0)?.unwrap_or(42),
-        distribution,
+        records: section.integer("records").unwrap_or(0),
+        keys: section.integer("keys").unwrap_or(1_000_000),
+        seed: section.integer("seed").unwrap_or(42),
+        distribution: if zipf { Distribution::Zipf } else { Distribution::Uniform },
     };
     let limit = KeyStream::MAX_ZIPF_KEYS;
-    match section.optional("keys") {
-        Some(node) if distribution == Distribution::Zipf && config.keys > limit => {
-            let expected = one_of(&["uniform"]);
-            let label = format!("expected at most {limit}, or the distribution {expected}");
-            Err(Problem::new(&node.location, "too many keys for Zipf's law", label))
-        }
-        _ => Ok(config),
+    if zipf && config.keys > limit {
+        let label = format!("expected at most {limit}, or the distribution `uniform`");
+        let message = "too many keys for Zipf's law";
+        section.problems.add(Problem::new(section.location_of("keys"), message, label));
+        return None;
     }
+    Some(config)
 }

@@ -7,10 +7,11 @@ use strandline_state_api::OperatorId;
 
 use super::aggregate::{self, Aggregate, Function};
 use super::expression::{self, Expression, Tokens, parse_alias};
-use super::problem::Problem;
+use super::keys;
+use super::problem::{Problem, Problems};
 use super::scope::Scope;
 use super::section::{self, Section};
-use super::source::SourceSpec;
+use super::source::{Columns, Input, SourceSpec};
 use super::tree::{Node, TreeValue};
 
 /// One step, on columns by their index.
@@ -20,6 +21,10 @@ pub(crate) enum Step {
     Filter(Expression),
     /// Keeps these columns, in this order.
     Project(Vec<usize>),
+    /// Makes rows of these values.
+    Select(Vec<Expression>),
+    /// Adds a value to each row, or replaces that of a column.
+    Compute(Vec<(Option<usize>, Expression)>),
     /// Each word of this text column becomes a row.
     Words(usize),
     /// Groups rows by key and aggregates them.
@@ -35,6 +40,8 @@ pub(crate) struct Group {
     pub(crate) keys: Vec<(usize, Column)>,
     /// The size of tumbling windows in milliseconds.
     pub(crate) window_ms: Option<i64>,
+    /// Whether the borders of windows are timestamps, as the event time is, and not milliseconds.
+    pub(crate) moments: bool,
     /// The columns of the rows that it groups.
     pub(crate) input: Vec<Column>,
     /// Whether rows that come after their window has closed go to a sink of their own.
@@ -61,40 +68,53 @@ pub(crate) enum Emit {
 }
 
 /// Reads all steps, and narrows `source` to the columns that they need; where late rows have a sink, that is
-/// all of them.
+/// all of them. Returns the columns behind the last step, too.
 pub(super) fn parse_all(
     node: Option<&Node>,
-    source: &mut SourceSpec,
+    source: Option<&mut SourceSpec>,
+    input: &Input,
     keeps_late: bool,
-) -> Result<(Vec<Step>, Vec<Column>), Problem> {
+    problems: &Problems,
+) -> (Vec<Step>, Columns) {
     let items = match node.map(|node| (&node.value, node)) {
         None => &[],
         Some((TreeValue::Array(items), _)) => items.as_slice(),
-        Some((_, node)) => return Err(node.unexpected("steps as `[[step]]` tables")),
+        Some((_, node)) => {
+            problems.add(node.unexpected("steps as `[[step]]` tables"));
+            &[]
+        }
     };
     // The first pass finds every mistake, and which columns of the source are needed; the second numbers
     // those anew.
-    let (_, _, needed) = pass(items, source)?;
-    if let Some(needed) = needed.filter(|_| !keeps_late) {
+    let (mut steps, mut columns, needed) = pass(items, input, problems);
+    if let (Some(source), Some(needed)) = (source, needed.filter(|_| !keeps_late && problems.is_empty())) {
         source.keep(&needed);
+        let narrowed = Columns { known: source.columns.clone(), others: false };
+        (steps, columns, _) = pass(items, &Input { columns: narrowed, ..*input }, problems);
     }
-    let (mut steps, columns, _) = pass(items, source)?;
     for step in &mut steps {
         if let Step::Group(group) = step {
             group.keeps_late = keeps_late && group.window_ms.is_some();
         }
     }
-    Ok((steps, columns))
+    (steps, columns)
 }
 
 /// The columns of the rows that come late to the one window among `steps`, for the sink at `node`.
-pub(super) fn late_columns(steps: &[Step], node: &Node) -> Result<Vec<Column>, Problem> {
+/// `written` are the steps of the file.
+pub(super) fn late_columns(
+    steps: &[Step],
+    written: Option<&Node>,
+    node: &Node,
+) -> Result<Vec<Column>, Problem> {
     let groups = steps.iter().filter_map(|step| match step {
         Step::Group(group) if group.keeps_late => Some(group),
         _ => None,
     });
     match groups.collect::<Vec<_>>().as_slice() {
         [group] => Ok(group.input.clone()),
+        // What keeps the one window from being one was noted.
+        [] if windows_in(written) == 1 => Err(Problem::follows()),
         windows => {
             let label = format!("the job has {} steps with a `window`", windows.len());
             let message = "a sink for late rows needs one step with a window, whose rows it takes";
@@ -103,27 +123,58 @@ pub(super) fn late_columns(steps: &[Step], node: &Node) -> Result<Vec<Column>, P
     }
 }
 
-type Pass = (Vec<Step>, Vec<Column>, Option<Vec<usize>>);
+/// How many steps have the key `window`.
+fn windows_in(steps: Option<&Node>) -> usize {
+    match steps.map(|steps| &steps.value) {
+        Some(TreeValue::Array(items)) => items.iter().filter(|item| item.has("window")).count(),
+        _ => 0,
+    }
+}
 
-fn pass(items: &[Node], source: &SourceSpec) -> Result<Pass, Problem> {
-    let mut columns = source.columns.clone();
+type Pass = (Vec<Step>, Columns, Option<Vec<usize>>);
+
+/// The steps, the columns behind them, and which columns of the source they need where that is not all.
+fn pass(items: &[Node], input: &Input, problems: &Problems) -> Pass {
+    let mut columns = input.columns.clone();
+    // The column of the source that each column still is.
+    let mut origins: Vec<Option<usize>> = (0..columns.known.len()).map(Some).collect();
     let (mut needed, mut replaced) = (Vec::new(), false);
     let mut steps = Vec::new();
-    let (mut groups, mut timed) = (0, source.event_time.is_some());
+    let (mut groups, mut timed) = (0, input.timed);
     for item in items {
         let scope = Scope::new(&columns);
-        let mut parser = StepParser { scope: &scope, columns: &columns, timed, groups: &mut groups };
-        let (step, after) = parser.step(item)?;
-        if !replaced {
-            needed.extend(scope.used.into_inner());
+        let mut parser = StepParser {
+            scope: &scope,
+            columns: &columns.known,
+            timed,
+            moments: input.moments,
+            groups: &mut groups,
+            problems,
+        };
+        let (step, after) = parser.step(item);
+        let used = scope.used.into_inner();
+        needed.extend(used.into_iter().filter_map(|index| origins.get(index).copied().flatten()));
+        match &step {
+            Some(Step::Filter(_)) => {}
+            Some(Step::Compute(computed)) => {
+                for (index, _) in computed {
+                    match index.and_then(|index| origins.get_mut(index)) {
+                        Some(origin) => *origin = None,
+                        None => origins.push(None),
+                    }
+                }
+            }
+            Some(Step::Project(_) | Step::Select(_) | Step::Words(_) | Step::Group(_)) | None => {
+                replaced |= after.is_some();
+                origins.clear();
+            }
         }
-        replaced |= after.is_some();
         // What is emitted at the end of the input has no time.
-        timed &= !matches!(&step, Step::Group(Group { window_ms: None, emit: Emit::End, .. }));
+        timed &= !matches!(&step, Some(Step::Group(Group { window_ms: None, emit: Emit::End, .. })));
         columns = after.unwrap_or(columns);
-        steps.push(step);
+        steps.extend(step);
     }
-    Ok((steps, columns, replaced.then_some(needed)))
+    (steps, columns, replaced.then_some(needed))
 }
 
 struct StepParser<'a> {
@@ -131,38 +182,44 @@ struct StepParser<'a> {
     columns: &'a [Column],
     /// Whether the rows have event times.
     timed: bool,
+    /// Whether these are timestamps.
+    moments: bool,
     groups: &'a mut usize,
+    problems: &'a Problems,
 }
-
-const STEPS: [&str; 4] = ["filter", "project", "words", "key_by"];
 
 impl StepParser<'_> {
     /// The step, and the columns after it where they are others.
-    fn step(&mut self, node: &Node) -> Result<(Step, Option<Vec<Column>>), Problem> {
-        let any = Section::open(node, "a step")?;
-        let kind = any.members().iter().find(|member| STEPS.contains(&member.key.as_str()));
-        match kind.map(|member| (member.key.as_str(), &member.node)) {
-            Some(("filter", value)) => {
-                Section::new(node, "a filter", &["filter"])?;
-                Ok((Step::Filter(expression::parse(value, section::text(value)?, self.scope)?), None))
+    fn step(&mut self, node: &Node) -> (Option<Step>, Option<Columns>) {
+        let Some((kind, value, section)) = Section::choose_by_key(node, &keys::STEP, self.problems) else {
+            return (None, Some(Columns { known: self.columns.to_vec(), others: true }));
+        };
+        match kind {
+            "filter" => {
+                let condition = section.text("filter");
+                let condition = condition.map(|text| expression::parse(value, text, self.scope));
+                (condition.and_then(|condition| self.problems.ok(condition)).map(Step::Filter), None)
             }
-            Some(("project", value)) => {
-                Section::new(node, "a projection", &["project"])?;
-                self.project(value)
+            "project" => {
+                let (columns, values) = self.computed(&section, "project", "this projection keeps nothing");
+                let column = |value: &Expression| match value {
+                    Expression::Column(index) => Some(*index),
+                    _ => None,
+                };
+                let step = match values.iter().map(column).collect() {
+                    Some(indexes) => Step::Project(indexes),
+                    None => Step::Select(values),
+                };
+                (Some(step), Some(columns))
             }
-            Some(("words", value)) => {
-                Section::new(node, "a step that splits words", &["words"])?;
-                self.words(value)
+            "compute" => self.compute(&section),
+            "words" => {
+                let words = section.text("words").and_then(|text| self.problems.ok(self.words(value, text)));
+                let columns = words.as_ref().map(|(_, column)| column.clone());
+                let columns = Columns { others: columns.is_none(), known: columns.into_iter().collect() };
+                (words.map(|(index, _)| Step::Words(index)), Some(columns))
             }
-            Some((_, keys)) => self.group(node, keys),
-            None => Err(match any.members().first() {
-                Some(member) => Problem::unknown(&member.location, "step", &member.key, &STEPS),
-                None => Problem::new(
-                    any.location(),
-                    "this step does nothing",
-                    format!("expected {}", super::problem::one_of(&STEPS)),
-                ),
-            }),
+            _ => self.group(&section),
         }
     }
 
@@ -175,25 +232,75 @@ impl StepParser<'_> {
         Ok((index, Column { name: alias.unwrap_or(name), ..column }))
     }
 
-    fn project(&self, node: &Node) -> Result<(Step, Option<Vec<Column>>), Problem> {
-        let (mut indexes, mut columns) = (Vec::new(), Vec::new());
-        for (text, item) in section::texts(node)? {
-            let (index, column) = self.column(item, text)?;
-            push_unique(&mut columns, column, item)?;
-            indexes.push(index);
+    /// The columns that a key chooses; adds them to `columns`. `none` is the mistake of an empty list.
+    fn chosen(
+        &self,
+        section: &Section<'_>,
+        key: &str,
+        none: &str,
+        columns: &mut Columns,
+    ) -> Vec<(usize, Column)> {
+        let texts = section.texts(key);
+        if let Some(Node { location, value: TreeValue::Array(items), .. }) = section.get(key)
+            && items.is_empty()
+        {
+            self.problems.add(Problem::new(location, none, "expected at least one column"));
         }
-        if columns.is_empty() {
-            return Err(Problem::new(
-                &node.location,
-                "this projection keeps nothing",
-                "expected at least one column",
-            ));
+        columns.others |= texts.is_empty();
+        let mut chosen = Vec::new();
+        for (text, item) in texts {
+            match self.problems.ok(self.column(item, text)) {
+                Some((index, column)) => {
+                    self.push(columns, column.clone(), item);
+                    chosen.push((index, column));
+                }
+                None => columns.others = true,
+            }
         }
-        Ok((Step::Project(indexes), Some(columns)))
+        chosen
     }
 
-    fn words(&self, node: &Node) -> Result<(Step, Option<Vec<Column>>), Problem> {
-        let text = section::text(node)?;
+    /// The values that a key computes, and the columns of them.
+    fn computed(&self, section: &Section<'_>, key: &str, none: &str) -> (Columns, Vec<Expression>) {
+        let texts = section.texts(key);
+        if let Some(Node { location, value: TreeValue::Array(items), .. }) = section.get(key)
+            && items.is_empty()
+        {
+            let label = "expected at least one, for example \"amount * 2 as double\"";
+            self.problems.add(Problem::new(location, none, label));
+        }
+        let (mut columns, mut values) =
+            (Columns { others: texts.is_empty(), ..Columns::default() }, Vec::new());
+        for (text, item) in texts {
+            match self.problems.ok(expression::parse_computed(item, text, self.scope)) {
+                Some(computed) => {
+                    self.push(&mut columns, computed.column, item);
+                    values.push(computed.expression);
+                }
+                None => columns.others = true,
+            }
+        }
+        (columns, values)
+    }
+
+    /// The expressions see the columns before the step.
+    fn compute(&self, section: &Section<'_>) -> (Option<Step>, Option<Columns>) {
+        let (computed, expressions) = self.computed(section, "compute", "this step computes nothing");
+        let mut columns =
+            Columns { known: self.columns.to_vec(), others: computed.others || self.scope.has_others() };
+        let mut values = Vec::new();
+        for (column, expression) in computed.known.into_iter().zip(expressions) {
+            let index = columns.known.iter().position(|other| other.name == column.name);
+            match index.and_then(|index| columns.known.get_mut(index)) {
+                Some(before) => *before = column,
+                None => columns.known.push(column),
+            }
+            values.push((index, expression));
+        }
+        (Some(Step::Compute(values)), Some(columns))
+    }
+
+    fn words(&self, node: &Node, text: &str) -> Result<(usize, Column), Problem> {
         let (index, column) = self.column(node, text)?;
         if column.kind != ColumnType::Text {
             let label = format!("this column is {}", column.kind);
@@ -201,55 +308,67 @@ impl StepParser<'_> {
         }
         let renamed = self.scope.column(index).is_some_and(|before| before.name != column.name);
         let name = if renamed { column.name } else { "word".to_owned() };
-        Ok((Step::Words(index), Some(vec![Column::new(name, ColumnType::Text)])))
+        Ok((index, Column::new(name, ColumnType::Text)))
     }
 
-    fn group(&mut self, node: &Node, keys: &Node) -> Result<(Step, Option<Vec<Column>>), Problem> {
-        let known = &["key_by", "aggregate", "window", "emit", "id"];
-        let section = Section::new(node, "a group", known)?;
+    fn group(&mut self, section: &Section<'_>) -> (Option<Step>, Option<Columns>) {
         *self.groups += 1;
-        let id = match section.optional("id") {
-            None => format!("group-{}", self.groups),
-            Some(node) => operator_id(node)?,
+        let id = match section.get("id") {
+            None => Some(format!("group-{}", self.groups)),
+            Some(node) => self.problems.ok(operator_id(node)),
         };
-        let mut columns = Vec::new();
-        let mut key_columns = Vec::new();
-        for (text, item) in section::texts(keys)? {
-            let (index, column) = self.column(item, text)?;
-            push_unique(&mut columns, column.clone(), item)?;
-            key_columns.push((index, column));
-        }
-        if key_columns.is_empty() {
-            return Err(Problem::new(
-                &keys.location,
-                "this group has no key",
-                "expected at least one column",
-            ));
-        }
-        let window_ms = section.optional("window").map(|node| self.window(node)).transpose()?;
-        if window_ms.is_some() {
+        let mut columns = Columns::default();
+        let key_columns = self.chosen(section, "key_by", "this group has no key", &mut columns);
+        let window_ms = section.get("window").and_then(|node| self.problems.ok(self.window(node)));
+        if let (Some(_), Some(keys)) = (section.get("window"), section.get("key_by")) {
             for name in ["window_start", "window_end"] {
-                push_unique(&mut columns, Column::new(name, ColumnType::Int), keys)?;
+                let kind = if self.moments { ColumnType::Timestamp } else { ColumnType::Int };
+                self.push(&mut columns, Column::new(name, kind), keys);
             }
         }
-        let mut aggregates = Vec::new();
-        for (text, item) in section::texts(section.required("aggregate")?)? {
-            let (aggregate, column) = aggregate::parse(item, text, self.scope)?;
-            push_unique(&mut columns, column, item)?;
-            aggregates.push(aggregate);
-        }
-        if aggregates.is_empty() {
+        let texts = section.texts("aggregate");
+        if let Some(Node { location, value: TreeValue::Array(items), .. }) = section.get("aggregate")
+            && items.is_empty()
+        {
             let label = "expected at least one, for example \"count\"";
-            return Err(Problem::new(
-                &section.required("aggregate")?.location,
-                "this group has no aggregate",
-                label,
-            ));
+            self.problems.add(Problem::new(location, "this group has no aggregate", label));
         }
-        let emit = emit(&section, window_ms.is_some())?;
-        let (input, keeps_late) = (self.columns.to_vec(), false);
-        let group = Group { id, keys: key_columns, window_ms, input, keeps_late, aggregates, emit };
-        Ok((Step::Group(group), Some(columns)))
+        columns.others |= texts.is_empty();
+        let mut aggregates = Vec::new();
+        for (text, item) in texts {
+            match self.problems.ok(aggregate::parse(item, text, self.scope)) {
+                Some((aggregate, column)) => {
+                    self.push(&mut columns, column, item);
+                    aggregates.push(aggregate);
+                }
+                None => columns.others = true,
+            }
+        }
+        let emit = self.emit(section);
+        let (keys, input, moments) = (key_columns, self.columns.to_vec(), self.moments);
+        let group = id.map(|id| {
+            Step::Group(Group { id, keys, window_ms, moments, input, keeps_late: false, aggregates, emit })
+        });
+        (group, Some(columns))
+    }
+
+    fn emit(&self, section: &Section<'_>) -> Emit {
+        let emit = if section.word("emit") == Some("changes") { Emit::Changes } else { Emit::End };
+        if let (Some(node), true) = (section.get("emit"), section.has("window")) {
+            let label = "a window emits when it closes; leave this out";
+            self.problems.add(Problem::new(&node.location, "`emit` is for groups without a window", label));
+        }
+        emit
+    }
+
+    /// Adds a column unless its name is taken, which is noted.
+    fn push(&self, columns: &mut Columns, column: Column, node: &Node) {
+        if columns.known.iter().any(|other| other.name == column.name) {
+            let message = format!("two columns would be named `{}`", column.name);
+            self.problems.add(Problem::new(&node.location, message, "expected another name, with `as`"));
+        } else {
+            columns.known.push(column);
+        }
     }
 
     fn window(&self, node: &Node) -> Result<i64, Problem> {
@@ -270,20 +389,6 @@ impl StepParser<'_> {
     }
 }
 
-fn emit(section: &Section<'_>, windowed: bool) -> Result<Emit, Problem> {
-    let Some(node) = section.optional("emit") else { return Ok(Emit::End) };
-    let emit = match section::text(node)? {
-        "changes" => Emit::Changes,
-        "end" => Emit::End,
-        other => return Err(Problem::unknown(&node.location, "time to emit", other, &["changes", "end"])),
-    };
-    if windowed {
-        let label = "a window emits when it closes; leave this out";
-        return Err(Problem::new(&node.location, "`emit` is for groups without a window", label));
-    }
-    Ok(emit)
-}
-
 fn operator_id(node: &Node) -> Result<String, Problem> {
     let text = section::text(node)?;
     let label = "expected 1 to 120 letters, digits, `-`, `_` or `.`";
@@ -294,13 +399,4 @@ fn operator_id(node: &Node) -> Result<String, Problem> {
         Ok(_) => Ok(text.to_owned()),
         Err(_) => Err(Problem::new(&node.location, format!("{text:?} is no operator id"), label)),
     }
-}
-
-fn push_unique(columns: &mut Vec<Column>, column: Column, node: &Node) -> Result<(), Problem> {
-    if columns.iter().any(|other| other.name == column.name) {
-        let message = format!("two columns would be named `{}`", column.name);
-        return Err(Problem::new(&node.location, message, "expected another name, with `as`"));
-    }
-    columns.push(column);
-    Ok(())
 }

@@ -1,11 +1,14 @@
 use std::path::Path;
 use std::time::Duration;
 
+use strandline_checkpoint_storage::{Depth, OnDamage, StorageOptions};
 use strandline_connectors::{ColumnType, Row, Value};
-use strandline_runtime::RestartStrategy;
 use strandline_runtime::source::Watermarks;
+use strandline_runtime::{RestartStrategy, WhenFinished};
 
 use super::*;
+
+mod documented;
 
 const JOB: &str = r#"name = "orders"
 parallelism = 2
@@ -36,8 +39,9 @@ path = "out"
 
 fn parse(text: &str, overrides: &[&str]) -> Result<Job, String> {
     let overrides: Vec<_> = overrides.iter().map(|&text| text.to_owned()).collect();
-    let mut documents = Documents::new("job.toml".into(), text.into(), &overrides);
-    Job::parse(&mut documents, Path::new("/jobs")).map_err(|problem| documents.render(&problem, false))
+    let documents = Documents::new("job.toml".into(), text.into(), &overrides);
+    Job::parse(&documents, Path::new("/jobs"))
+        .map_err(|problems| Mistakes::new(documents, problems).render(false))
 }
 
 /// The report of the job with `from` replaced.
@@ -136,6 +140,53 @@ fn restarts_have_strategies() {
 }
 
 #[test]
+fn checkpoints_have_all_settings_of_the_library() {
+    let with = |overrides: &[&str]| parse(JOB, overrides).map(|job| job.settings.checkpoint.unwrap());
+    let config = with(&[
+        "checkpoint.initial_delay=1s",
+        "checkpoint.verify=lengths",
+        "checkpoint.on_damage=refuse",
+        "checkpoint.backlog_interval=5s",
+        "checkpoint.commit_timeout=2m",
+        "checkpoint.cleanup_pause=3s",
+        "checkpoint.cleanup_lag=4",
+        "checkpoint.when_finished=remove",
+        "checkpoint.give_way=6s",
+        "checkpoint.inline_limit=4 KiB",
+        "checkpoint.request_timeout=7s",
+        "checkpoint.request_retries=8",
+        "checkpoint.retry_pause=9s",
+    ]);
+    let config = config.unwrap();
+    let seconds = Duration::from_secs;
+    assert_eq!((config.initial_delay, config.backlog_interval), (Some(seconds(1)), Some(seconds(5))));
+    assert_eq!((config.verify, config.on_damage), (Depth::Lengths, OnDamage::Refuse));
+    assert_eq!((config.commit_timeout, config.cleanup_pause), (seconds(120), seconds(3)));
+    assert_eq!((config.cleanup_lag, config.when_finished), (4, WhenFinished::Remove));
+    assert_eq!(config.give_way, seconds(6));
+    let limits = StorageOptions::default().inline_limit(4 << 10).request_timeout(seconds(7)).retries(8);
+    assert_eq!(config.storage.options(), &limits.retry_pause(seconds(9)));
+
+    let default = with(&[]).unwrap();
+    assert_eq!((default.verify, default.on_damage), (Depth::Contents, OnDamage::FallBack));
+    assert_eq!((default.backlog_interval, default.when_finished), (None, WhenFinished::Keep));
+    let off = with(&["checkpoint.backlog_interval=off", "checkpoint.interval=off"]).unwrap();
+    assert_eq!((off.backlog_interval, off.interval), (Some(Duration::ZERO), None));
+
+    for (wrong, expected) in [
+        ("checkpoint.verify=content", "did you mean `contents`?"),
+        ("checkpoint.on_damage=panic", "expected `fall-back` or `refuse`"),
+        ("checkpoint.when_finished=kep", "unknown value of `when_finished`: `kep`"),
+        ("checkpoint.cleanup_lag=0", "`cleanup_lag` is at least 1"),
+        ("checkpoint.backlog_interval=0s", "\"off\" for no periodic checkpoints during a backlog"),
+        ("checkpoint.commit_timeout=7", "expected a duration"),
+    ] {
+        let report = with(&[wrong]).map(drop).unwrap_err();
+        assert!(report.contains(expected), "{wrong}: {report}");
+    }
+}
+
+#[test]
 fn a_unit_that_means_two_things_is_refused() {
     let with = |interval: &str| parse(JOB, &[&format!("checkpoint.interval={interval}")]).map(drop);
     for interval in ["1M", "5 M", "1h 2M", "1M 2s"] {
@@ -154,7 +205,7 @@ fn bad_records_have_a_place_to_go() {
     assert_eq!(files.bad_records, BadRecordPolicy::Keep("/jobs/bad".into()));
     assert_eq!(files.max_record, 1 << 20);
     for (overrides, part) in [
-        (&["source.on_bad_record=dead-letter"][..], "has no `dead_letters`"),
+        (&["source.on_bad_record=dead-letter"][..], "dead letters have no place to go"),
         (&["source.dead_letters=bad"], "dead letters are not asked for"),
         (&["source.on_bad_record=dead-letter", "source.dead_letters=in"], "its own dead letters"),
         (
@@ -218,8 +269,8 @@ error: unknown key `pth` of a CSV source
 10 | pth = \"in\"
    | ^^^ did you mean `path`?
    |
-   = help: known: type, rate, path, split_size, max_record, on_bad_record, dead_letters, follow, watch, event_time, \
-watermark_delay, idle_timeout, max_drift, columns, delimiter, header, quoted_newlines
+   = help: known: type, path, split_size, max_record, on_bad_record, dead_letters, follow, watch, moved_from, columns, header, \
+delimiter, quoted_newlines, event_time, watermark_delay, idle_timeout, max_drift, rate
 "
     );
     assert_eq!(
@@ -291,7 +342,12 @@ fn every_report_of_a_mistake_names_what_was_expected() {
             "`as`",
         ),
         ("filter = \"amount > 0\"", "words = \"amount\"", "words are in text only", "this column is int"),
-        ("filter = \"amount > 0\"", "", "this step does nothing", "`filter`, `project`, `words` or `key_by`"),
+        (
+            "filter = \"amount > 0\"",
+            "",
+            "this step does nothing",
+            "`filter`, `project`, `compute`, `words` or `key_by`",
+        ),
         ("key_by = \"user\"", "key_by = []", "this group has no key", "at least one"),
         ("window = \"1m\"", "window = \"0s\"", "a window is at least 1 ms long", "job.toml:20:10"),
         ("window = \"1m\"", "window = \"1m\"\nemit = \"end\"", "`emit` is for groups without", "21:8"),
@@ -354,7 +410,7 @@ fn conditions_bind_as_they_read() {
         ("amount is null", row(1, "y", None), true),
         ("amount IS NOT NULL", row(1, "y", None), false),
         ("amount > 0", row(1, "y", None), false),
-        ("not amount > 0", row(1, "y", None), true),
+        ("not amount > 0", row(1, "y", None), false),
         ("amount >= 1.5", row(1, "y", Some(2)), true),
         ("1.5 < amount", row(1, "y", Some(1)), false),
         ("amount < time", row(3, "y", Some(2)), true),
@@ -363,7 +419,7 @@ fn conditions_bind_as_they_read() {
         ("time <= 9_223_372_036_854_775_808", row(i64::MAX, "", None), true),
     ];
     for (text, row, wanted) in cases {
-        assert_eq!(condition(text).holds(&row), wanted, "{text}");
+        assert_eq!(condition(text).holds(&row), Ok(wanted), "{text}");
     }
 }
 

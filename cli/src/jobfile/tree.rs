@@ -6,7 +6,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problem::{Documents, Location, Problem};
+use super::problem::{Documents, Location, Problem, Problems};
 
 /// A value and its location.
 #[derive(Clone, Debug)]
@@ -52,6 +52,23 @@ impl Node {
         }
     }
 
+    fn find(&self, key: &str) -> Option<&Member> {
+        match &self.value {
+            TreeValue::Table(members) => members.iter().find(|member| member.key == key),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a table with this key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.find(key).is_some()
+    }
+
+    /// The location of the value of a key in a table; of the table where it is missing.
+    pub(super) fn member(&self, key: &str) -> &Location {
+        self.find(key).map_or(&self.location, |member| &member.node.location)
+    }
+
     /// Its type, in TOML's words.
     pub(super) fn kind(&self) -> &'static str {
         match self.value {
@@ -78,30 +95,31 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    pub(super) fn parse(documents: &Documents) -> Result<Self, Problem> {
-        let mut root = None;
+    pub(super) fn parse(documents: &Documents, problems: &Problems) -> Self {
+        let nowhere = Location { document: 0, span: 0..0 };
+        let mut root = Node::new(nowhere, TreeValue::Table(Vec::new()));
         for (document, (_, text)) in documents.texts.iter().enumerate() {
-            match &mut root {
-                None => root = Some(Self::file(document, text)?),
-                Some(root) => Self::set(root, document, text)?,
+            if document == 0 {
+                root = Self::file(document, text, problems);
+            } else {
+                problems.ok(Self::set(&mut root, document, text));
             }
         }
-        let nowhere = Location { document: 0, span: 0..0 };
-        let root = root.unwrap_or(Node::new(nowhere, TreeValue::Table(Vec::new())));
-        Ok(Self { root })
+        Self { root }
     }
 
     pub(super) fn root(&self) -> &Node {
         &self.root
     }
 
-    fn file(document: usize, text: &str) -> Result<Node, Problem> {
-        let table = DeTable::parse(text).map_err(|e| syntax(document, &e))?;
+    fn file(document: usize, text: &str, problems: &Problems) -> Node {
+        let (table, errors) = DeTable::parse_recoverable(text);
+        errors.iter().for_each(|error| problems.add_syntax(syntax(document, error)));
         // The span of the root is the whole file: a report shows a mistake about it at its beginning.
-        Ok(Node::new(
+        Node::new(
             Location { document, span: 0..0 },
             Reader { document, offset: 0, text }.table(table.get_ref()),
-        ))
+        )
     }
 
     /// Applies `key.key=value`. A value that is no TOML counts as text, so that quotes are rarely needed.

@@ -28,6 +28,13 @@ pub(super) struct Overflow {
     sum: i128,
 }
 
+impl Overflow {
+    /// The column whose sum it is.
+    pub(super) fn column(&self) -> &str {
+        &self.column
+    }
+}
+
 impl fmt::Display for Overflow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { column, kind, sum } = self;

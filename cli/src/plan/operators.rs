@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use strandline_connectors::{Column, Row, Value};
+use strandline_connectors::{Column, Moment, Row, Value};
 use strandline_state_api::backend::KeyedBackendExt;
 use strandline_state_api::{
     Batch, Context, Error, ErrorKind, KeyHash, KeyedBackend, Open, Operator, Result, TimeWindow, Timer,
@@ -26,6 +26,8 @@ pub(super) struct Shape {
     /// Whether the group emits a row after each change.
     changes: bool,
     window_ms: Option<i64>,
+    /// Whether the borders of windows are timestamps.
+    moments: bool,
     /// Whether values are whole rows and late ones are emitted as they are; otherwise values are the arguments
     /// of the aggregates, and late ones are dropped.
     keeps_late: bool,
@@ -44,6 +46,7 @@ impl Shape {
             counts: group.counts_only(),
             changes: group.window_ms.is_none() && group.emit == Emit::Changes,
             window_ms: group.window_ms,
+            moments: group.moments,
             keeps_late: group.keeps_late,
             late: Arc::clone(counters.late.entry(group.id.clone()).or_default()),
             left_out: skip.then(|| Arc::clone(&counters.left_out)),
@@ -74,7 +77,8 @@ impl Shape {
                 let mut of_key = Row::default();
                 key.append_to(&self.keys, &mut of_key);
                 let key: Vec<_> = of_key.0.iter().map(Value::to_string).collect();
-                Err(Error::invalid(overflow.to_string()).with("key", key.join(",")))
+                let error = Error::invalid(overflow.to_string()).with("column", overflow.column());
+                Err(error.with("key", key.join(",")))
             }
         }
     }
@@ -87,6 +91,12 @@ impl Shape {
         row
     }
 
+    /// A border of a window, as a value of its column.
+    fn border(&self, millis: i64) -> Value {
+        let moment = Moment::from_nanos(i128::from(millis) * 1_000_000).filter(|_| self.moments);
+        moment.map_or(Value::Int(millis), Value::Timestamp)
+    }
+
     fn window<K: GroupKey>(
         &self,
         key: &K,
@@ -95,8 +105,8 @@ impl Shape {
     ) -> Result<Option<Row>> {
         let mut row = Row::with_capacity(self.keys.len() + 2 + self.aggregates.width());
         key.append_to(&self.keys, &mut row);
-        row.push(Value::Int(window.start));
-        row.push(Value::Int(window.end));
+        row.push(self.border(window.start));
+        row.push(self.border(window.end));
         let appended = self.aggregates.append_to(accumulators, &mut row);
         let row = self.checked(key, appended, row);
         row.map_err(|error| error.with("window", window.start))

@@ -4,10 +4,11 @@ use std::cmp::Ordering;
 
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
-use strandline_connectors::Value;
+use strandline_connectors::{Moment, Value};
 
-/// One value in the state of a group: a [`Value`], which has the same stored form, or a sum that no value
-/// holds. The wide form makes sums independent of the order of the rows, and averages exact.
+/// One value in the state of a group: a [`Value`], which but for timestamps has the same stored form, or a
+/// sum that no value holds. The wide form makes sums independent of the order of the rows, and averages
+/// exact.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) enum Slot {
     #[default]
@@ -19,6 +20,7 @@ pub(super) enum Slot {
     Text(CompactString),
     /// A sum of integers beyond 64 bits: its upper half and its lower.
     Wide(i64, u64),
+    Timestamp(Moment),
 }
 
 impl From<Value> for Slot {
@@ -30,6 +32,7 @@ impl From<Value> for Slot {
             Value::UInt(v) => Self::UInt(v),
             Value::Float(v) => Self::Float(v),
             Value::Text(v) => Self::Text(v),
+            Value::Timestamp(v) => Self::Timestamp(v),
         }
     }
 }
@@ -78,6 +81,7 @@ impl Slot {
             (Value::UInt(a), Self::UInt(b)) => a.cmp(b),
             (Value::Float(a), Self::Float(b)) => order_of_floats(*a, *b),
             (Value::Text(a), Self::Text(b)) => a.cmp(b),
+            (Value::Timestamp(a), Self::Timestamp(b)) => a.cmp(b),
             // The types of the columns exclude it.
             _ => Ordering::Equal,
         };
@@ -95,6 +99,7 @@ impl Slot {
             Self::UInt(v) => Value::UInt(*v),
             Self::Float(v) => Value::Float(*v),
             Self::Text(v) => Value::Text(v.clone()),
+            Self::Timestamp(v) => Value::Timestamp(*v),
             Self::Wide(high, low) => return Err(narrow(*high, *low)),
         })
     }
@@ -107,7 +112,7 @@ impl Slot {
             Self::UInt(v) => *v as f64,
             Self::Float(v) => *v,
             Self::Wide(high, low) => narrow(*high, *low) as f64,
-            Self::Null | Self::Bool(_) | Self::Text(_) => return Value::Null,
+            Self::Null | Self::Bool(_) | Self::Text(_) | Self::Timestamp(_) => return Value::Null,
         };
         Value::Float(sum / *count as f64)
     }

@@ -7,35 +7,33 @@ use std::sync::Arc;
 use strandline_connectors::keys::KeyStream;
 use strandline_connectors::{
     BadRecord, CsvFiles, DeadLetter, Decode, FileFormat, FileSink, FileSinkConfig, FileSource, Framing,
-    JsonLines, JsonRows, OnBadRecord, Row, TextLines, Throttled, WithDeadLetters,
+    Inspection, JsonLines, JsonRows, OnBadRecord, RegexLines, Row, TextLines, Throttled, WithDeadLetters,
 };
 use strandline_runtime::{Pipeline, Stream};
 use strandline_state_api::backend::BackendFactory;
-use strandline_state_api::{Batch, Result, Timestamp};
+use strandline_state_api::{Batch, Error, ErrorKind, Result, Timestamp};
 
+use super::rows::{RowStep, apply_all};
 use super::{BadRecords, Counters, Flow};
-use crate::jobfile::{BadRecordPolicy, DEAD_LETTERS, Files, Job, SourceKind, SourceSpec, Step};
+use crate::jobfile::{BadRecordPolicy, DEAD_LETTERS, Fault, Files, Job, SourceKind, SourceSpec, Step};
 
-/// Adds the source of `job` to a pipeline.
+/// Adds the source of `job` to a pipeline; it runs `steps` on its records.
 pub(super) fn source<F: BackendFactory>(
     pipeline: &Pipeline<F>,
     job: &Job,
+    steps: Arc<[RowStep]>,
     counters: &mut Counters,
 ) -> Result<Flow<F>> {
     let spec = &job.source;
-    let (files, text) = match &spec.kind {
-        SourceKind::Keys(config) => {
-            let stream = Throttled::new(KeyStream::new(config.clone())?, spec.rate);
-            return Ok(Flow::Keys(pipeline.source("source", stream)));
-        }
-        SourceKind::Text(files) => (files, TextFormat::Text(TextLines)),
-        SourceKind::Csv { files, delimiter, header, quoted_newlines } => {
-            let format = CsvFiles::new(spec.columns.clone()).delimiter(*delimiter).header(*header);
-            (files, TextFormat::Csv(format.quoted_newlines(*quoted_newlines)))
-        }
-        SourceKind::Json(files) => (files, TextFormat::Json(JsonLines::new(spec.columns.clone()))),
+    if let SourceKind::Keys(config) = &spec.kind {
+        let stream = Throttled::new(KeyStream::new(config.clone())?, spec.rate);
+        return Ok(Flow::Keys(pipeline.source("source", stream)));
+    }
+    let Some((files, text)) = format(spec)? else {
+        return Err(Error::new(ErrorKind::Internal, "a source has neither files nor keys"));
     };
-    let format = RowFormat { text, time: event_time(job).map(Arc::new) };
+    let fused = !steps.is_empty();
+    let format = RowFormat { text, time: event_time(job).map(Arc::new), steps };
     let rows = match &files.bad_records {
         BadRecordPolicy::Fail => plain(pipeline, spec, files, format, OnBadRecord::Fail, counters),
         BadRecordPolicy::Skip => plain(pipeline, spec, files, format, OnBadRecord::Skip, counters),
@@ -43,7 +41,34 @@ pub(super) fn source<F: BackendFactory>(
             with_dead_letters(pipeline, spec, files, format, directory, counters)?
         }
     };
-    Ok(Flow::Rows(rows))
+    Ok(Flow::Rows(if fused { RowStep::Live.add_to(rows, None) } else { rows }))
+}
+
+/// Looks at the files of a job's source without reading them.
+///
+/// # Errors
+/// When they cannot be listed.
+pub(crate) fn inspect(job: &Job) -> Result<Inspection> {
+    let Some((files, text)) = format(&job.source)? else { return Ok(Inspection::default()) };
+    let format = RowFormat { text, time: event_time(job).map(Arc::new), steps: Arc::default() };
+    file_source(files, format, OnBadRecord::Fail, &mut Counters::default()).inspect()
+}
+
+/// The files of a source, and their format.
+fn format(spec: &SourceSpec) -> Result<Option<(&Files, TextFormat)>> {
+    Ok(Some(match &spec.kind {
+        SourceKind::Keys(_) => return Ok(None),
+        SourceKind::Text(files) => (files, TextFormat::Text(TextLines)),
+        SourceKind::Csv { files, delimiter, header, quoted_newlines } => {
+            let format = CsvFiles::new(spec.fields.clone()).delimiter(*delimiter).header(*header);
+            (files, TextFormat::Csv(format.quoted_newlines(*quoted_newlines)))
+        }
+        SourceKind::Json(files) => (files, TextFormat::Json(JsonLines::new(spec.fields.clone()))),
+        SourceKind::Regex { files, pattern } => {
+            let format = RegexLines::new(pattern, spec.fields.clone()).map_err(Error::invalid)?;
+            (files, TextFormat::Regex(Box::new(format)))
+        }
+    }))
 }
 
 fn plain<F: BackendFactory>(
@@ -88,7 +113,8 @@ fn file_source<F: FileFormat>(
     on_bad_record: OnBadRecord,
     counters: &mut Counters,
 ) -> FileSource<F> {
-    let source = FileSource::new(&files.path, format)
+    let source = FileSource::new(files.path.clone(), format)
+        .moved_from(files.moved_from.clone())
         .split_size(files.split_size)
         .max_record(files.max_record)
         .on_bad_record(on_bad_record)
@@ -103,7 +129,7 @@ fn file_source<F: FileFormat>(
 /// The event time of a row, where the job has them.
 fn time_of(spec: &SourceSpec) -> Option<impl Fn(&Row) -> Option<Timestamp> + Send + Sync + 'static> {
     let index = spec.event_time?;
-    Some(move |row: &Row| row.get(index).as_int().and_then(Timestamp::from_stored))
+    Some(move |row: &Row| row.get(index).as_event_time())
 }
 
 /// The column of event times, and which of them the windows of the job can hold.
@@ -119,7 +145,7 @@ fn event_time(job: &Job) -> Option<TimeColumn> {
     let name = job.source.columns.get(index)?.name.clone();
     let windows = job.steps.iter().filter_map(|step| match step {
         Step::Group(group) => group.window_ms,
-        Step::Filter(_) | Step::Project(_) | Step::Words(_) => None,
+        _ => None,
     });
     // The window around a time begins and ends within its own length; a second one, within one more.
     let margin = windows.fold(1_i64, i64::saturating_add).saturating_mul(2);
@@ -134,7 +160,9 @@ impl TimeColumn {
         let row = output.records().last();
         let time = row.map(|row| row.get(self.index));
         match time {
-            Some(time) if !time.as_int().is_some_and(|time| self.range.contains(&time)) => {
+            Some(time)
+                if !time.as_event_time().is_some_and(|time| self.range.contains(&time.as_millis())) =>
+            {
                 let reason = format!(
                     "the event time {time} is out of range: expected milliseconds from {} to {}",
                     self.range.start(),
@@ -162,12 +190,17 @@ fn remove_last(output: &mut Batch<Row>) {
 struct RowFormat {
     text: TextFormat,
     time: Option<Arc<TimeColumn>>,
+    /// The steps that run within the source.
+    steps: Arc<[RowStep]>,
 }
 
 /// The decoder of a [`RowFormat`].
 struct RowDecoder {
     text: TextDecoder,
     time: Option<Arc<TimeColumn>>,
+    steps: Arc<[RowStep]>,
+    decoded: Batch<Row>,
+    rows: Vec<Row>,
 }
 
 impl FileFormat for RowFormat {
@@ -187,13 +220,17 @@ impl FileFormat for RowFormat {
     }
 
     fn decoder(&self, header: &[u8]) -> Result<RowDecoder, String> {
-        Ok(RowDecoder { text: self.text.decoder(header)?, time: self.time.clone() })
+        let (text, time, steps) = (self.text.decoder(header)?, self.time.clone(), Arc::clone(&self.steps));
+        Ok(RowDecoder { text, time, steps, decoded: Batch::new(), rows: Vec::new() })
     }
 }
 
 impl Decode<Row> for RowDecoder {
     #[inline]
     fn decode(&mut self, bytes: &[u8], output: &mut Batch<Row>) -> Result<(), BadRecord> {
+        if !self.steps.is_empty() {
+            return self.decode_and_step(bytes, output);
+        }
         let before = output.len();
         self.text.decode(bytes, output)?;
         match &self.time {
@@ -203,12 +240,45 @@ impl Decode<Row> for RowDecoder {
     }
 }
 
+impl RowDecoder {
+    /// A row that a step drops, or that becomes none, leaves one without columns, which still has its event
+    /// time and counts as read.
+    fn decode_and_step(&mut self, bytes: &[u8], output: &mut Batch<Row>) -> Result<(), BadRecord> {
+        self.decoded.clear();
+        self.text.decode(bytes, &mut self.decoded)?;
+        if let (Some(time), 1..) = (&self.time, self.decoded.len()) {
+            time.check(&mut self.decoded)?;
+        }
+        for (row, _) in self.decoded.drain() {
+            let time = self.time.as_ref().and_then(|time| row.get(time.index).as_event_time());
+            self.rows.clear();
+            let stepped = apply_all(&self.steps, row, &mut |row| self.rows.push(row));
+            stepped.map_err(|fault| failed(&fault))?;
+            if self.rows.is_empty() {
+                output.push(Row::default(), time);
+            }
+            self.rows.drain(..).for_each(|row| output.push(row, time));
+        }
+        Ok(())
+    }
+}
+
+#[cold]
+fn failed(fault: &Fault) -> BadRecord {
+    let bad = BadRecord::new(fault.to_string());
+    match fault.column() {
+        Some(column) => bad.in_column(column),
+        None => bad,
+    }
+}
+
 /// The formats of job files as one type, so that the compiler sees one source of files.
 #[derive(Clone)]
 enum TextFormat {
     Text(TextLines),
     Csv(CsvFiles),
     Json(JsonLines),
+    Regex(Box<RegexLines>),
 }
 
 impl FileFormat for TextFormat {
@@ -220,6 +290,7 @@ impl FileFormat for TextFormat {
             Self::Text(format) => format.framing(),
             Self::Csv(format) => format.framing(),
             Self::Json(format) => format.framing(),
+            Self::Regex(format) => format.framing(),
         }
     }
 
@@ -228,6 +299,7 @@ impl FileFormat for TextFormat {
             Self::Text(format) => format.layout(),
             Self::Csv(format) => format.layout(),
             Self::Json(format) => format.layout(),
+            Self::Regex(format) => format.layout(),
         }
     }
 
@@ -236,6 +308,7 @@ impl FileFormat for TextFormat {
             Self::Text(format) => format.has_header(),
             Self::Csv(format) => format.has_header(),
             Self::Json(format) => format.has_header(),
+            Self::Regex(format) => format.has_header(),
         }
     }
 
@@ -244,6 +317,7 @@ impl FileFormat for TextFormat {
             Self::Text(format) => TextDecoder::Text(format.decoder(header)?),
             Self::Csv(format) => TextDecoder::Csv(Box::new(format.decoder(header)?)),
             Self::Json(format) => TextDecoder::Json(format.decoder(header)?),
+            Self::Regex(format) => TextDecoder::Regex(Box::new(format.decoder(header)?)),
         })
     }
 }
@@ -253,6 +327,7 @@ enum TextDecoder {
     Text(<TextLines as FileFormat>::Decoder),
     Csv(Box<<CsvFiles as FileFormat>::Decoder>),
     Json(<JsonLines as FileFormat>::Decoder),
+    Regex(Box<RegexLines>),
 }
 
 impl Decode<Row> for TextDecoder {
@@ -262,6 +337,7 @@ impl Decode<Row> for TextDecoder {
             Self::Text(decoder) => decoder.decode(bytes, output),
             Self::Csv(decoder) => decoder.decode(bytes, output),
             Self::Json(decoder) => decoder.decode(bytes, output),
+            Self::Regex(decoder) => decoder.decode(bytes, output),
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::support::{Folder, ORDERS_JOB, Orders, assert_same, cases};
 
 /// What `--set` takes for RocksDB, with so little memory that it has something to do.
 #[cfg(feature = "rocksdb")]
-const ROCKSDB: [&str; 3] =
+pub(crate) const ROCKSDB: [&str; 3] =
     ["--set=state.backend=rocksdb", "--set=state.directory=state", "--set=state.memory=8388608"];
 
 #[test]

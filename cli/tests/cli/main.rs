@@ -3,15 +3,20 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad;
+mod check;
 mod checkpoints;
 mod churn;
 mod crash;
+mod docs;
 mod floats;
+mod forms;
 mod inputs;
 mod job;
+mod output;
 mod ownership;
 mod quoting;
 mod results;
 mod rows;
 mod stops;
+mod storm;
 mod support;

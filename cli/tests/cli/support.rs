@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Instant;
@@ -36,15 +36,36 @@ impl Folder {
         fs::write(path, text).unwrap();
     }
 
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_strandline"));
-        command.current_dir(self.0.path()).args(args).stdin(Stdio::null());
-        command
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        self.maker()(args)
+    }
+
+    /// What makes commands in this folder, for threads that outlive a borrow of it.
+    pub(crate) fn maker(&self) -> impl Fn(&[&str]) -> Command + Send + 'static {
+        let folder = self.0.path().to_owned();
+        move |args| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_strandline"));
+            command.current_dir(&folder).args(args).stdin(Stdio::null());
+            command
+        }
     }
 
     /// Runs `strandline` with these arguments to its end.
     pub(crate) fn strandline(&self, args: &[&str]) -> Ended {
         Ended(self.command(args).output().unwrap())
+    }
+
+    /// As [`strandline`](Self::strandline), with these bytes as standard input.
+    pub(crate) fn piped(&self, args: &[&str], input: Vec<u8>) -> Ended {
+        let mut command = self.command(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        let mut stdin = process.stdin.take().unwrap();
+        // A job that fails does not read all of it.
+        let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
+        let ended = Ended(process.wait_with_output().unwrap());
+        writer.join().unwrap();
+        ended
     }
 
     /// Runs the job to its end and returns the JSON report. Panics where the job fails.

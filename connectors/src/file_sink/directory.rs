@@ -28,6 +28,24 @@ fn create_with(directory: &Path, sync: &mut impl FnMut(&Path) -> io::Result<()>)
     }
 }
 
+/// Checks that `directory` is a directory, or could be created, and is not read-only. Changes nothing.
+///
+/// # Errors
+/// As those of the system when the directory would be created.
+pub fn check_writable(directory: &Path) -> io::Result<()> {
+    let there =
+        directory.ancestors().find(|path| path.as_os_str().is_empty() || path.symlink_metadata().is_ok());
+    let there = there.filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let metadata = fs::metadata(there)?;
+    if !metadata.is_dir() {
+        return Err(ErrorKind::NotADirectory.into());
+    }
+    if metadata.permissions().readonly() {
+        return Err(ErrorKind::PermissionDenied.into());
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;

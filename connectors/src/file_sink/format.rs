@@ -129,6 +129,7 @@ impl WriteRecords<Row> for JsonRows {
             let written = match record.get(i) {
                 Value::Float(v) => serde_json::to_writer(&mut *out, v),
                 Value::Text(text) => serde_json::to_writer(&mut *out, text.as_str()),
+                Value::Timestamp(moment) => serde_json::to_writer(&mut *out, &moment.to_string()),
                 other => {
                     write_plain(other, out);
                     Ok(())

@@ -22,6 +22,8 @@ pub(super) enum Name {
 }
 
 const SUFFIX: &str = ".inprogress";
+/// Stands where an attempt does in the name of a record that claims the directory. No attempt is called so.
+const CLAIM: &str = "claiming";
 
 impl Naming<'_> {
     /// The name of a file until it is finished. It is foreign to the first version, whose recovery removes
@@ -59,6 +61,20 @@ impl Naming<'_> {
             None => self.parse_visible(name).map(|(term, checkpoint)| Name::Visible(term, checkpoint)),
         };
         parsed.unwrap_or(Name::Foreign)
+    }
+
+    /// The name under which a process writes who owns the directory, before it creates the file of the owner.
+    pub(super) fn claim(self, term: Term) -> String {
+        self.temporary(term, CLAIM, std::process::id(), 0)
+    }
+
+    /// Whether a process died while it claimed the directory, and left this.
+    pub(super) fn is_claim(self, name: &str) -> bool {
+        let is_ours = |rest: &str| self.parse_temporary(rest).is_some();
+        let rest = name.strip_prefix('.').filter(|rest| is_ours(rest));
+        rest.and_then(|rest| rest.strip_prefix(self.prefix)?.strip_prefix('-'))
+            .and_then(split_term)
+            .is_some_and(|(_, rest)| rest.strip_prefix(CLAIM).is_some_and(|rest| rest.starts_with('-')))
     }
 
     fn parse_temporary(self, rest: &str) -> Option<Option<Term>> {

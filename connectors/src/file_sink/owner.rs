@@ -7,8 +7,8 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -35,12 +35,23 @@ pub(super) struct Committing {
 
 /// What the subtasks of a sink share: whose directory it is, and how far its commits are.
 #[derive(Debug, Default)]
-pub(super) struct Claimed(Mutex<State>);
+pub(super) struct Claimed(Mutex<State>, Arc<()>);
 
 #[derive(Debug, Default)]
 struct State {
     owner: Option<Owner>,
     committing: Option<Committing>,
+}
+
+/// The sinks of this process that have claimed a directory, as long as they are there.
+static SINKS: Mutex<Vec<Sink>> = Mutex::new(Vec::new());
+
+struct Sink {
+    directory: PathBuf,
+    prefix: String,
+    job: JobIdentity,
+    term: Term,
+    alive: Weak<()>,
 }
 
 /// The directory and the names in it.
@@ -104,9 +115,9 @@ impl Place<'_> {
         })
     }
 
-    /// Writes a file of this content under a name of `term` that nobody else takes.
-    fn stage<T: Serialize>(self, term: Term, what: &str, content: &T) -> Result<std::path::PathBuf> {
-        let path = self.directory.join(self.naming.temporary(term, what, std::process::id(), 0));
+    /// Writes a file of this content under a name that nobody else takes.
+    fn stage<T: Serialize>(self, name: &str, content: &T) -> Result<std::path::PathBuf> {
+        let path = self.directory.join(name);
         let text = serde_json::to_vec(content)
             .map_err(|e| Error::new(ErrorKind::Internal, "an owner has no JSON").caused_by(e))?;
         File::create(&path)
@@ -117,7 +128,8 @@ impl Place<'_> {
 
     /// Replaces a file at once.
     fn replace<T: Serialize>(self, term: Term, name: &str, content: &T) -> Result<()> {
-        let staged = self.stage(term, "replacing", content)?;
+        let staged = self.naming.temporary(term, "replacing", std::process::id(), 0);
+        let staged = self.stage(&staged, content)?;
         let path = self.directory.join(name);
         fs::rename(&staged, &path).map_err(|e| failed("renamed", &staged, e))?;
         sync_directory(self.directory)
@@ -125,7 +137,7 @@ impl Place<'_> {
 
     /// Creates the file of the owner, if there is none.
     fn create_owner(self, term: Term, owner: &Owner) -> Result<()> {
-        let staged = self.stage(term, "claiming", owner)?;
+        let staged = self.stage(&self.naming.claim(term), owner)?;
         let linked = fs::hard_link(&staged, self.directory.join(self.naming.owner()));
         fs::remove_file(&staged).map_err(|e| failed("removed", &staged, e))?;
         match linked {
@@ -140,9 +152,31 @@ impl Claimed {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Refuses two sinks of one job with the same names in one directory: they would take each other's files
+    /// for what an earlier attempt left.
+    fn claim_among_sinks(&self, place: Place<'_>, job: &JobIdentity, term: Term) -> Result<()> {
+        let directory = place.directory.canonicalize().unwrap_or_else(|_| place.directory.to_owned());
+        let mut sinks = SINKS.lock().unwrap_or_else(PoisonError::into_inner);
+        sinks.retain(|sink| sink.alive.strong_count() > 0 && !sink.alive.ptr_eq(&Arc::downgrade(&self.1)));
+        let same = |sink: &&Sink| sink.directory == directory && sink.prefix == place.naming.prefix;
+        // Terms order the attempts of one job; without checkpoints there are none.
+        if term > Term(0) && sinks.iter().filter(same).any(|sink| sink.term == term && sink.job == *job) {
+            let message = "two sinks of the job write files of the same names into one directory: give each a \
+                           directory or a prefix of its own";
+            return Err(Error::invalid(message)
+                .with("directory", place.directory.display())
+                .with("prefix", place.naming.prefix));
+        }
+        let prefix = place.naming.prefix.to_owned();
+        let (job, alive) = (job.clone(), Arc::downgrade(&self.1));
+        sinks.push(Sink { directory, prefix, job, term, alive });
+        Ok(())
+    }
+
     /// Makes the directory that of `job`, unless it is another's. A new job forgets how far commits were.
     pub(super) fn claim(&self, place: Place<'_>, job: &JobIdentity, term: Term, is_new: bool) -> Result<()> {
         let own = Owner::of(job);
+        self.claim_among_sinks(place, job, term)?;
         match place.read::<Owner>(&place.naming.owner())? {
             None => place.create_owner(term, &own)?,
             Some(owner) if owner == own => {}

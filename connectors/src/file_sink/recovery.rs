@@ -7,7 +7,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use strandline_runtime::sink::{DeadOutputs, SinkRecovery, Term};
+use strandline_runtime::sink::{DeadOutputs, JobIdentity, SinkRecovery, Term};
 use strandline_state_api::{Error, Result};
 
 use super::committable::PendingFile;
@@ -72,6 +72,17 @@ pub(super) fn recover(
         File::create(&mark).and_then(|file| file.sync_all()).map_err(|e| failed("created", &mark, e))?;
     }
     sync_directory(directory)
+}
+
+/// What [`recover`] would refuse, without a change.
+pub(super) fn inspect(directory: &Path, naming: Naming<'_>, job: &JobIdentity, new: bool) -> Result<()> {
+    let place = Place { directory, naming };
+    super::check_writable(directory).map_err(|e| failed("written", directory, e))?;
+    if !directory.exists() {
+        return Ok(());
+    }
+    place.check_owner(job)?;
+    if new { check_empty(place, &list(directory, naming)?) } else { Ok(()) }
 }
 
 /// The names of the files that were visible once and are gone.
@@ -140,11 +151,13 @@ fn list(directory: &Path, naming: Naming<'_>) -> Result<Vec<(PathBuf, Name)>> {
 fn check_empty(place: Place<'_>, found: &[(PathBuf, Name)]) -> Result<()> {
     // Without an owner they may be of a job that runs.
     let unowned = place.is_unowned()?;
-    let is_in_the_way = |(path, name): &&(PathBuf, Name)| match name {
-        Name::Temporary(_) => unowned,
-        Name::Visible(..) => true,
-        Name::Foreign => {
-            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| place.naming.is_result(name))
+    let is_in_the_way = |(path, name): &&(PathBuf, Name)| {
+        let text = path.file_name().and_then(|name| name.to_str());
+        match name {
+            // Whoever claimed it first may have died on the way.
+            Name::Temporary(_) => unowned && !text.is_some_and(|name| place.naming.is_claim(name)),
+            Name::Visible(..) => true,
+            Name::Foreign => text.is_some_and(|name| place.naming.is_result(name)),
         }
     };
     let others = found.iter().filter(is_in_the_way);
@@ -152,7 +165,7 @@ fn check_empty(place: Place<'_>, found: &[(PathBuf, Name)]) -> Result<()> {
     others.sort_unstable();
     let Some(first) = others.first() else { return Ok(()) };
     let message = "the output directory of a new job has results of another run: move them away, choose \
-                   another directory, or resume from the checkpoint that these results belong to";
+                   another directory, or, where there are checkpoints, resume from that of these results";
     Err(Error::invalid(message)
         .with("directory", place.directory.display())
         .with("files", others.len())

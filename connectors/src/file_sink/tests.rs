@@ -107,6 +107,8 @@ fn a_new_job_wants_no_results_and_touches_nothing() {
         fs::remove_file(directory.path().join(name)).unwrap();
         assert_eq!(visible_names(directory.path()), foreign, "nothing was touched");
     }
+    // Somebody died while claiming the directory.
+    put(".part-t0000000001-claiming-00007-n0.inprogress");
     recover(&factory, None, &[]).unwrap();
     put(".part-t0-00000-0.inprogress");
     put(".part-t0000000003-a-00000-n0.inprogress");

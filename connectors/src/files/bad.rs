@@ -1,9 +1,7 @@
 //! Records that cannot be decoded.
 
 use std::fmt;
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,6 +9,7 @@ use compact_str::CompactString;
 use strandline_state_api::{Batch, Result};
 
 use super::listing::unreadable;
+use super::place::InputPath;
 use super::reader::Framing;
 use super::{Decode, FileFormat};
 use crate::row::{Column, ColumnType, Row, Value};
@@ -193,10 +192,15 @@ impl<T: Send, D: Decode<T>> Decode<Result<T, DeadLetter>> for LetterDecoder<D, T
 /// The longest part of a record that a dead letter holds.
 const LONGEST: u64 = 16 << 20;
 
+/// What a dead letter holds of a record.
+pub(super) fn most_of(record: &[u8]) -> &[u8] {
+    record.get(..LONGEST as usize).unwrap_or(record)
+}
+
 /// The bytes of the record from `start` to before `end`, without its line end.
-pub(super) fn raw_record(path: &Path, start: u64, end: u64) -> Result<Vec<u8>> {
+pub(super) fn raw_record(path: &InputPath, start: u64, end: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|mut file| {
+    let read = path.open().and_then(|mut file| {
         file.seek(SeekFrom::Start(start))?;
         file.take((end - start).min(LONGEST)).read_to_end(&mut bytes)
     });

@@ -4,7 +4,7 @@ use strandline_state_api::{Batch, Result};
 
 use super::text::not_utf8;
 use super::{BadRecord, Decode, FileFormat, Framing};
-use crate::row::{Column, ColumnType, Row, Value};
+use crate::row::{ColumnType, Field, Row, Value};
 
 mod fields;
 
@@ -22,7 +22,7 @@ use fields::{Fields, Malformed};
 /// `docs/csv.md` has the whole dialect.
 #[derive(Clone, Debug)]
 pub struct CsvFiles {
-    columns: Vec<Column>,
+    columns: Vec<Field>,
     delimiter: u8,
     header: bool,
     quoted_newlines: bool,
@@ -30,7 +30,8 @@ pub struct CsvFiles {
 
 impl CsvFiles {
     /// Files with a header that have (at least) these columns.
-    pub fn new(columns: Vec<Column>) -> Self {
+    pub fn new<C: Into<Field>>(columns: Vec<C>) -> Self {
+        let columns = columns.into_iter().map(Into::into).collect();
         Self { columns, delimiter: b',', header: true, quoted_newlines: false }
     }
 
@@ -113,14 +114,14 @@ impl FileFormat for CsvFiles {
     fn decoder(&self, header: &[u8]) -> Result<CsvDecoder, String> {
         let names = match self.header {
             true => self.split(header).map_err(|wrong| format!("the header is no record of CSV: {wrong}"))?,
-            false => self.columns.iter().map(|column| column.name.clone()).collect(),
+            false => self.columns.iter().map(|of| of.column.name.clone()).collect(),
         };
-        let wanted = |column: &Column| match names.iter().position(|name| *name == column.name) {
-            Some(field) => Ok(Wanted { field, column: column.clone() }),
-            None => Err(format!("no column {:?} in the header, which has {}", column.name, shown(&names))),
+        let wanted = |of: &Field| match names.iter().position(|name| *name == of.column.name) {
+            Some(field) => Ok(Wanted { field, of: of.clone() }),
+            None => Err(format!("no column {:?} in the header, which has {}", of.column.name, shown(&names))),
         };
         let wanted: Vec<_> = self.columns.iter().map(wanted).collect::<Result<_, _>>()?;
-        let blank_is_null = names.len() == 1 && wanted.iter().all(|wanted| wanted.column.nullable);
+        let blank_is_null = names.len() == 1 && wanted.iter().all(|wanted| wanted.of.column.nullable);
         Ok(CsvDecoder { wanted, names, blank_is_null, fields: Fields::new(self.delimiter) })
     }
 }
@@ -128,7 +129,7 @@ impl FileFormat for CsvFiles {
 #[derive(Debug)]
 struct Wanted {
     field: usize,
-    column: Column,
+    of: Field,
 }
 
 /// Names for a message.
@@ -162,8 +163,8 @@ impl Decode<Row> for CsvDecoder {
             return Err(BadRecord::new(format!("expected {} fields, found {found}", self.names.len())));
         }
         let mut row = Row::with_capacity(self.wanted.len());
-        for Wanted { field, column } in &self.wanted {
-            row.push(parse(self.fields.get(bytes, *field), self.fields.is_quoted(*field), column)?);
+        for Wanted { field, of } in &self.wanted {
+            row.push(parse(self.fields.get(bytes, *field), self.fields.is_quoted(*field), of)?);
         }
         output.push(row, None);
         Ok(())
@@ -182,23 +183,13 @@ impl CsvDecoder {
     }
 }
 
-fn parse(field: &[u8], quoted: bool, column: &Column) -> Result<Value, BadRecord> {
+fn parse(field: &[u8], quoted: bool, of: &Field) -> Result<Value, BadRecord> {
+    let column = &of.column;
     // Only text distinguishes an empty value from none.
     if field.is_empty() && column.nullable && !(quoted && column.kind == ColumnType::Text) {
         return Ok(Value::Null);
     }
     let bad = |reason: String| BadRecord::new(reason).in_column(&column.name);
     let text = std::str::from_utf8(field).map_err(|e| bad(not_utf8(&e, field)))?;
-    let value = match column.kind {
-        ColumnType::Text => Some(Value::text(text)),
-        ColumnType::Int => text.parse().ok().map(Value::Int),
-        ColumnType::UInt => text.parse().ok().map(Value::UInt),
-        ColumnType::Float => text.parse().ok().map(Value::Float),
-        ColumnType::Bool => text.parse().ok().map(Value::Bool),
-    };
-    value.ok_or_else(|| {
-        let shown: String = text.chars().take(40).collect();
-        let hint = if text.is_empty() { "; declare it nullable if values may be missing" } else { "" };
-        bad(format!("expected {}, found {shown:?}{hint}", column.kind))
-    })
+    of.parse(text).map_err(bad)
 }

@@ -1,34 +1,25 @@
 //! Refuses files that are no text in UTF-8, before their bytes come into a message or a result.
 
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
-
 use memchr::memchr;
 use strandline_state_api::{Error, Result};
 
-use super::listing::unreadable;
-
-/// How many bytes at the beginning of a file are looked at.
-const HEAD: u64 = 4096;
+use super::place::InputPath;
 
 /// Beginnings of files that are no text, and what they are.
-const KNOWN: [(&[u8], &str); 7] = [
+const KNOWN: [(&[u8], &str); 8] = [
     (b"\xFF\xFE", "UTF-16; convert it first, for example with `iconv -f UTF-16 -t UTF-8`"),
     (b"\xFE\xFF", "UTF-16; convert it first, for example with `iconv -f UTF-16 -t UTF-8`"),
-    (b"\x1F\x8B", "compressed by gzip; decompress it first"),
-    (b"\x28\xB5\x2F\xFD", "compressed by zstd; decompress it first"),
-    (b"\xFD7zXZ\0", "compressed by xz; decompress it first"),
+    (b"\x1F\x8B", "compressed, and so is what it decompresses to; decompress it once"),
+    (b"\x28\xB5\x2F\xFD", "compressed, and so is what it decompresses to; decompress it once"),
+    (b"\x04\x22\x4D\x18", "compressed by lz4; decompress it first, or compress it by gzip or zstd"),
+    (b"\xFD7zXZ\0", "compressed by xz; decompress it first, or compress it by gzip or zstd"),
     (b"PK\x03\x04", "a zip archive; unpack it first"),
     (b"PAR1\x15", "in the format Parquet; convert it first"),
 ];
 
-/// Checks the beginning of the file.
-pub(super) fn check(path: &Path) -> Result<()> {
-    let mut head = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(HEAD).read_to_end(&mut head));
-    read.map_err(|e| unreadable(path, e))?;
-    match foreign(&head) {
+/// Checks the beginning of the content of a file.
+pub(super) fn check(path: &InputPath, head: &[u8]) -> Result<()> {
+    match foreign(head) {
         None => Ok(()),
         Some(what) => Err(Error::invalid(format!("the input file is no text in UTF-8: it is {what}"))
             .with("file", path.display())),
@@ -71,7 +62,7 @@ mod tests {
             (&b"\xFF\xFEa\0,\0"[..], "UTF-16"),
             (b"\xFE\xFF\0a", "UTF-16"),
             (b"a\0,\0", "UTF-16"),
-            (b"\x1F\x8B\x08", "gzip"),
+            (b"\x1F\x8B\x08", "compressed"),
             (b"PK\x03\x04\x14", "zip"),
             (b"\x7FELF\x02\x01\x01\0\xC0\xC1", "binary"),
             (b"PAR1\x15\x04", "Parquet"),

@@ -1,8 +1,7 @@
 //! How a file is known again: by more than its name.
 
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +9,7 @@ use strandline_state_api::Result;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::listing::unreadable;
+use super::place::InputPath;
 
 /// What the file system knows of a file beside its name and length; a rename keeps both. Zero where it is not
 /// known.
@@ -59,10 +59,10 @@ pub(super) fn mark(head: &[u8], before: &[u8]) -> u32 {
 }
 
 /// The [mark] of the file at `path` and the last bytes before `position`; `None` where the file is shorter.
-pub(super) fn read_mark(path: &Path, position: u64) -> Result<Option<(u32, Vec<u8>)>> {
+pub(super) fn read_mark(path: &InputPath, position: u64) -> Result<Option<(u32, Vec<u8>)>> {
     let window = position.min(WINDOW as u64) as usize;
     let (mut head, mut before) = (vec![0; window], vec![0; window]);
-    let read = File::open(path).and_then(|mut file| {
+    let read = path.open().and_then(|mut file| {
         file.read_exact(&mut head)?;
         file.seek(SeekFrom::Start(position - window as u64))?;
         file.read_exact(&mut before)

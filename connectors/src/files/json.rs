@@ -2,26 +2,83 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::sync::Arc;
 
-use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor,
+};
 use strandline_state_api::{Batch, Result};
 
 use super::{BadRecord, Decode, FileFormat, Framing};
-use crate::row::{Column, ColumnType, Row, Value};
+use crate::row::{ColumnType, Field, JsonStep, Row, Value};
 
 /// Files with one JSON object on each line: each is a row of the wanted columns.
 ///
-/// A missing or null member is null where the column is nullable, and an error otherwise. Members that are no
-/// column are left out, and so are blank lines. An integer is accepted for a float, not the reverse.
+/// A column is the member with its name, or stands [deeper](Field::path) in the object. A value that is
+/// missing, or null, is null where the column is nullable, and an error otherwise; so is one whose path goes
+/// through null, a missing member, or an element behind the end of an array. A path through anything else
+/// than objects and arrays is an error. Members that are no column are left out, and so are blank lines. An
+/// integer is accepted for a float, not the reverse. Timestamps are text or numbers, by their format.
 #[derive(Clone, Debug)]
 pub struct JsonLines {
-    columns: Vec<Column>,
+    columns: Arc<[Field]>,
+    root: Arc<Branch>,
+}
+
+/// What is wanted of a value.
+#[derive(Debug, Default)]
+struct Branch {
+    /// The value is that of this column.
+    column: Option<usize>,
+    members: Vec<(String, Branch)>,
+    elements: Vec<(usize, Branch)>,
+}
+
+impl Branch {
+    fn add(&mut self, steps: &[JsonStep], column: usize) {
+        let [first, rest @ ..] = steps else {
+            self.column = Some(column);
+            return;
+        };
+        let next = match first {
+            JsonStep::Member(name) => child(&mut self.members, name),
+            JsonStep::Element(index) => child(&mut self.elements, index),
+        };
+        next.add(rest, column);
+    }
+
+    /// A column within, for an error.
+    fn any_column(&self) -> Option<usize> {
+        let within = || self.members.iter().map(|(_, branch)| branch);
+        let elements = || self.elements.iter().map(|(_, branch)| branch);
+        self.column.or_else(|| within().chain(elements()).find_map(Self::any_column))
+    }
+}
+
+/// The branch of `key`, which may be new.
+fn child<'a, K: Clone + PartialEq>(children: &'a mut Vec<(K, Branch)>, key: &K) -> &'a mut Branch {
+    let found = children.iter().position(|(known, _)| known == key);
+    let index = found.unwrap_or_else(|| {
+        children.push((key.clone(), Branch::default()));
+        children.len() - 1
+    });
+    // It was found, or pushed.
+    &mut children[index].1
 }
 
 impl JsonLines {
-    /// Files whose objects have (at least) these members.
-    pub fn new(columns: Vec<Column>) -> Self {
-        Self { columns }
+    /// Files whose objects have (at least) these values. No two columns may have one path; one within the
+    /// path of another never has a value beside it.
+    pub fn new<C: Into<Field>>(columns: Vec<C>) -> Self {
+        let columns: Arc<[Field]> = columns.into_iter().map(Into::into).collect();
+        let mut root = Branch::default();
+        for (index, field) in columns.iter().enumerate() {
+            match &field.path {
+                Some(path) => root.add(&path.0, index),
+                None => root.add(&[JsonStep::Member(field.column.name.clone())], index),
+            }
+        }
+        Self { columns, root: Arc::new(root) }
     }
 }
 
@@ -49,16 +106,17 @@ impl Decode<Row> for JsonLines {
         }
         let mut json = serde_json::Deserializer::from_slice(bytes);
         let current = Cell::new(None);
-        let seed = RowSeed { columns: &self.columns, current: &current };
-        let row = seed.deserialize(&mut json).and_then(|row| json.end().map(|()| row));
-        let row = row.map_err(|e| {
+        let mut row: Row = self.columns.iter().map(|_| Value::Null).collect();
+        let mut place = Place { columns: &self.columns, current: &current, row: &mut row };
+        let read = BranchSeed { branch: &self.root, place: &mut place }.deserialize(&mut json);
+        read.and_then(|()| json.end()).map_err(|e| {
             let bad = BadRecord::new(format!("expected a JSON object: {}", without_line(&e)));
             match current.get().and_then(|index: usize| self.columns.get(index)) {
-                Some(column) => bad.in_column(&column.name),
+                Some(field) => bad.in_column(&field.column.name),
                 None => bad,
             }
         })?;
-        for (i, column) in self.columns.iter().enumerate() {
+        for (i, Field { column, .. }) in self.columns.iter().enumerate() {
             if row.get(i).is_null() && !column.nullable {
                 let reason = format!(
                     "expected {}, found none; declare it nullable if values may be missing",
@@ -81,48 +139,152 @@ fn without_line(error: &serde_json::Error) -> String {
     }
 }
 
-struct RowSeed<'a> {
-    columns: &'a [Column],
+/// The row that is being read.
+struct Place<'a> {
+    columns: &'a [Field],
     /// The column whose value is being read.
     current: &'a Cell<Option<usize>>,
+    row: &'a mut Row,
 }
 
-impl<'de> DeserializeSeed<'de> for RowSeed<'_> {
-    type Value = Row;
+/// Reads a value: into its column, or what lies within it into several.
+struct BranchSeed<'a, 'b> {
+    branch: &'a Branch,
+    place: &'a mut Place<'b>,
+}
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Row, D::Error> {
-        deserializer.deserialize_map(self)
+impl<'de> DeserializeSeed<'de> for BranchSeed<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for RowSeed<'_> {
-    type Value = Row;
+impl BranchSeed<'_, '_> {
+    /// The seed of a value within this one.
+    fn within<'a, 'b>(place: &'a mut Place<'b>, branch: &'a Branch) -> BranchSeed<'a, 'b> {
+        place.current.set(branch.any_column());
+        BranchSeed { branch, place }
+    }
+
+    /// Sets the column to `value` where the column's type accepts it; the error names `found`.
+    fn set<E: serde::de::Error>(
+        self,
+        found: Unexpected<'_>,
+        value: impl FnOnce(&Field) -> Option<Value>,
+    ) -> Result<(), E> {
+        let column = self.branch.column.and_then(|index| Some((index, self.place.columns.get(index)?)));
+        let Some((index, field)) = column else { return Err(E::invalid_type(found, &self)) };
+        let Some(value) = value(field) else { return Err(E::invalid_type(found, &self)) };
+        if let Some(slot) = self.place.row.0.get_mut(index) {
+            *slot = value;
+        }
+        Ok(())
+    }
+}
+
+impl<'de> Visitor<'de> for BranchSeed<'_, '_> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
+        match self.branch.column.and_then(|index| self.place.columns.get(index)) {
+            Some(Field { column, time, .. }) if column.kind == ColumnType::Timestamp => {
+                write!(f, "{} in column {:?}", time.expected().trim_start_matches("expected "), column.name)
+            }
+            Some(Field { column, .. }) => write!(f, "{} in column {:?}", column.kind, column.name),
+            None if self.branch.members.is_empty() => f.write_str("an array"),
+            None if self.branch.elements.is_empty() => f.write_str("an object"),
+            None => f.write_str("an object or an array"),
+        }
     }
 
-    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Row, M::Error> {
-        let mut row: Row = self.columns.iter().map(|_| Value::Null).collect();
-        while let Some(member) = map.next_key_seed(MemberSeed(self.columns))? {
-            let known = member.and_then(|i| self.columns.get(i).map(|column| (i, column)));
-            let Some((index, column)) = known else {
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
+        let Self { branch, place } = self;
+        if branch.members.is_empty() {
+            return Err(M::Error::invalid_type(Unexpected::Map, &BranchSeed { branch, place }));
+        }
+        while let Some(member) = map.next_key_seed(MemberSeed(&branch.members))? {
+            let Some((_, within)) = member.and_then(|index| branch.members.get(index)) else {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             };
-            self.current.set(Some(index));
-            let value = map.next_value_seed(ValueSeed(column))?;
-            self.current.set(None);
-            if let Some(slot) = row.0.get_mut(index) {
-                *slot = value;
+            map.next_value_seed(Self::within(&mut *place, within))?;
+            place.current.set(None);
+        }
+        Ok(())
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, mut items: S) -> Result<(), S::Error> {
+        let Self { branch, place } = self;
+        if branch.elements.is_empty() {
+            return Err(S::Error::invalid_type(Unexpected::Seq, &BranchSeed { branch, place }));
+        }
+        for index in 0.. {
+            let item = match branch.elements.iter().find(|(known, _)| *known == index) {
+                Some((_, within)) => items.next_element_seed(Self::within(&mut *place, within))?,
+                None => items.next_element::<IgnoredAny>()?.map(|_| ()),
+            };
+            place.current.set(None);
+            if item.is_none() {
+                break;
             }
         }
-        Ok(row)
+        Ok(())
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, v: bool) -> Result<(), E> {
+        self.set(Unexpected::Bool(v), |field| {
+            (field.column.kind == ColumnType::Bool).then_some(Value::Bool(v))
+        })
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, v: i64) -> Result<(), E> {
+        self.set(Unexpected::Signed(v), |field| match field.column.kind {
+            ColumnType::Int => Some(Value::Int(v)),
+            ColumnType::UInt => u64::try_from(v).ok().map(Value::UInt),
+            ColumnType::Float => Some(Value::Float(v as f64)),
+            ColumnType::Timestamp => field.time.parse_number(v.into()).map(Value::Timestamp),
+            ColumnType::Bool | ColumnType::Text => None,
+        })
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, v: u64) -> Result<(), E> {
+        self.set(Unexpected::Unsigned(v), |field| match field.column.kind {
+            ColumnType::Int => i64::try_from(v).ok().map(Value::Int),
+            ColumnType::UInt => Some(Value::UInt(v)),
+            ColumnType::Float => Some(Value::Float(v as f64)),
+            ColumnType::Timestamp => field.time.parse_number(v.into()).map(Value::Timestamp),
+            ColumnType::Bool | ColumnType::Text => None,
+        })
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, v: f64) -> Result<(), E> {
+        self.set(Unexpected::Float(v), |field| match field.column.kind {
+            ColumnType::Float => Some(Value::Float(v)),
+            // The shortest text that stands for the number is what was written, up to 15 digits.
+            ColumnType::Timestamp if field.time.is_number() => {
+                field.time.parse(&v.to_string()).ok().map(Value::Timestamp)
+            }
+            _ => None,
+        })
+    }
+
+    fn visit_str<E: serde::de::Error>(self, v: &str) -> Result<(), E> {
+        self.set(Unexpected::Str(v), |field| match field.column.kind {
+            ColumnType::Text => Some(Value::text(v)),
+            ColumnType::Timestamp => field.time.parse(v).ok().map(Value::Timestamp),
+            _ => None,
+        })
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<(), E> {
+        Ok(())
     }
 }
 
-/// The name of a member, as the index of its column.
-struct MemberSeed<'a>(&'a [Column]);
+/// The name of a member, as the index of its branch.
+struct MemberSeed<'a>(&'a [(String, Branch)]);
 
 impl<'de> DeserializeSeed<'de> for MemberSeed<'_> {
     type Value = Option<usize>;
@@ -140,82 +302,6 @@ impl Visitor<'_> for MemberSeed<'_> {
     }
 
     fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-        Ok(self.0.iter().position(|column| column.name == name))
-    }
-}
-
-struct ValueSeed<'a>(&'a Column);
-
-impl<'de> DeserializeSeed<'de> for ValueSeed<'_> {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl ValueSeed<'_> {
-    /// Returns the value where the column's type accepts it, and otherwise an error that names `found`.
-    fn checked<E: serde::de::Error>(
-        &self,
-        value: Option<Value>,
-        found: serde::de::Unexpected<'_>,
-    ) -> Result<Value, E> {
-        value.ok_or_else(|| E::invalid_type(found, self))
-    }
-}
-
-impl<'de> Visitor<'de> for ValueSeed<'_> {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} in column {:?}", self.0.kind, self.0.name)
-    }
-
-    fn visit_bool<E: serde::de::Error>(self, v: bool) -> Result<Value, E> {
-        let value = (self.0.kind == ColumnType::Bool).then_some(Value::Bool(v));
-        self.checked(value, serde::de::Unexpected::Bool(v))
-    }
-
-    fn visit_i64<E: serde::de::Error>(self, v: i64) -> Result<Value, E> {
-        let value = match self.0.kind {
-            ColumnType::Int => Some(Value::Int(v)),
-            ColumnType::UInt => u64::try_from(v).ok().map(Value::UInt),
-            ColumnType::Float => Some(Value::Float(v as f64)),
-            ColumnType::Bool | ColumnType::Text => None,
-        };
-        self.checked(value, serde::de::Unexpected::Signed(v))
-    }
-
-    fn visit_u64<E: serde::de::Error>(self, v: u64) -> Result<Value, E> {
-        let value = match self.0.kind {
-            ColumnType::Int => i64::try_from(v).ok().map(Value::Int),
-            ColumnType::UInt => Some(Value::UInt(v)),
-            ColumnType::Float => Some(Value::Float(v as f64)),
-            ColumnType::Bool | ColumnType::Text => None,
-        };
-        self.checked(value, serde::de::Unexpected::Unsigned(v))
-    }
-
-    fn visit_f64<E: serde::de::Error>(self, v: f64) -> Result<Value, E> {
-        let value = (self.0.kind == ColumnType::Float).then_some(Value::Float(v));
-        self.checked(value, serde::de::Unexpected::Float(v))
-    }
-
-    fn visit_str<E: serde::de::Error>(self, v: &str) -> Result<Value, E> {
-        let value = (self.0.kind == ColumnType::Text).then(|| Value::text(v));
-        self.checked(value, serde::de::Unexpected::Str(v))
-    }
-
-    fn visit_unit<E: serde::de::Error>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_map<M: MapAccess<'de>>(self, _: M) -> Result<Value, M::Error> {
-        Err(M::Error::invalid_type(serde::de::Unexpected::Map, &self))
-    }
-
-    fn visit_seq<S: serde::de::SeqAccess<'de>>(self, _: S) -> Result<Value, S::Error> {
-        Err(S::Error::invalid_type(serde::de::Unexpected::Seq, &self))
+        Ok(self.0.iter().position(|(known, _)| known == name))
     }
 }

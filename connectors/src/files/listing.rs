@@ -7,6 +7,7 @@ use std::path::Path;
 use strandline_state_api::{Error, ErrorKind, Result};
 
 use super::identity::Stamp;
+use super::place::InputPath;
 
 /// A file of the input.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +20,7 @@ pub(super) struct InputFile {
 }
 
 /// The file `path`, or the files in the directory `path` in the [natural order](natural) of their names.
-pub(super) fn list(path: &Path) -> Result<Vec<InputFile>> {
+pub(super) fn list(path: &InputPath) -> Result<Vec<InputFile>> {
     let files = list_any(path)?;
     if files.is_empty() {
         return Err(Error::new(
@@ -32,8 +33,13 @@ pub(super) fn list(path: &Path) -> Result<Vec<InputFile>> {
 }
 
 /// As [`list`], also for a directory without files.
-pub(super) fn list_any(path: &Path) -> Result<Vec<InputFile>> {
-    let failed = |e: std::io::Error| unreadable(path, e);
+pub(super) fn list_any(input: &InputPath) -> Result<Vec<InputFile>> {
+    if let Some(mut files) = input.list_objects()? {
+        files.sort_unstable_by(|a, b| natural(&a.name, &b.name));
+        return Ok(files);
+    }
+    let path = input.on_disk().unwrap_or(Path::new(""));
+    let failed = |e: std::io::Error| unreadable(input, e);
     let metadata = fs::metadata(path).map_err(failed)?;
     if !metadata.is_dir() {
         if !metadata.is_file() {
@@ -64,7 +70,7 @@ pub(super) fn list_any(path: &Path) -> Result<Vec<InputFile>> {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 tracing::warn!(file = %entry.display(), "left out: it is a link that leads nowhere");
             }
-            Err(e) => return Err(unreadable(&entry, e)),
+            Err(e) => return Err(unreadable(&entry.into(), e)),
         }
     }
     files.sort_unstable_by(|a, b| natural(&a.name, &b.name));
@@ -111,7 +117,11 @@ fn name_of(path: &Path) -> Result<String> {
     })
 }
 
-pub(super) fn unreadable(path: &Path, e: std::io::Error) -> Error {
+pub(super) fn unreadable(path: &InputPath, e: std::io::Error) -> Error {
+    // Requests to a store have their own errors.
+    if let Some(error) = e.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        return error.clone().with("input", path.display());
+    }
     let kind = match e.kind() {
         std::io::ErrorKind::NotFound => ErrorKind::NotFound,
         _ => ErrorKind::Unavailable,

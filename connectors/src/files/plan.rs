@@ -1,22 +1,30 @@
 //! What there is to read, and which subtask reads it: the listing of the input against the positions of a
 //! checkpoint. Made once for each attempt, in time that grows with the number of files.
 
+mod renames;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::Path;
 
 use strandline_runtime::source::Unread;
 use strandline_state_api::{Error, ErrorKind, Result};
 
-use super::identity::{self, read_mark};
+use super::content;
+use super::identity::{self, Stamp};
 use super::listing::{InputFile, natural, unreadable};
+use super::place::InputPath;
 use super::position::{FileList, FilePosition, KnownFile, Stored};
 use super::split::{Split, check_tiling, cut, deal};
+
+use renames::{Candidates, compressed};
 
 /// What the plan depends on, beside listing and positions.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Input<'a> {
-    pub(super) folder: &'a Path,
+    pub(super) folder: &'a InputPath,
     pub(super) layout: &'a str,
+    /// Where the source reads, and where it read before, if somebody has moved its input; for people.
+    pub(super) path: &'a str,
+    pub(super) moved_from: Option<&'a str>,
     pub(super) split_size: u64,
     /// Whether a reader may begin at any line.
     pub(super) any_line: bool,
@@ -54,6 +62,8 @@ impl Default for Share {
 
 /// What a checkpoint knows.
 struct Known {
+    /// Where the input was; empty where that is not known.
+    path: String,
     /// The splits of each file, in order.
     files: HashMap<String, Vec<Split>>,
     skipped: u64,
@@ -62,10 +72,12 @@ struct Known {
 
 impl Plan {
     /// The plan of a new job.
-    pub(super) fn new(input: Input<'_>, listing: &[InputFile]) -> Self {
-        let splits =
-            listing.iter().flat_map(|file| cut(&file.name, 0, file.len, input.split_size, file.stamp));
-        Self::deal(input, splits.collect(), 0, i64::MIN)
+    pub(super) fn new(input: Input<'_>, listing: &[InputFile]) -> Result<Self> {
+        let mut splits = Vec::new();
+        for file in listing {
+            splits.extend(cut_new(input, file)?);
+        }
+        Ok(Self::deal(input, splits, 0, i64::MIN))
     }
 
     /// The plan of a job that resumes.
@@ -76,6 +88,7 @@ impl Plan {
     ) -> Result<Self> {
         let mut known = Known::read(input.layout, restored)?;
         let listed: HashSet<&str> = listing.iter().map(|file| file.name.as_str()).collect();
+        let known_files = known.files.len();
         let mut gone: HashMap<String, Vec<Split>> = HashMap::new();
         known.files.retain(|name, splits| {
             let stays = listed.contains(name.as_str());
@@ -86,6 +99,7 @@ impl Plan {
         });
         let mut splits = Vec::new();
         let mut unknown = Vec::new();
+        let is_elsewhere = known_files > 0 && known.files.is_empty() && !listing.is_empty();
         for file in listing {
             match known.files.remove(&file.name) {
                 Some(of_file) => match check(input, &file, &of_file)? {
@@ -102,7 +116,11 @@ impl Plan {
         let candidates = Candidates::new(&gone);
         let mut replaced = Vec::new();
         for (file, other) in unknown {
-            match candidates.find(input, &file, &mut gone)? {
+            let renamed = match candidates.find(input, &file, &mut gone)? {
+                None => compressed(input, &file, &mut gone)?,
+                renamed => renamed,
+            };
+            match renamed {
                 Some(mut of_file) => {
                     for split in &mut of_file {
                         split.file.clone_from(&file.name);
@@ -110,10 +128,13 @@ impl Plan {
                     splits.extend(grown(input, &file, of_file)?);
                 }
                 None => {
-                    splits.extend(cut(&file.name, 0, file.len, input.split_size, file.stamp));
+                    splits.extend(cut_new(input, &file)?);
                     replaced.extend(other.map(|other| (file, other)));
                 }
             }
+        }
+        if is_elsewhere && gone.len() == known_files {
+            check_path(input, &known.path)?;
         }
         for (file, other) in replaced {
             if let Some(of_file) = gone.get(&file.name) {
@@ -124,6 +145,24 @@ impl Plan {
             splits.extend(archived(input.folder, &name, of_file)?);
         }
         splits.sort_unstable_by(|a, b| natural(&a.file, &b.file).then(a.start.cmp(&b.start)));
+        Ok(Self::deal(input, splits, known.skipped, known.greatest))
+    }
+
+    /// The plan for a stream. One that had ended is not read again.
+    pub(super) fn stream(input: Input<'_>, name: &str, restored: Option<&[FilePosition]>) -> Result<Self> {
+        let mut known = Known::read(input.layout, restored.unwrap_or_default())?;
+        let mut splits = match known.files.remove(name) {
+            Some(splits) => splits,
+            None => cut(name, 0, u64::MAX, u64::MAX, Stamp::default()).collect(),
+        };
+        if let Some(other) = known.files.keys().next() {
+            let message = "the checkpoint was taken of another input, and the source reads a stream now; describe \
+                           the source as it was, or start a new job";
+            return Err(Error::new(ErrorKind::Incompatible, message)
+                .with("stored", other)
+                .with("wanted", name));
+        }
+        splits.iter_mut().for_each(|split| split.whole = true);
         Ok(Self::deal(input, splits, known.skipped, known.greatest))
     }
 
@@ -164,7 +203,7 @@ impl Plan {
 
 impl Known {
     fn read(layout: &str, restored: &[FilePosition]) -> Result<Self> {
-        let mut known = Self { files: HashMap::new(), skipped: 0, greatest: i64::MIN };
+        let mut known = Self { path: String::new(), files: HashMap::new(), skipped: 0, greatest: i64::MIN };
         for FilePosition(position) in restored {
             match position {
                 Stored::Split(split) => known.add((**split).clone()),
@@ -237,6 +276,7 @@ impl Known {
                 .with("stored", &list.layout)
                 .with("wanted", layout));
         }
+        self.path = list.path;
         self.skipped += list.skipped;
         self.greatest = self.greatest.max(list.greatest);
         for KnownFile { name: file, len: end, stamp, read } in list.files {
@@ -262,7 +302,7 @@ enum Checked {
 }
 
 impl Checked {
-    fn error(self, folder: &Path, file: &InputFile, splits: &[Split]) -> Error {
+    fn error(self, folder: &InputPath, file: &InputFile, splits: &[Split]) -> Error {
         let path = folder.join(&file.name);
         let (offset, end) = progress(splits);
         match self {
@@ -298,9 +338,20 @@ impl Checked {
     }
 }
 
+/// Refuses a source of which no file of the checkpoint is where it reads now, unless that is on purpose.
+fn check_path(input: Input<'_>, stored: &str) -> Result<()> {
+    if stored.is_empty() || stored == input.path || input.moved_from == Some(stored) {
+        return Ok(());
+    }
+    let message = "the source reads another path than when the checkpoint was taken, and no file that the \
+                   checkpoint knows is there; read the path as it was, start a new job, or, if its input \
+                   has moved, name the path before (moved_from)";
+    Err(Error::new(ErrorKind::Incompatible, message).with("stored", stored).with("wanted", input.path))
+}
+
 /// How many bytes of a file were read, and how many it had.
 fn progress(splits: &[Split]) -> (u64, u64) {
-    let read = splits.iter().map(|split| split.offset - split.start).sum();
+    let read = splits.iter().map(|split| split.offset.min(split.end) - split.start).sum();
     (read, splits.last().map_or(0, |last| last.end))
 }
 
@@ -315,13 +366,27 @@ fn check(input: Input<'_>, file: &InputFile, splits: &[Split]) -> Result<Checked
     }
     for split in splits.iter().filter(|split| split.mark != 0 && split.offset > 0) {
         // The last record of a file without a line end reaches to the end.
-        let position = split.offset.min(file.len);
-        let (found, before) = read_mark(&input.folder.join(&file.name), position)?.unwrap_or_default();
+        let position = if split.packed { split.offset } else { split.offset.min(file.len) };
+        let known = Split { offset: position, packed: split.packed, ..Split::default() };
+        let (found, before) = known.read_mark(&input.folder.join(&file.name))?.unwrap_or_default();
         if found != split.mark {
             return Ok(Checked::Other { position, expected: split.before.clone(), found: before });
         }
     }
     Ok(Checked::Same)
+}
+
+/// The splits of a file that is new. One that is compressed can only be read from its beginning.
+fn cut_new(input: Input<'_>, file: &InputFile) -> Result<impl Iterator<Item = Split>> {
+    let divides = file.len > input.split_size && !content::is_packed(&input.folder.join(&file.name))?;
+    Ok(cut(&file.name, 0, file.len, if divides { input.split_size } else { u64::MAX }, file.stamp))
+}
+
+/// The error for a compressed file that has more bytes than when it was read whole.
+pub(super) fn grown_when_packed(path: &InputPath, known: u64) -> Error {
+    let message = "a compressed input file has grown after it was read whole; put new data into a file of its \
+                   own, or start a new job";
+    Error::new(ErrorKind::Incompatible, message).with("file", path.display()).with("compressed bytes", known)
 }
 
 /// The splits of a file that may have grown.
@@ -335,6 +400,13 @@ fn grown(input: Input<'_>, file: &InputFile, mut splits: Vec<Split>) -> Result<V
     }
     let path = input.folder.join(&file.name);
     if let Some(last) = splits.last_mut() {
+        if content::is_packed(&path)? {
+            if last.is_finished() && known > 0 {
+                return Err(grown_when_packed(&path, known));
+            }
+            (last.end, last.owner) = (file.len, None);
+            return Ok(splits);
+        }
         if last.offset == known && !ends_line(&path, known)? {
             let message = "an input file grew within a line that was already read; append whole lines only, \
                            or start a new job";
@@ -355,10 +427,10 @@ fn grown(input: Input<'_>, file: &InputFile, mut splits: Vec<Split>) -> Result<V
 }
 
 /// Whether the byte before `offset` ends a line.
-fn ends_line(path: &Path, offset: u64) -> Result<bool> {
+fn ends_line(path: &InputPath, offset: u64) -> Result<bool> {
     use std::io::{Read, Seek, SeekFrom};
     let mut byte = [0];
-    let read = std::fs::File::open(path).and_then(|mut file| {
+    let read = path.open().and_then(|mut file| {
         file.seek(SeekFrom::Start(offset.saturating_sub(1)))?;
         file.read_exact(&mut byte)
     });
@@ -366,63 +438,8 @@ fn ends_line(path: &Path, offset: u64) -> Result<bool> {
     Ok(offset == 0 || byte == *b"\n")
 }
 
-/// Finds files that were renamed.
-struct Candidates {
-    by_inode: HashMap<u64, String>,
-    /// Those that were read in part, far enough that their content is like no other's.
-    begun: Vec<String>,
-}
-
-/// Files that have so many first bytes in common, and the bytes before a position, are one file.
-const DISTINCT: u64 = 64;
-
-impl Candidates {
-    fn new(gone: &HashMap<String, Vec<Split>>) -> Self {
-        let (mut by_inode, mut begun) = (HashMap::new(), Vec::new());
-        for (name, splits) in gone {
-            let inode = splits.last().map_or(0, |last| last.stamp.inode);
-            if inode != 0 {
-                by_inode.insert(inode, name.clone());
-            }
-            let marked = splits.iter().any(|split| split.mark != 0 && split.offset >= DISTINCT);
-            if marked && !splits.iter().all(Split::is_finished) {
-                begun.push(name.clone());
-            }
-        }
-        begun.sort_unstable();
-        Self { by_inode, begun }
-    }
-
-    /// Takes the splits of the file that is `file` under its new name: that has its inode, and begins with
-    /// what was read. A file that was read whole must be unchanged or longer, too, because another file with
-    /// the same content may have been given the inode of one that was deleted. A file that was read in part
-    /// is known by its content alone: that it is gone is an error otherwise.
-    fn find(
-        &self,
-        input: Input<'_>,
-        file: &InputFile,
-        gone: &mut HashMap<String, Vec<Split>>,
-    ) -> Result<Option<Vec<Split>>> {
-        let by_inode = self.by_inode.get(&file.stamp.inode).filter(|name| {
-            gone.get(*name).is_some_and(|splits| {
-                let end = splits.last().map_or(0, |last| last.end);
-                let untouched = splits.iter().all(|split| split.stamp.is_untouched(file.stamp));
-                !splits.iter().all(Split::is_finished) || untouched || file.len > end
-            })
-        });
-        for name in by_inode.into_iter().chain(&self.begun) {
-            let Some(splits) = gone.get(name) else { continue };
-            if matches!(check(input, file, splits)?, Checked::Same) {
-                tracing::info!(file = %file.name, before = %name, "an input file was renamed");
-                return Ok(gone.remove(name));
-            }
-        }
-        Ok(None)
-    }
-}
-
 /// The splits of a file that is gone: none are left to read.
-fn archived(folder: &Path, name: &str, splits: Vec<Split>) -> Result<Vec<Split>> {
+fn archived(folder: &InputPath, name: &str, splits: Vec<Split>) -> Result<Vec<Split>> {
     if splits.iter().all(Split::is_finished) {
         return Ok(splits);
     }

@@ -31,6 +31,8 @@ pub(super) enum Stored {
 pub(super) struct FileList {
     /// What the positions of the source depend on; see [`FileFormat::layout`](super::FileFormat::layout).
     pub(super) layout: String,
+    /// Where the input is, for people; empty in older checkpoints.
+    pub(super) path: String,
     /// The subtask, and the parallelism.
     pub(super) owner: Option<(u32, u32)>,
     /// How many records of files that were read whole were left out.
@@ -67,6 +69,7 @@ struct Entry {
 /// The stored form of a [`FileList`].
 #[derive(Serialize, Deserialize)]
 struct List {
+    /// Behind a zero byte, where there is one, is the path.
     layout: String,
     owner: Option<(u32, u32)>,
     skipped: u64,
@@ -95,8 +98,9 @@ impl FileList {
             });
             before = file;
         }
-        let Self { layout, owner, skipped, greatest, .. } = self;
-        let (layout, owner, skipped, greatest) = (layout.clone(), *owner, *skipped, *greatest);
+        let Self { layout, path, owner, skipped, greatest, .. } = self;
+        let layout = if path.is_empty() { layout.clone() } else { format!("{layout}\0{path}") };
+        let (owner, skipped, greatest) = (*owner, *skipped, *greatest);
         let mut bytes = Vec::new();
         SerdeCodec.encode(&List { layout, owner, skipped, greatest, files }, &mut bytes)?;
         Ok(bytes)
@@ -118,7 +122,8 @@ impl FileList {
             let read = entry.read.map(u32::from_le_bytes);
             files.push(KnownFile { name: name.clone(), len, stamp, read });
         }
-        Ok(Self { layout, owner, skipped, greatest, files })
+        let (layout, path) = layout.split_once('\0').unwrap_or((&layout, ""));
+        Ok(Self { layout: layout.to_owned(), path: path.to_owned(), owner, skipped, greatest, files })
     }
 }
 
@@ -138,6 +143,8 @@ fn shared_end(a: &str, b: &str) -> usize {
 const VERSIONED: &str = "";
 const SPLIT: u8 = 1;
 const FILES: u8 = 2;
+/// A [`SPLIT`] of a compressed file.
+const PACKED: u8 = 3;
 /// At least as many as a position has fields.
 const FIELDS: usize = 16;
 
@@ -149,7 +156,7 @@ impl Serialize for FilePosition {
                     &**split;
                 let mut fields = serializer.serialize_tuple(9)?;
                 fields.serialize_element(VERSIONED)?;
-                fields.serialize_element(&SPLIT)?;
+                fields.serialize_element(if split.packed { &PACKED } else { &SPLIT })?;
                 fields.serialize_element(file)?;
                 fields.serialize_element(&[*start, *end, *offset, *skipped])?;
                 fields.serialize_element(owner)?;
@@ -194,17 +201,18 @@ impl<'de> Visitor<'de> for PositionVisitor {
         if kind == FILES {
             return Ok(FilePosition(Stored::Files(next(&mut fields)?)));
         }
-        if kind > FILES {
+        if kind > PACKED {
             return Err(A::Error::custom("a newer version wrote this position"));
         }
-        if kind == SPLIT {
+        if matches!(kind, SPLIT | PACKED) {
             file = next(&mut fields)?;
         }
         let [start, end, offset, skipped] = next(&mut fields)?;
         let owner = next(&mut fields)?;
         let mut split =
             Split { file, start, end, offset, skipped, owner, greatest: i64::MIN, ..Split::default() };
-        if kind == SPLIT {
+        if matches!(kind, SPLIT | PACKED) {
+            split.packed = kind == PACKED;
             split.stamp = next(&mut fields)?;
             split.mark = next(&mut fields)?;
             split.before = next(&mut fields)?;
@@ -257,11 +265,15 @@ mod tests {
             assert_eq!(Codec::<FilePosition>::decode(&SerdeCodec, stored).unwrap(), of(split));
         }
         let stored = b"\x00\x01\x05a.csv\x00\xAC\x02\x80\x01\x02\x01\x01\x03\x8C\x01\x03\x05\x02x\n\x01";
-        assert_eq!(encoded(&of(second)), stored);
+        assert_eq!(encoded(&of(second.clone())), stored);
+        let packed = of(Split { packed: true, ..second });
+        let stored = [&b"\x00\x03"[..], &stored[2..]].concat();
+        assert_eq!(encoded(&packed), stored);
+        assert_eq!(Codec::<FilePosition>::decode(&SerdeCodec, &stored).unwrap(), packed);
         let list = FilePosition(Stored::Files(vec![7, 8]));
         assert_eq!(encoded(&list), b"\x00\x02\x02\x07\x08");
         assert_eq!(Codec::<FilePosition>::decode(&SerdeCodec, b"\x00\x02\x02\x07\x08").unwrap(), list);
-        assert!(Codec::<FilePosition>::decode(&SerdeCodec, b"\x00\x03\x02\x07\x08").is_err());
+        assert!(Codec::<FilePosition>::decode(&SerdeCodec, b"\x00\x04\x02\x07\x08").is_err());
     }
 
     #[test]
@@ -283,11 +295,12 @@ mod tests {
         fn every_list_comes_back(
             files in proptest::collection::vec(("[aä1]{1,6}", any::<u64>(), any::<(i64, u64)>(), any::<Option<u32>>()), 0..20),
             (skipped, greatest, owner) in any::<(u64, i64, Option<(u32, u32)>)>(),
+            path in "[a/]{0,3}",
         ) {
             let files = files.into_iter().map(|(name, len, (modified, inode), read)| {
                 KnownFile { name, len, stamp: Stamp { modified, inode }, read }
             });
-            let list = FileList { layout: "x".into(), owner, skipped, greatest, files: files.collect() };
+            let list = FileList { layout: "x".into(), path, owner, skipped, greatest, files: files.collect() };
             let decoded = FileList::decode(&list.encode().unwrap()).unwrap();
             prop_assert_eq!(decoded, list);
         }

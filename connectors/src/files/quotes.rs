@@ -8,11 +8,11 @@
 //!   does so only if what follows can be its end, within [`REACH`]; otherwise the quote is a stray one, and
 //!   the next line begins a record.
 
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::Path;
 
 use memchr::{memchr, memchr_iter, memchr2, memchr3};
+
+use super::place::InputPath;
 
 /// How far behind the line in which a field opens its end is looked for, where records are lines.
 pub(super) const REACH: u64 = 64 << 10;
@@ -138,8 +138,8 @@ pub(super) fn leaves_open(line: &[u8], delimiter: u8) -> bool {
 
 /// A place at or before the line that begins at `line`, where certainly a record begins: by looking back over
 /// lines none of which leaves a field open, as far as such a field can reach.
-pub(super) fn record_before(path: &Path, line: u64, delimiter: u8, reach: u64) -> io::Result<u64> {
-    let mut file = File::open(path)?;
+pub(super) fn record_before(path: &InputPath, line: u64, delimiter: u8, reach: u64) -> io::Result<u64> {
+    let mut file = path.open()?;
     let (mut end, mut size) = (line, 2 * reach.max(1));
     let mut bytes = Vec::new();
     while end > 0 {

@@ -1,15 +1,16 @@
 //! Finds the records of one split.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
 
-use memchr::memchr;
+use memchr::{memchr, memchr_iter};
 use strandline_state_api::{Error, ErrorKind, Result};
 
+use super::content::Content;
 use super::identity::{self, WINDOW};
 use super::listing::unreadable;
+use super::place::InputPath;
 use super::quotes::{self, Continued, Endless};
+use super::stream::StreamReader;
 
 /// The rule by which records end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,22 +49,42 @@ pub(super) const MAX_RECORD: usize = 64 << 20;
 /// How many bytes it reads at once, where nothing else is set.
 const BUFFER: usize = 64 << 10;
 
-/// A file that is open, and its first bytes.
+/// A file that is open, and the first bytes of its content.
 #[derive(Debug)]
 pub(super) struct OpenFile {
-    path: PathBuf,
-    file: File,
-    /// The first [`WINDOW`] bytes, or all that there are; `file` stands behind them.
+    path: InputPath,
+    content: Content,
+    /// The first [`WINDOW`] bytes, or all that there are; `content` stands behind them.
     head: Vec<u8>,
 }
 
 impl OpenFile {
-    pub(super) fn open(path: &Path) -> Result<Self> {
-        let mut file = File::open(path).map_err(|e| unreadable(path, e))?;
+    pub(super) fn open(path: &InputPath) -> Result<Self> {
+        let mut content = Content::open(path).map_err(|e| unreadable(path, e))?;
         let mut head = Vec::new();
-        let read = (&mut file).take(WINDOW as u64).read_to_end(&mut head);
-        read.map_err(|e| unreadable(path, e))?;
-        Ok(Self { path: path.to_owned(), file, head })
+        if let Err(e) = (&mut content).take(WINDOW as u64).read_to_end(&mut head) {
+            return Err(content.error(path, head.len() as u64, e));
+        }
+        Ok(Self { path: path.clone(), content, head })
+    }
+
+    /// A stream of which some bytes are there, or which has ended.
+    pub(super) fn of_stream(path: &InputPath, mut stream: Box<StreamReader>) -> Result<Self> {
+        let head = stream.head(WINDOW);
+        let content = Content::Stream(stream);
+        match head {
+            Ok(head) => Ok(Self { path: path.clone(), content, head }),
+            Err(e) => Err(content.error(path, 0, e)),
+        }
+    }
+
+    /// The first bytes of the content.
+    pub(super) fn head(&self) -> &[u8] {
+        &self.head
+    }
+
+    pub(super) fn is_forward(&self) -> bool {
+        self.content.is_forward()
     }
 
     /// The first record, where it ends within the first [`WINDOW`] bytes, and where the next one begins.
@@ -98,14 +119,15 @@ impl Range {
 /// Reads the records whose first byte lies in one byte range of a file.
 #[derive(Debug)]
 pub(super) struct SplitReader {
-    path: PathBuf,
-    file: File,
-    /// The first [`WINDOW`] bytes of the file.
+    path: InputPath,
+    content: Content,
+    /// The first [`WINDOW`] bytes of the content.
     first: Vec<u8>,
     framing: Framing,
-    /// The unread bytes are `buffer[head..tail]`; in the file they begin at `offset`. At least [`WINDOW`] of
-    /// the bytes before them are there, too, or all that there are.
+    /// The unread bytes are `buffer[head..tail]`; in the content they begin at `offset`. At least [`WINDOW`]
+    /// of the bytes before them are there, too, or all that there are, and the last record from `last` on.
     buffer: Vec<u8>,
+    last: usize,
     head: usize,
     tail: usize,
     offset: u64,
@@ -115,10 +137,17 @@ pub(super) struct SplitReader {
     max_record: usize,
     /// The beginning of a record that is longer than that.
     long: Vec<u8>,
+    /// How many lines end before the buffer, where the content is read from its beginning.
+    line_ends: u64,
+    /// The line of the record in `long`.
+    long_line: u64,
+    waits: bool,
+    /// Whether it waits for the bytes of a stream itself.
+    patient: bool,
 }
 
 impl SplitReader {
-    pub(super) fn open(path: &Path, framing: Framing, max_record: usize, range: Range) -> Result<Self> {
+    pub(super) fn open(path: &InputPath, framing: Framing, max_record: usize, range: Range) -> Result<Self> {
         Self::new(OpenFile::open(path)?, framing, max_record, range, BUFFER)
     }
 
@@ -130,7 +159,7 @@ impl SplitReader {
         range: Range,
         capacity: usize,
     ) -> Result<Self> {
-        let OpenFile { path, mut file, head: first } = open;
+        let OpenFile { path, mut content, head: first } = open;
         let Range { start, offset, end, partial } = range;
         // A record begins at `start` only if a line ends just before it: begin with that byte and drop the
         // first line.
@@ -140,22 +169,22 @@ impl SplitReader {
         // One byte more than there is, so that a small file ends with the second read.
         let wanted = end.saturating_sub(from).min(capacity as u64) as usize + before + 1;
         let mut buffer = vec![0; wanted.clamp(2 * WINDOW, capacity.max(2 * WINDOW))];
-        let (base, tail) = if from <= first.len() as u64 {
+        let (base, tail) = if from <= first.len() as u64 || content.is_forward() {
             if let Some(known) = buffer.get_mut(..first.len()) {
                 known.copy_from_slice(&first);
             }
             (0, first.len())
         } else {
             let base = from - before as u64;
-            file.seek(SeekFrom::Start(base)).map_err(|e| unreadable(&path, e))?;
-            (base, 0)
+            (content.seek(&path, base).map_err(|e| unreadable(&path, e))?, 0)
         };
         let mut reader = Self {
             path,
-            file,
+            content,
             first,
             framing,
             buffer,
+            last: 0,
             head: 0,
             tail,
             offset: base,
@@ -164,6 +193,10 @@ impl SplitReader {
             at_end_of_file: false,
             max_record: max_record.clamp(1, usize::MAX - 1),
             long: Vec::new(),
+            line_ends: 0,
+            long_line: 0,
+            waits: false,
+            patient: false,
         };
         reader.advance(from)?;
         if cut {
@@ -185,6 +218,60 @@ impl SplitReader {
         self.buffer.get(self.head.saturating_sub(WINDOW)..self.head).unwrap_or_default()
     }
 
+    /// Whether offsets are those of a content that can only be read from its beginning on.
+    pub(super) fn is_forward(&self) -> bool {
+        self.content.is_forward()
+    }
+
+    /// Whether it decompresses a file.
+    pub(super) fn is_packed(&self) -> bool {
+        self.content.is_packed()
+    }
+
+    /// Whether the stream has no further bytes now, and has not ended.
+    pub(super) fn waits(&self) -> bool {
+        self.waits
+    }
+
+    /// As [`next`](Self::next), but waits for the bytes of a stream.
+    pub(super) fn next_awaited(&mut self) -> Result<Option<(u64, &[u8])>> {
+        self.patient = true;
+        let at = self.next()?.map(|(offset, record)| (offset, record.len()));
+        self.patient = false;
+        let Some((offset, len)) = at else { return Ok(None) };
+        let record =
+            if self.long.is_empty() { self.buffer.get(self.last..) } else { Some(self.long.as_slice()) };
+        Ok(record.and_then(|record| record.get(..len)).map(|record| (offset, record)))
+    }
+
+    /// Whether there is something to read.
+    pub(super) fn is_ready(&mut self) -> bool {
+        match &mut self.content {
+            Content::Stream(stream) => stream.is_ready(),
+            Content::Plain(_) | Content::Packed(_) => true,
+        }
+    }
+
+    /// The length of a compressed file whose content was read to its end.
+    pub(super) fn raw_len(&self) -> u64 {
+        self.content.raw_len()
+    }
+
+    /// The line in which the last record begins, from 1, where the content was read from its beginning.
+    pub(super) fn line(&self) -> u64 {
+        if !self.long.is_empty() {
+            return self.long_line;
+        }
+        let before = self.buffer.get(..self.last).unwrap_or_default();
+        self.line_ends + memchr_iter(b'\n', before).count() as u64 + 1
+    }
+
+    /// The bytes of the last record, and of what was skipped with it; of a long one its beginning.
+    pub(super) fn raw_record(&self) -> &[u8] {
+        let bytes = self.buffer.get(self.last..self.head).unwrap_or_default();
+        without_line_end(if self.long.is_empty() { bytes } else { &self.long })
+    }
+
     /// The [mark](identity::mark) of the file up to the next record, and the bytes before it that an error
     /// shows.
     pub(super) fn mark(&self) -> (u32, &[u8]) {
@@ -199,12 +286,20 @@ impl SplitReader {
         if self.offset >= self.end {
             return Ok(None);
         }
+        self.last = self.head;
+        self.long.clear();
         let len = loop {
             let unread = self.buffer.get(self.head..self.tail).unwrap_or(&[]);
             let found = self.framing.record(unread);
             match found {
                 Ok(len) if len <= self.max_record => break len,
-                Err(_) if !self.at_end_of_file && unread.len() <= self.max_record + 1 => self.fill()?,
+                Err(_) if !self.at_end_of_file && unread.len() <= self.max_record + 1 => {
+                    self.waits = !self.patient && !self.is_ready();
+                    if self.waits {
+                        return Ok(None);
+                    }
+                    self.fill()?;
+                }
                 Err(_) if unread.is_empty() => return Ok(None),
                 Err(_) if self.at_end_of_file && !self.partial => return Ok(None),
                 Ok(_) | Err(_) => return self.unusual(found),
@@ -230,6 +325,7 @@ impl SplitReader {
             return Ok(Some(self.take(len)));
         }
         let begin = self.offset;
+        self.long_line = self.line();
         self.long = unread.to_vec();
         if !self.skip_line()? && !self.partial {
             self.rewind(begin)?;
@@ -248,7 +344,6 @@ impl SplitReader {
     /// As [`next`](Self::next), but leaves the record to be read.
     pub(super) fn peek(&mut self) -> Result<Option<&[u8]>> {
         let begin = self.offset;
-        self.long.clear();
         if self.next()?.is_none() {
             return Ok(None);
         }
@@ -266,16 +361,22 @@ impl SplitReader {
     /// Goes back to `offset`, where a record begins that no longer is in the buffer.
     #[cold]
     fn rewind(&mut self, offset: u64) -> Result<()> {
-        let base = offset.saturating_sub(WINDOW as u64);
-        self.file.seek(SeekFrom::Start(base)).map_err(|e| unreadable(&self.path, e))?;
-        (self.head, self.tail, self.offset, self.at_end_of_file) = (0, 0, base, false);
+        let base = self.content.seek(&self.path, offset.saturating_sub(WINDOW as u64));
+        let base = base.map_err(|e| unreadable(&self.path, e))?;
+        (self.last, self.head, self.tail, self.offset, self.at_end_of_file) = (0, 0, 0, base, false);
+        self.line_ends = 0;
         self.advance(offset)
     }
 
-    /// Skips everything before `offset`, all of which stays in the buffer.
-    fn advance(&mut self, offset: u64) -> Result<()> {
-        let skipped = (offset - self.offset) as usize;
-        while self.tail - self.head < skipped {
+    /// Skips everything before `offset`, and waits for it.
+    pub(super) fn advance(&mut self, offset: u64) -> Result<()> {
+        while self.offset < offset {
+            let unread = (self.tail - self.head) as u64;
+            self.skip(unread.min(offset - self.offset) as usize);
+            self.last = self.head;
+            if self.offset == offset {
+                break;
+            }
             self.fill()?;
             if self.at_end_of_file {
                 let message = "an input file became shorter while it was read";
@@ -284,7 +385,6 @@ impl SplitReader {
                     .with("expected", offset));
             }
         }
-        self.skip(skipped);
         Ok(())
     }
 
@@ -345,6 +445,7 @@ impl SplitReader {
             let unread = self.buffer.get(self.head..self.tail).unwrap_or(&[]);
             let found = memchr(b'\n', unread).map(|at| at + 1);
             self.skip(found.unwrap_or(unread.len()));
+            self.last = self.head;
             if found.is_some() || self.at_end_of_file {
                 return Ok(found.is_some());
             }
@@ -364,22 +465,34 @@ impl SplitReader {
 
     /// Reads more bytes behind the unread ones.
     fn fill(&mut self) -> Result<()> {
-        let kept = self.head.saturating_sub(WINDOW);
+        let kept = self.head.saturating_sub(WINDOW).min(self.last);
         if kept > 0 {
+            if self.content.is_forward() {
+                let dropped = self.buffer.get(..kept).unwrap_or_default();
+                self.line_ends += memchr_iter(b'\n', dropped).count() as u64;
+            }
             self.buffer.copy_within(kept..self.tail, 0);
             self.tail -= kept;
             self.head -= kept;
+            self.last -= kept;
         }
         if self.tail == self.buffer.len() {
             self.buffer.resize(2 * self.tail, 0);
         }
+        let behind = self.offset + (self.tail - self.head) as u64;
         let free = self.buffer.get_mut(self.tail..).unwrap_or(&mut []);
         let read = loop {
-            match self.file.read(free) {
+            match self.content.read(free) {
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                other => break other.map_err(|e| unreadable(&self.path, e).with("byte", self.offset))?,
+                Ok(read) => break read,
+                Err(e) => return Err(self.content.error(&self.path, behind, e)),
             }
         };
+        if behind == self.first.len() as u64 && behind < WINDOW as u64 {
+            // Of a stream not all of the first bytes were there at once.
+            let more = free.get(..read.min(WINDOW - self.first.len())).unwrap_or_default();
+            self.first.extend_from_slice(more);
+        }
         self.tail += read;
         self.at_end_of_file = read == 0;
         Ok(())
@@ -398,18 +511,17 @@ fn without_line_end(record: &[u8]) -> &[u8] {
 /// part twice while these rise.
 #[derive(Debug, Default)]
 pub(super) struct LineCounter {
-    file: PathBuf,
     offset: u64,
     line_ends: u64,
 }
 
 impl LineCounter {
     /// The number of the line at `offset`, from 1.
-    pub(super) fn line(&mut self, path: &Path, offset: u64) -> Option<u64> {
-        if path != self.file || offset < self.offset {
-            *self = Self { file: path.to_owned(), ..Self::default() };
+    pub(super) fn line(&mut self, path: &InputPath, offset: u64) -> Option<u64> {
+        if offset < self.offset {
+            *self = Self::default();
         }
-        let mut file = File::open(path).ok()?;
+        let mut file = path.open().ok()?;
         file.seek(SeekFrom::Start(self.offset)).ok()?;
         let mut reader = BufReader::with_capacity(BUFFER, file.take(offset - self.offset));
         loop {

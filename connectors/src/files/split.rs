@@ -2,7 +2,9 @@
 
 use strandline_state_api::{Error, Result};
 
-use super::identity::Stamp;
+use super::content;
+use super::identity::{self, Stamp};
+use super::place::InputPath;
 
 /// One byte range of a file, and how far it was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +17,9 @@ pub(super) struct Split {
     pub(super) end: u64,
     /// Where the next record begins; before the first one is read `start`, which may lie within a record.
     pub(super) offset: u64,
+    /// The file is compressed or a stream, and was begun: `offset` is one in its content. A compressed file
+    /// that was read whole is known by its compressed bytes again, as is one that was not begun.
+    pub(super) packed: bool,
     /// How many of its records could not be decoded and were left out.
     pub(super) skipped: u64,
     /// The subtask that reads it, and the parallelism; `None` before the first assignment.
@@ -33,12 +38,21 @@ pub(super) struct Split {
 
 impl Split {
     pub(super) fn is_finished(&self) -> bool {
-        self.offset >= self.end
+        self.offset >= self.end && !self.packed
     }
 
     /// Whether nothing of it was read.
     pub(super) fn is_unread(&self) -> bool {
         self.offset == self.start && self.end > self.start
+    }
+
+    /// The [mark](identity::mark) of the file at `path` where this split stands, and the last bytes before;
+    /// `None` where the file is shorter.
+    pub(super) fn read_mark(&self, path: &InputPath) -> Result<Option<(u32, Vec<u8>)>> {
+        match self.packed {
+            true => content::read_mark(path, self.offset),
+            false => identity::read_mark(path, self.offset),
+        }
     }
 }
 

@@ -1,20 +1,21 @@
 //! One subtask of a source of files: which split it reads next, and how far.
 
-mod changes;
+mod streaming;
+mod watching;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use strandline_runtime::source::{Source, SourceStatus, SourceTime, SplitTimes, Watermarks};
+use strandline_runtime::source::{Extent, Source, SourceStatus, SourceTime, SplitTimes, Watermarks};
 use strandline_state_api::{Batch, Error, ErrorKind, Result, Timestamp};
 
-use super::listing::InputFile;
+use super::place::InputPath;
 use super::plan::Share;
 use super::position::{FileList, FilePosition, KnownFile, Stored};
 use super::reader::{LineCounter, OpenFile, Range, SplitReader};
 use super::split::Split;
+use super::stream::StreamReader;
 use super::{AtEnd, BadRecord, DeadLetter, Decode, FileFormat, FileSource, OnBadRecord, bad, encoding};
 
 /// How many files all subtasks together keep open.
@@ -29,8 +30,8 @@ const DRIFT_STEP: usize = 64;
 
 /// One subtask of a [`FileSource`].
 pub struct FileSubtask<F: FileFormat> {
-    source: FileSource<F>,
-    folder: PathBuf,
+    pub(super) source: FileSource<F>,
+    folder: InputPath,
     subtask: u32,
     parallelism: u32,
     /// The splits that are not finished, by numbers in the order in which they are read.
@@ -48,19 +49,29 @@ pub struct FileSubtask<F: FileFormat> {
     /// Of the files that are done.
     skipped: u64,
     greatest: i64,
+    /// Whether the input is a stream.
+    is_stream: bool,
+    /// The stream, until its lane opens.
+    stream: Option<Box<StreamReader>>,
+    /// The lane of a stream that has nothing to read now.
+    waiting: Option<usize>,
     /// The lanes that read a file before it was done, by its name, while the source watches.
     watched: HashMap<String, usize>,
+    /// How much of the bytes of its share it has read.
+    extent: Extent,
 }
 
 struct Lane<D> {
     split: Split,
+    /// The offset up to which the extent counts it.
+    counted: u64,
     open: Option<Box<OpenLane<D>>>,
     lines: LineCounter,
 }
 
-struct OpenLane<D> {
-    reader: SplitReader,
-    decoder: D,
+pub(super) struct OpenLane<D> {
+    pub(super) reader: SplitReader,
+    pub(super) decoder: D,
 }
 
 /// What became of a lane that was read.
@@ -76,7 +87,7 @@ enum Step {
 impl<F: FileFormat> FileSubtask<F> {
     pub(super) fn new(
         source: FileSource<F>,
-        folder: PathBuf,
+        folder: InputPath,
         subtask: u32,
         parallelism: u32,
         share: Share,
@@ -89,7 +100,9 @@ impl<F: FileFormat> FileSubtask<F> {
         }
         let mut times = SplitTimes::new(watermarks);
         times.begin_at(Timestamp::from_stored(begin));
+        let is_stream = source.path.is_stream();
         let mut opened = Self {
+            is_stream,
             source,
             folder,
             subtask,
@@ -103,9 +116,16 @@ impl<F: FileFormat> FileSubtask<F> {
             done,
             skipped,
             greatest,
+            stream: None,
+            waiting: None,
             watched: HashMap::new(),
+            extent: Extent::default(),
         };
+        let whole: u64 = opened.done.values().map(|file| file.len).sum();
+        opened.extent = Extent { done: whole, total: whole };
         for split in splits {
+            opened.extent.done += split.offset.clamp(split.start, split.end) - split.start;
+            opened.extent.total += split.end - split.start;
             if split.is_finished() {
                 opened.pieces.push(split);
             } else {
@@ -125,10 +145,11 @@ impl<F: FileFormat> FileSubtask<F> {
     fn enter(&mut self, number: usize, split: Split) {
         let greatest = Timestamp::from_stored(split.greatest);
         self.times.open(number, greatest);
-        if self.source.timing.is_some() && greatest.is_none() {
+        if self.source.timing.is_some() && greatest.is_none() && !self.is_stream {
             self.heads.push_back(number);
         }
-        self.lanes.insert(number, Lane { split, open: None, lines: LineCounter::default() });
+        let counted = split.offset.max(split.start);
+        self.lanes.insert(number, Lane { split, counted, open: None, lines: LineCounter::default() });
     }
 
     /// Looks at the first records of some splits, so that the source knows which one to read first.
@@ -144,7 +165,8 @@ impl<F: FileFormat> FileSubtask<F> {
             let record = opened.reader.peek()?.filter(|record| record.len() <= max_record);
             let decoded = record.map(|record| opened.decoder.decode(record, &mut scratch));
             if let (Some(Ok(())), Some(timing)) = (decoded, &self.source.timing)
-                && let Some(time) = scratch.records().first().and_then(|record| (timing.time_of)(record))
+                && let Some((record, time)) = scratch.drain().next()
+                && let Some(time) = time.or_else(|| (timing.time_of)(&record))
             {
                 self.times.observe(number, time);
             }
@@ -169,6 +191,9 @@ impl<F: FileFormat> FileSubtask<F> {
         if lane.open.is_some() {
             return Ok(true);
         }
+        if self.is_stream {
+            return self.open_stream(number);
+        }
         let Some(opened) = self.open_split(&lane.split)? else { return Ok(false) };
         if self.readers.len() >= self.most_open()
             && let Some(oldest) = self.readers.pop_front()
@@ -184,15 +209,20 @@ impl<F: FileFormat> FileSubtask<F> {
         Ok(true)
     }
 
-    fn open_split(&self, split: &Split) -> Result<Option<OpenLane<F::Decoder>>> {
+    pub(super) fn open_split(&self, split: &Split) -> Result<Option<OpenLane<F::Decoder>>> {
         let path = self.folder.join(&split.file);
         let format = &self.source.format;
         let (framing, max_record) = (format.framing(), self.source.max_record);
         let partial = self.source.at_end == AtEnd::End;
-        if split.offset == 0 {
-            encoding::check(&path)?;
-        }
         let file = OpenFile::open(&path)?;
+        if split.offset == 0 {
+            encoding::check(&path, file.head())?;
+        }
+        // One that is compressed gets no further line, and is whole.
+        let (packed, partial) = (file.is_forward(), partial || file.is_forward());
+        if split.offset > split.start && split.packed != packed {
+            return Err(self.replaced(split));
+        }
         let (mut header, mut after_header) = (Vec::new(), 0);
         if format.has_header() {
             if let Some((record, len)) = file.first_record(framing) {
@@ -212,7 +242,8 @@ impl<F: FileFormat> FileSubtask<F> {
         let decoder = format
             .decoder(&header)
             .map_err(|message| Error::invalid(message).with("file", path.display()))?;
-        let (start, end) = (split.start.max(after_header.min(split.end)), split.end);
+        let end = if packed { u64::MAX } else { split.end };
+        let start = split.start.max(after_header.min(end));
         let range = Range { start, offset: split.offset.max(start), end, partial };
         let buffer = if self.source.timing.is_some() { MERGED_BUFFER } else { BUFFER };
         let reader = SplitReader::new(file, framing, max_record, range, buffer)?;
@@ -240,6 +271,7 @@ impl<F: FileFormat> FileSubtask<F> {
         let Some(open) = &mut lane.open else { return Ok(1) };
         let OpenLane { reader, decoder } = &mut **open;
         let before = output.len();
+        let from = lane.counted;
         let mut count = 0;
         let step = loop {
             if count >= max {
@@ -255,11 +287,13 @@ impl<F: FileFormat> FileSubtask<F> {
                 break Step::Bad(offset, bad);
             }
         };
+        lane.counted = reader.offset().min(lane.split.end).max(from);
+        self.extent.done += lane.counted - from;
         if let Some(timing) = &self.source.timing {
             let (records, mut times) = std::mem::take(output).into_columns();
             let mut greatest = None;
             for (record, time) in records.iter().zip(&mut times).skip(before) {
-                *time = (timing.time_of)(record);
+                *time = time.or_else(|| (timing.time_of)(record));
                 greatest = greatest.max(*time);
             }
             *output = Batch::from_columns(records, times);
@@ -271,24 +305,36 @@ impl<F: FileFormat> FileSubtask<F> {
         match step {
             Step::More => {}
             Step::Bad(offset, bad) => self.bad_record(number, offset, bad, output)?,
-            Step::Ended => self.end(number),
+            Step::Ended => self.end(number)?,
         }
         Ok(count.max(1))
     }
 
     /// Everything that is there of a lane was read.
-    fn end(&mut self, number: usize) {
+    fn end(&mut self, number: usize) -> Result<()> {
+        let Some(lane) = self.lanes.get_mut(&number) else { return Ok(()) };
+        if lane.open.as_ref().is_some_and(|open| open.reader.waits()) {
+            self.waiting = Some(number);
+            self.times.wait(number, Instant::now());
+            return Ok(());
+        }
         self.readers.retain(|open| *open != number);
-        let Some(lane) = self.lanes.get_mut(&number) else { return };
         if let Some(open) = lane.open.take() {
             note_position(&mut lane.split, &open.reader);
+            if self.is_stream {
+                (lane.split.end, lane.split.packed) = (lane.split.offset, false);
+            } else if open.reader.is_packed() {
+                let (split, len) = (&mut lane.split, open.reader.raw_len());
+                (split.end, split.offset, split.packed, split.before) = (len, len, false, Vec::new());
+                split.mark = split.read_mark(&self.folder.join(&split.file))?.map_or(0, |(mark, _)| mark);
+            }
         }
         if !lane.split.is_finished() && self.source.at_end != AtEnd::End {
             // It waits for the end of its last line.
             self.times.wait(number, Instant::now());
-            return;
+            return Ok(());
         }
-        let Some(Lane { mut split, .. }) = self.lanes.remove(&number) else { return };
+        let Some(Lane { mut split, .. }) = self.lanes.remove(&number) else { return Ok(()) };
         if split.offset < split.end {
             // The file is shorter than it was, so no mark is known at its end.
             (split.offset, split.mark) = (split.end, 0);
@@ -301,13 +347,14 @@ impl<F: FileFormat> FileSubtask<F> {
         }
         if !split.whole {
             self.pieces.push(split);
-            return;
+            return Ok(());
         }
         self.skipped += split.skipped;
         self.greatest = self.greatest.max(split.greatest);
         // A last line without its end may reach beyond what the listing saw.
         let Split { file: name, offset: len, stamp, mark, .. } = split;
         self.done.insert(name.clone(), KnownFile { name, len, stamp, read: Some(mark) });
+        Ok(())
     }
 
     /// Fails for a record that cannot be decoded, or counts it; emits its dead letter where that is wanted.
@@ -319,7 +366,7 @@ impl<F: FileFormat> FileSubtask<F> {
         bad: BadRecord,
         output: &mut Batch<F::Record>,
     ) -> Result<()> {
-        let Some(Lane { split, open: Some(open), lines }) = self.lanes.get_mut(&number) else {
+        let Some(Lane { split, open: Some(open), lines, .. }) = self.lanes.get_mut(&number) else {
             return Ok(());
         };
         let OpenLane { reader, decoder } = &mut **open;
@@ -333,7 +380,7 @@ impl<F: FileFormat> FileSubtask<F> {
             count.add(self.subtask, String::new);
             return Ok(());
         }
-        let line = lines.line(&path, offset);
+        let line = if reader.is_forward() { Some(reader.line()) } else { lines.line(&path, offset) };
         let located = || {
             let mut error = Error::new(ErrorKind::Invalid, bad.to_string());
             error = error.with("file", path.display());
@@ -357,7 +404,10 @@ impl<F: FileFormat> FileSubtask<F> {
             OnBadRecord::Fail => return Err(located()),
             OnBadRecord::Skip => {}
             OnBadRecord::Keep => {
-                let raw = bad::raw_record(&path, offset, reader.offset())?;
+                let raw = match reader.is_forward() {
+                    true => bad::most_of(reader.raw_record()).to_vec(),
+                    false => bad::raw_record(&path, offset, reader.offset())?,
+                };
                 output.push(decoder.dead_letter(letter(raw)).ok_or_else(located)?, None);
             }
         }
@@ -385,23 +435,12 @@ impl<F: FileFormat> FileSubtask<F> {
     }
 }
 
-fn new_split(file: &InputFile, subtask: u32, parallelism: u32) -> Split {
-    Split {
-        file: file.name.clone(),
-        end: file.len,
-        owner: Some((subtask, parallelism)),
-        stamp: file.stamp,
-        greatest: i64::MIN,
-        whole: true,
-        ..Split::default()
-    }
-}
-
 /// Takes the position of a reader that is about to be closed.
 fn note_position(split: &mut Split, reader: &SplitReader) {
     if reader.offset() > split.offset {
         let (mark, before) = reader.mark();
         (split.offset, split.mark, split.before) = (reader.offset(), mark, before.to_vec());
+        split.packed = reader.is_forward();
     }
 }
 
@@ -411,6 +450,7 @@ impl<F: FileFormat> Source for FileSubtask<F> {
 
     fn poll(&mut self, max: usize, output: &mut Batch<F::Record>) -> Result<SourceStatus> {
         self.watch()?;
+        self.wake_stream();
         if !self.heads.is_empty() {
             self.look_ahead()?;
             if !self.heads.is_empty() {
@@ -433,6 +473,9 @@ impl<F: FileFormat> Source for FileSubtask<F> {
         }
         if self.times.slowest().is_some() {
             return Ok(SourceStatus::More);
+        }
+        if self.waiting.is_some() {
+            return Ok(SourceStatus::Idle);
         }
         if drift.is_some() {
             self.source.shared.leave(self.subtask);
@@ -464,6 +507,7 @@ impl<F: FileFormat> Source for FileSubtask<F> {
         files.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         let list = FileList {
             layout: self.source.format.layout(),
+            path: self.source.path.display().to_string(),
             owner: Some((self.subtask, self.parallelism)),
             skipped: self.skipped,
             greatest: self.greatest,
@@ -471,6 +515,11 @@ impl<F: FileFormat> Source for FileSubtask<F> {
         };
         positions.push(FilePosition(Stored::Files(list.encode()?)));
         Ok(positions)
+    }
+
+    fn extent(&self) -> Option<Extent> {
+        // What a watched input comes to nobody knows.
+        (!self.source.at_end.is_watch()).then_some(self.extent)
     }
 
     fn time(&mut self) -> Option<SourceTime> {

@@ -1,5 +1,9 @@
 mod dialect;
+mod forms;
+mod objects;
+mod packed;
 mod quotes;
+mod streams;
 mod unusual;
 
 use std::fs;

@@ -1,13 +1,13 @@
 //! Looks for new files, and for files that have grown or were renamed, while a job runs.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use strandline_state_api::Result;
 
 use super::identity::Stamp;
 use super::listing::{InputFile, list_any};
+use super::place::InputPath;
 
 /// What all subtasks of a source know of its input. Each change goes to the subtask that reads the file.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl Watcher {
     }
 
     /// Lists the input again if it is time, and returns what has changed for `subtask`.
-    pub(super) fn changes(&mut self, path: &Path, now: Instant, subtask: u32) -> Result<Vec<Change>> {
+    pub(super) fn changes(&mut self, path: &InputPath, now: Instant, subtask: u32) -> Result<Vec<Change>> {
         if now >= self.next {
             self.next = now + self.every;
             let listing = list_any(path)?;

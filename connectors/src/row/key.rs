@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 use strandline_state_api::encoding::{push_escaped, split_escaped};
 use strandline_state_api::{Error, KeyHash, Result, StateKey};
 
-use super::Value;
+use super::{Moment, Value};
 
 const NULL: u8 = 0;
 const BOOL: u8 = 1;
@@ -13,13 +13,16 @@ const INT: u8 = 2;
 const UINT: u8 = 3;
 const FLOAT: u8 = 4;
 const TEXT: u8 = 5;
+const TIMESTAMP: u8 = 6;
 
 /// The values of the key columns of a row.
 ///
 /// # Encoding
-/// For each value one byte of type (0 null, 1 bool, 2 int, 3 uint, 4 float, 5 text), then its
+/// For each value one byte of type (0 null, 1 bool, 2 int, 3 uint, 4 float, 5 text,
+/// 6 timestamp), then its
 /// order-preserving form: one byte for a bool; 8 bytes big endian for numbers, with the sign bit flipped for
-/// int and, for float, all bits of negative numbers; text escaped as parts of tuples are ([`push_escaped`]).
+/// int and, for float, all bits of negative numbers; text escaped as parts of tuples are ([`push_escaped`]);
+/// 16 bytes big endian of nanoseconds with the sign bit flipped for a timestamp.
 /// Two floats are equal when their bits are; -0 counts as 0. [`RowKey::new`] makes one NaN of all, so that it
 /// is a key like any other.
 #[derive(Clone, Debug)]
@@ -44,6 +47,10 @@ impl RowKey {
                 Value::Text(text) => {
                     push(&[TEXT]);
                     push_text(text.as_bytes(), &mut push);
+                }
+                Value::Timestamp(moment) => {
+                    push(&[TIMESTAMP]);
+                    push(&(moment.as_nanos() ^ i128::MIN).to_be_bytes());
                 }
             }
         }
@@ -141,6 +148,10 @@ fn split_value(tag: u8, bytes: &[u8]) -> Option<(Value, &[u8])> {
             let (text, rest) = split_escaped(bytes)?;
             Some((Value::Text(CompactString::from_utf8(text).ok()?), rest))
         }
+        TIMESTAMP => {
+            let (nanos, rest) = bytes.split_first_chunk::<16>()?;
+            Some((Value::Timestamp(Moment::from_nanos(i128::from_be_bytes(*nanos) ^ i128::MIN)?), rest))
+        }
         _ => None,
     }
 }
@@ -159,6 +170,7 @@ mod tests {
             any::<u64>().prop_map(Value::UInt),
             any::<f64>().prop_map(Value::Float),
             "[a\0\u{1}\u{ff}é]{0,5}".prop_map(|text| Value::text(&text)),
+            any::<i64>().prop_map(|nanos| Value::Timestamp(Moment::from_nanos(nanos.into()).unwrap())),
         ]
     }
 
@@ -193,6 +205,8 @@ mod tests {
             prop_assert_eq!(a.cmp(&b), one(Value::Int(a)).cmp(&one(Value::Int(b))));
             prop_assert_eq!(x.partial_cmp(&y), Some(one(Value::Float(x)).cmp(&one(Value::Float(y)))));
             prop_assert_eq!(s.cmp(&t), one(Value::text(&s)).cmp(&one(Value::text(&t))));
+            let moment = |nanos: i64| Value::Timestamp(Moment::from_nanos(nanos.into()).unwrap());
+            prop_assert_eq!(a.cmp(&b), one(moment(a)).cmp(&one(moment(b))));
         }
 
         #[test]

@@ -8,12 +8,12 @@ use strandline_checkpoint_protocol::Term;
 use strandline_checkpoint_storage::{OperatorAssignment, RestoreAssignment, SubtaskAssignment};
 use strandline_state_api::snapshot::SegmentStore;
 use strandline_state_api::{CheckpointId, OperatorId};
-use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::channel::{EdgeId, Wiring};
 use crate::config::JobConfig;
 use crate::metrics::Metrics;
+use crate::threads::Threads;
 
 /// Opens the store that holds the files of one checkpoint.
 pub(crate) trait StoreAt: Send + Sync {
@@ -32,7 +32,8 @@ pub(crate) struct Attempt {
     pub(crate) restored: Option<RestoreAssignment>,
     /// `None` without checkpoints.
     pub(crate) store: Option<Arc<dyn StoreAt>>,
-    pub(crate) runtime: Handle,
+    /// Where it runs.
+    pub(crate) threads: Threads,
     /// Becomes true when the attempt has failed.
     pub(crate) cancelled: watch::Receiver<bool>,
     pub(crate) metrics: Arc<Metrics>,

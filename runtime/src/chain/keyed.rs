@@ -15,7 +15,7 @@ use std::sync::Arc;
 use strandline_state_api::backend::{BackendFactory, BackendScope, CheckpointedBackend, RestoreSnapshot};
 use strandline_state_api::host::{KeyedProcess, OperatorStateStore, Steps};
 use strandline_state_api::{
-    Batch, CheckpointId, Error, Keyed, Open, Operator, OperatorId, Result, Timestamp,
+    AbortNotice, Batch, CheckpointId, Error, Keyed, Open, Operator, OperatorId, Result, Timestamp,
 };
 
 use self::sequencer::{Sequencer, Subtask, TIMERS};
@@ -99,16 +99,20 @@ where
 
 /// Restores the keyed state of a subtask.
 fn restore(assembly: &Assembly, scope: &BackendScope, backend: &mut dyn RestoreSnapshot) -> Result<()> {
-    let Attempt { store, restored, runtime, .. } = &*assembly.attempt;
+    let Attempt { store, restored, threads, .. } = &*assembly.attempt;
     let (Some(store), Some(assignment)) = (store, restored) else { return Ok(()) };
     let keyed = assembly.restored_here(&scope.operator).map_or(&[][..], |restored| &restored.keyed);
     if keyed.is_empty() {
         return Ok(());
     }
     let store = store.at(assignment.checkpoint);
-    let found = runtime
+    let found = threads
         .block_on(backend.restore(keyed, store.as_ref()))
-        .map_err(|error| scope.locate(error).with("checkpoint", assignment.checkpoint))?;
+        .map_err(|error| match error.context("operator") {
+            Some(_) => error,
+            None => scope.locate(error),
+        })
+        .map_err(|error| error.with("checkpoint", assignment.checkpoint))?;
     let BackendScope { operator, subtask, .. } = scope;
     for state in &found.orphans {
         tracing::warn!(%operator, subtask, %state, "restored state that no operator registers; it is kept");
@@ -190,8 +194,8 @@ where
         self.process.checkpoint_complete(checkpoint)
     }
 
-    fn checkpoint_aborted(&mut self, checkpoint: CheckpointId) -> Result<()> {
-        self.process.checkpoint_aborted(checkpoint)
+    fn checkpoint_aborted(&mut self, aborted: &AbortNotice) -> Result<()> {
+        self.process.checkpoint_aborted(aborted)
     }
 
     fn next_processing_timer(&mut self) -> Result<Option<Timestamp>> {

@@ -1,17 +1,16 @@
 //! A sink at the end of its chain.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::time::Instant;
 
 use strandline_checkpoint_storage::{decode_each, encode_each};
 use strandline_state_api::{Batch, KeyGroupRange, OperatorId, Result};
 
 use super::assembly::Assembly;
 use super::{Node, Signal, Stage, Work};
-use crate::metrics::{Metrics, add};
+use crate::metrics::{Metrics, Tally};
 use crate::passing::PassingBarrier;
 use crate::sink::{Sink, SinkContext, SinkFactory};
+use crate::threads::Threads;
 
 /// One subtask of a sink.
 pub(crate) struct SinkNode<S> {
@@ -19,7 +18,8 @@ pub(crate) struct SinkNode<S> {
     subtask: u32,
     sink: S,
     ended: bool,
-    taken: Arc<AtomicU64>,
+    taken: Tally,
+    threads: Threads,
     /// Set where the sink counts how much is done.
     done: Option<Arc<Metrics>>,
 }
@@ -41,7 +41,8 @@ impl<S: Sink> SinkNode<S> {
         let sink = sink.map_err(|error| error.with("operator", id).with("subtask", subtask))?;
         let metrics = &assembly.attempt.metrics;
         let done = (first && !assembly.attempt.is_keyed).then(|| Arc::clone(metrics));
-        Ok(Self { id: id.clone(), subtask, sink, ended: false, taken: metrics.emitted(id), done })
+        let (taken, threads) = (metrics.emitted(id), assembly.attempt.threads.clone());
+        Ok(Self { id: id.clone(), subtask, sink, ended: false, taken, threads, done })
     }
 
     fn locate<T>(&self, result: Result<T>) -> Result<T> {
@@ -49,14 +50,15 @@ impl<S: Sink> SinkNode<S> {
     }
 
     fn barrier(&mut self, passing: &mut PassingBarrier) -> Result<()> {
-        let start = Instant::now();
+        let start = self.threads.now();
         let checkpoint = passing.barrier.checkpoint;
         let committables = self.sink.pre_commit(checkpoint).and_then(|pending| encode_each(&pending));
         let mut snapshot = passing.snapshot(self.subtask, KeyGroupRange::EMPTY);
         snapshot.committables =
             self.locate(committables.map_err(|error| error.with("checkpoint", checkpoint)))?;
         snapshot.finished = self.ended;
-        passing.add(&self.id, snapshot, start.elapsed());
+        self.taken.cut(checkpoint);
+        passing.add(&self.id, snapshot, self.threads.since(start));
         Ok(())
     }
 }
@@ -67,7 +69,7 @@ impl<T, S: Sink<In = T>> Node<Batch<T>> for SinkNode<S> {
         let written = self.sink.write(batch);
         self.locate(written)?;
         batch.clear();
-        add(&self.taken, records);
+        self.taken.add(records);
         if let Some(metrics) = &self.done {
             metrics.done(records);
         }
@@ -85,9 +87,9 @@ impl<S: Sink> Stage for SinkNode<S> {
             }
             Signal::End => self.ended = true,
             Signal::Close(task) => task.add(&self.id, self.sink.summary()),
-            Signal::Aborted(checkpoint) => {
-                let heard = self.sink.checkpoint_aborted(*checkpoint);
-                self.locate(heard.map_err(|error| error.with("checkpoint", *checkpoint)))?;
+            Signal::Aborted(aborted) => {
+                let heard = self.sink.checkpoint_aborted(aborted);
+                self.locate(heard.map_err(|error| error.with("checkpoint", aborted.checkpoint)))?;
             }
             Signal::Watermark(_) | Signal::Idle | Signal::ProcessingTime(_) => {}
         }

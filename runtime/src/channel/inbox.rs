@@ -8,12 +8,15 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use strandline_state_api::Result;
 
 use super::Message;
+use crate::scheduler::Ready;
 use crate::sync::{cancelled, lock};
+use crate::threads::{Threads, receivable};
 
 /// The end that writers share.
 pub(super) struct Inbox {
     /// How many messages of one channel may wait.
     capacity: u32,
+    threads: Threads,
     state: Mutex<InboxState>,
     /// Holds something while there may be messages that the reader has not seen.
     wake: Sender<()>,
@@ -31,15 +34,15 @@ struct InboxState {
 }
 
 impl Inbox {
-    pub(super) fn new(channels: usize, capacity: usize) -> Self {
+    pub(super) fn new(channels: usize, capacity: usize, threads: Threads) -> Self {
         let (wake, woken) = bounded(1);
         let state = InboxState { waiting: vec![0; channels], ..InboxState::default() };
         let capacity = u32::try_from(capacity).unwrap_or(u32::MAX);
-        Self { capacity, state: Mutex::new(state), wake, woken }
+        Self { capacity, threads, state: Mutex::new(state), wake, woken }
     }
 
     /// Sends a message over a channel; waits while that is full.
-    pub(super) fn send(&self, channel: u32, message: Message) -> Result<()> {
+    pub(super) fn send(self: &Arc<Self>, channel: u32, message: Message) -> Result<()> {
         let mut state = lock(&self.state);
         loop {
             if state.closed {
@@ -54,11 +57,27 @@ impl Inbox {
                 let _ = self.wake.try_send(());
                 return Ok(());
             }
-            state.blocked.insert(channel, thread::current());
-            drop(state);
-            thread::park();
+            match &self.threads {
+                Threads::OfSystem(_) => {
+                    state.blocked.insert(channel, thread::current());
+                    drop(state);
+                    thread::park();
+                }
+                Threads::Stepped(scheduler) => {
+                    drop(state);
+                    let inbox = Arc::clone(self);
+                    scheduler.wait(Box::new(move || inbox.has_room(channel)), None);
+                }
+            }
             state = lock(&self.state);
         }
+    }
+
+    /// Whether a message of the channel can be sent, or never can be again.
+    fn has_room(&self, channel: u32) -> bool {
+        let state = lock(&self.state);
+        let waiting = state.waiting.get(channel as usize);
+        state.closed || waiting.is_none_or(|waiting| *waiting < self.capacity)
     }
 
     /// Refuses messages from now on; writers that wait give up.
@@ -86,6 +105,11 @@ impl InboxReader {
     /// looking for messages.
     pub(crate) fn woken(&self) -> &Receiver<()> {
         &self.inbox.woken
+    }
+
+    /// As [`woken`](Self::woken), for a [`Scheduler`](crate::Scheduler).
+    pub(crate) fn ready(&self) -> Ready {
+        receivable(&self.inbox.woken)
     }
 
     /// The next message of a channel that is not blocked; messages of one channel keep their order.
@@ -146,6 +170,10 @@ mod tests {
 
     use super::*;
 
+    fn threads() -> Threads {
+        Threads::OfSystem(tokio::runtime::Builder::new_current_thread().build().unwrap().handle().clone())
+    }
+
     fn numbered(number: i64) -> Message {
         Message::Batch { records: None, watermark: Some(Timestamp::from_millis(number)) }
     }
@@ -159,7 +187,7 @@ mod tests {
 
     #[test]
     fn messages_of_a_channel_keep_their_order_while_it_is_blocked_and_after() {
-        let inbox = Arc::new(Inbox::new(2, 10));
+        let inbox = Arc::new(Inbox::new(2, 10, threads()));
         let mut reader = InboxReader::new(Arc::clone(&inbox));
         for (channel, n) in [(0, 1), (1, 2), (0, 3), (1, 4)] {
             inbox.send(channel, numbered(n)).unwrap();
@@ -184,7 +212,7 @@ mod tests {
     fn a_full_channel_holds_its_writer_and_no_other() {
         const CAPACITY: usize = 3;
         const EACH: i64 = 500;
-        let inbox = Arc::new(Inbox::new(4, CAPACITY));
+        let inbox = Arc::new(Inbox::new(4, CAPACITY, threads()));
         let mut reader = InboxReader::new(Arc::clone(&inbox));
         let sent = Arc::new([const { AtomicUsize::new(0) }; 4]);
         let writers: Vec<_> = (0..4u32)
@@ -220,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_writer_that_waits_gives_up_when_the_reader_is_gone() {
-        let inbox = Arc::new(Inbox::new(1, 1));
+        let inbox = Arc::new(Inbox::new(1, 1, threads()));
         let reader = InboxReader::new(Arc::clone(&inbox));
         let (full, wait) = mpsc::channel();
         let writer = thread::spawn(move || {

@@ -1,11 +1,10 @@
 //! One attempt: everything from the claim of the storage to the last thread's end.
 
 use std::sync::Arc;
-use std::thread::{self, Scope};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use strandline_checkpoint_protocol::TaskId;
-use strandline_state_api::{Error, ErrorKind, Result};
+use strandline_state_api::{Error, Result};
 use tokio::sync::watch;
 
 use super::commit::Committer;
@@ -20,6 +19,7 @@ use crate::pipeline::graph::{Vertex, VertexKind};
 use crate::report::Outcome;
 use crate::summary::TaskSummary;
 use crate::sync::guarded;
+use crate::threads::{Joined, Thread};
 
 impl Run<'_> {
     /// Runs the job once, until it is over or fails. All threads have ended when it returns.
@@ -56,16 +56,16 @@ impl Run<'_> {
             let (storage, term) = (claim.storage.clone(), claim.term);
             Arc::new(TermStore { storage, term }) as Arc<dyn StoreAt>
         });
-        self.metrics.forget_entries();
+        self.metrics.begin_attempt(from);
         let chained = self.config.chain_keyed && self.config.parallelism == 1;
         let attempt = Attempt {
             config: self.config.clone(),
             label: format!("{}-{}", self.label(), self.attempts),
             term: term.unwrap_or_default(),
-            wiring: Wiring::new(self.config.parallelism, self.config.channel_capacity),
+            wiring: Wiring::new(self.config.parallelism, self.config.channel_capacity, self.threads.clone()),
             restored,
             store,
-            runtime: self.runtime.clone(),
+            threads: self.threads.clone(),
             cancelled,
             metrics: Arc::clone(&self.metrics),
             chained: if chained { self.job.chainable().collect() } else { Default::default() },
@@ -78,29 +78,32 @@ impl Run<'_> {
     fn drive(&mut self, attempt: &Arc<Attempt>, committer: Committer, cancel: &watch::Sender<bool>) -> Ended {
         let job = self.job.clone();
         let (events, inbox) = unbounded();
-        thread::scope(|scope| {
-            let mut tasks = Vec::new();
-            // The term distinguishes this life of a task from all others, also of other processes.
-            let life = committer.term().0.max(u64::from(self.attempts));
-            for (number, vertex) in (0..).zip(&job.vertices) {
-                if is_chained(attempt, vertex) {
-                    continue;
-                }
-                for subtask in 0..self.config.parallelism {
-                    let task = TaskId { vertex: number, subtask, attempt: life };
-                    match spawn(scope, attempt, vertex, task, &events) {
-                        Ok(control) => tasks.push(TaskHandle::new(task, vertex, control)),
-                        Err(error) => {
-                            attempt.wiring.close();
-                            let _ = cancel.send(true);
-                            return Ended::Failed { error, opening: true };
-                        }
+        // Dropped last: the tasks end when their handles are gone.
+        let mut threads = Joined::default();
+        let mut tasks = Vec::new();
+        // The term distinguishes this life of a task from all others, also of other processes.
+        let life = committer.term().0.max(u64::from(self.attempts));
+        for (number, vertex) in (0..).zip(&job.vertices) {
+            if is_chained(attempt, vertex) {
+                continue;
+            }
+            for subtask in 0..self.config.parallelism {
+                let task = TaskId { vertex: number, subtask, attempt: life };
+                match spawn(attempt, vertex, task, &events) {
+                    Ok((control, thread)) => {
+                        tasks.push(TaskHandle::new(task, vertex, control));
+                        threads.0.push(thread);
+                    }
+                    Err(error) => {
+                        attempt.wiring.close();
+                        let _ = cancel.send(true);
+                        return Ended::Failed { error, opening: true };
                     }
                 }
             }
-            drop(events);
-            self.coordinate(attempt, committer, cancel, tasks, inbox)
-        })
+        }
+        drop(events);
+        self.coordinate(attempt, committer, cancel, tasks, inbox)
     }
 
     fn coordinate(
@@ -153,27 +156,19 @@ fn is_chained(attempt: &Attempt, vertex: &Vertex) -> bool {
     }
 }
 
-fn spawn<'scope, 'env: 'scope>(
-    scope: &'scope Scope<'scope, 'env>,
+fn spawn(
     attempt: &Arc<Attempt>,
-    vertex: &'env Arc<Vertex>,
+    vertex: &Arc<Vertex>,
     task: TaskId,
     events: &Sender<TaskEvent>,
-) -> Result<Sender<Control>> {
-    let (control, of_task) = unbounded();
-    let mailbox = Mailbox { task, control: of_task, events: events.clone() };
-    let attempt = Arc::clone(attempt);
+) -> Result<(Sender<Control>, Thread)> {
+    let (control, commands) = unbounded();
+    let mailbox = Mailbox { task, control: commands, events: events.clone() };
+    let (of_task, its_vertex) = (Arc::clone(attempt), Arc::clone(vertex));
     let name = format!("{}-{}", vertex.id, task.subtask);
-    thread::Builder::new()
-        .name(name)
-        .spawn_scoped(scope, move || run_task(attempt, vertex, &mailbox))
-        .map_err(|error| {
-            Error::new(ErrorKind::Unavailable, "no thread for a task")
-                .with("operator", &vertex.id)
-                .with("subtask", task.subtask)
-                .caused_by(error)
-        })?;
-    Ok(control)
+    let spawned = attempt.threads.spawn(name, move || run_task(of_task, &its_vertex, &mailbox));
+    let located = |error: Error| error.with("operator", &vertex.id).with("subtask", task.subtask);
+    Ok((control, spawned.map_err(located)?))
 }
 
 /// The body of a task's thread.

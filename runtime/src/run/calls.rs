@@ -1,5 +1,6 @@
 //! The ways to run a job: on a runtime of its own, and on that of the caller.
 
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
@@ -14,7 +15,9 @@ use crate::config::JobConfig;
 use crate::control::JobControl;
 use crate::pipeline::Pipeline;
 use crate::report::JobReport;
+use crate::scheduler::Scheduler;
 use crate::sync::{guarded, lock};
+use crate::threads::Threads;
 
 /// Runs a job until it is finished, stopped or cancelled, restarting it after failures. Blocks; `control`
 /// works from other threads. In an asynchronous task, use [`run_async`].
@@ -47,8 +50,8 @@ pub fn run<F: BackendFactory>(
     // On a thread of its own: this one may be inside a runtime that does not show.
     thread::scope(|scope| {
         let work = move || {
-            let handle = runtime.handle().clone();
-            let ended = guarded(|| Run::new(job, config, control, handle).execute());
+            let threads = Threads::OfSystem(runtime.handle().clone());
+            let ended = guarded(|| Run::new(job, config, control, threads).execute());
             // Sweeps have ended. What hangs may be a single operation of a store that was given up.
             runtime.shutdown_timeout(Duration::from_secs(1));
             ended
@@ -98,7 +101,8 @@ pub fn run_async<F: BackendFactory>(
         let of_job = control.clone();
         let work = move || {
             // Nobody may wait for it any more.
-            let report = guarded(|| Run::new(job, config, &of_job, handle).execute());
+            let threads = Threads::OfSystem(handle);
+            let report = guarded(|| Run::new(job, config, &of_job, threads).execute());
             drop(running);
             let _ = ended.send(report);
         };
@@ -109,6 +113,23 @@ pub fn run_async<F: BackendFactory>(
         unattended.0 = None;
         report
     }
+}
+
+/// Runs a job as [`run`] does, on the calling thread, which is one of `scheduler`'s, and on others that this
+/// starts and steps: stores are worked on there, too, so their futures must need no runtime.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_stepped<F: BackendFactory>(
+    pipeline: &Pipeline<F>,
+    config: JobConfig,
+    control: &JobControl,
+    scheduler: Arc<dyn Scheduler>,
+) -> Result<JobReport> {
+    let _running = control.running();
+    let job = lock(&pipeline.graph).job()?;
+    check(&config)?;
+    guarded(|| Run::new(job, config, control, Threads::Stepped(scheduler)).execute())
 }
 
 /// Cancels a job whose end nobody awaits any more.

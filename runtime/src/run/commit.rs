@@ -13,9 +13,7 @@ use strandline_checkpoint_storage::{
 use strandline_state_api::backend::{Scope, Statistic};
 use strandline_state_api::snapshot::KeyedSnapshot;
 use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
-use tokio::runtime::Handle;
 use tokio::sync::Mutex;
-use tokio::task::AbortHandle;
 
 use super::outputs::OutputSweeper;
 use super::recovery::Claim;
@@ -23,7 +21,7 @@ use crate::barrier::OperatorPart;
 use crate::config::{JobConfig, WhenFinished};
 use crate::pipeline::graph::Job;
 use crate::report::CheckpointReport;
-use crate::sync::guarded;
+use crate::threads::{Aborter, Threads};
 
 /// What a task acknowledges a checkpoint with.
 pub(super) type Parts = Vec<OperatorPart>;
@@ -40,7 +38,7 @@ pub(super) struct Committer {
     timeout: Duration,
     remove: bool,
     /// The commit under way, and when it is given up.
-    under_way: Option<(Instant, AbortHandle)>,
+    under_way: Option<(Instant, Aborter)>,
 }
 
 /// How a commit went.
@@ -109,8 +107,8 @@ impl Committer {
     }
 
     /// Writes the manifest and claims the slot of the log, elsewhere. Exactly one [`CommitDone`] follows.
-    pub(super) fn commit(&mut self, permit: CommitPermit<Parts>, triggered: Triggered, runtime: &Handle) {
-        let start = Instant::now();
+    pub(super) fn commit(&mut self, permit: CommitPermit<Parts>, triggered: Triggered, threads: &Threads) {
+        let start = threads.now();
         let (right, parts) = permit.into_parts();
         let pause_of = |parts: &Parts| parts.iter().map(|part| part.snapshot.trace.pause_us).sum();
         let pause = parts.acks.values().map(pause_of).max().unwrap_or(0);
@@ -148,7 +146,8 @@ impl Committer {
         let (outputs, kind) = (self.outputs.clone(), triggered.kind);
         // As a task, not on a thread for blocking: a store on a local disk needs those, and there may be but
         // one.
-        let task = runtime.spawn(async move {
+        let of_commit = threads.clone();
+        let task = threads.spawn_future("commit", async move {
             let (result, error) = match log {
                 // One at a time, as the coordinator hands out one permit at a time: nobody ever waits for it.
                 Some(log) => {
@@ -161,20 +160,25 @@ impl Committer {
                 None => (CommitResult::Committed, None),
             };
             let is_durable = result == CommitResult::Committed && logged;
-            let outputs = if is_durable && outputs.is_due(kind) { sweep(outputs).await } else { Ok(()) };
+            let outputs = if is_durable && outputs.is_due(kind) {
+                of_commit.block(move || outputs.sweep()).await
+            } else {
+                Ok(())
+            };
             if let Some(done) = &mut answer.done {
                 (done.result, done.error, done.outputs) = (result, error, outputs);
-                done.report.commit = start.elapsed();
+                done.report.commit = of_commit.since(start);
                 done.report.duration = triggered.start.elapsed();
             }
         });
+        // Where it could not begin, the answer is there.
         let deadline = start.checked_add(self.timeout);
-        self.under_way = deadline.map(|deadline| (deadline, task.abort_handle()));
+        self.under_way = deadline.zip(task.ok());
     }
 
     /// Gives up the commit under way if it takes too long. Its answer is that nobody knows.
-    pub(super) fn give_up_overdue(&mut self) {
-        if self.under_way.as_ref().is_some_and(|(deadline, _)| *deadline <= Instant::now()) {
+    pub(super) fn give_up_overdue(&mut self, now: Instant) {
+        if self.under_way.as_ref().is_some_and(|(deadline, _)| *deadline <= now) {
             self.give_up();
         }
     }
@@ -192,24 +196,15 @@ impl Committer {
     }
 
     /// Waits for the commit under way until it is given up; `None` when nothing answers.
-    pub(super) fn await_result(&mut self) -> Option<CommitDone> {
+    pub(super) fn await_result(&mut self, threads: &Threads) -> Option<CommitDone> {
         if let Some((deadline, _)) = &self.under_way
-            && let Ok(done) = self.results.recv_deadline(*deadline)
+            && let Ok(done) = threads.recv(&self.results, Some(*deadline))
         {
             return Some(done);
         }
         self.give_up();
-        self.results.recv().ok()
+        threads.recv(&self.results, None).ok()
     }
-}
-
-/// Sweeps on a thread for blocking.
-async fn sweep(outputs: OutputSweeper) -> Result<()> {
-    let swept = tokio::task::spawn_blocking(move || guarded(|| outputs.sweep())).await;
-    swept.unwrap_or_else(|_| {
-        let message = "the runtime was shut down before the sinks were swept";
-        Err(Error::new(ErrorKind::Unavailable, message))
-    })
 }
 
 /// Leaves nothing but what a later start needs to know that the job has finished, and to commit its output.

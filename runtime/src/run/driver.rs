@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, after, never, select};
 use strandline_checkpoint_protocol::{CheckpointKind, Coordinator, Millis, Policy, RequestOutcome, TaskId};
+use strandline_checkpoint_storage::SweepReport;
 use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
 
 use self::requests::Requests;
@@ -26,6 +27,7 @@ use crate::report::Outcome;
 use crate::request::job_over;
 use crate::summary::TaskSummary;
 use crate::sync::is_cancelled;
+use crate::threads::{Threads, any, receivable};
 
 /// The coordinator's side of a task.
 pub(super) struct TaskHandle {
@@ -62,6 +64,17 @@ enum AttemptPhase {
     Running,
     /// The final checkpoint is complete; waiting for the tasks to end.
     Finishing(Outcome),
+}
+
+/// What a driver waits for.
+enum Incoming {
+    Task(TaskEvent),
+    Commit(Box<CommitDone>),
+    Swept(Result<SweepReport>),
+    /// No task is left.
+    NoTasks,
+    /// A command, or a time that has come.
+    Nothing,
 }
 
 /// Drives one attempt.
@@ -121,6 +134,7 @@ impl<'r, 'a> Driver<'r, 'a> {
             None => Policy { timeout: Duration::MAX, ..Policy::default() },
         };
         let coordinator = Coordinator::new(policy, run.next_checkpoint);
+        let run_epoch = run.threads.now();
         Self {
             run,
             committer,
@@ -128,7 +142,7 @@ impl<'r, 'a> Driver<'r, 'a> {
             phase: AttemptPhase::Opening(tasks.len()),
             tasks,
             inbox,
-            epoch: Instant::now(),
+            epoch: run_epoch,
             triggered: BTreeMap::new(),
             causes: BTreeMap::new(),
             late: BTreeMap::new(),
@@ -164,19 +178,14 @@ impl<'r, 'a> Driver<'r, 'a> {
 
     /// Waits for the next thing to happen, and deals with it.
     fn step(&mut self) {
-        let timer = self.wait_time().map_or_else(never, after);
-        let woken = self.run.control.woken().clone();
-        let (inbox, commits, sweeps) =
-            (self.inbox.clone(), self.committer.results.clone(), self.sweeper.results.clone());
-        select! {
-            recv(inbox) -> event => match event {
-                Ok(event) => self.task_event(event),
-                Err(_) => self.fail(Error::new(ErrorKind::Internal, "all tasks are gone without a reason")),
-            },
-            recv(commits) -> done => if let Ok(done) = done { self.commit_done(done) },
-            recv(sweeps) -> swept => if let Ok(swept) = swept { self.swept(swept) },
-            recv(woken) -> _ => {}
-            recv(timer) -> _ => {}
+        match self.incoming() {
+            Incoming::Task(event) => self.task_event(event),
+            Incoming::Commit(done) => self.commit_done(*done),
+            Incoming::Swept(swept) => self.swept(swept),
+            Incoming::NoTasks => {
+                self.fail(Error::new(ErrorKind::Internal, "all tasks are gone without a reason"));
+            }
+            Incoming::Nothing => {}
         }
         let elapsed = self.run.metrics.elapsed();
         if elapsed >= self.run.samples.next_due() {
@@ -188,6 +197,41 @@ impl<'r, 'a> Driver<'r, 'a> {
         self.tick();
     }
 
+    /// Waits for the next thing to happen.
+    fn incoming(&self) -> Incoming {
+        let wait = self.wait_time();
+        let woken = self.run.control.woken();
+        let (inbox, commits, sweeps) = (&self.inbox, &self.committer.results, &self.sweeper.results);
+        if let Threads::Stepped(scheduler) = &self.run.threads {
+            let ready = vec![receivable(inbox), receivable(commits), receivable(sweeps), receivable(woken)];
+            scheduler.wait(any(ready), wait.map(|wait| scheduler.now() + wait));
+            let first = (scheduler.random() % 4) as usize;
+            let looked = (0..4).map(|step| self.look((first + step) % 4));
+            return looked.flatten().next().unwrap_or(Incoming::Nothing);
+        }
+        let timer = wait.map_or_else(never, after);
+        select! {
+            recv(inbox) -> event => event.map_or(Incoming::NoTasks, Incoming::Task),
+            recv(commits) -> done => done.map_or(Incoming::Nothing, |done| Incoming::Commit(Box::new(done))),
+            recv(sweeps) -> swept => swept.map_or(Incoming::Nothing, Incoming::Swept),
+            recv(woken) -> _ => Incoming::Nothing,
+            recv(timer) -> _ => Incoming::Nothing,
+        }
+    }
+
+    /// Takes what is there already, at one of the places.
+    fn look(&self, place: usize) -> Option<Incoming> {
+        match place {
+            0 => match self.inbox.try_recv() {
+                Ok(event) => Some(Incoming::Task(event)),
+                Err(error) => error.is_disconnected().then_some(Incoming::NoTasks),
+            },
+            1 => self.committer.results.try_recv().ok().map(|done| Incoming::Commit(Box::new(done))),
+            2 => self.sweeper.results.try_recv().ok().map(Incoming::Swept),
+            _ => self.run.control.woken().try_recv().ok().map(|()| Incoming::Nothing),
+        }
+    }
+
     fn wait_time(&self) -> Option<Duration> {
         let sample = self.run.samples.next_due().saturating_sub(self.run.metrics.elapsed());
         let deadline = self.coordinator.next_deadline().map(|deadline| deadline.since(self.now()));
@@ -195,7 +239,7 @@ impl<'r, 'a> Driver<'r, 'a> {
     }
 
     fn tick(&mut self) {
-        self.committer.give_up_overdue();
+        self.committer.give_up_overdue(self.run.threads.now());
         self.hold_back();
         let now = self.now();
         if self.coordinator.next_deadline().is_none_or(|deadline| deadline > now) {
@@ -310,7 +354,7 @@ impl<'r, 'a> Driver<'r, 'a> {
         let actions = self.coordinator.suspend(self.now());
         self.act(actions);
         while self.coordinator.commit_in_flight().is_some() {
-            match self.committer.await_result() {
+            match self.committer.await_result(&self.run.threads) {
                 Some(done) => self.commit_done(done),
                 None => break,
             }
@@ -329,7 +373,7 @@ impl<'r, 'a> Driver<'r, 'a> {
     }
 
     fn now(&self) -> Millis {
-        Millis(u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX))
+        Millis(u64::try_from(self.run.threads.since(self.epoch).as_millis()).unwrap_or(u64::MAX))
     }
 
     fn sources(&self) -> impl Iterator<Item = &TaskHandle> {

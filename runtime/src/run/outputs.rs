@@ -35,7 +35,7 @@ impl Run<'_> {
         let dead = dead.given_up_by(claim.completed.iter().map(|known| (known.term, &known.branch)));
         let recovered = recover(&self.job, &identity, term, restored, &dead);
         let recovered = recovered.map_err(|error| with_earlier(error, &claim.completed, restored));
-        match self.runtime.block_on(claim.log.check()) {
+        match self.threads.block_on(claim.log.check()) {
             // It explains whatever went wrong.
             Err(fenced) if fenced.kind() == ErrorKind::Fenced => Err(fenced),
             // The first commit finds out what this could not.

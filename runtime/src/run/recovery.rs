@@ -18,6 +18,9 @@ use crate::event::JobEvent;
 use crate::pipeline::graph::Ending;
 use crate::source::Unread;
 
+/// How often a run that ends asks whether it was overtaken, as long as the store does not answer.
+const ASKED: u32 = 3;
+
 /// The storage in the hands of one attempt.
 pub(super) struct Claim {
     pub(super) log: CommitLog,
@@ -46,16 +49,16 @@ impl StoreAt for TermStore {
 impl Run<'_> {
     /// Claims a new term: from then on no other run changes the log.
     pub(super) fn claim(&mut self) -> Result<Option<Claim>> {
-        self.random = random()?;
+        self.random = self.threads.tokens()()? as u64;
         let Some(checkpointing) = &self.config.checkpointing else { return Ok(None) };
         let (storage, retained) = (checkpointing.storage.clone(), checkpointing.retained);
         self.refuse_overtaken(&storage)?;
         let adopt = self.config.adopt.as_deref();
-        self.runtime.block_on(storage.belong_to(&self.job.name, adopt))?;
-        let holder = format!("{} (process {}, run {})", self.job.name, std::process::id(), self.label());
+        self.threads.block_on(storage.belong_to(&self.job.name, adopt))?;
+        let holder = format!("{} (process {}, run {})", self.job.name, self.threads.process(), self.label());
         let options = CommitLogOptions::new(holder).retain(retained);
-        let claim = CommitLog::claim(&storage, options, CommitLog::random_tokens());
-        let claimed = self.runtime.block_on(claim)?;
+        let claim = CommitLog::claim(&storage, options, self.threads.tokens());
+        let claimed = self.threads.block_on(claim)?;
         let term = claimed.log.term();
         self.first_term.get_or_insert(term);
         self.last_term = Some(term);
@@ -69,15 +72,33 @@ impl Run<'_> {
     /// A restart after a failure is none when another run has taken over meanwhile: to claim again would end
     /// that one.
     fn refuse_overtaken(&mut self, storage: &Storage) -> Result<()> {
-        let Some(last) = self.last_term else { return Ok(()) };
-        let term = self.runtime.block_on(storage.history())?.term;
-        if term <= last {
-            // When the claim that follows fails, its term may be in the log all the same.
-            self.last_term = None;
-            return Ok(());
+        if let Some(overtaken) = self.overtaken(storage)? {
+            return Err(overtaken);
         }
+        // When the claim that follows fails, its term may be in the log all the same.
+        self.last_term = None;
+        Ok(())
+    }
+
+    /// The error of a run whose term is no longer the highest.
+    fn overtaken(&self, storage: &Storage) -> Result<Option<Error>> {
+        let Some(last) = self.last_term else { return Ok(None) };
+        let term = self.threads.block_on(storage.history())?.term;
         let message = "a newer run has taken over this storage, so this one does not restart";
-        Err(Error::new(ErrorKind::Fenced, message).with("its term", term).with("term", last))
+        let error = || Error::new(ErrorKind::Fenced, message).with("its term", term).with("term", last);
+        Ok((term > last).then(error))
+    }
+
+    /// Why a start failed: what an overtaken run misses or finds in its way is its successor's doing, and no
+    /// damage.
+    pub(super) fn or_overtaken(&self, error: Error) -> Error {
+        let config = self.config.checkpointing.as_ref().filter(|_| error.kind() != ErrorKind::Fenced);
+        let Some(storage) = config.map(|config| &config.storage) else { return error };
+        // One answer is enough.
+        match (0..ASKED).map(|_| self.overtaken(storage)).find(Result::is_ok) {
+            Some(Ok(Some(overtaken))) => overtaken.caused_by(error),
+            _ => error,
+        }
     }
 
     /// Chooses the checkpoint that this attempt starts from, and distributes it over the operators of the
@@ -158,7 +179,7 @@ impl Run<'_> {
         let of_config = |config: &CheckpointConfig| (config.verify, config.on_damage);
         let (depth, on_damage) = checkpointing.map(of_config).unwrap_or_default();
         let options = RecoverOptions { from, depth, on_damage };
-        let recovery = self.runtime.block_on(storage.recover(options))?;
+        let recovery = self.threads.block_on(storage.recover(options))?;
         for report in &recovery.skipped {
             let (checkpoint, reason) = (report.checkpoint.checkpoint, report.to_string());
             self.notify(&JobEvent::Skipped { checkpoint, reason });
@@ -171,9 +192,4 @@ impl Run<'_> {
         }
         Ok(recovery.restored)
     }
-}
-
-/// A number from the operating system's randomness.
-fn random() -> Result<u64> {
-    CommitLog::random_tokens()().map(|token| token as u64)
 }

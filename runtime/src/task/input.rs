@@ -1,7 +1,7 @@
 //! The task of an operator that other tasks feed: channels, alignment, watermarks.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Select, TryRecvError};
 use strandline_checkpoint_protocol::{Aligner, Alignment, Millis};
@@ -18,6 +18,7 @@ use crate::mailbox::{Control, Mailbox, TaskEvent};
 use crate::passing::PassingBarrier;
 use crate::summary::TaskSummary;
 use crate::sync::cancelled;
+use crate::threads::{Threads, any, receivable};
 
 /// Builds what takes the batches.
 pub(crate) type BuildInlet<'a> = &'a dyn Fn(&mut Assembly) -> Result<Box<dyn Inlet>>;
@@ -78,7 +79,7 @@ impl InputTask {
             inlet: inlet(assembly)?,
             first_barrier: None,
             cursor: 0,
-            epoch: Instant::now(),
+            epoch: assembly.attempt.threads.now(),
             attempt: Arc::clone(&assembly.attempt),
         }))
     }
@@ -143,8 +144,9 @@ impl InputTask {
 
     fn barrier(&mut self, at: usize, barrier: Barrier, mailbox: &Mailbox) -> Result<()> {
         let checkpoint = barrier.checkpoint;
-        let now = Millis(u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX));
-        let arrived = Instant::now();
+        let arrived = self.attempt.threads.now();
+        let now = arrived.saturating_duration_since(self.epoch).as_millis();
+        let now = Millis(u64::try_from(now).unwrap_or(u64::MAX));
         let first = match self.first_barrier {
             Some((of, first)) if of == checkpoint => first,
             _ => arrived,
@@ -157,7 +159,9 @@ impl InputTask {
             Alignment::Aligned(aligned) => {
                 self.first_barrier = None;
                 mailbox.superseded(aligned.superseded);
-                let mut passing = PassingBarrier::new(barrier, first, mailbox.task, mailbox.events.clone());
+                let alignment = arrived.saturating_duration_since(first);
+                let mut passing =
+                    PassingBarrier::new(barrier, first, alignment, mailbox.task, mailbox.events.clone());
                 self.inlet.signal(&mut Signal::Barrier(&mut passing))?;
                 passing.close();
             }
@@ -172,11 +176,11 @@ impl InputTask {
     fn handle_control(&mut self, control: Control, mailbox: &Mailbox) -> Result<bool> {
         match control {
             Control::Complete(checkpoint) => complete(&mut *self.inlet, checkpoint)?,
-            Control::Aborted(checkpoint) => {
-                if let Alignment::Aborted { superseded, .. } = self.aligner.abort(checkpoint) {
+            Control::Aborted(aborted) => {
+                if let Alignment::Aborted { superseded, .. } = self.aligner.abort(aborted.checkpoint) {
                     mailbox.superseded(superseded);
                 }
-                self.inlet.signal(&mut Signal::Aborted(checkpoint))?;
+                self.inlet.signal(&mut Signal::Aborted(&aborted))?;
             }
             Control::Finish => return Ok(true),
             Control::Trigger(_) => {}
@@ -184,21 +188,34 @@ impl InputTask {
         Ok(false)
     }
 
-    /// Waits until there is input or a command of the coordinator, or a processing timer is due.
-    fn wait(&mut self, work: Work, mailbox: &Mailbox) -> Result<()> {
+    /// Waits until there is input or a command of the coordinator, or for so long; returns false in the
+    /// latter case.
+    fn is_ready(&self, timer: Option<Duration>, mailbox: &Mailbox) -> bool {
+        if let Threads::Stepped(scheduler) = &self.attempt.threads {
+            let inputs = self.inputs.iter().map(|input| input.edge.inbox.ready());
+            let ready = any(inputs.chain([receivable(&mailbox.control)]).collect());
+            let deadline = timer.map(|timer| scheduler.now() + timer);
+            scheduler.wait(ready, deadline);
+            return deadline.is_none_or(|deadline| scheduler.now() < deadline);
+        }
         let mut select = Select::new();
         select.recv(&mailbox.control);
         for input in &self.inputs {
             select.recv(input.edge.inbox.woken());
         }
-        match until_timer(work, &self.attempt) {
+        match timer {
             None => {
                 select.ready();
+                true
             }
-            Some(wait) if select.ready_timeout(wait).is_err() => {
-                set_processing_time(&mut *self.inlet, &self.attempt)?;
-            }
-            Some(_) => {}
+            Some(timer) => select.ready_timeout(timer).is_ok(),
+        }
+    }
+
+    /// Waits until there is input or a command of the coordinator, or a processing timer is due.
+    fn wait(&mut self, work: Work, mailbox: &Mailbox) -> Result<()> {
+        if !self.is_ready(until_timer(work, &self.attempt), mailbox) {
+            set_processing_time(&mut *self.inlet, &self.attempt)?;
         }
         for input in &self.inputs {
             // The messages are looked for next.
@@ -210,8 +227,10 @@ impl InputTask {
 
 impl Task for InputTask {
     fn run(&mut self, mailbox: &Mailbox) -> Result<TaskSummary> {
-        let mut flushed = Instant::now();
+        let threads = self.attempt.threads.clone();
+        let mut flushed = threads.now();
         loop {
+            threads.pass();
             match mailbox.control.try_recv() {
                 Ok(control) => {
                     if self.handle_control(control, mailbox)? {
@@ -224,14 +243,14 @@ impl Task for InputTask {
             }
             if let Some((input, channel, message)) = self.next_message() {
                 self.take(input, channel, message, mailbox)?;
-                if flushed.elapsed() >= FLUSH_AFTER {
+                if threads.since(flushed) >= FLUSH_AFTER {
                     self.inlet.work()?;
-                    flushed = Instant::now();
+                    flushed = threads.now();
                 }
                 continue;
             }
             let work = self.inlet.work()?;
-            flushed = Instant::now();
+            flushed = threads.now();
             if !work.more {
                 self.wait(work, mailbox)?;
             }

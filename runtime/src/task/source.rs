@@ -1,8 +1,7 @@
 //! The task of a source and the chain behind it.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, TryRecvError};
 use strandline_checkpoint_storage::{OperatorAssignment, encode_each};
@@ -14,9 +13,9 @@ use crate::chain::assembly::{Assembly, Attempt};
 use crate::chain::slot::Slot;
 use crate::chain::{Collector, Signal, Stage};
 use crate::mailbox::{Control, Mailbox, TaskEvent};
-use crate::metrics::add;
+use crate::metrics::{SourceGauge, Tally};
 use crate::passing::PassingBarrier;
-use crate::source::{Source, SourceContext, SourceFactory, SourceStatus, SourceTime};
+use crate::source::{Extent, Source, SourceContext, SourceFactory, SourceStatus, SourceTime};
 use crate::summary::TaskSummary;
 use crate::sync::cancelled;
 
@@ -33,7 +32,8 @@ pub(crate) struct SourceTask {
     backlog: bool,
     /// What it announced last.
     announced: SourceTime,
-    read: Arc<AtomicU64>,
+    read: Tally,
+    gauge: Arc<SourceGauge>,
     /// Records that this attempt passed on.
     passed_on: u64,
     attempt: Arc<Attempt>,
@@ -52,6 +52,9 @@ trait Reader: Send {
 
     /// As [`Source::time`].
     fn time(&mut self) -> Option<SourceTime>;
+
+    /// As [`Source::extent`].
+    fn extent(&self) -> Option<Extent>;
 
     /// The encoded positions of the source.
     fn positions(&self) -> Result<Vec<Vec<u8>>>;
@@ -82,6 +85,10 @@ impl<S: Source> Reader for SourceReader<S> {
 
     fn time(&mut self) -> Option<SourceTime> {
         self.source.time()
+    }
+
+    fn extent(&self) -> Option<Extent> {
+        self.source.extent()
     }
 
     fn positions(&self) -> Result<Vec<Vec<u8>>> {
@@ -133,7 +140,9 @@ impl SourceTask {
         let progress = if ended { ReadProgress::EndedBefore } else { ReadProgress::Reading };
         let (id, subtask) = (id.clone(), assembly.subtask);
         let announced = SourceTime::default();
-        Self { id, subtask, reader, progress, backlog: false, announced, read, passed_on: 0, attempt }
+        let gauge = attempt.metrics.source(&id, subtask);
+        gauge.set_extent(reader.extent());
+        Self { id, subtask, reader, progress, backlog: false, announced, read, gauge, passed_on: 0, attempt }
     }
 
     /// Reads a batch and passes it on; returns whether there is more.
@@ -147,10 +156,11 @@ impl SourceTask {
             mailbox.send(TaskEvent::Backlog(mailbox.task, backlog));
         }
         if records > 0 {
-            add(&self.read, records);
+            self.read.add(records);
             self.reader.pass_on().map_err(|error| self.at_records(error, records))?;
             self.passed_on += records as u64;
         }
+        self.gauge.set_extent(self.reader.extent());
         self.announce()?;
         if ends {
             self.end(status, mailbox)?;
@@ -161,6 +171,8 @@ impl SourceTask {
     /// Passes on that the input has ended.
     fn end(&mut self, status: SourceStatus, mailbox: &Mailbox) -> Result<()> {
         self.progress = ReadProgress::Ended;
+        // Nobody waits for it any more.
+        self.gauge.set_time(self.announced.watermark, true);
         if status == SourceStatus::End {
             self.reader.next().signal(&mut Signal::Watermark(Timestamp::MAX))?;
         }
@@ -175,6 +187,7 @@ impl SourceTask {
         let before = self.announced;
         let watermark = watermark.max(before.watermark);
         self.announced = SourceTime { watermark, idle };
+        self.gauge.set_time(watermark, idle);
         // A watermark that does not rise shows that the subtask is not idle any more.
         if watermark > before.watermark || (before.idle && !idle) {
             let watermark = watermark.unwrap_or(Timestamp::MIN);
@@ -191,23 +204,26 @@ impl SourceTask {
         match control {
             Control::Trigger(barrier) => self.inject(barrier, mailbox)?,
             Control::Complete(checkpoint) => complete(self.reader.next(), checkpoint)?,
-            Control::Aborted(checkpoint) => self.reader.next().signal(&mut Signal::Aborted(checkpoint))?,
+            Control::Aborted(aborted) => self.reader.next().signal(&mut Signal::Aborted(&aborted))?,
             Control::Finish => return Ok(true),
         }
         Ok(false)
     }
 
     fn inject(&mut self, barrier: Barrier, mailbox: &Mailbox) -> Result<()> {
-        let start = Instant::now();
+        let threads = self.attempt.threads.clone();
+        let start = threads.now();
         if barrier.stop && self.progress == ReadProgress::Reading {
             self.progress = ReadProgress::Stopped;
         }
-        let mut passing = PassingBarrier::new(barrier, start, mailbox.task, mailbox.events.clone());
+        let events = mailbox.events.clone();
+        let mut passing = PassingBarrier::new(barrier, start, Duration::ZERO, mailbox.task, events);
         let positions = self.reader.positions().map_err(|error| error.with("checkpoint", barrier.checkpoint));
         let mut snapshot = passing.snapshot(self.subtask, KeyGroupRange::EMPTY);
         snapshot.positions = self.locate(positions)?;
         snapshot.finished = self.progress == ReadProgress::Ended;
-        passing.add(&self.id, snapshot, start.elapsed());
+        self.read.cut(barrier.checkpoint);
+        passing.add(&self.id, snapshot, threads.since(start));
         self.reader.next().signal(&mut Signal::Barrier(&mut passing))?;
         passing.close();
         Ok(())
@@ -215,11 +231,7 @@ impl SourceTask {
 
     /// Waits for the coordinator, at most `wait`; returns whether the job is over.
     fn wait(&mut self, wait: Option<Duration>, mailbox: &Mailbox) -> Result<bool> {
-        let control = match wait {
-            None => mailbox.control.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(wait) => mailbox.control.recv_timeout(wait),
-        };
-        match control {
+        match self.attempt.threads.recv_within(&mailbox.control, wait) {
             Ok(control) => self.handle_control(control, mailbox),
             Err(RecvTimeoutError::Timeout) => {
                 set_processing_time(self.reader.next(), &self.attempt)?;
@@ -251,11 +263,13 @@ impl SourceTask {
 impl Task for SourceTask {
     fn run(&mut self, mailbox: &Mailbox) -> Result<TaskSummary> {
         let mut idle = IDLE_MIN;
-        let mut flushed = Instant::now();
+        let threads = self.attempt.threads.clone();
+        let mut flushed = threads.now();
         if self.progress == ReadProgress::EndedBefore {
             self.end(SourceStatus::End, mailbox)?;
         }
         loop {
+            threads.pass();
             match mailbox.control.try_recv() {
                 Ok(control) => {
                     if self.handle_control(control, mailbox)? {
@@ -270,9 +284,9 @@ impl Task for SourceTask {
                 match self.read(mailbox)? {
                     SourceStatus::More => {
                         idle = IDLE_MIN;
-                        if flushed.elapsed() >= FLUSH_AFTER {
+                        if threads.since(flushed) >= FLUSH_AFTER {
                             self.reader.next().work()?;
-                            flushed = Instant::now();
+                            flushed = threads.now();
                         }
                         continue;
                     }
@@ -281,7 +295,7 @@ impl Task for SourceTask {
                 }
             }
             let work = self.reader.next().work()?;
-            flushed = Instant::now();
+            flushed = threads.now();
             if work.more {
                 continue;
             }

@@ -5,7 +5,7 @@ use crate::backend::{At, KeyedBackend, TimerEntry, Timers};
 use crate::host::{OperatorStateEntry, OperatorStateStore};
 use crate::operator::{Batch, BroadcastContext, BroadcastOperator, Context, Open, Operator, Service, Timer};
 use crate::time::StateTime;
-use crate::{CheckpointId, KeyHash, Keyed, Result, TimeDomain, Timestamp};
+use crate::{AbortNotice, CheckpointId, KeyHash, Keyed, Result, TimeDomain, Timestamp};
 
 /// Whether bounded work is finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -266,8 +266,8 @@ where
     ///
     /// # Errors
     /// Those of [`Operator::on_checkpoint_aborted`].
-    pub fn checkpoint_aborted(&mut self, checkpoint: CheckpointId) -> Result<()> {
-        self.operator.on_checkpoint_aborted(checkpoint)
+    pub fn checkpoint_aborted(&mut self, aborted: &AbortNotice) -> Result<()> {
+        self.operator.on_checkpoint_aborted(aborted)
     }
 
     /// Returns the time of the earliest processing timer.

@@ -62,7 +62,31 @@ pub enum Fate {
     /// The program has no such operator or state, so the start is refused.
     Orphan,
     /// The restore is impossible for this reason, so the start is refused.
-    Refused(String),
+    Refused(Refusal),
+}
+
+/// Why a restore is impossible.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What is stored and what is wanted.
+    pub difference: String,
+    /// What the author of the program can do about it; empty where that follows.
+    pub advice: String,
+}
+
+impl Refusal {
+    pub(crate) fn new(difference: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { difference: difference.into(), advice: advice.into() }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.advice.as_str() {
+            "" => f.write_str(&self.difference),
+            advice => write!(f, "{}; {advice}", self.difference),
+        }
+    }
 }
 
 /// A line of the plan.
@@ -116,7 +140,7 @@ impl JobSchema {
             let [source] = sources[..] else {
                 let fate = match sources.len() {
                     0 => Fate::New,
-                    _ => Fate::Refused("the checkpoint has it under several of its names".into()),
+                    _ => Fate::Refused(Refusal::new("the checkpoint has it under several of its names", "")),
                 };
                 line(None, None, fate);
                 continue;
@@ -153,7 +177,10 @@ impl OperatorSchema {
                 [meta, ref others @ ..] if others.iter().all(|other| other.name == meta.name) => {
                     ((meta.name != name).then(|| meta.name.clone()), fate(schema, &found))
                 }
-                _ => (None, Fate::Refused("the checkpoint has it under several of its names".into())),
+                _ => (
+                    None,
+                    Fate::Refused(Refusal::new("the checkpoint has it under several of its names", "")),
+                ),
             };
             fates.push((name, stored_as, fate));
         }
@@ -173,13 +200,13 @@ impl OperatorSchema {
 fn fate(schema: &StateSchema, forms: &[&StateMeta]) -> Fate {
     let (to, mut oldest) = (schema.meta.schema_version, None);
     for form in forms {
-        match schema.compatibility(form) {
+        match schema.checked(form) {
             Ok(Compatibility::AsIs) => {}
             Ok(Compatibility::Migrated) => {
                 let version = form.schema_version;
                 oldest = Some(oldest.map_or(version, |older: u32| older.min(version)));
             }
-            Err(error) => return Fate::Refused(error.message().to_owned()),
+            Err(refusal) => return Fate::Refused(refusal),
         }
     }
     oldest.map_or(Fate::Mapped, |from| Fate::Migrated { from, to })
@@ -195,7 +222,7 @@ impl RestorePlan {
         let refusing = |line: &&Planned| matches!(line.fate, Fate::Orphan | Fate::Refused(_));
         let Some(line) = self.lines.iter().find(refusing) else { return Ok(()) };
         let message = match (&line.fate, &line.state) {
-            (Fate::Refused(why), _) => why.clone(),
+            (Fate::Refused(why), _) => why.to_string(),
             (_, None) => format!(
                 "the checkpoint has state of an operator that the job does not have; give the operator its \
                  old id back, declare that it was renamed, or allow the orphan \"{}\", which drops its state",

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::StateMeta;
 use super::form::Form;
+use super::plan::Refusal;
 use crate::{Error, ErrorKind, Result};
 
 /// A state as a program declares it, and the stored forms of it that the program reads.
@@ -56,6 +57,15 @@ pub(crate) struct StoredForm {
     pub(crate) stamp: StampChange,
 }
 
+impl StoredForm {
+    fn compatibility(self) -> Compatibility {
+        match self {
+            Self { version: FormVersion::Current, stamp: StampChange::Keep } => Compatibility::AsIs,
+            _ => Compatibility::Migrated,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FormVersion {
     Current,
@@ -91,16 +101,24 @@ impl StateSchema {
     /// [`Incompatible`](ErrorKind::Incompatible) when the state cannot; the error names the state, the stored
     /// form and the wanted one.
     pub fn compatibility(&self, stored: &StateMeta) -> Result<Compatibility> {
-        let form = self.stored_form(stored)?;
-        Ok(match form {
-            StoredForm { version: FormVersion::Current, stamp: StampChange::Keep } => Compatibility::AsIs,
-            _ => Compatibility::Migrated,
-        })
+        self.stored_form(stored).map(StoredForm::compatibility)
+    }
+
+    /// As [`compatibility`](Self::compatibility); why it is impossible, in parts.
+    pub(super) fn checked(&self, stored: &StateMeta) -> Result<Compatibility, Refusal> {
+        self.form_of(stored).map(StoredForm::compatibility)
     }
 
     pub(crate) fn stored_form(&self, stored: &StateMeta) -> Result<StoredForm> {
+        self.form_of(stored).map_err(|refusal| {
+            Error::new(ErrorKind::Incompatible, refusal.to_string()).with("state", &stored.name)
+        })
+    }
+
+    fn form_of(&self, stored: &StateMeta) -> Result<StoredForm, Refusal> {
         // A former name makes no difference.
-        StateMeta { name: self.meta.name.clone(), ..stored.clone() }.check_addressed_as(&self.meta)?;
+        let addressed = StateMeta { name: self.meta.name.clone(), ..stored.clone() };
+        addressed.check_addressed_as(&self.meta).map_err(|error| Refusal::new(error.message(), ""))?;
         let stamp = match (stored.stamped, self.meta.stamped) {
             (false, true) => StampChange::Add,
             (true, false) => StampChange::Strip,
@@ -162,18 +180,16 @@ impl StateSchema {
         difference.map(|difference| difference + "; ").unwrap_or_default() + &advice
     }
 
-    fn refusal(&self, stored: &StateMeta, difference: Option<String>) -> Error {
+    fn refusal(&self, stored: &StateMeta, difference: Option<String>) -> Refusal {
         let current = &self.meta;
-        let message = format!(
-            "the state is stored in schema version {} with value codec {:?}, the job wants version {} with {:?}; \
-             {}",
+        let found = format!(
+            "the state is stored in schema version {} with value codec {:?}, the job wants version {} with {:?}",
             stored.schema_version,
             shown(&stored.stored_value_codec()),
             current.schema_version,
             shown(&current.stored_value_codec()),
-            self.advice(stored, difference)
         );
-        Error::new(ErrorKind::Incompatible, message).with("state", &stored.name)
+        Refusal::new(found, self.advice(stored, difference))
     }
 }
 

@@ -94,7 +94,7 @@ fn a_savepoint_holds_nobody_up_and_follows_late() {
     assert_eq!(plan.latest_completed(), Some(newer), "what came late is not the latest");
     // One that expires does not fail the job.
     let actions = expired.tick(Millis(600_000));
-    assert_eq!(actions, [aborted(savepoint, AbortReason::Expired, Some(newer))]);
+    assert_eq!(actions, [aborted_of(kind, savepoint, AbortReason::Expired, Some(newer))]);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn the_end_of_a_job_waits_for_no_savepoint() {
     let actions = plan.commit_result(Millis(2), last, CommitResult::Committed);
     let expected = [
         Action::NotifyComplete { checkpoint: last, kind: CheckpointKind::Final },
-        aborted(savepoint, AbortReason::Ended, Some(last)),
+        aborted_of(CheckpointKind::Savepoint, savepoint, AbortReason::Ended, Some(last)),
         Action::DropRequest { request: RequestId(1), reason: Refusal::Ended },
     ];
     assert_eq!(actions, expected);

@@ -59,7 +59,8 @@ fn a_checkpoint_expires_at_its_deadline() {
     let _ = plan.ack(Millis(101), task(0), id(1), 0);
     assert_eq!(plan.next_deadline(), Some(Millis(150)));
     assert_eq!(plan.tick(Millis(149)), []);
-    assert_eq!(plan.tick(Millis(150)), [aborted(id(1), AbortReason::Expired, None)]);
+    let expired = aborted_of(CheckpointKind::Periodic, id(1), AbortReason::Expired, None);
+    assert_eq!(plan.tick(Millis(150)), [expired]);
     assert_eq!(plan.ack(Millis(151), task(1), id(1), 0).0, AckOutcome::Late);
     // Once all have acknowledged, only the commit decides.
     assert_eq!(wait(&mut plan), (200, Some(id(2))));

@@ -70,6 +70,17 @@ impl<'a> Tokens<'a> {
         self.tokens.get(self.next).or_else(last).map_or(0..0, |(_, span)| span.clone())
     }
 
+    /// The token behind the next one.
+    pub(super) fn second(&self) -> &Token {
+        self.tokens.get(self.next + 1).map_or(&Token::End, |(token, _)| token)
+    }
+
+    /// Where the last token that was taken ends.
+    pub(super) fn last_end(&self) -> usize {
+        let last = self.next.checked_sub(1).and_then(|last| self.tokens.get(last));
+        last.map_or(0, |(_, span)| span.end)
+    }
+
     pub(in super::super) fn take(&mut self) -> Token {
         let token = self.peek().clone();
         self.next += 1;
@@ -135,7 +146,8 @@ struct Lexer<'t> {
 }
 
 /// Longer ones first, so that `<=` is not read as `<`.
-const SYMBOLS: [&str; 11] = ["==", "!=", "<>", "<=", ">=", "=", "<", ">", "(", ")", ","];
+const SYMBOLS: [&str; 17] =
+    ["==", "!=", "<>", "<=", ">=", "||", "=", "<", ">", "(", ")", ",", "+", "-", "*", "/", "%"];
 
 impl Lexer<'_> {
     fn next(&mut self, node: &Node) -> Result<(Token, Range<usize>), Problem> {
@@ -151,9 +163,7 @@ impl Lexer<'_> {
         let token = match first {
             '\'' => Token::Text(self.quoted(start, '\'', node)?),
             '"' => Token::Name { name: self.quoted(start, '"', node)?, quoted: true },
-            c if c.is_ascii_digit() || matches!(c, '-' | '+' | '.') => {
-                self.run(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '+' | '.' | '_'), Token::Number)
-            }
+            c if c.is_ascii_digit() || c == '.' => Token::Number(self.number()),
             c if c.is_alphabetic() || c == '_' => {
                 self.run(|c| c.is_alphanumeric() || c == '_', |name| Token::Name { name, quoted: false })
             }
@@ -177,6 +187,18 @@ impl Lexer<'_> {
             word.push(c);
         }
         make(word)
+    }
+
+    /// A number: digits, points and letters, and the sign of an exponent.
+    fn number(&mut self) -> String {
+        let mut word = String::new();
+        while let Some((_, c)) = self.chars.next_if(|(_, c)| {
+            let exponent = matches!(c, '-' | '+') && word.ends_with(['e', 'E']);
+            c.is_ascii_alphanumeric() || matches!(c, '.' | '_') || exponent
+        }) {
+            word.push(c);
+        }
+        word
     }
 
     /// Text in quotes; a doubled quote stands for itself.

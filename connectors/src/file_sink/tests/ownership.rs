@@ -119,3 +119,20 @@ fn a_file_that_was_committed_while_running_may_be_taken() {
     fs::remove_file(directory.path().join(&files[0].temporary)).unwrap();
     assert!(recover_as(&factory(directory.path()), &job("first"), 2, Some((2, &files))).is_err());
 }
+
+#[test]
+fn two_sinks_of_one_job_with_the_same_names_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = factory(directory.path());
+    recover_as(&first, &job("job"), 3, None).unwrap();
+    let second = factory(&directory.path().join("."));
+    let error = recover_as(&second, &job("job"), 3, None).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    assert!(error.message().contains("two sinks of the job"), "{error}");
+    let other = FileSinkConfig { prefix: "late".into(), ..FileSinkConfig::new(directory.path()) };
+    let other = FileSink::new(other, CsvRows::with_header(["n"])).unwrap();
+    recover_as(&other, &job("job"), 3, None).unwrap();
+    // The next attempt of the same sink, and another start of the job in this process.
+    recover_as(&first, &job("job"), 4, None).unwrap();
+    recover_as(&second, &job("job"), 5, None).unwrap();
+}

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use super::*;
 use crate::file_sink::{CsvRows, JsonRows, WriteRecords};
+use crate::row::Moment;
 
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![Just(String::new()), "[a, \"\r\n\t'é\u{feff}]{1,6}", Just("null".to_owned()), any::<String>()]
@@ -18,6 +19,10 @@ fn value(column: &Column) -> BoxedStrategy<Value> {
             prop_oneof![any::<f64>(), Just(-0.0), Just(f64::MAX), Just(f64::MIN_POSITIVE / 4.0)]
                 .prop_map(Value::Float)
                 .boxed()
+        }
+        ColumnType::Timestamp => {
+            let nanos = -377_705_023_201_000_000_000i128..=253_402_207_200_999_999_999;
+            nanos.prop_map(|nanos| Value::Timestamp(Moment::from_nanos(nanos).unwrap())).boxed()
         }
         ColumnType::Text => text().prop_map(|text| Value::text(&text)).boxed(),
     };

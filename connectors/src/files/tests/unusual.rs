@@ -88,3 +88,24 @@ fn a_source_that_had_ended_in_a_job_that_had_not_goes_on_only_where_it_follows()
     assert!(matches!(plan(AtEnd::End, true), Unread::Left(_)), "it has ended");
     assert_eq!((plan(AtEnd::End, false), plan(AtEnd::Follow, true)), (Unread::Read, Unread::Read));
 }
+
+#[test]
+fn another_path_is_refused_where_no_known_file_is_unless_the_input_has_moved() {
+    let before = folder(&[("a.txt", "1\n2\n")]);
+    let source = |at: &TempDir| FileSource::new(at.path(), TextLines);
+    let (_, positions) = read(&source(&before), &None, 2, |_| usize::MAX).unwrap();
+    let resume = |source: &FileSource<TextLines>| read(source, &Some(positions.clone()), 1, |_| usize::MAX);
+    let elsewhere = folder(&[("b.txt", "3\n")]);
+    let error = resume(&source(&elsewhere)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Incompatible);
+    assert_eq!(error.context("stored"), before.path().to_str(), "{error}");
+    assert_eq!(error.context("wanted"), elsewhere.path().to_str(), "{error}");
+    let moved = source(&elsewhere).moved_from(Some(before.path().into()));
+    assert_eq!(texts(&resume(&moved).unwrap().0), ["3"]);
+    // It moved with its files, or they were archived where they were.
+    let along = folder(&[("a.txt", "1\n2\n"), ("b.txt", "3\n")]);
+    assert_eq!(texts(&resume(&source(&along)).unwrap().0), ["3"]);
+    fs::remove_file(before.path().join("a.txt")).unwrap();
+    fs::write(before.path().join("c.txt"), "4\n").unwrap();
+    assert_eq!(texts(&resume(&source(&before)).unwrap().0), ["4"]);
+}

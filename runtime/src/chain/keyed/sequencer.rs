@@ -3,16 +3,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Instant;
 
 use strandline_state_api::backend::BackendScope;
 use strandline_state_api::host::{OperatorStateStore, Steps};
-use strandline_state_api::{CheckpointId, Error, ErrorKind, Result, Timestamp};
+use strandline_state_api::{AbortNotice, CheckpointId, Error, ErrorKind, Result, Timestamp};
 
 use super::snapshots::{AnyWriter, SnapshotBackend, Snapshots};
 use crate::chain::assembly::{Assembly, Attempt};
 use crate::chain::{Signal, Stage, Work};
-use crate::metrics::{Metrics, add, set};
+use crate::metrics::{Metrics, Tally, set};
 use crate::passing::PassingBarrier;
 use crate::sync::cancelled;
 
@@ -36,7 +35,7 @@ pub(super) trait Subtask {
     fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<()>;
 
     /// Passes on that a checkpoint will never be complete.
-    fn checkpoint_aborted(&mut self, checkpoint: CheckpointId) -> Result<()>;
+    fn checkpoint_aborted(&mut self, aborted: &AbortNotice) -> Result<()>;
 
     /// The time of the earliest processing timer.
     fn next_processing_timer(&mut self) -> Result<Option<Timestamp>>;
@@ -65,7 +64,7 @@ pub(super) struct Sequencer {
     ended: bool,
     attempt: Arc<Attempt>,
     entries: Arc<AtomicU64>,
-    late: Arc<AtomicU64>,
+    late: Tally,
     /// Set where this operator counts how much is done.
     done: Option<Arc<Metrics>>,
 }
@@ -111,7 +110,7 @@ impl Sequencer {
             let late = |time: &&Option<Timestamp>| time.is_some() && **time <= watermark;
             match timestamps.iter().filter(late).count() {
                 0 => {}
-                records => add(&self.late, records),
+                records => self.late.add(records),
             }
         }
         self.processing_time(subtask, self.attempt.config.clock.now())
@@ -182,10 +181,11 @@ impl Sequencer {
     }
 
     fn barrier(&mut self, subtask: &mut dyn Subtask, passing: &mut PassingBarrier) {
-        let start = Instant::now();
+        let start = self.attempt.threads.now();
         let mut snapshot = passing.snapshot(self.scope.subtask, self.scope.key_groups);
         snapshot.watermark = subtask.watermark();
         snapshot.finished = self.ended;
+        self.late.cut(passing.barrier.checkpoint);
         match subtask.operator_state().snapshot() {
             Ok(entries) => snapshot.operator_state = entries,
             Err(error) => passing.fail(self.scope.locate(error)),
@@ -213,9 +213,9 @@ impl Sequencer {
                 self.ended = true;
             }
             Signal::Barrier(passing) => self.barrier(subtask, passing),
-            Signal::Aborted(checkpoint) => {
-                self.snapshots.abort(*checkpoint)?;
-                let heard = subtask.checkpoint_aborted(*checkpoint);
+            Signal::Aborted(aborted) => {
+                self.snapshots.abort(aborted.checkpoint)?;
+                let heard = subtask.checkpoint_aborted(aborted);
                 self.locate(heard)?;
             }
             Signal::Complete(checkpoint) => {

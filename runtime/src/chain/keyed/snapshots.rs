@@ -6,7 +6,6 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Instant;
 
 use async_trait::async_trait;
@@ -24,6 +23,7 @@ use crate::chain::assembly::Attempt;
 use crate::metrics::micros;
 use crate::passing::{Ack, PassingBarrier};
 use crate::sync::guarded_async;
+use crate::threads::{Thread, Threads};
 
 /// What [`SnapshotBackend`] hands to [`AnyWriter`].
 pub(super) type AnyPrepared = Box<dyn Any + Send>;
@@ -111,7 +111,8 @@ pub(super) struct Snapshots {
     pending: VecDeque<PendingSnapshot>,
     /// `None` without checkpoints.
     orders: Option<UnboundedSender<Order>>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<Thread>,
+    threads: Threads,
 }
 
 impl Snapshots {
@@ -120,23 +121,19 @@ impl Snapshots {
         scope: &BackendScope,
         writer: Option<Arc<dyn AnyWriter>>,
     ) -> Result<Self> {
+        let (pending, threads) = (VecDeque::new(), attempt.threads.clone());
         let Some(writer) = writer else {
-            return Ok(Self { pending: VecDeque::new(), orders: None, thread: None });
+            return Ok(Self { pending, orders: None, thread: None, threads });
         };
         let (orders, queue) = unbounded_channel();
         let attempt = Arc::clone(attempt);
-        let thread = std::thread::Builder::new()
-            .name(format!("{}-{}-snapshots", scope.operator, scope.subtask))
-            .spawn(move || {
-                let local = LocalSet::new();
-                attempt.runtime.block_on(local.run_until(write_all(&attempt, writer, queue)));
-            })
-            .map_err(|error| {
-                Error::new(ErrorKind::Unavailable, "no thread for the snapshots of an operator")
-                    .with("operator", &scope.operator)
-                    .caused_by(error)
-            })?;
-        Ok(Self { pending: VecDeque::new(), orders: Some(orders), thread: Some(thread) })
+        let name = format!("{}-{}-snapshots", scope.operator, scope.subtask);
+        let thread = threads.spawn(name, move || {
+            let local = LocalSet::new();
+            attempt.threads.block_on(local.run_until(write_all(&attempt, writer, queue)));
+        });
+        let thread = thread.map_err(|error| error.with("operator", &scope.operator))?;
+        Ok(Self { pending, orders: Some(orders), thread: Some(thread), threads })
     }
 
     /// Prepares a snapshot at the barrier.
@@ -150,12 +147,12 @@ impl Snapshots {
     ) {
         let (checkpoint, subtask) = (passing.barrier.checkpoint, snapshot.subtask);
         if self.orders.is_none() {
-            passing.add(operator, snapshot, start.elapsed());
+            passing.add(operator, snapshot, self.threads.since(start));
             return;
         }
         match backend.prepare_snapshot(checkpoint, passing.barrier.kind) {
             Ok(()) => {
-                let pause = start.elapsed();
+                let pause = self.threads.since(start);
                 snapshot.trace.pause_us = micros(pause);
                 let (operator, ack) = (operator.clone(), passing.expect_snapshot());
                 self.pending.push_back(PendingSnapshot {
@@ -241,7 +238,7 @@ impl Drop for Snapshots {
         self.orders = None;
         if let Some(thread) = self.thread.take() {
             // A panic in it has become a failed snapshot already.
-            let _ = thread.join();
+            thread.join();
         }
     }
 }
@@ -278,12 +275,12 @@ async fn write_all(attempt: &Arc<Attempt>, writer: Arc<dyn AnyWriter>, mut queue
 async fn write(attempt: Arc<Attempt>, writer: Arc<dyn AnyWriter>, job: WriteJob) {
     let WriteJob { prepared, ack, mut part } = job;
     let Some(store) = &attempt.store else { return };
-    let start = Instant::now();
+    let start = attempt.threads.now();
     let store = store.at(ack.checkpoint());
     match guarded_async(writer.write(prepared, store.as_ref())).await {
         Ok(keyed) => {
             let snapshot = &mut part.snapshot;
-            snapshot.trace.write_us = micros(start.elapsed());
+            snapshot.trace.write_us = micros(attempt.threads.since(start));
             snapshot.trace.bytes_written = keyed.written_bytes;
             snapshot.trace.full_bytes = keyed.full_bytes();
             snapshot.keyed = keyed;

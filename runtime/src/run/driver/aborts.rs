@@ -1,7 +1,9 @@
 //! Checkpoints that are aborted, and the failures of the job that follow.
 
+use std::sync::Arc;
+
 use strandline_checkpoint_protocol::{AbortReason, CheckpointKind, FailReason};
-use strandline_state_api::{CheckpointId, Error, ErrorKind};
+use strandline_state_api::{AbortNotice, CheckpointId, Error, ErrorKind};
 
 use super::{AttemptPhase, Driver};
 use crate::event::{AbortedCheckpoint, JobEvent};
@@ -11,10 +13,8 @@ use crate::mailbox::Control;
 const NAMED: usize = 5;
 
 impl Driver<'_, '_> {
-    pub(super) fn aborted(&mut self, checkpoint: CheckpointId, reason: AbortReason) {
-        self.tasks.iter().for_each(|task| task.send(Control::Aborted(checkpoint)));
-        let kind =
-            self.triggered.remove(&checkpoint).map_or(CheckpointKind::Periodic, |triggered| triggered.kind);
+    pub(super) fn aborted(&mut self, checkpoint: CheckpointId, kind: CheckpointKind, reason: AbortReason) {
+        self.triggered.remove(&checkpoint);
         let late = self.late.remove(&checkpoint);
         let task = match reason {
             AbortReason::Declined(task, _) => Some(self.task_name(task)),
@@ -23,9 +23,12 @@ impl Driver<'_, '_> {
         };
         let aborted =
             AbortedCheckpoint { checkpoint, kind, reason, task, cause: self.causes.remove(&checkpoint) };
+        let error = aborted.to_error();
+        let notice = Arc::new(AbortNotice::new(checkpoint, kind, error.clone()));
+        self.tasks.iter().for_each(|task| task.send(Control::Aborted(Arc::clone(&notice))));
         self.run.aborted_checkpoints += 1;
         self.run.notify(&JobEvent::CheckpointAborted(aborted.clone()));
-        self.requests.ended(checkpoint, Err(aborted.to_error()));
+        self.requests.ended(checkpoint, Err(error));
         // The others end with the job, or with one that completed: they are no reason for it to fail.
         if matches!(reason, AbortReason::Declined(..) | AbortReason::Expired | AbortReason::CommitFailed) {
             self.last_aborted = Some(aborted);

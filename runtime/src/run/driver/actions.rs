@@ -1,6 +1,6 @@
 //! What the coordinator machine wants done.
 
-use std::time::Instant;
+use std::sync::Arc;
 
 use strandline_checkpoint_protocol::{Action, CheckpointKind, CommitResult, TaskId};
 use strandline_checkpoint_storage::CheckpointStart;
@@ -24,11 +24,13 @@ impl Driver<'_, '_> {
                 Action::Commit(permit) => {
                     let checkpoint = permit.checkpoint();
                     if let Some(triggered) = self.triggered.get(&checkpoint) {
-                        self.committer.commit(permit, triggered.clone(), &self.run.runtime);
+                        self.committer.commit(permit, triggered.clone(), &self.run.threads);
                     }
                 }
                 Action::NotifyComplete { checkpoint, kind } => self.complete(checkpoint, kind),
-                Action::NotifyAborted { checkpoint, reason, .. } => self.aborted(checkpoint, reason),
+                Action::NotifyAborted { checkpoint, kind, reason, .. } => {
+                    self.aborted(checkpoint, kind, reason);
+                }
                 Action::DropRequest { request, reason } => self.requests.dropped(request, reason),
                 Action::FailJob { reason } => {
                     let error = self.job_failed(reason);
@@ -45,8 +47,9 @@ impl Driver<'_, '_> {
     }
 
     fn trigger(&mut self, checkpoint: CheckpointId, kind: CheckpointKind) {
-        let at = Instant::now();
-        let start = CheckpointStart::now(self.committer.storage.as_ref());
+        let at = self.run.threads.now();
+        let clock = Arc::new(self.run.threads.clone());
+        let start = CheckpointStart::now_by(clock, self.committer.storage.as_ref());
         self.triggered.insert(checkpoint, Triggered { start, kind });
         let configured = self.run.config.checkpointing.as_ref().map(|config| config.kind);
         let stop = kind == CheckpointKind::Final;

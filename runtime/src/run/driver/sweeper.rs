@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::Driver;
 use crate::event::JobEvent;
+use crate::sync::guarded_async;
 
 /// The sweep under way, if there is one.
 pub(super) struct Sweeper {
@@ -48,7 +49,7 @@ impl Driver<'_, '_> {
     pub(super) fn sweep(&mut self, last: bool) {
         let Some(config) = &self.run.config.checkpointing else { return };
         let (pause, storage) = (config.cleanup_pause, config.storage.clone());
-        let due = last || self.sweeper.ended.is_none_or(|ended| ended.elapsed() >= pause);
+        let due = last || self.sweeper.ended.is_none_or(|ended| self.run.threads.since(ended) >= pause);
         if self.sweeper.running() {
             self.sweeper.completed += 1;
             self.sweeper.last_follows |= last;
@@ -59,24 +60,25 @@ impl Driver<'_, '_> {
         }
         let (stop, stopped) = oneshot::channel();
         self.sweeper.stop = Some(stop);
-        (self.sweeper.begun, self.sweeper.completed) = (Some(Instant::now()), 0);
+        (self.sweeper.begun, self.sweeper.completed) = (Some(self.run.threads.now()), 0);
         let done = self.sweeper.done.clone();
         let sweep = async move {
             let ended = || Error::new(ErrorKind::Unavailable, "the job ended before the sweep did");
             tokio::select! {
+                biased;
                 swept = storage.sweep() => swept,
                 // Also when the driver that could stop it is gone.
                 _ = stopped => Err(ended()),
             }
         };
-        let sweeping = self.run.runtime.spawn(sweep);
-        self.run.runtime.spawn(async move {
-            let swept = sweeping.await.unwrap_or_else(|error| {
-                Err(Error::new(ErrorKind::Unavailable, "the sweep was interrupted").caused_by(error))
-            });
+        let spawned = self.run.threads.spawn_future("sweep", async move {
+            let swept = guarded_async(sweep).await;
             // When the job has ended meanwhile, the driver has dropped its end.
             let _ = done.send(swept);
         });
+        if let Err(error) = spawned {
+            self.swept(Err(error));
+        }
     }
 
     /// Lets periodic checkpoints wait while a sweep cannot keep up with them.
@@ -84,7 +86,7 @@ impl Driver<'_, '_> {
         let Some(config) = &self.run.config.checkpointing else { return };
         let is_late = self.sweeper.running() && self.sweeper.completed >= config.cleanup_lag;
         // Not for ever: what hangs must not keep the job from its checkpoints.
-        let hangs = self.sweeper.begun.is_some_and(|begun| begun.elapsed() >= config.timeout);
+        let hangs = self.sweeper.begun.is_some_and(|begun| self.run.threads.since(begun) >= config.timeout);
         let actions = self.coordinator.hold(self.now(), is_late && !hangs);
         self.act(actions);
     }
@@ -92,13 +94,14 @@ impl Driver<'_, '_> {
     /// Waits for the sweep under way and for the last one that follows it, and stops them if that takes too
     /// long: none must go on when the runtime is gone.
     pub(super) fn end_sweep(&mut self) {
-        let deadline = Instant::now() + SWEEP_WAIT;
+        let threads = self.run.threads.clone();
+        let deadline = threads.now() + SWEEP_WAIT;
         while self.sweeper.running() {
-            let mut swept = self.sweeper.results.recv_deadline(deadline);
+            let mut swept = threads.recv(&self.sweeper.results, Some(deadline));
             if swept.is_err() {
                 self.sweeper.stop = None;
                 self.sweeper.last_follows = false;
-                swept = self.sweeper.results.recv_timeout(SWEEP_WAIT);
+                swept = threads.recv_within(&self.sweeper.results, Some(SWEEP_WAIT));
             }
             match swept {
                 Ok(swept) => self.swept(swept),
@@ -109,7 +112,7 @@ impl Driver<'_, '_> {
 
     pub(super) fn swept(&mut self, swept: Result<SweepReport>) {
         self.sweeper.stop = None;
-        (self.sweeper.ended, self.sweeper.begun) = (Some(Instant::now()), None);
+        (self.sweeper.ended, self.sweeper.begun) = (Some(self.run.threads.now()), None);
         let (removed, error) = match swept {
             Ok(report) => (report.deleted.len() as u64, None),
             Err(error) => (0, Some(error)),

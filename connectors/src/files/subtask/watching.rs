@@ -1,14 +1,14 @@
-//! What a subtask does when its input changes while it watches.
+//! What becomes of splits when files are added, grow or are renamed while the job runs.
 
 use strandline_state_api::{Result, Timestamp};
 
-use super::super::FileFormat;
-use super::super::identity::read_mark;
 use super::super::listing::InputFile;
+use super::super::plan::grown_when_packed;
 use super::super::position::KnownFile;
 use super::super::split::Split;
 use super::super::watch::Change;
-use super::{FileSubtask, Lane, new_split, note_position};
+use super::super::{FileFormat, content};
+use super::{FileSubtask, Lane, note_position};
 
 impl<F: FileFormat> FileSubtask<F> {
     /// Takes what has changed in the input.
@@ -58,6 +58,10 @@ impl<F: FileFormat> FileSubtask<F> {
             self.times.open(number, Timestamp::from_stored(lane.split.greatest));
             return Ok(());
         }
+        let path = self.folder.join(&file.name);
+        if end > 0 && content::is_packed(&path)? {
+            return Err(grown_when_packed(&path, end));
+        }
         let mut split = new_split(file, self.subtask, self.parallelism);
         match self.done.remove(&file.name) {
             Some(known) => (split.offset, split.mark) = (known.len, known.read.unwrap_or(0)),
@@ -74,7 +78,7 @@ impl<F: FileFormat> FileSubtask<F> {
     fn rename(&mut self, from: &str, file: &InputFile, owns: bool) -> Result<()> {
         let path = self.folder.join(&file.name);
         for split in self.splits_of(from).0.iter().filter(|split| split.mark != 0) {
-            if read_mark(&path, split.offset)?.is_none_or(|(found, _)| found != split.mark) {
+            if split.read_mark(&path)?.is_none_or(|(found, _)| found != split.mark) {
                 // Another file has the inode of one that is gone.
                 if owns {
                     self.add(new_split(file, self.subtask, self.parallelism));
@@ -104,12 +108,23 @@ impl<F: FileFormat> FileSubtask<F> {
     fn check_replaced(&mut self, file: &InputFile) -> Result<()> {
         let path = self.folder.join(&file.name);
         for split in &self.splits_of(&file.name).0 {
-            let mark =
-                if split.mark == 0 { None } else { read_mark(&path, split.offset)?.map(|(mark, _)| mark) };
+            let mark = if split.mark == 0 { None } else { split.read_mark(&path)?.map(|(mark, _)| mark) };
             if file.len < split.end || mark.unwrap_or(0) != split.mark {
                 return Err(self.replaced(split));
             }
         }
         self.grow(file)
+    }
+}
+
+fn new_split(file: &InputFile, subtask: u32, parallelism: u32) -> Split {
+    Split {
+        file: file.name.clone(),
+        end: file.len,
+        owner: Some((subtask, parallelism)),
+        stamp: file.stamp,
+        greatest: i64::MIN,
+        whole: true,
+        ..Split::default()
     }
 }

@@ -1,0 +1,71 @@
+//! The keys of sinks.
+
+use super::super::Absent::{Mistake, Value};
+use super::super::{Key, Kind, Section, Table, Word};
+use super::{PATH, key, word};
+
+const DIRECTORY: Key = key(
+    "path",
+    Kind::Text(PATH),
+    Mistake,
+    "the directory of the result files; each becomes visible, whole, with a checkpoint or at the end",
+);
+
+/// `[sink]` and `[late]`.
+pub(crate) static SINK: Section = Section::ByWord {
+    what: "a sink",
+    by: "type",
+    words: "sink type",
+    absent: Mistake,
+    variants: &[
+        (
+            "csv",
+            Table {
+                what: "a CSV sink",
+                about: "Files of CSV, each row exactly once.",
+                keys: &[&[
+                    DIRECTORY,
+                    key(
+                        "header",
+                        Kind::Bool,
+                        Value("false"),
+                        "whether each file begins with the names of its columns",
+                    ),
+                ]],
+            },
+        ),
+        (
+            "json",
+            Table {
+                what: "a JSON sink",
+                about: "Files of JSON lines, each row exactly once.",
+                keys: &[&[DIRECTORY]],
+            },
+        ),
+        (
+            "stdout",
+            Table {
+                what: "a sink to standard output",
+                about: "Prints rows, those of each checkpoint when it is complete. After a failure some \
+                are printed twice.",
+                keys: &[&[key("format", Kind::Word(FORMATS), Value("\"csv\""), "how rows are printed")]],
+            },
+        ),
+        (
+            "discard",
+            Table {
+                what: "a discarding sink",
+                about: "Drops all rows, for trials and measurements.",
+                keys: &[&[key(
+                    "checksum",
+                    Kind::Bool,
+                    Value("false"),
+                    "adds up checksums of keys and their counts (two uint columns) for the report",
+                )]],
+            },
+        ),
+    ],
+};
+
+/// What standard output can get.
+const FORMATS: &[Word] = &[word("csv", "CSV without a header"), word("json", "JSON lines")];
