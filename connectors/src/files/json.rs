@@ -110,10 +110,10 @@ impl Decode<Row> for JsonLines {
         let mut place = Place { columns: &self.columns, current: &current, row: &mut row };
         let read = BranchSeed { branch: &self.root, place: &mut place }.deserialize(&mut json);
         read.and_then(|()| json.end()).map_err(|e| {
-            let bad = BadRecord::new(format!("expected a JSON object: {}", without_line(&e)));
+            let wrong = without_line(&e);
             match current.get().and_then(|index: usize| self.columns.get(index)) {
-                Some(field) => bad.in_column(&field.column.name),
-                None => bad,
+                Some(field) => BadRecord::new(wrong).in_column(&field.column.name),
+                None => BadRecord::new(format!("expected a JSON object: {wrong}")),
             }
         })?;
         for (i, Field { column, .. }) in self.columns.iter().enumerate() {
