@@ -84,10 +84,14 @@ impl Manifest {
                 .map_err(|error| error.with("operator", &operator.id).with("checkpoint", self.checkpoint))?;
             operators.insert(operator.id.clone(), assignment);
         }
-        let mut subtasks = self.operators.iter().flat_map(|operator| &operator.subtasks);
-        let is_finished = subtasks.all(|subtask| subtask.finished);
+        let is_finished = self.is_finished();
         let Self { checkpoint, term, restored_from, .. } = *self;
         Ok(RestoreAssignment { checkpoint, term, restored_from, operators, is_finished })
+    }
+
+    /// Whether the job had come to its end: all subtasks had.
+    pub fn is_finished(&self) -> bool {
+        self.operators.iter().flat_map(|operator| &operator.subtasks).all(|subtask| subtask.finished)
     }
 
     /// The operators and states of the checkpoint, each state in every form that it is stored in, for a

@@ -108,8 +108,10 @@ impl Run<'_> {
         let manifest = &recovered.manifest;
         let (job, rules) = (self.job.schema()?, self.rules());
         let plan = manifest.plan(&job, &rules)?;
+        // A job that has finished left no state behind, so all that is not refused would be new.
+        let is_shown = !manifest.is_finished() || plan.check().is_err();
         // Sent before it is checked: it shows more than the first line that is wrong.
-        if !plan.is_plain() {
+        if is_shown && !plan.is_plain() {
             self.notify(&JobEvent::RestorePlanned { checkpoint: manifest.checkpoint, plan });
         }
         let assignment = manifest.assign_to(&job, &rules, self.config.parallelism)?;
