@@ -12,6 +12,9 @@ use crate::scheduler::Ready;
 use crate::sync::{cancelled, lock};
 use crate::threads::{Threads, receivable};
 
+/// How often a writer lets other threads run before it waits for room: the reader is often about to make it.
+const YIELDS: u32 = 8;
+
 /// The end that writers share.
 pub(super) struct Inbox {
     /// How many messages of one channel may wait.
@@ -44,6 +47,7 @@ impl Inbox {
     /// Sends a message over a channel; waits while that is full.
     pub(super) fn send(self: &Arc<Self>, channel: u32, message: Message) -> Result<()> {
         let mut state = lock(&self.state);
+        let mut yields = 0;
         loop {
             if state.closed {
                 return Err(cancelled());
@@ -58,6 +62,11 @@ impl Inbox {
                 return Ok(());
             }
             match &self.threads {
+                Threads::OfSystem(_) if yields < YIELDS => {
+                    yields += 1;
+                    drop(state);
+                    thread::yield_now();
+                }
                 Threads::OfSystem(_) => {
                     state.blocked.insert(channel, thread::current());
                     drop(state);
@@ -140,12 +149,12 @@ impl InboxReader {
         None
     }
 
-    /// Makes room for another message of the channel.
+    /// Makes room for another message of the channel. A writer that waits goes on when half of its channel is
+    /// free: threads that wake each other for every message would spend their time on that.
     fn delivered(&self, state: &mut InboxState, channel: usize) {
-        if let Some(waiting) = state.waiting.get_mut(channel) {
-            *waiting -= 1;
-        }
-        if state.blocked.is_empty() {
+        let Some(waiting) = state.waiting.get_mut(channel) else { return };
+        *waiting -= 1;
+        if *waiting > self.inbox.capacity / 2 || state.blocked.is_empty() {
             return;
         }
         if let Some(writer) = state.blocked.remove(&(channel as u32)) {
