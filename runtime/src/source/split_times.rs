@@ -21,7 +21,7 @@ use super::{SourceTime, Watermarks};
 /// use strandline_runtime::source::{SplitTimes, Watermarks};
 /// use strandline_state_api::Timestamp;
 ///
-/// let (day, now) = (|n| Timestamp::from_millis(n * 86_400_000), Instant::now());
+/// let (day, now) = (|n: i64| Timestamp::from_millis(n * 86_400_000), Instant::now());
 /// let mut times = SplitTimes::new(Watermarks::delayed(Duration::from_millis(9)));
 /// times.open(0, None);
 /// times.open(1, None);
