@@ -107,22 +107,8 @@ impl ObjectStore {
     /// # Errors
     /// When the store does not answer: a list is complete or an error.
     pub async fn list_objects(&self, prefix: &str) -> Result<Vec<(String, ObjectInfo)>> {
-        let path = format!("{prefix}/");
-        let listed = self.retrying(move |store| {
-            let path = path.clone();
-            async move { store.list(&path).await }
-        });
-        let entries = match listed.await? {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == opendal::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(e) => return Err(translate(&e, "list", prefix)),
-        };
-        let object = |entry: opendal::Entry| {
-            let name = entry.name().to_owned();
-            let is_object = entry.metadata().mode() != EntryMode::DIR && !name.is_empty();
-            is_object.then(|| (name, ObjectInfo::of(entry.metadata())))
-        };
-        Ok(entries.into_iter().filter_map(object).collect())
+        let objects = self.objects_in(prefix).await?.into_iter();
+        Ok(objects.map(|entry| (entry.name().to_owned(), ObjectInfo::of(entry.metadata()))).collect())
     }
 
     /// What the store knows of an object; `None` when there is none.
@@ -242,22 +228,27 @@ impl ObjectStore {
     }
 
     pub(super) async fn list_dir(&self, dir: &str) -> Result<Vec<Listed>> {
+        let file = |entry: opendal::Entry| Listed {
+            name: entry.name().to_owned(),
+            len: entry.metadata().content_length(),
+        };
+        Ok(self.objects_in(dir).await?.into_iter().map(file).collect())
+    }
+
+    /// The objects directly below `dir`, in no order.
+    async fn objects_in(&self, dir: &str) -> Result<Vec<opendal::Entry>> {
         let path = format!("{dir}/");
         let listed = self.retrying(move |store| {
             let path = path.clone();
             async move { store.list(&path).await }
         });
-        let entries = match listed.await? {
+        let mut entries = match listed.await? {
             Ok(entries) => entries,
             Err(e) if e.kind() == opendal::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(e) => return Err(translate(&e, "list", dir)),
         };
-        let file = |entry: opendal::Entry| {
-            let name = entry.name().to_owned();
-            (entry.metadata().mode() != EntryMode::DIR && !name.is_empty())
-                .then(|| Listed { name, len: entry.metadata().content_length() })
-        };
-        Ok(entries.into_iter().filter_map(file).collect())
+        entries.retain(|entry| entry.metadata().mode() != EntryMode::DIR && !entry.name().is_empty());
+        Ok(entries)
     }
 
     pub(super) async fn len_of(&self, path: &str) -> Result<Option<u64>> {
