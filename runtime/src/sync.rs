@@ -1,4 +1,5 @@
-//! What every thread of a job uses: locks without poison, panics as errors, the error of a cancelled task.
+//! What every thread of a job uses: locks without poison, panics as errors, where an error happened, the error
+//! of a cancelled task.
 
 use std::any::Any;
 use std::fmt;
@@ -8,7 +9,7 @@ use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
-use strandline_state_api::{Error, ErrorKind, Result};
+use strandline_state_api::{Error, ErrorKind, OperatorId, Result};
 
 /// Locks plain data, which no panic leaves half changed.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -28,6 +29,14 @@ pub(crate) async fn guarded_async<T>(work: impl Future<Output = Result<T>>) -> R
         polled.unwrap_or_else(|panic| Poll::Ready(Err(panicked(panic.as_ref()))))
     })
     .await
+}
+
+/// Adds operator and subtask to an error, unless it names its operator.
+pub(crate) fn located(error: Error, operator: &OperatorId, subtask: u32) -> Error {
+    match error.context("operator") {
+        Some(_) => error,
+        None => error.with("operator", operator).with("subtask", subtask),
+    }
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Error {

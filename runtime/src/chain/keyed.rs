@@ -24,6 +24,7 @@ use super::assembly::{Assembly, Attempt};
 use super::slot::Slot;
 use super::{Collector, Node, Signal, Stage, Work};
 use crate::batch::KeyedBatch;
+use crate::sync::located;
 
 /// How many records ahead of the current one their state is asked for.
 const CHUNK: usize = 64;
@@ -108,10 +109,7 @@ fn restore(assembly: &Assembly, scope: &BackendScope, backend: &mut dyn RestoreS
     let store = store.at(assignment.checkpoint);
     let found = threads
         .block_on(backend.restore(keyed, store.as_ref()))
-        .map_err(|error| match error.context("operator") {
-            Some(_) => error,
-            None => scope.locate(error),
-        })
+        .map_err(|error| located(error, &scope.operator, scope.subtask))
         .map_err(|error| error.with("checkpoint", assignment.checkpoint))?;
     let BackendScope { operator, subtask, .. } = scope;
     for state in &found.orphans {

@@ -18,7 +18,7 @@ use crate::mailbox::{Control, Mailbox, TaskEvent};
 use crate::pipeline::graph::{Vertex, VertexKind};
 use crate::report::Outcome;
 use crate::summary::TaskSummary;
-use crate::sync::guarded;
+use crate::sync::{guarded, located};
 use crate::threads::{Joined, Thread};
 
 impl Run<'_> {
@@ -174,10 +174,7 @@ fn spawn(
 /// The body of a task's thread.
 fn run_task(attempt: Arc<Attempt>, vertex: &Vertex, mailbox: &Mailbox) {
     let subtask = mailbox.task.subtask;
-    let located = |error: Error| match error.context("operator") {
-        Some(_) => error,
-        None => error.with("operator", &vertex.id).with("subtask", subtask),
-    };
+    let located = |error| located(error, &vertex.id, subtask);
     let built = guarded(|| {
         let mut assembly = Assembly::new(attempt, vertex.id.clone(), subtask);
         (vertex.build)(&mut assembly)

@@ -22,7 +22,7 @@ use crate::barrier::OperatorPart;
 use crate::chain::assembly::Attempt;
 use crate::metrics::micros;
 use crate::passing::{Ack, PassingBarrier};
-use crate::sync::guarded_async;
+use crate::sync::{guarded_async, located};
 use crate::threads::{Thread, Threads};
 
 /// What [`SnapshotBackend`] hands to [`AnyWriter`].
@@ -164,10 +164,7 @@ impl Snapshots {
                 });
             }
             Err(error) => {
-                passing.fail(match error.context("operator") {
-                    Some(_) => error,
-                    None => error.with("operator", operator).with("subtask", subtask),
-                });
+                passing.fail(located(error, operator, subtask));
             }
         }
     }
@@ -224,11 +221,7 @@ impl Snapshots {
 
     fn fail_oldest(&mut self, error: &Error) {
         if let Some(pending) = self.pending.pop_front() {
-            let (operator, subtask) = (&pending.operator, pending.snapshot.subtask);
-            pending.ack.fail(match error.context("operator") {
-                Some(_) => error.clone(),
-                None => error.clone().with("operator", operator).with("subtask", subtask),
-            });
+            pending.ack.fail(located(error.clone(), &pending.operator, pending.snapshot.subtask));
         }
     }
 }
@@ -286,11 +279,7 @@ async fn write(attempt: Arc<Attempt>, writer: Arc<dyn AnyWriter>, job: WriteJob)
             snapshot.keyed = keyed;
             ack.complete(part);
         }
-        // The writer of a backend adds whose snapshot it is, once is enough.
-        Err(error) if error.context("operator").is_some() => ack.fail(error),
-        Err(error) => {
-            ack.fail(error.with("operator", &part.operator).with("subtask", part.snapshot.subtask));
-        }
+        Err(error) => ack.fail(located(error, &part.operator, part.snapshot.subtask)),
     }
 }
 
