@@ -35,5 +35,5 @@ pub use pipeline::{ConnectedStream, Emitter, KeyedStream, Pipeline, Stream};
 pub use report::{CheckpointReport, JobReport, Outcome, Sample};
 pub use request::CheckpointRequest;
 pub use run::{run, run_async, run_stepped};
-pub use scheduler::{Ready, Scheduler};
+pub use scheduler::{Ready, Scheduler, block_on_with};
 pub use strandline_checkpoint_protocol::{AbortReason, CheckpointKind, DeclineReason};

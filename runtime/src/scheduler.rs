@@ -1,6 +1,11 @@
 //! What a job runs on where it does not run on threads of the system.
 
 use std::fmt;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Instant, SystemTime};
 
 use strandline_state_api::Result;
@@ -47,6 +52,31 @@ pub trait Scheduler: Send + Sync + 'static {
 
 /// Whether a thread that waits may go on.
 pub type Ready = Box<dyn Fn() -> bool + Send>;
+
+/// Runs a future on the calling thread, which blocks by `wait` until what that gets returns true: how a thread
+/// of a [`Scheduler`] waits for one.
+pub fn block_on_with<F: Future>(future: F, wait: impl Fn(Ready)) -> F::Output {
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let (mut context, mut future) = (Context::from_waker(&waker), pin!(future));
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return output;
+        }
+        let of_wait = Arc::clone(&woken);
+        wait(Box::new(move || of_wait.0.load(SeqCst)));
+        woken.0.store(false, SeqCst);
+    }
+}
+
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, SeqCst);
+    }
+}
 
 impl fmt::Debug for dyn Scheduler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,10 +4,8 @@
 //! that costs one branch where a thread blocks anyway.
 
 use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::task::{Context, Poll, Wake, Waker};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -18,7 +16,7 @@ use strandline_state_api::{Error, ErrorKind, Result};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle as Spawned;
 
-use crate::scheduler::{Ready, Scheduler};
+use crate::scheduler::{Ready, Scheduler, block_on_with};
 use crate::sync::guarded;
 
 /// What the threads of a job run on.
@@ -76,19 +74,7 @@ impl Threads {
     pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
         match self {
             Self::OfSystem(runtime) => runtime.block_on(future),
-            Self::Stepped(scheduler) => {
-                let woken = Arc::new(Woken::default());
-                let waker = Waker::from(Arc::clone(&woken));
-                let (mut context, mut future) = (Context::from_waker(&waker), pin!(future));
-                loop {
-                    if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
-                        return output;
-                    }
-                    let of_wait = Arc::clone(&woken);
-                    scheduler.wait(Box::new(move || of_wait.0.load(SeqCst)), None);
-                    woken.0.store(false, SeqCst);
-                }
-            }
+            Self::Stepped(scheduler) => block_on_with(future, |ready| scheduler.wait(ready, None)),
         }
     }
 
@@ -257,15 +243,6 @@ struct SetAtEnd(Arc<AtomicBool>);
 
 impl Drop for SetAtEnd {
     fn drop(&mut self) {
-        self.0.store(true, SeqCst);
-    }
-}
-
-#[derive(Default)]
-struct Woken(AtomicBool);
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
         self.0.store(true, SeqCst);
     }
 }

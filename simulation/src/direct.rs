@@ -9,9 +9,9 @@ use std::task::{Context, Poll, Waker};
 use async_trait::async_trait;
 use bytes::Bytes;
 use strandline_checkpoint_storage::{BlobStore, ClaimOutcome, ClaimStore, Listed, Storage, Term};
-use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
+use strandline_state_api::{CheckpointId, Result};
 
-use crate::store::{Disk, list, slice};
+use crate::store::{Disk, list, missing, slice};
 
 struct DirectStore(Disk);
 
@@ -56,8 +56,7 @@ impl BlobStore for DirectStore {
     }
 
     async fn read(&self, path: &str, range: Range<u64>) -> Result<Bytes> {
-        let missing = || Error::new(ErrorKind::NotFound, "the file does not exist").with("file", path);
-        let bytes = self.0.with(|files| files.get(path).cloned()).ok_or_else(missing)?;
+        let bytes = self.0.with(|files| files.get(path).cloned()).ok_or_else(|| missing(path))?;
         slice(&bytes, range, path)
     }
 

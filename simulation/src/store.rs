@@ -210,7 +210,7 @@ fn half(bytes: &Bytes) -> Bytes {
     bytes.slice(..bytes.len() / 2)
 }
 
-fn missing(path: &str) -> Error {
+pub(crate) fn missing(path: &str) -> Error {
     Error::new(ErrorKind::NotFound, "the file does not exist").with("file", path)
 }
 

@@ -1,11 +1,11 @@
 //! Futures in a simulation: who runs them, and those that are ready after a time.
 
 use std::future::Future;
-use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::task::{Context, Poll, Wake, Waker};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
+
+use strandline_runtime::block_on_with;
 
 use crate::baton::Baton;
 use crate::state::Timer;
@@ -13,17 +13,7 @@ use crate::state::Timer;
 impl Baton {
     /// Runs a future on the calling thread.
     pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
-        let woken = Arc::new(Woken::default());
-        let waker = Waker::from(Arc::clone(&woken));
-        let (mut context, mut future) = (Context::from_waker(&waker), pin!(future));
-        loop {
-            if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
-                return output;
-            }
-            let of_wait = Arc::clone(&woken);
-            self.wait(Box::new(move || of_wait.0.load(SeqCst)), None);
-            woken.0.store(false, SeqCst);
-        }
+        block_on_with(future, |ready| self.wait(ready, None))
     }
 
     /// A future that is ready after so long.
@@ -31,7 +21,7 @@ impl Baton {
         Sleep { baton: self.clone(), until: self.elapsed() + time, registered: None }
     }
 
-    /// Does something after so long, whoever is alive then.
+    /// Does something after so long, also where the process that asked for it has ended by then.
     pub(crate) fn later(&self, time: Duration, work: impl FnOnce() + Send + 'static) {
         let mut state = self.state();
         let at = state.now + time;
@@ -77,14 +67,5 @@ impl Drop for Sleep {
     fn drop(&mut self) {
         let timer = self.registered.and_then(|at| self.baton.state().timers.remove(&at));
         drop(timer);
-    }
-}
-
-#[derive(Default)]
-struct Woken(AtomicBool);
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, SeqCst);
     }
 }
