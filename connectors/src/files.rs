@@ -209,6 +209,7 @@ struct Shared {
 struct Planned {
     parallelism: u32,
     restored: Option<Vec<FilePosition>>,
+    folder: InputPath,
     plan: Plan,
 }
 
@@ -334,12 +335,18 @@ impl<F: FileFormat> FileSource<F> {
         Ok(if self.path.is_dir()? { self.path.clone() } else { self.path.parent() })
     }
 
-    fn make_plan(&self, parallelism: u32, restored: Option<&[FilePosition]>, ended: bool) -> Result<Plan> {
+    fn make_plan(
+        &self,
+        folder: &InputPath,
+        parallelism: u32,
+        restored: Option<&[FilePosition]>,
+        ended: bool,
+    ) -> Result<Plan> {
         let any_line = !matches!(self.format.framing(), Framing::Quoted { .. });
         let layout = self.format.layout();
-        let (folder, path) = (self.folder()?, self.path.display().to_string());
+        let path = self.path.display().to_string();
         let input = Input {
-            folder: &folder,
+            folder,
             path: &path,
             moved_from: self.moved_from.as_deref(),
             layout: &layout,
@@ -416,7 +423,8 @@ impl<F: FileFormat> SourceFactory for FileSource<F> {
 
     fn plan(&self, context: PlanContext<FilePosition>) -> Result<Unread> {
         let PlanContext { parallelism, restored, ended, finished } = context;
-        let mut plan = self.make_plan(parallelism, restored.as_deref(), ended)?;
+        let folder = self.folder()?;
+        let mut plan = self.make_plan(&folder, parallelism, restored.as_deref(), ended)?;
         if ended && !finished && self.at_end == AtEnd::Follow {
             // It ends this run as it ended the one before, with its event time where it is.
             plan.unread = Unread::Read;
@@ -424,7 +432,7 @@ impl<F: FileFormat> SourceFactory for FileSource<F> {
         let unread = plan.unread.clone();
         self.begin_to_watch(&plan);
         *lock(&self.shared.slowest) = vec![Timestamp::MIN; parallelism as usize];
-        *lock(&self.shared.planned) = Some(Planned { parallelism, restored, plan });
+        *lock(&self.shared.planned) = Some(Planned { parallelism, restored, folder, plan });
         Ok(unread)
     }
 
@@ -436,15 +444,15 @@ impl<F: FileFormat> SourceFactory for FileSource<F> {
         if !is_planned {
             self.plan(PlanContext { parallelism, restored, ended: false, finished: false })?;
         }
-        let (share, begin) = match &mut *lock(&self.shared.planned) {
-            Some(Planned { plan, .. }) => {
-                (plan.shares.get(subtask as usize).cloned().unwrap_or_default(), plan.begin)
+        let (folder, share, begin) = match &*lock(&self.shared.planned) {
+            Some(Planned { folder, plan, .. }) => {
+                let share = plan.shares.get(subtask as usize).cloned().unwrap_or_default();
+                (folder.clone(), share, plan.begin)
             }
-            None => (Share::default(), i64::MIN),
+            None => (self.folder()?, Share::default(), i64::MIN),
         };
         let skipped = share.skipped + share.splits.iter().map(|split| split.skipped).sum::<u64>();
         self.shared.bad.restart(subtask, parallelism, skipped);
-        let folder = self.folder()?;
         Ok(FileSubtask::new(self.clone(), folder, subtask, parallelism, share, begin))
     }
 }

@@ -111,16 +111,15 @@ impl Content {
     /// The error of a read behind `offset`.
     #[cold]
     pub(super) fn error(&self, path: &InputPath, offset: u64, e: io::Error) -> Error {
-        let unpacker = match self {
-            Self::Packed(unpacker) => unpacker,
-            Self::Plain(_) => return unreadable(path, e).with("byte", offset),
+        match self {
+            Self::Packed(unpacker) => unpacker.error(path, offset, e),
+            Self::Plain(_) => unreadable(path, e).with("byte", offset),
             // Its thread knows what happened.
             Self::Stream(_) => {
                 let known = e.get_ref().and_then(|inner| inner.downcast_ref::<Error>()).cloned();
-                return known.unwrap_or_else(|| unreadable(path, e));
+                known.unwrap_or_else(|| unreadable(path, e))
             }
-        };
-        unpacker.error(path, offset, e)
+        }
     }
 }
 
@@ -136,12 +135,10 @@ impl Unpacker {
     /// The error of a read behind `offset` of the content.
     #[cold]
     pub(super) fn error(&self, path: &InputPath, offset: u64, e: io::Error) -> Error {
-        let unpacker = self;
-        if unpacker.raw().get_ref().failed {
+        let (raw, packing) = (self.raw(), self.packing().name());
+        if raw.get_ref().failed {
             return unreadable(path, e).with("byte", offset);
         }
-        let raw = unpacker.raw();
-        let packing = unpacker.packing().name();
         let message = if e.kind() == io::ErrorKind::UnexpectedEof {
             format!("the input file, compressed by {packing}, ends early: it was not copied or written whole")
         } else {

@@ -5,7 +5,7 @@ use strandline_state_api::Result;
 use super::encoding;
 use super::listing::list;
 use super::place::InputPath;
-use super::reader::{Framing, MAX_RECORD, OpenFile, Range, SplitReader};
+use super::reader::{BUFFER, Framing, MAX_RECORD, OpenFile, Range, SplitReader};
 
 /// Reads the first record of the first file of `path`, from which a planner takes the columns.
 ///
@@ -18,7 +18,8 @@ pub fn first_header(path: impl Into<InputPath>, framing: Framing) -> Result<Vec<
         Some(first) if path.is_dir()? => path.join(&first.name),
         _ => path,
     };
-    encoding::check(&file, OpenFile::open(&file)?.head())?;
-    let mut reader = SplitReader::open(&file, framing, MAX_RECORD, Range::ALL)?;
+    let opened = OpenFile::open(&file)?;
+    encoding::check(&file, opened.head())?;
+    let mut reader = SplitReader::new(opened, framing, MAX_RECORD, Range::ALL, BUFFER)?;
     Ok(reader.next()?.map(|(_, record)| record.to_vec()).unwrap_or_default())
 }

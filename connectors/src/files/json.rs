@@ -116,13 +116,9 @@ impl Decode<Row> for JsonLines {
                 None => BadRecord::new(format!("expected a JSON object: {wrong}")),
             }
         })?;
-        for (i, Field { column, .. }) in self.columns.iter().enumerate() {
-            if row.get(i).is_null() && !column.nullable {
-                let reason = format!(
-                    "expected {}, found none; declare it nullable if values may be missing",
-                    column.kind
-                );
-                return Err(BadRecord::new(reason).in_column(&column.name));
+        for (i, field) in self.columns.iter().enumerate() {
+            if row.get(i).is_null() && !field.column.nullable {
+                return Err(BadRecord::new(field.missing()).in_column(&field.column.name));
             }
         }
         output.push(row, None);

@@ -2,15 +2,12 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::future::Future;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Thread;
 
-use strandline_checkpoint_storage::ObjectStore;
+use futures::executor::block_on;
+use strandline_checkpoint_storage::{ObjectInfo, ObjectStore};
 use strandline_state_api::{Error, ErrorKind, Result};
 
 use super::identity::Stamp;
@@ -87,7 +84,7 @@ impl InputPath {
     pub(super) fn open(&self) -> io::Result<Handle> {
         let Some(store) = &self.store else { return File::open(&self.path).map(Handle::File) };
         let key = self.key();
-        let found = wait(store.store.look_up(&key)).map_err(io::Error::other)?;
+        let found = block_on(store.store.look_up(&key)).map_err(io::Error::other)?;
         let Some(found) = found else {
             return Err(io::Error::new(io::ErrorKind::NotFound, "there is no such object"));
         };
@@ -122,18 +119,12 @@ impl InputPath {
         let Some(store) = &self.store else { return Ok(None) };
         let mut files = self.objects()?;
         if files.is_empty() && !self.path.as_os_str().is_empty() {
-            if let Some(found) = wait(store.store.look_up(&self.key()))? {
-                let name = self.file_name().unwrap_or_default().to_owned();
-                return Ok(Some(vec![InputFile {
-                    name,
-                    len: found.len,
-                    stamp: stamp(found.tag.as_deref()),
-                }]));
-            }
-            if files.is_empty() {
+            let Some(found) = block_on(store.store.look_up(&self.key()))? else {
                 let message = "there is no object with this key, and none below it; correct the URI";
                 return Err(Error::new(ErrorKind::NotFound, message).with("input", self.display()));
-            }
+            };
+            let name = self.file_name().unwrap_or_default().to_owned();
+            return Ok(Some(vec![input_file(name, &found)]));
         }
         files.retain(|file| !file.name.starts_with(['.', '_']));
         Ok(Some(files))
@@ -141,13 +132,8 @@ impl InputPath {
 
     fn objects(&self) -> Result<Vec<InputFile>> {
         let Some(store) = &self.store else { return Ok(Vec::new()) };
-        let listed = wait(store.store.list_objects(&self.key()))?;
-        let file = |(name, found): (String, strandline_checkpoint_storage::ObjectInfo)| InputFile {
-            name,
-            len: found.len,
-            stamp: stamp(found.tag.as_deref()),
-        };
-        Ok(listed.into_iter().map(file).collect())
+        let listed = block_on(store.store.list_objects(&self.key()))?;
+        Ok(listed.into_iter().map(|(name, found)| input_file(name, &found)).collect())
     }
 
     /// For messages.
@@ -156,12 +142,13 @@ impl InputPath {
     }
 }
 
-/// What a store knows of the content of an object stands in for the inode and the time of a file.
-fn stamp(tag: Option<&str>) -> Stamp {
-    match tag {
+/// An object as a file. What the store knows of its content stands in for the inode and the time of a file.
+fn input_file(name: String, found: &ObjectInfo) -> InputFile {
+    let stamp = match &found.tag {
         Some(tag) => Stamp { modified: 1, inode: xxhash_rust::xxh3::xxh3_64(tag.as_bytes()).max(1) },
         None => Stamp::default(),
-    }
+    };
+    InputFile { name, len: found.len, stamp }
 }
 
 struct Shown<'a>(&'a InputPath);
@@ -237,7 +224,7 @@ impl Read for ObjectFile {
             }
             let range = self.at..self.len.min(self.at + self.next);
             self.next = (self.next * 4).min(GREATEST);
-            let read = wait(self.store.store.read_same(&self.key, range, self.tag.as_deref()));
+            let read = block_on(self.store.store.read_same(&self.key, range, self.tag.as_deref()));
             self.piece = read.map_err(io::Error::other)?.to_vec();
             self.begin = self.at;
         }
@@ -257,27 +244,5 @@ impl Seek for ObjectFile {
         };
         self.at = to.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
         Ok(self.at)
-    }
-}
-
-/// Wakes a thread that is parked.
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-/// Waits for a request; the store has threads of its own.
-pub(super) fn wait<T>(request: impl Future<Output = T>) -> T {
-    let mut request = pin!(request);
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
-    let mut context = Context::from_waker(&waker);
-    loop {
-        match request.as_mut().poll(&mut context) {
-            Poll::Ready(ended) => return ended,
-            Poll::Pending => std::thread::park(),
-        }
     }
 }

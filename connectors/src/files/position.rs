@@ -293,7 +293,10 @@ mod tests {
     proptest! {
         #[test]
         fn every_list_comes_back(
-            files in proptest::collection::vec(("[aä1]{1,6}", any::<u64>(), any::<(i64, u64)>(), any::<Option<u32>>()), 0..20),
+            files in proptest::collection::vec(
+                ("[aä1]{1,6}", any::<u64>(), any::<(i64, u64)>(), any::<Option<u32>>()),
+                0..20,
+            ),
             (skipped, greatest, owner) in any::<(u64, i64, Option<(u32, u32)>)>(),
             path in "[a/]{0,3}",
         ) {

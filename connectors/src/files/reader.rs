@@ -1,16 +1,23 @@
 //! Finds the records of one split.
 
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+mod fields;
+mod lines;
+mod open;
+
+use std::io::Read;
 
 use memchr::{memchr, memchr_iter};
 use strandline_state_api::{Error, ErrorKind, Result};
 
+use self::open::BYTE_ORDER_MARK;
 use super::content::Content;
 use super::identity::{self, WINDOW};
 use super::listing::unreadable;
 use super::place::InputPath;
-use super::quotes::{self, Continued, Endless};
-use super::stream::StreamReader;
+use super::quotes::{self, Endless};
+
+pub(super) use self::lines::LineCounter;
+pub(super) use self::open::OpenFile;
 
 /// The rule by which records end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,56 +54,7 @@ impl Framing {
 /// The longest record, unless another length is set: a longer one means a broken file.
 pub(super) const MAX_RECORD: usize = 64 << 20;
 /// How many bytes it reads at once, where nothing else is set.
-const BUFFER: usize = 64 << 10;
-
-/// A file that is open, and the first bytes of its content.
-#[derive(Debug)]
-pub(super) struct OpenFile {
-    path: InputPath,
-    content: Content,
-    /// The first [`WINDOW`] bytes, or all that there are; `content` stands behind them.
-    head: Vec<u8>,
-}
-
-impl OpenFile {
-    pub(super) fn open(path: &InputPath) -> Result<Self> {
-        let mut content = Content::open(path).map_err(|e| unreadable(path, e))?;
-        let mut head = Vec::new();
-        if let Err(e) = (&mut content).take(WINDOW as u64).read_to_end(&mut head) {
-            return Err(content.error(path, head.len() as u64, e));
-        }
-        Ok(Self { path: path.clone(), content, head })
-    }
-
-    /// A stream of which some bytes are there, or which has ended.
-    pub(super) fn of_stream(path: &InputPath, mut stream: Box<StreamReader>) -> Result<Self> {
-        let head = stream.head(WINDOW);
-        let content = Content::Stream(stream);
-        match head {
-            Ok(head) => Ok(Self { path: path.clone(), content, head }),
-            Err(e) => Err(content.error(path, 0, e)),
-        }
-    }
-
-    /// The first bytes of the content.
-    pub(super) fn head(&self) -> &[u8] {
-        &self.head
-    }
-
-    pub(super) fn is_forward(&self) -> bool {
-        self.content.is_forward()
-    }
-
-    /// The first record, where it ends within the first [`WINDOW`] bytes, and where the next one begins.
-    pub(super) fn first_record(&self, framing: Framing) -> Option<(&[u8], u64)> {
-        let mark = if self.head.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
-        let records = self.head.get(mark..)?;
-        let len = framing.record(records).ok()?;
-        Some((without_line_end(records.get(..len)?), (mark + len) as u64))
-    }
-}
-
-const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+pub(super) const BUFFER: usize = 64 << 10;
 
 /// Which part of a file to read.
 #[derive(Clone, Copy, Debug)]
@@ -393,52 +351,6 @@ impl SplitReader {
         self.offset += len as u64;
     }
 
-    /// The last record left a field open: skips the lines over which it goes on, if it does and records are
-    /// lines. Returns whether it does.
-    pub(super) fn skip_open_field(&mut self) -> Result<bool> {
-        let Framing::QuotedLines { delimiter } = self.framing else { return Ok(false) };
-        let reach = usize::try_from(self.reach()).unwrap_or(usize::MAX);
-        loop {
-            let unread = self.buffer.get(self.head..self.tail).unwrap_or(&[]);
-            let near = unread.get(..reach).unwrap_or(unread);
-            match quotes::continued(near, delimiter, self.at_end_of_file && near.len() == unread.len()) {
-                Continued::Until(len) => {
-                    self.skip(len);
-                    return Ok(true);
-                }
-                Continued::Unknown if unread.len() < reach && !self.at_end_of_file => self.fill()?,
-                Continued::No | Continued::Unknown => return Ok(false),
-            }
-        }
-    }
-
-    fn reach(&self) -> u64 {
-        quotes::REACH.min(self.max_record as u64)
-    }
-
-    /// The reader stands at the beginning of a line: skips what a field takes of it that an earlier line left
-    /// open, and that the reader of the split before takes with that line.
-    fn skip_field_of_earlier_lines(&mut self) -> Result<()> {
-        let Framing::QuotedLines { delimiter } = self.framing else { return Ok(()) };
-        let before = quotes::record_before(&self.path, self.offset, delimiter, self.reach());
-        let before = before.map_err(|e| unreadable(&self.path, e).with("byte", self.offset))?;
-        if before == self.offset {
-            return Ok(());
-        }
-        // Its first byte begins a record, so it is no cut.
-        let range = Range { start: 0, offset: before, end: self.offset, partial: true };
-        let mut earlier = Self::open(&self.path, self.framing, self.max_record, range)?;
-        while let Some((_, record)) = earlier.next()? {
-            if record.len() <= self.max_record && quotes::leaves_open(record, delimiter) {
-                earlier.skip_open_field()?;
-            }
-        }
-        while self.offset < earlier.offset && !(self.at_end_of_file && self.head == self.tail) {
-            self.skip_line()?;
-        }
-        Ok(())
-    }
-
     /// Skips up to the next line end, or to the end of the file; returns whether there is a line end.
     fn skip_line(&mut self) -> Result<bool> {
         loop {
@@ -504,35 +416,5 @@ fn without_line_end(record: &[u8]) -> &[u8] {
     match record {
         [line @ .., b'\r', b'\n'] | [line @ .., b'\n'] => line,
         line => line,
-    }
-}
-
-/// Counts the lines of a file, for messages. It reads the file up to each place that it is asked for, but no
-/// part twice while these rise.
-#[derive(Debug, Default)]
-pub(super) struct LineCounter {
-    offset: u64,
-    line_ends: u64,
-}
-
-impl LineCounter {
-    /// The number of the line at `offset`, from 1.
-    pub(super) fn line(&mut self, path: &InputPath, offset: u64) -> Option<u64> {
-        if offset < self.offset {
-            *self = Self::default();
-        }
-        let mut file = path.open().ok()?;
-        file.seek(SeekFrom::Start(self.offset)).ok()?;
-        let mut reader = BufReader::with_capacity(BUFFER, file.take(offset - self.offset));
-        loop {
-            let bytes = reader.fill_buf().ok()?;
-            if bytes.is_empty() {
-                return Some(self.line_ends + 1);
-            }
-            self.line_ends += memchr::memchr_iter(b'\n', bytes).count() as u64;
-            let len = bytes.len();
-            self.offset += len as u64;
-            reader.consume(len);
-        }
     }
 }

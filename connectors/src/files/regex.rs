@@ -115,10 +115,7 @@ impl Decode<Row> for RegexLines {
             let value = match found {
                 Some(text) => field.parse(text),
                 None if column.nullable => Ok(Value::Null),
-                None => Err(format!(
-                    "expected {}, found none; declare it nullable if values may be missing",
-                    column.kind
-                )),
+                None => Err(field.missing()),
             };
             row.push(value.map_err(|reason| BadRecord::new(reason).in_column(&column.name))?);
         }

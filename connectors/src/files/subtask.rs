@@ -1,5 +1,7 @@
 //! One subtask of a source of files: which split it reads next, and how far.
 
+mod bad_records;
+mod opening;
 mod streaming;
 mod watching;
 
@@ -8,23 +10,18 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use strandline_runtime::source::{Extent, Source, SourceStatus, SourceTime, SplitTimes, Watermarks};
-use strandline_state_api::{Batch, Error, ErrorKind, Result, Timestamp};
+use strandline_state_api::{Batch, Result, Timestamp};
 
 use super::place::InputPath;
 use super::plan::Share;
 use super::position::{FileList, FilePosition, KnownFile, Stored};
-use super::reader::{LineCounter, OpenFile, Range, SplitReader};
+use super::reader::{LineCounter, SplitReader};
 use super::split::Split;
 use super::stream::StreamReader;
-use super::{AtEnd, BadRecord, DeadLetter, Decode, FileFormat, FileSource, OnBadRecord, bad, encoding};
+use super::{AtEnd, BadRecord, Decode, FileFormat, FileSource, bad};
 
-/// How many files all subtasks together keep open.
-const OPEN_FILES: u32 = 512;
-/// How many splits a subtask looks into at once, for the time of their first record.
-const HEADS: usize = 256;
-/// How many bytes it reads at once, and where it reads several files in turns.
+/// How many bytes it reads at once.
 const BUFFER: usize = 256 << 10;
-const MERGED_BUFFER: usize = 64 << 10;
 /// How many records it reads of one split at once where the drift of splits has a bound.
 const DRIFT_STEP: usize = 64;
 
@@ -152,115 +149,6 @@ impl<F: FileFormat> FileSubtask<F> {
         self.lanes.insert(number, Lane { split, counted, open: None, lines: LineCounter::default() });
     }
 
-    /// Looks at the first records of some splits, so that the source knows which one to read first.
-    fn look_ahead(&mut self) -> Result<()> {
-        let mut scratch = Batch::new();
-        for _ in 0..HEADS {
-            let Some(number) = self.heads.pop_front() else { break };
-            let Some(lane) = self.lanes.get(&number).filter(|lane| lane.open.is_none()) else { continue };
-            let Some(mut opened) = self.open_split(&lane.split)? else { continue };
-            scratch.clear();
-            // A record that cannot be decoded leaves the time unknown: then this split is read first.
-            let max_record = self.source.max_record;
-            let record = opened.reader.peek()?.filter(|record| record.len() <= max_record);
-            let decoded = record.map(|record| opened.decoder.decode(record, &mut scratch));
-            if let (Some(Ok(())), Some(timing)) = (decoded, &self.source.timing)
-                && let Some((record, time)) = scratch.drain().next()
-                && let Some(time) = time.or_else(|| (timing.time_of)(&record))
-            {
-                self.times.observe(number, time);
-            }
-            if self.readers.len() < self.most_open()
-                && let Some(lane) = self.lanes.get_mut(&number)
-            {
-                lane.open = Some(Box::new(opened));
-                self.readers.push_back(number);
-            }
-        }
-        Ok(())
-    }
-
-    /// How many files it keeps open.
-    fn most_open(&self) -> usize {
-        (OPEN_FILES / self.parallelism.max(1)).clamp(1, 64) as usize
-    }
-
-    /// Opens the reader of a lane; returns whether there is one: a header may be missing yet.
-    fn open(&mut self, number: usize) -> Result<bool> {
-        let Some(lane) = self.lanes.get(&number) else { return Ok(false) };
-        if lane.open.is_some() {
-            return Ok(true);
-        }
-        if self.is_stream {
-            return self.open_stream(number);
-        }
-        let Some(opened) = self.open_split(&lane.split)? else { return Ok(false) };
-        if self.readers.len() >= self.most_open()
-            && let Some(oldest) = self.readers.pop_front()
-            && let Some(lane) = self.lanes.get_mut(&oldest)
-            && let Some(open) = lane.open.take()
-        {
-            note_position(&mut lane.split, &open.reader);
-        }
-        if let Some(lane) = self.lanes.get_mut(&number) {
-            lane.open = Some(Box::new(opened));
-        }
-        self.readers.push_back(number);
-        Ok(true)
-    }
-
-    pub(super) fn open_split(&self, split: &Split) -> Result<Option<OpenLane<F::Decoder>>> {
-        let path = self.folder.join(&split.file);
-        let format = &self.source.format;
-        let (framing, max_record) = (format.framing(), self.source.max_record);
-        let partial = self.source.at_end == AtEnd::End;
-        let file = OpenFile::open(&path)?;
-        if split.offset == 0 {
-            encoding::check(&path, file.head())?;
-        }
-        // One that is compressed gets no further line, and is whole.
-        let (packed, partial) = (file.is_forward(), partial || file.is_forward());
-        if split.offset > split.start && split.packed != packed {
-            return Err(self.replaced(split));
-        }
-        let (mut header, mut after_header) = (Vec::new(), 0);
-        if format.has_header() {
-            if let Some((record, len)) = file.first_record(framing) {
-                header.extend_from_slice(record);
-                after_header = len;
-            } else {
-                let mut reader =
-                    SplitReader::open(&path, framing, max_record, Range { partial, ..Range::ALL })?;
-                match reader.next()? {
-                    Some((_, record)) => header.extend_from_slice(record),
-                    None if !partial => return Ok(None),
-                    None => {}
-                }
-                after_header = reader.offset();
-            }
-        }
-        let decoder = format
-            .decoder(&header)
-            .map_err(|message| Error::invalid(message).with("file", path.display()))?;
-        let end = if packed { u64::MAX } else { split.end };
-        let start = split.start.max(after_header.min(end));
-        let range = Range { start, offset: split.offset.max(start), end, partial };
-        let buffer = if self.source.timing.is_some() { MERGED_BUFFER } else { BUFFER };
-        let reader = SplitReader::new(file, framing, max_record, range, buffer)?;
-        if split.mark != 0 && split.offset > start && reader.mark().0 != split.mark {
-            return Err(self.replaced(split));
-        }
-        Ok(Some(OpenLane { reader, decoder }))
-    }
-
-    fn replaced(&self, split: &Split) -> Error {
-        let message = "an input file is not the one that was read up to here: another one has its name now; \
-                       give new content a name of its own, or start a new job";
-        Error::new(ErrorKind::Incompatible, message)
-            .with("file", self.folder.join(&split.file).display())
-            .with("byte", split.offset)
-    }
-
     /// Reads at most `max` records of a lane; returns how many, at least 1.
     fn read(&mut self, number: usize, max: usize, output: &mut Batch<F::Record>) -> Result<usize> {
         if !self.open(number)? {
@@ -354,65 +242,6 @@ impl<F: FileFormat> FileSubtask<F> {
         // A last line without its end may reach beyond what the listing saw.
         let Split { file: name, offset: len, stamp, mark, .. } = split;
         self.done.insert(name.clone(), KnownFile { name, len, stamp, read: Some(mark) });
-        Ok(())
-    }
-
-    /// Fails for a record that cannot be decoded, or counts it; emits its dead letter where that is wanted.
-    #[cold]
-    fn bad_record(
-        &mut self,
-        number: usize,
-        offset: u64,
-        bad: BadRecord,
-        output: &mut Batch<F::Record>,
-    ) -> Result<()> {
-        let Some(Lane { split, open: Some(open), lines, .. }) = self.lanes.get_mut(&number) else {
-            return Ok(());
-        };
-        let OpenLane { reader, decoder } = &mut **open;
-        let path = self.folder.join(&split.file);
-        let what = self.source.on_bad_record;
-        let over_lines = bad.open_quote && reader.skip_open_field()?;
-        let bad = if over_lines { bad.over_lines() } else { bad };
-        let count = &self.source.shared.bad;
-        if what == OnBadRecord::Skip && count.has_first() {
-            split.skipped += 1;
-            count.add(self.subtask, String::new);
-            return Ok(());
-        }
-        let line = if reader.is_forward() { Some(reader.line()) } else { lines.line(&path, offset) };
-        let located = || {
-            let mut error = Error::new(ErrorKind::Invalid, bad.to_string());
-            error = error.with("file", path.display());
-            if let Some(line) = line {
-                error = error.with("line", line);
-            }
-            if let Some(column) = bad.column() {
-                error = error.with("column", column);
-            }
-            error.with("byte", offset)
-        };
-        let letter = |raw| DeadLetter {
-            file: path.display().to_string(),
-            line: line.unwrap_or(0),
-            byte: offset,
-            column: bad.column().map(str::to_owned),
-            reason: bad.reason().to_owned(),
-            record: raw,
-        };
-        match what {
-            OnBadRecord::Fail => return Err(located()),
-            OnBadRecord::Skip => {}
-            OnBadRecord::Keep => {
-                let raw = match reader.is_forward() {
-                    true => bad::most_of(reader.raw_record()).to_vec(),
-                    false => bad::raw_record(&path, offset, reader.offset())?,
-                };
-                output.push(decoder.dead_letter(letter(raw)).ok_or_else(located)?, None);
-            }
-        }
-        split.skipped += 1;
-        count.add(self.subtask, || located().to_string());
         Ok(())
     }
 

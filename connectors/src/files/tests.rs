@@ -7,6 +7,7 @@ mod streams;
 mod unusual;
 
 use std::fs;
+use std::path::Path;
 
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -50,6 +51,22 @@ fn texts(rows: &[Row]) -> Vec<String> {
     let mut lines: Vec<_> = rows.iter().map(|row| row.get(0).to_string()).collect();
     lines.sort_unstable();
     lines
+}
+
+/// Reads some records of each subtask, again and again at another parallelism, and then the rest: all lines,
+/// sorted.
+fn read_in_steps(folder: &Path, split_size: u64, steps: &[(u32, Vec<usize>)]) -> Vec<String> {
+    let mut rows = Vec::new();
+    let mut restored = None;
+    for (parallelism, polls) in steps {
+        let source = FileSource::new(folder, TextLines).split_size(split_size);
+        let (more, positions) = read(&source, &restored, *parallelism, |i| polls[i as usize]).unwrap();
+        rows.extend(more);
+        restored = Some(positions);
+    }
+    let source = FileSource::new(folder, TextLines).split_size(split_size + 1);
+    rows.extend(read(&source, &restored, 3, |_| usize::MAX).unwrap().0);
+    texts(&rows)
 }
 
 fn folder(files: &[(&str, &str)]) -> TempDir {
@@ -102,18 +119,8 @@ proptest! {
             fs::write(folder.path().join(format!("{i}.txt")), text).unwrap();
             wanted.extend(lines.iter().cloned());
         }
-        let mut rows = Vec::new();
-        let mut restored = None;
-        for (parallelism, polls) in &steps {
-            let source = FileSource::new(folder.path(), TextLines).split_size(split_size);
-            let (more, positions) = read(&source, &restored, *parallelism, |i| polls[i as usize]).unwrap();
-            rows.extend(more);
-            restored = Some(positions);
-        }
-        let source = FileSource::new(folder.path(), TextLines).split_size(split_size + 1);
-        rows.extend(read(&source, &restored, 3, |_| usize::MAX).unwrap().0);
         wanted.sort_unstable();
-        prop_assert_eq!(texts(&rows), wanted);
+        prop_assert_eq!(read_in_steps(folder.path(), split_size, &steps), wanted);
     }
 
     #[test]

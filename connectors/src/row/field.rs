@@ -42,16 +42,24 @@ impl Field {
         value.ok_or_else(|| self.found(&format!("expected {}", self.column.kind), text))
     }
 
+    /// What was expected where no value is, and none may be missing.
+    #[cold]
+    pub(crate) fn missing(&self) -> String {
+        format!("expected {}, found none{MAY_BE_MISSING}", self.column.kind)
+    }
+
     #[cold]
     fn found(&self, expected: &str, text: &str) -> String {
         let shown: String = text.chars().take(40).collect();
         let hint = match text.is_empty() && !self.column.nullable {
-            true => "; declare it nullable if values may be missing",
+            true => MAY_BE_MISSING,
             false => "",
         };
         format!("{expected}, found {shown:?}{hint}")
     }
 }
+
+const MAY_BE_MISSING: &str = "; declare it nullable if values may be missing";
 
 /// Where a value stands in a JSON object.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -29,9 +29,7 @@ impl<F: FileFormat> FileSubtask<F> {
             // The columns come before anything else can be done.
             header.extend(reader.next_awaited()?.into_iter().flat_map(|(_, record)| record));
         }
-        let decoder = format
-            .decoder(&header)
-            .map_err(|message| Error::invalid(message).with("file", path.display()))?;
+        let decoder = self.source.decoder(&header, path)?;
         if split.offset > reader.offset() {
             tracing::warn!(
                 file = %path.display(),

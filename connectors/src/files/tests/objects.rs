@@ -2,9 +2,9 @@
 
 use std::io::Write;
 
+use futures::executor::block_on;
 use strandline_checkpoint_storage::{BlobStore, ObjectStore};
 
-use super::super::place::wait;
 use super::*;
 
 struct Bucket(ObjectStore);
@@ -15,7 +15,7 @@ impl Bucket {
     }
 
     fn put(&self, key: &str, content: &[u8]) {
-        wait(self.0.put(key, content.to_vec().into())).unwrap();
+        block_on(self.0.put(key, content.to_vec().into())).unwrap();
     }
 
     fn at(&self, key: &str) -> FileSource<TextLines> {

@@ -55,18 +55,8 @@ proptest! {
             fs::write(folder.path().join(format!("{i}")), pack(*form, text.as_bytes(), *chunk)).unwrap();
             wanted.extend(lines);
         }
-        let mut rows = Vec::new();
-        let mut restored = None;
-        for (parallelism, polls) in &steps {
-            let source = FileSource::new(folder.path(), TextLines).split_size(split_size);
-            let (more, positions) = read(&source, &restored, *parallelism, |i| polls[i as usize]).unwrap();
-            rows.extend(more);
-            restored = Some(positions);
-        }
-        let source = FileSource::new(folder.path(), TextLines).split_size(split_size + 1);
-        rows.extend(read(&source, &restored, 3, |_| usize::MAX).unwrap().0);
         wanted.sort_unstable();
-        prop_assert_eq!(texts(&rows), wanted);
+        prop_assert_eq!(read_in_steps(folder.path(), split_size, &steps), wanted);
     }
 
     /// A file that was cut short is an error, wherever, and never the end of the input.

@@ -139,8 +139,8 @@ fn another_stream_and_a_second_attempt_are_refused() {
     };
     assert_eq!(error.kind(), ErrorKind::Incompatible, "{error}");
     assert!(error.message().contains("not the one that the checkpoint was taken of"), "{error}");
-    let error =
-        FileSource::new(&path, TextLines).at_end(AtEnd::Follow).make_plan(1, None, false).unwrap_err();
+    let follows = FileSource::new(&path, TextLines).at_end(AtEnd::Follow);
+    let error = follows.make_plan(&follows.folder().unwrap(), 1, None, false).unwrap_err();
     assert!(error.message().contains("not followed"), "{error}");
 }
 
