@@ -120,7 +120,7 @@ async fn list_json(storage: &Storage, history: &History) -> Result<(), Failure> 
                     "id": id,
                     "from": history.parent(completed).map(|parent| parent.checkpoint.0),
                     "on_branch": history.is_on_branch(completed),
-                    "kind": kind(completed),
+                    "kind": completed.kind.name(),
                     "created_unix_ms": manifest.created_unix_ms,
                     "bytes_written": manifest.trace.bytes,
                     "full_bytes": manifest.trace.full_bytes,
@@ -131,7 +131,7 @@ async fn list_json(storage: &Storage, history: &History) -> Result<(), Failure> 
             Err(_) if !storage.is_retained(completed).await? => {}
             Err(error) => {
                 good = false;
-                listed.push(json!({ "id": id, "kind": kind(completed), "error": error.to_string() }));
+                listed.push(json!({ "id": id, "kind": completed.kind.name(), "error": error.to_string() }));
             }
         }
     }
@@ -144,10 +144,6 @@ async fn list_json(storage: &Storage, history: &History) -> Result<(), Failure> 
         "unreadable": unreadable(&history.unreadable, &history.unreadable_lists),
     }));
     if good { Ok(()) } else { Err(Failure::Shown) }
-}
-
-fn kind(completed: &CompletedCheckpoint) -> String {
-    format!("{:?}", completed.kind).to_lowercase()
 }
 
 fn ids(checkpoints: &[CompletedCheckpoint]) -> Vec<u64> {
@@ -172,7 +168,7 @@ async fn line(storage: &Storage, history: &History, completed: &CompletedCheckpo
         "{:>8}  {:<8}  {:<10}  {:<20}  {:>10}  {:>10}  {:>6} ms  {}",
         completed.checkpoint.0,
         format!("{parent}{other_branch}"),
-        kind(completed),
+        completed.kind.name(),
         humantime::format_rfc3339_seconds(time).to_string(),
         HumanBytes(manifest.trace.bytes).to_string(),
         HumanBytes(manifest.trace.full_bytes).to_string(),
@@ -185,45 +181,51 @@ async fn line(storage: &Storage, history: &History, completed: &CompletedCheckpo
 const ATTEMPTS: usize = 5;
 
 async fn verify(storage: &Storage, id: Option<CheckpointId>, json: bool) -> Result<(), Failure> {
-    let mut reports = Vec::new();
-    for attempt in 1..=ATTEMPTS {
-        let (mut good, completed) = (
-            0,
-            match id {
-                Some(_) => Vec::new(),
-                None => storage.completed().await?,
-            },
-        );
-        reports.clear();
-        if let Some(id) = id {
-            reports.push(storage.verify(id).await?);
+    let verified = |report: &VerifyReport| {
+        if !json {
+            show(report);
         }
-        for completed in &completed {
+    };
+    let reports = match id {
+        Some(id) => {
+            let report = storage.verify(id).await?;
+            verified(&report);
+            vec![report]
+        }
+        None => verify_all(storage, verified).await?,
+    };
+    if json {
+        let each: Vec<_> = reports.iter().map(verified_value).collect();
+        print(json!({ "storage": storage.uri(), "checkpoints": each }));
+    }
+    if reports.iter().any(is_bad) { Err(Failure::Shown) } else { Ok(()) }
+}
+
+/// Verifies all checkpoints; hands each to `verified` at once.
+async fn verify_all(storage: &Storage, verified: impl Fn(&VerifyReport)) -> Result<Vec<VerifyReport>> {
+    let mut attempt = 1;
+    loop {
+        let mut reports = Vec::new();
+        for completed in &storage.completed().await? {
             let report = storage.verify_with(completed, Depth::Contents, None).await?;
-            good += usize::from(report.is_good());
-            if !json {
-                show(&report);
-            }
+            verified(&report);
             reports.push(report);
         }
-        let bad = reports.iter().any(|report| !report.is_good() && !report.is_gone);
         // All that were there went while they were verified: those that took their place are next.
-        if bad || good > 0 || completed.is_empty() || attempt == ATTEMPTS {
-            break;
+        let all_went = !reports.is_empty() && reports.iter().all(|report| report.is_gone);
+        if !all_went || attempt == ATTEMPTS {
+            return Ok(reports);
         }
+        attempt += 1;
     }
-    if json {
-        let each: Vec<_> = reports.iter().map(verified).collect();
-        print(json!({ "storage": storage.uri(), "checkpoints": each }));
-    } else if id.is_some() {
-        reports.iter().for_each(show);
-    }
-    let bad = reports.iter().any(|report| !report.is_good() && !report.is_gone);
-    if bad { Err(Failure::Shown) } else { Ok(()) }
+}
+
+fn is_bad(report: &VerifyReport) -> bool {
+    !report.is_good() && !report.is_gone
 }
 
 /// What was found of a checkpoint, for programs.
-fn verified(report: &VerifyReport) -> Value {
+fn verified_value(report: &VerifyReport) -> Value {
     let outcome = match report {
         VerifyReport { is_gone: true, .. } => "gone",
         report if report.is_good() => "good",
