@@ -232,54 +232,44 @@ impl StepParser<'_> {
         Ok((index, Column { name: alias.unwrap_or(name), ..column }))
     }
 
-    /// The columns that a key chooses; adds them to `columns`. `none` is the mistake of an empty list.
-    fn chosen(
+    /// What `parse` makes of each text of a key; adds the columns to `columns`. `none` are the message and the
+    /// label for an empty list.
+    fn each<T>(
         &self,
         section: &Section<'_>,
         key: &str,
-        none: &str,
+        none: (&str, &str),
         columns: &mut Columns,
-    ) -> Vec<(usize, Column)> {
+        parse: impl Fn(&Node, &str) -> Result<(T, Column), Problem>,
+    ) -> Vec<T> {
         let texts = section.texts(key);
         if let Some(Node { location, value: TreeValue::Array(items), .. }) = section.get(key)
             && items.is_empty()
         {
-            self.problems.add(Problem::new(location, none, "expected at least one column"));
+            self.problems.add(Problem::new(location, none.0, none.1));
         }
         columns.others |= texts.is_empty();
-        let mut chosen = Vec::new();
+        let mut parsed = Vec::new();
         for (text, item) in texts {
-            match self.problems.ok(self.column(item, text)) {
-                Some((index, column)) => {
-                    self.push(columns, column.clone(), item);
-                    chosen.push((index, column));
+            match self.problems.ok(parse(item, text)) {
+                Some((value, column)) => {
+                    self.push(columns, column, item);
+                    parsed.push(value);
                 }
                 None => columns.others = true,
             }
         }
-        chosen
+        parsed
     }
 
     /// The values that a key computes, and the columns of them.
     fn computed(&self, section: &Section<'_>, key: &str, none: &str) -> (Columns, Vec<Expression>) {
-        let texts = section.texts(key);
-        if let Some(Node { location, value: TreeValue::Array(items), .. }) = section.get(key)
-            && items.is_empty()
-        {
-            let label = "expected at least one, for example \"amount * 2 as double\"";
-            self.problems.add(Problem::new(location, none, label));
-        }
-        let (mut columns, mut values) =
-            (Columns { others: texts.is_empty(), ..Columns::default() }, Vec::new());
-        for (text, item) in texts {
-            match self.problems.ok(expression::parse_computed(item, text, self.scope)) {
-                Some(computed) => {
-                    self.push(&mut columns, computed.column, item);
-                    values.push(computed.expression);
-                }
-                None => columns.others = true,
-            }
-        }
+        let mut columns = Columns::default();
+        let none = (none, "expected at least one, for example \"amount * 2 as double\"");
+        let values = self.each(section, key, none, &mut columns, |item, text| {
+            let computed = expression::parse_computed(item, text, self.scope)?;
+            Ok((computed.expression, computed.column))
+        });
         (columns, values)
     }
 
@@ -318,34 +308,23 @@ impl StepParser<'_> {
             Some(node) => self.problems.ok(operator_id(node)),
         };
         let mut columns = Columns::default();
-        let key_columns = self.chosen(section, "key_by", "this group has no key", &mut columns);
+        let none = ("this group has no key", "expected at least one column");
+        let keys = self.each(section, "key_by", none, &mut columns, |item, text| {
+            let (index, column) = self.column(item, text)?;
+            Ok(((index, column.clone()), column))
+        });
         let window_ms = section.get("window").and_then(|node| self.problems.ok(self.window(node)));
-        if let (Some(_), Some(keys)) = (section.get("window"), section.get("key_by")) {
+        if let (Some(_), Some(node)) = (section.get("window"), section.get("key_by")) {
             for name in ["window_start", "window_end"] {
                 let kind = if self.moments { ColumnType::Timestamp } else { ColumnType::Int };
-                self.push(&mut columns, Column::new(name, kind), keys);
+                self.push(&mut columns, Column::new(name, kind), node);
             }
         }
-        let texts = section.texts("aggregate");
-        if let Some(Node { location, value: TreeValue::Array(items), .. }) = section.get("aggregate")
-            && items.is_empty()
-        {
-            let label = "expected at least one, for example \"count\"";
-            self.problems.add(Problem::new(location, "this group has no aggregate", label));
-        }
-        columns.others |= texts.is_empty();
-        let mut aggregates = Vec::new();
-        for (text, item) in texts {
-            match self.problems.ok(aggregate::parse(item, text, self.scope)) {
-                Some((aggregate, column)) => {
-                    self.push(&mut columns, column, item);
-                    aggregates.push(aggregate);
-                }
-                None => columns.others = true,
-            }
-        }
+        let none = ("this group has no aggregate", "expected at least one, for example \"count\"");
+        let parse = |item: &Node, text: &str| aggregate::parse(item, text, self.scope);
+        let aggregates = self.each(section, "aggregate", none, &mut columns, parse);
         let emit = self.emit(section);
-        let (keys, input, moments) = (key_columns, self.columns.to_vec(), self.moments);
+        let (input, moments) = (self.columns.to_vec(), self.moments);
         let group = id.map(|id| {
             Step::Group(Group { id, keys, window_ms, moments, input, keeps_late: false, aggregates, emit })
         });
