@@ -115,9 +115,8 @@ async fn open_storage(job: &Job, storage: &Storage, adopt: Option<&str>) -> Resu
     let name = &job.settings.name;
     match storage.owner().await? {
         Some(owner) if owner != *name && adopt != Some(owner.as_str()) => {
-            let message = "the storage has the checkpoints of another job: choose another storage, or \
-            take them \
-                           over with `--adopt` and the name of that job";
+            let message = "the storage has the checkpoints of another job: choose another storage, or take \
+                them over with `--adopt` and the name of that job";
             return Err(Error::new(ErrorKind::Incompatible, message)
                 .with("storage", storage.uri())
                 .with("its job", owner)

@@ -100,7 +100,11 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "latest|ID|none")]
     pub(crate) from: Option<From>,
     /// Overrides the parallelism of the job file; any number restores any checkpoint.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(JobConfig::MAX_PARALLELISM)))]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(JobConfig::MAX_PARALLELISM))
+    )]
     pub(crate) parallelism: Option<u32>,
     /// Prints one JSON object about the run to the standard output at its end; also where the job file has
     /// mistakes.

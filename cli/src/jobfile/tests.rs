@@ -269,8 +269,8 @@ error: unknown key `pth` of a CSV source
 10 | pth = \"in\"
    | ^^^ did you mean `path`?
    |
-   = help: known: type, path, split_size, max_record, on_bad_record, dead_letters, follow, watch, moved_from, columns, header, \
-delimiter, quoted_newlines, event_time, watermark_delay, idle_timeout, max_drift, rate
+   = help: known: type, path, split_size, max_record, on_bad_record, dead_letters, follow, watch, \
+moved_from, columns, header, delimiter, quoted_newlines, event_time, watermark_delay, idle_timeout, max_drift, rate
 "
     );
     assert_eq!(

@@ -115,9 +115,8 @@ fn values(out: &mut String) {
     *out += "\n## Values\n\n";
     *out += "| type | how it is written |\n| --- | --- |\n";
     *out += "| duration | text: numbers with a unit each, for example `\"250ms\"`, `\"10s\"`, `\"1h \
-    30m\"`. Units \
-             are `ns`, `us`, `ms`, `s`, `m` (minutes), `h`, `d`, `w`, `months` and `y`, and their names; `M` alone is \
-             refused, because it is a month to some and a minute to others |\n";
+        30m\"`. Units are `ns`, `us`, `ms`, `s`, `m` (minutes), `h`, `d`, `w`, `months` and `y`, and their \
+        names; `M` alone is refused, because it is a month to some and a minute to others |\n";
     let units: Vec<_> = UNITS.iter().filter(|(unit, _)| !unit.is_empty()).collect();
     let named: Vec<_> = units.iter().map(|(unit, power)| format!("`{unit}` (2^{power})")).collect();
     let _ = writeln!(
@@ -131,7 +130,7 @@ fn values(out: &mut String) {
         let _ = writeln!(out, "| `{name}` | {} |", values_of(kind));
     }
     *out += "\nA `?` behind the type allows missing values (null): nothing in CSV, `null` or no member in \
-    JSON.\n";
+        JSON.\n";
 }
 
 fn values_of(kind: ColumnType) -> &'static str {
@@ -152,17 +151,16 @@ fn expressions(out: &mut String) {
         let forms: Vec<_> = form.forms.iter().map(|form| format!("`{form}`")).collect();
         let _ = writeln!(out, "| {} | {} |", forms.join(", ").replace('|', "\\|"), form.is);
     }
-    *out += "\nValues are columns, numbers, text in single quotes (`'it''s'`), `true`, `false` and `null`. A \
-    column whose name is \
-             no word, or a word of the language, stands in double quotes. `not` binds tighter than `and`, and `and` \
-             tighter than `or`. With null as an operand the result is null, as in SQL, and a filter keeps the rows for \
-             which its condition is true. What can only go wrong with the values of a row, such as an overflow or a \
-             division by zero, is a bad record.\n";
+    *out += "\nValues are columns, numbers, text in single quotes (`'it''s'`), `true`, `false` and `null`. \
+        A column whose name is no word, or a word of the language, stands in double quotes. `not` binds \
+        tighter than `and`, and `and` tighter than `or`. With null as an operand the result is null, as in \
+        SQL, and a filter keeps the rows for which its condition is true. What can only go wrong with the \
+        values of a row, such as an overflow or a division by zero, is a bad record.\n";
     let calls: Vec<_> = FUNCTIONS.iter().map(|(_, call)| format!("`{call}`")).collect();
     let _ = writeln!(
         out,
-        "\nFunctions, which [inputs.md](inputs.md) explains: {}. Arguments at the end may be left out where they name a \
-         zone, a format or a number of digits.",
+        "\nFunctions, which [inputs.md](inputs.md) explains: {}. Arguments at the end may be left out \
+         where they name a zone, a format or a number of digits.",
         calls.join(", ")
     );
 }
@@ -191,6 +189,6 @@ fn aggregates(out: &mut String) {
         );
     }
     *out += "\nNulls are left out; of nothing but nulls all but a count are null. The column of an \
-    aggregate is named \
-             after it, for example `sum_amount`, unless `as` names it: `sum(amount) as total`.\n";
+        aggregate is named after it, for example `sum_amount`, unless `as` names it: `sum(amount) as \
+        total`.\n";
 }

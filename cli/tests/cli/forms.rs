@@ -20,7 +20,13 @@ parallelism = 2
 type = "regex"
 path = "in"
 pattern = '(?<ip>\S+) \S+ \S+ \[(?<time>[^\]]+)\] "(?<request>[^"]*)" (?<status>\d+) (?<bytes>\d+|-)'
-columns = ["ip", { name = "time", type = "timestamp", format = "%d/%b/%Y:%H:%M:%S %z" }, "status:int", "bytes", "request"]
+columns = [
+    "ip",
+    { name = "time", type = "timestamp", format = "%d/%b/%Y:%H:%M:%S %z" },
+    "status:int",
+    "bytes",
+    "request",
+]
 event_time = "time"
 on_bad_record = "dead-letter"
 dead_letters = "bad"
@@ -136,7 +142,8 @@ path = "out"
         ]
     );
     // What came out goes in again.
-    let job = "source = { type = 'json', path = 'out', columns = ['user:int?', 'first:text?', 'odd:float?', 'at:timestamp'] }\n\
+    let job = "source = { type = 'json', path = 'out', \
+               columns = ['user:int?', 'first:text?', 'odd:float?', 'at:timestamp'] }\n\
                sink = { type = 'json', path = 'again' }";
     folder.write("job.toml", job);
     folder.run(&[]);

@@ -27,4 +27,4 @@ const SMALL: u64 = u32::MAX as u64;
 const NAME: &str = "a name of 1 to 120 letters, digits, `-`, `_` or `.`";
 /// What paths are.
 const PATH: &str = "a path; a relative one begins at the folder of the job file, `~/` at the home \
-directory";
+    directory";

@@ -65,7 +65,7 @@ pub(crate) static JOB: Table = Table {
 pub(crate) static CHECKPOINT: Section = Section::One(Table {
     what: "[checkpoint]",
     about: "Checkpoints, by which a job resumes after a stop, a failure or a kill, each record counted \
-    once.",
+        once.",
     keys: &[
         &[
             key(
@@ -79,14 +79,14 @@ pub(crate) static CHECKPOINT: Section = Section::One(Table {
                 Kind::Text("a path, `file:///absolute/path`, `s3://bucket/prefix?region=…` or `memory://`"),
                 Mistake,
                 "where checkpoints are kept; a relative path begins at the folder of the job file. One job \
-             for each storage",
+                 for each storage",
             ),
             key(
                 "interval",
                 Kind::DurationOr("off"),
                 Value("\"10s\""),
                 "the time from one checkpoint to the next; `\"off\"`: only at the end and when the job is \
-             stopped",
+                 stopped",
             ),
             key(
                 "initial_delay",
@@ -179,8 +179,8 @@ pub(crate) static CHECKPOINT: Section = Section::One(Table {
                 "inline_limit",
                 Kind::Size(1),
                 Value("\"64 KiB\""),
-                "the most bytes of one list, for example of positions, that stand in the manifest itself; longer \
-             ones get an object of their own",
+                "the most bytes of one list, for example of positions, that stand in the manifest itself; \
+                 longer ones get an object of their own",
             ),
             key(
                 "request_timeout",
@@ -243,13 +243,7 @@ pub(crate) static RESTART: Section = Section::ByWord {
                 about: "Each restart waits longer than the one before.",
                 keys: &[&[
                     ATTEMPTS_IN_A_ROW,
-                    key(
-                        "initial_delay",
-                        Kind::Duration,
-                        Value("\"1s\""),
-                        "how long the first restart \
-                    waits",
-                    ),
+                    key("initial_delay", Kind::Duration, Value("\"1s\""), "how long the first restart waits"),
                     key(
                         "max_delay",
                         Kind::Duration,
@@ -333,8 +327,7 @@ pub(crate) static STATE: Section = Section::ByWord {
             Table {
                 what: "[state] of RocksDB",
                 about: "State is in embedded RocksDB, for what does not fit into memory. Needs a program \
-                that was built \
-                        with `--features rocksdb`.",
+                    that was built with `--features rocksdb`.",
                 keys: &[&[
                     key(
                         "directory",

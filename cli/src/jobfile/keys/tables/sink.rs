@@ -47,7 +47,7 @@ pub(crate) static SINK: Section = Section::ByWord {
             Table {
                 what: "a sink to standard output",
                 about: "Prints rows, those of each checkpoint when it is complete. After a failure some \
-                are printed twice.",
+                    are printed twice.",
                 keys: &[&[key("format", Kind::Word(FORMATS), Value("\"csv\""), "how rows are printed")]],
             },
         ),

@@ -12,8 +12,8 @@ const RATE: &[Key] = &[key(
 )];
 
 /// What inputs are.
-const INPUT: &str = "a path of a file or a directory, where a relative one begins at the folder of the job file; \
-    `-` for standard input; `s3://bucket/prefix/`; see [inputs.md](inputs.md)";
+const INPUT: &str = "a path of a file or a directory, where a relative one begins at the folder of the job \
+    file; `-` for standard input; `s3://bucket/prefix/`; see [inputs.md](inputs.md)";
 
 const FILES: &[Key] = &[
     key(
@@ -124,8 +124,8 @@ const COLUMN_KEYS: &[Key] = &[
 /// A column of a source as a table.
 pub(crate) static COLUMN: Section = Section::One(Table {
     what: "a column",
-    about: "A column is text, `name`, `name?`, `name:type` or `name:type?`, where `?` allows missing values, or a \
-        table with these keys.",
+    about: "A column is text, `name`, `name?`, `name:type` or `name:type?`, where `?` allows missing \
+        values, or a table with these keys.",
     keys: &[COLUMN_KEYS],
 });
 
@@ -164,8 +164,7 @@ pub(crate) static SOURCE: Section = Section::ByWord {
                             Kind::Columns(&COLUMN),
                             Means("all columns of the header of the first file, as text"),
                             "the columns to read: with a header by name and in any order, without one all \
-                             of them \
-                             in their order",
+                             of them in their order",
                         ),
                         key(
                             "header",
@@ -253,13 +252,7 @@ pub(crate) static SOURCE: Section = Section::ByWord {
                     &[
                         key("records", Kind::Integer(0, ANY), Mistake, "how many there are"),
                         key("keys", Kind::Integer(1, ANY), Value("1_000_000"), "how many different ones"),
-                        key(
-                            "seed",
-                            Kind::Integer(0, ANY),
-                            Value("42"),
-                            "another seed makes another \
-                        stream",
-                        ),
+                        key("seed", Kind::Integer(0, ANY), Value("42"), "another seed makes another stream"),
                         key(
                             "distribution",
                             Kind::Word(DISTRIBUTIONS),

@@ -23,8 +23,7 @@ pub(crate) static STEP: Section = Section::ByKey {
                     "filter",
                     Kind::Text("a [condition](#expressions)"),
                     Mistake,
-                    "the \
-                condition",
+                    "the condition",
                 )]],
             },
         ),
@@ -49,8 +48,7 @@ pub(crate) static STEP: Section = Section::ByKey {
             Table {
                 what: "a step that splits words",
                 about: "Makes a row with one column, `word`, of each word of a text column; words are \
-                separated by white \
-                        space.",
+                    separated by white space.",
                 keys: &[&[key(
                     "words",
                     Kind::Text(CHOSEN),
@@ -64,9 +62,9 @@ pub(crate) static STEP: Section = Section::ByKey {
             Table {
                 what: "a group",
                 about: "Groups rows by the values of the key columns, and by windows of event time if \
-                wanted. Its rows \
-                        have the key columns, then `window_start` and `window_end` (timestamps where the event time is one, else int, milliseconds) of a window, then \
-                        the aggregates.",
+                    wanted. Its rows have the key columns, then `window_start` and `window_end` \
+                    (timestamps where the event time is one, else int, milliseconds) of a window, then the \
+                    aggregates.",
                 keys: &[&[
                     key("key_by", Kind::Texts(CHOSEN), Mistake, "the key columns"),
                     key(
@@ -96,8 +94,7 @@ pub(crate) static STEP: Section = Section::ByKey {
                         Kind::Text(NAME),
                         Means("`group-1`, `group-2` and so on, by the order of the groups"),
                         "the name by which a resumed job finds the state of this group: with one, steps \
-                         can be \
-                         inserted before it",
+                         can be inserted before it",
                     ),
                 ]],
             },
