@@ -5,7 +5,7 @@ use std::path::Path;
 use indicatif::{HumanBytes, HumanCount};
 use serde_json::{Value, json};
 use strandline_checkpoint_storage::Storage;
-use strandline_connectors::{CsvRows, FileSink, FileSinkConfig, Row};
+use strandline_connectors::{CsvRows, FileSink, FileSinkConfig, OutputPath, Row};
 use strandline_runtime::sink::JobIdentity;
 use strandline_state_api::{Error, ErrorKind, Result};
 
@@ -54,7 +54,7 @@ fn look(job: &Job, adopt: Option<&str>) -> Vec<Looked> {
         storage: checkpoints.map(|storage| storage.uri().to_owned()),
         adopts: adopt.map(str::to_owned),
     };
-    let mut directory = |part, path: &Path| parts.push(look_at_sink(part, path, &identity, is_new));
+    let mut directory = |part, path: &OutputPath| parts.push(look_at_sink(part, path, &identity, is_new));
     if let SinkSpec::Files { directory: path, .. } = &job.sink {
         directory("sink", path);
     }
@@ -133,11 +133,12 @@ async fn open_storage(job: &Job, storage: &Storage, adopt: Option<&str>) -> Resu
     Ok(Some(newest.checkpoint.0))
 }
 
-fn look_at_sink(part: &'static str, path: &Path, job: &JobIdentity, is_new: bool) -> Looked {
-    let sink = FileSink::<Row, _>::new(FileSinkConfig::new(path), CsvRows::new());
+fn look_at_sink(part: &'static str, path: &OutputPath, job: &JobIdentity, is_new: bool) -> Looked {
+    let sink = FileSink::<Row, _>::new(FileSinkConfig::new(path.clone()), CsvRows::new());
     let found = match sink.and_then(|sink| sink.inspect(job, is_new)) {
-        Ok(()) if path.exists() => Ok("the directory is there".into()),
-        Ok(()) => Ok("the job will create it".into()),
+        Ok(()) if path.on_disk().is_some_and(|path| !path.exists()) => Ok("the job will create it".into()),
+        Ok(()) if path.on_disk().is_some() => Ok("the directory is there".into()),
+        Ok(()) => Ok("the store answers".into()),
         Err(error) => Err(vec![error]),
     };
     Looked { part, place: path.display().to_string(), found }

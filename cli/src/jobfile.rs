@@ -128,7 +128,7 @@ impl Job {
 fn check_late(late: &SinkSpec, results: Option<&SinkSpec>, node: &Node) -> Result<(), Problem> {
     match (late, results) {
         (SinkSpec::Files { directory, .. }, Some(SinkSpec::Files { directory: other, .. }))
-            if path::same(directory, other) =>
+            if directory == other =>
         {
             let label = "expected a directory that is not the one of [sink]";
             Err(Problem::new(node.member("path"), "late rows would be among the results", label))

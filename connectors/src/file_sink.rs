@@ -15,12 +15,12 @@
 //! The directory belongs to one job, which a hidden file in it names: another job, or the same one with a
 //! copy of its checkpoints, is refused before it removes anything. Finished files belong to whoever reads
 //! them: one that is gone was taken, and the job goes on.
+//!
+//! Results can be objects in a store, too ([`OutputPath::in_store`]). There a file is an upload in parts, which is
+//! completed where a file on a disk is renamed.
 
 use std::fmt;
-use std::fs::{self, File};
-use std::io::Write;
 use std::marker::PhantomData;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use strandline_runtime::sink::{
@@ -29,31 +29,33 @@ use strandline_runtime::sink::{
 use strandline_state_api::{Batch, CheckpointId, Error, ErrorKind, Result};
 
 mod committable;
-mod directory;
 mod format;
 mod naming;
+mod output;
 mod owner;
 mod recovery;
 
 pub use committable::PendingFile;
 pub use format::{CsvRows, JsonRows, WriteRecords};
 
-pub use directory::check_writable;
 use naming::Naming;
+use output::{Output, Writing};
+pub use output::{OutputPath, check_writable};
 use owner::{Claimed, Place};
 
 /// Where a [`FileSink`] writes.
 #[derive(Clone, Debug)]
 pub struct FileSinkConfig {
-    /// The directory of the files. The sink creates it where it is missing; a new job wants no results there.
-    pub directory: PathBuf,
+    /// The directory of the files, or a prefix in an object store. The sink creates it where it is missing; a
+    /// new job wants no results there.
+    pub directory: OutputPath,
     /// The beginning of all file names.
     pub prefix: String,
 }
 
 impl FileSinkConfig {
     /// Files that begin with `part` in `directory`.
-    pub fn new(directory: impl Into<PathBuf>) -> Self {
+    pub fn new(directory: impl Into<OutputPath>) -> Self {
         Self { directory: directory.into(), prefix: "part".into() }
     }
 }
@@ -83,7 +85,7 @@ impl<T, W: WriteRecords<T>> FileSink<T, W> {
     /// # Errors
     /// What would keep the job from starting.
     pub fn inspect(&self, job: &JobIdentity, new: bool) -> Result<()> {
-        recovery::inspect(&self.config.directory, self.naming(), job, new)
+        recovery::inspect(self.config.directory.place(), self.naming(), job, new)
     }
 
     fn naming(&self) -> Naming<'_> {
@@ -104,6 +106,7 @@ impl<T: Send + 'static, W: WriteRecords<T>> SinkFactory for FileSink<T, W> {
             term: context.term,
             attempt: context.attempt,
             opened: 0,
+            next: self.claimed.next_checkpoint(),
             current: None,
             pending: Vec::new(),
             committed: FileSinkSummary::default(),
@@ -112,13 +115,13 @@ impl<T: Send + 'static, W: WriteRecords<T>> SinkFactory for FileSink<T, W> {
     }
 
     fn recover(&self, recovery: &SinkRecovery<'_, PendingFile>) -> Result<()> {
-        recovery::recover(&self.config.directory, self.naming(), &self.claimed, recovery)
+        recovery::recover(self.config.directory.place(), self.naming(), &self.claimed, recovery)
     }
 
     fn sweep(&self, dead: &DeadOutputs) -> Result<()> {
-        let (directory, naming) = (self.config.directory.as_path(), self.naming());
-        self.claimed.check(Place { directory, naming })?;
-        recovery::sweep(directory, naming, dead, true)
+        let (output, naming) = (self.config.directory.place(), self.naming());
+        self.claimed.check(Place { output, naming })?;
+        recovery::sweep(output, naming, dead, true)
     }
 }
 
@@ -152,8 +155,9 @@ impl Summary for FileSinkSummary {
 /// The temporary file that a subtask writes to.
 #[derive(Debug)]
 struct OpenFile {
-    name: String,
-    file: File,
+    waiting: String,
+    visible: String,
+    file: Box<dyn Writing>,
     written: u64,
     records: u64,
     buffer: Vec<u8>,
@@ -171,6 +175,8 @@ pub struct FileSinkSubtask<T, W> {
     term: Term,
     attempt: String,
     opened: u64,
+    /// The lowest number that the next checkpoint can have.
+    next: CheckpointId,
     current: Option<OpenFile>,
     pending: Vec<PendingFile>,
     committed: FileSinkSummary,
@@ -182,18 +188,27 @@ impl<T, W: WriteRecords<T>> FileSinkSubtask<T, W> {
         Naming { prefix: &self.config.prefix, extension: self.format.extension() }
     }
 
+    fn output(&self) -> &dyn Output {
+        self.config.directory.place()
+    }
+
     fn place(&self) -> Place<'_> {
-        Place { directory: &self.config.directory, naming: self.naming() }
+        Place { output: self.output(), naming: self.naming() }
     }
 
     fn open_file(&mut self) -> Result<OpenFile> {
-        let name = self.naming().temporary(self.term, &self.attempt, self.subtask, self.opened);
+        let waiting = self.naming().temporary(self.term, &self.attempt, self.subtask, self.opened);
         self.opened += 1;
-        let path = self.config.directory.join(&name);
-        let file = File::create_new(&path).map_err(|e| failed("created", &path, e))?;
+        // No checkpoint completes between this number and that of the barrier which closes the file.
+        let visible = self.visible(self.next);
+        let file = self.output().begin(&waiting, &visible)?;
         let mut buffer = Vec::with_capacity(BUFFER + (BUFFER >> 2));
         self.format.header(&mut buffer);
-        Ok(OpenFile { name, file, written: 0, records: 0, buffer })
+        Ok(OpenFile { waiting, visible, file, written: 0, records: 0, buffer })
+    }
+
+    fn visible(&self, checkpoint: CheckpointId) -> String {
+        self.naming().visible(self.term, checkpoint, self.subtask, &self.attempt)
     }
 }
 
@@ -201,15 +216,14 @@ impl<T, W: WriteRecords<T>> FileSinkSubtask<T, W> {
 impl<T, W> Drop for FileSinkSubtask<T, W> {
     fn drop(&mut self) {
         if let Some(open) = self.current.take() {
-            let _ = fs::remove_file(self.config.directory.join(open.name));
+            let _ = self.config.directory.place().discard(&open.waiting);
         }
     }
 }
 
 impl OpenFile {
-    fn flush(&mut self, directory: &Path) -> Result<()> {
-        let written = self.file.write_all(&self.buffer);
-        written.map_err(|e| failed("written", &directory.join(&self.name), e))?;
+    fn flush(&mut self) -> Result<()> {
+        self.file.write(&self.buffer)?;
         self.written += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
@@ -235,7 +249,7 @@ impl<T: Send + 'static, W: WriteRecords<T>> Sink for FileSinkSubtask<T, W> {
             })?;
             open.records += 1;
             if open.buffer.len() >= BUFFER {
-                open.flush(&self.config.directory)?;
+                open.flush()?;
             }
         }
         batch.clear();
@@ -248,20 +262,21 @@ impl<T: Send + 'static, W: WriteRecords<T>> Sink for FileSinkSubtask<T, W> {
             self.claimed.check(self.place())?;
         }
         if let Some(mut open) = self.current.take() {
-            open.flush(&self.config.directory)?;
-            let path = self.config.directory.join(&open.name);
-            open.file.sync_all().map_err(|e| failed("synced", &path, e))?;
-            // The checkpoint relies on the name too.
-            sync_directory(&self.config.directory)?;
-            let name = self.naming().visible(self.term, checkpoint, self.subtask, &self.attempt);
+            open.flush()?;
+            let temporary = open.file.finish()?;
+            let name = match self.output().is_named_at_once() {
+                true => open.visible,
+                false => self.visible(checkpoint),
+            };
             self.pending.push(PendingFile {
-                temporary: open.name,
+                temporary,
                 name,
                 checkpoint,
                 bytes: open.written,
                 records: open.records,
             });
         }
+        self.next = self.next.max(checkpoint.next());
         Ok(self.pending.clone())
     }
 
@@ -271,9 +286,9 @@ impl<T: Send + 'static, W: WriteRecords<T>> Sink for FileSinkSubtask<T, W> {
         }
         self.claimed.begin_commit(self.place(), self.term, checkpoint)?;
         for file in self.pending.iter().filter(|file| file.checkpoint <= checkpoint) {
-            file.commit(&self.config.directory)?;
+            file.commit(self.output())?;
         }
-        sync_directory(&self.config.directory)?;
+        self.output().sync()?;
         for file in self.pending.extract_if(.., |file| file.checkpoint <= checkpoint) {
             self.committed.files += 1;
             self.committed.records += file.records;
@@ -284,23 +299,6 @@ impl<T: Send + 'static, W: WriteRecords<T>> Sink for FileSinkSubtask<T, W> {
 
     fn summary(&self) -> FileSinkSummary {
         self.committed
-    }
-}
-
-fn failed(what: &str, path: &Path, e: std::io::Error) -> Error {
-    let message = format!("an output file cannot be {what}");
-    Error::new(ErrorKind::Unavailable, message).with("file", path.display()).caused_by(e)
-}
-
-/// Makes the names in a directory durable.
-fn sync_directory(directory: &Path) -> Result<()> {
-    File::open(directory).and_then(|d| d.sync_all()).map_err(|e| failed("synced", directory, e))
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(failed("removed", path, e)),
-        _ => Ok(()),
     }
 }
 
@@ -315,7 +313,7 @@ impl<T, W: fmt::Debug> fmt::Debug for FileSinkSubtask<T, W> {
         f.debug_struct("FileSinkSubtask")
             .field("directory", &self.config.directory)
             .field("subtask", &self.subtask)
-            .field("current", &self.current.as_ref().map(|open| &open.name))
+            .field("current", &self.current.as_ref().map(|open| &open.waiting))
             .field("pending", &self.pending)
             .finish()
     }

@@ -20,8 +20,8 @@ pub mod keys;
 
 pub use discard_sink::{DiscardSink, DiscardSubtask, DiscardSummary, Discarded};
 pub use file_sink::{
-    CsvRows, FileSink, FileSinkConfig, FileSinkSubtask, FileSinkSummary, JsonRows, PendingFile, WriteRecords,
-    check_writable,
+    CsvRows, FileSink, FileSinkConfig, FileSinkSubtask, FileSinkSummary, JsonRows, OutputPath, PendingFile,
+    WriteRecords, check_writable,
 };
 pub use files::{
     AtEnd, BadRecord, CsvFiles, DeadLetter, Decode, FileFormat, FilePosition, FileSource, FileSubtask,

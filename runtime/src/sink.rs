@@ -153,6 +153,8 @@ pub struct SinkRecovery<'a, C> {
     pub checkpoint: Option<CheckpointId>,
     /// What all subtasks had pre-committed in it, in a stable order.
     pub committables: &'a [C],
+    /// The lowest number that a checkpoint of this attempt can have.
+    pub next_checkpoint: CheckpointId,
     /// What earlier attempts left and can never count again.
     pub dead: &'a DeadOutputs,
 }

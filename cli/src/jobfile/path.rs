@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use percent_encoding::percent_decode_str;
-use strandline_connectors::InputPath;
+use strandline_connectors::{InputPath, OutputPath};
 
 use super::problem::Problem;
 use super::section;
@@ -23,17 +23,22 @@ pub(super) fn input(node: &Node, folder: &Path) -> Result<InputPath, Problem> {
         return Ok(InputPath::from("-"));
     }
     if text.starts_with("s3:") {
-        let example =
-            "expected s3://bucket/prefix/, with options as ?region=…&endpoint=…, and keys in the environment";
-        return InputPath::in_store(text).map_err(|e| Problem::new(&node.location, e.to_string(), example));
+        return InputPath::in_store(text).map_err(|e| Problem::new(&node.location, e.to_string(), OBJECTS));
     }
     local(node, folder, "a file or a directory").map(InputPath::from)
 }
 
-/// Reads the path of a directory for results.
-pub(super) fn output(node: &Node, folder: &Path) -> Result<PathBuf, Problem> {
-    local(node, folder, "a directory")
+/// Reads the path of a directory for results, or the URI of a prefix in a store.
+pub(super) fn output(node: &Node, folder: &Path) -> Result<OutputPath, Problem> {
+    let text = section::text(node)?;
+    if text.starts_with("s3:") {
+        return OutputPath::in_store(text).map_err(|e| Problem::new(&node.location, e.to_string(), OBJECTS));
+    }
+    local(node, folder, "a directory").map(OutputPath::from)
 }
+
+const OBJECTS: &str =
+    "expected s3://bucket/prefix/, with options as ?region=…&endpoint=…, and keys in the environment";
 
 /// A path, or the URI of one: `file:///absolute/path`.
 fn local(node: &Node, folder: &Path, what: &str) -> Result<PathBuf, Problem> {
@@ -48,8 +53,11 @@ fn local(node: &Node, folder: &Path, what: &str) -> Result<PathBuf, Problem> {
 }
 
 /// Whether the directory is the input.
-pub(super) fn is_input(directory: &Path, input: &InputPath) -> bool {
-    input.on_disk().is_some_and(|input| same(directory, input))
+pub(super) fn is_input(directory: &OutputPath, input: &InputPath) -> bool {
+    match input.on_disk() {
+        Some(input) => *directory == OutputPath::from(input),
+        None => directory.display().to_string() == input.display().to_string().trim_end_matches('/'),
+    }
 }
 
 fn resolve(node: &Node, folder: &Path, what: &str, home: Option<OsString>) -> Result<PathBuf, Problem> {
@@ -76,12 +84,6 @@ fn resolve(node: &Node, folder: &Path, what: &str, home: Option<OsString>) -> Re
         ),
         (None, _) => Ok(folder.join(text)),
     }
-}
-
-/// Whether both are the same place.
-pub(super) fn same(a: &Path, b: &Path) -> bool {
-    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    real(a) == real(b)
 }
 
 #[cfg(test)]

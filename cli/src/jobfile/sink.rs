@@ -1,11 +1,11 @@
 //! The sink of a job.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use strandline_connectors::{Column, ColumnType};
+use strandline_connectors::{Column, ColumnType, OutputPath};
 
 use super::problem::{Location, Problem, Problems};
-use super::section::{self, Section};
+use super::section::Section;
 use super::source::{BadRecordPolicy, SourceSpec};
 use super::tree::Node;
 use super::{keys, path};
@@ -21,7 +21,7 @@ pub(crate) enum SinkFormat {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SinkSpec {
     Files {
-        directory: PathBuf,
+        directory: OutputPath,
         format: SinkFormat,
     },
     Stdout(SinkFormat),
@@ -40,7 +40,7 @@ impl SinkSpec {
         problems: &Problems,
     ) -> Option<Self> {
         let (kind, section) = Section::choose(node, &keys::SINK, None, problems)?;
-        let directory = || section.get("path").and_then(|node| problems.ok(output(node, folder)));
+        let directory = || section.get("path").and_then(|node| problems.ok(path::output(node, folder)));
         Some(match kind {
             "csv" => {
                 let format = SinkFormat::Csv { header: section.bool("header").unwrap_or(false) };
@@ -71,7 +71,7 @@ impl SinkSpec {
                 "the job would read its own results",
                 "expected a directory that is not the path of the source",
             ),
-            BadRecordPolicy::Keep(letters) if path::same(letters, directory) => refused(
+            BadRecordPolicy::Keep(letters) if letters == directory => refused(
                 "results and dead letters would mix",
                 "expected another directory than `dead_letters` of the source",
             ),
@@ -87,13 +87,4 @@ fn check_checksum(columns: &[Column], location: &Location) -> Result<(), Problem
     let found: Vec<_> = columns.iter().map(|c| format!("{}:{}", c.name, c.kind)).collect();
     let label = format!("the columns are {}", found.join(", "));
     Err(Problem::new(location, "the checksum is of a key and its count: two uint columns", label))
-}
-
-/// The directory of the results.
-fn output(node: &Node, folder: &Path) -> Result<PathBuf, Problem> {
-    if section::text(node).is_ok_and(|text| text.starts_with("s3:")) {
-        let label = "write to a directory, and copy its finished files (part-*) to the store";
-        return Err(Problem::new(&node.location, "results are not written to an object store", label));
-    }
-    path::output(node, folder)
 }

@@ -1,11 +1,12 @@
 //! The source of a job.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use strandline_connectors::keys::{Distribution, KeyStream, KeyStreamConfig};
 use strandline_connectors::{
-    AtEnd, Column, ColumnType, CsvFiles, Field, FileSource, Framing, InputPath, TextLines, first_header,
+    AtEnd, Column, ColumnType, CsvFiles, Field, FileSource, Framing, InputPath, OutputPath, TextLines,
+    first_header,
 };
 use strandline_runtime::source::Watermarks;
 
@@ -72,7 +73,7 @@ pub(crate) enum BadRecordPolicy {
     /// They are left out and counted.
     Skip,
     /// They go to files in this directory, with reason and place.
-    Keep(PathBuf),
+    Keep(OutputPath),
 }
 
 /// What the steps of a job see of its source, also where there are mistakes in it.
@@ -208,7 +209,7 @@ fn bad_records(section: &Section<'_>, folder: &Path, input: Option<&InputPath>) 
                 problems.add(Problem::new(location, "dead letters have no place to go", label));
                 return None;
             };
-            let letters = problems.ok(path::parse(node, folder, "a directory"))?;
+            let letters = problems.ok(path::output(node, folder))?;
             if input.is_some_and(|input| path::is_input(&letters, input)) {
                 let label = "expected a directory that is not the path of the source";
                 problems.add(Problem::new(&node.location, "the job would read its own dead letters", label));

@@ -25,7 +25,7 @@ pub(super) fn sink<F: BackendFactory>(
     };
     match spec {
         SinkSpec::Files { directory, format } => {
-            let sink = FileSink::new(FileSinkConfig::new(directory), writer(format))?;
+            let sink = FileSink::new(FileSinkConfig::new(directory.clone()), writer(format))?;
             flow.rows().sink(id, sink);
         }
         SinkSpec::Stdout(format) => flow.rows().sink(id, StdoutSink::new(writer(format))),

@@ -1,13 +1,13 @@
 //! Builds the source of a job.
 
 use std::ops::RangeInclusive;
-use std::path::Path;
 use std::sync::Arc;
 
 use strandline_connectors::keys::KeyStream;
 use strandline_connectors::{
     BadRecord, CsvFiles, DeadLetter, Decode, FileFormat, FileSink, FileSinkConfig, FileSource, Framing,
-    Inspection, JsonLines, JsonRows, OnBadRecord, RegexLines, Row, TextLines, Throttled, WithDeadLetters,
+    Inspection, JsonLines, JsonRows, OnBadRecord, OutputPath, RegexLines, Row, TextLines, Throttled,
+    WithDeadLetters,
 };
 use strandline_runtime::{Pipeline, Stream};
 use strandline_state_api::backend::BackendFactory;
@@ -91,7 +91,7 @@ fn with_dead_letters<F: BackendFactory>(
     spec: &SourceSpec,
     files: &Files,
     format: RowFormat,
-    directory: &Path,
+    directory: &OutputPath,
     counters: &mut Counters,
 ) -> Result<Stream<F, Row>> {
     let mut source = file_source(files, WithDeadLetters(format), OnBadRecord::Keep, counters);
@@ -102,7 +102,7 @@ fn with_dead_letters<F: BackendFactory>(
     let (rows, letters) = records.partition(|record| record);
     let columns = DeadLetter::columns();
     let format = JsonRows::new(columns.iter().map(|column| column.name.as_str()));
-    let sink = FileSink::new(FileSinkConfig::new(directory), format)?;
+    let sink = FileSink::new(FileSinkConfig::new(directory.clone()), format)?;
     letters.map(DeadLetter::into_row).sink(DEAD_LETTERS, sink);
     Ok(rows)
 }

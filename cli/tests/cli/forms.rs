@@ -282,7 +282,7 @@ fn standard_input_is_a_stream_that_goes_on_only_where_it_comes_again() {
 #[cfg(feature = "s3")]
 #[test]
 #[ignore = "needs a server that speaks the protocol of S3: make s3"]
-fn objects_are_read_over_stops_and_results_are_refused_on_s3() {
+fn objects_are_read_and_written_over_kills_on_s3() {
     let name = format!("inputs-{}", fastrand::u64(..));
     let uri = std::env::var("STRANDLINE_TEST_S3").unwrap().replace("{}", &name);
     let folder = Folder::new(&SUMS.replace("path = \"in\"", &format!("path = \"{uri}\"")));
@@ -306,19 +306,34 @@ fn objects_are_read_over_stops_and_results_are_refused_on_s3() {
     };
     put("a.csv", text(0).into_bytes());
     put("b.csv.zst", zstd::encode_all(text(9_000).as_bytes(), 1).unwrap());
+    let output = format!("--set=sink.path={}", uri.replace(&name, &format!("{name}/out")));
     for parallelism in ["2", "1"] {
-        let mut job = folder.start(&["--set=source.rate=9000", "--parallelism", parallelism]);
+        let mut job = folder.start(&["--set=source.rate=9000", "--parallelism", parallelism, &output]);
         job.wait_for_checkpoints(2);
         job.kill();
     }
-    folder.run(&[]);
-    let results = folder.results("out");
+    let checked = folder.strandline(&["check", "job.toml", &output]);
+    assert!(checked.stdout().contains("the store answers"), "{}{}", checked.stdout(), checked.stderr());
+    folder.run(&[&output]);
+    let get = |key: String| {
+        let len = runtime.block_on(store.look_up(&key)).unwrap().unwrap().len;
+        let read = strandline_checkpoint_storage::BlobStore::read(&store, &key, 0..len);
+        String::from_utf8(runtime.block_on(read).unwrap().to_vec()).unwrap()
+    };
+    let names = runtime.block_on(store.list_objects(&format!("{name}/out"))).unwrap();
+    let names: Vec<_> = names.into_iter().map(|(name, _)| name).collect();
+    assert!(!names.iter().any(|name| name.ends_with(".inprogress")), "{names:?} were left behind");
+    let finished = names.iter().filter(|name| name.starts_with("part-"));
+    let results: Vec<_> = finished.map(|object| get(format!("{name}/out/{object}"))).collect();
+    let results: Vec<_> = results.iter().flat_map(|text| text.lines()).collect();
     let total: u32 =
         results.iter().map(|line| line.rsplit_once(',').unwrap().1.parse::<u32>().unwrap()).sum();
     assert_eq!((results.len(), total), (900, 18_000));
 
-    let set = format!("--set=sink.path={uri}");
-    let ended = folder.strandline(&["run", "job.toml", &set]);
+    let ended = folder.strandline(&["run", "job.toml", &output, "--set=name=another", "--from=none"]);
+    assert_ne!(ended.code(), 0);
+    assert!(ended.stderr().contains("another job"), "{}", ended.stderr());
+    let ended = folder.strandline(&["run", "job.toml", &format!("--set=sink.path={uri}")]);
     assert_eq!(ended.code(), 2);
-    assert!(ended.stderr().contains("results are not written to an object store"), "{}", ended.stderr());
+    assert!(ended.stderr().contains("read its own results"), "{}", ended.stderr());
 }

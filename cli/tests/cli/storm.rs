@@ -43,22 +43,63 @@ fn a_storm_on_s3() {
     let (server, options) = after.split_once('&').unwrap();
     let proxy = proxy::Proxy::start(server, 3);
     let through = format!("{before}endpoint=http://{}&{options}", proxy.address());
-    let place = |job: u32| through.replace("{}", &format!("{:032x}-{job}", fastrand::u128(..)));
+    let run = fastrand::u128(..);
+    let place = |job: u32| through.replace("{}", &format!("{run:032x}-{job}"));
     // What hangs is given up before long, so that there is time for more.
     let patience = ["--set=checkpoint.request_timeout=1s", "--set=checkpoint.retry_pause=20ms"];
     let mut storm = Storm::new(3, 12, place, &patience);
     storm.settle = Box::new(|| proxy.settle());
+    // Every other job has its results there, too.
+    storm.output = Some(Box::new(|job| {
+        let of = |uri: &str| uri.replace("{}", &format!("{run:032x}-{job}-out"));
+        (job % 2 == 1).then(|| Output { uri: of(&through) + "&timeout=1s", direct: of(&uri) })
+    }));
     storm.run("S3");
     let counts = proxy.counts();
     println!("the proxy passed {counts}");
     assert!(counts.all_happened(), "{counts}");
 }
 
+/// Results that are objects.
+struct Output {
+    uri: String,
+    /// Past the proxy.
+    direct: String,
+}
+
+impl Output {
+    /// Copies all objects to a directory, which is where results are looked for.
+    #[cfg(feature = "s3")]
+    fn fetch(&self, directory: &std::path::Path) {
+        use strandline_checkpoint_storage::{BlobStore, ObjectStore};
+        let (place, query) = self.direct.split_once('?').unwrap();
+        let (bucket, prefix) = place.strip_prefix("s3://").unwrap().split_once('/').unwrap();
+        let store = ObjectStore::open(&format!("s3://{bucket}?{query}")).unwrap();
+        let _ = std::fs::remove_dir_all(directory);
+        std::fs::create_dir(directory).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for (name, found) in runtime.block_on(store.list_objects(prefix)).unwrap() {
+            let key = format!("{prefix}/{name}");
+            let content = runtime.block_on(BlobStore::read(&store, &key, 0..found.len)).unwrap();
+            std::fs::write(directory.join(name), content).unwrap();
+        }
+    }
+
+    #[cfg(not(feature = "s3"))]
+    fn fetch(&self, _: &std::path::Path) {
+        unreachable!("{} needs S3", self.direct);
+    }
+}
+
+/// Where the results of a job by its number are, if they are objects.
+type Outputs<'a> = Box<dyn Fn(u32) -> Option<Output> + 'a>;
+
 /// What is still to happen, and what has.
 struct Storm<'a> {
     random: fastrand::Rng,
     /// The checkpoint storage of a job by its number.
     place: Box<dyn Fn(u32) -> String + 'a>,
+    output: Option<Outputs<'a>>,
     /// Waits for what still goes on in the store when all processes are gone.
     settle: Box<dyn Fn() + 'a>,
     settings: Vec<String>,
@@ -88,6 +129,7 @@ impl<'a> Storm<'a> {
         Self {
             random: fastrand::Rng::with_seed(seed),
             place: Box::new(place),
+            output: None,
             settle: Box::new(|| ()),
             settings: settings.into_iter().map(str::to_owned).collect(),
             window: Duration::ZERO,
@@ -114,8 +156,10 @@ impl<'a> Storm<'a> {
         if !storage.contains("://") {
             std::fs::create_dir(folder.path(&storage)).unwrap();
         }
+        let output = self.output.as_ref().and_then(|output| output(number));
+        let fetch = || output.iter().for_each(|output| output.fetch(&folder.path("results")));
         let auditor = Auditor::start(&folder, &storage, self.random.u64(..));
-        let mut troop = Troop::new(self, &folder, &storage);
+        let mut troop = Troop::new(self, &folder, &storage, output.as_ref());
         let events = troop.storm.random.u32(6..=16);
         let _ = (0..events).all(|_| troop.event());
         // Whoever wakes works, is fenced, or ends; nobody is stuck.
@@ -124,6 +168,7 @@ impl<'a> Storm<'a> {
         let when = format!("job {number} on {on}");
         let ended = troop.last_run(&when);
         assert_eq!(ended.code, 0, "{when} cannot go on: {ended}");
+        fetch();
         assert_same(&folder.visible("results"), &orders.sums, &when);
 
         let audit = auditor.stop();
@@ -131,8 +176,9 @@ impl<'a> Storm<'a> {
         self.counts.verified += audit.verified;
         (self.settle)();
         // What fenced runs left goes with the next start, and with a sweep.
-        let again = Troop::new(self, &folder, &storage).last_run(&when);
+        let again = Troop::new(self, &folder, &storage, output.as_ref()).last_run(&when);
         assert_eq!(again.outcome(), Some("already-finished"), "{when}: {again}");
+        fetch();
         assert_same(&folder.results("results"), &orders.sums, &when);
         let swept = folder.strandline(&["checkpoints", "sweep", &storage]);
         assert_eq!(swept.code(), 0, "{when}: {}", swept.stderr());
@@ -151,15 +197,16 @@ impl<'a> Storm<'a> {
 struct Troop<'s, 'a> {
     storm: &'s mut Storm<'a>,
     folder: &'s Folder,
-    place: String,
+    places: Vec<String>,
     asleep: Vec<Process>,
     awake: Vec<Process>,
 }
 
 impl<'s, 'a> Troop<'s, 'a> {
-    fn new(storm: &'s mut Storm<'a>, folder: &'s Folder, storage: &str) -> Self {
-        let place = format!("--set=checkpoint.storage={storage}");
-        Self { storm, folder, place, asleep: Vec::new(), awake: Vec::new() }
+    fn new(storm: &'s mut Storm<'a>, folder: &'s Folder, storage: &str, output: Option<&Output>) -> Self {
+        let mut places = vec![format!("--set=checkpoint.storage={storage}")];
+        places.extend(output.map(|output| format!("--set=sink.path={}", output.uri)));
+        Self { storm, folder, places, asleep: Vec::new(), awake: Vec::new() }
     }
 
     /// A process starts, and is killed or stopped at a random moment. False when the job has finished, or
@@ -206,8 +253,8 @@ impl<'s, 'a> Troop<'s, 'a> {
             format!("--parallelism={parallelism}"),
             format!("--set=checkpoint.interval={interval}ms"),
             format!("--set=source.rate={rate}"),
-            self.place.clone(),
         ];
+        args.extend_from_slice(&self.places);
         args.extend_from_slice(&self.storm.settings);
         let began = Instant::now();
         let process = Process::start(self.folder, &args);
@@ -267,7 +314,7 @@ impl<'s, 'a> Troop<'s, 'a> {
     /// Runs the job to its end, undisturbed by kills.
     fn last_run(&mut self, when: &str) -> Ending {
         let parallelism = format!("--parallelism={}", self.storm.random.u32(1..=4));
-        let args = [&[parallelism, self.place.clone()], &self.storm.settings[..]].concat();
+        let args = [&[parallelism], &self.places[..], &self.storm.settings[..]].concat();
         let ended = Process::start(self.folder, &args).end();
         assert!(ended.code == 0, "{when} is stuck: {ended}");
         ended

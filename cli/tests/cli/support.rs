@@ -103,7 +103,7 @@ impl Folder {
             let name = path.file_name().unwrap().to_str().unwrap().to_owned();
             if name.starts_with("part-") {
                 lines.extend(fs::read_to_string(path).unwrap().lines().map(str::to_owned));
-            } else if ![".part.owner", ".part.committing"].contains(&name.as_str()) {
+            } else if name != ".part.owner" && !name.starts_with(".part.committing") {
                 unfinished.push(name);
             }
         }

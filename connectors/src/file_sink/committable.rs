@@ -1,14 +1,10 @@
 //! A finished file that waits for its checkpoint.
 
-use std::fs;
-use std::io;
-use std::path::Path;
-
 use serde::{Deserialize, Serialize};
 use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
 
-use super::failed;
 use super::naming::{Name, Naming};
+use super::output::Output;
 
 /// A finished file that a [`FileSink`](super::FileSink) makes visible when its checkpoint is complete.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,8 +25,9 @@ impl PendingFile {
     /// Refuses a restored file whose names this sink would not make.
     pub(super) fn check(&self, naming: Naming<'_>) -> Result<()> {
         let ours = match (naming.parse(&self.temporary), naming.parse(&self.name)) {
+            // One that was named at once has the number of the first checkpoint that could have closed it.
             (Name::Temporary(from), Name::Visible(to, checkpoint)) => {
-                from == to && checkpoint == self.checkpoint
+                from == to && checkpoint <= self.checkpoint
             }
             _ => false,
         };
@@ -45,70 +42,59 @@ impl PendingFile {
             .with("format", naming.extension))
     }
 
-    /// Makes the file visible, if it is not already. The caller syncs the directory afterwards.
-    pub(super) fn commit(&self, directory: &Path) -> Result<()> {
-        let (from, to) = (directory.join(&self.temporary), directory.join(&self.name));
-        // Without a temporary file the rename has happened, here or in an attempt that died afterwards.
-        let Some(length) = length(&from)? else { return self.check_visible(&to) };
+    /// Makes the file visible, if it is not already. The caller syncs the names afterwards.
+    pub(super) fn commit(&self, output: &dyn Output) -> Result<()> {
+        // One that does not wait was committed, here or in an attempt that died afterwards.
+        let Some(length) = output.len_waiting(&self.temporary)? else { return self.check_visible(output) };
         if length != self.bytes {
-            return Err(self.wrong_length(&from, length));
+            return Err(self.wrong_length(output.locate(&self.temporary), length));
         }
-        match fs::rename(&from, &to) {
-            // Somebody else was faster: a recovery that commits it too, or one that swept it.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => self.check_visible(&to),
-            renamed => renamed.map_err(|e| failed("renamed", &from, e)),
-        }
+        // Somebody else may be faster: a recovery that commits it too, or one that sweeps it.
+        if output.publish(&self.temporary, &self.name)? { Ok(()) } else { self.check_visible(output) }
     }
 
     /// Whether it is there, under either name, and whole.
-    pub(super) fn is_there(&self, directory: &Path) -> Result<bool> {
-        // In this order: a stale process may rename it meanwhile.
-        for name in [&self.temporary, &self.name] {
-            let path = directory.join(name);
-            match length(&path)? {
-                None => {}
-                Some(length) if length == self.bytes => return Ok(true),
-                Some(length) => return Err(self.wrong_length(&path, length)),
-            }
+    pub(super) fn is_there(&self, output: &dyn Output) -> Result<bool> {
+        // In this order: a stale process may commit it meanwhile.
+        match output.len_waiting(&self.temporary)? {
+            Some(length) if length == self.bytes => return Ok(true),
+            Some(length) => return Err(self.wrong_length(output.locate(&self.temporary), length)),
+            None => {}
         }
-        Ok(false)
+        match output.len_visible(&self.name)? {
+            Some(length) if length == self.bytes => Ok(true),
+            Some(length) => Err(self.wrong_length(output.locate(&self.name), length)),
+            None => Ok(false),
+        }
     }
 
-    fn check_visible(&self, path: &Path) -> Result<()> {
-        match length(path)? {
+    fn check_visible(&self, output: &dyn Output) -> Result<()> {
+        match output.len_visible(&self.name)? {
             Some(length) if length == self.bytes => Ok(()),
-            Some(length) => Err(self.wrong_length(path, length)),
-            None => Err(self.lost(path.parent().unwrap_or(Path::new("")))),
+            Some(length) => Err(self.wrong_length(output.locate(&self.name), length)),
+            None => Err(self.lost(output)),
         }
     }
 
     /// It is gone, and nobody can have taken it.
-    pub(super) fn lost(&self, directory: &Path) -> Error {
+    pub(super) fn lost(&self, output: &dyn Output) -> Error {
         let message = "an output file that the checkpoint names is gone before it was ever visible; put it \
                        back, or start from an earlier checkpoint (StartFrom::Checkpoint, `--from ID`), from \
                        which its results are computed again";
         Error::new(ErrorKind::NotFound, message)
-            .with("file", directory.join(&self.temporary).display())
+            .with("file", output.locate(&self.temporary))
             .with("of checkpoint", self.checkpoint)
             .with("records", self.records)
     }
 
-    fn wrong_length(&self, path: &Path, length: u64) -> Error {
+    fn wrong_length(&self, file: String, length: u64) -> Error {
         Error::corrupt(
             "an output file has another length than the checkpoint recorded; restore it, or start a new job",
         )
-        .with("file", path.display())
+        .with("file", file)
         .with("checkpoint", self.checkpoint)
         .with("bytes", length)
         .with("expected", self.bytes)
-    }
-}
-
-fn length(path: &Path) -> Result<Option<u64>> {
-    match fs::symlink_metadata(path) {
-        Ok(metadata) => Ok(Some(metadata.len())),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(failed("read", path, e)),
     }
 }
 

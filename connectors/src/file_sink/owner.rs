@@ -5,18 +5,15 @@
 //! visible, and is written just before: a file of it or of an earlier one that is gone was taken by somebody,
 //! while one of a later checkpoint was lost.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use strandline_runtime::sink::{JobIdentity, Term};
+use strandline_runtime::sink::{JobIdentity, SinkRecovery, Term};
 use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
 
 use super::naming::Naming;
-use super::{failed, sync_directory};
+use super::output::Output;
 
 /// The content of the file that names the owner.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,23 +38,28 @@ pub(super) struct Claimed(Mutex<State>, Arc<()>);
 struct State {
     owner: Option<Owner>,
     committing: Option<Committing>,
+    /// The lowest number that a checkpoint of the attempt can have.
+    next: Option<CheckpointId>,
 }
 
 /// The sinks of this process that have claimed a directory, as long as they are there.
 static SINKS: Mutex<Vec<Sink>> = Mutex::new(Vec::new());
 
 struct Sink {
-    directory: PathBuf,
+    directory: String,
     prefix: String,
     job: JobIdentity,
     term: Term,
     alive: Weak<()>,
 }
 
+/// Stands where an attempt does in the name of a record that is staged. No attempt is called so.
+const REPLACING: &str = "replacing";
+
 /// The directory and the names in it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place<'a> {
-    pub(super) directory: &'a Path,
+    pub(super) output: &'a dyn Output,
     pub(super) naming: Naming<'a>,
 }
 
@@ -72,7 +74,7 @@ impl Owner {
                        name of their job";
         let storage = |of: &Self| of.checkpoints.clone().unwrap_or_else(|| "none".into());
         Error::new(ErrorKind::Incompatible, message)
-            .with("directory", place.directory.display())
+            .with("directory", place.output.locate(""))
             .with("its job", &self.job)
             .with("its checkpoints", storage(self))
             .with("this job", &own.job)
@@ -83,13 +85,13 @@ impl Owner {
 impl Place<'_> {
     /// Whether the directory has no owner yet.
     pub(super) fn is_unowned(self) -> Result<bool> {
-        Ok(self.read::<Owner>(&self.naming.owner())?.is_none())
+        Ok(self.owner()?.is_none())
     }
 
     /// Refuses the directory of another job that is not to be adopted.
     pub(super) fn check_owner(self, job: &JobIdentity) -> Result<()> {
         let own = Owner::of(job);
-        match self.read::<Owner>(&self.naming.owner())? {
+        match self.owner()? {
             Some(owner) if owner != own && job.adopts.as_ref() != Some(&owner.job) => {
                 Err(owner.refuse(&own, self))
             }
@@ -99,52 +101,44 @@ impl Place<'_> {
 
     /// How far commits have begun.
     pub(super) fn committing(self) -> Result<Option<Committing>> {
-        self.read(&self.naming.committing())
+        let name = self.naming.committing();
+        self.parsed(&name, self.output.read_newest(&name)?)
     }
 
-    fn read<T: DeserializeOwned>(self, name: &str) -> Result<Option<T>> {
-        let path = self.directory.join(name);
-        let text = match fs::read(&path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            read => read.map_err(|e| failed("read", &path, e))?,
-        };
+    fn owner(self) -> Result<Option<Owner>> {
+        let name = self.naming.owner();
+        self.parsed(&name, self.output.read(&name)?)
+    }
+
+    fn parsed<T: DeserializeOwned>(self, name: &str, text: Option<Vec<u8>>) -> Result<Option<T>> {
+        let Some(text) = text else { return Ok(None) };
         serde_json::from_slice(&text).map(Some).map_err(|e| {
             let message = "a file that records whose results a directory holds cannot be read; remove it if \
                            no job runs that writes there";
-            Error::corrupt(message).with("file", path.display()).caused_by(e)
+            Error::corrupt(message).with("file", self.output.locate(name)).caused_by(e)
         })
     }
 
-    /// Writes a file of this content under a name that nobody else takes.
-    fn stage<T: Serialize>(self, name: &str, content: &T) -> Result<std::path::PathBuf> {
-        let path = self.directory.join(name);
-        let text = serde_json::to_vec(content)
-            .map_err(|e| Error::new(ErrorKind::Internal, "an owner has no JSON").caused_by(e))?;
-        File::create(&path)
-            .and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_all()))
-            .map_err(|e| failed("created", &path, e))?;
-        Ok(path)
+    fn replace_owner(self, term: Term, owner: &Owner) -> Result<()> {
+        let staged = self.naming.temporary(term, REPLACING, std::process::id(), 0);
+        self.output.replace_record(&self.naming.owner(), &staged, &to_json(owner)?)
     }
 
-    /// Replaces a file at once.
-    fn replace<T: Serialize>(self, term: Term, name: &str, content: &T) -> Result<()> {
-        let staged = self.naming.temporary(term, "replacing", std::process::id(), 0);
-        let staged = self.stage(&staged, content)?;
-        let path = self.directory.join(name);
-        fs::rename(&staged, &path).map_err(|e| failed("renamed", &staged, e))?;
-        sync_directory(self.directory)
+    fn record_commit(self, term: Term, committing: &Committing) -> Result<()> {
+        let staged = self.naming.temporary(term, REPLACING, std::process::id(), 0);
+        let version = [committing.term.0, committing.checkpoint.0];
+        self.output.supersede(&self.naming.committing(), version, &staged, &to_json(committing)?)
     }
 
-    /// Creates the file of the owner, if there is none.
+    /// Creates the record of the owner, if there is none.
     fn create_owner(self, term: Term, owner: &Owner) -> Result<()> {
-        let staged = self.stage(&self.naming.claim(term), owner)?;
-        let linked = fs::hard_link(&staged, self.directory.join(self.naming.owner()));
-        fs::remove_file(&staged).map_err(|e| failed("removed", &staged, e))?;
-        match linked {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(failed("linked", &staged, e)),
-            _ => sync_directory(self.directory),
-        }
+        self.output.create_record(&self.naming.owner(), &self.naming.claim(term), &to_json(owner)?)
     }
+}
+
+fn to_json<T: Serialize>(content: &T) -> Result<Vec<u8>> {
+    serde_json::to_vec(content)
+        .map_err(|e| Error::new(ErrorKind::Internal, "a record of the output has no JSON").caused_by(e))
 }
 
 impl Claimed {
@@ -155,7 +149,7 @@ impl Claimed {
     /// Refuses two sinks of one job with the same names in one directory: they would take each other's files
     /// for what an earlier attempt left.
     fn claim_among_sinks(&self, place: Place<'_>, job: &JobIdentity, term: Term) -> Result<()> {
-        let directory = place.directory.canonicalize().unwrap_or_else(|_| place.directory.to_owned());
+        let directory = place.output.identity();
         let mut sinks = SINKS.lock().unwrap_or_else(PoisonError::into_inner);
         sinks.retain(|sink| sink.alive.strong_count() > 0 && !sink.alive.ptr_eq(&Arc::downgrade(&self.1)));
         let same = |sink: &&Sink| sink.directory == directory && sink.prefix == place.naming.prefix;
@@ -164,7 +158,7 @@ impl Claimed {
             let message = "two sinks of the job write files of the same names into one directory: give each a \
                            directory or a prefix of its own";
             return Err(Error::invalid(message)
-                .with("directory", place.directory.display())
+                .with("directory", place.output.locate(""))
                 .with("prefix", place.naming.prefix));
         }
         let prefix = place.naming.prefix.to_owned();
@@ -173,39 +167,46 @@ impl Claimed {
         Ok(())
     }
 
-    /// Makes the directory that of `job`, unless it is another's. A new job forgets how far commits were.
-    pub(super) fn claim(&self, place: Place<'_>, job: &JobIdentity, term: Term, is_new: bool) -> Result<()> {
+    /// Makes the directory that of the job, unless it is another's. A job that restores nothing is new, and
+    /// forgets how far commits were.
+    pub(super) fn claim<C>(&self, place: Place<'_>, recovery: &SinkRecovery<'_, C>) -> Result<()> {
+        let SinkRecovery { job, term, checkpoint, next_checkpoint: next, .. } = *recovery;
         let own = Owner::of(job);
         self.claim_among_sinks(place, job, term)?;
-        match place.read::<Owner>(&place.naming.owner())? {
+        match place.owner()? {
             None => place.create_owner(term, &own)?,
             Some(owner) if owner == own => {}
             Some(owner) if job.adopts.as_ref() == Some(&owner.job) => {
-                place.replace(term, &place.naming.owner(), &own)?;
+                place.replace_owner(term, &own)?;
             }
             Some(owner) => return Err(owner.refuse(&own, place)),
         }
         // Somebody else may have been faster.
-        match place.read::<Owner>(&place.naming.owner())? {
+        match place.owner()? {
             Some(owner) if owner != own => return Err(owner.refuse(&own, place)),
             _ => {}
         }
-        if is_new {
-            super::remove(&place.directory.join(place.naming.committing()))?;
+        if checkpoint.is_none() {
+            place.output.remove_versions(&place.naming.committing())?;
         }
         let committing = place.committing()?;
-        *self.state() = State { owner: Some(own), committing };
+        *self.state() = State { owner: Some(own), committing, next: Some(next) };
         Ok(())
+    }
+
+    /// The lowest number that a checkpoint of the attempt can have.
+    pub(super) fn next_checkpoint(&self) -> CheckpointId {
+        self.state().next.unwrap_or(CheckpointId(1))
     }
 
     /// Ends a job whose directory another one has adopted meanwhile.
     pub(super) fn check(&self, place: Place<'_>) -> Result<()> {
         let Some(own) = self.state().owner.clone() else { return Ok(()) };
-        match place.read::<Owner>(&place.naming.owner())? {
+        match place.owner()? {
             Some(owner) if owner != own => {
                 let message = "another job has taken over the output directory";
                 Err(Error::new(ErrorKind::Fenced, message)
-                    .with("directory", place.directory.display())
+                    .with("directory", place.output.locate(""))
                     .with("its job", owner.job)
                     .with("this job", own.job))
             }
@@ -222,7 +223,7 @@ impl Claimed {
         }
         let committing = Committing { term, checkpoint };
         if state.committing < Some(committing) {
-            place.replace(term, &place.naming.committing(), &committing)?;
+            place.record_commit(term, &committing)?;
             state.committing = Some(committing);
         }
         Ok(())

@@ -1,5 +1,10 @@
 mod fencing;
+#[cfg(feature = "s3")]
+mod objects;
 mod ownership;
+
+use std::fs;
+use std::path::Path;
 
 use proptest::prelude::*;
 use strandline_runtime::sink::JobIdentity;
@@ -8,8 +13,34 @@ use tempfile::TempDir;
 use super::*;
 use crate::row::{Row, Value};
 
-fn factory(directory: &Path) -> FileSink<Row, CsvRows> {
-    FileSink::new(FileSinkConfig::new(directory), CsvRows::with_header(["n"])).unwrap()
+fn factory(directory: &(impl Ground + ?Sized)) -> FileSink<Row, CsvRows> {
+    FileSink::new(FileSinkConfig::new(directory.output()), CsvRows::with_header(["n"])).unwrap()
+}
+
+/// Where a test writes.
+trait Ground {
+    fn output(&self) -> OutputPath;
+}
+
+impl Ground for Path {
+    fn output(&self) -> OutputPath {
+        OutputPath::from(self)
+    }
+}
+
+impl Ground for OutputPath {
+    fn output(&self) -> OutputPath {
+        self.clone()
+    }
+}
+
+/// A directory and, where this build has them, a prefix in an object store.
+fn grounds(directory: &TempDir) -> Vec<OutputPath> {
+    vec![
+        directory.path().into(),
+        #[cfg(feature = "s3")]
+        OutputPath::in_store(&format!("memory://{}", directory.path().display())).unwrap(),
+    ]
 }
 
 fn open(factory: &FileSink<Row, CsvRows>, subtask: u32, term: u64) -> FileSinkSubtask<Row, CsvRows> {
@@ -21,8 +52,10 @@ fn open(factory: &FileSink<Row, CsvRows>, subtask: u32, term: u64) -> FileSinkSu
 fn recover(factory: &FileSink<Row, CsvRows>, checkpoint: Option<u64>, files: &[PendingFile]) -> Result<()> {
     let restored = checkpoint.map(|_| (Term(1), None));
     let dead = DeadOutputs::at_start(Term(9), restored, Some(checkpoint.map(|_| Term(1))));
+    let next_checkpoint = CheckpointId(checkpoint.unwrap_or(0) + 1);
     let (job, checkpoint) = (&job("job"), checkpoint.map(CheckpointId));
-    factory.recover(&SinkRecovery { job, term: Term(9), checkpoint, committables: files, dead: &dead })
+    let (term, committables, dead) = (Term(9), files, &dead);
+    factory.recover(&SinkRecovery { job, term, checkpoint, committables, next_checkpoint, dead })
 }
 
 fn job(name: &str) -> JobIdentity {
@@ -37,18 +70,18 @@ fn write(sink: &mut FileSinkSubtask<Row, CsvRows>, number: i64) {
 }
 
 /// The numbers in finished files, and how many other files there are.
-fn visible(directory: &Path) -> (Vec<i64>, usize) {
+fn visible(directory: &(impl Ground + ?Sized)) -> (Vec<i64>, usize) {
     let (mut numbers, mut others) = (Vec::new(), 0);
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        let text = fs::read_to_string(&path).unwrap();
-        match path.file_name().unwrap().to_str().unwrap().starts_with("part-") {
+    let output = directory.output();
+    for name in visible_names(directory) {
+        match name.starts_with("part-") {
             true => {
+                let text = String::from_utf8(output.place().read(&name).unwrap().unwrap()).unwrap();
                 let mut lines = text.lines();
                 assert_eq!(lines.next(), Some("n"), "every file has its header");
                 numbers.extend(lines.map(|line| line.parse::<i64>().unwrap()));
             }
-            false if [".part.owner", ".part.committing"].iter().any(|name| path.ends_with(name)) => {}
+            false if name == ".part.owner" || name.starts_with(".part.committing") => {}
             false => others += 1,
         }
     }
@@ -122,10 +155,8 @@ fn a_new_job_wants_no_results_and_touches_nothing() {
 }
 
 /// The names of all files, sorted.
-fn visible_names(directory: &Path) -> Vec<String> {
-    let names =
-        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut names: Vec<_> = names.collect();
+fn visible_names(directory: &(impl Ground + ?Sized)) -> Vec<String> {
+    let mut names = directory.output().place().list().unwrap();
     names.sort_unstable();
     names
 }

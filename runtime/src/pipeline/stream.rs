@@ -260,9 +260,9 @@ struct Output<S>(Arc<S>);
 
 impl<S: SinkFactory> SinkOutput for Output<S> {
     fn recover(&self, recovery: &SinkRecovery<'_, Vec<u8>>) -> Result<()> {
-        let SinkRecovery { job, term, checkpoint, committables, dead } = recovery;
+        let SinkRecovery { job, term, checkpoint, committables, next_checkpoint, dead } = *recovery;
         let committables = &decode_each(committables)?;
-        self.0.recover(&SinkRecovery { job, term: *term, checkpoint: *checkpoint, committables, dead })
+        self.0.recover(&SinkRecovery { job, term, checkpoint, committables, next_checkpoint, dead })
     }
 
     fn sweep(&self, dead: &DeadOutputs) -> Result<()> {

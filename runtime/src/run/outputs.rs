@@ -26,14 +26,14 @@ impl Run<'_> {
         let identity =
             JobIdentity { name: self.job.name.clone(), storage, adopts: self.config.adopt.clone() };
         let Some(claim) = claim else {
-            return recover(&self.job, &identity, Term::NONE, restored, &DeadOutputs::without_log());
+            return self.recover_each(&identity, Term::NONE, restored, &DeadOutputs::without_log());
         };
         let term = claim.term;
         let shown = restored.map(|restored| (restored.term, restored.restored_from));
         let terms = claim.completed.iter().map(|known| known.term);
         let dead = DeadOutputs::at_start(term, shown, claim.is_whole.then_some(terms));
         let dead = dead.given_up_by(claim.completed.iter().map(|known| (known.term, &known.branch)));
-        let recovered = recover(&self.job, &identity, term, restored, &dead);
+        let recovered = self.recover_each(&identity, term, restored, &dead);
         let recovered = recovered.map_err(|error| with_earlier(error, &claim.completed, restored));
         match self.threads.block_on(claim.log.check()) {
             // It explains whatever went wrong.
@@ -41,6 +41,34 @@ impl Run<'_> {
             // The first commit finds out what this could not.
             Ok(()) | Err(_) => recovered,
         }
+    }
+
+    fn recover_each(
+        &self,
+        identity: &JobIdentity,
+        term: Term,
+        restored: Option<&RestoreAssignment>,
+        dead: &DeadOutputs,
+    ) -> Result<()> {
+        let checkpoint = restored.map(|restored| restored.checkpoint);
+        let next_checkpoint = self.next_checkpoint;
+        for sink in &self.job.sinks {
+            let of_sink = restored.and_then(|restored| restored.operators.get(&sink.id));
+            let committables = of_sink.map_or(&[][..], |restored| &restored.committables);
+            let recovered = sink.output.recover(&SinkRecovery {
+                job: identity,
+                term,
+                checkpoint,
+                committables,
+                next_checkpoint,
+                dead,
+            });
+            recovered.map_err(|error| match checkpoint {
+                Some(checkpoint) => error.with("operator", &sink.id).with("checkpoint", checkpoint),
+                None => error.with("operator", &sink.id),
+            })?;
+        }
+        Ok(())
     }
 }
 
@@ -56,27 +84,6 @@ fn with_earlier(
     let earlier: Vec<_> = earlier.map(|checkpoint| checkpoint.0.to_string()).collect();
     let earlier = if earlier.is_empty() { "none".to_owned() } else { earlier.join(", ") };
     error.with("earlier checkpoints", earlier)
-}
-
-fn recover(
-    job: &Job,
-    identity: &JobIdentity,
-    term: Term,
-    restored: Option<&RestoreAssignment>,
-    dead: &DeadOutputs,
-) -> Result<()> {
-    let checkpoint = restored.map(|restored| restored.checkpoint);
-    for sink in &job.sinks {
-        let of_sink = restored.and_then(|restored| restored.operators.get(&sink.id));
-        let committables = of_sink.map_or(&[][..], |restored| &restored.committables);
-        let recovered =
-            sink.output.recover(&SinkRecovery { job: identity, term, checkpoint, committables, dead });
-        recovered.map_err(|error| match checkpoint {
-            Some(checkpoint) => error.with("operator", &sink.id).with("checkpoint", checkpoint),
-            None => error.with("operator", &sink.id),
-        })?;
-    }
-    Ok(())
 }
 
 /// Sweeps the output of all sinks after the first commit of an attempt and after the last.

@@ -40,8 +40,14 @@ fn attempt(world: &World, config: &JobConfig, flawed: bool) -> Result<Outcome> {
     let shown = manifest.map(|manifest| (manifest.term, manifest.restored_from));
     let dead = DeadOutputs::at_start(term, shown, Some(terms));
     let job = JobIdentity { name: "loop".to_owned(), storage: None, adopts: None };
-    let recovery =
-        SinkRecovery { job: &job, term, checkpoint: from, committables: &committables, dead: &dead };
+    let recovery = SinkRecovery {
+        job: &job,
+        term,
+        checkpoint: from,
+        committables: &committables,
+        next_checkpoint: checkpoint,
+        dead: &dead,
+    };
     output.recover(&recovery)?;
     if next == NUMBERS {
         return Ok(Outcome::AlreadyFinished);

@@ -83,12 +83,13 @@ impl Life {
         let checkpoint = from.as_ref().map(|from| from.id);
         let committables = from.as_ref().map_or(&[][..], |from| &from.files);
         let job = &job("job");
-        let recovery = SinkRecovery { job, term, checkpoint, committables, dead: &dead };
+        let newest = log.last().map(|done| done.id);
+        let next_checkpoint = newest.unwrap_or(CheckpointId(0)).next();
+        let recovery = SinkRecovery { job, term, checkpoint, committables, next_checkpoint, dead: &dead };
         factory.recover(&recovery).unwrap();
         factory.recover(&recovery).unwrap();
         let sinks = [0, 1].map(|subtask| open(factory, subtask, term.0));
         let last = checkpoint.unwrap_or(CheckpointId(0));
-        let newest = log.last().map(|done| done.id);
         let branch = match &from {
             Some(from) => Branch::grown_from(from.id, &from.branch, newest),
             None => Branch::new_job(newest),
@@ -120,10 +121,11 @@ impl Life {
     }
 
     /// It was held somewhere: what it does next comes much too late, and may fail.
-    fn wake(&mut self, factory: &FileSink<Row, CsvRows>, directory: &Path) {
-        let _ = recovery::sweep(directory, factory.naming(), &self.dead, false);
+    fn wake(&mut self, factory: &FileSink<Row, CsvRows>, directory: &(impl Ground + ?Sized)) {
+        let output = directory.output();
+        let _ = recovery::sweep(output.place(), factory.naming(), &self.dead, false);
         for file in self.from.iter().flat_map(|from| &from.files) {
-            let _ = file.commit(directory);
+            let _ = file.commit(output.place());
         }
         for sink in &mut self.sinks {
             let _ = sink.commit(self.last);
@@ -140,7 +142,7 @@ impl Life {
 }
 
 /// The records up to `written` are there once each; what comes after them may be there once.
-fn check_visible(directory: &Path, written: i64) -> std::result::Result<(), TestCaseError> {
+fn check_visible(directory: &OutputPath, written: i64) -> std::result::Result<(), TestCaseError> {
     let numbers = visible(directory).0;
     prop_assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "twice: {:?}", numbers);
     let up_to: Vec<_> = numbers.iter().copied().filter(|number| *number < written).collect();
@@ -157,62 +159,69 @@ proptest! {
     #[test]
     fn what_is_visible_is_exactly_what_is_committed(steps in proptest::collection::vec(step(), 0..60)) {
         let directory = tempfile::tempdir().unwrap();
-        let (factory, directory) = (factory(directory.path()), directory.path());
-        let mut log: Vec<Completed> = Vec::new();
-        let mut asleep: Vec<Life> = Vec::new();
-        let mut life = Life::start(&factory, Term(1), &log, 0);
-        let (mut checkpoint, mut next) = (0, 0);
-        for step in steps.into_iter().chain([Step::Checkpoint { complete: true, announced: true }]) {
-            match step {
-                Step::Write => {
-                    write(&mut life.sinks[(next % 2) as usize], next);
-                    next += 1;
-                }
-                Step::Checkpoint { complete, announced } => {
-                    checkpoint += 1;
-                    let id = CheckpointId(checkpoint);
-                    let files = life.pre_commit(checkpoint);
-                    if complete {
-                        log.push(life.complete(checkpoint, files, next));
-                    }
-                    if complete && announced {
-                        life.sweep(&factory);
-                        for sink in &mut life.sinks {
-                            sink.commit(id).unwrap();
-                            sink.commit(id).unwrap();
-                        }
-                        prop_assert_eq!(visible(directory).0, (0..next).collect::<Vec<_>>());
-                    }
-                }
-                Step::Crash { lost } => {
-                    let term = life.term.next().unwrap();
-                    let started = Life::start(&factory, term, &log, lost);
-                    // What could not be read once cannot be read again, but its entry stays in the log.
-                    for done in log.iter_mut().filter(|done| Some(done.id) > started.restored()) {
-                        done.lost = true;
-                    }
-                    next = started.from.as_ref().map_or(0, |from| from.written);
-                    check_visible(directory, next)?;
-                    asleep.push(std::mem::replace(&mut life, started));
-                }
-                Step::Wake { which } if !asleep.is_empty() => {
-                    let woken = which % asleep.len();
-                    asleep[woken].wake(&factory, directory);
-                    let newest = log.last().map_or(0, |done| done.written);
-                    let own = log.iter().filter(|done| done.term == life.term && life.swept);
-                    own.for_each(|done| files_visible(directory, done));
-                    check_visible(directory, if life.swept { newest } else { 0 })?;
-                }
-                Step::Wake { .. } => {}
-            }
+        for ground in grounds(&directory) {
+            live(&steps, &ground)?;
         }
-        // What the sleepers left goes with a recovery.
-        drop(asleep);
-        let term = life.term.next().unwrap();
-        let mut last = Life::start(&factory, term, &log, 0);
-        last.sweep(&factory);
-        prop_assert_eq!(visible(directory), ((0..next).collect::<Vec<_>>(), 0));
     }
+}
+
+fn live(steps: &[Step], directory: &OutputPath) -> std::result::Result<(), TestCaseError> {
+    let factory = factory(directory);
+    let mut log: Vec<Completed> = Vec::new();
+    let mut asleep: Vec<Life> = Vec::new();
+    let mut life = Life::start(&factory, Term(1), &log, 0);
+    let (mut checkpoint, mut next) = (0, 0);
+    for step in steps.iter().cloned().chain([Step::Checkpoint { complete: true, announced: true }]) {
+        match step {
+            Step::Write => {
+                write(&mut life.sinks[(next % 2) as usize], next);
+                next += 1;
+            }
+            Step::Checkpoint { complete, announced } => {
+                checkpoint += 1;
+                let id = CheckpointId(checkpoint);
+                let files = life.pre_commit(checkpoint);
+                if complete {
+                    log.push(life.complete(checkpoint, files, next));
+                }
+                if complete && announced {
+                    life.sweep(&factory);
+                    for sink in &mut life.sinks {
+                        sink.commit(id).unwrap();
+                        sink.commit(id).unwrap();
+                    }
+                    prop_assert_eq!(visible(directory).0, (0..next).collect::<Vec<_>>());
+                }
+            }
+            Step::Crash { lost } => {
+                let term = life.term.next().unwrap();
+                let started = Life::start(&factory, term, &log, lost);
+                // What could not be read once cannot be read again, but its entry stays in the log.
+                for done in log.iter_mut().filter(|done| Some(done.id) > started.restored()) {
+                    done.lost = true;
+                }
+                next = started.from.as_ref().map_or(0, |from| from.written);
+                check_visible(directory, next)?;
+                asleep.push(std::mem::replace(&mut life, started));
+            }
+            Step::Wake { which } if !asleep.is_empty() => {
+                let woken = which % asleep.len();
+                asleep[woken].wake(&factory, directory);
+                let newest = log.last().map_or(0, |done| done.written);
+                let own = log.iter().filter(|done| done.term == life.term && life.swept);
+                own.for_each(|done| files_visible(directory, done));
+                check_visible(directory, if life.swept { newest } else { 0 })?;
+            }
+            Step::Wake { .. } => {}
+        }
+    }
+    // What the sleepers left goes with a recovery.
+    drop(asleep);
+    let term = life.term.next().unwrap();
+    let mut last = Life::start(&factory, term, &log, 0);
+    last.sweep(&factory);
+    prop_assert_eq!(visible(directory), ((0..next).collect::<Vec<_>>(), 0));
+    Ok(())
 }
 
 /// The first fallback gave up a checkpoint. The second one falls back behind what the first had completed, and
@@ -288,8 +297,9 @@ fn files_of_the_first_version_that_a_fallback_gave_up_go_with_the_next_start() {
     assert_eq!(visible(directory), (vec![0], 0));
 }
 
-fn files_visible(directory: &Path, done: &Completed) {
-    done.files.iter().for_each(|file| file.commit(directory).unwrap());
+fn files_visible(directory: &(impl Ground + ?Sized), done: &Completed) {
+    let output = directory.output();
+    done.files.iter().for_each(|file| file.commit(output.place()).unwrap());
 }
 
 #[test]
@@ -303,6 +313,6 @@ fn files_of_a_newer_attempt_end_an_older_one_and_stay() {
     let files = newer.pre_commit(CheckpointId(1)).unwrap();
     newer.commit(CheckpointId(1)).unwrap();
     assert!(recover(&factory, Some(1), &[]).is_err());
-    files[0].commit(directory).unwrap();
+    files[0].commit(directory.output().place()).unwrap();
     assert_eq!(visible(directory), (vec![1], 0));
 }

@@ -2,13 +2,17 @@
 
 use super::super::Absent::{Mistake, Value};
 use super::super::{Key, Kind, Section, Table, Word};
-use super::{PATH, key, word};
+use super::{key, word};
+
+/// What outputs are.
+const OUTPUT: &str = "a path of a directory, where a relative one begins at the folder of the job file; \
+    `s3://bucket/prefix/`; see [sinks.md](sinks.md)";
 
 const DIRECTORY: Key = key(
     "path",
-    Kind::Text(PATH),
+    Kind::Text(OUTPUT),
     Mistake,
-    "the directory of the result files; each becomes visible, whole, with a checkpoint or at the end",
+    "where the result files are; each becomes visible, whole, with a checkpoint or at the end",
 );
 
 /// `[sink]` and `[late]`.
