@@ -187,7 +187,10 @@ impl Progress {
             }
             JobEvent::CheckpointCompleted(report) => self.state().checkpoint = Some(report.clone()),
             JobEvent::CheckpointAborted(aborted)
-                if matches!(aborted.reason, AbortReason::Suspended | AbortReason::Ended) =>
+                if matches!(
+                    aborted.reason,
+                    AbortReason::Suspended | AbortReason::Ended | AbortReason::Subsumed(_)
+                ) =>
             {
                 self.note(&format!("checkpoint {} was aborted: {aborted}", aborted.checkpoint));
             }
