@@ -25,10 +25,10 @@ pub(crate) const ENVIRONMENT: [(&str, &str); 9] = [
     ),
     ("HOME", "what `~/` means at the beginning of a path in a job file"),
     ("TMPDIR", "where temporary directories are: of the demo, and of RocksDB without a `directory`"),
-    ("AWS_ACCESS_KEY_ID", "the key for checkpoints on S3"),
+    ("AWS_ACCESS_KEY_ID", "the key for S3"),
     ("AWS_SECRET_ACCESS_KEY", "its secret"),
     ("AWS_SESSION_TOKEN", "the token of a temporary key"),
-    ("AWS_REGION", "the region, where the URI of the storage has no `region`"),
+    ("AWS_REGION", "the region, where the URI has no `region`"),
 ];
 
 /// The environment as a text below the help.

@@ -130,6 +130,9 @@ pub(super) trait Output: fmt::Debug + Send + Sync {
     /// Removes a waiting file, so that nobody makes it visible afterwards.
     fn discard(&self, waiting: &str) -> Result<()>;
 
+    /// Removes what a request that arrived late made wait once more, if the file is visible.
+    fn forget(&self, waiting: &str) -> Result<()>;
+
     /// Whether a file has its visible name from the beginning.
     fn is_named_at_once(&self) -> bool;
 

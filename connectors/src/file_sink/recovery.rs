@@ -67,6 +67,13 @@ pub(super) fn recover(
         }
     }
 
+    // What still waits is of the term of the restored checkpoint, mostly nothing.
+    for (file, name) in list(output, naming)? {
+        if matches!(name, Name::Temporary(_)) {
+            output.forget(&file)?;
+        }
+    }
+
     let passed_over = |(_, name): &(String, Name)| match *name {
         Name::Visible(None, of) => checkpoint.is_some_and(|restored| of > restored),
         _ => false,

@@ -116,6 +116,11 @@ impl Output for Disk {
         self.remove(waiting)
     }
 
+    /// A file has one name at a time.
+    fn forget(&self, _: &str) -> Result<()> {
+        Ok(())
+    }
+
     fn is_named_at_once(&self) -> bool {
         false
     }

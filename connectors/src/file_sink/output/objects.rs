@@ -15,6 +15,7 @@ mod threads;
 use std::fmt;
 use std::sync::Arc;
 
+use futures::TryStreamExt as _;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{MultipartId, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
@@ -120,8 +121,19 @@ impl Objects {
 impl Objects {
     /// The versions of a record, in ascending order.
     fn versions(&self, name: &str) -> Result<Vec<String>> {
-        let is_version = |of: &String| of.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
-        let mut versions: Vec<_> = self.list()?.into_iter().filter(is_version).collect();
+        let (prefix, from) = (self.prefix.clone(), self.at(name));
+        let versions = self.wait(|store| async move {
+            let mut versions = Vec::new();
+            // Not the results behind them, which may be many.
+            let mut objects = store.list_with_offset(Some(&prefix), &from);
+            while let Some(object) = objects.try_next().await? {
+                let Some(rest) = object.location.as_ref().strip_prefix(from.as_ref()) else { break };
+                versions
+                    .extend(object.location.filename().filter(|_| rest.starts_with('.')).map(str::to_owned));
+            }
+            Ok(versions)
+        })?;
+        let mut versions = versions.map_err(|e| self.failed("listed", name, &e))?;
         versions.sort_unstable();
         Ok(versions)
     }
@@ -221,6 +233,11 @@ impl Output for Objects {
             aborted.map_err(|e| self.failed("aborted", name, &e))?;
         }
         self.remove(name)
+    }
+
+    fn forget(&self, name: &str) -> Result<()> {
+        let Some(waiting) = self.read_waiting(name)? else { return Ok(()) };
+        if self.len_visible(&waiting.visible)?.is_some() { self.remove(name) } else { Ok(()) }
     }
 
     fn is_named_at_once(&self) -> bool {

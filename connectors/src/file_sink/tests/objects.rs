@@ -33,6 +33,27 @@ fn an_upload_that_was_completed_is_taken_or_there_and_never_twice() {
     }
 }
 
+/// Its server was busy, so that a request was carried out long after the client had repeated it.
+#[test]
+fn a_record_that_comes_late_goes_with_the_next_start() {
+    let (_name, directory) = prefix();
+    let factory = factory(&directory);
+    recover_at(&factory, 1, None);
+    let mut sink = open(&factory, 0, 1);
+    write(&mut sink, 1);
+    let output = directory.place();
+    let of = |number: &str| output.list().unwrap().into_iter().find(|name| name.contains(number)).unwrap();
+    let written = of("-n0.");
+    let late = output.read(&written).unwrap().unwrap();
+    let files = sink.pre_commit(CheckpointId(1)).unwrap();
+    sink.commit(CheckpointId(1)).unwrap();
+    drop(sink);
+    output.replace_record(&written, "", &late).unwrap();
+    assert_eq!(visible(&directory), (vec![1], 1));
+    recover_at(&factory, 2, Some((1, &files)));
+    assert_eq!(visible(&directory), (vec![1], 0));
+}
+
 /// The bucket aborted an upload that was too old, before anybody completed it.
 #[test]
 fn an_upload_that_is_gone_and_was_never_visible_is_lost() {
