@@ -160,10 +160,17 @@ impl CommitLog {
     /// them.
     pub fn retained(&self) -> Vec<CompletedCheckpoint> {
         let mut retained = self.savepoints.listed.savepoints.clone();
-        for known in &self.known {
+        for known in self.certain() {
             retained.entry(known.checkpoint).or_insert_with(|| known.clone());
         }
         retained.into_values().collect()
+    }
+
+    /// The checkpoints of slots that are in the log beyond doubt. An entry that this process has created may
+    /// stand where one was deleted long ago, until the machine has confirmed it.
+    fn certain(&self) -> impl Iterator<Item = &CompletedCheckpoint> {
+        let end = self.client.view().next_slot();
+        self.known.iter().filter(move |known| known.slot < end)
     }
 
     /// One attempt at a [`commit`](Self::commit). After an error the checkpoint may exist.
@@ -255,7 +262,7 @@ impl CommitLog {
         let (view, branch) = (self.client.view(), self.client.branch());
         let counts =
             |known: &&CompletedCheckpoint| !known.is_savepoint() && !branch.gave_up(known.checkpoint);
-        let mut slots: Vec<u64> = self.known.iter().filter(counts).map(|known| known.slot).collect();
+        let mut slots: Vec<u64> = self.certain().filter(counts).map(|known| known.slot).collect();
         slots.sort_unstable_by(|a, b| b.cmp(a));
         if manifest.kind != CheckpointKind::Savepoint {
             slots.insert(0, view.next_slot());

@@ -4,6 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use strandline_checkpoint_protocol::{CommitResult, CommitRight};
+use strandline_checkpoint_storage::faults::{Fault, Faults, Target};
 use strandline_checkpoint_storage::{ClaimOutcome, ClaimStore, Listed, Storage, Term};
 use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
 
@@ -92,4 +94,30 @@ async fn who_sleeps_before_a_commit_does_not_need_a_listing_to_know() {
             assert_eq!(error.kind(), ErrorKind::Fenced, "{error}");
         }
     }
+}
+
+/// It creates its entry in a slot that was deleted long ago, and then the store fails twice: before it has
+/// looked whether the slot counts, and when it looks again.
+#[tokio::test]
+async fn what_a_sleeper_could_not_confirm_is_no_checkpoint() {
+    let mut fenced = 0;
+    for (first, second) in (0..12).flat_map(|first| (first + 1..14).map(move |second| (first, second))) {
+        let (storage, faults) = (Storage::in_memory().unwrap(), Faults::never());
+        let mut log = claim(&faults.wrap(&storage)).await.log;
+        let mut other = claim(&storage).await.log;
+        for id in 1..9 {
+            other.commit_alone(&manifest_with(&storage, 2, id, &[]).await).await.unwrap();
+            storage.sweep().await.unwrap();
+        }
+        let manifest = manifest_with(&storage, 1, 1, &[]).await;
+        faults.add(Target::any().nth(first), Fault::NotDone);
+        faults.add(Target::any().nth(second), Fault::AnswerLost);
+        let right = CommitRight::of_sole_participant(manifest.checkpoint, manifest.kind);
+        let outcome = log.commit(&right, &manifest).await;
+        assert_ne!(outcome.result(), CommitResult::Committed, "{first} and {second} fail: {outcome:?}");
+        assert!(log.retained().iter().all(|known| known.term > log.term()), "{:?}", log.retained());
+        fenced += u32::from(outcome.result() == CommitResult::Fenced);
+        other.commit_alone(&manifest_with(&storage, 2, 9, &[]).await).await.unwrap();
+    }
+    assert!(fenced > 0, "some find out");
 }
