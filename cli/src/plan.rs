@@ -59,12 +59,8 @@ impl Counters {
         if self.keeps_late { "written to the sink for late rows" } else { "dropped" }
     }
 
-    /// Records that came after their window had closed, those of failed attempts included.
-    pub(crate) fn late(&self) -> u64 {
-        self.late_by_group().map(|(_, late)| late).sum()
-    }
-
-    /// The same for each group that has some.
+    /// Records that came after their window had closed, for each group that has some, those of failed
+    /// attempts included.
     pub(crate) fn late_by_group(&self) -> impl Iterator<Item = (&str, u64)> {
         let counts = self.late.iter().map(|(id, late)| (id.as_str(), late.load(Ordering::Relaxed)));
         counts.filter(|(_, late)| *late > 0)

@@ -1,6 +1,5 @@
 //! The report of a run.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use indicatif::{HumanBytes, HumanCount};
@@ -41,8 +40,8 @@ pub(crate) fn summary(report: &JobReport, counters: &Counters) -> String {
         let restarts = counted(report.restarts.into(), "restart");
         parts.push(format!("{restarts} ({} read again)", counted(report.read_again, "record")));
     }
-    for (group, late) in counters.late_by_group() {
-        parts.push(format!("{} at {group} {}", counted(late, "late record"), counters.fate_of_late()));
+    for (group, late) in &report.too_late_by_operator {
+        parts.push(format!("{} at {group} {}", counted(*late, "late record"), counters.fate_of_late()));
     }
     if counters.left_out() > 0 {
         parts.push(format!("{} results left out that no column holds", HumanCount(counters.left_out())));
@@ -103,8 +102,8 @@ pub(crate) fn json(job: &str, report: &JobReport, counters: &Counters) -> Value 
         "done": report.done,
         "read": report.read,
         "emitted": report.emitted,
-        "late_dropped": counters.late(),
-        "late_dropped_by": counters.late_by_group().collect::<BTreeMap<_, _>>(),
+        "late_dropped": report.too_late_by_operator.values().sum::<u64>(),
+        "late_dropped_by": report.too_late_by_operator,
         "behind_watermark": report.late,
         "behind_watermark_by": report.late_by_operator,
         "unread": report.unread,

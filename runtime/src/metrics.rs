@@ -27,6 +27,7 @@ pub(crate) struct Metrics {
     read: Tallies,
     emitted: Tallies,
     late: Tallies,
+    too_late: Tallies,
     entries: Gauges<AtomicU64>,
     sources: Gauges<SourceGauge>,
     done: AtomicU64,
@@ -74,6 +75,7 @@ impl Metrics {
             read: Tallies::default(),
             emitted: Tallies::default(),
             late: Tallies::default(),
+            too_late: Tallies::default(),
             entries: Mutex::default(),
             sources: Mutex::default(),
             done: AtomicU64::new(0),
@@ -98,6 +100,11 @@ impl Metrics {
         self.late.tally(id)
     }
 
+    /// The counter of what a keyed operator finds too late.
+    pub(crate) fn too_late(&self, id: &OperatorId) -> Tally {
+        self.too_late.tally(id)
+    }
+
     /// The gauge of a backend's entries.
     pub(crate) fn entries(&self, id: &OperatorId, subtask: u32) -> Arc<AtomicU64> {
         Arc::clone(lock(&self.entries).entry((id.to_string(), subtask)).or_default())
@@ -120,7 +127,7 @@ impl Metrics {
     pub(crate) fn begin_attempt(&self, restored: Option<CheckpointId>) {
         lock(&self.entries).clear();
         lock(&self.sources).clear();
-        for tallies in [&self.read, &self.emitted, &self.late] {
+        for tallies in [&self.read, &self.emitted, &self.late, &self.too_late] {
             tallies.go_back_to(restored);
         }
     }
@@ -181,6 +188,10 @@ impl Metrics {
 
     pub(crate) fn late_by_operator(&self) -> BTreeMap<String, u64> {
         self.late.values()
+    }
+
+    pub(crate) fn too_late_by_operator(&self) -> BTreeMap<String, u64> {
+        self.too_late.values()
     }
 
     pub(crate) fn first_done(&self) -> Duration {

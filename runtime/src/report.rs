@@ -43,6 +43,9 @@ pub struct JobReport {
     pub late: u64,
     /// The same by operator; those without are left out.
     pub late_by_operator: BTreeMap<String, u64>,
+    /// Records that a keyed operator counted as [too late](strandline_state_api::Context::count_too_late), by
+    /// operator; those without are left out.
+    pub too_late_by_operator: BTreeMap<String, u64>,
     /// Of a job that an earlier run had finished: what is there that its sources do not read, and how to read
     /// it.
     pub unread: Vec<String>,

@@ -200,6 +200,8 @@ impl<'a> Run<'a> {
         let (metrics, progress) = (&self.metrics, self.metrics.progress());
         let mut late_by_operator = metrics.late_by_operator();
         late_by_operator.retain(|_, late| *late > 0);
+        let mut too_late_by_operator = metrics.too_late_by_operator();
+        too_late_by_operator.retain(|_, late| *late > 0);
         JobReport {
             outcome,
             resumed_from: self.resumed_from,
@@ -210,6 +212,7 @@ impl<'a> Run<'a> {
             done: progress.done,
             late: late_by_operator.values().sum(),
             late_by_operator,
+            too_late_by_operator,
             unread: self.unread,
             state_entries: progress.state_entries,
             restarts,

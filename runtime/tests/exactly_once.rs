@@ -59,8 +59,8 @@ fn restarting() -> Option<RestartStrategy> {
 /// What is read again after a restart counts once in the report.
 fn counts_once<T>(report: &JobReport, records: &[T], seed: u64) {
     let sum = |counts: &std::collections::BTreeMap<String, u64>| counts.values().sum::<u64>();
-    let counted = (sum(&report.read), sum(&report.emitted));
-    assert_eq!(counted, (records.len() as u64, records.len() as u64), "seed {seed}: read and emitted");
+    let counted = [&report.read, &report.emitted, &report.too_late_by_operator].map(sum);
+    assert_eq!(counted, [records.len() as u64; 3], "seed {seed}: read, emitted, and counted by the operator");
 }
 
 #[test]

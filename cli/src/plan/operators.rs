@@ -266,6 +266,7 @@ impl<K: GroupKey> Operator for Grouping<K> {
                 let window = TimeWindow::tumbling(time, size);
                 if Some(window.max_timestamp()) <= ctx.watermark() {
                     shape.late.fetch_add(1, Ordering::Relaxed);
+                    ctx.count_too_late();
                     if shape.keeps_late {
                         ctx.emit(Emitted { row: value, is_late: true });
                     }

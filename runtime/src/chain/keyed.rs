@@ -204,6 +204,10 @@ where
         self.process.watermark()
     }
 
+    fn take_too_late(&mut self) -> u64 {
+        self.process.take_too_late()
+    }
+
     fn operator_state(&self) -> &OperatorStateStore {
         self.process.operator_state()
     }

@@ -328,6 +328,8 @@ impl<K: StateKey> Operator for Count<K> {
             *n
         })?;
         ctx.emit((ctx.key().clone(), n));
+        // For the count alone: each record is one.
+        ctx.count_too_late();
         Ok(())
     }
 

@@ -36,6 +36,8 @@ pub struct KeyedProcess<O: Operator, B> {
     announced: bool,
     /// The number of records since the last clean-up of expiring state.
     uncleaned: usize,
+    /// The number of records that the operator has counted as too late, and nobody has taken.
+    too_late: u64,
 }
 
 /// The number of records between two clean-ups of expiring state.
@@ -73,6 +75,7 @@ where
             fired_up_to: None,
             announced: true,
             uncleaned: 0,
+            too_late: 0,
         })
     }
 
@@ -101,8 +104,15 @@ where
             broadcasts,
             output,
             time: StateTime { timestamp, ..self.time },
+            too_late: &mut self.too_late,
         };
         self.operator.process(record, &mut ctx)
+    }
+
+    /// Returns how many records the operator has counted as [too late](Context::count_too_late) since the last
+    /// call.
+    pub fn take_too_late(&mut self) -> u64 {
+        std::mem::take(&mut self.too_late)
     }
 
     /// Processes one record of the broadcast side. Every subtask must process every record of that side.
@@ -222,6 +232,7 @@ where
                 broadcasts,
                 output,
                 time: StateTime { timestamp: Some(time), ..self.time },
+                too_late: &mut self.too_late,
             };
             self.operator.on_timer(&timer, &mut ctx)?;
         };

@@ -16,6 +16,7 @@ pub struct Context<'a, B: KeyedBackend, Out> {
     pub(crate) broadcasts: &'a BroadcastStates,
     pub(crate) output: &'a mut Batch<Out>,
     pub(crate) time: StateTime,
+    pub(crate) too_late: &'a mut u64,
 }
 
 impl<'a, B: KeyedBackend, Out> Context<'a, B, Out> {
@@ -82,6 +83,13 @@ impl<'a, B: KeyedBackend, Out> Context<'a, B, Out> {
     #[inline]
     pub fn processing_time(&self) -> Option<Timestamp> {
         self.time.processing_time
+    }
+
+    /// Counts the current record as one that came too late for its window, whether the operator drops it or
+    /// emits it apart. The host reports the count (Flink: `numLateRecordsDropped`), in which a record that is
+    /// processed again after a failure counts once.
+    pub fn count_too_late(&mut self) {
+        *self.too_late += 1;
     }
 
     /// Returns the index of this subtask, from 0.

@@ -43,6 +43,9 @@ pub(super) trait Subtask {
     /// The current watermark.
     fn watermark(&self) -> Option<Timestamp>;
 
+    /// How many records the operator has counted as too late since the last call.
+    fn take_too_late(&mut self) -> u64;
+
     /// The operator state.
     fn operator_state(&self) -> &OperatorStateStore;
 
@@ -65,6 +68,7 @@ pub(super) struct Sequencer {
     attempt: Arc<Attempt>,
     entries: Arc<AtomicU64>,
     late: Tally,
+    too_late: Tally,
     /// Set where this operator counts how much is done.
     done: Option<Arc<Metrics>>,
 }
@@ -85,8 +89,9 @@ impl Sequencer {
         let snapshots = Snapshots::start(&attempt, &scope, writer)?;
         let entries = attempt.metrics.entries(&scope.operator, scope.subtask);
         let late = attempt.metrics.late(&scope.operator);
+        let too_late = attempt.metrics.too_late(&scope.operator);
         let done = first.then(|| Arc::clone(&attempt.metrics));
-        Ok(Self { scope, snapshots, firing, ended, attempt, entries, late, done })
+        Ok(Self { scope, snapshots, firing, ended, attempt, entries, late, too_late, done })
     }
 
     pub(super) fn locate<T>(&self, result: Result<T>) -> Result<T> {
@@ -120,6 +125,10 @@ impl Sequencer {
     pub(super) fn after_batch(&mut self, subtask: &mut dyn Subtask, records: usize) -> Result<()> {
         if let Some(metrics) = &self.done {
             metrics.done(records);
+        }
+        match subtask.take_too_late() {
+            0 => {}
+            records => self.too_late.add(records as usize),
         }
         self.after_broadcast(subtask)
     }
@@ -186,6 +195,7 @@ impl Sequencer {
         snapshot.watermark = subtask.watermark();
         snapshot.finished = self.ended;
         self.late.cut(passing.barrier.checkpoint);
+        self.too_late.cut(passing.barrier.checkpoint);
         match subtask.operator_state().snapshot() {
             Ok(entries) => snapshot.operator_state = entries,
             Err(error) => passing.fail(self.scope.locate(error)),
