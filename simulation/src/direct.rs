@@ -31,11 +31,11 @@ pub(crate) fn now<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Whether the log has the checkpoint, or a later one of the same term, which includes it.
-pub(crate) fn is_complete(disk: &Disk, term: Term, checkpoint: CheckpointId) -> Result<bool> {
+/// The checkpoints that the log names, also those that its newest one gave up.
+pub(crate) fn in_log(disk: &Disk) -> Result<Vec<(Term, CheckpointId)>> {
     let history = now(storage(disk).history())?;
     let known = history.completed.iter().chain(&history.given_up).chain(&history.removed);
-    Ok(known.into_iter().any(|known| known.term == term && known.checkpoint >= checkpoint))
+    Ok(known.map(|known| (known.term, known.checkpoint)).collect())
 }
 
 impl fmt::Debug for DirectStore {

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use strandline_runtime::sink::{DeadOutputs, Sink, SinkContext, SinkFactory, SinkRecovery, Term};
 use strandline_state_api::{Batch, CheckpointId, Error, ErrorKind, Result};
 
-use crate::direct::is_complete;
 use crate::process::Process;
 use crate::store::Disk;
 
@@ -99,7 +98,7 @@ impl<T> Output<T> {
                 if let Some(transaction) = system.staged.remove(name) {
                     let Transaction { term, checkpoint, .. } = transaction;
                     // Without checkpoints there is no term.
-                    if term != Term::NONE && is_complete(&self.disk, term, checkpoint).is_ok_and(|is| !is) {
+                    if term != Term::NONE && !self.disk.was_completed(term, checkpoint) {
                         system.early.get_or_insert(name.to_owned());
                     }
                     system.visible.insert(name.to_owned(), transaction);

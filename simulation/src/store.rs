@@ -13,10 +13,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use fastrand::Rng;
-use strandline_checkpoint_storage::{BlobStore, ClaimOutcome, ClaimStore, Listed};
-use strandline_state_api::{Error, ErrorKind, Result};
+use strandline_checkpoint_storage::{BlobStore, ClaimOutcome, ClaimStore, Listed, Term};
+use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
 
 use crate::baton::Baton;
+use crate::direct;
 use crate::state::ProcessId;
 
 /// The files of a storage, by path.
@@ -32,6 +33,8 @@ struct DiskState {
     /// Which share of the operations is disturbed.
     share: f64,
     disturbed: u64,
+    /// The highest checkpoint of each term that was ever in the log. Who claims later may leave it out.
+    completed: BTreeMap<Term, CheckpointId>,
 }
 
 /// What becomes of an operation.
@@ -96,8 +99,29 @@ impl Disk {
 
     /// Looks at the files, or changes them, without any network.
     pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Files) -> T) -> T {
-        work(&mut self.state().files)
+        let (result, is_longer) = {
+            let files = &mut self.state().files;
+            let end = end_of_log(files);
+            (work(files), end_of_log(files) > end)
+        };
+        if is_longer && let Ok(in_log) = direct::in_log(self) {
+            let completed = &mut self.state().completed;
+            for (term, checkpoint) in in_log {
+                completed.entry(term).and_modify(|of| *of = checkpoint.max(*of)).or_insert(checkpoint);
+            }
+        }
+        result
     }
+
+    /// Whether the log ever had the checkpoint, or a later one of the same term, which includes it.
+    pub(crate) fn was_completed(&self, term: Term, checkpoint: CheckpointId) -> bool {
+        self.state().completed.get(&term) >= Some(&checkpoint)
+    }
+}
+
+/// The highest slot.
+fn end_of_log(files: &Files) -> Option<String> {
+    files.range("log/".to_owned().."log0".to_owned()).next_back().map(|(slot, _)| slot.clone())
 }
 
 /// The store as one process reaches it.
