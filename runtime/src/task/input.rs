@@ -167,6 +167,8 @@ impl InputTask {
             }
             // A barrier of a checkpoint that was aborted meanwhile.
             Alignment::Aborted { superseded, .. } => mailbox.superseded(superseded),
+            // No barrier overtakes records here.
+            Alignment::Overtaken(_) | Alignment::Recorded(_) | Alignment::Superseded(_) => {}
             Alignment::Ignored(_) | Alignment::Continue | Alignment::AllEnded => {}
         }
         Ok(())
