@@ -250,9 +250,8 @@ impl Aligner {
 
     /// The checkpoints that what arrives on `channel` now belongs to, although their cut is behind the task.
     pub fn recording(&self, channel: usize) -> impl Iterator<Item = CheckpointId> {
-        let is_open = channel < self.channels
-            && !self.ended.contains(channel)
-            && !self.ending.contains(channel);
+        let is_open =
+            channel < self.channels && !self.ended.contains(channel) && !self.ending.contains(channel);
         let recordings = self.recordings.iter();
         let open = recordings.filter(move |recording| is_open && !recording.arrived.contains(channel));
         open.map(|recording| recording.checkpoint)

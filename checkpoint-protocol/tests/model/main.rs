@@ -240,9 +240,10 @@ impl Model for Limits {
                 world.seen.completed_after_restart
             }),
             Property::sometimes("a savepoint completes late", |_, world: &World| world.seen.late_savepoint),
-            Property::sometimes("a checkpoint holds records that its barrier overtook", |_, world: &World| {
-                world.seen.overtaken
-            }),
+            Property::sometimes(
+                "a checkpoint holds records that its barrier overtook",
+                |_, world: &World| world.seen.overtaken,
+            ),
             Property::sometimes("a job resumes with such records", |_, world: &World| {
                 world.seen.restored_overtaken
             }),

@@ -60,7 +60,9 @@ impl Tasks {
         let mut mail = Vec::new();
         let Barriers::Overtake { late, .. } = self.sink.barriers else { return mail };
         for channel in 0..SOURCES {
-            while let Some(item) = self.channels[channel].get(usize::from(self.sink.noticed[channel])).copied() {
+            while let Some(item) =
+                self.channels[channel].get(usize::from(self.sink.noticed[channel])).copied()
+            {
                 self.sink.noticed[channel] += 1;
                 match item {
                     Item::Record if self.recording_rule() == RecordingRule::ForgetsWhatComes => {}

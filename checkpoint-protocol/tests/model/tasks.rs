@@ -55,8 +55,7 @@ impl Tasks {
             }
         }
         let next = self.channels[channel].front().copied();
-        let is_superseded =
-            matches!(next, Some(Item::Barrier(checkpoint)) if self.is_superseded(checkpoint));
+        let is_superseded = matches!(next, Some(Item::Barrier(checkpoint)) if self.is_superseded(checkpoint));
         let (now, sink) = (self.sink.now, &mut self.sink);
         let outcome = match next {
             None | Some(Item::Record) => return mail,
