@@ -4,127 +4,145 @@
 //! A channel that has delivered the barrier is not read until every other has delivered it too, so the
 //! snapshot holds the effect of exactly what came before the barrier (Chandy and Lamport's snapshot, as in
 //! Carbone et al., *Lightweight Asynchronous Snapshots for Distributed Dataflows*; Flink:
-//! `SingleCheckpointBarrierHandler`, aligned).
+//! `SingleCheckpointBarrierHandler`).
+//!
+//! Where channels hold more than the task can take soon, a barrier may *overtake* it: the cut is where the
+//! task stands when the barrier arrives at the end of a channel, and what it overtook becomes part of the
+//! checkpoint (Flink: unaligned checkpoints). One rule covers both: the cut is here once each channel has
+//! delivered the barrier, has ended, or may be overtaken. In an aligned checkpoint no channel may be.
+//!
+//! Cuts come in the order of their checkpoints. So a barrier that may overtake records does not overtake the
+//! barrier of an older checkpoint that is being aligned.
 
 mod channel_set;
+mod outcome;
 #[cfg(test)]
 mod tests;
+mod under_way;
 
-use std::collections::BTreeSet;
-use std::time::Duration;
+use std::collections::{BTreeSet, VecDeque};
 
 use strandline_state_api::CheckpointId;
 
 use self::channel_set::ChannelSet;
+pub use self::outcome::{Aligned, Alignment, IgnoredBecause};
+use self::under_way::{Recording, Waiting};
 use crate::Millis;
 
 /// The aligner of one task: its inputs are what arrives on which channel, its answers are what to do.
 ///
-/// Channels are numbered from 0. A task without inputs needs none. Nothing is allocated up to 64 channels,
-/// and a task with one channel is answered [`Aligned`](Alignment::Aligned) at once.
+/// Channels are numbered from 0. A task without inputs needs none. Without barriers under way nothing is
+/// allocated up to 64 channels, and a task with one channel is answered [`Aligned`](Alignment::Aligned) at
+/// once.
+///
+/// A host that only aligns reports the barriers that it reads ([`barrier`](Self::barrier)). One whose
+/// barriers may overtake records also reports barriers that arrive behind records that it has not read
+/// ([`arrival`](Self::arrival)), in the order of their channel, and then asks [`poll`](Self::poll) until that
+/// returns `None`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Aligner {
     channels: usize,
-    /// Channels that have delivered the current barrier: blocked.
+    /// Channels whose records barriers may overtake.
+    overtakable: ChannelSet,
+    /// Channels that have delivered the barrier of the oldest checkpoint that waits: blocked.
     delivered: ChannelSet,
     ended: ChannelSet,
-    current: Option<Current>,
-    /// Nothing up to this one is looked at any more: it was aligned or cancelled here, or a barrier behind it
-    /// has come in on a channel, which delivers its own no more.
+    /// Channels whose end has arrived behind records that were not read: no barrier follows.
+    ending: ChannelSet,
+    /// Checkpoints whose cut is not here yet, the oldest first.
+    waiting: VecDeque<Waiting>,
+    /// Checkpoints whose cut has overtaken records, until their barrier has arrived on every channel.
+    recordings: Vec<Recording>,
+    /// Checkpoints that were superseded, for [`poll`](Self::poll).
+    superseded: VecDeque<CheckpointId>,
+    /// Nothing up to this one is looked at any more, but for what waits or is recorded: it was aligned or
+    /// cancelled here, or a barrier behind it has come in on a channel, which delivers its own no more.
     settled: Option<CheckpointId>,
     /// Newer ones that were aborted.
     aborted: BTreeSet<CheckpointId>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Current {
-    checkpoint: CheckpointId,
-    started_at: Millis,
-}
-
-/// What a task has to do about what came in on a channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[must_use]
-pub enum Alignment {
-    /// Do not read this channel until a later answer unblocks it. If an alignment was superseded, read the
-    /// other blocked channels again and decline that checkpoint.
-    Block {
-        /// The checkpoint that is being aligned.
-        checkpoint: CheckpointId,
-        /// The older one that this ended.
-        superseded: Option<CheckpointId>,
-    },
-    /// The cut is here: forward the barrier, take the snapshot, read all channels again.
-    Aligned(Aligned),
-    /// The checkpoint will not complete here: read all channels again that are not
-    /// [blocked](Aligner::is_blocked), forward the cancellation, decline it. Decline the superseded one as
-    /// well.
-    Aborted {
-        /// The checkpoint that was cancelled.
-        checkpoint: CheckpointId,
-        /// The older one whose alignment was under way and ended too.
-        superseded: Option<CheckpointId>,
-    },
-    /// Nothing to do: this channel has ended, others go on.
-    Continue,
-    /// Every channel has ended, with no alignment under way: the task has come to the end of its input.
-    AllEnded,
-    /// Nothing to do: go on reading this channel.
-    Ignored(IgnoredBecause),
-}
-
-/// A completed alignment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Aligned {
-    /// The checkpoint to take a snapshot for.
-    pub checkpoint: CheckpointId,
-    /// An older one whose alignment this ended: decline it.
-    pub superseded: Option<CheckpointId>,
-    /// When the first barrier came.
-    pub started_at: Millis,
-    /// How long it took from the first barrier to the last, during which channels were blocked.
-    pub duration: Duration,
-    /// Whether every channel has ended, so that the task has come to the end of its input after this
-    /// snapshot.
-    pub all_ended: bool,
-}
-
-/// Why an input changed nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum IgnoredBecause {
-    /// It speaks of a checkpoint that was aligned or aborted before, or is older than the one being aligned.
-    Stale,
-    /// This channel had delivered that barrier, or had ended, before.
-    Repeated,
-    /// There is no such channel: a bug in the caller.
-    NoSuchChannel,
-}
-
 impl Aligner {
-    /// An aligner for a task with `channels` inputs.
+    /// An aligner for a task with `channels` inputs, whose records no barrier overtakes.
     pub fn new(channels: usize) -> Self {
         Self {
             channels,
+            overtakable: ChannelSet::new(channels),
             delivered: ChannelSet::new(channels),
             ended: ChannelSet::new(channels),
-            current: None,
+            ending: ChannelSet::new(channels),
+            waiting: VecDeque::new(),
+            recordings: Vec::new(),
+            superseded: VecDeque::new(),
             settled: None,
             aborted: BTreeSet::new(),
         }
     }
 
-    /// The barrier of `checkpoint` came in on `channel`.
+    /// Lets barriers overtake the records of a channel. Where every reader gets a copy of each record,
+    /// barriers must not: the copies that readers have taken would differ at the cut.
+    ///
+    /// A channel that does not exist is passed over.
+    pub fn let_overtake(&mut self, channel: usize) {
+        if channel < self.channels {
+            self.overtakable.insert(channel);
+        }
+    }
+
+    /// The barrier of `checkpoint` has arrived on `channel`, behind records that were not read. From
+    /// `overtake_at` on it may overtake them; with `None` it never does.
+    ///
+    /// Barriers arrive in the order in which the channel delivers them later. What they bring about may be
+    /// more than one answer: ask [`poll`](Self::poll) for the others.
+    pub fn arrival(
+        &mut self,
+        now: Millis,
+        channel: usize,
+        checkpoint: CheckpointId,
+        overtake_at: Option<Millis>,
+    ) -> Alignment {
+        if channel >= self.channels {
+            return Alignment::Ignored(IgnoredBecause::NoSuchChannel);
+        }
+        if self.ended.contains(channel) || self.ending.contains(channel) {
+            return Alignment::Ignored(IgnoredBecause::Repeated);
+        }
+        let superseded = self.supersede(channel, checkpoint, false);
+        self.superseded.extend(superseded);
+        if let Some(recording) = self.recording_mut(checkpoint) {
+            let is_new = recording.arrived.insert(channel);
+            return if is_new { Alignment::Continue } else { Alignment::Ignored(IgnoredBecause::Repeated) };
+        }
+        if self.aborted.contains(&checkpoint) {
+            self.settle(checkpoint);
+        }
+        if self.is_over(checkpoint) {
+            return Alignment::Ignored(IgnoredBecause::Stale);
+        }
+        if !self.wait_for(now, checkpoint, overtake_at).arrived.insert(channel) {
+            return Alignment::Ignored(IgnoredBecause::Repeated);
+        }
+        self.try_cut(now, None).unwrap_or(Alignment::Continue)
+    }
+
+    /// The barrier of `checkpoint` was read from `channel`.
     pub fn barrier(&mut self, now: Millis, channel: usize, checkpoint: CheckpointId) -> Alignment {
         if channel >= self.channels {
             return Alignment::Ignored(IgnoredBecause::NoSuchChannel);
         }
-        if self.is_settled(checkpoint) {
+        if let Some(recording) = self.recording_mut(checkpoint) {
+            // Its cut is behind the task. A host that reports no arrivals learns only now that nothing more
+            // is to be recorded.
+            let is_new = recording.arrived.insert(channel);
+            return if is_new { Alignment::Continue } else { Alignment::Ignored(IgnoredBecause::Stale) };
+        }
+        if self.is_over(checkpoint) {
             return Alignment::Ignored(IgnoredBecause::Stale);
         }
         if self.ended.contains(channel) {
             return Alignment::Ignored(IgnoredBecause::Repeated);
         }
-        let superseded = self.supersede(checkpoint);
+        let superseded = self.supersede(channel, checkpoint, true);
         if self.aborted.contains(&checkpoint) {
             self.settle(checkpoint);
             return match superseded {
@@ -132,23 +150,25 @@ impl Aligner {
                 superseded => Alignment::Aborted { checkpoint, superseded },
             };
         }
-        self.current.get_or_insert(Current { checkpoint, started_at: now });
+        self.wait_for(now, checkpoint, None).arrived.insert(channel);
         if !self.delivered.insert(channel) {
             return Alignment::Ignored(IgnoredBecause::Repeated);
         }
-        self.try_complete(now, superseded).unwrap_or(Alignment::Block { checkpoint, superseded })
+        self.try_cut(now, superseded).unwrap_or(Alignment::Block { checkpoint, superseded })
     }
 
-    /// A cancellation marker of `checkpoint` came in on `channel`, in the place of its barrier: no barrier of
-    /// an older checkpoint follows on that channel.
+    /// A cancellation marker of `checkpoint` was read from `channel`, in the place of its barrier: no barrier
+    /// of an older checkpoint follows on that channel.
     pub fn cancellation(&mut self, channel: usize, checkpoint: CheckpointId) -> Alignment {
         if channel >= self.channels {
             return Alignment::Ignored(IgnoredBecause::NoSuchChannel);
         }
-        if self.is_settled(checkpoint) {
+        let was_recorded = self.stop_recording(checkpoint);
+        if self.is_over(checkpoint) && !was_recorded {
             return Alignment::Ignored(IgnoredBecause::Stale);
         }
-        let superseded = self.supersede(checkpoint);
+        let superseded = self.supersede(channel, checkpoint, true);
+        self.stop_waiting(checkpoint);
         let is_news = !self.aborted.contains(&checkpoint) || superseded.is_some();
         self.settle(checkpoint);
         if is_news {
@@ -159,18 +179,32 @@ impl Aligner {
     }
 
     /// The coordinator aborted `checkpoint`: this one, and no other. Older ones that are under way go on,
-    /// whether or not their barriers have come in.
+    /// whether or not their barriers have come in; a newer one may have waited for this one
+    /// ([`poll`](Self::poll)).
     pub fn abort(&mut self, checkpoint: CheckpointId) -> Alignment {
-        if self.is_settled(checkpoint) || !self.aborted.insert(checkpoint) {
+        let aborted = Alignment::Aborted { checkpoint, superseded: None };
+        if self.stop_recording(checkpoint) {
+            return aborted;
+        }
+        if self.is_over(checkpoint) || !self.aborted.insert(checkpoint) {
             return Alignment::Ignored(IgnoredBecause::Stale);
         }
-        if self.aligning() == Some(checkpoint) {
-            self.release();
-        }
-        Alignment::Aborted { checkpoint, superseded: None }
+        self.stop_waiting(checkpoint);
+        aborted
     }
 
-    /// `channel` has ended: all that it will ever deliver is here. It counts as having delivered every later
+    /// The end of `channel` has arrived behind records that were not read: no barrier will.
+    pub fn end_arrival(&mut self, channel: usize) -> Alignment {
+        if channel >= self.channels {
+            return Alignment::Ignored(IgnoredBecause::NoSuchChannel);
+        }
+        if self.ended.contains(channel) || !self.ending.insert(channel) {
+            return Alignment::Ignored(IgnoredBecause::Repeated);
+        }
+        Alignment::Continue
+    }
+
+    /// `channel` has ended: all that it will ever deliver was read. It counts as having delivered every later
     /// barrier.
     pub fn end_of_channel(&mut self, now: Millis, channel: usize) -> Alignment {
         if channel >= self.channels {
@@ -180,7 +214,26 @@ impl Aligner {
             return Alignment::Ignored(IgnoredBecause::Repeated);
         }
         let other = if self.all_ended() { Alignment::AllEnded } else { Alignment::Continue };
-        self.try_complete(now, None).unwrap_or(other)
+        self.try_cut(now, None).unwrap_or(other)
+    }
+
+    /// What else follows from the inputs so far, or from the time. Ask after each input, and when the
+    /// [deadline](Self::next_deadline) has come, until there is nothing.
+    pub fn poll(&mut self, now: Millis) -> Option<Alignment> {
+        if let Some(superseded) = self.superseded.pop_front() {
+            return Some(Alignment::Superseded(superseded));
+        }
+        let Self { recordings, ended, ending, channels, .. } = self;
+        if let Some(index) = recordings.iter().position(|r| r.is_complete(*channels, ended, ending)) {
+            return Some(Alignment::Recorded(recordings.remove(index).checkpoint));
+        }
+        self.try_cut(now, None)
+    }
+
+    /// When the oldest checkpoint that is being aligned overtakes what it still waits for.
+    pub fn next_deadline(&self) -> Option<Millis> {
+        let oldest = self.waiting.front()?;
+        if self.may_overtake_the_rest() { oldest.overtake_at } else { None }
     }
 
     /// Whether `channel` must not be read now.
@@ -188,52 +241,34 @@ impl Aligner {
         channel < self.channels && self.delivered.contains(channel)
     }
 
-    /// The checkpoint being aligned.
+    /// Whether the cut of `checkpoint` has overtaken what had arrived on `channel` before its barrier and was
+    /// not read. Holds from [`Overtaken`](Alignment::Overtaken) to [`Recorded`](Alignment::Recorded).
+    pub fn has_overtaken(&self, checkpoint: CheckpointId, channel: usize) -> bool {
+        let recording = self.recordings.iter().find(|recording| recording.checkpoint == checkpoint);
+        channel < self.channels && recording.is_some_and(|recording| !recording.delivered.contains(channel))
+    }
+
+    /// The checkpoints that what arrives on `channel` now belongs to, although their cut is behind the task.
+    pub fn recording(&self, channel: usize) -> impl Iterator<Item = CheckpointId> {
+        let is_open =
+            channel < self.channels && !self.ended.contains(channel) && !self.ending.contains(channel);
+        let recordings = self.recordings.iter();
+        let open = recordings.filter(move |recording| is_open && !recording.arrived.contains(channel));
+        open.map(|recording| recording.checkpoint)
+    }
+
+    /// The oldest checkpoint that is being aligned.
     pub fn aligning(&self) -> Option<CheckpointId> {
-        self.current.map(|current| current.checkpoint)
+        self.waiting.front().map(|oldest| oldest.checkpoint)
+    }
+
+    /// Whether `checkpoint` is under way, and its cut is not here yet.
+    pub fn is_aligning(&self, checkpoint: CheckpointId) -> bool {
+        self.waiting.iter().any(|waiting| waiting.checkpoint == checkpoint)
     }
 
     /// Whether every channel has ended.
     pub fn all_ended(&self) -> bool {
-        self.ended.union_len(&self.ended) == self.channels
-    }
-
-    fn is_settled(&self, checkpoint: CheckpointId) -> bool {
-        self.settled.is_some_and(|settled| checkpoint <= settled)
-    }
-
-    /// A marker of `checkpoint` came in, behind which its channel has no barrier of an older one. Returns the
-    /// one whose alignment that ends.
-    fn supersede(&mut self, checkpoint: CheckpointId) -> Option<CheckpointId> {
-        let superseded = self.aligning().filter(|current| *current < checkpoint);
-        if superseded.is_some() {
-            self.release();
-        }
-        let older = checkpoint.0.checked_sub(1).map(CheckpointId);
-        self.settled = self.settled.max(older);
-        self.aborted.retain(|aborted| *aborted >= checkpoint);
-        superseded
-    }
-
-    /// Nothing up to `checkpoint` is looked at any more.
-    fn settle(&mut self, checkpoint: CheckpointId) {
-        self.settled = self.settled.max(Some(checkpoint));
-        self.aborted.retain(|aborted| *aborted > checkpoint);
-        self.release();
-    }
-
-    fn release(&mut self) {
-        self.current = None;
-        self.delivered.clear();
-    }
-
-    fn try_complete(&mut self, now: Millis, superseded: Option<CheckpointId>) -> Option<Alignment> {
-        let Current { checkpoint, started_at } = self.current?;
-        if self.delivered.union_len(&self.ended) < self.channels {
-            return None;
-        }
-        self.settle(checkpoint);
-        let (duration, all_ended) = (now.since(started_at), self.all_ended());
-        Some(Alignment::Aligned(Aligned { checkpoint, superseded, started_at, duration, all_ended }))
+        self.ended.len() == self.channels
     }
 }

@@ -14,7 +14,10 @@ use strandline_state_api::schema::{StateMeta, StoredOperator};
 use strandline_state_api::snapshot::KeyedSnapshot;
 use strandline_state_api::{CheckpointId, Error, ErrorKind, KeyGroupRange, OperatorId, Result, Timestamp};
 
-use crate::{Manifest, OperatorSnapshot, SubtaskSnapshot, decode_each, decode_positions};
+use crate::in_flight::{self, InFlightShare};
+use crate::{
+    InFlight, InFlightContent, Manifest, OperatorSnapshot, SubtaskSnapshot, decode_each, decode_positions,
+};
 
 /// A checkpoint, distributed over the subtasks that resume from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +57,9 @@ pub struct SubtaskAssignment {
     pub watermark: Option<Timestamp>,
     /// The greatest timestamp that each timestamp assigner saw, by its place in the chain.
     pub assigners: Vec<Option<Timestamp>>,
+    /// What it takes over that was in flight on the way to the operator, to be processed before anything else,
+    /// in this order. Its channels are those of the old subtasks; only this list knows them.
+    pub in_flight: Vec<InFlight>,
     /// Whether its input had ended, and it had emitted what follows from that.
     pub finished: bool,
 }
@@ -67,6 +73,11 @@ impl RestoreAssignment {
         {
             subtask.finished = false;
             subtask.watermark = subtask.watermark.filter(|watermark| *watermark < Timestamp::MAX);
+            for InFlight { content, .. } in &mut subtask.in_flight {
+                if *content == InFlightContent::Watermark(Timestamp::MAX) {
+                    *content = InFlightContent::Opened;
+                }
+            }
         }
     }
 }
@@ -154,6 +165,7 @@ impl SubtaskSnapshot {
             && self.operator_state.iter().all(|entry| entry.elements.is_empty())
             && self.positions.is_empty()
             && self.committables.is_empty()
+            && self.in_flight.is_empty()
             && self.assigners.is_empty())
     }
 }
@@ -193,6 +205,7 @@ impl OperatorAssignment {
             subtasks: subtasks.collect(),
         };
         assignment.assign_keyed(&old)?;
+        assignment.assign_in_flight(&old)?;
         assignment.assign_assigners(&old);
         Ok(assignment)
     }
@@ -214,6 +227,31 @@ impl OperatorAssignment {
             let from: Vec<_> = old.iter().filter(|old| takes_over(old)).collect();
             subtask.finished = !from.is_empty() && from.iter().all(|old| old.finished);
             subtask.watermark = from.iter().map(|old| old.watermark).min().flatten();
+        }
+        Ok(())
+    }
+
+    /// Distributes what was in flight: with the keys, or else from each old subtask to one new one, so that
+    /// the records of a channel stay in their order.
+    fn assign_in_flight(&mut self, old: &[&SubtaskSnapshot]) -> Result<()> {
+        if old.iter().all(|old| old.in_flight.is_empty()) {
+            return Ok(());
+        }
+        let parallelism = self.subtasks.len() as u32;
+        let is_keyed = old.iter().any(|subtask| !subtask.key_groups.is_empty());
+        for (number, subtask) in (0..).zip(&mut self.subtasks) {
+            let range = KeyGroupRange::of_subtask(number, parallelism);
+            let share = |old: &SubtaskSnapshot| {
+                let shared = old.key_groups.intersect(range);
+                let is_taken =
+                    if is_keyed { !shared.is_empty() } else { old.subtask % parallelism == number };
+                is_taken.then_some(is_keyed.then_some(shared))
+            };
+            let shares = old.iter().filter_map(|old| {
+                let range = share(old)?;
+                Some(InFlightShare { elements: &old.in_flight, range, watermark: old.watermark })
+            });
+            subtask.in_flight = in_flight::join(shares)?;
         }
         Ok(())
     }

@@ -160,10 +160,11 @@ impl CheckpointStart {
     }
 }
 
-/// How many bytes of a subtask the manifest itself holds: positions, committables and operator state.
+/// How many bytes of a subtask the manifest itself holds: positions, committables, what was in flight,
+/// and operator state.
 fn held_bytes(subtask: &SubtaskSnapshot) -> u64 {
     let states = subtask.operator_state.iter().flat_map(|entry| &entry.elements);
-    let held = subtask.positions.iter().chain(&subtask.committables).map(Vec::len);
+    let held = subtask.positions.iter().chain(&subtask.committables).chain(&subtask.in_flight).map(Vec::len);
     held.chain(states.map(Vec::len)).map(|len| len as u64).sum()
 }
 

@@ -6,6 +6,7 @@ mod credentials;
 mod elements;
 mod envelope;
 pub mod faults;
+mod in_flight;
 mod layout;
 mod log;
 mod manifest;
@@ -25,6 +26,7 @@ mod verify;
 pub use assignment::{OperatorAssignment, RestoreAssignment, SubtaskAssignment};
 pub use credentials::mask_credentials;
 pub use elements::{decode_each, decode_positions, encode_each};
+pub use in_flight::{InFlight, InFlightContent, InFlightRecord, InFlightRecords};
 pub use layout::{CheckpointStart, JobLayout, OperatorPart, TimeSource};
 pub use log::{
     Claimed, CommitLog, CommitLogOptions, CommitOutcome, Committed, CompletedCheckpoint, History,

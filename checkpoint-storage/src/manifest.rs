@@ -108,6 +108,10 @@ pub struct SubtaskSnapshot {
     /// Of a sink: what it has yet to commit.
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "json::elements")]
     pub committables: Vec<Vec<u8>>,
+    /// What its barrier has overtaken in its channels, one element for each message, as
+    /// [`InFlight::encode`](crate::InFlight::encode) returns it, in the order of each channel.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "json::elements")]
+    pub in_flight: Vec<Vec<u8>>,
     /// The greatest timestamp that each timestamp assigner in front of the operator saw, by its place in the
     /// chain.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -137,6 +141,7 @@ impl SubtaskSnapshot {
             operator_state: Vec::new(),
             positions: Vec::new(),
             committables: Vec::new(),
+            in_flight: Vec::new(),
             assigners: Vec::new(),
             watermark: None,
             finished: false,
@@ -191,6 +196,16 @@ pub struct SubtaskTrace {
     pub full_bytes: u64,
     /// Files that it added to the store.
     pub objects: u64,
+    /// Records that its barrier has overtaken in its channels.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub in_flight_records: u64,
+    /// Bytes of what its barrier has overtaken.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub in_flight_bytes: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What a checkpoint cost in all. Times in microseconds.

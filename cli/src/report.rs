@@ -160,6 +160,8 @@ pub(crate) fn checkpoint(report: &CheckpointReport) -> Value {
         "commit_us": micros(report.commit),
         "bytes_written": report.written_bytes,
         "full_bytes": report.full_bytes,
+        "in_flight_records": report.in_flight_records,
+        "in_flight_bytes": report.in_flight_bytes,
         "statistics": statistics(&report.statistics),
     })
 }

@@ -15,6 +15,8 @@ pub(crate) struct Barrier {
     pub(crate) stop: bool,
     /// When the coordinator triggered it.
     pub(crate) triggered: Instant,
+    /// From when on it may overtake records; `None` where it is aligned.
+    pub(crate) overtake: Option<Instant>,
 }
 
 /// What one operator of a task hands in for a checkpoint.

@@ -4,6 +4,7 @@
 pub(crate) mod assembly;
 pub(crate) mod exchange;
 pub(crate) mod keyed;
+pub(crate) mod replay;
 pub(crate) mod sink;
 pub(crate) mod slot;
 pub(crate) mod stateless;

@@ -12,15 +12,17 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use strandline_state_api::{Result, Timestamp};
 
-use self::inbox::Inbox;
 pub(crate) use self::inbox::InboxReader;
+use self::inbox::{Inbox, Patience};
 use crate::barrier::Barrier;
 use crate::batch::AnyBatch;
 use crate::sync::{cancelled, lock};
 use crate::threads::Threads;
+use crate::urgency::Urgency;
 
 /// An exchange between two vertices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,8 +46,9 @@ pub(crate) struct ChannelWriter<P> {
     /// The subtask that it writes to, and its number among the channels into that subtask.
     target: u32,
     channel: u32,
-    /// The subtask that writes.
+    /// The subtask that writes, and when it should not wait for room.
     source: u32,
+    urgency: Arc<Urgency>,
     carries: PhantomData<fn(P)>,
 }
 
@@ -55,6 +58,11 @@ impl<P: AnyBatch + Default> ChannelWriter<P> {
         self.send(Message::Batch { records: Some(records), watermark })
     }
 
+    /// Sends the last records before a barrier, which may overtake records from `until` on.
+    pub(crate) fn send_last(&self, records: Box<P>, until: Option<Instant>) -> Result<()> {
+        self.send_until(Message::Batch { records: Some(records), watermark: None }, until)
+    }
+
     /// Sends a watermark behind the records before it.
     pub(crate) fn send_watermark(&self, watermark: Timestamp) -> Result<()> {
         self.send(Message::Batch { records: None, watermark: Some(watermark) })
@@ -62,8 +70,12 @@ impl<P: AnyBatch + Default> ChannelWriter<P> {
 
     /// Sends, waiting while the channel is full: this is how backpressure reaches the source.
     pub(crate) fn send(&self, message: Message) -> Result<()> {
+        self.send_until(message, None)
+    }
+
+    fn send_until(&self, message: Message, until: Option<Instant>) -> Result<()> {
         let inbox = self.edge.inboxes.get(self.target as usize).ok_or_else(cancelled)?;
-        inbox.send(self.channel, message)
+        inbox.send(self.channel, message, Patience { urgency: &self.urgency, until })
     }
 
     /// Returns an empty batch, with memory that was used before if some has come back.
@@ -171,11 +183,12 @@ impl Wiring {
         edge: EdgeId,
         pattern: Pattern,
         subtask: u32,
+        urgency: &Arc<Urgency>,
     ) -> Result<Vec<ChannelWriter<P>>> {
         let edge = self.edge(edge, pattern)?;
         let writer = |target, channel| {
-            let (edge, source) = (Arc::clone(&edge), subtask);
-            ChannelWriter { edge, target, channel, source, carries: PhantomData }
+            let (edge, source, urgency) = (Arc::clone(&edge), subtask, Arc::clone(urgency));
+            ChannelWriter { edge, target, channel, source, urgency, carries: PhantomData }
         };
         Ok(match pattern {
             Pattern::AllToAll => (0..self.parallelism as u32).map(|target| writer(target, subtask)).collect(),
@@ -183,11 +196,20 @@ impl Wiring {
         })
     }
 
-    /// The reading ends of `subtask`, in the order of the subtasks of origin.
-    pub(crate) fn readers(&self, edge: EdgeId, pattern: Pattern, subtask: u32) -> Result<EdgeReader> {
+    /// The reading ends of `subtask`, in the order of the subtasks of origin. The reader `notices` what
+    /// arrives before it reads it where barriers may overtake records.
+    pub(crate) fn readers(
+        &self,
+        edge: EdgeId,
+        pattern: Pattern,
+        subtask: u32,
+        urgency: &Arc<Urgency>,
+        notices: bool,
+    ) -> Result<EdgeReader> {
         let edge = self.edge(edge, pattern)?;
         let inbox = edge.inboxes.get(subtask as usize).ok_or_else(cancelled)?;
-        Ok(EdgeReader { inbox: InboxReader::new(Arc::clone(inbox)), edge, subtask })
+        let inbox = InboxReader::new(Arc::clone(inbox), urgency, notices);
+        Ok(EdgeReader { inbox, edge, subtask })
     }
 
     fn edge(&self, edge: EdgeId, pattern: Pattern) -> Result<Arc<Edge>> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use strandline_state_api::{CheckpointId, OperatorId, Timestamp};
 
-pub use self::checkpoints::{CheckpointConfig, WhenFinished};
+pub use self::checkpoints::{CheckpointConfig, Unaligned, WhenFinished};
 use crate::event::Observer;
 
 /// How to run a [`Pipeline`](crate::Pipeline). The default is one subtask, no checkpoints, no restarts.

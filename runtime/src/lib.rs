@@ -17,10 +17,14 @@ mod channel;
 mod mailbox;
 mod metrics;
 mod passing;
+mod record_format;
+mod restored;
 mod scheduler;
 mod summary;
 mod sync;
 mod threads;
+mod urgency;
+mod valve;
 
 // From a step to a job: run, pipeline, task, chain, each above the next.
 mod chain;
@@ -28,7 +32,9 @@ mod pipeline;
 mod run;
 mod task;
 
-pub use config::{CheckpointConfig, Clock, JobConfig, RestartStrategy, StartFrom, SystemClock, WhenFinished};
+pub use config::{
+    CheckpointConfig, Clock, JobConfig, RestartStrategy, StartFrom, SystemClock, Unaligned, WhenFinished,
+};
 pub use control::JobControl;
 pub use event::{AbortedCheckpoint, JobEvent, JobProgress, Observer};
 pub use pipeline::{ConnectedStream, Emitter, KeyedStream, Pipeline, Stream};

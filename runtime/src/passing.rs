@@ -68,7 +68,7 @@ impl PassingBarrier {
         self.assigners.push(AssignerTime { owner: owner.clone(), index, greatest });
     }
 
-    /// Makes the acknowledgement wait for one more snapshot.
+    /// Makes the acknowledgement wait for one more part.
     pub(crate) fn expect_snapshot(&mut self) -> Arc<Ack> {
         lock(&self.ack.state).open += 1;
         Arc::clone(&self.ack)
@@ -98,17 +98,36 @@ pub(crate) struct Ack {
 #[derive(Debug, Default)]
 struct AckState {
     parts: Vec<OperatorPart>,
+    /// What the barrier has overtaken on its way into an operator.
+    overtaken: Option<(OperatorId, Overtaken)>,
     assigners: Vec<AssignerTime>,
-    /// Snapshots that are expected, and one more until the barrier has passed the task.
+    /// Parts that are expected, and one more until the barrier has passed the task.
     open: usize,
     failed: Option<Error>,
     sent: bool,
 }
 
+/// What a barrier has overtaken in the channels of a task.
+#[derive(Debug, Default)]
+pub(crate) struct Overtaken {
+    /// As a [`SubtaskSnapshot`] holds it.
+    pub(crate) elements: Vec<Vec<u8>>,
+    pub(crate) records: u64,
+}
+
 impl AckState {
-    /// Takes the parts, each with the times of the assigners behind its operator.
+    /// Takes the parts, each with the times of the assigners behind its operator, and what was overtaken on
+    /// the way into it.
     fn take_parts(&mut self) -> Vec<OperatorPart> {
         let mut parts = std::mem::take(&mut self.parts);
+        if let Some((operator, Overtaken { elements, records })) = self.overtaken.take()
+            && let Some(part) = parts.iter_mut().find(|part| part.operator == operator)
+        {
+            let trace = &mut part.snapshot.trace;
+            trace.in_flight_records = records;
+            trace.in_flight_bytes = elements.iter().map(|element| element.len() as u64).sum();
+            part.snapshot.in_flight = elements;
+        }
         for AssignerTime { owner, index, greatest } in self.assigners.drain(..) {
             if let Some(part) = parts.iter_mut().find(|part| part.operator == owner) {
                 let (assigners, index) = (&mut part.snapshot.assigners, index as usize);
@@ -124,6 +143,16 @@ impl Ack {
     /// The checkpoint that it acknowledges.
     pub(crate) fn checkpoint(&self) -> CheckpointId {
         self.checkpoint
+    }
+
+    /// Adds what the barrier has overtaken on its way into `operator`: it has arrived on all channels.
+    pub(crate) fn complete_overtaken(&self, operator: &OperatorId, overtaken: Overtaken) {
+        self.settle(|state| state.overtaken = Some((operator.clone(), overtaken)));
+    }
+
+    /// Drops the acknowledgement: the checkpoint was aborted, or is declined otherwise.
+    pub(crate) fn abandon(&self) {
+        lock(&self.state).sent = true;
     }
 
     /// Adds a snapshot that is stored.
@@ -194,7 +223,8 @@ mod tests {
         let (events, received) = unbounded();
         let task = TaskId { vertex: 0, subtask: 3, attempt: 1 };
         let (checkpoint, triggered) = (CheckpointId::FIRST, Instant::now());
-        let barrier = Barrier { checkpoint, kind: SnapshotKind::Full, stop: false, triggered };
+        let barrier =
+            Barrier { checkpoint, kind: SnapshotKind::Full, stop: false, triggered, overtake: None };
         let [source, count] = ["source", "count"].map(|id| OperatorId::new(id).unwrap());
         let mut passing = PassingBarrier::new(barrier, triggered, Duration::ZERO, task, events);
         let snapshot = passing.snapshot(3, KeyGroupRange::EMPTY);
@@ -216,7 +246,8 @@ mod tests {
         let (events, received) = unbounded();
         let task = TaskId { vertex: 0, subtask: 0, attempt: 1 };
         let (checkpoint, triggered) = (CheckpointId::FIRST, Instant::now());
-        let barrier = Barrier { checkpoint, kind: SnapshotKind::Full, stop: false, triggered };
+        let barrier =
+            Barrier { checkpoint, kind: SnapshotKind::Full, stop: false, triggered, overtake: None };
         let mut passing = PassingBarrier::new(barrier, triggered, Duration::ZERO, task, events);
         let ack = passing.expect_snapshot();
         passing.close();

@@ -99,6 +99,10 @@ pub struct CheckpointReport {
     pub written_bytes: u64,
     /// Bytes of all files that it needs, shared ones included.
     pub full_bytes: u64,
+    /// Records that its barriers have overtaken, and that are part of it.
+    pub in_flight_records: u64,
+    /// Bytes of these, and of what stood between them; among the written ones.
+    pub in_flight_bytes: u64,
     /// The measurements of the state backends, sorted by name: those of a
     /// [backend](strandline_state_api::backend::Scope::Backend) added up over the subtasks.
     pub statistics: Vec<Statistic>,

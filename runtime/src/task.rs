@@ -2,7 +2,6 @@
 
 pub(crate) mod input;
 pub(crate) mod source;
-mod valve;
 
 use std::time::Duration;
 

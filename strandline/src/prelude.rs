@@ -15,4 +15,4 @@ pub use strandline_backend_memory::{MemoryBackend, MemoryBackendFactory};
 #[cfg(feature = "rocksdb")]
 pub use strandline_backend_rocksdb::{RocksBackend, RocksBackendFactory};
 #[cfg(feature = "runtime")]
-pub use strandline_runtime::{CheckpointConfig, JobConfig, JobControl, Pipeline, run, run_async};
+pub use strandline_runtime::{CheckpointConfig, JobConfig, JobControl, Pipeline, Unaligned, run, run_async};

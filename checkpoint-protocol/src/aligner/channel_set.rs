@@ -35,6 +35,10 @@ impl ChannelSet {
         self.rest.fill(0);
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.union_len(self)
+    }
+
     /// How many channels are in this set or the other, which has the same length.
     pub(super) fn union_len(&self, other: &Self) -> usize {
         let rest = self.rest.iter().zip(&other.rest).map(|(a, b)| (a | b).count_ones()).sum::<u32>();

@@ -1,3 +1,5 @@
+mod overtaking;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -208,6 +210,7 @@ proptest! {
                 }
                 Alignment::AllEnded => done = true,
                 Alignment::Block { .. } | Alignment::Continue | Alignment::Ignored(_) => {}
+                other => prop_assert!(false, "nothing is overtaken here: {:?}", other),
             }
             prop_assert_eq!(blocked(&aligner).is_empty(), aligner.aligning().is_none());
         }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use stateright::{Checker, HasDiscoveries, Model};
 
 use crate::outputs::Rule;
+use crate::overtaking::Barriers;
 use crate::world::Budget;
 use crate::{Limits, large, report, walk};
 
@@ -41,6 +42,7 @@ fn limits() -> Limits {
         finishing: false,
         aborts: true,
         rule: Rule::None,
+        barriers: Barriers::Aligned,
         recovery_sample: 500,
         must_see: &[],
     }

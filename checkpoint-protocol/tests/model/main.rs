@@ -13,6 +13,7 @@
 mod check;
 mod large;
 mod outputs;
+mod overtaking;
 mod sleeping_sinks;
 mod step;
 mod tasks;
@@ -25,6 +26,7 @@ use stateright::{Checker, Chooser, Expectation, HasDiscoveries, Model, Property,
 use strandline_checkpoint_protocol::CheckpointKind;
 
 use crate::outputs::Rule;
+use crate::overtaking::Barriers;
 use crate::step::{Fate, Step};
 use crate::world::{Budget, Mail, Node, SOURCES, World};
 
@@ -46,6 +48,8 @@ struct Limits {
     aborts: bool,
     /// How the sink of the job cleans up, if it has one.
     rule: Rule,
+    /// What barriers do where records wait in their way.
+    barriers: Barriers,
     /// Of so many states one is tested for recovery.
     recovery_sample: u64,
     /// What the run must come across, or it proves less than it seems to.
@@ -135,6 +139,14 @@ fn running(place: usize, job: &world::Job, left: &Budget, limits: &Limits, steps
         }
         if tasks.can_read(source) {
             steps.push(Step::Read(place, source));
+        }
+    }
+    if limits.barriers != Barriers::Aligned && !limits.calm_tasks {
+        if tasks.has_news() {
+            steps.push(Step::Notice(place));
+        }
+        if left.overdue > 0 && tasks.sink.aligner.next_deadline().is_some() {
+            steps.push(Step::Overdue(place));
         }
     }
 }
@@ -228,6 +240,13 @@ impl Model for Limits {
                 world.seen.completed_after_restart
             }),
             Property::sometimes("a savepoint completes late", |_, world: &World| world.seen.late_savepoint),
+            Property::sometimes(
+                "a checkpoint holds records that its barrier overtook",
+                |_, world: &World| world.seen.overtaken,
+            ),
+            Property::sometimes("a job resumes with such records", |_, world: &World| {
+                world.seen.restored_overtaken
+            }),
             Property::sometimes("a job falls back behind what was given up", |_, world: &World| {
                 world.seen.fell_back_twice
             }),
@@ -354,6 +373,7 @@ fn overlapping_checkpoints() {
         finishing: false,
         aborts: false,
         rule: Rule::None,
+        barriers: Barriers::Aligned,
         recovery_sample: 100,
         must_see: &["a checkpoint is aborted", "an acknowledgement is late"],
     };
@@ -381,6 +401,7 @@ fn aborts_in_flight() {
         finishing: false,
         aborts: true,
         rule: Rule::None,
+        barriers: Barriers::Aligned,
         recovery_sample: 200,
         must_see: &[
             "a checkpoint is aborted",
@@ -410,6 +431,7 @@ fn tasks_that_end() {
         finishing: true,
         aborts: false,
         rule: Rule::None,
+        barriers: Barriers::Aligned,
         recovery_sample: 100,
         must_see: &["a checkpoint completes with finished tasks"],
     };
@@ -434,6 +456,7 @@ fn everything_at_once() {
             fallbacks: 0,
             declines: 2,
             savepoints: 2,
+            overdue: 0,
         },
         concurrent: 2,
         records: 4,
@@ -442,6 +465,7 @@ fn everything_at_once() {
         finishing: true,
         aborts: true,
         rule: Rule::None,
+        barriers: Barriers::Aligned,
         recovery_sample: 20,
         must_see: &["a checkpoint is aborted", "an acknowledgement is late", "a lost answer is settled"],
     };
@@ -471,6 +495,7 @@ fn takeover() {
         finishing: false,
         aborts: false,
         rule: Rule::None,
+        barriers: Barriers::Aligned,
         recovery_sample: 200,
         must_see: &[
             "a stale coordinator is fenced",
@@ -512,6 +537,7 @@ fn of_the_log(budget: Budget, recovery_sample: u64) -> Limits {
         finishing: false,
         aborts: false,
         rule: Rule::None,
+        barriers: Barriers::Aligned,
         recovery_sample,
         must_see: &["an entry is created where one was deleted", "a create is not confirmed"],
     }

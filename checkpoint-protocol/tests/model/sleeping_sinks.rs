@@ -5,6 +5,7 @@ use std::time::Instant;
 use stateright::{Checker, HasDiscoveries, Model};
 
 use crate::outputs::Rule;
+use crate::overtaking::Barriers;
 use crate::world::Budget;
 use crate::{Limits, explore, large, walk};
 
@@ -29,6 +30,7 @@ fn of_the_output(rule: Rule) -> Limits {
         finishing: false,
         aborts: false,
         rule,
+        barriers: Barriers::Aligned,
         recovery_sample: 200,
         must_see: &[
             "a stale coordinator is fenced",

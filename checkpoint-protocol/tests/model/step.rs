@@ -8,7 +8,7 @@ use strandline_checkpoint_protocol::{
 use strandline_state_api::CheckpointId;
 
 use crate::check;
-use crate::outputs::{File, Operation, Rule, files};
+use crate::outputs::{Content, File, Operation, Rule, files};
 use crate::world::{Claim, Cut, Job, Mail, Node, SOURCES, Snap, Tasks, World, sink_id, source_id};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,10 @@ pub(crate) enum Step {
     Decline(usize, Mail),
     Emit(usize, usize),
     End(usize, usize),
+    /// The sink notices what has arrived on its channels.
+    Notice(usize),
+    /// An alignment of the sink is overdue.
+    Overdue(usize),
     Read(usize, usize),
 }
 
@@ -167,7 +171,12 @@ impl World {
                 Vec::new()
             }),
             Step::End(node, source) => self.tasks(node, |tasks| vec![tasks.end(source)]),
-            Step::Read(node, channel) => self.read(node, channel),
+            Step::Notice(node) => self.sink_acts(node, Tasks::notice),
+            Step::Overdue(node) => {
+                self.left.overdue -= 1;
+                self.sink_acts(node, Tasks::overdue);
+            }
+            Step::Read(node, channel) => self.sink_acts(node, |tasks, file| tasks.read(channel, file)),
         }
         true
     }
@@ -188,15 +197,20 @@ impl World {
             let readable = |channel: &usize| job.tasks.as_ref().is_some_and(|tasks| tasks.can_read(*channel));
             match (own, (0..SOURCES).find(readable)) {
                 (Some(mail), _) => drop(self.deliver(node, mail, false)),
-                (None, Some(channel)) => self.read(node, channel),
+                (None, Some(channel)) => self.sink_acts(node, |tasks, file| tasks.read(channel, file)),
                 (None, None) => return,
             }
         }
     }
 
-    fn read(&mut self, node: usize, channel: usize) {
+    /// Lets the sink act, which may close a file.
+    fn sink_acts(
+        &mut self,
+        node: usize,
+        act: impl FnOnce(&mut Tasks, &mut Option<(CheckpointId, Content)>) -> Vec<Mail>,
+    ) {
         let mut file = None;
-        self.tasks(node, |tasks| tasks.read(channel, &mut file));
+        self.tasks(node, |tasks| act(tasks, &mut file));
         if let (Node::Running(job), Some((checkpoint, content))) = (&self.nodes[node], file) {
             self.output.hidden.insert(File { term: job.term, checkpoint }, content);
         }
@@ -217,7 +231,10 @@ impl World {
         let mut fenced = false;
         for action in actions {
             match action {
-                Action::Trigger { checkpoint, .. } => {
+                Action::Trigger { checkpoint, kind, .. } => {
+                    if let Some(tasks) = &mut job.tasks {
+                        tasks.aligned |= u128::from(kind == CheckpointKind::Savepoint) << checkpoint.0;
+                    }
                     for task in job.tasks.iter().flat_map(Tasks::running).filter(|task| task.vertex == 0) {
                         self.mail.insert(Mail::Trigger(task, checkpoint));
                     }
@@ -267,6 +284,7 @@ impl World {
         let token = Token(u128::from(job.term.0) << 64 | u128::from(right.checkpoint().0) << 8);
         self.seen.completed_with_finished |= !parts.finished.is_empty();
         let cut = cut(job, &parts);
+        self.seen.overtaken |= cut.has_overtaken();
         self.manifests.insert(name.clone(), cut);
         let manifest = ManifestRef { name, len: 0, hash: String::new() };
         // Two are retained, and what a fallback passed over does not count.
@@ -288,9 +306,10 @@ impl World {
         let own = newest.filter(|newest| newest.term == job.term).map(|newest| &newest.manifest.name);
         let from = own.or(job.parent.as_ref());
         let cut = from.and_then(|name| self.manifests.get(name)).cloned();
+        self.seen.restored_overtaken |= cut.as_ref().is_some_and(Cut::has_overtaken);
         self.with(node, |job| {
             job.attempt += 1;
-            let tasks = Tasks::restore(cut.as_ref(), job.attempt, job.rule);
+            let tasks = Tasks::restore(cut.as_ref(), job.attempt, job.rule, job.barriers);
             let actions = job.coordinator.start(NOW, tasks.running());
             job.tasks = Some(tasks);
             actions
@@ -396,6 +415,7 @@ impl World {
                     tasks: None,
                     attempt,
                     rule: limits.rule,
+                    barriers: limits.barriers,
                     hears_aborts: limits.aborts,
                     resumed: false,
                     from: None,
@@ -466,7 +486,9 @@ impl World {
                 };
                 self.with(node, |job| job.coordinator.decline(NOW, task, checkpoint, reason).1);
             }
-            Mail::Aborted(_, checkpoint) => self.tasks(node, |tasks| tasks.aborted(checkpoint)),
+            Mail::Aborted(_, checkpoint) => {
+                self.sink_acts(node, |tasks, file| tasks.aborted(checkpoint, file));
+            }
             Mail::Finished(task, last) => {
                 self.with(node, |job| job.coordinator.task_finished(NOW, task, last));
             }
@@ -484,6 +506,7 @@ fn cut(job: &Job, parts: &CommitParts<Snap>) -> Cut {
     let mut cut = Cut {
         emitted: [None; SOURCES],
         received: None,
+        overtaken: [0; SOURCES],
         pending: 0,
         term: job.term,
         checkpoint: parts.checkpoint,
@@ -495,8 +518,8 @@ fn cut(job: &Job, parts: &CommitParts<Snap>) -> Cut {
             cut.emitted[source] = Some(*emitted);
         }
     }
-    if let Some(Snap::Received(received, pending)) = parts.acks.get(&sink_id(job.attempt)) {
-        (cut.received, cut.pending) = (Some(*received), *pending);
+    if let Some(Snap::Received(sink)) = parts.acks.get(&sink_id(job.attempt)) {
+        (cut.received, cut.overtaken, cut.pending) = (Some(sink.received), sink.overtaken, sink.pending);
     }
     cut
 }

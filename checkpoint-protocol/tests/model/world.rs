@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use strandline_checkpoint_protocol::{
-    Aligner, CommitPermit, Coordinator, LogClient, LogEntry, LogStep, TaskId, Term,
+    Aligner, CommitPermit, Coordinator, LogClient, LogEntry, LogStep, Millis, TaskId, Term,
 };
 use strandline_state_api::CheckpointId;
 
 use crate::outputs::{Operation, Output, Rule};
+use crate::overtaking::Barriers;
 
 /// How many sources there are; each feeds one channel of the one sink.
 pub(crate) const SOURCES: usize = 2;
@@ -42,6 +43,8 @@ pub(crate) struct Budget {
     pub(crate) declines: u8,
     /// Requested savepoints.
     pub(crate) savepoints: u8,
+    /// Alignments that time out, after which barriers overtake records.
+    pub(crate) overdue: u8,
 }
 
 impl Budget {
@@ -60,6 +63,7 @@ impl Budget {
         fallbacks: 0,
         declines: 0,
         savepoints: 0,
+        overdue: 0,
     };
 }
 
@@ -124,6 +128,10 @@ pub(crate) struct Seen {
     pub(crate) completed_after_abort: bool,
     pub(crate) completed_with_finished: bool,
     pub(crate) late_savepoint: bool,
+    /// A checkpoint completed with records that its barrier had overtaken.
+    pub(crate) overtaken: bool,
+    /// A job resumed with such records.
+    pub(crate) restored_overtaken: bool,
     /// A job fell back although the newest checkpoint had given up others.
     pub(crate) fell_back_twice: bool,
     /// A file of results was removed.
@@ -162,6 +170,7 @@ pub(crate) struct Job {
     pub(crate) tasks: Option<Tasks>,
     pub(crate) attempt: u64,
     pub(crate) rule: Rule,
+    pub(crate) barriers: Barriers,
     pub(crate) hears_aborts: bool,
     /// Whether it has chosen what to resume from: this checkpoint, in this manifest.
     pub(crate) resumed: bool,
@@ -180,6 +189,8 @@ pub(crate) struct Tasks {
     pub(crate) sources: [Source; SOURCES],
     pub(crate) channels: [VecDeque<Item>; SOURCES],
     pub(crate) sink: Sink,
+    /// Checkpoints whose barriers overtake nothing, as bits: savepoints.
+    pub(crate) aligned: u128,
     /// The sink ignored a barrier although nothing had ended its checkpoint.
     pub(crate) is_deaf: bool,
 }
@@ -201,8 +212,17 @@ pub(crate) struct Sink {
     /// The checkpoints whose files are not visible yet, as bits.
     pub(crate) pending: u128,
     pub(crate) aligner: Aligner,
+    pub(crate) barriers: Barriers,
+    /// How many items of each channel it has noticed, of those that it has not read.
+    pub(crate) noticed: [u8; SOURCES],
+    /// The checkpoints whose barriers have arrived on each channel, as bits, where barriers may overtake.
+    pub(crate) arrived: [u128; SOURCES],
+    /// What it acknowledges once it is complete: checkpoints whose barriers have overtaken records.
+    pub(crate) recordings: BTreeMap<CheckpointId, Recorded>,
+    /// The time: 1 once an alignment is overdue.
+    pub(crate) now: Millis,
     pub(crate) last_barrier: Option<CheckpointId>,
-    /// The newest checkpoint of which it has read a barrier.
+    /// The newest checkpoint of which it has read a barrier, where barriers are aligned.
     pub(crate) newest_read: Option<CheckpointId>,
     /// The checkpoints that it was notified will not complete, as bits.
     pub(crate) told_aborted: u128,
@@ -217,12 +237,20 @@ pub(crate) enum Item {
     End,
 }
 
+/// The state of the sink at a cut, with what the barrier has overtaken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Recorded {
+    pub(crate) received: [u8; SOURCES],
+    pub(crate) overtaken: [u8; SOURCES],
+    /// The checkpoints whose files are yet to be committed, as bits.
+    pub(crate) pending: u128,
+}
+
 /// What a task's state is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Snap {
     Emitted(u8),
-    /// With the checkpoints whose files are yet to be committed.
-    Received([u8; SOURCES], u128),
+    Received(Recorded),
 }
 
 /// The contents of a manifest.
@@ -232,6 +260,8 @@ pub(crate) struct Cut {
     pub(crate) emitted: [Option<u8>; SOURCES],
     /// What the sink had received per channel; None when it had ended.
     pub(crate) received: Option<[u8; SOURCES]>,
+    /// Per channel, the records that the barrier had overtaken.
+    pub(crate) overtaken: [u8; SOURCES],
     /// The checkpoints of this term whose files are yet to be committed.
     pub(crate) pending: u128,
     pub(crate) term: Term,
@@ -279,7 +309,7 @@ pub(crate) fn sink_id(attempt: u64) -> TaskId {
 
 impl Tasks {
     /// The tasks as they were at `cut`.
-    pub(crate) fn restore(cut: Option<&Cut>, attempt: u64, rule: Rule) -> Self {
+    pub(crate) fn restore(cut: Option<&Cut>, attempt: u64, rule: Rule, barriers: Barriers) -> Self {
         let emitted = cut.map_or([Some(0); SOURCES], |cut| cut.emitted);
         let received = cut.map_or(Some([0; SOURCES]), |cut| cut.received);
         let source = |emitted: Option<u8>| Source {
@@ -287,20 +317,35 @@ impl Tasks {
             last_barrier: None,
             ended: emitted.is_none(),
         };
+        let mut aligner = Aligner::new(SOURCES);
+        if barriers != Barriers::Aligned {
+            (0..SOURCES).for_each(|channel| aligner.let_overtake(channel));
+        }
         let sink = Sink {
             received: received.unwrap_or_default(),
             is_writing: rule != Rule::None,
             written: received.unwrap_or_default(),
             pending: 0,
-            aligner: Aligner::new(SOURCES),
+            aligner,
+            barriers,
+            noticed: [0; SOURCES],
+            arrived: [0; SOURCES],
+            recordings: BTreeMap::new(),
+            now: Millis(0),
             last_barrier: None,
             newest_read: None,
             told_aborted: 0,
             ended: received.is_none(),
         };
-        // A source that had ended is not run again; its channel has nothing but its end.
-        let channel = |emitted: Option<u8>| emitted.is_none().then_some(Item::End).into_iter().collect();
-        Self { attempt, sources: emitted.map(source), channels: emitted.map(channel), sink, is_deaf: false }
+        // What a barrier had overtaken comes first. A source that had ended is not run again; its channel has
+        // nothing more but its end.
+        let overtaken = cut.map_or([0; SOURCES], |cut| cut.overtaken);
+        let channel = |source: usize| -> VecDeque<Item> {
+            let records = std::iter::repeat_n(Item::Record, usize::from(overtaken[source]));
+            records.chain(emitted[source].is_none().then_some(Item::End)).collect()
+        };
+        let channels = std::array::from_fn(channel);
+        Self { attempt, sources: emitted.map(source), channels, sink, aligned: 0, is_deaf: false }
     }
 
     /// Those that run.

@@ -4,6 +4,7 @@ use strandline_state_api::snapshot::{SegmentName, SegmentRef, SnapshotPart};
 use strandline_state_api::{ErrorKind, KeyGroup};
 
 use super::*;
+use crate::InFlightRecords;
 
 fn entry(name: &str, redistribution: Redistribution, elements: Vec<Vec<u8>>) -> OperatorStateEntry {
     let (name, codec) = (name.to_owned(), "bytes".to_owned());
@@ -182,4 +183,39 @@ fn manifests_that_contradict_themselves_are_refused_with_names() {
     torn.operators[0].subtasks[1].operator_state[2].redistribution = Redistribution::Union;
     let error = torn.assign(1).unwrap_err();
     assert_eq!((error.kind(), error.context("operator state")), (ErrorKind::Corrupt, Some("rules")));
+}
+
+/// Without keys, what an old subtask had in flight goes to one new subtask; and a watermark at the end of time
+/// means nothing once there is more to read.
+#[test]
+fn records_in_flight_without_keys_stay_together() {
+    let batch = |byte: u8| {
+        let mut records = InFlightRecords::new("bytes");
+        let value = |out: &mut Vec<u8>| {
+            out.push(byte);
+            Ok(())
+        };
+        records.push(None, None, |_| Ok(()), value).unwrap();
+        InFlight::new(0, InFlightContent::Records(records))
+    };
+    let mut manifest = manifest(3, |_| None);
+    for subtask in &mut manifest.operators[0].subtasks {
+        subtask.key_groups = KeyGroupRange::EMPTY;
+        subtask.keyed = KeyedSnapshot::default();
+        let end = InFlight::new(0, InFlightContent::Watermark(Timestamp::MAX));
+        subtask.in_flight = vec![end.encode(), batch(subtask.subtask as u8).encode()];
+    }
+    let taken = |assigned: &SubtaskAssignment| -> Vec<InFlight> {
+        let records = assigned.in_flight.iter().cloned();
+        let records = records.map(|in_flight| InFlight { channel: 0, ..in_flight });
+        records.filter(|in_flight| matches!(in_flight.content, InFlightContent::Records(_))).collect()
+    };
+    let operator = assigned(&manifest, 2);
+    assert_eq!(taken(&operator.subtasks[0]), [batch(0), batch(2)]);
+    assert_eq!(taken(&operator.subtasks[1]), [batch(1)]);
+    let mut assignment = manifest.assign(2).unwrap();
+    let id = OperatorId::new("op").unwrap();
+    assignment.reopen(&id);
+    let reopened = &assignment.subtask(&id, 0).unwrap().in_flight;
+    assert_eq!(reopened[0].content, InFlightContent::Opened);
 }

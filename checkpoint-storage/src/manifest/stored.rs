@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | 1 | the first |
 //! | 2 | positions, committables and timestamp assigners have fields of their own; statistics name their scope |
+//! | 3 | records in flight; a manifest without any is written as version 2, which older programs read |
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,9 @@ use super::{Manifest, SubtaskSnapshot, version1};
 use crate::envelope::Envelope;
 
 const MANIFEST: Envelope =
-    Envelope { what: "manifest", magic: *b"STRLMANI", version: 2, limit: 256 * 1024 * 1024 };
+    Envelope { what: "manifest", magic: *b"STRLMANI", version: 3, limit: 256 * 1024 * 1024 };
+/// The version of a manifest without records in flight.
+const WITHOUT_IN_FLIGHT: u32 = 2;
 
 const OPERATOR_STATE: Envelope = Envelope {
     what: "file of operator state",
@@ -50,6 +53,8 @@ pub(crate) struct External {
 pub(crate) enum ElementList {
     Positions,
     Committables,
+    #[serde(rename = "in_flight")]
+    InFlight,
     /// The operator state with this index.
     #[serde(untagged)]
     OperatorState(usize),
@@ -63,8 +68,13 @@ impl StoredManifest {
         Self { manifest, external: Vec::new(), version: MANIFEST.version }
     }
 
+    /// Encodes it in the oldest version that holds all of it.
     pub(crate) fn encode(&self) -> Result<Bytes> {
-        MANIFEST.seal(&self.json()?)
+        let subtasks = self.manifest.operators.iter().flat_map(|operator| &operator.subtasks);
+        let is_in_flight = subtasks.into_iter().any(|subtask| !subtask.in_flight.is_empty())
+            || self.external.iter().any(|external| external.list == ElementList::InFlight);
+        let version = if is_in_flight { MANIFEST.version } else { WITHOUT_IN_FLIGHT };
+        Envelope { version, ..MANIFEST }.seal(&self.json()?)
     }
 
     fn json(&self) -> Result<Vec<u8>> {
@@ -114,6 +124,7 @@ impl Manifest {
         match external.list {
             ElementList::Positions => Some(&subtask.positions),
             ElementList::Committables => Some(&subtask.committables),
+            ElementList::InFlight => Some(&subtask.in_flight),
             ElementList::OperatorState(index) => Some(&subtask.operator_state.get(index)?.elements),
         }
     }
@@ -123,6 +134,7 @@ impl Manifest {
         match external.list {
             ElementList::Positions => Some(&mut subtask.positions),
             ElementList::Committables => Some(&mut subtask.committables),
+            ElementList::InFlight => Some(&mut subtask.in_flight),
             ElementList::OperatorState(index) => Some(&mut subtask.operator_state.get_mut(index)?.elements),
         }
     }
@@ -136,6 +148,7 @@ impl SubtaskSnapshot {
         let own = [
             (ElementList::Positions, &mut self.positions),
             (ElementList::Committables, &mut self.committables),
+            (ElementList::InFlight, &mut self.in_flight),
         ];
         states.chain(own)
     }

@@ -66,6 +66,25 @@ fn a_users_list_of_a_name_of_the_executor_stays_what_it_is() {
     assert_eq!(StoredManifest::decode(&file, "m").unwrap().into_manifest().unwrap(), own);
 }
 
+/// A program that knows no records in flight would drop them, so it must refuse them; and nothing else.
+#[test]
+fn records_in_flight_make_a_newer_version() {
+    let version = |stored: &StoredManifest| {
+        let file = stored.encode().unwrap();
+        let read = StoredManifest::decode(&file, "m").unwrap();
+        assert_eq!((&read.manifest, &read.external), (&stored.manifest, &stored.external));
+        file[8]
+    };
+    let mut stored = StoredManifest::new(manifest(Vec::new()));
+    assert_eq!(version(&stored), 2);
+    stored.manifest.operators[0].subtasks[0].in_flight = vec![vec![0; 5]];
+    assert_eq!(version(&stored), 3);
+    stored.manifest.operators[0].subtasks[0].in_flight.clear();
+    let file = SegmentRef { name: SegmentName("f".into()), len: 1 };
+    stored.external = vec![External { operator: 0, subtask: 0, list: ElementList::InFlight, file }];
+    assert_eq!(version(&stored), 3);
+}
+
 #[test]
 fn an_assigner_that_cannot_be_read_is_corrupt() {
     let short = assigner(0, 5)[..5].to_vec();
@@ -102,6 +121,7 @@ fn a_list_in_a_file_is_named_by_its_field_or_its_index() {
         (ElementList::OperatorState(3), "\"entry\":3"),
         (ElementList::Positions, "\"entry\":\"positions\""),
         (ElementList::Committables, "\"entry\":\"committables\""),
+        (ElementList::InFlight, "\"entry\":\"in_flight\""),
     ] {
         let external = External { operator: 1, subtask: 2, list, file: file.clone() };
         let written = serde_json::to_string(&external).unwrap();

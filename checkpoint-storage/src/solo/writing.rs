@@ -65,7 +65,12 @@ impl<B: CheckpointedBackend, R> Worker<B, R> {
         let stored = operators.keys().find(|id| start.options.current_id(id) == &scope.operator).cloned();
         let operator = stored.and_then(|id| operators.remove(&id)).unwrap_or_default();
         let subtask = operator.subtasks.into_iter().nth(scope.subtask as usize).unwrap_or_default();
-        let SubtaskAssignment { keyed, operator_state, watermark, .. } = subtask;
+        let SubtaskAssignment { keyed, operator_state, watermark, in_flight, .. } = subtask;
+        if !in_flight.is_empty() {
+            let message = "the checkpoint holds records in flight on their way to the operator, and a loop has \
+                           no channels that they could come from; start from a savepoint, which holds none";
+            return Err(self.locate(Error::new(ErrorKind::Incompatible, message)));
+        }
         self.operator_state.restore(operator_state)?;
         self.backend.restore(&keyed, &start.storage.reader()).await?;
         self.time.restore(&mut self.backend, watermark);

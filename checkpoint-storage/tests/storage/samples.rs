@@ -78,6 +78,7 @@ pub(crate) async fn manifest(storage: &Storage, id: u64) -> Manifest {
         bytes_written: 5,
         full_bytes: 6,
         objects: 7,
+        ..SubtaskTrace::default()
     };
     let state = |name: &str, redistribution, elements| OperatorStateEntry {
         name: name.into(),

@@ -51,8 +51,8 @@ pub(crate) enum Kind {
     Number(f64, f64),
     /// A time as text, for example "250ms".
     Duration,
-    /// A time as text, or this word.
-    DurationOr(&'static str),
+    /// A time as text, or one of these words.
+    DurationOr(&'static [&'static str]),
     /// Bytes of at least this many, as an integer or as text with a unit.
     Size(u64),
     /// One of these words.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use strandline_checkpoint_storage::{Depth, OnDamage, Storage, StorageOptions};
-use strandline_runtime::{CheckpointConfig, JobConfig, RestartStrategy, WhenFinished};
+use strandline_runtime::{CheckpointConfig, JobConfig, RestartStrategy, Unaligned, WhenFinished};
 use strandline_state_api::OperatorId;
 use strandline_state_api::backend::SnapshotKind;
 
@@ -88,6 +88,7 @@ fn checkpoint(node: &Node, folder: &Path, problems: &Problems) -> Option<Checkpo
     config.initial_delay = section.duration("initial_delay");
     config.min_pause = section.duration("min_pause").unwrap_or(config.min_pause);
     config.timeout = section.duration("timeout").unwrap_or(config.timeout);
+    config.unaligned = unaligned(&section).unwrap_or(config.unaligned);
     config.max_concurrent = section.small_integer("max_concurrent").unwrap_or(config.max_concurrent);
     config.tolerable_failures =
         section.small_integer("tolerable_failures").unwrap_or(config.tolerable_failures);
@@ -129,6 +130,16 @@ fn period(section: &Section<'_>, key: &str, off: &str) -> Option<Option<Duration
         period => Ok(period),
     });
     section.problems.ok(period).map(Some)
+}
+
+/// Whether barriers overtake rows.
+fn unaligned(section: &Section<'_>) -> Option<Unaligned> {
+    let node = section.get("unaligned")?;
+    match section::text(node) {
+        Ok("off") => Some(Unaligned::Off),
+        Ok("on") => Some(Unaligned::On),
+        _ => section.problems.ok(section::duration(node)).map(Unaligned::After),
+    }
 }
 
 /// The limits of the storage, and how long it tries.

@@ -4,7 +4,7 @@ use std::time::Duration;
 use strandline_checkpoint_storage::{Depth, OnDamage, StorageOptions};
 use strandline_connectors::{ColumnType, Row, Value};
 use strandline_runtime::source::Watermarks;
-use strandline_runtime::{RestartStrategy, WhenFinished};
+use strandline_runtime::{RestartStrategy, Unaligned, WhenFinished};
 
 use super::*;
 
@@ -170,6 +170,13 @@ fn checkpoints_have_all_settings_of_the_library() {
     let default = with(&[]).unwrap();
     assert_eq!((default.verify, default.on_damage), (Depth::Contents, OnDamage::FallBack));
     assert_eq!((default.backlog_interval, default.when_finished), (None, WhenFinished::Keep));
+    assert_eq!(default.unaligned, Unaligned::Off);
+    for (text, expected) in
+        [("off", Unaligned::Off), ("on", Unaligned::On), ("2s", Unaligned::After(seconds(2)))]
+    {
+        let config = with(&[&format!("checkpoint.unaligned={text}")]).unwrap();
+        assert_eq!(config.unaligned, expected);
+    }
     let off = with(&["checkpoint.backlog_interval=off", "checkpoint.interval=off"]).unwrap();
     assert_eq!((off.backlog_interval, off.interval), (Some(Duration::ZERO), None));
 
@@ -180,6 +187,7 @@ fn checkpoints_have_all_settings_of_the_library() {
         ("checkpoint.cleanup_lag=0", "`cleanup_lag` is at least 1"),
         ("checkpoint.backlog_interval=0s", "\"off\" for no periodic checkpoints during a backlog"),
         ("checkpoint.commit_timeout=7", "expected a duration"),
+        ("checkpoint.unaligned=yes", "expected a duration"),
     ] {
         let report = with(&[wrong]).map(drop).unwrap_err();
         assert!(report.contains(expected), "{wrong}: {report}");

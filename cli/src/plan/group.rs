@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use strandline_connectors::{Row, RowKey};
 use strandline_runtime::Stream;
+use strandline_state_api::SerdeCodec;
 use strandline_state_api::backend::BackendFactory;
 
 use super::key::{GroupKey, is_integer};
@@ -28,7 +29,8 @@ pub(super) fn group<F: BackendFactory>(
     let emitted = match flow {
         Flow::Keys(keys) if group.counts_only() && is_integer(&group.keys) => {
             let of = Arc::clone(&shape);
-            let counts = keys.key_by(|key| (key, ())).process(&group.id, move |ctx| Counting::open(&of, ctx));
+            let keys = keys.key_by(|key| (key, ())).codec(SerdeCodec);
+            let counts = keys.process(&group.id, move |ctx| Counting::open(&of, ctx));
             return (Flow::Counts(counts, shape), None);
         }
         flow if is_integer(&group.keys) => aggregate::<F, u64>(flow.rows(), &group.id, shape),
@@ -49,5 +51,6 @@ fn aggregate<F: BackendFactory, K: GroupKey>(
 ) -> Stream<F, Emitted> {
     let of = Arc::clone(&shape);
     rows.key_by(move |row| (K::of(&row, &of.keys), of.value(row)))
+        .codec(SerdeCodec)
         .process(id, move |ctx| Grouping::open(&shape, ctx))
 }

@@ -113,8 +113,10 @@ fn of_kind(kind: &Kind) -> Value {
         Kind::Number(least, f64::MAX) => json!({ "type": "number", "minimum": least }),
         Kind::Number(least, most) => json!({ "type": "number", "minimum": least, "maximum": most }),
         Kind::Duration => json!({ "type": "string", "pattern": DURATION }),
-        Kind::DurationOr(word) => {
-            json!({ "anyOf": [{ "const": word }, { "type": "string", "pattern": DURATION }] })
+        Kind::DurationOr(words) => {
+            let duration = json!({ "type": "string", "pattern": DURATION });
+            let words = words.iter().map(|word| json!({ "const": word }));
+            json!({ "anyOf": words.chain([duration]).collect::<Vec<_>>() })
         }
         Kind::Size(least) => json!({ "anyOf": [
             { "type": "integer", "minimum": least },

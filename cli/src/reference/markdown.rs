@@ -87,7 +87,10 @@ fn type_of(kind: &Kind) -> String {
         Kind::Number(least, f64::MAX) => format!("number, at least {least}"),
         Kind::Number(least, most) => format!("number, {least} to {most}"),
         Kind::Duration => "[duration](#values)".into(),
-        Kind::DurationOr(word) => format!("[duration](#values), or `\"{word}\"`"),
+        Kind::DurationOr(words) => {
+            let words: Vec<_> = words.iter().map(|word| format!("`\"{word}\"`")).collect();
+            format!("[duration](#values), or {}", words.join(" or "))
+        }
         Kind::Size(_) => "[size](#values)".into(),
         Kind::Word(words) => {
             words.iter().map(|word| format!("`\"{}\"`", word.name)).collect::<Vec<_>>().join(", ")

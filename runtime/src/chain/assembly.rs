@@ -5,15 +5,17 @@ use std::fmt;
 use std::sync::Arc;
 
 use strandline_checkpoint_protocol::Term;
-use strandline_checkpoint_storage::{OperatorAssignment, RestoreAssignment, SubtaskAssignment};
+use strandline_checkpoint_storage::{InFlight, OperatorAssignment, RestoreAssignment, SubtaskAssignment};
 use strandline_state_api::snapshot::SegmentStore;
-use strandline_state_api::{CheckpointId, OperatorId};
+use strandline_state_api::{CheckpointId, OperatorId, Result};
 use tokio::sync::watch;
 
-use crate::channel::{EdgeId, Wiring};
+use crate::batch::AnyBatch;
+use crate::channel::{ChannelWriter, EdgeId, Pattern, Wiring};
 use crate::config::JobConfig;
 use crate::metrics::Metrics;
 use crate::threads::Threads;
+use crate::urgency::Urgency;
 
 /// Opens the store that holds the files of one checkpoint.
 pub(crate) trait StoreAt: Send + Sync {
@@ -61,14 +63,30 @@ impl fmt::Debug for Attempt {
 pub(crate) struct Assembly {
     pub(crate) attempt: Arc<Attempt>,
     pub(crate) subtask: u32,
+    /// That of the task that is being built.
+    pub(crate) urgency: Arc<Urgency>,
     /// The stateful operator behind which the chain is being built.
     head: OperatorId,
     assigners: u32,
 }
 
 impl Assembly {
-    pub(crate) fn new(attempt: Arc<Attempt>, head: OperatorId, subtask: u32) -> Self {
-        Self { attempt, subtask, head, assigners: 0 }
+    pub(crate) fn new(attempt: Arc<Attempt>, head: OperatorId, subtask: u32, urgency: Arc<Urgency>) -> Self {
+        Self { attempt, subtask, urgency, head, assigners: 0 }
+    }
+
+    /// The writing ends of an edge.
+    pub(crate) fn writers<P: AnyBatch + Default>(
+        &self,
+        edge: EdgeId,
+        pattern: Pattern,
+    ) -> Result<Vec<ChannelWriter<P>>> {
+        self.attempt.wiring.writers(edge, pattern, self.subtask, &self.urgency)
+    }
+
+    /// What was in flight on its way to this subtask of `operator` when the restored checkpoint was taken.
+    pub(crate) fn in_flight(&self, operator: &OperatorId) -> &[InFlight] {
+        self.restored_here(operator).map_or(&[], |restored| &restored.in_flight)
     }
 
     pub(crate) fn parallelism(&self) -> u32 {

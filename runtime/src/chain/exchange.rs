@@ -48,7 +48,12 @@ impl<P: AnyBatch + Default> Target<P> {
     fn signal(&mut self, signal: &Signal<'_>) -> Result<()> {
         match signal {
             Signal::Watermark(watermark) => return self.send(Some(*watermark)),
-            Signal::Barrier(_) | Signal::Idle | Signal::End => self.flush()?,
+            Signal::Barrier(passing) => {
+                if let Some(records) = self.pending.take_if(|pending| !pending.is_empty()) {
+                    self.channel.send_last(records, passing.barrier.overtake)?;
+                }
+            }
+            Signal::Idle | Signal::End => self.flush()?,
             Signal::ProcessingTime(_) | Signal::Complete(_) | Signal::Aborted(_) | Signal::Close(_) => {}
         }
         forward(&self.channel, signal)
@@ -68,7 +73,7 @@ fn forward<P: AnyBatch + Default>(channel: &ChannelWriter<P>, signal: &Signal<'_
 
 impl<K: StateKey, V: Send + 'static, KF> ExchangeWriter<K, V, KF> {
     pub(crate) fn new(assembly: &Assembly, edge: EdgeId, key: KF) -> Result<Self> {
-        let channels = assembly.attempt.wiring.writers(edge, Pattern::AllToAll, assembly.subtask)?;
+        let channels = assembly.writers(edge, Pattern::AllToAll)?;
         let targets =
             channels.into_iter().map(|channel| Target { channel, pending: None }).collect::<Vec<_>>();
         // What all subtasks hold for all others stays in proportion to the parallelism.
@@ -168,7 +173,7 @@ pub(crate) struct ForwardWriter<T> {
 
 impl<T: Send + 'static> ForwardWriter<T> {
     pub(crate) fn new(assembly: &Assembly, edge: EdgeId) -> Result<Self> {
-        let mut channels = assembly.attempt.wiring.writers(edge, Pattern::OneToOne, assembly.subtask)?;
+        let mut channels = assembly.writers(edge, Pattern::OneToOne)?;
         let channel = channels.pop().ok_or_else(cancelled)?;
         Ok(Self { channel })
     }
@@ -199,7 +204,7 @@ pub(crate) struct BroadcastWriter<T> {
 
 impl<T: Send + 'static> BroadcastWriter<T> {
     pub(crate) fn new(assembly: &Assembly, edge: EdgeId) -> Result<Self> {
-        let channels = assembly.attempt.wiring.writers(edge, Pattern::AllToAll, assembly.subtask)?;
+        let channels = assembly.writers(edge, Pattern::AllToAll)?;
         Ok(Self { channels })
     }
 }

@@ -1,8 +1,12 @@
 //! All channels into one subtask: one queue in the order of arrival, with a bound for each channel.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, Thread};
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use strandline_state_api::Result;
@@ -11,6 +15,7 @@ use super::Message;
 use crate::scheduler::Ready;
 use crate::sync::{cancelled, lock};
 use crate::threads::{Threads, receivable};
+use crate::urgency::Urgency;
 
 /// How often a writer lets other threads run before it waits for room: the reader is often about to make it.
 const YIELDS: u32 = 8;
@@ -33,7 +38,18 @@ struct InboxState {
     waiting: Vec<u32>,
     /// Writers whose channel is full.
     blocked: HashMap<u32, Thread>,
+    /// That of the task that reads, for barriers that may overtake records.
+    reader: Option<Arc<Urgency>>,
     closed: bool,
+}
+
+/// How long a writer waits for room.
+#[derive(Clone, Copy)]
+pub(super) struct Patience<'a> {
+    /// That of its task, which may have to look at a barrier.
+    pub(super) urgency: &'a Arc<Urgency>,
+    /// From when on the barrier behind the message may overtake records.
+    pub(super) until: Option<Instant>,
 }
 
 impl Inbox {
@@ -44,8 +60,15 @@ impl Inbox {
         Self { capacity, threads, state: Mutex::new(state), wake, woken }
     }
 
-    /// Sends a message over a channel; waits while that is full.
-    pub(super) fn send(self: &Arc<Self>, channel: u32, message: Message) -> Result<()> {
+    /// Sends a message over a channel; waits while that is full. A barrier takes no room. Where a barrier may
+    /// overtake records, its writer does not wait for room, and a task that has to look at one holds twice as
+    /// many messages in a channel as else.
+    pub(super) fn send(
+        self: &Arc<Self>,
+        channel: u32,
+        message: Message,
+        patience: Patience<'_>,
+    ) -> Result<()> {
         let mut state = lock(&self.state);
         let mut yields = 0;
         loop {
@@ -53,14 +76,25 @@ impl Inbox {
                 return Err(cancelled());
             }
             let Some(waiting) = state.waiting.get_mut(channel as usize) else { return Err(cancelled()) };
-            if *waiting < self.capacity {
-                *waiting += 1;
+            let wait = match &message {
+                Message::Barrier(_) => None,
+                _ => self.must_wait(*waiting, patience),
+            };
+            let Some(deadline) = wait else {
+                let mut overtakes = None;
+                match &message {
+                    Message::Barrier(barrier) => overtakes = barrier.overtake.zip(state.reader.clone()),
+                    _ => *waiting += 1,
+                }
                 state.messages.push_back((channel, message));
                 drop(state);
                 // When it holds something already, the reader will look.
                 let _ = self.wake.try_send(());
+                if let Some((at, reader)) = overtakes {
+                    reader.raise(at);
+                }
                 return Ok(());
-            }
+            };
             match &self.threads {
                 Threads::OfSystem(_) if yields < YIELDS => {
                     yields += 1;
@@ -70,23 +104,45 @@ impl Inbox {
                 Threads::OfSystem(_) => {
                     state.blocked.insert(channel, thread::current());
                     drop(state);
-                    thread::park();
+                    match deadline {
+                        None => thread::park(),
+                        Some(deadline) => {
+                            thread::park_timeout(deadline.saturating_duration_since(self.threads.now()));
+                        }
+                    }
                 }
                 Threads::Stepped(scheduler) => {
                     drop(state);
-                    let inbox = Arc::clone(self);
-                    scheduler.wait(Box::new(move || inbox.has_room(channel)), None);
+                    let (inbox, urgency, until) =
+                        (Arc::clone(self), Arc::clone(patience.urgency), patience.until);
+                    let may_send = move || inbox.may_send(channel, Patience { urgency: &urgency, until });
+                    scheduler.wait(Box::new(may_send), deadline);
                 }
             }
             state = lock(&self.state);
         }
     }
 
+    /// `None` where another message may be sent beside so many that wait; else how long that is so at most:
+    /// `Some(None)` until there is room.
+    fn must_wait(&self, waiting: u32, patience: Patience<'_>) -> Option<Option<Instant>> {
+        if waiting < self.capacity {
+            return None;
+        }
+        let has_allowance = waiting / 2 < self.capacity;
+        let urgent = patience.urgency.until().filter(|_| has_allowance);
+        let deadline = [urgent, patience.until].into_iter().flatten().min();
+        match deadline {
+            Some(deadline) if deadline <= self.threads.now() => None,
+            deadline => Some(deadline),
+        }
+    }
+
     /// Whether a message of the channel can be sent, or never can be again.
-    fn has_room(&self, channel: u32) -> bool {
+    fn may_send(&self, channel: u32, patience: Patience<'_>) -> bool {
         let state = lock(&self.state);
         let waiting = state.waiting.get(channel as usize);
-        state.closed || waiting.is_none_or(|waiting| *waiting < self.capacity)
+        state.closed || waiting.is_none_or(|waiting| self.must_wait(*waiting, patience).is_none())
     }
 
     /// Refuses messages from now on; writers that wait give up.
@@ -101,13 +157,44 @@ impl Inbox {
 /// The end of the one reader. What it drops, writers see as closed.
 pub(crate) struct InboxReader {
     inbox: Arc<Inbox>,
+    /// Whether each message [arrives](Self::next_arrival) before it is read.
+    notices: bool,
+    /// Messages that were fetched and have not arrived.
+    fetched: VecDeque<(u32, Message)>,
+    /// Messages that have arrived and were not read, in the order of their arrival.
+    arrived: VecDeque<(u32, Message)>,
     /// Messages of channels that were blocked when it met them.
     held: BTreeMap<usize, VecDeque<Message>>,
 }
 
 impl InboxReader {
-    pub(super) fn new(inbox: Arc<Inbox>) -> Self {
-        Self { inbox, held: BTreeMap::new() }
+    /// A reader for the task with this urgency. One that `notices` has its messages
+    /// [fetched](Self::fetch) and [noticed](Self::next_arrival) before it reads them.
+    pub(super) fn new(inbox: Arc<Inbox>, urgency: &Arc<Urgency>, notices: bool) -> Self {
+        if notices {
+            lock(&inbox.state).reader = Some(Arc::clone(urgency));
+        }
+        let (fetched, arrived, held) = <_>::default();
+        Self { inbox, notices, fetched, arrived, held }
+    }
+
+    /// Fetches what was sent since, for [`next_arrival`](Self::next_arrival).
+    pub(crate) fn fetch(&mut self) {
+        let mut state = lock(&self.inbox.state);
+        self.fetched.append(&mut state.messages);
+    }
+
+    /// The next message that has arrived, to be noticed and not to be read yet.
+    pub(crate) fn next_arrival(&mut self) -> Option<(usize, &Message)> {
+        let next = self.fetched.pop_front()?;
+        self.arrived.push_back(next);
+        self.arrived.back().map(|(channel, message)| (*channel as usize, message))
+    }
+
+    /// What has arrived on a channel and was not read, in its order.
+    pub(crate) fn unread(&self, channel: usize) -> impl Iterator<Item = &Message> {
+        let arrived = self.arrived.iter().filter(move |(of, _)| *of as usize == channel);
+        self.held.get(&channel).into_iter().flatten().chain(arrived.map(|(_, message)| message))
     }
 
     /// What becomes ready when there is a message that [`next`](Self::next) has not seen. Take from it before
@@ -132,26 +219,31 @@ impl InboxReader {
                 self.held.remove(&channel);
             }
             if let Some(message) = message {
-                self.delivered(&mut lock(&self.inbox.state), channel);
+                self.delivered(&mut lock(&self.inbox.state), channel, &message);
                 return Some((channel, message));
             }
         }
-        let mut state = lock(&self.inbox.state);
-        while let Some((channel, message)) = state.messages.pop_front() {
-            let channel = channel as usize;
-            if is_blocked(channel) {
-                self.held.entry(channel).or_default().push_back(message);
-                continue;
+        if self.notices {
+            let next = next_free(&mut self.arrived, &mut self.held, is_blocked);
+            if let Some((channel, message)) = &next {
+                self.delivered(&mut lock(&self.inbox.state), *channel, message);
             }
-            self.delivered(&mut state, channel);
-            return Some((channel, message));
+            return next;
         }
-        None
+        let mut state = lock(&self.inbox.state);
+        let next = next_free(&mut state.messages, &mut self.held, is_blocked);
+        if let Some((channel, message)) = &next {
+            self.delivered(&mut state, *channel, message);
+        }
+        next
     }
 
     /// Makes room for another message of the channel. A writer that waits goes on when half of its channel is
     /// free: threads that wake each other for every message would spend their time on that.
-    fn delivered(&self, state: &mut InboxState, channel: usize) {
+    fn delivered(&self, state: &mut InboxState, channel: usize, message: &Message) {
+        if matches!(message, Message::Barrier(_)) {
+            return;
+        }
         let Some(waiting) = state.waiting.get_mut(channel) else { return };
         *waiting -= 1;
         if *waiting > self.inbox.capacity / 2 || state.blocked.is_empty() {
@@ -163,110 +255,24 @@ impl InboxReader {
     }
 }
 
+/// Takes the first message of a channel that is not blocked out of a queue; sets those before it aside.
+fn next_free(
+    queue: &mut VecDeque<(u32, Message)>,
+    held: &mut BTreeMap<usize, VecDeque<Message>>,
+    is_blocked: impl Fn(usize) -> bool,
+) -> Option<(usize, Message)> {
+    while let Some((channel, message)) = queue.pop_front() {
+        let channel = channel as usize;
+        if !is_blocked(channel) {
+            return Some((channel, message));
+        }
+        held.entry(channel).or_default().push_back(message);
+    }
+    None
+}
+
 impl Drop for InboxReader {
     fn drop(&mut self) {
         self.inbox.close();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-    use std::sync::mpsc;
-
-    use strandline_state_api::Timestamp;
-
-    use super::*;
-
-    fn threads() -> Threads {
-        Threads::OfSystem(tokio::runtime::Builder::new_current_thread().build().unwrap().handle().clone())
-    }
-
-    fn numbered(number: i64) -> Message {
-        Message::Batch { records: None, watermark: Some(Timestamp::from_millis(number)) }
-    }
-
-    fn number(message: &Message) -> i64 {
-        match message {
-            Message::Batch { watermark: Some(number), .. } => number.as_millis(),
-            _ => -1,
-        }
-    }
-
-    #[test]
-    fn messages_of_a_channel_keep_their_order_while_it_is_blocked_and_after() {
-        let inbox = Arc::new(Inbox::new(2, 10, threads()));
-        let mut reader = InboxReader::new(Arc::clone(&inbox));
-        for (channel, n) in [(0, 1), (1, 2), (0, 3), (1, 4)] {
-            inbox.send(channel, numbered(n)).unwrap();
-        }
-        let mut next = |blocked: Option<usize>| {
-            let next = reader.next(|channel| Some(channel) == blocked);
-            next.map(|(channel, message)| (channel, number(&message)))
-        };
-        assert_eq!(next(Some(0)), Some((1, 2)));
-        inbox.send(0, numbered(5)).unwrap();
-        assert_eq!(next(Some(0)), Some((1, 4)));
-        assert_eq!(next(Some(0)), None);
-        assert_eq!(
-            [next(None), next(None), next(None), next(None)],
-            [Some((0, 1)), Some((0, 3)), Some((0, 5)), None]
-        );
-    }
-
-    /// Writers of different speed, a reader that blocks channels in turns: every message comes, in order, and
-    /// no more of a channel wait than fit.
-    #[test]
-    fn a_full_channel_holds_its_writer_and_no_other() {
-        const CAPACITY: usize = 3;
-        const EACH: i64 = 500;
-        let inbox = Arc::new(Inbox::new(4, CAPACITY, threads()));
-        let mut reader = InboxReader::new(Arc::clone(&inbox));
-        let sent = Arc::new([const { AtomicUsize::new(0) }; 4]);
-        let writers: Vec<_> = (0..4u32)
-            .map(|channel| {
-                let (inbox, sent) = (Arc::clone(&inbox), Arc::clone(&sent));
-                thread::spawn(move || {
-                    for n in 0..EACH {
-                        inbox.send(channel, numbered(n)).unwrap();
-                        sent[channel as usize].fetch_add(1, SeqCst);
-                    }
-                })
-            })
-            .collect();
-        let mut got = [0; 4];
-        let mut blocked = HashSet::new();
-        while got.iter().sum::<i64>() < 4 * EACH {
-            let step = got.iter().sum::<i64>() as usize;
-            blocked.clear();
-            if got[step % 4] < EACH && got.iter().filter(|got| **got < EACH).count() > 1 {
-                blocked.insert(step % 4);
-            }
-            match reader.next(|channel| blocked.contains(&channel)) {
-                Some((channel, message)) => {
-                    assert_eq!(number(&message), got[channel]);
-                    got[channel] += 1;
-                    assert!(sent[channel].load(SeqCst) <= got[channel] as usize + CAPACITY);
-                }
-                None => reader.woken().recv().unwrap(),
-            }
-        }
-        writers.into_iter().for_each(|writer| writer.join().unwrap());
-    }
-
-    #[test]
-    fn a_writer_that_waits_gives_up_when_the_reader_is_gone() {
-        let inbox = Arc::new(Inbox::new(1, 1, threads()));
-        let reader = InboxReader::new(Arc::clone(&inbox));
-        let (full, wait) = mpsc::channel();
-        let writer = thread::spawn(move || {
-            inbox.send(0, numbered(0)).unwrap();
-            full.send(()).unwrap();
-            inbox.send(0, numbered(1)).is_err()
-        });
-        wait.recv().unwrap();
-        drop(reader);
-        assert!(writer.join().unwrap());
     }
 }

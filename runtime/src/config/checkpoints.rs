@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use strandline_checkpoint_storage::{Depth, OnDamage, Storage};
+use strandline_checkpoint_storage::{CheckpointKind, Depth, OnDamage, Storage};
 use strandline_state_api::backend::SnapshotKind;
 
 /// When and where checkpoints are taken.
@@ -22,6 +22,8 @@ pub struct CheckpointConfig {
     pub min_pause: Duration,
     /// How long a checkpoint may take until its last acknowledgement.
     pub timeout: Duration,
+    /// Whether barriers may overtake records that wait in channels.
+    pub unaligned: Unaligned,
     /// How many may be under way at once.
     pub max_concurrent: u32,
     /// How many may fail in a row before the job restarts; `u32::MAX` for any number.
@@ -72,6 +74,41 @@ pub enum WhenFinished {
     Remove,
 }
 
+/// Whether the barriers of checkpoints may overtake records that wait in channels (Flink:
+/// `execution.checkpointing.unaligned.enabled`, `…aligned-checkpoint-timeout`).
+///
+/// An aligned barrier waits behind all records that were sent before it: where a job falls behind, for as
+/// long as that takes. One that overtakes them waits for nothing but the batch that each task is at, and what
+/// it overtook becomes part of the checkpoint: a restart processes it first, at any parallelism. That costs
+/// bytes in each checkpoint; keyed streams, and streams that several chains bring to one sink, must have a
+/// codec for them ([`KeyedStream::codec`](crate::KeyedStream::codec),
+/// [`Stream::codec`](crate::Stream::codec)).
+///
+/// Savepoints and the final checkpoint are aligned whatever this is. So are the channels of a broadcast side:
+/// its copies would differ where they are overtaken. A barrier does not overtake that of an older savepoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unaligned {
+    /// Barriers wait.
+    #[default]
+    Off,
+    /// Barriers overtake records at once.
+    On,
+    /// Barriers wait at first, and overtake records where the checkpoint has not passed a task so long after
+    /// its trigger: nothing is in flight as long as a job keeps up.
+    After(Duration),
+}
+
+impl Unaligned {
+    /// How long after its trigger a checkpoint of a kind overtakes records; `None` if it never does.
+    pub(crate) fn after(self, kind: CheckpointKind) -> Option<Duration> {
+        match (self, kind) {
+            (Self::Off, _) | (_, CheckpointKind::Savepoint | CheckpointKind::Final) => None,
+            (Self::On, _) => Some(Duration::ZERO),
+            (Self::After(timeout), _) => Some(timeout),
+        }
+    }
+}
+
 impl CheckpointConfig {
     /// Incremental checkpoints in `storage` every `interval`, two of them kept.
     pub fn new(storage: Storage, interval: Duration) -> Self {
@@ -81,6 +118,7 @@ impl CheckpointConfig {
             initial_delay: None,
             min_pause: Duration::ZERO,
             timeout: Duration::from_secs(600),
+            unaligned: Unaligned::default(),
             max_concurrent: 1,
             tolerable_failures: 3,
             retained: NonZeroUsize::MIN.saturating_add(1),
@@ -122,6 +160,13 @@ impl CheckpointConfig {
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// Sets [`unaligned`](Self#structfield.unaligned).
+    #[must_use]
+    pub fn unaligned(mut self, unaligned: Unaligned) -> Self {
+        self.unaligned = unaligned;
         self
     }
 

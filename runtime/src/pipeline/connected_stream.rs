@@ -75,8 +75,12 @@ where
                 let node = KeyedNode::open(assembly, &operator, first, &factory, &*open, &next)?;
                 Ok(Box::new(BroadcastNode(node)))
             };
-            let edges =
-                [input_edges(&of_keyed, Side::Main), input_edges(&of_broadcast, Side::Broadcast)].concat();
+            graph.add_exchange(&id, &of_keyed, keyed.format.is_some());
+            let edges = [
+                input_edges(&of_keyed, Side::Main, keyed.format.as_ref()),
+                input_edges(&of_broadcast, Side::Broadcast, None),
+            ]
+            .concat();
             graph.add(id, VertexKind::Keyed { inputs }, move |assembly| {
                 InputTask::build(assembly, &edges, &node)
             });

@@ -1,6 +1,6 @@
 //! The job as a graph of vertices: each one a stateful head and the chain behind it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -26,8 +26,18 @@ pub(crate) struct Graph {
     /// The sources of each keyed operator.
     origins: BTreeMap<OperatorId, BTreeSet<OperatorId>>,
     edges: u32,
+    exchanges: Vec<Exchange>,
     /// The first mistake in its description.
     mistake: Option<String>,
+}
+
+/// An exchange whose records barriers may overtake.
+#[derive(Clone, Debug)]
+pub(crate) struct Exchange {
+    edge: EdgeId,
+    /// The operator that reads it.
+    reader: OperatorId,
+    has_codec: bool,
 }
 
 /// What starts a vertex.
@@ -147,8 +157,8 @@ pub(crate) trait SinkOutput: Send + Sync {
 impl Graph {
     pub(crate) fn new(name: String) -> Self {
         let (vertices, sources, sinks, schemas) = <_>::default();
-        let (ids, origins) = <_>::default();
-        Self { name, vertices, sources, sinks, ids, schemas, origins, edges: 0, mistake: None }
+        let (ids, origins, exchanges) = <_>::default();
+        Self { name, vertices, sources, sinks, ids, schemas, origins, edges: 0, exchanges, mistake: None }
     }
 
     /// Checks the id of an operator; a bad one is reported by [`check`](Self::check).
@@ -204,6 +214,12 @@ impl Graph {
         self.origins.insert(id.clone(), origin.sources.clone());
     }
 
+    /// Notes exchanges that bring records to `reader`, each to one of its subtasks.
+    pub(crate) fn add_exchange(&mut self, reader: &OperatorId, edges: &[EdgeId], has_codec: bool) {
+        let exchange = |edge: &EdgeId| Exchange { edge: *edge, reader: reader.clone(), has_codec };
+        self.exchanges.extend(edges.iter().map(exchange));
+    }
+
     pub(crate) fn edge(&mut self) -> EdgeId {
         self.edges += 1;
         EdgeId(self.edges - 1)
@@ -223,8 +239,8 @@ impl Graph {
         }
         let (vertices, sources, sinks) = (self.vertices.clone(), self.sources.clone(), self.sinks.clone());
         let (ids, schemas) = (self.ids.clone(), self.schemas.clone());
-        let origins = self.origins.clone();
-        Ok(Job { name: self.name.clone(), vertices, sources, sinks, ids, schemas, origins })
+        let (origins, exchanges) = (self.origins.clone(), self.exchanges.clone());
+        Ok(Job { name: self.name.clone(), vertices, sources, sinks, ids, schemas, origins, exchanges })
     }
 }
 
@@ -241,9 +257,23 @@ pub(crate) struct Job {
     pub(crate) schemas: Vec<Arc<Declared>>,
     /// The sources of each of those.
     pub(crate) origins: BTreeMap<OperatorId, BTreeSet<OperatorId>>,
+    exchanges: Vec<Exchange>,
 }
 
 impl Job {
+    /// Checks that barriers can overtake the records of all exchanges but the `chained` ones, which have no
+    /// channels.
+    ///
+    /// # Errors
+    /// `Invalid` names an operator whose records have no codec.
+    pub(crate) fn check_unaligned(&self, chained: &HashSet<EdgeId>) -> Result<()> {
+        let lacks = |exchange: &&Exchange| !exchange.has_codec && !chained.contains(&exchange.edge);
+        let Some(exchange) = self.exchanges.iter().find(lacks) else { return Ok(()) };
+        let message = "checkpoints cannot be unaligned: records in flight on their way to the operator become part of \
+                       them, and have no codec; give their stream one with `codec`, or set `unaligned` to off";
+        Err(Error::invalid(message).with("job", &self.name).with("operator", &exchange.reader))
+    }
+
     /// All operators with state, and the keyed states that they declare.
     pub(crate) fn schema(&self) -> Result<JobSchema> {
         let mut operators = Vec::new();

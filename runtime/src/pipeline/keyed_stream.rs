@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use strandline_state_api::backend::{BackendFactory, BackendScope};
 use strandline_state_api::host::KeyedProcess;
 use strandline_state_api::schema::StateSchema;
-use strandline_state_api::{KeyedBackend, Open, Operator, OperatorId, Result, StateKey};
+use strandline_state_api::{Codec, KeyedBackend, Open, Operator, OperatorId, Result, StateKey};
 
 use super::connected_stream::ConnectedStream;
 use super::graph::{Graph, Origin, VertexKind};
@@ -15,9 +15,11 @@ use crate::batch::{KeyedBatch, Side};
 use crate::chain::assembly::Assembly;
 use crate::chain::exchange::{ExchangeWriter, KeyChain};
 use crate::chain::keyed::KeyedNode;
+use crate::chain::replay::replay_first;
 use crate::chain::slot::Slot;
 use crate::chain::{Node, SingleInlet};
 use crate::channel::{EdgeId, Pattern};
+use crate::record_format::{KeyedFormat, RecordFormat};
 use crate::sync::lock;
 use crate::task::input::{InputEdge, InputTask};
 
@@ -35,6 +37,8 @@ pub struct KeyedStream<F, K, V> {
     /// The operators whose records come here, one for each chain.
     pub(super) heads: Vec<Option<OperatorId>>,
     pub(super) origin: Origin,
+    /// The bytes of its records, where it has a codec.
+    pub(super) format: Option<Arc<dyn RecordFormat>>,
     pub(super) attach: Attach<K, V>,
 }
 
@@ -61,7 +65,17 @@ impl<F: BackendFactory, K: StateKey, V: Send + 'static> KeyedStream<F, K, V> {
                 });
             }
         });
-        Self { factory, graph, heads: of_heads, origin, attach }
+        Self { factory, graph, heads: of_heads, origin, format: None, attach }
+    }
+
+    /// Sets the codec of what travels beside the key, for wherever the records leave the memory of their
+    /// subtask: a checkpoint whose barrier [overtakes](crate::Unaligned) them stores them by it. The key
+    /// encodes itself. A job without such checkpoints needs none.
+    ///
+    /// The id of the codec is stored with the records: a restore by another one is refused.
+    #[must_use]
+    pub fn codec(self, codec: impl Codec<V>) -> Self {
+        Self { format: Some(Arc::new(KeyedFormat::<K, V>::new(codec))), ..self }
     }
 
     /// Runs an operator. `open` makes one instance for each subtask and registers its states.
@@ -85,12 +99,20 @@ impl<F: BackendFactory, K: StateKey, V: Send + 'static> KeyedStream<F, K, V> {
             graph.note_origin(&id, &self.origin);
             let (factory, first) = (self.factory.clone(), self.origin.depth == 0);
             let (operator, next) = (id.clone(), next.clone());
+            let chained = (operator.clone(), self.format.clone());
             let node: KeyedBuilder<K, V> = Arc::new(move |assembly| {
                 Ok(Box::new(KeyedNode::open(assembly, &operator, first, &factory, &*open, &next)?))
             });
-            (self.attach)(&inputs, Some(&node));
+            let build = Arc::clone(&node);
+            let in_chain: KeyedBuilder<K, V> = Arc::new(move |assembly| {
+                let (operator, format) = &chained;
+                let node = build(assembly)?;
+                replay_first(assembly, operator, format.as_ref(), node)
+            });
+            (self.attach)(&inputs, Some(&in_chain));
             let kind = VertexKind::Keyed { inputs: inputs.clone() };
-            let inputs = input_edges(&inputs, Side::Main);
+            graph.add_exchange(&id, &inputs, self.format.is_some());
+            let inputs = input_edges(&inputs, Side::Main, self.format.as_ref());
             graph.add(id, kind, move |assembly| {
                 InputTask::build(assembly, &inputs, &|assembly| Ok(Box::new(SingleInlet(node(assembly)?))))
             });
@@ -142,8 +164,16 @@ impl<F: BackendFactory, K: StateKey, V: Send + 'static> KeyedStream<F, K, V> {
 }
 
 /// The exchanges of one side of a keyed operator.
-pub(super) fn input_edges(edges: &[EdgeId], side: Side) -> Vec<InputEdge> {
-    edges.iter().map(|edge| InputEdge { edge: *edge, pattern: Pattern::AllToAll, side }).collect()
+pub(super) fn input_edges(
+    edges: &[EdgeId],
+    side: Side,
+    format: Option<&Arc<dyn RecordFormat>>,
+) -> Vec<InputEdge> {
+    let edge = |edge: &EdgeId| {
+        let (edge, format) = (*edge, format.cloned());
+        InputEdge { edge, pattern: Pattern::AllToAll, side, format }
+    };
+    edges.iter().map(edge).collect()
 }
 
 /// Lists the states that an operator declares.

@@ -5,19 +5,21 @@ use std::sync::{Arc, Mutex};
 
 use strandline_checkpoint_storage::decode_each;
 use strandline_state_api::backend::BackendFactory;
-use strandline_state_api::{Batch, Result, StateKey, Timestamp};
+use strandline_state_api::{Batch, Codec, Result, StateKey, Timestamp};
 
 use super::graph::{Graph, Origin, SinkOutput, VertexKind};
 use super::keyed_stream::KeyedStream;
 use crate::batch::Side;
 use crate::chain::assembly::Assembly;
 use crate::chain::exchange::ForwardWriter;
+use crate::chain::replay::replay_first;
 use crate::chain::sink::SinkNode;
 use crate::chain::slot::Slot;
 use crate::chain::stateless::{Partition, Stateless, Tee, Transform, map_records};
 use crate::chain::time::{Timeless, TimestampAssigner};
 use crate::chain::{Collector, SingleInlet};
 use crate::channel::Pattern;
+use crate::record_format::{PlainFormat, RecordFormat};
 use crate::sink::{DeadOutputs, Sink, SinkFactory, SinkRecovery};
 use crate::source::Watermarks;
 use crate::sync::lock;
@@ -31,11 +33,21 @@ pub struct Stream<F, T> {
     /// One for each chain that produces it; several after a union.
     pub(super) heads: Vec<Slot<T>>,
     pub(super) origin: Origin,
+    codec: Option<Arc<dyn Codec<T>>>,
 }
 
 impl<F: BackendFactory, T: Send + 'static> Stream<F, T> {
     pub(crate) fn new(factory: F, graph: Arc<Mutex<Graph>>, heads: Vec<Slot<T>>, origin: Origin) -> Self {
-        Self { factory, graph, heads, origin }
+        Self { factory, graph, heads, origin, codec: None }
+    }
+
+    /// Sets the codec of the records, for wherever they leave the memory of their subtask: where several
+    /// chains bring them to one sink, a checkpoint whose barrier [overtakes](crate::Unaligned) them stores them
+    /// by it. Steps that follow make other records, which have none. A job without such checkpoints needs none;
+    /// for records with keys, see [`KeyedStream::codec`].
+    #[must_use]
+    pub fn codec(self, codec: impl Codec<T>) -> Self {
+        Self { codec: Some(Arc::new(codec)), ..self }
     }
 
     /// Every record becomes another one.
@@ -217,8 +229,13 @@ impl<F: BackendFactory, T: Send + 'static> Stream<F, T> {
         let build = move |assembly: &mut Assembly| -> Result<Collector<T>> {
             Ok(Box::new(SinkNode::open(assembly, &operator, first, factory.as_ref())?))
         };
+        let format: Option<Arc<dyn RecordFormat>> =
+            self.codec.map(|codec| Arc::new(PlainFormat::new(codec)) as Arc<dyn RecordFormat>);
         if let [head] = self.heads.as_slice() {
-            head.enter(build);
+            head.enter(move |assembly| {
+                let sink = build(assembly)?;
+                replay_first(assembly, &id, format.as_ref(), sink)
+            });
             return;
         }
         // Several chains end here: the sink gets tasks of its own.
@@ -226,7 +243,11 @@ impl<F: BackendFactory, T: Send + 'static> Stream<F, T> {
         for (head, edge) in self.heads.iter().zip(inputs.clone()) {
             head.enter(move |assembly| Ok(Box::new(ForwardWriter::new(assembly, edge)?)));
         }
-        let edge = |edge| InputEdge { edge, pattern: Pattern::OneToOne, side: Side::Main };
+        graph.add_exchange(&id, &inputs, format.is_some());
+        let edge = |edge| {
+            let format = format.clone();
+            InputEdge { edge, pattern: Pattern::OneToOne, side: Side::Main, format }
+        };
         let edges: Vec<_> = inputs.into_iter().map(edge).collect();
         graph.add(id, VertexKind::Forward, move |assembly| {
             InputTask::build(assembly, &edges, &|assembly| Ok(Box::new(SingleInlet(build(assembly)?))))

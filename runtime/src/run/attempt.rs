@@ -1,5 +1,6 @@
 //! One attempt: everything from the claim of the storage to the last thread's end.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -13,6 +14,7 @@ use super::recovery::TermStore;
 use super::{Ended, Run};
 use crate::chain::assembly::{Assembly, Attempt, StoreAt};
 use crate::channel::Wiring;
+use crate::config::Unaligned;
 use crate::event::JobEvent;
 use crate::mailbox::{Control, Mailbox, TaskEvent};
 use crate::pipeline::graph::{Vertex, VertexKind};
@@ -20,6 +22,7 @@ use crate::report::Outcome;
 use crate::summary::TaskSummary;
 use crate::sync::{guarded, located};
 use crate::threads::{Joined, Thread};
+use crate::urgency::Urgency;
 
 impl Run<'_> {
     /// Runs the job once, until it is over or fails. All threads have ended when it returns.
@@ -36,6 +39,12 @@ impl Run<'_> {
     }
 
     fn prepare(&mut self) -> Result<PreparedAttempt> {
+        let is_chained = self.config.chain_keyed && self.config.parallelism == 1;
+        let chained = if is_chained { self.job.chainable().collect() } else { HashSet::new() };
+        let checkpointing = self.config.checkpointing.as_ref();
+        if checkpointing.is_some_and(|config| config.unaligned != Unaligned::Off) {
+            self.job.check_unaligned(&chained)?;
+        }
         let mut claim = self.claim()?;
         let mut restored = match &claim {
             Some(claim) => self.assign(claim)?,
@@ -57,7 +66,6 @@ impl Run<'_> {
             Arc::new(TermStore { storage, term }) as Arc<dyn StoreAt>
         });
         self.metrics.begin_attempt(from);
-        let chained = self.config.chain_keyed && self.config.parallelism == 1;
         let attempt = Attempt {
             config: self.config.clone(),
             label: format!("{}-{}", self.label(), self.attempts),
@@ -68,7 +76,7 @@ impl Run<'_> {
             threads: self.threads.clone(),
             cancelled,
             metrics: Arc::clone(&self.metrics),
-            chained: if chained { self.job.chainable().collect() } else { Default::default() },
+            chained,
             is_keyed: self.job.is_keyed(),
         };
         let committer = Committer::new(&self.job, &self.config, term.unwrap_or_default(), from, claim);
@@ -89,9 +97,10 @@ impl Run<'_> {
             }
             for subtask in 0..self.config.parallelism {
                 let task = TaskId { vertex: number, subtask, attempt: life };
-                match spawn(attempt, vertex, task, &events) {
+                let urgency = Arc::new(Urgency::new(self.threads.now()));
+                match spawn(attempt, vertex, task, &urgency, &events) {
                     Ok((control, thread)) => {
-                        tasks.push(TaskHandle::new(task, vertex, control));
+                        tasks.push(TaskHandle::new(task, vertex, control, urgency));
                         threads.0.push(thread);
                     }
                     Err(error) => {
@@ -160,23 +169,25 @@ fn spawn(
     attempt: &Arc<Attempt>,
     vertex: &Arc<Vertex>,
     task: TaskId,
+    urgency: &Arc<Urgency>,
     events: &Sender<TaskEvent>,
 ) -> Result<(Sender<Control>, Thread)> {
     let (control, commands) = unbounded();
     let mailbox = Mailbox { task, control: commands, events: events.clone() };
-    let (of_task, its_vertex) = (Arc::clone(attempt), Arc::clone(vertex));
+    let (of_task, its_vertex, urgency) = (Arc::clone(attempt), Arc::clone(vertex), Arc::clone(urgency));
     let name = format!("{}-{}", vertex.id, task.subtask);
-    let spawned = attempt.threads.spawn(name, move || run_task(of_task, &its_vertex, &mailbox));
+    let spawned = attempt.threads.spawn(name, move || run_task(of_task, &its_vertex, urgency, &mailbox));
     let located = |error: Error| error.with("operator", &vertex.id).with("subtask", task.subtask);
     Ok((control, spawned.map_err(located)?))
 }
 
 /// The body of a task's thread.
-fn run_task(attempt: Arc<Attempt>, vertex: &Vertex, mailbox: &Mailbox) {
+fn run_task(attempt: Arc<Attempt>, vertex: &Vertex, urgency: Arc<Urgency>, mailbox: &Mailbox) {
     let subtask = mailbox.task.subtask;
+    urgency.attach();
     let located = |error| located(error, &vertex.id, subtask);
     let built = guarded(|| {
-        let mut assembly = Assembly::new(attempt, vertex.id.clone(), subtask);
+        let mut assembly = Assembly::new(attempt, vertex.id.clone(), subtask, urgency);
         (vertex.build)(&mut assembly)
     });
     match built {

@@ -239,6 +239,8 @@ fn report(
         commit: Duration::ZERO,
         written_bytes: manifest.trace.bytes,
         full_bytes: manifest.trace.full_bytes,
+        in_flight_records: subtasks().map(|subtask| subtask.trace.in_flight_records).sum(),
+        in_flight_bytes: subtasks().map(|subtask| subtask.trace.in_flight_bytes).sum(),
         statistics,
     }
 }

@@ -28,6 +28,7 @@ use crate::request::job_over;
 use crate::summary::TaskSummary;
 use crate::sync::is_cancelled;
 use crate::threads::{Threads, any, receivable};
+use crate::urgency::Urgency;
 
 /// The coordinator's side of a task.
 pub(super) struct TaskHandle {
@@ -35,15 +36,21 @@ pub(super) struct TaskHandle {
     vertex: Arc<Vertex>,
     /// `None` once the attempt has failed: the closed channel makes the task give up.
     control: Option<Sender<Control>>,
+    urgency: Arc<Urgency>,
     drained: bool,
     has_backlog: bool,
     exited: Option<TaskSummary>,
 }
 
 impl TaskHandle {
-    pub(super) fn new(id: TaskId, vertex: &Arc<Vertex>, control: Sender<Control>) -> Self {
+    pub(super) fn new(
+        id: TaskId,
+        vertex: &Arc<Vertex>,
+        control: Sender<Control>,
+        urgency: Arc<Urgency>,
+    ) -> Self {
         let (vertex, control) = (Arc::clone(vertex), Some(control));
-        Self { id, vertex, control, drained: false, has_backlog: false, exited: None }
+        Self { id, vertex, control, urgency, drained: false, has_backlog: false, exited: None }
     }
 
     fn name(&self) -> String {

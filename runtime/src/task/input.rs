@@ -1,24 +1,32 @@
 //! The task of an operator that other tasks feed: channels, alignment, watermarks.
 
+mod barriers;
+mod recorder;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Select, TryRecvError};
-use strandline_checkpoint_protocol::{Aligner, Alignment, Millis};
+use strandline_checkpoint_protocol::Aligner;
 use strandline_state_api::{CheckpointId, Result};
 
-use super::valve::{Passed, WatermarkValve};
+use self::recorder::Recorder;
 use super::{FLUSH_AFTER, Task, close, complete, set_processing_time, until_timer};
 use crate::barrier::Barrier;
 use crate::batch::Side;
 use crate::chain::assembly::{Assembly, Attempt};
 use crate::chain::{Inlet, Signal, Work};
 use crate::channel::{EdgeId, EdgeReader, Message, Pattern};
+use crate::config::Unaligned;
 use crate::mailbox::{Control, Mailbox, TaskEvent};
-use crate::passing::PassingBarrier;
+use crate::record_format::RecordFormat;
+use crate::restored::{NextRestored, Restored};
 use crate::summary::TaskSummary;
 use crate::sync::cancelled;
 use crate::threads::{Threads, any, receivable};
+use crate::urgency::Urgency;
+use crate::valve::{Passed, WatermarkValve};
 
 /// Builds what takes the batches.
 pub(crate) type BuildInlet<'a> = &'a dyn Fn(&mut Assembly) -> Result<Box<dyn Inlet>>;
@@ -31,8 +39,13 @@ pub(crate) struct InputTask {
     open: usize,
     inlet: Box<dyn Inlet>,
     aligner: Aligner,
-    /// The barrier that is being aligned, and when its first copy arrived.
-    first_barrier: Option<(CheckpointId, Instant)>,
+    /// The barriers that have come in and whose cut is not here yet, and when the first copy of each arrived.
+    barriers: BTreeMap<CheckpointId, (Barrier, Instant)>,
+    /// `None` where barriers never overtake records.
+    recorder: Option<Recorder>,
+    /// What was in flight in the restored checkpoint; goes before everything in the channels.
+    restored: Option<Restored>,
+    urgency: Arc<Urgency>,
     valve: WatermarkValve,
     /// Where to look for input next.
     cursor: usize,
@@ -46,14 +59,17 @@ struct Input {
     side: Side,
     /// The number of the first of them among the channels of all inputs.
     first: usize,
+    format: Option<Arc<dyn RecordFormat>>,
 }
 
 /// An exchange that a task reads from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct InputEdge {
     pub(crate) edge: EdgeId,
     pub(crate) pattern: Pattern,
     pub(crate) side: Side,
+    /// The bytes of its records, where their stream has a codec.
+    pub(crate) format: Option<Arc<dyn RecordFormat>>,
 }
 
 impl InputTask {
@@ -63,21 +79,39 @@ impl InputTask {
         edges: &[InputEdge],
         inlet: BuildInlet<'_>,
     ) -> Result<Box<dyn Task>> {
-        let (mut inputs, mut channels) = (Vec::new(), 0);
-        for InputEdge { edge, pattern, side } in edges.iter().copied() {
-            let edge = assembly.attempt.wiring.readers(edge, pattern, assembly.subtask)?;
+        let (operator, subtask) = (assembly.head().clone(), assembly.subtask);
+        let checkpointing = assembly.attempt.config.checkpointing.as_ref();
+        let may_overtake = checkpointing.is_some_and(|config| config.unaligned != Unaligned::Off);
+        let (mut inputs, mut channels, mut overtakable) = (Vec::new(), 0, Vec::new());
+        for InputEdge { edge, pattern, side, format } in edges.iter().cloned() {
+            let wiring = &assembly.attempt.wiring;
+            let edge = wiring.readers(edge, pattern, subtask, &assembly.urgency, may_overtake)?;
             let first = channels;
             channels += edge.channels();
-            inputs.push(Input { edge, side, first });
+            // Copies of a broadcast record that some subtasks had taken and others not would differ.
+            if side == Side::Main && format.is_some() {
+                overtakable.extend(first..channels);
+            }
+            inputs.push(Input { edge, side, first, format });
         }
+        let mut aligner = Aligner::new(channels);
+        if may_overtake {
+            overtakable.into_iter().for_each(|channel| aligner.let_overtake(channel));
+        }
+        let main = edges.iter().find(|edge| edge.side == Side::Main).and_then(|edge| edge.format.as_ref());
+        let restored = Restored::take_over(assembly.in_flight(&operator), main)
+            .map_err(|error| error.with("operator", &operator).with("subtask", subtask))?;
         Ok(Box::new(Self {
-            aligner: Aligner::new(channels),
+            aligner,
             valve: WatermarkValve::new(channels),
             ended: vec![false; channels],
             open: channels,
             inputs,
             inlet: inlet(assembly)?,
-            first_barrier: None,
+            barriers: BTreeMap::new(),
+            recorder: may_overtake.then(|| Recorder::new(operator, subtask)),
+            restored,
+            urgency: Arc::clone(&assembly.urgency),
             cursor: 0,
             epoch: assembly.attempt.threads.now(),
             attempt: Arc::clone(&assembly.attempt),
@@ -142,34 +176,18 @@ impl InputTask {
         if passed.idle { self.inlet.signal(&mut Signal::Idle) } else { Ok(()) }
     }
 
-    fn barrier(&mut self, at: usize, barrier: Barrier, mailbox: &Mailbox) -> Result<()> {
-        let checkpoint = barrier.checkpoint;
-        let arrived = self.attempt.threads.now();
-        let now = arrived.saturating_duration_since(self.epoch).as_millis();
-        let now = Millis(u64::try_from(now).unwrap_or(u64::MAX));
-        let first = match self.first_barrier {
-            Some((of, first)) if of == checkpoint => first,
-            _ => arrived,
-        };
-        match self.aligner.barrier(now, at, checkpoint) {
-            Alignment::Block { superseded, .. } => {
-                self.first_barrier = Some((checkpoint, first));
-                mailbox.superseded(superseded);
-            }
-            Alignment::Aligned(aligned) => {
-                self.first_barrier = None;
-                mailbox.superseded(aligned.superseded);
-                let alignment = arrived.saturating_duration_since(first);
-                let mut passing =
-                    PassingBarrier::new(barrier, first, alignment, mailbox.task, mailbox.events.clone());
-                self.inlet.signal(&mut Signal::Barrier(&mut passing))?;
-                passing.close();
-            }
-            // A barrier of a checkpoint that was aborted meanwhile.
-            Alignment::Aborted { superseded, .. } => mailbox.superseded(superseded),
-            Alignment::Ignored(_) | Alignment::Continue | Alignment::AllEnded => {}
+    /// Processes a piece of what was in flight in the restored checkpoint.
+    fn replay(&mut self) -> Result<()> {
+        let Some(restored) = &mut self.restored else { return Ok(()) };
+        let next = restored.next()?;
+        if restored.is_empty() {
+            self.restored = None;
         }
-        Ok(())
+        match next {
+            Some(NextRestored::Records(mut records)) => self.inlet.collect_any(Side::Main, &mut *records),
+            Some(NextRestored::Watermark(watermark)) => self.inlet.signal(&mut Signal::Watermark(watermark)),
+            None => Ok(()),
+        }
     }
 
     /// Follows a command of the coordinator; returns whether the job is over.
@@ -177,9 +195,8 @@ impl InputTask {
         match control {
             Control::Complete(checkpoint) => complete(&mut *self.inlet, checkpoint)?,
             Control::Aborted(aborted) => {
-                if let Alignment::Aborted { superseded, .. } = self.aligner.abort(aborted.checkpoint) {
-                    mailbox.superseded(superseded);
-                }
+                let outcome = self.aligner.abort(aborted.checkpoint);
+                self.follow(outcome, mailbox)?;
                 self.inlet.signal(&mut Signal::Aborted(&aborted))?;
             }
             Control::Finish => return Ok(true),
@@ -214,7 +231,8 @@ impl InputTask {
 
     /// Waits until there is input or a command of the coordinator, or a processing timer is due.
     fn wait(&mut self, work: Work, mailbox: &Mailbox) -> Result<()> {
-        if !self.is_ready(until_timer(work, &self.attempt), mailbox) {
+        let timer = until_timer(work, &self.attempt).into_iter().chain(self.until_overtaking()).min();
+        if !self.is_ready(timer, mailbox) {
             set_processing_time(&mut *self.inlet, &self.attempt)?;
         }
         for input in &self.inputs {
@@ -231,6 +249,7 @@ impl Task for InputTask {
         let mut flushed = threads.now();
         loop {
             threads.pass();
+            self.urgency.calm();
             match mailbox.control.try_recv() {
                 Ok(control) => {
                     if self.handle_control(control, mailbox)? {
@@ -241,8 +260,16 @@ impl Task for InputTask {
                 Err(TryRecvError::Disconnected) => return Err(cancelled()),
                 Err(TryRecvError::Empty) => {}
             }
-            if let Some((input, channel, message)) = self.next_message() {
-                self.take(input, channel, message, mailbox)?;
+            self.notice(mailbox)?;
+            let message = match self.restored {
+                Some(_) => None,
+                None => self.next_message(),
+            };
+            if self.restored.is_some() || message.is_some() {
+                match message {
+                    Some((input, channel, message)) => self.take(input, channel, message, mailbox)?,
+                    None => self.replay()?,
+                }
                 if threads.since(flushed) >= FLUSH_AFTER {
                     self.inlet.work()?;
                     flushed = threads.now();

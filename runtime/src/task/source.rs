@@ -18,6 +18,7 @@ use crate::passing::PassingBarrier;
 use crate::source::{Extent, Source, SourceContext, SourceFactory, SourceStatus, SourceTime};
 use crate::summary::TaskSummary;
 use crate::sync::cancelled;
+use crate::urgency::Urgency;
 
 const IDLE_MIN: Duration = Duration::from_micros(500);
 const IDLE_MAX: Duration = Duration::from_millis(10);
@@ -36,6 +37,7 @@ pub(crate) struct SourceTask {
     gauge: Arc<SourceGauge>,
     /// Records that this attempt passed on.
     passed_on: u64,
+    urgency: Arc<Urgency>,
     attempt: Arc<Attempt>,
 }
 
@@ -139,10 +141,11 @@ impl SourceTask {
         let ended = assembly.restored_here(id).is_some_and(|restored| restored.finished);
         let progress = if ended { ReadProgress::EndedBefore } else { ReadProgress::Reading };
         let (id, subtask) = (id.clone(), assembly.subtask);
-        let announced = SourceTime::default();
+        let (announced, urgency) = (SourceTime::default(), Arc::clone(&assembly.urgency));
         let gauge = attempt.metrics.source(&id, subtask);
         gauge.set_extent(reader.extent());
-        Self { id, subtask, reader, progress, backlog: false, announced, read, gauge, passed_on: 0, attempt }
+        let (backlog, passed_on) = (false, 0);
+        Self { id, subtask, reader, progress, backlog, announced, read, gauge, passed_on, urgency, attempt }
     }
 
     /// Reads a batch and passes it on; returns whether there is more.
@@ -270,6 +273,7 @@ impl Task for SourceTask {
         }
         loop {
             threads.pass();
+            self.urgency.calm();
             match mailbox.control.try_recv() {
                 Ok(control) => {
                     if self.handle_control(control, mailbox)? {

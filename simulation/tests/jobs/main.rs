@@ -3,6 +3,7 @@
 mod broken;
 mod common;
 mod engine;
+mod unaligned;
 mod windows;
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};

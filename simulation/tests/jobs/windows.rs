@@ -4,7 +4,7 @@ use strandline_backend_memory::MemoryBackendFactory;
 use strandline_runtime::Pipeline;
 use strandline_simulation::Job;
 use strandline_state_api::{
-    Context, KeyedBackend, ListDescriptor, ListState, Open, Operator, Result, TimeWindow, Timer,
+    Context, KeyedBackend, ListDescriptor, ListState, Open, Operator, Result, SerdeCodec, TimeWindow, Timer,
     TimerDescriptor, TimerService, Timestamp, ValueDescriptor, ValueState,
 };
 
@@ -99,15 +99,20 @@ pub(crate) fn windows() -> Job {
         let one = pipeline.source("one", world.timed_input(events(1), 3));
         let two = pipeline.source("two", world.timed_input(events(5), 2));
         let (events, counted) = one.union(two).fork();
-        let sums = events.key_by(|value| ((value % 5) as u64, value)).process("sums", WindowSum::open);
+        let sums = events
+            .key_by(|value| ((value % 5) as u64, value))
+            .codec(SerdeCodec)
+            .process("sums", WindowSum::open);
         let (sums, windows) = sums.fork();
         sums.sink("sums-out", world.output("sums"));
         windows
             .key_by(|(_, start, sum)| (start, sum))
+            .codec(SerdeCodec)
             .process("collect", Collect::open)
             .sink("windows-out", world.output("windows"));
         counted
             .key_by(|value| ((value % 7) as u64, ()))
+            .codec(SerdeCodec)
             .process("count", Count::open)
             .sink("counts-out", world.output("counts"));
         pipeline

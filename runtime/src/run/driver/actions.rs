@@ -53,8 +53,17 @@ impl Driver<'_, '_> {
         self.triggered.insert(checkpoint, Triggered { start, kind });
         let configured = self.run.config.checkpointing.as_ref().map(|config| config.kind);
         let stop = kind == CheckpointKind::Final;
-        let barrier = Barrier { checkpoint, kind: snapshot_kind(kind, configured), stop, triggered: at };
-        self.sources().for_each(|source| source.send(Control::Trigger(barrier)));
+        let unaligned = self.run.config.checkpointing.as_ref().map(|config| config.unaligned);
+        let overtake = unaligned.unwrap_or_default().after(kind).map(|after| at + after);
+        let kind = snapshot_kind(kind, configured);
+        let barrier = Barrier { checkpoint, kind, stop, triggered: at, overtake };
+        for source in self.sources() {
+            source.send(Control::Trigger(barrier));
+            if overtake.is_some() {
+                // It may wait for room in a channel; the barrier enters that behind what the source holds.
+                source.urgency.raise(at);
+            }
+        }
     }
 
     pub(super) fn commit_done(&mut self, done: CommitDone) {

@@ -83,7 +83,7 @@ pub(crate) static CHECKPOINT: Section = Section::One(Table {
             ),
             key(
                 "interval",
-                Kind::DurationOr("off"),
+                Kind::DurationOr(&["off"]),
                 Value("\"10s\""),
                 "the time from one checkpoint to the next; `\"off\"`: only at the end and when the job is \
                  stopped",
@@ -105,6 +105,14 @@ pub(crate) static CHECKPOINT: Section = Section::One(Table {
                 Kind::Duration,
                 Value("\"10m\""),
                 "how long a checkpoint may take before it is given up",
+            ),
+            key(
+                "unaligned",
+                Kind::DurationOr(&["off", "on"]),
+                Value("\"off\""),
+                "whether barriers overtake rows that wait in channels, which then are part of the checkpoint: \
+                 at once, or once a checkpoint is this old and has not passed; savepoints and the last \
+                 checkpoint are aligned in any case",
             ),
             key(
                 "max_concurrent",
@@ -139,7 +147,7 @@ pub(crate) static CHECKPOINT: Section = Section::One(Table {
             ),
             key(
                 "backlog_interval",
-                Kind::DurationOr("off"),
+                Kind::DurationOr(&["off"]),
                 Means("the same as `interval`"),
                 "the time from one checkpoint to the next while a source catches up; `\"off\"`: none meanwhile",
             ),

@@ -8,7 +8,7 @@ use strandline_state_api::Timestamp;
 /// A channel that was idle and whose watermark is behind the combined one does not count until it has caught
 /// up. When all channels are idle, the combined watermark rises to the greatest of all.
 #[derive(Debug)]
-pub(super) struct WatermarkValve {
+pub(crate) struct WatermarkValve {
     channels: Vec<ChannelTime>,
     watermark: Option<Timestamp>,
     idle: bool,
@@ -24,19 +24,29 @@ struct ChannelTime {
 
 /// What the task passes on: a watermark, and then that it is idle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Passed {
-    pub(super) watermark: Option<Timestamp>,
-    pub(super) idle: bool,
+pub(crate) struct Passed {
+    pub(crate) watermark: Option<Timestamp>,
+    pub(crate) idle: bool,
 }
 
 impl WatermarkValve {
-    pub(super) fn new(channels: usize) -> Self {
+    pub(crate) fn new(channels: usize) -> Self {
         let channel = ChannelTime { watermark: None, idle: false, counts: true };
         Self { channels: vec![channel; channels], watermark: None, idle: false }
     }
 
+    /// The watermark of the channel `at`, and whether nobody waits for it.
+    pub(crate) fn channel(&self, at: usize) -> (Option<Timestamp>, bool) {
+        self.channels.get(at).map_or((None, false), |channel| (channel.watermark, channel.idle))
+    }
+
+    /// How many channels there are.
+    pub(crate) fn channels(&self) -> usize {
+        self.channels.len()
+    }
+
     /// Takes a watermark of the channel `at`, which is not idle then.
-    pub(super) fn watermark(&mut self, at: usize, watermark: Timestamp) -> Passed {
+    pub(crate) fn watermark(&mut self, at: usize, watermark: Timestamp) -> Passed {
         let combined = self.watermark;
         let Some(channel) = self.channels.get_mut(at) else { return Passed::default() };
         let before = *channel;
@@ -55,7 +65,7 @@ impl WatermarkValve {
     }
 
     /// Notes that nobody waits for the channel `at`.
-    pub(super) fn idle(&mut self, at: usize) -> Passed {
+    pub(crate) fn idle(&mut self, at: usize) -> Passed {
         let Some(channel) = self.channels.get_mut(at) else { return Passed::default() };
         if std::mem::replace(&mut channel.idle, true) {
             return Passed::default();

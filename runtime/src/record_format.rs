@@ -1,0 +1,172 @@
+//! Records of an exchange as bytes: what is in flight goes into a checkpoint in this form.
+
+use std::any::Any;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::{Arc, OnceLock};
+
+use strandline_checkpoint_storage::{InFlightRecord, InFlightRecords};
+use strandline_state_api::{Batch, Codec, Error, ErrorKind, KeyGroup, Result, StateKey};
+
+use crate::batch::{AnyBatch, KeyedBatch};
+
+/// Turns the batches of one exchange into bytes and back.
+pub(crate) trait RecordFormat: Send + Sync {
+    /// Encodes the records of a batch; returns how many there are.
+    fn encode(&self, batch: &dyn AnyBatch) -> Result<(InFlightRecords, u64)>;
+
+    /// Decodes the batch that is in flight on its way to one subtask.
+    ///
+    /// # Errors
+    /// `Incompatible` when other codecs encoded it, `Corrupt` when it cannot be read.
+    fn decode(&self, records: &InFlightRecords) -> Result<Box<dyn AnyBatch>>;
+}
+
+impl fmt::Debug for dyn RecordFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RecordFormat")
+    }
+}
+
+/// Records with keys: a [`StateKey`] encodes itself, a codec the value.
+pub(crate) struct KeyedFormat<K, V> {
+    codec: Arc<dyn Codec<V>>,
+    /// The names of the codecs of key and value, which take long to find out.
+    name: OnceLock<String>,
+    keys: PhantomData<fn(K)>,
+}
+
+impl<K: StateKey, V: Send + 'static> KeyedFormat<K, V> {
+    pub(crate) fn new(codec: impl Codec<V>) -> Self {
+        Self { codec: Arc::new(codec), name: OnceLock::new(), keys: PhantomData }
+    }
+
+    fn name(&self) -> &str {
+        self.name.get_or_init(|| format!("{} {}", K::codec(), self.codec.id()))
+    }
+}
+
+impl<K: StateKey, V: Send + 'static> RecordFormat for KeyedFormat<K, V> {
+    fn encode(&self, batch: &dyn AnyBatch) -> Result<(InFlightRecords, u64)> {
+        let KeyedBatch { keys, hashes, values, timestamps } = typed::<KeyedBatch<K, V>>(batch)?;
+        let mut records = InFlightRecords::new(self.name());
+        for (((key, hash), value), timestamp) in keys.iter().zip(hashes).zip(values).zip(timestamps) {
+            let encode_key = |out: &mut Vec<u8>| {
+                key.encode(out);
+                Ok(())
+            };
+            let encode_value = |out: &mut Vec<u8>| self.codec.encode(value, out);
+            records.push(Some(KeyGroup::of(*hash)), *timestamp, encode_key, encode_value)?;
+        }
+        Ok((records, keys.len() as u64))
+    }
+
+    fn decode(&self, records: &InFlightRecords) -> Result<Box<dyn AnyBatch>> {
+        check_codec(records, self.name())?;
+        let mut batch = KeyedBatch::<K, V>::default();
+        for record in records.records() {
+            let InFlightRecord { timestamp, key, value, .. } = record?;
+            let key = K::decode(key)?;
+            let hash = key.key_hash();
+            batch.push(key, hash, self.codec.decode(value)?, timestamp);
+        }
+        Ok(Box::new(batch))
+    }
+}
+
+/// Records without keys.
+pub(crate) struct PlainFormat<T> {
+    codec: Arc<dyn Codec<T>>,
+    name: OnceLock<String>,
+}
+
+impl<T: Send + 'static> PlainFormat<T> {
+    pub(crate) fn new(codec: Arc<dyn Codec<T>>) -> Self {
+        Self { codec, name: OnceLock::new() }
+    }
+
+    fn name(&self) -> &str {
+        self.name.get_or_init(|| self.codec.id())
+    }
+}
+
+impl<T: Send + 'static> RecordFormat for PlainFormat<T> {
+    fn encode(&self, batch: &dyn AnyBatch) -> Result<(InFlightRecords, u64)> {
+        let batch = typed::<Batch<T>>(batch)?;
+        let mut records = InFlightRecords::new(self.name());
+        for (value, timestamp) in batch.iter() {
+            records.push(None, timestamp, |_| Ok(()), |out| self.codec.encode(value, out))?;
+        }
+        Ok((records, batch.len() as u64))
+    }
+
+    fn decode(&self, records: &InFlightRecords) -> Result<Box<dyn AnyBatch>> {
+        check_codec(records, self.name())?;
+        let mut batch = Batch::new();
+        for record in records.records() {
+            let InFlightRecord { timestamp, value, .. } = record?;
+            batch.push(self.codec.decode(value)?, timestamp);
+        }
+        Ok(Box::new(batch))
+    }
+}
+
+fn typed<P: AnyBatch>(batch: &dyn AnyBatch) -> Result<&P> {
+    (batch as &dyn Any).downcast_ref::<P>().ok_or_else(|| {
+        let message = format!("an exchange carries something else than {}", std::any::type_name::<P>());
+        Error::new(ErrorKind::Internal, message)
+    })
+}
+
+fn check_codec(records: &InFlightRecords, own: &str) -> Result<()> {
+    if records.codec() == own {
+        return Ok(());
+    }
+    let message = format!(
+        "the checkpoint holds records in flight that \"{}\" encoded, and the exchange reads \"{own}\": start \
+         from a savepoint, which holds none, or with the types and codecs of before",
+        records.codec()
+    );
+    Err(Error::new(ErrorKind::Incompatible, message))
+}
+
+/// The error for records in flight that nothing can read.
+pub(crate) fn no_codec() -> Error {
+    let message = "the checkpoint holds records in flight on their way to the operator, and their stream has no \
+                   codec to read them: give it one with `codec`, or start from a savepoint, which holds none";
+    Error::new(ErrorKind::Incompatible, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use strandline_state_api::{SerdeCodec, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn batches_come_back_as_they_were() {
+        let mut batch = KeyedBatch::<String, u32>::default();
+        let key = |n: u32| (format!("key {n}"), n);
+        let times = |n: u32| Timestamp::from_stored(if n == 3 { i64::MIN } else { n.into() });
+        batch.extend((0..9).map(|n| (n, times(n))), &mut |n| key(n));
+        let format = KeyedFormat::<String, u32>::new(SerdeCodec);
+        let (records, count) = format.encode(&batch).unwrap();
+        assert_eq!(count, 9);
+        let decoded = format.decode(&records).unwrap();
+        let decoded = typed::<KeyedBatch<String, u32>>(&*decoded).unwrap();
+        assert_eq!((&decoded.keys, &decoded.hashes), (&batch.keys, &batch.hashes));
+        assert_eq!((&decoded.values, &decoded.timestamps), (&batch.values, &batch.timestamps));
+        let error = KeyedFormat::<String, i32>::new(SerdeCodec).decode(&records).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Incompatible);
+
+        let mut batch = Batch::new();
+        batch.push("a".to_owned(), None);
+        batch.push(String::new(), Some(Timestamp::EPOCH));
+        let format = PlainFormat::<String>::new(Arc::new(SerdeCodec));
+        let (records, count) = format.encode(&batch).unwrap();
+        let decoded = format.decode(&records).unwrap();
+        let decoded = typed::<Batch<String>>(&*decoded).unwrap();
+        let pairs = |batch: &Batch<String>| -> Vec<_> { batch.iter().map(|(v, t)| (v.clone(), t)).collect() };
+        assert_eq!((count, pairs(decoded)), (2, pairs(&batch)));
+    }
+}
