@@ -5,8 +5,8 @@ use std::fmt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::form::Form;
 use super::DataType;
+use super::form::Form;
 use crate::Result;
 
 mod trace;
@@ -221,7 +221,8 @@ struct Stored {
 impl Serialize for Description {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self { encoding, data_type } = self;
-        Stored { encoding: encoding.name().to_owned(), data_type: data_type.to_string() }.serialize(serializer)
+        Stored { encoding: encoding.name().to_owned(), data_type: data_type.to_string() }
+            .serialize(serializer)
     }
 }
 

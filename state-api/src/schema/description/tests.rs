@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::*;
 use crate::{StateKey, TimeWindow};
@@ -46,7 +46,10 @@ fn the_wire_format_of_a_type_is_described_with_its_names() {
 fn codecs_of_keys_reveal_their_types() {
     let of = |codec: String| Description::of_key_codec(&codec).map(|of| of.data_type.to_string());
     assert_eq!(of(<(u8, i128)>::codec()).unwrap(), "(u8,i128,)");
-    assert_eq!(of(<(String, (bool, Vec<u8>), TimeWindow)>::codec()).unwrap(), "(str,(bool,bytes,),{start:i64,end:i64},)");
+    assert_eq!(
+        of(<(String, (bool, Vec<u8>), TimeWindow)>::codec()).unwrap(),
+        "(str,(bool,bytes,),{start:i64,end:i64},)"
+    );
     assert_eq!(of(<((), u8)>::codec()).unwrap(), "((),u8,)");
     assert_eq!(of(<()>::codec()).unwrap(), "()");
     for unknown in ["row", "u7", "i", "(u8", "u8)", "(u8,)x", "(account,u8)", ")", &"(".repeat(1 << 20)] {

@@ -74,7 +74,8 @@ impl Types<'_> {
     }
 
     fn fields(&self, fields: &[Named<Format>], depth: usize) -> Option<DataType> {
-        let field = |field: &Named<Format>| Some(NamedType::new(&field.name, self.of(&field.value, depth + 1)?));
+        let field =
+            |field: &Named<Format>| Some(NamedType::new(&field.name, self.of(&field.value, depth + 1)?));
         Some(DataType::Struct(fields.iter().map(field).collect::<Option<_>>()?))
     }
 

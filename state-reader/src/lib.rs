@@ -1,0 +1,26 @@
+#![doc = include_str!("../README.md")]
+
+mod checkpoint;
+mod decode;
+mod decoders;
+mod filter;
+mod find;
+mod generate;
+mod operator_state;
+mod rows;
+mod scan;
+mod shown;
+mod source;
+mod state;
+mod value;
+
+pub use checkpoint::{At, CheckpointReader};
+pub use decode::Decoder;
+pub use decoders::Decoders;
+pub use filter::KeyFilter;
+pub use operator_state::{OperatorElement, OperatorStateInfo};
+pub use rows::{Collect, EncodedRow, Parts, Row};
+pub use scan::Scan;
+pub use shown::Typed;
+pub use state::{StatePart, StoredState};
+pub use value::Value;

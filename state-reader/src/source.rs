@@ -1,0 +1,27 @@
+//! Where the entries of a subtask's snapshot come from.
+
+use strandline_snapshot_format::{EntryRef, Merge};
+use strandline_state_api::Result;
+use strandline_state_api::schema::StateMeta;
+
+/// The entries of some key groups of one subtask's snapshot, in order.
+pub(crate) enum Source<'a> {
+    /// Of parts in the portable format.
+    Portable(Box<Merge<'a>>),
+}
+
+impl Source<'_> {
+    /// Returns the states and forms; the state of an entry is an index into them.
+    pub(crate) fn states(&self) -> &[StateMeta] {
+        match self {
+            Self::Portable(merge) => merge.states(),
+        }
+    }
+
+    #[inline]
+    pub(crate) async fn next(&mut self) -> Result<Option<EntryRef<'_>>> {
+        match self {
+            Self::Portable(merge) => merge.next().await,
+        }
+    }
+}
