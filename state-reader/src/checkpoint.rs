@@ -44,6 +44,20 @@ impl FromStr for At {
     }
 }
 
+/// The size of a state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StateSize {
+    /// The number of entries, where the [indices show it](CheckpointReader::exact_entries).
+    pub exact: Option<u64>,
+    /// The number of entries that the files with the state have, those of other states and replaced ones
+    /// included; `None` for files of a backend's own.
+    pub at_most: Option<u64>,
+    /// The bytes of the files of the operator, which hold its other states, too.
+    pub bytes: u64,
+    /// How many files these are.
+    pub files: u64,
+}
+
 /// A completed checkpoint, and everything that can be read of it. A cheap handle.
 ///
 /// Opening reads the manifest. Nothing keeps the checkpoint from being swept while it is read, when a running
@@ -60,6 +74,8 @@ struct Inner {
     states: Vec<StoredState>,
     decoders: Decoders,
     heads: Mutex<HashMap<SegmentName, SegmentHead>>,
+    #[cfg(feature = "rocksdb")]
+    natives: crate::native::Natives,
 }
 
 impl CheckpointReader {
@@ -120,8 +136,16 @@ impl CheckpointReader {
         segments: Arc<dyn SegmentStore>,
         decoders: Decoders,
     ) -> Result<Self> {
-        let heads = Mutex::new(HashMap::new());
-        let inner = Inner { manifest, committed, segments, states: Vec::new(), decoders, heads };
+        let inner = Inner {
+            manifest,
+            committed,
+            segments,
+            states: Vec::new(),
+            decoders,
+            heads: Mutex::default(),
+            #[cfg(feature = "rocksdb")]
+            natives: Default::default(),
+        };
         let mut reader = Self(Arc::new(inner));
         let states = reader.list_states().await?;
         if let Some(inner) = Arc::get_mut(&mut reader.0) {
@@ -212,6 +236,34 @@ impl CheckpointReader {
         Ok(Some(sum))
     }
 
+    /// Returns the size of a state, as the manifest and the indices of its files show it.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn size(&self, state: &StoredState) -> Result<StateSize> {
+        let mut size = StateSize { exact: self.exact_entries(state).await?, ..StateSize::default() };
+        let mut at_most = Some(0);
+        for (_, snapshot) in self.snapshots(state.operator()) {
+            for part in &snapshot.parts {
+                size.bytes += part.segment.len;
+                size.files += 1;
+                if part.format != PartFormat::Portable {
+                    at_most = None;
+                    continue;
+                }
+                let head = self.head(&part.segment).await?;
+                let index = head.index();
+                if index.state(state.name()).is_some() {
+                    let blocks = &index.blocks()[index.blocks_in(part.key_groups)];
+                    let entries: u64 = blocks.iter().map(|block| u64::from(block.entries)).sum();
+                    at_most = at_most.map(|at_most| at_most + entries);
+                }
+            }
+        }
+        size.at_most = size.exact.or(at_most);
+        Ok(size)
+    }
+
     /// Returns the key groups that the files of an operator have entries of, by their indices: none outside of
     /// them has an entry.
     ///
@@ -251,9 +303,11 @@ impl CheckpointReader {
         self.0.manifest.operator(id)
     }
 
-    /// Opens the entries of a snapshot in some key groups; `None` if there are none.
+    /// Opens the entries of a snapshot in some key groups; `None` if there are none. They are those of all states,
+    /// or of `state` alone.
     pub(crate) async fn source(
         &self,
+        state: &str,
         snapshot: &KeyedSnapshot,
         range: KeyGroupRange,
     ) -> Result<Option<Source<'_>>> {
@@ -264,7 +318,7 @@ impl CheckpointReader {
                 continue;
             }
             if let PartFormat::Native(format) = &part.format {
-                return Err(native(format).with("file", &part.segment.name));
+                return self.native_source(format, state, snapshot, range).await;
             }
             let head = self.head(&part.segment).await?;
             if head.index().blocks_in(groups).is_empty() {
@@ -278,6 +332,32 @@ impl CheckpointReader {
         Ok(Some(Source::Portable(Box::new(Merge::over(readers, SegmentKind::Base)?))))
     }
 
+    #[cfg(feature = "rocksdb")]
+    async fn native_source(
+        &self,
+        format: &str,
+        state: &str,
+        snapshot: &KeyedSnapshot,
+        range: KeyGroupRange,
+    ) -> Result<Option<Source<'_>>> {
+        if format != strandline_backend_rocksdb::NATIVE_FORMAT {
+            return Err(native(format));
+        }
+        let opened = self.0.natives.open(snapshot, &*self.0.segments).await?;
+        Ok(opened.map(|opened| Source::Native(crate::native::NativeEntries::new(opened, state, range))))
+    }
+
+    #[cfg(not(feature = "rocksdb"))]
+    async fn native_source(
+        &self,
+        format: &str,
+        state: &str,
+        _: &KeyedSnapshot,
+        _: KeyGroupRange,
+    ) -> Result<Option<Source<'_>>> {
+        Err(native(format).with("state", state))
+    }
+
     /// Splits a range of key groups by the bytes of the blocks.
     pub(crate) async fn partitions(
         &self,
@@ -289,7 +369,11 @@ impl CheckpointReader {
         for (_, snapshot) in self.snapshots(state.operator()) {
             for part in &snapshot.parts {
                 let groups = part.key_groups.intersect(range);
-                if groups.is_empty() || part.format != PartFormat::Portable {
+                if groups.is_empty() {
+                    continue;
+                }
+                if part.format != PartFormat::Portable {
+                    spread(groups, part.segment.len, &mut bytes);
                     continue;
                 }
                 let head = self.head(&part.segment).await?;
@@ -348,9 +432,9 @@ impl CheckpointReader {
                 }
             }
             let of_operator = by_name.into_values();
-            states.extend(
-                of_operator.filter_map(|forms| StoredState::new(&operator.id, forms, &[], &self.0.decoders)),
-            );
+            states.extend(of_operator.filter_map(|forms| {
+                StoredState::new(&operator.id, forms, &operator.types.keyed, &self.0.decoders)
+            }));
         }
         Ok(states)
     }
@@ -374,6 +458,15 @@ impl fmt::Debug for CheckpointReader {
     }
 }
 
+/// Adds the bytes of a file whose key groups nobody knows.
+fn spread(groups: KeyGroupRange, len: u64, bytes: &mut BTreeMap<u32, u64>) {
+    const SLICES: u32 = 64;
+    let width = groups.len().div_ceil(SLICES).max(1);
+    for start in (groups.start()..groups.end()).step_by(width as usize) {
+        *bytes.entry(start).or_default() += len / u64::from(groups.len().div_ceil(width)) + 1;
+    }
+}
+
 fn swept(error: Error) -> Error {
     let message = "the checkpoint was swept while it was read: newer ones took its place; read again, or take a \
                    savepoint, which stays";
@@ -382,8 +475,8 @@ fn swept(error: Error) -> Error {
 
 fn native(format: &str) -> Error {
     let message = format!(
-        "the checkpoint is in the native format {format:?} of a backend; build with the feature `rocksdb`, or take \
-         a savepoint, which is in the portable format"
+        "the checkpoint is in the native format {format:?} of a backend: read it with a program that was built \
+         with the feature `rocksdb`, or take a savepoint, which is in the portable format"
     );
     Error::new(ErrorKind::Unsupported, message)
 }

@@ -179,6 +179,3 @@ impl Budget {
 pub(crate) fn too_many_parts() -> Error {
     Error::new(ErrorKind::Unsupported, format!("a value has more than {MAX_PARTS} parts"))
 }
-
-#[cfg(test)]
-mod tests;

@@ -6,7 +6,10 @@ mod decoders;
 mod filter;
 mod find;
 mod generate;
+#[cfg(feature = "rocksdb")]
+mod native;
 mod operator_state;
+mod parse;
 mod rows;
 mod scan;
 mod shown;
@@ -14,7 +17,7 @@ mod source;
 mod state;
 mod value;
 
-pub use checkpoint::{At, CheckpointReader};
+pub use checkpoint::{At, CheckpointReader, StateSize};
 pub use decode::Decoder;
 pub use decoders::Decoders;
 pub use filter::KeyFilter;

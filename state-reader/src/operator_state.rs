@@ -1,6 +1,7 @@
 //! Operator state: lists, union lists and broadcast maps, and what sources and sinks keep.
 
 use strandline_state_api::host::{OperatorStateEntry, Redistribution};
+use strandline_state_api::schema::StateTypes;
 use strandline_state_api::{Error, OperatorId, Result};
 
 use crate::{CheckpointReader, StatePart, Value};
@@ -57,13 +58,20 @@ impl CheckpointReader {
     fn describe(&self, operator: &OperatorId, entry: &OperatorStateEntry) -> OperatorStateInfo {
         let (map_codec, codec) = codecs(entry);
         let decoders = self.decoders();
+        let described =
+            self.manifest().operator(operator).map_or(&[][..], |known| &known.types.operator_state);
+        let of_state = || described.iter().filter(|types| types.state == entry.name);
+        let map_key = of_state().find_map(|types| types.map_key.as_ref());
+        let is_it =
+            |types: &&StateTypes| types.value_codec == codec && types.schema_version == entry.schema_version;
+        let value = of_state().find(is_it).and_then(|types| types.value.as_ref());
         OperatorStateInfo {
             operator: operator.clone(),
             name: entry.name.clone(),
             redistribution: entry.redistribution,
             schema_version: entry.schema_version,
-            map_key: map_codec.map(|codec| StatePart::new(codec, decoders.of_key(codec, None))),
-            value: StatePart::new(codec, decoders.of_value(codec, None)),
+            map_key: map_codec.map(|codec| StatePart::new(codec, decoders.of_key(codec, map_key))),
+            value: StatePart::new(codec, decoders.of_value(codec, value)),
         }
     }
 

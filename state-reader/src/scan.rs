@@ -178,7 +178,10 @@ impl Scan {
                 if run.left == 0 {
                     break;
                 }
-                let Some(mut source) = self.checkpoint.source(snapshot, *range).await? else { continue };
+                let Some(mut source) = self.checkpoint.source(self.state.name(), snapshot, *range).await?
+                else {
+                    continue;
+                };
                 self.read(subtask, &mut source, run).await?;
             }
         }

@@ -8,6 +8,9 @@ use strandline_state_api::schema::StateMeta;
 pub(crate) enum Source<'a> {
     /// Of parts in the portable format.
     Portable(Box<Merge<'a>>),
+    /// Of files of RocksDB, of one state.
+    #[cfg(feature = "rocksdb")]
+    Native(crate::native::NativeEntries),
 }
 
 impl Source<'_> {
@@ -15,6 +18,8 @@ impl Source<'_> {
     pub(crate) fn states(&self) -> &[StateMeta] {
         match self {
             Self::Portable(merge) => merge.states(),
+            #[cfg(feature = "rocksdb")]
+            Self::Native(entries) => entries.states(),
         }
     }
 
@@ -22,6 +27,8 @@ impl Source<'_> {
     pub(crate) async fn next(&mut self) -> Result<Option<EntryRef<'_>>> {
         match self {
             Self::Portable(merge) => merge.next().await,
+            #[cfg(feature = "rocksdb")]
+            Self::Native(entries) => entries.next(),
         }
     }
 }

@@ -137,7 +137,12 @@ pub(crate) fn source_manifest() -> Result<Manifest> {
     sink.committables = vec![b"part-0-3".to_vec()];
     for (id, subtasks) in [("lines", vec![first, second]), ("files", vec![sink])] {
         let parallelism = subtasks.len() as u32;
-        manifest.operators.push(OperatorSnapshot { id: OperatorId::new(id)?, parallelism, subtasks });
+        manifest.operators.push(OperatorSnapshot {
+            id: OperatorId::new(id)?,
+            parallelism,
+            subtasks,
+            types: Default::default(),
+        });
     }
     Ok(manifest)
 }

@@ -5,11 +5,9 @@ use std::fmt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::DataType;
-use super::form::Form;
+use super::form::{Form, MAX_TEXT};
+use super::{DataType, NamedType};
 use crate::Result;
-
-mod trace;
 
 /// How a key or a value lies in its bytes. `docs/format.md` specifies each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -83,7 +81,11 @@ impl Description {
     /// Returns the description of values of type `T` in the Postcard wire format; `None` when `Deserialize` does
     /// not reveal the type, or when the type contains itself.
     pub fn postcard<T: DeserializeOwned>() -> Option<Self> {
-        trace::data_type::<T>().map(|data_type| Self::new(Encoding::Postcard, data_type))
+        let form = Form::by_position::<T>()?;
+        if form.to_string().len() > MAX_TEXT {
+            return None;
+        }
+        Some(Self::new(Encoding::Postcard, bytes_as_such(DataType::from(form))))
     }
 
     /// Returns the description of keys, namespaces or map keys that the name of their codec reveals: those of
@@ -118,6 +120,26 @@ impl Description {
             }
             _ => None,
         }
+    }
+}
+
+/// A list of bytes is stored as bytes are.
+fn bytes_as_such(data_type: DataType) -> DataType {
+    const BYTE: DataType = DataType::Int { signed: false, bits: 8 };
+    let boxed = |of: Box<DataType>| Box::new(bytes_as_such(*of));
+    let named = |named: Vec<NamedType>| {
+        let each = |of: NamedType| NamedType { data_type: bytes_as_such(of.data_type), ..of };
+        named.into_iter().map(each).collect()
+    };
+    match data_type {
+        DataType::List(of) if *of == BYTE => DataType::Bytes,
+        DataType::List(of) => DataType::List(boxed(of)),
+        DataType::Option(of) => DataType::Option(boxed(of)),
+        DataType::Map(key, value) => DataType::Map(boxed(key), boxed(value)),
+        DataType::Tuple(parts) => DataType::Tuple(parts.into_iter().map(bytes_as_such).collect()),
+        DataType::Struct(fields) => DataType::Struct(named(fields)),
+        DataType::Enum(variants) => DataType::Enum(named(variants)),
+        other => other,
     }
 }
 
@@ -179,16 +201,32 @@ pub struct StateTypes {
     #[serde(default)]
     pub schema_version: u32,
     /// Its keys.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "Description::deserialize_known"
+    )]
     pub key: Option<Description>,
     /// Its namespaces.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "Description::deserialize_known"
+    )]
     pub namespace: Option<Description>,
     /// Its map keys.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "Description::deserialize_known"
+    )]
     pub map_key: Option<Description>,
     /// Its values, elements or accumulators.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "Description::deserialize_known"
+    )]
     pub value: Option<Description>,
     /// For how many milliseconds a value lives behind its stamp.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -202,11 +240,33 @@ impl StateTypes {
         described.iter().all(|description| description.is_none()) && self.ttl_ms.is_none()
     }
 
+    /// Leaves out what the names of codecs reveal.
+    #[must_use]
+    pub(crate) fn concise(self) -> Self {
+        let revealed = Description::of_value_codec(&self.value_codec);
+        Self { value: self.value.filter(|value| revealed.as_ref() != Some(value)), ..self }
+    }
+
     /// Returns whether both describe the same stored form.
     pub fn is_of(&self, other: &Self) -> bool {
         self.state == other.state
             && self.value_codec == other.value_codec
             && self.schema_version == other.schema_version
+    }
+}
+
+impl Description {
+    /// Deserializes a description that may be missing. One with an encoding or a type that this version does not
+    /// know is none: the bytes remain bytes. For `#[serde(deserialize_with)]`.
+    ///
+    /// # Errors
+    /// Those of the deserializer.
+    pub fn deserialize_known<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Self>, D::Error> {
+        let Some(Stored { encoding, data_type }) = Option::deserialize(deserializer)? else {
+            return Ok(None);
+        };
+        let known = Encoding::from_name(&encoding).zip(data_type.parse().ok());
+        Ok(known.map(|(encoding, data_type)| Self { encoding, data_type }))
     }
 }
 
@@ -224,14 +284,6 @@ impl Serialize for Description {
         Stored { encoding: encoding.name().to_owned(), data_type: data_type.to_string() }
             .serialize(serializer)
     }
-}
-
-/// Reads a description. One with an encoding or a type that this version does not know is none: the bytes
-/// remain bytes.
-pub(crate) fn lenient<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Description>, D::Error> {
-    let Some(Stored { encoding, data_type }) = Option::deserialize(deserializer)? else { return Ok(None) };
-    let known = Encoding::from_name(&encoding).zip(data_type.parse().ok());
-    Ok(known.map(|(encoding, data_type)| Description { encoding, data_type }))
 }
 
 #[cfg(test)]

@@ -74,6 +74,12 @@ impl Form {
         if text.len() > MAX_TEXT { None } else { text::parse(text) }
     }
 
+    /// Returns the form of a type in an encoding without names: fields come in their order, and a variant is known
+    /// by its number. `None` when `Deserialize` does not reveal it, or numbers variants otherwise.
+    pub(super) fn by_position<T: DeserializeOwned>() -> Option<Self> {
+        trace::form_by_position::<T>()
+    }
+
     /// Reads the text of a form.
     pub(super) fn parse(text: &str) -> Option<Self> {
         text::parse(text)

@@ -1,11 +1,13 @@
+//! Decoders against what the codecs of jobs write, and against bytes that nobody wrote.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use strandline_state_api::{Codec, ErrorKind, SelfDescribingCodec, SerdeCodec, StateKey, TimeWindow};
 
-use super::*;
-use crate::Typed;
+use strandline_state_api::schema::{DataType, Description, Encoding};
+use strandline_state_reader::{Decoder, Typed, Value};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Account {
