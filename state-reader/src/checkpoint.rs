@@ -209,8 +209,8 @@ impl CheckpointReader {
         Scan::new(self.clone(), state.clone())
     }
 
-    /// Returns the number of entries of a state, where the indices of its files show it: when each subtask has
-    /// one file, of full contents, with no other state and no other key groups. An entry of a list state is a
+    /// Returns the number of entries of a state, where the indices of its files show it: when its files have full
+    /// contents, no other state, and no key group in common. An entry of a list state is a
     /// whole list.
     ///
     /// # Errors
@@ -218,19 +218,20 @@ impl CheckpointReader {
     pub async fn exact_entries(&self, state: &StoredState) -> Result<Option<u64>> {
         let mut sum = 0;
         for (_, snapshot) in self.snapshots(state.operator()) {
-            match &snapshot.parts[..] {
-                [] => {}
-                [part] if part.format == PartFormat::Portable => {
-                    let head = self.head(&part.segment).await?;
-                    let index = head.index();
-                    let is_alone = matches!(index.states(), [only] if only.name == state.name());
-                    let is_whole = part.key_groups.covers(index.key_groups());
-                    if !is_alone || !is_whole || index.kind() != SegmentKind::Base {
-                        return Ok(None);
-                    }
-                    sum += index.entries();
+            for (number, part) in snapshot.parts.iter().enumerate() {
+                let before = &snapshot.parts[..number];
+                let is_above = before.iter().any(|of| !of.key_groups.intersect(part.key_groups).is_empty());
+                if is_above || part.format != PartFormat::Portable {
+                    return Ok(None);
                 }
-                _ => return Ok(None),
+                let head = self.head(&part.segment).await?;
+                let index = head.index();
+                let is_alone = matches!(index.states(), [only] if only.name == state.name());
+                let is_whole = part.key_groups.covers(index.key_groups());
+                if !is_alone || !is_whole || index.kind() != SegmentKind::Base {
+                    return Ok(None);
+                }
+                sum += index.entries();
             }
         }
         Ok(Some(sum))

@@ -1,10 +1,11 @@
 //! Operator state: lists, union lists and broadcast maps, and what sources and sinks keep.
 
+use strandline_checkpoint_storage::{OperatorTypes, SubtaskSnapshot};
 use strandline_state_api::host::{OperatorStateEntry, Redistribution};
-use strandline_state_api::schema::StateTypes;
+use strandline_state_api::schema::{Description, StateTypes};
 use strandline_state_api::{Error, OperatorId, Result};
 
-use crate::{CheckpointReader, StatePart, Value};
+use crate::{CheckpointReader, Decoder, StatePart, Value};
 
 /// Separates the codecs of map keys and of values in the stored codec of a broadcast state.
 const ARROW: &str = " -> ";
@@ -73,6 +74,46 @@ impl CheckpointReader {
             map_key: map_codec.map(|codec| StatePart::new(codec, decoders.of_key(codec, map_key))),
             value: StatePart::new(codec, decoders.of_value(codec, value)),
         }
+    }
+
+    /// Returns the positions of a source, one for each split of its input, and their type; none for any other
+    /// operator.
+    ///
+    /// # Errors
+    /// [`Corrupt`](strandline_state_api::ErrorKind::Corrupt) when one is no value of the type.
+    pub fn positions(&self, operator: &OperatorId) -> Result<(StatePart, Vec<OperatorElement>)> {
+        self.list(operator, |types| types.positions.as_ref(), |subtask| &subtask.positions)
+    }
+
+    /// Returns what a sink has yet to commit, and its type; none for any other operator.
+    ///
+    /// # Errors
+    /// As [`positions`](Self::positions).
+    pub fn committables(&self, operator: &OperatorId) -> Result<(StatePart, Vec<OperatorElement>)> {
+        self.list(operator, |types| types.committables.as_ref(), |subtask| &subtask.committables)
+    }
+
+    fn list(
+        &self,
+        id: &OperatorId,
+        described: impl Fn(&OperatorTypes) -> Option<&Description>,
+        of: impl Fn(&SubtaskSnapshot) -> &Vec<Vec<u8>>,
+    ) -> Result<(StatePart, Vec<OperatorElement>)> {
+        let operator = self.manifest().operator(id);
+        let description = operator.and_then(|operator| described(&operator.types)).cloned();
+        let part = StatePart::new("postcard", description.map_or_else(Decoder::bytes, Decoder::described));
+        let mut elements = Vec::new();
+        for subtask in operator.into_iter().flat_map(|operator| &operator.subtasks) {
+            for (bytes, index) in of(subtask).iter().zip(0..) {
+                let value = part.decoder().decode(bytes);
+                let value = value.map_err(|error| {
+                    let error = error.with("operator", id).with("subtask", subtask.subtask);
+                    error.with("element", index).with("checkpoint", self.id())
+                })?;
+                elements.push(OperatorElement { subtask: subtask.subtask, index, map_key: None, value });
+            }
+        }
+        Ok((part, elements))
     }
 
     /// Returns the elements of an operator state, subtask by subtask.

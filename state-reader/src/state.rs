@@ -57,6 +57,8 @@ impl StoredState {
         types: &[StateTypes],
         decoders: &Decoders,
     ) -> Option<Self> {
+        // Of forms of one version, the first is the one that the program writes.
+        forms.reverse();
         forms.sort_by_key(|meta| meta.schema_version);
         let newest = forms.last()?.clone();
         let of_state = || types.iter().filter(|types| types.state == newest.name);

@@ -2,17 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
-use std::ops::Bound;
+use std::ops::{Bound, Range};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::{StreamExt, pin_mut};
 use serde::{Deserialize, Serialize};
 use strandline_backend_memory::MemoryBackendFactory;
-use strandline_checkpoint_storage::{LoopOptions, SoloJob, Storage};
+use strandline_checkpoint_storage::{LoopOptions, Segments, SoloJob, Storage};
+use strandline_state_api::schema::DataType;
+use strandline_state_api::snapshot::{SegmentRef, SegmentStore};
 use strandline_state_api::{
-    BroadcastDescriptor, CheckpointId, ErrorKind, KeyGroup, KeyGroupRange, KeyHash, ListDescriptor,
-    MapDescriptor, OperatorListDescriptor, TimeWindow, TimerDescriptor, Timestamp, ValueDescriptor,
+    BroadcastDescriptor, CheckpointId, Codec, ErrorKind, Evolution, KeyGroup, KeyGroupRange, KeyHash,
+    ListDescriptor, MapDescriptor, OperatorListDescriptor, Result, SerdeCodec, TimeWindow, TimerDescriptor,
+    Timestamp, ValueDescriptor,
 };
-use strandline_state_reader::{At, CheckpointReader, KeyFilter, Parts, Typed, Value};
+use strandline_state_reader::{At, CheckpointReader, Decoders, KeyFilter, Parts, Typed, Value};
 
 use crate::support::{block_on, latest, rows, shown};
 
@@ -204,6 +209,137 @@ fn every_kind_of_state_is_read() {
         let map_key = operator_states[1].map_key.as_ref().unwrap();
         assert_eq!(Typed::new(rules[0].map_key.as_ref().unwrap(), map_key.data_type()).to_string(), "(9, r)");
         assert_eq!(rules[0].value, Value::List(vec![Value::Float(0.5), Value::Float(-1.0)]));
+    });
+}
+
+/// Counts the bytes that are read.
+struct Counting {
+    segments: Segments,
+    read: AtomicU64,
+}
+
+#[async_trait::async_trait]
+impl SegmentStore for Counting {
+    async fn put(&self, bytes: Vec<u8>) -> Result<SegmentRef> {
+        self.segments.put(bytes).await
+    }
+
+    async fn read(&self, segment: &SegmentRef, range: Range<u64>) -> Result<Vec<u8>> {
+        self.read.fetch_add(range.end - range.start, Ordering::Relaxed);
+        self.segments.read(segment, range).await
+    }
+}
+
+#[test]
+fn a_look_up_reads_only_the_blocks_that_may_hold_the_key() {
+    block_on(async {
+        let storage = Storage::in_memory().unwrap();
+        let mut job = SoloJob::open::<_, u64>("bank", MemoryBackendFactory::default(), &storage).unwrap();
+        let noise = job.register(&ValueDescriptor::<(u64, u64, u64, u64)>::new("noise")).unwrap();
+        job.restore().await.unwrap();
+        let hash = |n: u64| KeyHash::of_encoded(&n.to_be_bytes()).0;
+        for n in 0..20_000 {
+            let value = (hash(n), hash(n + 1_000_000), hash(n + 2_000_000), hash(n + 3_000_000));
+            job.at(&n).state(noise).put(value).unwrap();
+        }
+        job.checkpoint().await.unwrap();
+        let manifest = latest(&storage).await.manifest().clone();
+        let all: u64 = manifest.segments().map(|segment| segment.len).sum();
+        let store = Arc::new(Counting { segments: storage.reader(), read: AtomicU64::new(0) });
+        let checkpoint =
+            CheckpointReader::of_manifest(manifest, store.clone(), Decoders::default()).await.unwrap();
+        let state = checkpoint.state("noise").unwrap();
+        checkpoint.size(state).await.unwrap();
+        let before = store.read.load(Ordering::Relaxed);
+        for n in [0, 77, 19_999] {
+            let found = checkpoint.scan(state).keys(&KeyFilter::equal(Value::UInt(n))).unwrap();
+            let found = found.read_all().await.unwrap();
+            assert_eq!(found.len(), 1);
+            let Some(Value::Record(values)) = &found[0].value else { panic!("{found:?}") };
+            assert_eq!(values[0], Value::UInt(hash(n)));
+        }
+        let read = store.read.load(Ordering::Relaxed) - before;
+        assert!(read < all / 2, "three look-ups read {read} of {all} bytes");
+        let full = checkpoint.scan(state).count().await.unwrap();
+        assert_eq!(full, 20_000);
+        assert!(store.read.load(Ordering::Relaxed) - before - read >= all / 2);
+    });
+}
+
+#[test]
+fn a_codec_of_ones_own_is_decoded_by_a_decoder_of_ones_own() {
+    struct Celsius;
+
+    impl Codec<i16> for Celsius {
+        fn id(&self) -> String {
+            "celsius".into()
+        }
+
+        fn encode(&self, value: &i16, out: &mut Vec<u8>) -> Result<()> {
+            out.extend_from_slice(&value.to_le_bytes());
+            Ok(())
+        }
+
+        fn decode(&self, bytes: &[u8]) -> Result<i16> {
+            Ok(i16::from_le_bytes(bytes.try_into().unwrap_or_default()))
+        }
+    }
+
+    block_on(async {
+        let storage = Storage::in_memory().unwrap();
+        let mut job = SoloJob::open::<_, u8>("rooms", MemoryBackendFactory::default(), &storage).unwrap();
+        let degrees = job.register(&ValueDescriptor::with_codec("degrees", Celsius)).unwrap();
+        job.restore().await.unwrap();
+        job.at(&1).state(degrees).put(215).unwrap();
+        job.checkpoint().await.unwrap();
+        assert_eq!(shown(&latest(&storage).await, "degrees").await, ["1 | 0xd700"]);
+        let decoders = Decoders::new().value("celsius", DataType::F64, |bytes| {
+            Ok(Value::Float(f64::from(Celsius.decode(bytes)?) / 10.0))
+        });
+        let checkpoint = CheckpointReader::open_with(&storage, At::Latest, decoders).await.unwrap();
+        assert_eq!(shown(&checkpoint, "degrees").await, ["1 | 21.5"]);
+    });
+}
+
+#[test]
+fn values_of_an_older_version_come_in_the_newest_type() {
+    #[derive(Serialize, Deserialize)]
+    struct First {
+        cents: u32,
+        gone: bool,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    struct Second {
+        currency: Option<String>,
+        cents: u64,
+    }
+
+    block_on(async {
+        let storage = Storage::in_memory().unwrap();
+        let mut job = SoloJob::open::<_, u8>("bank", MemoryBackendFactory::default(), &storage).unwrap();
+        let old = job.register(&ValueDescriptor::<First>::new("accounts")).unwrap();
+        job.restore().await.unwrap();
+        for key in 0..40 {
+            job.at(&key).state(old).put(First { cents: key.into(), gone: true }).unwrap();
+        }
+        job.checkpoint().await.unwrap();
+
+        let mut job = SoloJob::open::<_, u8>("bank", MemoryBackendFactory::default(), &storage).unwrap();
+        let versions = Evolution::<First>::first(1, SerdeCodec)
+            .then(2, SerdeCodec, |first| Ok(Second { currency: None, cents: first.cents.into() }));
+        let new = job.register(&ValueDescriptor::evolving("accounts", versions)).unwrap();
+        job.restore().await.unwrap();
+        job.at(&1).state(new).put(Second { currency: Some("EUR".into()), cents: 100 }).unwrap();
+        job.checkpoint().await.unwrap();
+
+        let checkpoint = latest(&storage).await;
+        let state = checkpoint.state("accounts").unwrap();
+        assert_eq!(state.value().unwrap().data_type().to_string(), "{currency:?str,cents:u64}");
+        let found = shown(&checkpoint, "accounts").await;
+        assert_eq!(found.len(), 40);
+        assert!(found.contains(&"1 | {currency: EUR, cents: 100}".to_owned()), "{found:?}");
+        assert!(found.contains(&"7 | {currency: null, cents: 7}".to_owned()), "{found:?}");
     });
 }
 

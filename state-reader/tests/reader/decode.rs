@@ -209,7 +209,7 @@ fn accumulators_become_the_columns_of_a_job() {
     let data_type = "{rows:u64,total:?i128,mean:{sum:?f64,count:u64},last:?time}";
     let decoder = decoder(Encoding::Accumulators, data_type);
     // rows 3; a wide sum of 2^64; a mean of 1.5 over 2; the second 1 after 1970 and half a second.
-    let mut bytes = vec![6, 3, 3, 6, 2, 0, 4];
+    let mut bytes = vec![5, 3, 3, 6, 2, 0, 4];
     bytes.extend_from_slice(&1.5f64.to_le_bytes());
     bytes.extend_from_slice(&[3, 2, 7, 2]);
     bytes.extend_from_slice(&postcard::to_stdvec(&500_000_000i32).unwrap());

@@ -251,11 +251,11 @@ fn pair(a: Value, b: Value) -> Value {
     Value::Record(vec![a, b])
 }
 
+/// Key, namespace, map key, index and value of a row.
+type Expected = (Value, Option<Value>, Option<Value>, Option<u64>, Option<Value>);
+
 /// The rows that the model expects of a state, without an order.
-fn expected(
-    model: &Model,
-    state: &str,
-) -> Vec<(Value, Option<Value>, Option<Value>, Option<u64>, Option<Value>)> {
+fn expected(model: &Model, state: &str) -> Vec<Expected> {
     match state {
         "values" => model
             .values
