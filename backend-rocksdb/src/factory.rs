@@ -46,7 +46,11 @@ impl RocksBackendFactory {
         self.environment.rocks_options()
     }
 
-    fn home(&self) -> Result<Arc<Home>> {
+    pub(crate) fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    pub(crate) fn home(&self) -> Result<Arc<Home>> {
         let mut home = self.home.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(home) = &*home {
             return Ok(Arc::clone(home));

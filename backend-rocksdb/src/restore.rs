@@ -31,13 +31,14 @@ mod fetch;
 mod portable;
 
 use bulk::Bulk;
-use fetch::{fetch, read_directory};
+pub(crate) use fetch::fetch;
+use fetch::read_directory;
 
 /// Bytes of rewritten values that are written at once.
 const REWRITE_BATCH: usize = 1 << 20;
 
 /// The part of a snapshot that lies in the key groups of this subtask.
-enum RestoreSource {
+pub(crate) enum RestoreSource {
     Portable(Vec<SnapshotPart>),
     Native { directory: Directory, key_groups: KeyGroupRange, bytes: u64 },
 }
@@ -252,7 +253,10 @@ fn two_forms(stored: &StateMeta) -> Error {
 }
 
 /// Reads what a restore needs of a snapshot that is clipped to the key groups of this subtask.
-async fn source(snapshot: &KeyedSnapshot, store: &dyn SegmentStore) -> Result<Option<RestoreSource>> {
+pub(crate) async fn source(
+    snapshot: &KeyedSnapshot,
+    store: &dyn SegmentStore,
+) -> Result<Option<RestoreSource>> {
     let Some(last) = snapshot.parts.last() else { return Ok(None) };
     if snapshot.parts.iter().all(|part| part.format.is_portable()) {
         return Ok(Some(RestoreSource::Portable(snapshot.parts.clone())));

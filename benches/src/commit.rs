@@ -85,7 +85,12 @@ impl Commits {
             snapshot
         });
         let id = OperatorId::new("count")?;
-        manifest.operators.push(OperatorSnapshot { id, parallelism: SUBTASKS, subtasks: subtasks.collect() });
+        manifest.operators.push(OperatorSnapshot {
+            id,
+            parallelism: SUBTASKS,
+            subtasks: subtasks.collect(),
+            types: Default::default(),
+        });
         Ok(Self { runtime, slots, next_slot: 0, log: claimed.log, manifest, _dir: dir })
     }
 }

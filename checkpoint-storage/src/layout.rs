@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use strandline_checkpoint_protocol::{CommitParts, Term};
 use strandline_state_api::{CheckpointId, Error, OperatorId, Result};
 
-use crate::{CheckpointTrace, Manifest, OperatorSnapshot, Storage, SubtaskSnapshot};
+use crate::{CheckpointTrace, Manifest, OperatorSnapshot, OperatorTypes, Storage, SubtaskSnapshot};
 
 /// What one subtask of an operator hands in for a checkpoint: of what a task acknowledges with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +69,12 @@ impl JobLayout {
                 );
                 return Err(Error::invalid(message).with("operator", id).with("checkpoint", checkpoint));
             }
-            operators.push(OperatorSnapshot { id: id.clone(), parallelism: *parallelism, subtasks });
+            let mut types = OperatorTypes::default();
+            for subtask in &mut subtasks {
+                types.add(&subtask.types);
+                subtask.types = Arc::default();
+            }
+            operators.push(OperatorSnapshot { id: id.clone(), parallelism: *parallelism, subtasks, types });
         }
         if let Some(unknown) = by_operator.keys().next() {
             let message = "a checkpoint has a part of an operator that the job does not have";

@@ -33,7 +33,8 @@ pub use log::{
     UnreadableSlot,
 };
 pub use manifest::{
-    CheckpointTrace, Manifest, OperatorSnapshot, StoredStatistic, SubtaskSnapshot, SubtaskTrace,
+    CheckpointTrace, Manifest, OperatorSnapshot, OperatorTypes, StoredStatistic, SubtaskSnapshot,
+    SubtaskTrace,
 };
 pub use name::{FileKind, FileName, LOG_DIR, slot_path};
 pub use options::StorageOptions;

@@ -4,7 +4,10 @@ mod json;
 mod stored;
 #[cfg(test)]
 mod tests;
+mod types;
 mod version1;
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use strandline_checkpoint_protocol::{CheckpointKind, Term};
@@ -15,6 +18,7 @@ use strandline_state_api::{CheckpointId, KeyGroupRange, OperatorId, Timestamp};
 
 use crate::{FileKind, FileName};
 pub(crate) use stored::{External, StoredManifest, decode_elements, encode_elements};
+pub use types::OperatorTypes;
 
 /// Everything that a checkpoint consists of; with the files that it names, enough to restore a job.
 ///
@@ -87,6 +91,10 @@ pub struct OperatorSnapshot {
     pub parallelism: u32,
     /// What each of them handed in.
     pub subtasks: Vec<SubtaskSnapshot>,
+    /// The types of its state, for programs that do not have the job. Checkpoints of older versions have none,
+    /// and no restore depends on them.
+    #[serde(default, skip_serializing_if = "OperatorTypes::is_empty")]
+    pub types: OperatorTypes,
 }
 
 /// What one subtask handed in.
@@ -129,6 +137,10 @@ pub struct SubtaskSnapshot {
     /// [`KeyedBackend::statistics`](strandline_state_api::KeyedBackend::statistics).
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "json::statistics")]
     pub statistics: Vec<StoredStatistic>,
+    /// The types of its state. They are stored once for the operator: [`JobLayout`](crate::JobLayout) takes them
+    /// from here.
+    #[serde(skip)]
+    pub types: Arc<OperatorTypes>,
 }
 
 impl SubtaskSnapshot {
@@ -147,6 +159,7 @@ impl SubtaskSnapshot {
             finished: false,
             trace: SubtaskTrace::default(),
             statistics: Vec::new(),
+            types: Arc::default(),
         }
     }
 

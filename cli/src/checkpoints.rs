@@ -44,7 +44,7 @@ pub(crate) fn runtime() -> Result<Runtime> {
 }
 
 /// Opens a storage; a path may be relative.
-fn open(uri: &str) -> Result<Storage> {
+pub(crate) fn open(uri: &str) -> Result<Storage> {
     if uri.contains("://") {
         return Storage::open(uri);
     }

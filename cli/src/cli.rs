@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use strandline_runtime::{JobConfig, StartFrom};
 use strandline_state_api::{CheckpointId, OperatorId};
+use strandline_state_reader::At;
 
 use crate::manual;
 
@@ -29,6 +30,8 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Inspects the checkpoints of a job.
     Checkpoints(CheckpointsArgs),
+    /// Shows the state in a checkpoint: which states there are, and their entries.
+    State(StateArgs),
     /// Checks a job without running it: lists all mistakes of its file, and opens its input, its checkpoint
     /// storage and its output. Changes nothing.
     Check(CheckArgs),
@@ -55,6 +58,7 @@ impl Command {
             Self::Run(args) => args.json,
             Self::Check(args) => args.json,
             Self::Checkpoints(args) => args.json,
+            Self::State(_) => false,
             Self::Demo(_) | Self::Schema(_) | Self::Completions { .. } | Self::Man { .. } => false,
         }
     }
@@ -242,6 +246,79 @@ pub(crate) enum CheckpointsCommand {
         #[arg(long)]
         dry_run: bool,
     },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StateArgs {
+    #[command(subcommand)]
+    pub(crate) command: StateCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StateCommand {
+    /// Lists the keyed states, timers and operator states of a checkpoint, with their types and sizes.
+    Ls {
+        #[command(flatten)]
+        from: CheckpointArgs,
+        /// How to print them.
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+    },
+    /// Prints the entries of one key. Reads only the blocks that may hold it.
+    Get {
+        #[command(flatten)]
+        from: CheckpointArgs,
+        /// The state: `operator/state`, or a name that only one has.
+        #[arg(value_name = "OPERATOR/STATE")]
+        state: String,
+        /// The key, as `scan` prints it; several columns as JSON, for example `["a",7]`.
+        #[arg(value_name = "KEY", allow_hyphen_values = true)]
+        key: String,
+        /// How to print them.
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+    },
+    /// Prints the entries of a state, in the order of their key groups and keys.
+    Scan {
+        #[command(flatten)]
+        from: CheckpointArgs,
+        /// As for `get`; also the name of an operator state.
+        #[arg(value_name = "OPERATOR/STATE")]
+        state: String,
+        /// Ends after so many rows.
+        #[arg(long, value_name = "N")]
+        limit: Option<u64>,
+        /// Prints keys without values, which are not even decoded.
+        #[arg(long)]
+        keys: bool,
+        /// How to print them.
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CheckpointArgs {
+    #[command(flatten)]
+    pub(crate) storage: StorageArgs,
+    /// Which checkpoint.
+    #[arg(long, value_name = "latest|ID", default_value = "latest", value_parser = checkpoint)]
+    pub(crate) checkpoint: At,
+}
+
+fn checkpoint(text: &str) -> Result<At, String> {
+    text.parse().map_err(|_| "expected `latest` or the number of a checkpoint".to_owned())
+}
+
+/// How rows are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Columns for people.
+    Table,
+    /// CSV with a header.
+    Csv,
+    /// A JSON object on a line of its own for each row.
+    Json,
 }
 
 #[derive(Args, Debug)]

@@ -1,4 +1,4 @@
-//! `strandline`: runs streaming jobs that are described in files, and inspects their checkpoints.
+//! `strandline`: runs streaming jobs that are described in files, and inspects their checkpoints and the state in them.
 //!
 //! Exit codes: 0 when the job finished or was stopped gracefully, 1 when it failed, 2 for a mistake in the
 //! command line or the job file, 130 when a second Ctrl-C cut it off, 141 when nobody reads the output any
@@ -24,6 +24,7 @@ mod reference;
 mod report;
 mod run;
 mod schema;
+mod state;
 mod terminal;
 
 use std::process::ExitCode;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::demo(args),
         Command::Check(args) => check::check(args),
         Command::Checkpoints(args) => checkpoints::checkpoints(args),
+        Command::State(args) => state::state(args),
         Command::Schema(args) => schema::show(args),
         Command::Completions { shell } => {
             manual::completions(*shell);

@@ -35,6 +35,6 @@ pub use layout::{FORMAT_VERSION, MAX_BLOCK_BYTES, MAX_ENTRY_BYTES, MAX_INDEX_BYT
 pub use limit::{check_entry_size, too_large};
 pub use memory::MemorySegments;
 pub use merge::Merge;
-pub use reader::SegmentReader;
+pub use reader::{SegmentHead, SegmentReader};
 pub use segment_kind::SegmentKind;
 pub use writer::{Compression, FinishedSegment, SegmentWriter, WriterOptions};

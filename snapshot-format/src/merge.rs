@@ -150,6 +150,15 @@ impl<'a> Merge<'a> {
             }
             readers.push((SegmentReader::open(store, &part.segment).await?, groups));
         }
+        Self::over(readers, target)
+    }
+
+    /// Merges segments that are open already, oldest first, each in a range of key groups. So a program that
+    /// reads many ranges of one snapshot reads each index once.
+    ///
+    /// # Errors
+    /// [`Incompatible`](ErrorKind::Incompatible) as for [`open`](Self::open).
+    pub fn over(readers: Vec<(SegmentReader<'a>, KeyGroupRange)>, target: SegmentKind) -> Result<Self> {
         let tables: Vec<_> = readers
             .iter()
             .map(|(reader, groups)| PartStates {

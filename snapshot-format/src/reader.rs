@@ -33,14 +33,21 @@ impl std::fmt::Debug for SegmentReader<'_> {
     }
 }
 
-impl<'a> SegmentReader<'a> {
+/// What [`SegmentReader::open`] reads of a segment, without the store: so a program that reads a segment many
+/// times keeps it.
+#[derive(Clone, Debug)]
+pub struct SegmentHead {
+    segment: SegmentRef,
+    index: Arc<SegmentIndex>,
+    whole: Option<Arc<[u8]>>,
+}
+
+impl SegmentHead {
     /// Reads the index: one request for the last 64 KiB, and another if the index is larger.
     ///
     /// # Errors
-    /// [`Corrupt`](strandline_state_api::ErrorKind::Corrupt) and
-    /// [`Incompatible`](strandline_state_api::ErrorKind::Incompatible) as the [crate](crate#trust) defines
-    /// them, and the errors of the store.
-    pub async fn open(store: &'a dyn SegmentStore, segment: &SegmentRef) -> Result<Self> {
+    /// Those of [`SegmentReader::open`].
+    pub async fn read(store: &dyn SegmentStore, segment: &SegmentRef) -> Result<Self> {
         let len = segment.len;
         let named = |error: Error| error.with("segment", &segment.name);
         Footer::check_len(len).map_err(named)?;
@@ -56,7 +63,30 @@ impl<'a> SegmentReader<'a> {
             check_header(&tail).map_err(named)?;
             whole = Some(tail.into());
         }
-        Ok(Self { store, segment: segment.clone(), index, whole })
+        Ok(Self { segment: segment.clone(), index, whole })
+    }
+
+    /// Returns the index, which holds everything that is known without reading entries.
+    pub fn index(&self) -> &SegmentIndex {
+        &self.index
+    }
+
+    /// Returns a reader of the segment in `store`, which must be the store that the head was read from.
+    pub fn reader<'a>(&self, store: &'a dyn SegmentStore) -> SegmentReader<'a> {
+        let Self { segment, index, whole } = self.clone();
+        SegmentReader { store, segment, index, whole }
+    }
+}
+
+impl<'a> SegmentReader<'a> {
+    /// Reads the index: one request for the last 64 KiB, and another if the index is larger.
+    ///
+    /// # Errors
+    /// [`Corrupt`](strandline_state_api::ErrorKind::Corrupt) and
+    /// [`Incompatible`](strandline_state_api::ErrorKind::Incompatible) as the [crate](crate#trust) defines
+    /// them, and the errors of the store.
+    pub async fn open(store: &'a dyn SegmentStore, segment: &SegmentRef) -> Result<Self> {
+        Ok(SegmentHead::read(store, segment).await?.reader(store))
     }
 
     /// Returns the segment.

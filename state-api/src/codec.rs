@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_reflection::{Tracer, TracerConfig};
 
-use crate::schema::self_describing_id;
+use crate::schema::{Description, self_describing_id};
 use crate::{Error, ErrorKind, Result};
 
 /// Turns values of one type into bytes and back.
@@ -37,6 +37,12 @@ pub trait Codec<T>: Send + Sync + 'static {
     /// what the type cannot read.
     fn is_self_describing(&self) -> bool {
         false
+    }
+
+    /// Returns how a program reads the bytes that does not have the codec; `None` when that is unknown, or when
+    /// the [`id`](Self::id) reveals it. Snapshots hold the description, and no restore depends on it.
+    fn description(&self) -> Option<Description> {
+        None
     }
 }
 
@@ -130,6 +136,10 @@ impl<T: Serialize + DeserializeOwned + 'static> Codec<T> for SerdeCodec {
             Ok((_, rest)) => Err(wrong_length::<T>(bytes).with("surplus bytes", rest.len())),
             Err(e) => Err(wrong_length::<T>(bytes).caused_by(e)),
         }
+    }
+
+    fn description(&self) -> Option<Description> {
+        Description::of_value_codec(&Codec::<T>::id(self)).or_else(Description::postcard::<T>)
     }
 }
 

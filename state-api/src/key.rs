@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use crate::schema::Description;
 use crate::{Error, KeyGroup, KeyHash, Result};
 
 mod tuple;
@@ -42,6 +43,13 @@ pub trait StateKey: Clone + Eq + Debug + Send + 'static {
 
     /// Returns the name of the encoding, which snapshots store and a restore compares.
     fn codec() -> String;
+
+    /// Returns how a program reads the encoding that does not have the type. By default what the name of the
+    /// [codec](Self::codec) reveals: so a type that is mapped to one of those above, with its codec, is described,
+    /// too, but for the names of its parts.
+    fn description() -> Option<Description> {
+        Description::of_key_codec(&Self::codec())
+    }
 
     /// Appends the encoding.
     fn encode(&self, out: &mut Vec<u8>);

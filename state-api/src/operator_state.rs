@@ -17,6 +17,7 @@ pub use self::broadcast::{BroadcastDescriptor, BroadcastMap, BroadcastState};
 use self::list::List;
 pub use self::list::{OperatorListDescriptor, OperatorListState, OperatorLists};
 use self::registered::{AnyState, Meta, Registered};
+use crate::schema::StateTypes;
 use crate::{Error, ErrorKind, Result, StateKey};
 
 /// How elements move to new subtasks when the parallelism changes (Flink: `OperatorStateHandle.Mode`).
@@ -217,6 +218,15 @@ impl OperatorStateStore {
     pub fn snapshot(&self) -> Result<Vec<OperatorStateEntry>> {
         let registered = self.lists.0.entries().chain(self.broadcasts.0.entries());
         registered.chain(self.restored.iter().cloned().map(Ok)).collect()
+    }
+
+    /// Returns the types of all registered states, for programs that read a snapshot without the job. The codec
+    /// of an entry of a broadcast state is that of its values here.
+    pub fn types(&self) -> Vec<StateTypes> {
+        let registered = self.lists.0.metas().chain(self.broadcasts.0.metas());
+        registered
+            .flat_map(|meta| meta.schema.types.iter().filter(|types| !types.is_empty()).cloned())
+            .collect()
     }
 
     /// Returns the lists to change and the broadcast states to read: what an operator sees on its keyed side.

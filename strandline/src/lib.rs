@@ -22,5 +22,7 @@ pub use strandline_connectors as connectors;
 pub use strandline_runtime as runtime;
 #[cfg(feature = "simulation")]
 pub use strandline_simulation as simulation;
+#[cfg(feature = "reader")]
+pub use strandline_state_reader as reader;
 #[cfg(feature = "testing")]
 pub use strandline_state_testing as testing;

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 #[allow(dead_code, clippy::too_many_arguments, reason = "they are compiled, and never called")]
 mod proofs {
     use strandline::format::{
-        EntryRef, ExpiryFilter, FoldOptions, Merge, SegmentCursor, SegmentKind, SegmentReader, fold,
-        fold_filtered, fold_into, snapshot_fingerprint,
+        EntryRef, ExpiryFilter, FoldOptions, Merge, SegmentCursor, SegmentHead, SegmentKind, SegmentReader,
+        fold, fold_filtered, fold_into, snapshot_fingerprint,
     };
     use strandline::memory::{MemoryBackend, MemoryBackendFactory};
     use strandline::runtime::{JobConfig, JobControl, JobEvent, JobReport, Pipeline};
@@ -47,6 +47,7 @@ mod proofs {
         visit: impl FnMut(EntryRef<'_>) -> Result<()> + Send,
     ) {
         sent(SegmentReader::open(store, segment));
+        sent(SegmentHead::read(store, segment));
         let reader = SegmentReader::open(store, segment).await.unwrap();
         sent(reader.fingerprint(range));
         sent(reader.read(range, visit));
@@ -121,6 +122,30 @@ mod proofs {
         sent(worker.restore());
         sent(worker.snapshot(CheckpointId(1)));
         sent(worker.prepare(CheckpointId(1)).unwrap().store());
+    }
+
+    #[cfg(feature = "reader")]
+    fn state_in_checkpoints(
+        storage: &Storage,
+        checkpoint: &strandline::reader::CheckpointReader,
+        state: &strandline::reader::StoredState,
+        manifest: Manifest,
+        segments: std::sync::Arc<dyn SegmentStore>,
+    ) {
+        use strandline::reader::{At, CheckpointReader, Decoders};
+        moves::<CheckpointReader>();
+        shared::<CheckpointReader>();
+        sent(CheckpointReader::open(storage, At::Latest));
+        sent(CheckpointReader::open_with(storage, At::Latest, Decoders::new()));
+        sent(CheckpointReader::of_manifest(manifest, segments, Decoders::new()));
+        sent(checkpoint.exact_entries(state));
+        sent(checkpoint.size(state));
+        sent(checkpoint.key_groups(state.operator()));
+        let scan = || checkpoint.scan(state);
+        sent(scan().partitions(2));
+        sent(scan().rows());
+        sent(scan().read_all());
+        sent(scan().count());
     }
 
     fn backends<B: RestoreSnapshot, W: SnapshotWriter>(

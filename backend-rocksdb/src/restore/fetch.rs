@@ -31,7 +31,7 @@ pub(super) async fn read_directory(segment: &SegmentRef, store: &dyn SegmentStor
 
 /// Makes the directory `path` with all files of a snapshot, so that it can be opened. Checks the hash of
 /// every file, from the store or from a local copy.
-pub(super) async fn fetch(
+pub(crate) async fn fetch(
     directory: &Directory,
     path: &Path,
     instance: &Instance,

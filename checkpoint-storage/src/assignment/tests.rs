@@ -39,8 +39,12 @@ fn manifest(parallelism: u32, watermark: impl Fn(u32) -> Option<i64>) -> Manifes
         subtask.assigners = vec![time(i64::from(number) * 100)];
         subtask
     });
-    let operator =
-        OperatorSnapshot { id: OperatorId::new("op").unwrap(), parallelism, subtasks: subtasks.collect() };
+    let operator = OperatorSnapshot {
+        id: OperatorId::new("op").unwrap(),
+        parallelism,
+        subtasks: subtasks.collect(),
+        types: Default::default(),
+    };
     Manifest { operators: vec![operator], ..Manifest::new(CheckpointId(1), 1, "job") }
 }
 
@@ -163,7 +167,7 @@ fn stored_operators_list_each_state_once_and_whether_anything_is_stored() {
     for (name, has_state) in [("map", false), ("source", true)] {
         let id = OperatorId::new(name).unwrap();
         let subtasks = vec![source.clone()];
-        manifest.operators.push(OperatorSnapshot { id, parallelism: 1, subtasks });
+        manifest.operators.push(OperatorSnapshot { id, parallelism: 1, subtasks, types: Default::default() });
         source.positions.push(vec![7]);
         assert_eq!(manifest.stored_operators().last().unwrap().has_state, has_state, "{name}");
     }

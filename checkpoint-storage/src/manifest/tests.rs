@@ -24,7 +24,8 @@ fn manifest(entries: Vec<OperatorStateEntry>) -> Manifest {
     let mut subtask = SubtaskSnapshot::new(0, KeyGroupRange::EMPTY);
     subtask.operator_state = entries;
     let id = OperatorId::new("op").unwrap();
-    let operators = vec![OperatorSnapshot { id, parallelism: 1, subtasks: vec![subtask] }];
+    let operators =
+        vec![OperatorSnapshot { id, parallelism: 1, subtasks: vec![subtask], types: Default::default() }];
     Manifest { operators, ..Manifest::new(CheckpointId(1), 1, "job") }
 }
 

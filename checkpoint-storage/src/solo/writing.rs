@@ -12,7 +12,7 @@ use strandline_state_api::{CheckpointId, Error, ErrorKind, OperatorId, Result};
 use super::options::LoopOptions;
 use super::worker::Worker;
 use crate::layout::micros;
-use crate::{Manifest, Segments, Storage, SubtaskAssignment, SubtaskSnapshot, Term};
+use crate::{Manifest, OperatorTypes, Segments, Storage, SubtaskAssignment, SubtaskSnapshot, Term};
 
 /// Entries that are drained at once.
 const STEP: usize = 4096;
@@ -34,6 +34,8 @@ pub(super) struct Running<W> {
     storage: Storage,
     term: Term,
     writer: Arc<W>,
+    /// The types of the registered states.
+    types: Arc<OperatorTypes>,
 }
 
 /// The state of one worker at one checkpoint, stored; for its [`WorkerGroup`](crate::WorkerGroup).
@@ -54,7 +56,8 @@ impl<B: CheckpointedBackend, R> Worker<B, R> {
         }
         let writer = Arc::new(self.backend.take_writer()?);
         let Start { storage, term, .. } = start;
-        self.running = Some(Running { storage, term, writer });
+        let types = OperatorTypes::of_states(&self.backend.schemas(), self.operator_state.types());
+        self.running = Some(Running { storage, term, writer, types: Arc::new(types) });
         Ok(())
     }
 
@@ -99,6 +102,7 @@ impl<B: CheckpointedBackend, R> Worker<B, R> {
         let mut snapshot = SubtaskSnapshot::new(scope.subtask, scope.key_groups);
         snapshot.operator_state = operator_state;
         snapshot.watermark = self.time.watermark;
+        snapshot.types = Arc::clone(&running.types);
         snapshot.statistics = self.backend.statistics().into_iter().map(Into::into).collect();
         let operator = scope.operator;
         let term = running.term;

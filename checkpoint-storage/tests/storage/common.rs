@@ -58,7 +58,12 @@ pub(crate) fn manifest_of(
         KeyedSnapshot { parts: segments.into_iter().map(part).collect(), ..KeyedSnapshot::default() };
     let mut manifest = Manifest::new(CheckpointId(id), term, "test");
     let id = OperatorId::new("count").unwrap();
-    manifest.operators.push(OperatorSnapshot { id, parallelism: 1, subtasks: vec![subtask] });
+    manifest.operators.push(OperatorSnapshot {
+        id,
+        parallelism: 1,
+        subtasks: vec![subtask],
+        types: Default::default(),
+    });
     manifest
 }
 

@@ -15,7 +15,7 @@ use strandline_state_api::{CheckpointId, Error, ErrorKind};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::common::{claim, manifest_with};
-use crate::samples::{SAMPLES, directory, manifest, native_manifest, source_manifest, write};
+use crate::samples::{SAMPLES, directory, manifest, native_manifest, source_manifest, types_manifest, write};
 
 fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
@@ -74,6 +74,17 @@ async fn positions_committables_and_assigners_are_read_beside_a_users_list_of_th
         let recovery = storage.recover(RecoverOptions::default()).await.unwrap();
         assert_eq!(recovery.restored.unwrap().manifest, source_manifest().unwrap(), "{sample}");
     }
+}
+
+#[tokio::test]
+async fn types_are_read_and_no_plan_depends_on_them() {
+    let storage = Storage::in_dir(directory("v3-types")).unwrap();
+    let recovery = storage.recover(RecoverOptions::default()).await.unwrap();
+    let read = recovery.restored.unwrap().manifest;
+    assert_eq!(read, types_manifest().unwrap());
+    let mut without = read.clone();
+    without.operators[0].types = Default::default();
+    assert_eq!(read.stored_operators(), without.stored_operators());
 }
 
 /// A log of the first version goes on in the current one: its savepoint, which each entry carried, goes to a

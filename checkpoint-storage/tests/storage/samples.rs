@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use strandline_checkpoint_storage::{
-    CheckpointKind, CheckpointTrace, CommitLog, CommitLogOptions, Manifest, OperatorSnapshot, Storage,
-    StoredStatistic, SubtaskSnapshot, SubtaskTrace,
+    CheckpointKind, CheckpointTrace, CommitLog, CommitLogOptions, Manifest, OperatorSnapshot, OperatorTypes,
+    Storage, StoredStatistic, SubtaskSnapshot, SubtaskTrace,
 };
 use strandline_state_api::backend::Scope;
 use strandline_state_api::host::{OperatorStateEntry, Redistribution};
+use strandline_state_api::schema::{Description, Encoding, StateTypes};
 use strandline_state_api::snapshot::{PartFormat, SnapshotPart};
 use strandline_state_api::{CheckpointId, KeyGroupRange, OperatorId, Result, Timestamp};
 
@@ -15,7 +16,7 @@ use crate::common::manifest_with;
 
 /// The storages that the current versions of the formats write. Those of earlier versions stay as they are
 /// and are only read; a new version of a format adds its own.
-pub(crate) const SAMPLES: [&str; 3] = ["v3", "v3-native", "v3-source"];
+pub(crate) const SAMPLES: [&str; 4] = ["v3", "v3-native", "v3-source", "v3-types"];
 
 /// Where one of them is.
 pub(crate) fn directory(sample: &str) -> PathBuf {
@@ -33,6 +34,10 @@ pub(crate) async fn write(sample: &str, storage: &Storage) -> Result<()> {
     match sample {
         "v3-native" => {
             log.commit_alone(&native_manifest(storage).await).await?;
+            return Ok(());
+        }
+        "v3-types" => {
+            log.commit_alone(&types_manifest()?).await?;
             return Ok(());
         }
         "v3-source" => {
@@ -138,8 +143,58 @@ pub(crate) fn source_manifest() -> Result<Manifest> {
     sink.committables = vec![b"part-0-3".to_vec()];
     for (id, subtasks) in [("lines", vec![first, second]), ("files", vec![sink])] {
         let parallelism = subtasks.len() as u32;
-        manifest.operators.push(OperatorSnapshot { id: OperatorId::new(id)?, parallelism, subtasks });
+        manifest.operators.push(OperatorSnapshot {
+            id: OperatorId::new(id)?,
+            parallelism,
+            subtasks,
+            types: Default::default(),
+        });
     }
+    Ok(manifest)
+}
+
+/// Descriptions of every part of an operator's state, in every encoding.
+pub(crate) fn types_manifest() -> Result<Manifest> {
+    let describe = |encoding, data_type: &str| -> Result<Option<Description>> {
+        Ok(Some(Description::new(encoding, data_type.parse()?)))
+    };
+    let accounts = |schema_version, value_codec: &str, value| StateTypes {
+        state: "accounts".into(),
+        value_codec: value_codec.into(),
+        schema_version,
+        value,
+        ttl_ms: Some(60_000),
+        ..StateTypes::default()
+    };
+    let old = accounts(1, "postcard#00", describe(Encoding::Postcard, "{cents:u32}")?);
+    let new = accounts(2, "postcard#01", describe(Encoding::Postcard, "{cents:u64,of:<A:(),\"b c\":?str>}")?);
+    let columns = StateTypes {
+        state: "columns".into(),
+        value_codec: "sum by shop".into(),
+        schema_version: 1,
+        key: describe(Encoding::RowKey, "{shop:str,day:?time}")?,
+        namespace: describe(Encoding::BigEndian, "i64")?,
+        map_key: describe(Encoding::Ordered, "{a:u8,b:bytes}")?,
+        value: describe(Encoding::Accumulators, "{sum:?i128,mean:{sum:?f64,count:u64}}")?,
+        ttl_ms: None,
+    };
+    let rules = StateTypes {
+        state: "rules".into(),
+        value_codec: "celsius".into(),
+        schema_version: 1,
+        value: describe(Encoding::LittleEndian, "{degrees:i16}")?,
+        ..StateTypes::default()
+    };
+    let types = OperatorTypes {
+        keyed: vec![old, new, columns],
+        operator_state: vec![rules],
+        positions: describe(Encoding::Postcard, "{file:str,at:u64}")?,
+        committables: describe(Encoding::MessagePack, "_")?,
+    };
+    let mut manifest = Manifest::new(CheckpointId(1), 1, "test");
+    manifest.created_unix_ms = 1_700_000_000_000;
+    let (id, subtasks) = (OperatorId::new("op")?, vec![SubtaskSnapshot::new(0, KeyGroupRange::ALL)]);
+    manifest.operators.push(OperatorSnapshot { id, parallelism: 1, subtasks, types });
     Ok(manifest)
 }
 

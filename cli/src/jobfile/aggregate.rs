@@ -13,6 +13,8 @@ pub(crate) struct Aggregate {
     pub(crate) function: Function,
     /// The column; `None` to count rows.
     pub(crate) column: Option<(usize, Column)>,
+    /// The name of its result.
+    pub(crate) name: String,
 }
 
 /// The functions. They leave out nulls, as in SQL; of nothing but nulls only a count is not null.
@@ -119,7 +121,7 @@ pub(super) fn parse(node: &Node, text: &str, scope: &Scope<'_>) -> Result<(Aggre
         None => name.to_owned(),
     };
     let result = Column { name: alias.unwrap_or(default), kind, nullable };
-    Ok((Aggregate { function, column }, result))
+    Ok((Aggregate { function, column, name: result.name.clone() }, result))
 }
 
 /// The column in parentheses; a count can do without.

@@ -6,8 +6,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use strandline_connectors::{Column, ColumnType, Row};
+use strandline_state_api::schema::{DataType, Description, Encoding};
 use strandline_state_api::{Codec, Error, Result, SerdeCodec};
 
+use super::key::data_type;
 use super::slot::Slot;
 use crate::jobfile::{Aggregate, Function, Group};
 
@@ -130,10 +132,37 @@ fn wrong_width() -> Error {
     Error::corrupt("the state of a group has another number of values than the group has aggregates")
 }
 
+/// The type of an aggregate in a checkpoint. Sums of integers are kept in 128 bits, and all but counts are null
+/// before the first value.
+fn stored_type(aggregate: &Aggregate) -> DataType {
+    let of_column = aggregate
+        .column
+        .as_ref()
+        .map_or(DataType::U64, |(_, column)| data_type(&Column { nullable: false, ..column.clone() }));
+    let wide = match of_column {
+        DataType::Int { .. } => DataType::Int { signed: true, bits: 128 },
+        of => of,
+    };
+    let optional = |of| DataType::Option(Box::new(of));
+    match aggregate.function {
+        Function::Count => DataType::U64,
+        Function::Sum => optional(wide),
+        Function::Average => DataType::of_fields([("sum", optional(wide)), ("count", DataType::U64)]),
+        Function::Min | Function::Max => optional(match &aggregate.column {
+            Some((_, column)) => data_type(&Column { nullable: false, ..column.clone() }),
+            None => DataType::U64,
+        }),
+    }
+}
+
 /// The codec of a group's state. Its name lists keys and aggregates, so a job never takes the state of one
 /// group for that of another.
 #[derive(Clone, Debug)]
-pub(super) struct GroupCodec(String);
+pub(super) struct GroupCodec {
+    name: String,
+    /// The aggregates, under the names of their results.
+    data_type: DataType,
+}
 
 impl GroupCodec {
     pub(super) fn new(group: &Group) -> Self {
@@ -144,13 +173,15 @@ impl GroupCodec {
         };
         let aggregates: Vec<_> = group.aggregates.iter().map(aggregate).collect();
         let window = group.window_ms.map_or_else(String::new, |ms| format!(" in {ms} ms"));
-        Self(format!("{} by {}{window}", aggregates.join(","), keys.join(",")))
+        let name = format!("{} by {}{window}", aggregates.join(","), keys.join(","));
+        let stored = group.aggregates.iter().map(|aggregate| (&aggregate.name, stored_type(aggregate)));
+        Self { name, data_type: DataType::of_fields(stored) }
     }
 }
 
 impl Codec<Accumulators> for GroupCodec {
     fn id(&self) -> String {
-        self.0.clone()
+        self.name.clone()
     }
 
     fn encode(&self, value: &Accumulators, out: &mut Vec<u8>) -> Result<()> {
@@ -160,11 +191,15 @@ impl Codec<Accumulators> for GroupCodec {
     fn decode(&self, bytes: &[u8]) -> Result<Accumulators> {
         SerdeCodec.decode(bytes)
     }
+
+    fn description(&self) -> Option<Description> {
+        Some(Description::new(Encoding::Accumulators, self.data_type.clone()))
+    }
 }
 
 impl Codec<u64> for GroupCodec {
     fn id(&self) -> String {
-        self.0.clone()
+        self.name.clone()
     }
 
     fn encode(&self, value: &u64, out: &mut Vec<u8>) -> Result<()> {
@@ -173,5 +208,9 @@ impl Codec<u64> for GroupCodec {
 
     fn decode(&self, bytes: &[u8]) -> Result<u64> {
         SerdeCodec.decode(bytes)
+    }
+
+    fn description(&self) -> Option<Description> {
+        Some(Description::new(Encoding::LittleEndian, self.data_type.clone()))
     }
 }

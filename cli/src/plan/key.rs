@@ -2,6 +2,7 @@
 
 use strandline_connectors::{Column, ColumnType, Row, RowKey, Value};
 use strandline_state_api::StateKey;
+use strandline_state_api::schema::{DataType, Description, Encoding};
 
 /// A key that is made of columns of a row and becomes columns again.
 pub(super) trait GroupKey: StateKey + Sync {
@@ -10,10 +11,34 @@ pub(super) trait GroupKey: StateKey + Sync {
 
     /// Appends the key's columns to a result.
     fn append_to(&self, columns: &[(usize, Column)], row: &mut Row);
+
+    /// How the stored keys are encoded.
+    const ENCODING: Encoding;
+
+    /// The key as a program sees it that reads a checkpoint: its columns under their names.
+    fn description_of(columns: &[(usize, Column)]) -> Description {
+        let columns = columns.iter().map(|(_, column)| (&column.name, data_type(column)));
+        Description::new(Self::ENCODING, DataType::of_fields(columns))
+    }
+}
+
+/// The type of a column in a checkpoint.
+pub(super) fn data_type(column: &Column) -> DataType {
+    let of = match column.kind {
+        ColumnType::Bool => DataType::Bool,
+        ColumnType::Int => DataType::I64,
+        ColumnType::UInt => DataType::U64,
+        ColumnType::Float => DataType::F64,
+        ColumnType::Text => DataType::Text,
+        ColumnType::Timestamp => DataType::Timestamp,
+    };
+    if column.nullable { DataType::Option(Box::new(of)) } else { of }
 }
 
 /// The bits of a signed or an unsigned integer, by the type of its column.
 impl GroupKey for u64 {
+    const ENCODING: Encoding = Encoding::BigEndian;
+
     #[inline]
     fn of(row: &Row, columns: &[(usize, Column)]) -> Self {
         match columns.first().map(|(index, _)| row.get(*index)) {
@@ -33,6 +58,8 @@ impl GroupKey for u64 {
 }
 
 impl GroupKey for RowKey {
+    const ENCODING: Encoding = Encoding::RowKey;
+
     #[inline]
     fn of(row: &Row, columns: &[(usize, Column)]) -> Self {
         Self::new(columns.iter().map(|(index, _)| row.get(*index).clone()))

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use strandline_connectors::{Column, Moment, Row, Value};
 use strandline_state_api::backend::KeyedBackendExt;
 use strandline_state_api::{
-    Batch, Context, Error, ErrorKind, KeyHash, KeyedBackend, Open, Operator, Result, TimeWindow, Timer,
-    TimerDescriptor, TimerService, ValueDescriptor, ValueState,
+    Batch, Codec, Context, Error, ErrorKind, KeyHash, KeyedBackend, Open, Operator, Result, TimeWindow,
+    Timer, TimerDescriptor, TimerService, ValueDescriptor, ValueState,
 };
 
 use super::Counters;
@@ -51,6 +51,15 @@ impl Shape {
             late: Arc::clone(counters.late.entry(group.id.clone()).or_default()),
             left_out: skip.then(|| Arc::clone(&counters.left_out)),
         }
+    }
+
+    /// Declares the state of a group with keys of type `K`.
+    fn state<K: GroupKey, V: 'static>(&self) -> ValueDescriptor<V>
+    where
+        GroupCodec: Codec<V>,
+    {
+        let state = ValueDescriptor::with_codec("group", self.codec.clone());
+        state.describe_keys(K::description_of(&self.keys))
     }
 
     /// What travels beside the key of a row.
@@ -123,7 +132,7 @@ pub(super) struct Counting {
 
 impl Counting {
     pub(super) fn open<B: KeyedBackend>(shape: &Arc<Shape>, ctx: &mut Open<'_, B>) -> Result<Self> {
-        let descriptor = ValueDescriptor::with_codec("group", shape.codec.clone());
+        let descriptor = shape.state::<u64, u64>();
         Ok(Self { shape: Arc::clone(shape), counts: ctx.register(&descriptor)? })
     }
 }
@@ -217,17 +226,13 @@ impl<K: GroupKey> Grouping<K> {
     ) -> Result<Self> {
         let state = match shape.window_ms {
             Some(size) => {
-                let windows = ValueDescriptor::with_codec("group", shape.codec.clone()).namespaced();
+                let windows = shape.state::<K, Accumulators>().namespaced();
                 let windows = ctx.register(&windows)?;
                 let timers = ctx.register(&TimerDescriptor::event_time("windows"))?;
                 GroupState::Windowed { size, windows, timers }
             }
-            None if shape.counts => {
-                GroupState::Counts(ctx.register(&ValueDescriptor::with_codec("group", shape.codec.clone()))?)
-            }
-            None => {
-                GroupState::Running(ctx.register(&ValueDescriptor::with_codec("group", shape.codec.clone()))?)
-            }
+            None if shape.counts => GroupState::Counts(ctx.register(&shape.state::<K, u64>())?),
+            None => GroupState::Running(ctx.register(&shape.state::<K, Accumulators>())?),
         };
         Ok(Self { shape: Arc::clone(shape), state, key: std::marker::PhantomData })
     }

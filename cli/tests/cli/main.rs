@@ -17,6 +17,7 @@ mod ownership;
 mod quoting;
 mod results;
 mod rows;
+mod state;
 mod stops;
 mod storm;
 mod support;

@@ -46,7 +46,12 @@ pub(super) fn manifest(term: impl Into<Term>, checkpoint: u64, segments: &[Segme
     });
     let mut manifest = Manifest::new(CheckpointId(checkpoint), term, "conformance");
     let id = OperatorId::new("count").unwrap();
-    manifest.operators.push(OperatorSnapshot { id, parallelism: 1, subtasks: vec![subtask] });
+    manifest.operators.push(OperatorSnapshot {
+        id,
+        parallelism: 1,
+        subtasks: vec![subtask],
+        types: Default::default(),
+    });
     manifest
 }
 

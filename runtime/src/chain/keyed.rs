@@ -12,6 +12,7 @@ mod snapshots;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use strandline_checkpoint_storage::OperatorTypes;
 use strandline_state_api::backend::{BackendFactory, BackendScope, CheckpointedBackend, RestoreSnapshot};
 use strandline_state_api::host::{KeyedProcess, OperatorStateStore, Steps};
 use strandline_state_api::{
@@ -91,7 +92,9 @@ where
             Some(_) => Some(Arc::new(process.backend_mut().take_writer().map_err(locate)?)),
             None => None,
         };
-        let sequencer = Sequencer::start(assembly, scope, first, writer)?;
+        let operator_state = process.operator_state().types();
+        let types = OperatorTypes::of_states(&process.backend_mut().schemas(), operator_state);
+        let sequencer = Sequencer::start(assembly, scope, first, writer, types)?;
         let next = assembly.behind(id, |assembly| next.build(assembly))?;
         let batch_size = assembly.attempt.config.batch_size.max(1);
         Ok(Self { sequencer, subtask: TypedSubtask { process, output: Batch::new(), next, batch_size } })

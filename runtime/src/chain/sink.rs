@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use strandline_checkpoint_storage::{decode_each, encode_each};
+use strandline_checkpoint_storage::{OperatorTypes, decode_each, encode_each};
 use strandline_state_api::{Batch, KeyGroupRange, OperatorId, Result};
 
 use super::assembly::Assembly;
@@ -18,6 +18,7 @@ pub(crate) struct SinkNode<S> {
     subtask: u32,
     sink: S,
     ended: bool,
+    types: Arc<OperatorTypes>,
     taken: Tally,
     threads: Threads,
     /// Set where the sink counts how much is done.
@@ -42,7 +43,8 @@ impl<S: Sink> SinkNode<S> {
         let metrics = &assembly.attempt.metrics;
         let done = (first && !assembly.attempt.is_keyed).then(|| Arc::clone(metrics));
         let (taken, threads) = (metrics.emitted(id), assembly.attempt.threads.clone());
-        Ok(Self { id: id.clone(), subtask, sink, ended: false, taken, threads, done })
+        let types = Arc::new(OperatorTypes::of_committables::<S::Committable>());
+        Ok(Self { id: id.clone(), subtask, sink, ended: false, types, taken, threads, done })
     }
 
     fn locate<T>(&self, result: Result<T>) -> Result<T> {
@@ -57,6 +59,7 @@ impl<S: Sink> SinkNode<S> {
         snapshot.committables =
             self.locate(committables.map_err(|error| error.with("checkpoint", checkpoint)))?;
         snapshot.finished = self.ended;
+        snapshot.types = Arc::clone(&self.types);
         self.taken.cut(checkpoint);
         passing.add(&self.id, snapshot, self.threads.since(start));
         Ok(())

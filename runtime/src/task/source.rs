@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, TryRecvError};
-use strandline_checkpoint_storage::{OperatorAssignment, encode_each};
+use strandline_checkpoint_storage::{OperatorAssignment, OperatorTypes, encode_each};
 use strandline_state_api::{Batch, Error, ErrorKind, KeyGroupRange, OperatorId, Result, Timestamp};
 
 use super::{FLUSH_AFTER, Task, close, complete, set_processing_time, until_timer};
@@ -28,6 +28,8 @@ pub(crate) struct SourceTask {
     id: OperatorId,
     subtask: u32,
     reader: Box<dyn Reader>,
+    /// The type of its positions.
+    types: Arc<OperatorTypes>,
     progress: ReadProgress,
     /// What the coordinator knows of it.
     backlog: bool,
@@ -132,10 +134,11 @@ impl SourceTask {
             restored.and_then(|restored| factory.open(SourceContext { subtask, parallelism, restored }));
         let source = source.map_err(|error| error.with("operator", id).with("subtask", subtask))?;
         let reader = SourceReader { source, output: Batch::new(), next: next.build(assembly)? };
-        Ok(Box::new(Self::new(assembly, id, Box::new(reader))))
+        let types = OperatorTypes::of_positions::<<F::Source as Source>::Position>();
+        Ok(Box::new(Self::new(assembly, id, Box::new(reader), types)))
     }
 
-    fn new(assembly: &Assembly, id: &OperatorId, reader: Box<dyn Reader>) -> Self {
+    fn new(assembly: &Assembly, id: &OperatorId, reader: Box<dyn Reader>, types: OperatorTypes) -> Self {
         let attempt = Arc::clone(&assembly.attempt);
         let read = attempt.metrics.read(id);
         let ended = assembly.restored_here(id).is_some_and(|restored| restored.finished);
@@ -144,8 +147,21 @@ impl SourceTask {
         let (announced, urgency) = (SourceTime::default(), Arc::clone(&assembly.urgency));
         let gauge = attempt.metrics.source(&id, subtask);
         gauge.set_extent(reader.extent());
-        let (backlog, passed_on) = (false, 0);
-        Self { id, subtask, reader, progress, backlog, announced, read, gauge, passed_on, urgency, attempt }
+        let (backlog, passed_on, types) = (false, 0, Arc::new(types));
+        Self {
+            id,
+            subtask,
+            reader,
+            types,
+            progress,
+            backlog,
+            announced,
+            read,
+            gauge,
+            passed_on,
+            urgency,
+            attempt,
+        }
     }
 
     /// Reads a batch and passes it on; returns whether there is more.
@@ -225,6 +241,7 @@ impl SourceTask {
         let mut snapshot = passing.snapshot(self.subtask, KeyGroupRange::EMPTY);
         snapshot.positions = self.locate(positions)?;
         snapshot.finished = self.progress == ReadProgress::Ended;
+        snapshot.types = Arc::clone(&self.types);
         self.read.cut(barrier.checkpoint);
         passing.add(&self.id, snapshot, threads.since(start));
         self.reader.next().signal(&mut Signal::Barrier(&mut passing))?;

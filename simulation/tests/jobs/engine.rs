@@ -73,7 +73,12 @@ fn attempt(world: &World, config: &JobConfig, flawed: bool) -> Result<Outcome> {
             ..SubtaskSnapshot::new(0, KeyGroupRange::ALL)
         };
         let subtasks = vec![subtask];
-        let operators = vec![OperatorSnapshot { id: OperatorId::new("loop")?, parallelism: 1, subtasks }];
+        let operators = vec![OperatorSnapshot {
+            id: OperatorId::new("loop")?,
+            parallelism: 1,
+            subtasks,
+            types: Default::default(),
+        }];
         let manifest = Manifest { restored_from: from, operators, ..Manifest::new(checkpoint, term, "loop") };
         process.block_on(log.commit_alone(&manifest))?;
         // What a fallback gave up goes before what replaces it becomes visible.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::schema::{Decode, StateMeta, StateSchema, StoredForm};
+use crate::schema::{Decode, StateMeta, StateSchema, StateTypes, StoredForm};
 use crate::state::{Ttl, split_stamp};
 use crate::time::StateTime;
 use crate::{Codec, Error, ErrorKind, Result};
@@ -50,6 +50,13 @@ impl<V: 'static> StoredValues<V> {
         types: &'static str,
     ) -> Self {
         Self { schema, codec, reader, expiry, types, migrations: Vec::new() }
+    }
+
+    /// Adds the types of keys and values.
+    #[must_use]
+    pub(crate) fn described(mut self, types: Vec<StateTypes>) -> Self {
+        self.schema.types = types;
+        self
     }
 
     /// Returns the schema: the state and the forms that it reads.

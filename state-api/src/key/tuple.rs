@@ -2,6 +2,7 @@
 
 use super::{StateKey, wrong_encoding};
 use crate::Result;
+use crate::schema::{DataType, Description, Encoding};
 
 /// Appends `part` so that no following bytes can be mistaken for it and the order is kept: a zero byte
 /// becomes `00 FF`, and `00 01` ends the part (so a prefix sorts before its extensions).
@@ -68,6 +69,15 @@ const fn sum(a: Option<usize>, b: Option<usize>) -> Option<usize> {
     }
 }
 
+/// Returns the description of a tuple, if all of its parts are encoded in order.
+fn ordered_tuple<const N: usize>(parts: [Option<Description>; N]) -> Option<Description> {
+    let ordered = |part: Option<Description>| {
+        part.filter(|part| part.encoding == Encoding::Ordered).map(|part| part.data_type)
+    };
+    let parts: Option<Vec<_>> = parts.into_iter().map(ordered).collect();
+    parts.map(|parts| Description::new(Encoding::Ordered, DataType::Tuple(parts)))
+}
+
 macro_rules! tuple_key {
     ($last:ident $last_index:tt; $($part:ident $index:tt),+) => {
         impl<$($part: StateKey,)+ $last: StateKey> StateKey for ($($part,)+ $last,) {
@@ -80,6 +90,10 @@ macro_rules! tuple_key {
             fn codec() -> String {
                 let parts = [$($part::codec(),)+ $last::codec()];
                 format!("({})", parts.join(","))
+            }
+
+            fn description() -> Option<Description> {
+                ordered_tuple([$($part::description(),)+ $last::description()])
             }
 
             fn encode(&self, out: &mut Vec<u8>) {

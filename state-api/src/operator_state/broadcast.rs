@@ -64,7 +64,7 @@ impl<MK: StateKey, V: 'static> BroadcastDescriptor<MK, V> {
 
     pub(super) fn meta(&self) -> Meta {
         let name = (self.name.as_str(), Redistribution::Broadcast);
-        Meta::new(name, MK::codec(), &self.decoder, std::any::type_name::<(MK, V)>())
+        Meta::new(name, (MK::codec(), MK::description()), &self.decoder, std::any::type_name::<(MK, V)>())
     }
 }
 

@@ -74,7 +74,7 @@ impl<T: 'static> OperatorListDescriptor<T> {
 
     pub(super) fn meta(&self) -> Meta {
         let name = (self.name.as_str(), self.redistribution);
-        Meta::new(name, String::new(), &self.decoder, std::any::type_name::<T>())
+        Meta::new(name, (String::new(), None), &self.decoder, std::any::type_name::<T>())
     }
 }
 

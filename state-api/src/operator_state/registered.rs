@@ -4,7 +4,9 @@ use std::any::Any;
 use std::fmt;
 
 use super::{OperatorStateEntry, Redistribution};
-use crate::schema::{Decoder, FormVersion, StateKind, StateMeta, StateSchema, shown};
+use crate::schema::{
+    Decoder, Description, FormVersion, StateKind, StateMeta, StateSchema, StateTypes, shown,
+};
 use crate::{Error, ErrorKind, Result};
 
 /// The description of a wanted or a registered state, for comparison.
@@ -21,10 +23,11 @@ pub(super) struct Meta {
 const ARROW: &str = " -> ";
 
 impl Meta {
-    /// Describes a state. `sub_codec` is the codec of the map keys; empty for a list.
+    /// Describes a state. `sub_codec` is the codec of the map keys, which is empty for a list, and the
+    /// description of them.
     pub(super) fn new<V: 'static>(
         (name, redistribution): (&str, Redistribution),
-        sub_codec: String,
+        (sub_codec, map_key): (String, Option<Description>),
         decoder: &Decoder<V>,
         types: &'static str,
     ) -> Self {
@@ -35,7 +38,9 @@ impl Meta {
             schema_version: decoder.version,
             ..StateMeta::new(name, kind)
         };
-        Self { redistribution, schema: decoder.schema(meta), types }
+        let of_state = StateTypes { state: name.to_owned(), map_key, ..StateTypes::default() };
+        let schema = StateSchema { types: decoder.types(&of_state), ..decoder.schema(meta) };
+        Self { redistribution, schema, types }
     }
 
     pub(super) fn name(&self) -> &str {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{FormVersion, ReadableForm, StateMeta, StateSchema};
+use super::{Description, FormVersion, ReadableForm, StateMeta, StateSchema, StateTypes};
 use crate::{Codec, Error, Result};
 
 /// Decodes one value.
@@ -12,12 +12,17 @@ pub(crate) type Decode<V> = Arc<dyn Fn(&[u8]) -> Result<V> + Send + Sync>;
 /// An older version of a value, and the decoder that migrates it to the current one.
 pub(crate) struct Older<V> {
     form: ReadableForm,
+    description: Option<Description>,
     decode: Decode<V>,
 }
 
 impl<V> Clone for Older<V> {
     fn clone(&self) -> Self {
-        Self { form: self.form.clone(), decode: Arc::clone(&self.decode) }
+        Self {
+            form: self.form.clone(),
+            description: self.description.clone(),
+            decode: Arc::clone(&self.decode),
+        }
     }
 }
 
@@ -70,11 +75,16 @@ impl<V: 'static> Evolution<V> {
             codec: before.id(),
             self_describing: before.is_self_describing(),
         };
-        let last = Older { form, decode: Arc::new(move |bytes: &[u8]| before.decode(bytes)) as Decode<V> };
-        let chained = |Older { form, decode }: Older<V>| {
+        let description = before.description();
+        let last = Older {
+            form,
+            description,
+            decode: Arc::new(move |bytes: &[u8]| before.decode(bytes)) as Decode<V>,
+        };
+        let chained = |Older { form, description, decode }: Older<V>| {
             let migrate = Arc::clone(&migrate);
             let decode = Arc::new(move |bytes: &[u8]| migrate(decode(bytes)?)) as Decode<W>;
-            Older { form, decode }
+            Older { form, description, decode }
         };
         let older = older.into_iter().chain([last]).map(chained).collect();
         Evolution(Decoder { version, codec: Arc::new(codec), older, renamed_from })
@@ -128,7 +138,25 @@ impl<V: 'static> Decoder<V> {
             self_describing: self.codec.is_self_describing(),
             renamed_from: self.renamed_from.clone(),
             meta,
+            types: Vec::new(),
         }
+    }
+
+    /// Returns the descriptions of the values of all versions; `of_state` has those of keys.
+    pub(crate) fn types(&self, of_state: &StateTypes) -> Vec<StateTypes> {
+        let older = self.older.iter().map(|older| StateTypes {
+            value_codec: older.form.codec.clone(),
+            schema_version: older.form.version,
+            value: older.description.clone(),
+            ..of_state.clone()
+        });
+        let current = StateTypes {
+            value_codec: self.codec.id(),
+            schema_version: self.version,
+            value: self.codec.description(),
+            ..of_state.clone()
+        };
+        older.chain([current]).map(StateTypes::concise).collect()
     }
 }
 

@@ -7,7 +7,7 @@ mod text;
 mod trace;
 
 /// The longest text of a form that is stored; a type with a longer one has none.
-const MAX_TEXT: usize = 16 << 10;
+pub(super) const MAX_TEXT: usize = 16 << 10;
 
 /// What a type asks its deserializer for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub(crate) enum Form {
     Str,
     Bytes,
     Unit,
+    /// A point in time; only descriptions have it.
+    Time,
     Option(Box<Self>),
     Seq(Box<Self>),
     Map(Box<Self>, Box<Self>),
@@ -45,10 +47,10 @@ pub(crate) enum Form {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Field {
     /// The name that is written, followed by the other names that are read.
-    names: Vec<String>,
+    pub(super) names: Vec<String>,
     /// Whether the field may be missing.
-    optional: bool,
-    form: Form,
+    pub(super) optional: bool,
+    pub(super) form: Form,
 }
 
 /// Returns the id of a self-describing codec called `name` for values of type `T`: the name, and behind it,
@@ -70,6 +72,17 @@ impl Form {
     pub(crate) fn of_codec(id: &str) -> Option<Self> {
         let (_, text) = id.split_once('#')?;
         if text.len() > MAX_TEXT { None } else { text::parse(text) }
+    }
+
+    /// Returns the form of a type in an encoding without names: fields come in their order, and a variant is known
+    /// by its number. `None` when `Deserialize` does not reveal it, or numbers variants otherwise.
+    pub(super) fn by_position<T: DeserializeOwned>() -> Option<Self> {
+        trace::form_by_position::<T>()
+    }
+
+    /// Reads the text of a form.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        text::parse(text)
     }
 
     /// Checks that a type of this form reads what is stored in another. `drops` is whether the type may lack

@@ -3,16 +3,16 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::StateMeta;
 use super::form::Form;
 use super::plan::Refusal;
+use super::{StateMeta, StateTypes};
 use crate::{Error, ErrorKind, Result};
 
 /// A state as a program declares it, and the stored forms of it that the program reads.
 ///
 /// This is plain data: a build can write it to a file and compare it with a checkpoint before the program is
 /// deployed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StateSchema {
     /// The current form.
     #[serde(flatten)]
@@ -26,7 +26,23 @@ pub struct StateSchema {
     /// The former names of the state.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub renamed_from: Vec<String>,
+    /// The types of its keys and values, in every form that it reads, for programs that do not have the job. They
+    /// are no part of the schema: schemas are compared without them.
+    #[serde(skip)]
+    pub types: Vec<StateTypes>,
 }
+
+impl PartialEq for StateSchema {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { meta, reads, self_describing, renamed_from, types: _ } = self;
+        *meta == other.meta
+            && *reads == other.reads
+            && *self_describing == other.self_describing
+            && *renamed_from == other.renamed_from
+    }
+}
+
+impl Eq for StateSchema {}
 
 /// An older form of a value that a state can read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,7 +102,7 @@ pub(crate) enum StampChange {
 impl StateSchema {
     /// Describes a state that reads only what it writes.
     pub fn plain(meta: StateMeta) -> Self {
-        Self { meta, reads: Vec::new(), self_describing: false, renamed_from: Vec::new() }
+        Self { meta, reads: Vec::new(), self_describing: false, renamed_from: Vec::new(), types: Vec::new() }
     }
 
     /// Returns whether the state has this name or had it before.

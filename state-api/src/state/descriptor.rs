@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use super::lifespan::Declared;
 use super::{Expiring, Lasting, Lifespan, ListState, MapState, TimerService, Ttl, ValueState};
 use crate::backend::{KeyedBackend, StoredValues};
-use crate::schema::{Decoder, Evolution, StateKind, StateMeta, StateSchema};
+use crate::schema::{Decoder, Description, Evolution, StateKind, StateMeta, StateSchema, StateTypes};
 use crate::{Codec, Result, SerdeCodec, StateKey, TimeDomain};
 
 mod folding;
@@ -46,11 +46,13 @@ struct Declaration<V> {
     name: String,
     kind: StateKind,
     decoder: Decoder<V>,
+    /// How keys are to be read, where their type does not show it.
+    key: Option<Description>,
 }
 
 impl<V: 'static> Declaration<V> {
     fn new(name: String, kind: StateKind, decoder: Decoder<V>) -> Self {
-        Self { name, kind, decoder }
+        Self { name, kind, decoder, key: None }
     }
 
     fn meta<K: StateKey, N: StateKey>(&self, sub_codec: String) -> StateMeta {
@@ -68,7 +70,7 @@ impl<V: 'static> Declaration<V> {
     fn stored<K: StateKey, N: StateKey, L: Lifespan>(
         &self,
         lifespan: L,
-        sub_codec: String,
+        map_key: MapKey,
         types: &'static str,
     ) -> Result<StoredValues<L::Stored<V>>>
     where
@@ -76,14 +78,50 @@ impl<V: 'static> Declaration<V> {
     {
         let checked = lifespan.check().and_then(|()| self.decoder.check());
         checked.map_err(|error| error.with("state", &self.name))?;
-        let declared = Declared { meta: self.meta::<K, N>(sub_codec), decoder: self.decoder.clone(), types };
-        Ok(lifespan.stored_values(declared))
+        let MapKey { codec, description } = map_key;
+        let of_state = StateTypes {
+            map_key: description,
+            ttl_ms: lifespan.ttl_ms(),
+            ..key_types::<K, N>(&self.name, self.key.as_ref())
+        };
+        let declared = Declared { meta: self.meta::<K, N>(codec), decoder: self.decoder.clone(), types };
+        Ok(lifespan.stored_values(declared).described(self.decoder.types(&of_state)))
+    }
+}
+
+/// The map keys of a state; the codec is empty unless the state is a map.
+#[derive(Default)]
+struct MapKey {
+    codec: String,
+    description: Option<Description>,
+}
+
+impl MapKey {
+    fn of<MK: StateKey>() -> Self {
+        Self { codec: MK::codec(), description: unrevealed::<MK>() }
+    }
+}
+
+/// Returns the description of a type of keys, unless the name of their codec reveals it.
+fn unrevealed<K: StateKey>() -> Option<Description> {
+    let description = K::description();
+    if description == Description::of_key_codec(&K::codec()) { None } else { description }
+}
+
+/// Returns the descriptions of keys and namespaces.
+fn key_types<K: StateKey, N: StateKey>(state: &str, key: Option<&Description>) -> StateTypes {
+    StateTypes {
+        state: state.to_owned(),
+        key: key.cloned().or_else(unrevealed::<K>),
+        namespace: unrevealed::<N>(),
+        ..StateTypes::default()
     }
 }
 
 impl<V> Clone for Declaration<V> {
     fn clone(&self) -> Self {
-        Self { name: self.name.clone(), kind: self.kind, decoder: self.decoder.clone() }
+        let (name, key) = (self.name.clone(), self.key.clone());
+        Self { name, kind: self.kind, decoder: self.decoder.clone(), key }
     }
 }
 
@@ -157,6 +195,14 @@ macro_rules! descriptor {
                 self
             }
 
+            /// Describes the keys, for programs that read a snapshot without the job: where the keys of a job
+            /// have names that their type does not. The description changes nothing for the job.
+            #[must_use]
+            pub fn describe_keys(mut self, description: Description) -> Self {
+                self.declaration.key = Some(description);
+                self
+            }
+
             /// Returns the version of the value's schema.
             pub fn version(&self) -> u32 {
                 self.declaration.decoder.version
@@ -200,7 +246,7 @@ impl<V: Send + 'static, N: StateKey, L: Lifespan> StateDescriptor for ValueDescr
 
     fn register<B: KeyedBackend>(&self, backend: &mut B) -> Result<Self::State> {
         let types = std::any::type_name::<V>();
-        let values = self.declaration.stored::<B::Key, N, L>(self.lifespan, String::new(), types)?;
+        let values = self.declaration.stored::<B::Key, N, L>(self.lifespan, MapKey::default(), types)?;
         let id = backend.register_values::<L::Stored<V>, N>(values)?;
         Ok(ValueState::new(id, self.lifespan))
     }
@@ -215,7 +261,7 @@ impl<T: Send + 'static, N: StateKey, L: Lifespan> StateDescriptor for ListDescri
 
     fn register<B: KeyedBackend>(&self, backend: &mut B) -> Result<Self::State> {
         let types = std::any::type_name::<[T]>();
-        let elements = self.declaration.stored::<B::Key, N, L>(self.lifespan, String::new(), types)?;
+        let elements = self.declaration.stored::<B::Key, N, L>(self.lifespan, MapKey::default(), types)?;
         let id = backend.register_lists::<L::Stored<T>, N>(elements)?;
         Ok(ListState::new(id, self.lifespan))
     }
@@ -232,7 +278,7 @@ impl<MK: StateKey, V: Send + 'static, N: StateKey, L: Lifespan> StateDescriptor
 
     fn register<B: KeyedBackend>(&self, backend: &mut B) -> Result<Self::State> {
         let types = std::any::type_name::<(MK, V)>();
-        let values = self.declaration.stored::<B::Key, N, L>(self.lifespan, MK::codec(), types)?;
+        let values = self.declaration.stored::<B::Key, N, L>(self.lifespan, MapKey::of::<MK>(), types)?;
         let id = backend.register_maps::<MK, L::Stored<V>, N>(values)?;
         Ok(MapState::new(id, self.lifespan))
     }
@@ -280,7 +326,9 @@ impl<N: StateKey> StateDescriptor for TimerDescriptor<N> {
             schema_version: 1,
             ..StateMeta::new(&self.name, kind)
         };
-        let id = backend.register_timers::<N>(StateSchema::plain(meta))?;
+        let types = StateTypes { schema_version: 1, ..key_types::<B::Key, N>(&self.name, None) };
+        let schema = StateSchema { types: vec![types], ..StateSchema::plain(meta) };
+        let id = backend.register_timers::<N>(schema)?;
         Ok(TimerService::new(id, self.domain))
     }
 }

@@ -23,6 +23,9 @@ pub trait Lifespan: Copy + fmt::Debug + Send + Sync + sealed::Sealed + 'static {
 
     #[doc(hidden)]
     fn check(self) -> Result<()>;
+    /// Returns for how many milliseconds a value lives.
+    #[doc(hidden)]
+    fn ttl_ms(self) -> Option<i64>;
     #[doc(hidden)]
     fn store<V: Send + 'static>(self, value: V, clock: &StateTime) -> Self::Stored<V>;
     #[doc(hidden)]
@@ -93,6 +96,10 @@ impl Lifespan for Lasting {
 
     fn check(self) -> Result<()> {
         Ok(())
+    }
+
+    fn ttl_ms(self) -> Option<i64> {
+        None
     }
 
     #[inline]
@@ -173,6 +180,10 @@ impl Lifespan for Expiring {
 
     fn check(self) -> Result<()> {
         self.0.check()
+    }
+
+    fn ttl_ms(self) -> Option<i64> {
+        Some(self.0.millis())
     }
 
     #[inline]

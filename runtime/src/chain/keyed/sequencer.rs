@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use strandline_checkpoint_storage::OperatorTypes;
 use strandline_state_api::backend::BackendScope;
 use strandline_state_api::host::{OperatorStateStore, Steps};
 use strandline_state_api::{AbortNotice, CheckpointId, Error, ErrorKind, Result, Timestamp};
@@ -69,6 +70,8 @@ pub(super) struct Sequencer {
     entries: Arc<AtomicU64>,
     late: Tally,
     too_late: Tally,
+    /// The types of its state.
+    types: Arc<OperatorTypes>,
     /// Set where this operator counts how much is done.
     done: Option<Arc<Metrics>>,
 }
@@ -80,8 +83,9 @@ impl Sequencer {
         scope: BackendScope,
         first: bool,
         writer: Option<Arc<dyn AnyWriter>>,
+        types: OperatorTypes,
     ) -> Result<Self> {
-        let restored = assembly.restored_here(&scope.operator);
+        let (types, restored) = (Arc::new(types), assembly.restored_here(&scope.operator));
         let ended = restored.is_some_and(|restored| restored.finished);
         // A barrier may have come between timers that were due.
         let firing = restored.and_then(|restored| restored.watermark).filter(|_| !ended);
@@ -91,7 +95,7 @@ impl Sequencer {
         let late = attempt.metrics.late(&scope.operator);
         let too_late = attempt.metrics.too_late(&scope.operator);
         let done = first.then(|| Arc::clone(&attempt.metrics));
-        Ok(Self { scope, snapshots, firing, ended, attempt, entries, late, too_late, done })
+        Ok(Self { scope, snapshots, firing, ended, attempt, entries, late, too_late, types, done })
     }
 
     pub(super) fn locate<T>(&self, result: Result<T>) -> Result<T> {
@@ -194,6 +198,7 @@ impl Sequencer {
         let mut snapshot = passing.snapshot(self.scope.subtask, self.scope.key_groups);
         snapshot.watermark = subtask.watermark();
         snapshot.finished = self.ended;
+        snapshot.types = Arc::clone(&self.types);
         self.late.cut(passing.barrier.checkpoint);
         self.too_late.cut(passing.barrier.checkpoint);
         match subtask.operator_state().snapshot() {

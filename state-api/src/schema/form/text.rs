@@ -1,7 +1,7 @@
 //! The text of a form, which the id of a codec holds.
 //!
 //! ```text
-//! _  bool  u8 .. i128  f32  f64  char  str  bytes  ()
+//! _  bool  u8 .. i128  f32  f64  char  str  bytes  time  ()
 //! ?T          an option                  [T]         a sequence
 //! [K:V]       a map                      (A,B,)      a tuple
 //! {a:A,b|old?:B}   a struct; `b` is also read as `old`, and may be missing; with `!` behind it: no other field
@@ -26,6 +26,7 @@ impl fmt::Display for Form {
             Self::Str => f.write_str("str"),
             Self::Bytes => f.write_str("bytes"),
             Self::Unit => f.write_str("()"),
+            Self::Time => f.write_str("time"),
             Self::Option(form) => write!(f, "?{form}"),
             Self::Seq(form) => write!(f, "[{form}]"),
             Self::Map(key, value) => write!(f, "[{key}:{value}]"),
@@ -173,6 +174,7 @@ impl<'t> Parser<'t> {
             "char" => Form::Char,
             "str" => Form::Str,
             "bytes" => Form::Bytes,
+            "time" => Form::Time,
             word => number(word)?,
         })
     }

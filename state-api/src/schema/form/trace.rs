@@ -59,6 +59,8 @@ struct Trace {
     attempts: BTreeMap<Path, usize>,
     /// A field that is left out, or that nobody knows, in this run.
     omitted: Option<(Path, &'static str)>,
+    /// Whether variants are named by their numbers.
+    numbered: bool,
     surplus: Option<Path>,
     /// What this run has passed.
     visited: BTreeSet<Path>,
@@ -68,7 +70,16 @@ struct Trace {
 
 /// Returns the form of a type; `None` when `Deserialize` does not reveal it.
 pub(super) fn form_of<T: DeserializeOwned>() -> Option<Form> {
-    let mut trace = Trace::default();
+    traced::<T>(Trace::default())
+}
+
+/// As [`form_of`], for encodings that have numbers of variants instead of names. A type that does not number all
+/// of its names, because some name the same variant, has none.
+pub(super) fn form_by_position<T: DeserializeOwned>() -> Option<Form> {
+    traced::<T>(Trace { numbered: true, ..Trace::default() })
+}
+
+fn traced<T: DeserializeOwned>(mut trace: Trace) -> Option<Form> {
     let mut runs = 0;
     let mut run = |trace: &mut Trace| {
         runs += 1;

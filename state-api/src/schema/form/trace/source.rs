@@ -3,7 +3,7 @@
 use std::any::type_name;
 use std::fmt::{self, Display};
 
-use serde::de::value::StrDeserializer;
+use serde::de::value::{StrDeserializer, U32Deserializer};
 use serde::de::{
     self, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess,
     Visitor,
@@ -381,7 +381,13 @@ impl<'de> EnumAccess<'de> for Source<'_> {
             return Err(Failure::Unsupported);
         };
         let name = variants.get(chosen).copied().unwrap_or("a variant that no type has");
-        let variant = seed.deserialize(key(name))?;
+        let variant = match self.trace.numbered {
+            true => {
+                let number: U32Deserializer<Failure> = (chosen as u32).into_deserializer();
+                seed.deserialize(number)?
+            }
+            false => seed.deserialize(key(name))?,
+        };
         self.path.push('/');
         self.path.push_str(name);
         Ok((variant, self))

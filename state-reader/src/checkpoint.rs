@@ -1,0 +1,505 @@
+//! A completed checkpoint, opened for reading.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use strandline_checkpoint_storage::{CompletedCheckpoint, History, Manifest, OperatorSnapshot, Storage};
+use strandline_snapshot_format::{Merge, SegmentHead, SegmentKind};
+use strandline_state_api::schema::StateMeta;
+use strandline_state_api::snapshot::{KeyedSnapshot, PartFormat, SegmentName, SegmentRef, SegmentStore};
+use strandline_state_api::{CheckpointId, Error, ErrorKind, KeyGroupRange, OperatorId, Result};
+
+use crate::find::{ambiguous, unknown};
+use crate::source::Source;
+use crate::{Decoders, Scan, StoredState};
+
+/// How often the newest checkpoint is chosen anew because a newer one took its place meanwhile.
+const ATTEMPTS: usize = 5;
+
+/// Which checkpoint to read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum At {
+    /// The newest.
+    #[default]
+    Latest,
+    /// This one.
+    Checkpoint(CheckpointId),
+}
+
+impl FromStr for At {
+    type Err = Error;
+
+    /// Reads `latest` or a number.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid) for any other text.
+    fn from_str(text: &str) -> Result<Self> {
+        match (text, text.parse()) {
+            ("latest", _) => Ok(Self::Latest),
+            (_, Ok(id)) => Ok(Self::Checkpoint(CheckpointId(id))),
+            _ => Err(Error::invalid("expected `latest` or the number of a checkpoint").with("found", text)),
+        }
+    }
+}
+
+/// The size of a state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StateSize {
+    /// The number of entries, where the [indices show it](CheckpointReader::exact_entries).
+    pub exact: Option<u64>,
+    /// The number of entries that the files with the state have, those of other states and replaced ones
+    /// included; `None` for files of a backend's own.
+    pub at_most: Option<u64>,
+    /// The bytes of the files of the operator, which hold its other states, too.
+    pub bytes: u64,
+    /// How many files these are.
+    pub files: u64,
+}
+
+/// A completed checkpoint, and everything that can be read of it. A cheap handle.
+///
+/// Opening reads the manifest. Nothing keeps the checkpoint from being swept while it is read, when a running
+/// job completes newer ones: a read that meets this fails with an error that names the checkpoint. A savepoint
+/// stays.
+#[derive(Clone)]
+pub struct CheckpointReader(Arc<Inner>);
+
+struct Inner {
+    manifest: Manifest,
+    /// Where the checkpoint stands in the log of which storage; `None` for one that was never committed.
+    committed: Option<(Storage, CompletedCheckpoint)>,
+    segments: Arc<dyn SegmentStore>,
+    states: Vec<StoredState>,
+    decoders: Decoders,
+    heads: Mutex<HashMap<SegmentName, SegmentHead>>,
+    #[cfg(feature = "rocksdb")]
+    natives: crate::native::Natives,
+}
+
+impl CheckpointReader {
+    /// Opens a checkpoint of a storage.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) when the storage has no such checkpoint, or none at all;
+    /// [`Corrupt`](ErrorKind::Corrupt) and [`Incompatible`](ErrorKind::Incompatible), with the file, when the
+    /// manifest is damaged or newer than this crate; [`Unavailable`](ErrorKind::Unavailable) when the store
+    /// fails.
+    pub async fn open(storage: &Storage, at: At) -> Result<Self> {
+        Self::open_with(storage, at, Decoders::default()).await
+    }
+
+    /// Opens a checkpoint with decoders of your own codecs.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_with(storage: &Storage, at: At, decoders: Decoders) -> Result<Self> {
+        let mut attempt = 1;
+        loop {
+            let history = storage.history().await?;
+            let completed = choose(&history, at).map_err(|error| error.with("storage", storage.uri()))?;
+            match storage.read_manifest(completed).await {
+                Ok(manifest) => {
+                    let segments = Arc::new(storage.reader());
+                    let committed = Some((storage.clone(), completed.clone()));
+                    return Self::build(manifest, committed, segments, decoders).await;
+                }
+                Err(error)
+                    if error.kind() == ErrorKind::NotFound && !storage.is_retained(completed).await? =>
+                {
+                    if attempt == ATTEMPTS || at != At::Latest {
+                        return Err(swept(error).with("checkpoint", completed.checkpoint));
+                    }
+                    attempt += 1;
+                }
+                Err(error) => return Err(error.with("checkpoint", completed.checkpoint)),
+            }
+        }
+    }
+
+    /// Opens a snapshot of a job that is in no log: its manifest, and the store of its segments.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn of_manifest(
+        manifest: Manifest,
+        segments: Arc<dyn SegmentStore>,
+        decoders: Decoders,
+    ) -> Result<Self> {
+        Self::build(manifest, None, segments, decoders).await
+    }
+
+    async fn build(
+        manifest: Manifest,
+        committed: Option<(Storage, CompletedCheckpoint)>,
+        segments: Arc<dyn SegmentStore>,
+        decoders: Decoders,
+    ) -> Result<Self> {
+        let inner = Inner {
+            manifest,
+            committed,
+            segments,
+            states: Vec::new(),
+            decoders,
+            heads: Mutex::default(),
+            #[cfg(feature = "rocksdb")]
+            natives: Default::default(),
+        };
+        let mut reader = Self(Arc::new(inner));
+        let states = reader.list_states().await?;
+        if let Some(inner) = Arc::get_mut(&mut reader.0) {
+            inner.states = states;
+        }
+        Ok(reader)
+    }
+
+    /// Returns the number of the checkpoint.
+    pub fn id(&self) -> CheckpointId {
+        self.0.manifest.checkpoint
+    }
+
+    /// Returns the manifest: everything but keyed state.
+    pub fn manifest(&self) -> &Manifest {
+        &self.0.manifest
+    }
+
+    /// Returns the decoders that the checkpoint was opened with.
+    pub fn decoders(&self) -> &Decoders {
+        &self.0.decoders
+    }
+
+    /// Returns all keyed states and timer services, by operator in the order of the manifest, and by name.
+    pub fn states(&self) -> &[StoredState] {
+        &self.0.states
+    }
+
+    /// Returns the keyed state with this name: `operator/state`, or the name of the state alone, or that of an
+    /// operator that has one state.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) with the nearest names; [`Invalid`](ErrorKind::Invalid) with the
+    /// candidates when several states have the name.
+    pub fn state(&self, path: &str) -> Result<&StoredState> {
+        let is_exact = |state: &&StoredState| {
+            path.strip_prefix(state.operator().as_str()).and_then(|rest| rest.strip_prefix('/'))
+                == Some(state.name())
+        };
+        let exact: Vec<_> = self.states().iter().filter(is_exact).collect();
+        let called: Vec<_> = match exact.is_empty() {
+            true => {
+                let is_it = |state: &&StoredState| state.name() == path || state.operator().as_str() == path;
+                self.states().iter().filter(is_it).collect()
+            }
+            false => exact,
+        };
+        let located = |error: Error| error.with("checkpoint", self.id());
+        match called[..] {
+            [only] => Ok(only),
+            [] => Err(located(unknown("state", path, self.states().iter().map(StoredState::path)))),
+            [..] => {
+                let candidates: Vec<_> = called.iter().map(|state| state.path()).collect();
+                Err(located(ambiguous("state", path, &candidates)))
+            }
+        }
+    }
+
+    /// Returns a scan of a state: of all its rows, unless more is set.
+    pub fn scan(&self, state: &StoredState) -> Scan {
+        Scan::new(self.clone(), state.clone())
+    }
+
+    /// Returns the number of entries of a state, where the indices of its files show it: when its files have full
+    /// contents, no other state, and no key group in common. An entry of a list state is a
+    /// whole list.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn exact_entries(&self, state: &StoredState) -> Result<Option<u64>> {
+        let mut sum = 0;
+        for (_, snapshot) in self.snapshots(state.operator()) {
+            for (number, part) in snapshot.parts.iter().enumerate() {
+                let before = &snapshot.parts[..number];
+                let is_above = before.iter().any(|of| !of.key_groups.intersect(part.key_groups).is_empty());
+                if is_above || part.format != PartFormat::Portable {
+                    return Ok(None);
+                }
+                let head = self.head(&part.segment).await?;
+                let index = head.index();
+                let is_alone = matches!(index.states(), [only] if only.name == state.name());
+                let is_whole = part.key_groups.covers(index.key_groups());
+                if !is_alone || !is_whole || index.kind() != SegmentKind::Base {
+                    return Ok(None);
+                }
+                sum += index.entries();
+            }
+        }
+        Ok(Some(sum))
+    }
+
+    /// Returns the size of a state, as the manifest and the indices of its files show it.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn size(&self, state: &StoredState) -> Result<StateSize> {
+        let mut size = StateSize { exact: self.exact_entries(state).await?, ..StateSize::default() };
+        let mut at_most = Some(0);
+        for (_, snapshot) in self.snapshots(state.operator()) {
+            for part in &snapshot.parts {
+                size.bytes += part.segment.len;
+                size.files += 1;
+                if part.format != PartFormat::Portable {
+                    at_most = None;
+                    continue;
+                }
+                let head = self.head(&part.segment).await?;
+                let index = head.index();
+                if index.state(state.name()).is_some() {
+                    let blocks = &index.blocks()[index.blocks_in(part.key_groups)];
+                    let entries: u64 = blocks.iter().map(|block| u64::from(block.entries)).sum();
+                    at_most = at_most.map(|at_most| at_most + entries);
+                }
+            }
+        }
+        size.at_most = size.exact.or(at_most);
+        Ok(size)
+    }
+
+    /// Returns the key groups that the files of an operator have entries of, by their indices: none outside of
+    /// them has an entry.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn key_groups(&self, operator: &OperatorId) -> Result<KeyGroupRange> {
+        let mut found: Option<KeyGroupRange> = None;
+        for (_, snapshot) in self.snapshots(operator) {
+            for part in &snapshot.parts {
+                let of_part = match part.format {
+                    PartFormat::Portable => self.head(&part.segment).await?.index().key_groups(),
+                    PartFormat::Native(_) => part.key_groups,
+                };
+                let of_part = of_part.intersect(part.key_groups);
+                found = match found {
+                    _ if of_part.is_empty() => found,
+                    None => Some(of_part),
+                    Some(known) => Some(KeyGroupRange::new(
+                        known.start().min(of_part.start()),
+                        known.end().max(of_part.end()),
+                    )),
+                };
+            }
+        }
+        Ok(found.unwrap_or(KeyGroupRange::EMPTY))
+    }
+
+    /// Returns the keyed snapshots of an operator with their subtasks, in the order of their key groups.
+    pub(crate) fn snapshots(&self, operator: &OperatorId) -> Vec<(u32, &KeyedSnapshot)> {
+        let mut subtasks: Vec<_> =
+            self.operator(operator).map_or(Vec::new(), |operator| operator.subtasks.iter().collect());
+        subtasks.sort_by_key(|subtask| subtask.key_groups.start());
+        subtasks.into_iter().map(|subtask| (subtask.subtask, &subtask.keyed)).collect()
+    }
+
+    fn operator(&self, id: &OperatorId) -> Option<&OperatorSnapshot> {
+        self.0.manifest.operator(id)
+    }
+
+    /// Opens the entries of a snapshot in some key groups; `None` if there are none. They are those of all states,
+    /// or of `state` alone.
+    pub(crate) async fn source(
+        &self,
+        state: &str,
+        snapshot: &KeyedSnapshot,
+        range: KeyGroupRange,
+    ) -> Result<Option<Source<'_>>> {
+        let mut readers = Vec::with_capacity(snapshot.parts.len());
+        for part in &snapshot.parts {
+            let groups = part.key_groups.intersect(range);
+            if groups.is_empty() {
+                continue;
+            }
+            if let PartFormat::Native(format) = &part.format {
+                return self.native_source(format, state, snapshot, range).await;
+            }
+            let head = self.head(&part.segment).await?;
+            if head.index().blocks_in(groups).is_empty() {
+                continue;
+            }
+            readers.push((head.reader(&*self.0.segments), groups));
+        }
+        if readers.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Source::Portable(Box::new(Merge::over(readers, SegmentKind::Base)?))))
+    }
+
+    #[cfg(feature = "rocksdb")]
+    async fn native_source(
+        &self,
+        format: &str,
+        state: &str,
+        snapshot: &KeyedSnapshot,
+        range: KeyGroupRange,
+    ) -> Result<Option<Source<'_>>> {
+        if format != strandline_backend_rocksdb::NATIVE_FORMAT {
+            return Err(native(format));
+        }
+        let opened = self.0.natives.open(snapshot, &*self.0.segments).await?;
+        Ok(opened.map(|opened| Source::Native(crate::native::NativeEntries::new(opened, state, range))))
+    }
+
+    #[cfg(not(feature = "rocksdb"))]
+    async fn native_source(
+        &self,
+        format: &str,
+        state: &str,
+        _: &KeyedSnapshot,
+        _: KeyGroupRange,
+    ) -> Result<Option<Source<'_>>> {
+        Err(native(format).with("state", state))
+    }
+
+    /// Splits a range of key groups by the bytes of the blocks.
+    pub(crate) async fn partitions(
+        &self,
+        state: &StoredState,
+        range: KeyGroupRange,
+        count: usize,
+    ) -> Result<Vec<KeyGroupRange>> {
+        let mut bytes: BTreeMap<u32, u64> = BTreeMap::new();
+        for (_, snapshot) in self.snapshots(state.operator()) {
+            for part in &snapshot.parts {
+                let groups = part.key_groups.intersect(range);
+                if groups.is_empty() {
+                    continue;
+                }
+                if part.format != PartFormat::Portable {
+                    spread(groups, part.segment.len, &mut bytes);
+                    continue;
+                }
+                let head = self.head(&part.segment).await?;
+                for block in &head.index().blocks()[head.index().blocks_in(groups)] {
+                    *bytes.entry(u32::from(block.first.index()).max(groups.start())).or_default() +=
+                        u64::from(block.stored_len);
+                }
+            }
+        }
+        let total: u64 = bytes.values().sum();
+        let aim = total.div_ceil(count.max(1) as u64).max(1);
+        let (mut ranges, mut start, mut sum) = (Vec::new(), range.start(), 0);
+        for (first, len) in bytes {
+            if sum >= aim && first > start && ranges.len() + 1 < count {
+                ranges.push(KeyGroupRange::new(start, first));
+                (start, sum) = (first, 0);
+            }
+            sum += len;
+        }
+        ranges.push(KeyGroupRange::new(start, range.end()));
+        Ok(ranges)
+    }
+
+    async fn head(&self, segment: &SegmentRef) -> Result<SegmentHead> {
+        let known = self.0.heads.lock().unwrap_or_else(PoisonError::into_inner).get(&segment.name).cloned();
+        if let Some(head) = known {
+            return Ok(head);
+        }
+        let head = SegmentHead::read(&*self.0.segments, segment).await?;
+        self.0
+            .heads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(segment.name.clone(), head.clone());
+        Ok(head)
+    }
+
+    /// Lists the states of all operators. A manifest of an older version does not list them; then the files do.
+    async fn list_states(&self) -> Result<Vec<StoredState>> {
+        let mut states = Vec::new();
+        for operator in &self.0.manifest.operators {
+            let mut by_name: BTreeMap<String, Vec<StateMeta>> = BTreeMap::new();
+            for subtask in &operator.subtasks {
+                let mut listed = subtask.keyed.states.clone();
+                if listed.is_empty() {
+                    for part in subtask.keyed.parts.iter().filter(|part| part.format == PartFormat::Portable)
+                    {
+                        listed.extend(self.head(&part.segment).await?.index().states().iter().cloned());
+                    }
+                }
+                for meta in listed {
+                    let forms = by_name.entry(meta.name.clone()).or_default();
+                    if !forms.contains(&meta) {
+                        forms.push(meta);
+                    }
+                }
+            }
+            let of_operator = by_name.into_values();
+            states.extend(of_operator.filter_map(|forms| {
+                StoredState::new(&operator.id, forms, &operator.types.keyed, &self.0.decoders)
+            }));
+        }
+        Ok(states)
+    }
+
+    /// Returns a better error for a file that is missing because the checkpoint was swept.
+    pub(crate) async fn explain(&self, error: Error) -> Error {
+        let Some((storage, completed)) = &self.0.committed else { return error };
+        if error.kind() != ErrorKind::NotFound {
+            return error;
+        }
+        match storage.is_retained(completed).await {
+            Ok(false) => swept(error),
+            _ => error,
+        }
+    }
+}
+
+impl fmt::Debug for CheckpointReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CheckpointReader({})", self.id())
+    }
+}
+
+/// Adds the bytes of a file whose key groups nobody knows.
+fn spread(groups: KeyGroupRange, len: u64, bytes: &mut BTreeMap<u32, u64>) {
+    const SLICES: u32 = 64;
+    let width = groups.len().div_ceil(SLICES).max(1);
+    for start in (groups.start()..groups.end()).step_by(width as usize) {
+        *bytes.entry(start).or_default() += len / u64::from(groups.len().div_ceil(width)) + 1;
+    }
+}
+
+fn swept(error: Error) -> Error {
+    let message = "the checkpoint was swept while it was read: newer ones took its place; read again, or take a \
+                   savepoint, which stays";
+    Error::new(ErrorKind::NotFound, message).caused_by(error)
+}
+
+fn native(format: &str) -> Error {
+    let message = format!(
+        "the checkpoint is in the native format {format:?} of a backend: read it with a program that was built \
+         with the feature `rocksdb`, or take a savepoint, which is in the portable format"
+    );
+    Error::new(ErrorKind::Unsupported, message)
+}
+
+fn choose(history: &History, at: At) -> Result<&CompletedCheckpoint> {
+    let found = match at {
+        At::Latest => history.latest(),
+        At::Checkpoint(id) => history.find(id),
+    };
+    if let Some(found) = found {
+        return Ok(found);
+    }
+    if let (Some(slot), At::Latest) = (history.unreadable.first(), at) {
+        return Err(slot.error.clone());
+    }
+    let ids: Vec<_> = history.completed.iter().map(|known| known.checkpoint.to_string()).collect();
+    Err(match (at, ids.is_empty()) {
+        (_, true) => Error::new(ErrorKind::NotFound, "the storage has no checkpoint yet"),
+        (At::Checkpoint(id), false) => {
+            let message = format!("there is no checkpoint {id}; there are {}", ids.join(", "));
+            Error::new(ErrorKind::NotFound, message)
+        }
+        (At::Latest, false) => Error::new(ErrorKind::NotFound, "the storage has no checkpoint"),
+    })
+}

@@ -1,0 +1,8 @@
+//! Reads what loops and backends store.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "these are tests")]
+
+mod chains;
+mod decode;
+mod model;
+mod support;
