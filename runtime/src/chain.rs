@@ -78,6 +78,9 @@ pub(crate) enum Signal<'a> {
     /// The checkpoint will never be complete. Not passed on over channels: the coordinator sends it to every
     /// task.
     Aborted(&'a AbortNotice),
+    /// Moves snapshots that are under way on; set to true where there is more to do. Waits for nothing. Not
+    /// passed on over channels.
+    Advance(&'a mut bool),
     /// The job is over: sinks add their summaries. Not passed on over channels.
     Close(&'a mut TaskSummary),
 }

@@ -9,7 +9,7 @@ mod common;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::*;
 use strandline_backend_memory::MemoryBackendFactory;
@@ -190,6 +190,11 @@ fn a_checkpoint_waits_for_one_batch_of_a_slow_sink() {
             events.wait(|events| events.iter().any(is_full));
             let request = control.trigger_checkpoint();
             left.wait();
+            // With a timeout the sink takes more batches until that has passed.
+            let since = Instant::now();
+            while since.elapsed() < Duration::from_millis(2) {
+                std::thread::yield_now();
+            }
             sink.1.grant(1);
             let report = request.wait().unwrap();
             assert!(sink.1.taken() <= 1, "{unaligned:?}: the sink took {} batches", sink.1.taken());
@@ -208,7 +213,8 @@ fn a_checkpoint_waits_for_one_batch_of_a_slow_sink() {
         let report = run(&slow_counting(&source, &sink), second, &JobControl::new()).unwrap();
         assert_eq!(report.resumed_from, Some(CheckpointId::FIRST));
         assert!(sink.0.visible() == counted(&records), "{unaligned:?}, parallelism {parallelism}");
-        assert_eq!(report.done, (records.len() - BATCH) as u64, "all but what the sink had taken");
+        let left = (records.len() - BATCH) as u64;
+        assert!(report.done >= left, "{}: the sink had taken one batch, or none yet", report.done);
     }
 }
 

@@ -54,7 +54,11 @@ impl<P: AnyBatch + Default> Target<P> {
                 }
             }
             Signal::Idle | Signal::End => self.flush()?,
-            Signal::ProcessingTime(_) | Signal::Complete(_) | Signal::Aborted(_) | Signal::Close(_) => {}
+            Signal::ProcessingTime(_)
+            | Signal::Complete(_)
+            | Signal::Aborted(_)
+            | Signal::Advance(_)
+            | Signal::Close(_) => return Ok(()),
         }
         forward(&self.channel, signal)
     }
@@ -67,7 +71,11 @@ fn forward<P: AnyBatch + Default>(channel: &ChannelWriter<P>, signal: &Signal<'_
         Signal::Idle => channel.send(Message::Idle),
         Signal::Barrier(passing) => channel.send(Message::Barrier(passing.barrier)),
         Signal::End => channel.send(Message::End),
-        Signal::ProcessingTime(_) | Signal::Complete(_) | Signal::Aborted(_) | Signal::Close(_) => Ok(()),
+        Signal::ProcessingTime(_)
+        | Signal::Complete(_)
+        | Signal::Aborted(_)
+        | Signal::Advance(_)
+        | Signal::Close(_) => Ok(()),
     }
 }
 

@@ -94,7 +94,7 @@ impl<S: Sink> Stage for SinkNode<S> {
                 let heard = self.sink.checkpoint_aborted(aborted);
                 self.locate(heard.map_err(|error| error.with("checkpoint", aborted.checkpoint)))?;
             }
-            Signal::Watermark(_) | Signal::Idle | Signal::ProcessingTime(_) => {}
+            Signal::Watermark(_) | Signal::Idle | Signal::ProcessingTime(_) | Signal::Advance(_) => {}
         }
         Ok(())
     }

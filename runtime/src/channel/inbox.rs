@@ -78,7 +78,8 @@ impl Inbox {
             let Some(waiting) = state.waiting.get_mut(channel as usize) else { return Err(cancelled()) };
             let wait = match &message {
                 Message::Barrier(_) => None,
-                _ => self.must_wait(*waiting, patience),
+                _ if *waiting < self.capacity => None,
+                _ => self.must_wait(*waiting, patience, self.threads.now()),
             };
             let Some(deadline) = wait else {
                 let mut overtakes = None;
@@ -113,9 +114,14 @@ impl Inbox {
                 }
                 Threads::Stepped(scheduler) => {
                     drop(state);
-                    let (inbox, urgency, until) =
-                        (Arc::clone(self), Arc::clone(patience.urgency), patience.until);
-                    let may_send = move || inbox.may_send(channel, Patience { urgency: &urgency, until });
+                    let (inbox, now, urgency) =
+                        (Arc::clone(self), scheduler.now(), Arc::clone(patience.urgency));
+                    let (until, known) = (patience.until, urgency.until());
+                    // The scheduler asks while it holds its time, so what is asked must not.
+                    let may_send = move || {
+                        let patience = Patience { urgency: &urgency, until };
+                        urgency.until() != known || inbox.may_send(channel, patience, now)
+                    };
                     scheduler.wait(Box::new(may_send), deadline);
                 }
             }
@@ -125,7 +131,7 @@ impl Inbox {
 
     /// `None` where another message may be sent beside so many that wait; else how long that is so at most:
     /// `Some(None)` until there is room.
-    fn must_wait(&self, waiting: u32, patience: Patience<'_>) -> Option<Option<Instant>> {
+    fn must_wait(&self, waiting: u32, patience: Patience<'_>, now: Instant) -> Option<Option<Instant>> {
         if waiting < self.capacity {
             return None;
         }
@@ -133,16 +139,16 @@ impl Inbox {
         let urgent = patience.urgency.until().filter(|_| has_allowance);
         let deadline = [urgent, patience.until].into_iter().flatten().min();
         match deadline {
-            Some(deadline) if deadline <= self.threads.now() => None,
+            Some(deadline) if deadline <= now => None,
             deadline => Some(deadline),
         }
     }
 
     /// Whether a message of the channel can be sent, or never can be again.
-    fn may_send(&self, channel: u32, patience: Patience<'_>) -> bool {
+    fn may_send(&self, channel: u32, patience: Patience<'_>, now: Instant) -> bool {
         let state = lock(&self.state);
         let waiting = state.waiting.get(channel as usize);
-        state.closed || waiting.is_none_or(|waiting| self.must_wait(*waiting, patience).is_none())
+        state.closed || waiting.is_none_or(|waiting| self.must_wait(*waiting, patience, now).is_none())
     }
 
     /// Refuses messages from now on; writers that wait give up.

@@ -46,6 +46,9 @@ pub(crate) struct InputTask {
     /// What was in flight in the restored checkpoint; goes before everything in the channels.
     restored: Option<Restored>,
     urgency: Arc<Urgency>,
+    /// Snapshots of overtaking barriers are under way: they move on before the next record, which may take
+    /// long.
+    advances: bool,
     valve: WatermarkValve,
     /// Where to look for input next.
     cursor: usize,
@@ -112,6 +115,7 @@ impl InputTask {
             recorder: may_overtake.then(|| Recorder::new(operator, subtask)),
             restored,
             urgency: Arc::clone(&assembly.urgency),
+            advances: false,
             cursor: 0,
             epoch: assembly.attempt.threads.now(),
             attempt: Arc::clone(&assembly.attempt),
@@ -261,6 +265,7 @@ impl Task for InputTask {
                 Err(TryRecvError::Empty) => {}
             }
             self.notice(mailbox)?;
+            self.advance()?;
             let message = match self.restored {
                 Some(_) => None,
                 None => self.next_message(),

@@ -237,6 +237,7 @@ impl Sequencer {
                 let heard = subtask.checkpoint_complete(*checkpoint);
                 self.locate(heard)?;
             }
+            Signal::Advance(more) => **more |= self.snapshot_step(subtask)?,
             Signal::Close(_) => self.count_entries(subtask),
             Signal::End => {}
         }

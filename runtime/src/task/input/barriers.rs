@@ -5,12 +5,15 @@ use std::time::{Duration, Instant};
 use strandline_checkpoint_protocol::{Alignment, Millis};
 use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
 
-use super::{Input, InputTask};
+use super::{FLUSH_AFTER, Input, InputTask};
 use crate::barrier::Barrier;
 use crate::chain::Signal;
 use crate::channel::Message;
 use crate::mailbox::Mailbox;
 use crate::passing::PassingBarrier;
+
+/// How many steps of snapshots are taken at least before a batch.
+const ADVANCES: u32 = 8;
 
 impl InputTask {
     fn millis(&self, at: Instant) -> Millis {
@@ -67,6 +70,24 @@ impl InputTask {
         let overtake_at = barrier.overtake.map(|at| self.millis(at));
         let outcome = self.aligner.arrival(self.now(), at, barrier.checkpoint, overtake_at);
         self.follow(outcome, mailbox)
+    }
+
+    /// Moves the snapshots of overtaking barriers on for a while. What follows is a batch, which takes long
+    /// where the job is under pressure: one step for each would hold up the checkpoint.
+    pub(super) fn advance(&mut self) -> Result<()> {
+        if !self.advances {
+            return Ok(());
+        }
+        let began = self.attempt.threads.now();
+        for step in 1.. {
+            self.advances = false;
+            self.inlet.signal(&mut Signal::Advance(&mut self.advances))?;
+            let is_long = step >= ADVANCES && self.attempt.threads.since(began) >= FLUSH_AFTER;
+            if !self.advances || is_long {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// A barrier was read.
@@ -150,6 +171,7 @@ impl InputTask {
         let ack = overtakes.then(|| passing.expect_snapshot());
         self.inlet.signal(&mut Signal::Barrier(&mut passing))?;
         passing.close();
+        self.advances |= overtakes;
         let (Some(recorder), Some(ack)) = (&mut self.recorder, ack) else { return Ok(()) };
         recorder.begin(checkpoint, ack, &self.valve, self.restored.as_ref());
         for Input { edge, first, format, .. } in &self.inputs {
