@@ -101,7 +101,8 @@ impl Decoder {
         match (&self.how, value) {
             (How::Custom(_, Some(encode)), value) => encode(value),
             (How::Described(encoding), value) if columns::is_columns(*encoding) => {
-                columns::encode(*encoding, &self.data_type, value.clone().into_type(&self.data_type)?)
+                let value = value.clone().into_type(&self.data_type)?;
+                columns::encode(*encoding, &self.data_type, &value)
             }
             (_, Value::Bytes(bytes)) => Ok(bytes.clone()),
             _ => {

@@ -8,7 +8,7 @@ use crate::cli::Format;
 use crate::terminal::print_bytes;
 
 /// Cells of a table are not padded beyond this width.
-const MAX_WIDTH: usize = 40;
+const MAX_WIDTH: usize = 60;
 
 /// Prints rows batch by batch. The widths of a table's columns are those of its first batch.
 pub(super) struct Printer<'c, R> {

@@ -22,7 +22,7 @@ aggregate = ["count as visits"]
 type = "discard"
 "#;
 
-const INPUT: &str = "north,-7,10\nsouth,3,5\nnorth,-7,30\nnorth,3,2\n";
+const INPUT: &str = "shop,user,amount\nnorth,-7,10\nsouth,3,5\nnorth,-7,30\nnorth,3,2\n";
 
 /// A job that has run to its end, and left a checkpoint.
 fn finished(job: &str) -> Folder {
@@ -35,13 +35,13 @@ fn finished(job: &str) -> Folder {
 fn printed(folder: &Folder, args: &[&str]) -> String {
     let ended = folder.strandline(&[&["state"], args].concat());
     assert_eq!(ended.code(), 0, "{args:?}: {}{}", ended.stdout(), ended.stderr());
-    ended.stdout().to_owned()
+    ended.stdout()
 }
 
 fn refused(folder: &Folder, args: &[&str]) -> String {
     let ended = folder.strandline(&[&["state"], args].concat());
     assert_eq!(ended.code(), 1, "{args:?}: {}{}", ended.stdout(), ended.stderr());
-    ended.stderr().to_owned()
+    ended.stderr()
 }
 
 fn sorted(text: &str) -> Vec<&str> {

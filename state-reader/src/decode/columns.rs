@@ -202,11 +202,11 @@ fn cell(bytes: &[u8]) -> Option<(Value, &[u8])> {
 }
 
 /// Encodes a value that has the type.
-pub(super) fn encode(encoding: Encoding, data_type: &DataType, value: Value) -> Result<Vec<u8>> {
+pub(super) fn encode(encoding: Encoding, data_type: &DataType, value: &Value) -> Result<Vec<u8>> {
     let mut out = Vec::new();
     let pushed = match encoding {
-        Encoding::Ordered => push_last(data_type, &value, &mut out),
-        encoding => push_each(encoding, data_type, &value, &mut out),
+        Encoding::Ordered => push_last(data_type, value, &mut out),
+        encoding => push_each(encoding, data_type, value, &mut out),
     };
     pushed.map(|()| out).ok_or_else(|| Error::invalid(format!("{value:?} is no {data_type}")))
 }
