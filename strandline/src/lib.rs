@@ -6,6 +6,8 @@
 //! name.
 
 pub mod prelude;
+#[cfg(all(feature = "operators", feature = "runtime"))]
+pub mod streams;
 
 pub use strandline_checkpoint_protocol as protocol;
 pub use strandline_checkpoint_storage as storage;
@@ -18,6 +20,8 @@ pub use strandline_backend_memory as memory;
 pub use strandline_backend_rocksdb as rocksdb;
 #[cfg(feature = "connectors")]
 pub use strandline_connectors as connectors;
+#[cfg(feature = "operators")]
+pub use strandline_operators as operators;
 #[cfg(feature = "runtime")]
 pub use strandline_runtime as runtime;
 #[cfg(feature = "simulation")]

@@ -16,3 +16,8 @@ pub use strandline_backend_memory::{MemoryBackend, MemoryBackendFactory};
 pub use strandline_backend_rocksdb::{RocksBackend, RocksBackendFactory};
 #[cfg(feature = "runtime")]
 pub use strandline_runtime::{CheckpointConfig, JobConfig, JobControl, Pipeline, Unaligned, run, run_async};
+
+#[cfg(all(feature = "operators", feature = "runtime"))]
+pub use crate::streams::{
+    JoinExt as _, KeyedStreamExt as _, RegularJoinExt as _, StreamExt as _, VersionedJoinExt as _,
+};

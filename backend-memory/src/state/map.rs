@@ -204,11 +204,12 @@ impl<'b, K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static> Maps<'b, K, 
         let Some(cell) = self.cell(key, namespace) else { return Ok(()) };
         let range = encoded_range(&range);
         let mut found = Vec::new();
+        let mut encoded = Vec::with_capacity(MK::WIDTH.unwrap_or(32));
         for item in cell.iter() {
-            let mut encoded = Vec::with_capacity(MK::WIDTH.unwrap_or(32));
+            encoded.clear();
             item.key.encode(&mut encoded);
             if range.contains(&encoded) {
-                found.push((encoded, item));
+                found.push((encoded.clone(), item));
             }
         }
         found.sort_unstable_by(|a, b| a.0.cmp(&b.0));

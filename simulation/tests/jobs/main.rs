@@ -3,6 +3,7 @@
 mod broken;
 mod common;
 mod engine;
+mod operators;
 mod unaligned;
 mod windows;
 
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::Instant;
 
 use common::*;
+use operators::operators;
 use strandline_runtime::Outcome;
 use strandline_simulation::{Faults, Job, Simulation, check};
 use strandline_state_api::Error;
@@ -66,7 +68,7 @@ fn a_job_that_does_not_follow_from_its_seed_is_found() {
     assert!(violation.problem.contains("does not follow from the seed"), "{violation}");
 }
 
-/// Two thousand seeds in all.
+/// With the other jobs, 2,100 seeds in all.
 #[test]
 fn counts_are_exact_whatever_happens() {
     exact(1_500, &good());
@@ -75,6 +77,11 @@ fn counts_are_exact_whatever_happens() {
 #[test]
 fn windows_are_exact_whatever_happens() {
     exact(500, &windows());
+}
+
+#[test]
+fn joins_and_windows_are_exact_whatever_happens() {
+    exact(100, &operators());
 }
 
 fn exact(seeds: u64, job: &Job) {

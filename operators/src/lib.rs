@@ -1,0 +1,18 @@
+#![doc = include_str!("../README.md")]
+
+mod aggregate;
+mod change;
+mod deduplicate;
+pub mod join;
+mod running;
+mod storage;
+mod top_n;
+mod walk;
+pub mod window;
+
+pub use aggregate::{Aggregate, Collect, Count, Fold, Reduce, Several};
+pub use change::{Change, Either};
+pub use deduplicate::{Deduplicate, Deduplicating};
+pub use running::{Running, RunningAggregate};
+pub use storage::Storage;
+pub use top_n::{TopN, TopRows};
