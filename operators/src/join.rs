@@ -62,6 +62,12 @@ impl<L, R> Joined<L, R> {
     }
 }
 
+/// A row of a join with its key.
+pub type KeyedRow<K, L, R> = (K, Joined<L, R>);
+
+/// A late record of a join with its key.
+pub type LateRecord<K, L, R> = (K, Either<L, R>);
+
 /// What a join over event time emits.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum JoinOutput<K, L, R> {
@@ -76,7 +82,7 @@ impl<K, L, R> JoinOutput<K, L, R> {
     ///
     /// # Errors
     /// The late record.
-    pub fn into_row(self) -> Result<(K, Joined<L, R>), (K, Either<L, R>)> {
+    pub fn into_row(self) -> Result<KeyedRow<K, L, R>, LateRecord<K, L, R>> {
         match self {
             Self::Row(key, row) => Ok((key, row)),
             Self::Late(key, record) => Err((key, record)),

@@ -177,6 +177,12 @@ impl<F: BackendFactory, O: Operator, M> Harness<F, O, M> {
         std::mem::take(&mut self.output)
     }
 
+    /// Returns how many records the operator has counted as [too late](strandline_state_api::Context::count_too_late) since the last
+    /// call.
+    pub fn take_too_late(&mut self) -> u64 {
+        self.subtasks.iter_mut().map(|subtask| subtask.process.take_too_late()).sum()
+    }
+
     /// Calls `look` with the operator, for its handles, and the state of `key`.
     ///
     /// Where the handles are not visible, register the state once more, which returns the same handle:

@@ -61,7 +61,7 @@ use std::fmt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use strandline_operators::join::{
-    IntervalJoin, JoinOutput, JoinRow, Joined, RegularJoin, VersionedJoin, WindowJoin,
+    IntervalJoin, JoinOutput, JoinRow, KeyedRow, RegularJoin, VersionedJoin, WindowJoin,
 };
 use strandline_operators::window::{LateRow, WindowResult, Windows};
 use strandline_operators::{Aggregate, Change, Count, Deduplicate, Either, Reduce, Running, TopN};
@@ -185,6 +185,9 @@ pub struct Windowed<F, K, V, W> {
 /// The results of windows.
 type Results<F, K, V, W, R> = Stream<F, WindowResult<K, <W as Windows<V>>::Window, R>>;
 
+/// The results of windows, and the records that came too late for them.
+type ResultsAndLate<F, K, V, W, R> = (Results<F, K, V, W, R>, Stream<F, LateRow<K, V>>);
+
 impl<F: BackendFactory, K: StateKey, V: Send + 'static, W: Windows<V>> Windowed<F, K, V, W> {
     /// Computes an aggregate in each window. Records that come too late are dropped.
     pub fn aggregate<A>(self, id: &str, aggregate: A) -> Results<F, K, V, W, A::Out>
@@ -202,11 +205,7 @@ impl<F: BackendFactory, K: StateKey, V: Send + 'static, W: Windows<V>> Windowed<
 
     /// Computes an aggregate in each window. The second stream has the records that come too late, if the
     /// windows [emit them](strandline_operators::window::TimeWindows::emit_late).
-    pub fn aggregate_or_late<A>(
-        self,
-        id: &str,
-        aggregate: A,
-    ) -> (Results<F, K, V, W, A::Out>, Stream<F, LateRow<K, V>>)
+    pub fn aggregate_or_late<A>(self, id: &str, aggregate: A) -> ResultsAndLate<F, K, V, W, A::Out>
     where
         A: Aggregate<In = V, Out: Send>,
     {
@@ -242,7 +241,7 @@ where
     W: Windows<Either<L, R>>,
 {
     /// Joins the records of two inputs that share a window.
-    pub fn join<C>(self, id: &str, join: WindowJoin<L, R, C>) -> Stream<F, (K, Joined<L, R>)>
+    pub fn join<C>(self, id: &str, join: WindowJoin<L, R, C>) -> Stream<F, KeyedRow<K, L, R>>
     where
         C: Fn(&L, &R) -> bool + Clone + Send + Sync + 'static,
     {
@@ -258,7 +257,7 @@ where
 /// operator with `process`.
 pub trait JoinExt<F: BackendFactory, K: StateKey, L: JoinRow, R: JoinRow> {
     /// Joins each left record with the right ones in an interval around its time.
-    fn interval_join<C>(self, id: &str, join: IntervalJoin<L, R, C>) -> Stream<F, (K, Joined<L, R>)>
+    fn interval_join<C>(self, id: &str, join: IntervalJoin<L, R, C>) -> Stream<F, KeyedRow<K, L, R>>
     where
         C: Fn(&L, &R) -> bool + Clone + Send + Sync + 'static;
 }
@@ -270,7 +269,7 @@ where
     L: JoinRow,
     R: JoinRow,
 {
-    fn interval_join<C>(self, id: &str, join: IntervalJoin<L, R, C>) -> Stream<F, (K, Joined<L, R>)>
+    fn interval_join<C>(self, id: &str, join: IntervalJoin<L, R, C>) -> Stream<F, KeyedRow<K, L, R>>
     where
         C: Fn(&L, &R) -> bool + Clone + Send + Sync + 'static,
     {
@@ -282,7 +281,7 @@ where
 pub trait RegularJoinExt<F: BackendFactory, K: StateKey, L: JoinRow, R: JoinRow> {
     /// Joins all rows of a key, as long as they are kept. A stream to which nothing but rows is added has
     /// [`Change::Insert`] in its `key_by`.
-    fn regular_join(self, id: &str, join: RegularJoin<L, R>) -> Stream<F, Change<(K, Joined<L, R>)>>
+    fn regular_join(self, id: &str, join: RegularJoin<L, R>) -> Stream<F, Change<KeyedRow<K, L, R>>>
     where
         L: PartialEq,
         R: PartialEq;
@@ -295,7 +294,7 @@ where
     L: JoinRow,
     R: JoinRow,
 {
-    fn regular_join(self, id: &str, join: RegularJoin<L, R>) -> Stream<F, Change<(K, Joined<L, R>)>>
+    fn regular_join(self, id: &str, join: RegularJoin<L, R>) -> Stream<F, Change<KeyedRow<K, L, R>>>
     where
         L: PartialEq,
         R: PartialEq,
@@ -307,7 +306,7 @@ where
 /// Looks up the version of a row that was valid at the time of another.
 pub trait VersionedJoinExt<F: BackendFactory, K: StateKey, L: JoinRow, R: JoinRow> {
     /// Joins each left record with the version that was valid at its time.
-    fn versioned_join(self, id: &str, join: VersionedJoin<L, R>) -> Stream<F, (K, Joined<L, R>)>;
+    fn versioned_join(self, id: &str, join: VersionedJoin<L, R>) -> Stream<F, KeyedRow<K, L, R>>;
 }
 
 impl<F, K, L, R> VersionedJoinExt<F, K, L, R> for KeyedStream<F, K, Either<L, Option<R>>>
@@ -317,13 +316,13 @@ where
     L: JoinRow,
     R: JoinRow,
 {
-    fn versioned_join(self, id: &str, join: VersionedJoin<L, R>) -> Stream<F, (K, Joined<L, R>)> {
+    fn versioned_join(self, id: &str, join: VersionedJoin<L, R>) -> Stream<F, KeyedRow<K, L, R>> {
         rows(self.process(id, move |ctx| join.open(ctx)))
     }
 }
 
 /// The rows of a join without its late records.
-fn rows<F, K, L, R>(output: Stream<F, JoinOutput<K, L, R>>) -> Stream<F, (K, Joined<L, R>)>
+fn rows<F, K, L, R>(output: Stream<F, JoinOutput<K, L, R>>) -> Stream<F, KeyedRow<K, L, R>>
 where
     F: BackendFactory,
     K: StateKey,

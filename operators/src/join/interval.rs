@@ -268,6 +268,7 @@ where
     ) -> Result<()> {
         let Some(time) = ctx.timestamp() else { return Err(no_event_time()) };
         if Some(time) <= ctx.watermark() {
+            ctx.count_too_late();
             if self.join.emits_late {
                 let key = ctx.key().clone();
                 ctx.emit(JoinOutput::Late(key, record));

@@ -9,7 +9,7 @@ use strandline_state_api::{
     Ttl, ValueDescriptor, ValueState,
 };
 
-use super::{JoinKind, JoinRow, Joined};
+use super::{JoinKind, JoinRow, Joined, KeyedRow};
 use crate::storage::ttl_or_never;
 use crate::{Change, Either, Storage};
 
@@ -129,7 +129,7 @@ where
         &self,
         side: &Side<L, R, Own, Other>,
         change: Change<Own>,
-        ctx: &mut Context<'_, B, Change<(K, Joined<L, R>)>>,
+        ctx: &mut Context<'_, B, Change<KeyedRow<K, L, R>>>,
     ) -> Result<()>
     where
         B: KeyedBackend<Key = K>,
@@ -234,7 +234,7 @@ where
 {
     type Key = K;
     type In = Either<Change<L>, Change<R>>;
-    type Out = Change<(K, Joined<L, R>)>;
+    type Out = Change<KeyedRow<K, L, R>>;
     type Namespace = ();
 
     fn process<B: KeyedBackend<Key = K>>(

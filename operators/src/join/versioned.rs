@@ -166,6 +166,7 @@ impl<K: StateKey, L: JoinRow, R: JoinRow> VersionedJoining<K, L, R> {
         record: Either<L, Option<R>>,
         ctx: &mut Context<'_, B, JoinOutput<K, L, R>>,
     ) -> Result<()> {
+        ctx.count_too_late();
         let record = match record {
             Either::Left(row) => Some(Either::Left(row)),
             Either::Right(version) => version.map(Either::Right),

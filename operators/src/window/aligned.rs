@@ -1,7 +1,6 @@
 //! Tumbling windows and the global window: each record is in exactly one.
 
 use std::fmt;
-use std::sync::atomic::Ordering;
 
 use strandline_state_api::{
     Batch, Context, Error, KeyScope, KeyedBackend, Open, Operator, Result, StateKey, TimeDomain, TimeWindow,
@@ -318,9 +317,7 @@ pub(super) fn late<B: KeyedBackend, W, R, T>(
     record: T,
     ctx: &mut Context<'_, B, WindowOutput<B::Key, W, R, T>>,
 ) {
-    if let Some(counter) = &settings.late {
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
+    ctx.count_too_late();
     if settings.emits_late {
         let key = ctx.key().clone();
         ctx.emit(WindowOutput::Late(LateRow { key, record }));

@@ -1,8 +1,6 @@
 //! What a program chooses: the shape of windows, when they fire, and what happens to late records.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use strandline_state_api::{Error, Result, TimeDomain};
@@ -24,7 +22,6 @@ pub(super) struct Settings {
     pub(super) lateness: i64,
     pub(super) trigger: Trigger,
     pub(super) emits_late: bool,
-    pub(super) late: Option<Arc<AtomicU64>>,
 }
 
 /// The shape of [tumbling](TimeWindows::tumbling) windows, and of the [global](TimeWindows::global) one.
@@ -148,7 +145,6 @@ impl<S> TimeWindows<S> {
             lateness: 0,
             trigger: Trigger::at_end(),
             emits_late: false,
-            late: None,
         };
         Self { shape, settings }
     }
@@ -177,17 +173,10 @@ impl<S> TimeWindows<S> {
     }
 
     /// Emits the records that come too late for every window, and does not drop them. (Flink:
-    /// `sideOutputLateData`.)
+    /// `sideOutputLateData`.) They are [counted](strandline_state_api::Context::count_too_late) either way.
     #[must_use]
     pub fn emit_late(mut self) -> Self {
         self.settings.emits_late = true;
-        self
-    }
-
-    /// Counts the records that come too late in `counter`, in all subtasks. (Flink: `numLateRecordsDropped`.)
-    #[must_use]
-    pub fn count_late(mut self, counter: Arc<AtomicU64>) -> Self {
-        self.settings.late = Some(counter);
         self
     }
 }

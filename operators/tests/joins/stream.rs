@@ -13,6 +13,9 @@ use strandline_state_api::backend::{BackendFactory, SnapshotKind};
 use strandline_state_api::{Open, Operator, Result, Timestamp};
 use strandline_state_testing::Harness;
 
+/// Records with their times.
+pub(crate) type Timed<T> = Vec<(T, Option<i64>)>;
+
 /// A row: a number of few, and the number of the record, which tells rows apart where `distinct` is set.
 pub(crate) type Row = (i64, i64);
 
@@ -128,7 +131,7 @@ impl Stream {
         factory: F,
         open: M,
         of: impl Fn(&Record) -> Option<O::In>,
-    ) -> (Vec<(O::Out, Option<i64>)>, u64)
+    ) -> (Timed<O::Out>, u64)
     where
         F: BackendFactory,
         O: Operator<Key = u64>,

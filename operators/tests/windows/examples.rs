@@ -1,7 +1,5 @@
 //! What single windows do, case by case.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use strandline_backend_memory::MemoryBackendFactory;
@@ -135,9 +133,7 @@ fn count_windows_fire_after_their_records_and_at_the_end() {
 
 #[test]
 fn late_records_are_counted_and_emitted_with_their_times() {
-    let counter = Arc::new(AtomicU64::new(0));
-    let windows = TimeWindows::tumbling(ms(10)).emit_late().count_late(Arc::clone(&counter));
-    let mut harness = harness!(windows, sum());
+    let mut harness = harness!(TimeWindows::tumbling(ms(10)).emit_late(), sum());
     harness.watermark(9).unwrap();
     harness.process("k", 7, 9).unwrap();
     harness.process("k", 1, 10).unwrap();
@@ -146,7 +142,7 @@ fn late_records_are_counted_and_emitted_with_their_times() {
     let late = LateRow { key: "k".to_owned(), record: 7 };
     assert_eq!(output[0], (WindowOutput::Late(late), Some(9.into())));
     assert_eq!(output[1].1, Some(19.into()), "a result has the last instant of its window");
-    assert_eq!(counter.load(Ordering::Relaxed), 1);
+    assert_eq!(harness.take_too_late(), 1);
 }
 
 #[test]
@@ -210,7 +206,7 @@ fn windows_refuse_what_they_cannot_do() {
         let opened = Harness::new(MemoryBackendFactory::default(), "windows", move |ctx| {
             windows.open::<String, _, _>(&Count::new(), ctx)
         });
-        let error = opened.err().expect("refused");
+        let Err(error) = opened else { panic!("not refused") };
         assert_eq!(error.kind(), ErrorKind::Invalid);
         error.to_string()
     }

@@ -38,7 +38,9 @@ fn apply<S>(windows: TimeWindows<S>, of: Definition) -> TimeWindows<S> {
     }
 }
 
-fn sorted() -> Collect<i64, fn(&[i64]) -> Vec<i64>> {
+type Sorted = Collect<i64, fn(&[i64]) -> Vec<i64>>;
+
+fn sorted() -> Sorted {
     Collect::new(|values: &[i64]| {
         let mut values = values.to_vec();
         values.sort_unstable();
