@@ -167,9 +167,25 @@ impl CommitLog {
     }
 }
 
-/// What a slot holds now, by its token; for no slot, whether the log was cut. Only single objects are read
+/// What a slot holds now, by its token; for no slot, whether the log was cut. Mostly single objects are read
 /// for this: a listing may be torn by what goes on while it is made.
+///
+/// A slot that was deleted may come back: the request that created it was carried out once more, long after.
+/// Then the slot before it is gone, while it is there before the end of a log. So where that one is gone, the
+/// log is listed, too.
 async fn anchor(storage: &Storage, slot: Option<u64>) -> Result<Anchor> {
+    let found = anchor_alone(storage, slot).await?;
+    let Some(slot) = slot.filter(|_| matches!(found, Anchor::Entry(_))) else { return Ok(found) };
+    let before = match slot.checked_sub(1) {
+        Some(before) => read_slot(storage, before).await?,
+        None => return Ok(found),
+    };
+    let is_overtaken = matches!(before, Slot::Missing)
+        && tail(storage).await?.is_ok_and(|tail| tail.top > slot.saturating_add(1));
+    Ok(if is_overtaken { Anchor::Gone } else { found })
+}
+
+async fn anchor_alone(storage: &Storage, slot: Option<u64>) -> Result<Anchor> {
     Ok(match slot {
         None => match storage.claims().read(CUT_MARK, 0).await? {
             Some(_) => Anchor::Gone,

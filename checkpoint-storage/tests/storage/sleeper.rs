@@ -121,3 +121,26 @@ async fn what_a_sleeper_could_not_confirm_is_no_checkpoint() {
     }
     assert!(fenced > 0, "some find out");
 }
+
+/// The request that created its last entry is carried out once more, when the entry was deleted long ago.
+#[tokio::test]
+async fn an_entry_that_comes_back_does_not_deceive_the_sleeper_that_created_it() {
+    for (_dir, storage) in open_all() {
+        let mut log = claim(&storage).await.log;
+        for id in 1..4 {
+            log.commit_alone(&manifest_with(&storage, 1, id, &[]).await).await.unwrap();
+        }
+        let newest = log.retained().last().unwrap().slot;
+        let path = format!("log/{newest:020}");
+        let entry = storage.claims().read(&path, 1 << 20).await.unwrap().unwrap();
+        let mut other = claim(&storage).await.log;
+        for id in 4..9 {
+            other.commit_alone(&manifest_with(&storage, 2, id, &[]).await).await.unwrap();
+            storage.sweep().await.unwrap();
+        }
+        assert_eq!(storage.claims().claim(&path, entry).await.unwrap(), ClaimOutcome::Created, "it was gone");
+        let error = log.commit_alone(&manifest_with(&storage, 1, 4, &[]).await).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Fenced, "{error}");
+        other.commit_alone(&manifest_with(&storage, 2, 9, &[]).await).await.unwrap();
+    }
+}
