@@ -131,13 +131,25 @@ fn sealed(mut file: Vec<u8>) -> Bytes {
 
 /// Checks that `error` refuses a file of version 0, or of one above all known.
 fn check(error: &Error, version: u32, what: &str) {
-    let newest = if what == "file of operator state" { "up to version 1" } else { "up to version 2" };
-    let (kind, texts) = match version {
-        0 => (ErrorKind::Corrupt, &["there is no version 0"][..]),
-        _ => (ErrorKind::Incompatible, &["format version 3", newest, "use a newer one"][..]),
+    let newest = match what {
+        "file of operator state" => 1,
+        "manifest" => 3,
+        _ => 2,
     };
+    let (kind, texts) = match version {
+        0 => (ErrorKind::Corrupt, vec!["there is no version 0".to_owned()]),
+        _ => (
+            ErrorKind::Incompatible,
+            vec![
+                format!("format version {version}"),
+                format!("up to version {newest}"),
+                "use a newer one".to_owned(),
+            ],
+        ),
+    };
+    let texts = texts.iter().map(String::as_str);
     assert_eq!(error.kind(), kind, "{error}");
-    for text in texts.iter().chain([&what]) {
+    for text in texts.chain([what]) {
         assert!(error.to_string().contains(text), "{text:?} is not in: {error}");
     }
     assert!(error.context("file").is_some(), "{error}");
@@ -190,7 +202,7 @@ async fn a_manifest_and_operator_state_of_another_version_are_refused() {
     let newest = storage.completed().await.unwrap().pop().unwrap();
     let manifest = &files[&newest.manifest_name().unwrap().path()];
     let state = files.keys().rfind(|name| name.starts_with("operator/")).unwrap();
-    for version in [3, 0] {
+    for version in [4, 0] {
         let with_manifest = |bytes: &[u8]| CompletedCheckpoint {
             manifest: put(dir.path(), FileKind::Manifest, bytes),
             ..newest.clone()

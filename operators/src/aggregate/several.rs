@@ -16,7 +16,7 @@ use super::Aggregate;
 /// use strandline_operators::{Count, Reduce, Several};
 ///
 /// let count_and_greatest =
-///     Several((Count::new(), Reduce::new(|greatest: &mut u64, n: u64| *greatest = n.max(*greatest))));
+///     Several((Count::<u64>::new(), Reduce::new(|greatest: &mut u64, n: u64| *greatest = n.max(*greatest))));
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Several<A>(pub A);
