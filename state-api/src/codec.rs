@@ -96,14 +96,9 @@ fn wrong_length<T>(bytes: &[u8]) -> Error {
 
 impl<T: Serialize + DeserializeOwned + 'static> Codec<T> for SerdeCodec {
     fn id(&self) -> String {
-        macro_rules! number_name {
-            ($($type:ty)*) => {
-                $(if std::any::TypeId::of::<T>() == std::any::TypeId::of::<$type>() {
-                    return concat!(stringify!($type), "-le").into();
-                })*
-            };
+        if let Some(number) = number_id::<T>() {
+            return number.into();
         }
-        number_name!(u8 i8 u16 i16 u32 i32 u64 i64 u128 i128 f32 f64);
         match fingerprint::<T>() {
             Some(fingerprint) => format!("postcard#{fingerprint:016x}"),
             None => "postcard".into(),
@@ -139,7 +134,7 @@ impl<T: Serialize + DeserializeOwned + 'static> Codec<T> for SerdeCodec {
     }
 
     fn description(&self) -> Option<Description> {
-        Description::of_value_codec(&Codec::<T>::id(self)).or_else(Description::postcard::<T>)
+        number_id::<T>().map_or_else(Description::postcard::<T>, Description::of_value_codec)
     }
 }
 
@@ -203,6 +198,19 @@ fn unreadable<T>(bytes: &[u8], error: rmp_serde::decode::Error) -> Error {
             Error::new(ErrorKind::Incompatible, message).caused_by(error)
         }
     }
+}
+
+/// Returns the id of the codec of a number; `None` for other types.
+fn number_id<T: 'static>() -> Option<&'static str> {
+    macro_rules! number_id {
+        ($($type:ty)*) => {
+            $(if std::any::TypeId::of::<T>() == std::any::TypeId::of::<$type>() {
+                return Some(concat!(stringify!($type), "-le"));
+            })*
+        };
+    }
+    number_id!(u8 i8 u16 i16 u32 i32 u64 i64 u128 i128 f32 f64);
+    None
 }
 
 /// Returns a hash of the form of a type; `None` when `Deserialize` does not reveal the form.

@@ -98,3 +98,35 @@ fn encodings_have_names() {
     assert_eq!(serde_json::from_str::<StateTypes>(&text).unwrap(), types);
     assert!(text.contains(r#""key":{"encoding":"ordered","type":"u8"}"#), "{text}");
 }
+
+/// It takes whatever bytes are left.
+#[derive(Debug)]
+struct Rest;
+
+impl<'de> serde::Deserialize<'de> for Rest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Every;
+
+        impl<'de> serde::de::Visitor<'de> for Every {
+            type Value = Rest;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(
+                self,
+                mut all: A,
+            ) -> std::result::Result<Rest, A::Error> {
+                while all.next_element::<u8>()?.is_some() {}
+                Ok(Rest)
+            }
+        }
+        deserializer.deserialize_tuple(usize::MAX, Every)
+    }
+}
+
+#[test]
+fn a_type_without_an_end_has_no_description() {
+    assert_eq!(Description::postcard::<Rest>(), None);
+}

@@ -28,6 +28,9 @@ const TEXTS: [&str; 9] = [
 /// Lengths of byte strings that are made up.
 const LENGTHS: [usize; 6] = [0, 16, 4, 8, 32, 1];
 
+/// The most elements of a tuple or an array that are made up.
+const MOST_ELEMENTS: usize = 1 << 12;
+
 /// Why a run failed.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -243,6 +246,10 @@ impl<'de> Deserializer<'de> for Source<'_> {
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(mut self, len: usize, visitor: V) -> Result<V::Value, Failure> {
+        // Who asks for more takes what comes, however much that is: no elements can be made up for it.
+        if len > MOST_ELEMENTS {
+            return Err(Failure::Unsupported);
+        }
         self.note(Node::Tuple(len));
         visitor.visit_seq(Elements { source: self, next: 0, left: len, numbered: true })
     }
