@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
 
 use super::naming::{Name, Naming};
-use super::output::Output;
+use super::output::{Output, Published};
 
 /// A finished file that a [`FileSink`](super::FileSink) makes visible when its checkpoint is complete.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,12 +23,14 @@ pub struct PendingFile {
 
 impl PendingFile {
     /// Refuses a restored file whose names this sink would not make.
-    pub(super) fn check(&self, naming: Naming<'_>) -> Result<()> {
+    pub(super) fn check(&self, output: &dyn Output, naming: Naming<'_>) -> Result<()> {
+        // One that was named at once has the number of the first checkpoint that could have closed it.
+        let is_number = |number: CheckpointId| match output.is_named_at_once() {
+            true => number <= self.checkpoint,
+            false => number == self.checkpoint,
+        };
         let ours = match (naming.parse(&self.temporary), naming.parse(&self.name)) {
-            // One that was named at once has the number of the first checkpoint that could have closed it.
-            (Name::Temporary(from), Name::Visible(to, checkpoint)) => {
-                from == to && checkpoint <= self.checkpoint
-            }
+            (Name::Temporary(from), Name::Visible(to, number)) => from == to && is_number(number),
             _ => false,
         };
         if ours {
@@ -44,35 +46,32 @@ impl PendingFile {
 
     /// Makes the file visible, if it is not already. The caller syncs the names afterwards.
     pub(super) fn commit(&self, output: &dyn Output) -> Result<()> {
-        // One that does not wait was committed, here or in an attempt that died afterwards.
-        let Some(length) = output.len_waiting(&self.temporary)? else { return self.check_visible(output) };
-        if length != self.bytes {
-            return Err(self.wrong_length(output.locate(&self.temporary), length));
+        match output.publish(&self.temporary, &self.name, self.bytes)? {
+            Published::Yes => Ok(()),
+            Published::WrongLength(length) => Err(self.wrong_length(output.locate(&self.temporary), length)),
+            // One that does not wait was committed, here, by a faster recovery, or in an attempt that died
+            // afterwards; or one that sweeps it was faster.
+            Published::Gone if self.is_visible(output)? => Ok(()),
+            Published::Gone => Err(self.lost(output)),
         }
-        // Somebody else may be faster: a recovery that commits it too, or one that sweeps it.
-        if output.publish(&self.temporary, &self.name)? { Ok(()) } else { self.check_visible(output) }
     }
 
     /// Whether it is there, under either name, and whole.
     pub(super) fn is_there(&self, output: &dyn Output) -> Result<bool> {
         // In this order: a stale process may commit it meanwhile.
-        match output.len_waiting(&self.temporary)? {
-            Some(length) if length == self.bytes => return Ok(true),
-            Some(length) => return Err(self.wrong_length(output.locate(&self.temporary), length)),
-            None => {}
-        }
-        match output.len_visible(&self.name)? {
-            Some(length) if length == self.bytes => Ok(true),
-            Some(length) => Err(self.wrong_length(output.locate(&self.name), length)),
-            None => Ok(false),
-        }
+        let waiting = output.len_waiting(&self.temporary)?;
+        Ok(self.is_whole(output, &self.temporary, waiting)? || self.is_visible(output)?)
     }
 
-    fn check_visible(&self, output: &dyn Output) -> Result<()> {
-        match output.len_visible(&self.name)? {
-            Some(length) if length == self.bytes => Ok(()),
-            Some(length) => Err(self.wrong_length(output.locate(&self.name), length)),
-            None => Err(self.lost(output)),
+    fn is_visible(&self, output: &dyn Output) -> Result<bool> {
+        self.is_whole(output, &self.name, output.len_visible(&self.name)?)
+    }
+
+    /// Whether a file of this length is there; refuses another length than it should have.
+    fn is_whole(&self, output: &dyn Output, name: &str, length: Option<u64>) -> Result<bool> {
+        match length {
+            Some(length) if length != self.bytes => Err(self.wrong_length(output.locate(name), length)),
+            length => Ok(length.is_some()),
         }
     }
 

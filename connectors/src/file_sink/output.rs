@@ -146,11 +146,21 @@ pub(super) trait Output: fmt::Debug + Send + Sync {
     /// The length of a visible file.
     fn len_visible(&self, visible: &str) -> Result<Option<u64>>;
 
-    /// Makes a waiting file visible, in one step; returns whether there is one.
-    fn publish(&self, waiting: &str, visible: &str) -> Result<bool>;
+    /// Makes a waiting file of this length visible, in one step.
+    fn publish(&self, waiting: &str, visible: &str, bytes: u64) -> Result<Published>;
 
     /// Makes all names durable.
     fn sync(&self) -> Result<()>;
+}
+
+/// What became of a file that was to be made visible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Published {
+    Yes,
+    /// It does not wait, or not any more.
+    Gone,
+    /// It has this length, and waits still.
+    WrongLength(u64),
 }
 
 /// A file that is written.

@@ -28,7 +28,7 @@ pub(super) fn recover(
         check_empty(place, &found)?;
     }
     check_terms(output, term, &found)?;
-    files.iter().try_for_each(|file| file.check(naming))?;
+    files.iter().try_for_each(|file| file.check(output, naming))?;
     let begun = place.committing()?;
     let may_be_taken = |file: &PendingFile| {
         let term = term_of(naming.parse(&file.name)).unwrap_or(Term(0));

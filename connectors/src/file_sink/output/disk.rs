@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use strandline_state_api::{Error, Result};
 
-use super::{Output, Writing, directory, failed};
+use super::{Output, Published, Writing, directory, failed};
 
 #[derive(Debug)]
 pub(super) struct Disk {
@@ -145,11 +145,16 @@ impl Output for Disk {
         }
     }
 
-    fn publish(&self, waiting: &str, visible: &str) -> Result<bool> {
+    fn publish(&self, waiting: &str, visible: &str, bytes: u64) -> Result<Published> {
+        match self.len_waiting(waiting)? {
+            None => return Ok(Published::Gone),
+            Some(length) if length != bytes => return Ok(Published::WrongLength(length)),
+            Some(_) => {}
+        }
         let from = self.path(waiting);
         match fs::rename(&from, self.path(visible)) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-            renamed => renamed.map(|()| true).map_err(|e| at("renamed", &from, e)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Published::Gone),
+            renamed => renamed.map(|()| Published::Yes).map_err(|e| at("renamed", &from, e)),
         }
     }
 

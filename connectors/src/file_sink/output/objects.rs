@@ -22,7 +22,7 @@ use object_store::{MultipartId, ObjectStore, ObjectStoreExt as _, PutMode, PutOp
 use serde::{Deserialize, Serialize};
 use strandline_state_api::{Error, ErrorKind, Result};
 
-use super::{Output, Writing};
+use super::{Output, Published, Writing};
 
 /// How many bytes a part has, but for the last: stores take no fewer than 5 MiB.
 const PART: usize = 8 << 20;
@@ -268,9 +268,15 @@ impl Output for Objects {
         found.map(|found| Some(found.size)).map_err(|e| self.failed("looked up", visible, &e))
     }
 
-    fn publish(&self, waiting: &str, visible: &str) -> Result<bool> {
-        let Some(record) = self.read_waiting(waiting)? else { return Ok(false) };
-        let Some(Finished { parts, written_as, .. }) = record.finished else { return Ok(false) };
+    fn publish(&self, waiting: &str, visible: &str, expected: u64) -> Result<Published> {
+        let Some(record) = self.read_waiting(waiting)? else { return Ok(Published::Gone) };
+        // No checkpoint names what is not finished.
+        let Some(Finished { parts, bytes, written_as }) = record.finished else {
+            return Ok(Published::WrongLength(0));
+        };
+        if bytes != expected {
+            return Ok(Published::WrongLength(bytes));
+        }
         let at = self.at(&record.visible);
         let parts = parts.into_iter().map(|content_id| PartId { content_id }).collect();
         let completed = self.wait(|store| async move {
@@ -279,7 +285,7 @@ impl Output for Objects {
         // The upload is gone where a process completed it and died, or the answer was lost, or it was aborted.
         if is_over(&completed) {
             if self.len_visible(visible)?.is_none() {
-                return Ok(false);
+                return Ok(Published::Gone);
             }
         } else {
             completed.map_err(|e| self.failed("completed", visible, &e))?;
@@ -287,7 +293,7 @@ impl Output for Objects {
         // In this order: the first one leads to the second.
         self.remove(&written_as)?;
         self.remove(waiting)?;
-        Ok(true)
+        Ok(Published::Yes)
     }
 
     /// The store has answered, so it holds.

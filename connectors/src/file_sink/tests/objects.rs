@@ -99,10 +99,11 @@ fn a_long_file_is_uploaded_in_parts() {
     let waiting = file.finish().unwrap();
     assert_eq!(output.len_waiting(&waiting).unwrap(), Some(text.len() as u64));
     assert_eq!(output.len_visible("visible").unwrap(), None);
-    assert!(output.publish(&waiting, "visible").unwrap());
+    let publish = || output.publish(&waiting, "visible", text.len() as u64).unwrap();
+    assert_eq!(publish(), output::Published::Yes);
     assert!(output.read("visible").unwrap().unwrap() == text);
     assert_eq!(output.list().unwrap(), ["visible"]);
-    assert!(!output.publish(&waiting, "visible").unwrap());
+    assert_eq!(publish(), output::Published::Gone);
 }
 
 fn recover_at(factory: &FileSink<Row, CsvRows>, term: u64, restored: Option<(u64, &[PendingFile])>) {
