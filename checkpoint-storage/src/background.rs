@@ -32,8 +32,13 @@ fn threads() -> Result<Handle> {
     Ok(runtime.insert(built).handle().clone())
 }
 
-/// Runs `work` on the threads of this crate. When the returned future is dropped, `work` is dropped, too.
-pub(crate) async fn run<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T> {
+/// Runs `work` on the threads of this crate, which have the timers and sockets of a tokio runtime: whatever the
+/// caller's runtime has, or without one. When the returned future is dropped, `work` is dropped, too.
+///
+/// # Errors
+/// [`Unavailable`](ErrorKind::Unavailable) when the threads cannot be started, [`Internal`](ErrorKind::Internal)
+/// when `work` panics.
+pub async fn in_background<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T> {
     Task(threads()?.spawn(work)).await
 }
 
@@ -48,7 +53,7 @@ pub(crate) async fn block<T: Send + 'static>(work: impl FnOnce() -> T + Send + '
 
 /// Waits, whether the caller's runtime has timers or not.
 pub(crate) async fn sleep(time: Duration) -> Result<()> {
-    run(async move { tokio::time::sleep(time).await }).await
+    in_background(async move { tokio::time::sleep(time).await }).await
 }
 
 fn ended<T>(result: Result<T, tokio::task::JoinError>) -> Result<T> {

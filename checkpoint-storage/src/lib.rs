@@ -24,6 +24,7 @@ mod uri;
 mod verify;
 
 pub use assignment::{OperatorAssignment, RestoreAssignment, SubtaskAssignment};
+pub use background::in_background;
 pub use credentials::mask_credentials;
 pub use elements::{decode_each, decode_positions, encode_each};
 pub use in_flight::{InFlight, InFlightContent, InFlightRecord, InFlightRecords};

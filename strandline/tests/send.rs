@@ -29,6 +29,7 @@ mod proofs {
     use strandline::storage::{
         CommitLog, CommitLogOptions, CompletedCheckpoint, Depth, LoopOptions, Manifest, Member, ObjectStore,
         RecoverOptions, Recovery, SegmentCheck, SoloJob, Storage, Worker, WorkerGroup, WorkerSnapshot,
+        in_background,
     };
 
     /// A future that another thread may poll.
@@ -87,6 +88,7 @@ mod proofs {
         right: &strandline::protocol::CommitRight,
         options: (CommitLogOptions, RecoverOptions),
     ) {
+        sent(in_background(async {}));
         sent(storage.sweep());
         sent(storage.plan_sweep());
         sent(storage.verify(CheckpointId(1)));

@@ -197,7 +197,7 @@ impl ObjectStore {
         let operator = self.operator.clone();
         match self.in_memory {
             true => Ok(call(operator).await),
-            false => background::run(async move { call(operator).await }).await,
+            false => background::in_background(async move { call(operator).await }).await,
         }
     }
 

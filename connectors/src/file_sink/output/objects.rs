@@ -10,16 +10,17 @@
 //! finished, and what has versions has an object for each.
 
 mod bucket;
-mod threads;
 
 use std::fmt;
 use std::sync::Arc;
 
 use futures::TryStreamExt as _;
+use futures::executor::block_on;
 use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{MultipartId, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
 use serde::{Deserialize, Serialize};
+use strandline_checkpoint_storage::in_background;
 use strandline_state_api::{Error, ErrorKind, Result};
 
 use super::{Output, Published, Writing};
@@ -74,7 +75,7 @@ impl Objects {
     where
         F: Future<Output = object_store::Result<T>> + Send + 'static,
     {
-        threads::wait(request(Arc::clone(&self.store)))
+        block_on(in_background(request(Arc::clone(&self.store))))
     }
 
     fn failed(&self, doing: &str, name: &str, e: &object_store::Error) -> Error {
