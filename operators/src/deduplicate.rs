@@ -159,29 +159,28 @@ where
                            source or with `timestamps`";
             return Err(Error::new(ErrorKind::User, message));
         };
-        let key = ctx.key();
-        let millis = time.as_millis();
-        let Some(before) = ctx.state(self.kept).get()?.map(|kept| (kept.time, kept.row.clone())) else {
-            ctx.state(self.kept).put(Kept { time: millis, row: Some(row.clone()) })?;
-            match self.due {
-                Some(due) => {
-                    ctx.state(due).register(self.due_at(time))?;
-                }
-                None => ctx.emit(Change::Insert((key.clone(), row))),
-            }
-            return Ok(());
+        let (key, millis, keep) = (ctx.key(), time.as_millis(), self.settings.keep);
+        let replaces = |kept: i64| match keep {
+            Keep::First => millis < kept,
+            Keep::Last => millis >= kept,
         };
-        let replaces = match self.settings.keep {
-            Keep::First => millis < before.0,
-            Keep::Last => millis >= before.0,
+        let before = match ctx.state(self.kept).get()? {
+            None => None,
+            Some(Kept { time, row: Some(row) }) if replaces(*time) => Some((*time, row.clone())),
+            Some(_) => return Ok(()),
         };
-        let (true, (before_time, Some(before))) = (replaces, before) else { return Ok(()) };
         ctx.state(self.kept).put(Kept { time: millis, row: Some(row.clone()) })?;
         if let Some(due) = self.due {
-            ctx.state(due).delete(self.due_at(Timestamp::from_millis(before_time)))?;
+            if let Some((time, _)) = before {
+                ctx.state(due).delete(self.due_at(Timestamp::from_millis(time)))?;
+            }
             ctx.state(due).register(self.due_at(time))?;
             return Ok(());
         }
+        let Some((_, before)) = before else {
+            ctx.emit(Change::Insert((key.clone(), row)));
+            return Ok(());
+        };
         if !self.settings.upserts {
             ctx.emit(Change::UpdateBefore((key.clone(), before)));
         }

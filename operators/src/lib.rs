@@ -7,7 +7,6 @@ pub mod join;
 mod running;
 mod storage;
 mod top_n;
-mod walk;
 pub mod window;
 
 pub use aggregate::{Aggregate, Collect, Count, Fold, Reduce, Several};

@@ -27,8 +27,8 @@ impl Storage {
     }
 }
 
-/// Returns the time-to-live of a state that may have none: then one that no value reaches. Operators never see
-/// values that have expired.
+/// Returns the time-to-live of a state that may have none: then one that no value reaches
+/// before the end of time. Operators never see values that have expired.
 pub(crate) fn ttl_or_never(ttl: Option<Ttl>) -> Ttl {
     let never = || Ttl::event_time(Duration::MAX).cleanup(Cleanup::ON_ACCESS_ONLY);
     ttl.unwrap_or_else(never).visibility(Visibility::Never)

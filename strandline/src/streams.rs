@@ -1,7 +1,7 @@
 //! Windows, joins and running results as steps of a pipeline.
 //!
 //! The traits of this module add the operators of [`operators`](crate::operators) to the streams of
-//! [`runtime`](crate::runtime). The [prelude](crate::prelude) brings both into scope.
+//! [`runtime`](crate::runtime). The [prelude](crate::prelude) brings them into scope.
 //!
 //! ```
 //! use std::time::Duration;

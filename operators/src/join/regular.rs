@@ -173,7 +173,7 @@ where
             }
             return Ok(());
         }
-        self.remove(side, &row, ctx.scope())?;
+        self.remove(side, &row, partners.is_empty(), ctx.scope())?;
         if partners.is_empty() && side.keeps {
             ctx.emit(Change::Delete(result((side.alone)(row))));
             return Ok(());
@@ -197,11 +197,13 @@ where
         Ok(())
     }
 
-    /// Removes the oldest row that equals `row`; a key without rows leaves no state.
+    /// Removes the oldest row that equals `row`; a key without rows leaves no state. `is_alone` is whether the
+    /// other side has none.
     fn remove<B, Own, Other>(
         &self,
         side: &Side<L, R, Own, Other>,
         row: &Own,
+        is_alone: bool,
         scope: &mut KeyScope<'_, B>,
     ) -> Result<()>
     where
@@ -209,8 +211,9 @@ where
         Own: JoinRow + PartialEq,
         Other: JoinRow,
     {
-        let mut oldest: Option<u64> = None;
+        let (mut oldest, mut rows) = (None::<u64>, 0_u64);
         scope.state(side.own).for_each(|number, stored| {
+            rows += 1;
             if stored.row == *row {
                 oldest = Some(oldest.map_or(*number, |oldest| oldest.min(*number)));
             }
@@ -218,8 +221,9 @@ where
         })?;
         if let Some(number) = oldest {
             scope.state(side.own).remove(&number)?;
+            rows -= 1;
         }
-        if scope.state(side.own).is_empty()? && scope.state(side.other).is_empty()? {
+        if rows == 0 && is_alone {
             scope.state(self.numbers).clear()?;
         }
         Ok(())

@@ -4,8 +4,8 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use strandline_state_api::{
-    Context, Error, KeyedBackend, MapDescriptor, MapState, Open, Operator, Result, StateKey, Timer,
-    TimerDescriptor, TimerService, Timestamp,
+    Context, KeyedBackend, MapDescriptor, MapState, Open, Operator, Result, StateKey, Timer, TimerDescriptor,
+    TimerService, Timestamp,
 };
 
 use super::interval::no_event_time;
@@ -17,7 +17,8 @@ use crate::{Either, Storage};
 ///
 /// A right record `Some(row)` is valid from its time on, until the next one of the key; `None` ends it. A left
 /// row waits until the watermark reaches its time, as a version may come until then. A record at or before the
-/// watermark is late and has no effect. Versions that no row can need are dropped; the newest stays.
+/// watermark is late and has no effect. Versions that no row can need are dropped; the newest stays, if it is
+/// a row.
 pub struct VersionedJoin<L, R> {
     kind: JoinKind,
     storage: Storage,
@@ -45,7 +46,7 @@ impl<L: JoinRow, R: JoinRow> VersionedJoin<L, R> {
         Self { storage, ..self }
     }
 
-    /// Emits late records, and does not drop them.
+    /// Emits late records, and does not drop them, but for a late end of a version.
     #[must_use]
     pub fn emit_late(self) -> Self {
         Self { emits_late: true, ..self }
@@ -104,7 +105,8 @@ where
     ) -> Result<()> {
         let Some(time) = ctx.timestamp() else { return Err(no_event_time()) };
         if Some(time) <= ctx.watermark() {
-            return self.late(record, ctx);
+            self.late(record, ctx);
+            return Ok(());
         }
         match record {
             Either::Left(row) => {
@@ -165,7 +167,7 @@ impl<K: StateKey, L: JoinRow, R: JoinRow> VersionedJoining<K, L, R> {
         &self,
         record: Either<L, Option<R>>,
         ctx: &mut Context<'_, B, JoinOutput<K, L, R>>,
-    ) -> Result<()> {
+    ) {
         ctx.count_too_late();
         let record = match record {
             Either::Left(row) => Some(Either::Left(row)),
@@ -175,7 +177,6 @@ impl<K: StateKey, L: JoinRow, R: JoinRow> VersionedJoining<K, L, R> {
             let key = ctx.key().clone();
             ctx.emit(JoinOutput::Late(key, record));
         }
-        Ok::<_, Error>(())
     }
 }
 

@@ -2,16 +2,17 @@
 
 use std::fmt;
 
+use strandline_state_api::backend::KeyedBackendExt as _;
 use strandline_state_api::{
     Batch, Context, Error, KeyScope, KeyedBackend, Open, Operator, Result, StateKey, TimeDomain, TimeWindow,
-    Timer, TimerDescriptor, TimerService, ValueDescriptor, ValueState,
+    Timer, TimerDescriptor, TimerService, Timestamp, ValueDescriptor, ValueState,
 };
 
 use super::early::EarlyFirings;
 use super::settings::{Aligned, Settings, TimeWindows};
-use super::times::Times;
-use super::{Firing, LateRow, WindowOutput, WindowResult, Windows};
-use crate::{Aggregate, walk};
+use super::times::{Times, floor};
+use super::{Firing, LateRow, WindowOutput, Windows};
+use crate::Aggregate;
 
 /// The window of all time. Its end is the end of time, which the watermark reaches with the end of the input.
 const GLOBAL: TimeWindow = TimeWindow { start: i64::MIN, end: i64::MAX };
@@ -64,7 +65,7 @@ impl<K: StateKey, A: Aggregate> AlignedWindows<K, A> {
     fn window_of<B: KeyedBackend, O>(&self, ctx: &Context<'_, B, O>) -> Result<TimeWindow> {
         let Some(size) = self.shape.size else { return Ok(GLOBAL) };
         let time = self.frame.times.of_record(ctx)?.as_millis();
-        let start = time.saturating_sub(time.saturating_sub(self.shape.offset).rem_euclid(size));
+        let start = floor(time, self.shape.offset, size);
         Ok(TimeWindow { start, end: start.saturating_add(size) })
     }
 
@@ -148,7 +149,8 @@ impl<K: StateKey, A: Aggregate> Operator for AlignedWindows<K, A> {
         }
         let times = self.frame.times;
         if timer.time == times.fires_at(window) {
-            self.end(window, ctx)?;
+            // Without allowed lateness the window closes with that, and leaves nothing.
+            return self.end(window, ctx);
         }
         if timer.time == times.closes_at(window) {
             self.frame.clear(&window, ctx.scope())?;
@@ -165,16 +167,9 @@ impl<K: StateKey, A: Aggregate> Operator for AlignedWindows<K, A> {
             // The watermark has reached the end of time, and all windows have fired.
             return Ok(());
         }
-        let Frame { contents, times, ends, .. } = self.frame;
-        walk::for_each_entry(backend, contents, |scope, window| {
-            if let Some(value) = self.frame.result(window, scope)? {
-                output.push(
-                    self.frame.output(scope.key(), *window, value, Firing::OnTime),
-                    window.max_timestamp(),
-                );
-            }
-            scope.state_in(ends, window).delete(times.fires_at(*window))?;
-            self.frame.clear(window, scope)
+        let Frame { contents, times, .. } = self.frame;
+        backend.apply_to_all_namespaces(contents, |scope, window| {
+            self.frame.finish(window, *window, times.fires_at(*window), scope, output)
         })
     }
 }
@@ -265,7 +260,7 @@ impl<K: StateKey, A: Aggregate> Frame<K, A> {
             contents.get()?.map(|contents| self.aggregate.result(contents)).transpose()?
         };
         if let Some(value) = value {
-            let output = self.output(ctx.key(), window, value, firing);
+            let output = WindowOutput::of(ctx.key(), window, value, firing);
             match window == GLOBAL {
                 // The end of all time is no time of a result.
                 true => ctx.emit(output),
@@ -275,17 +270,22 @@ impl<K: StateKey, A: Aggregate> Frame<K, A> {
         Ok(())
     }
 
-    pub(super) fn result<B: KeyedBackend<Key = K>>(
+    /// Emits the result of a window as the input ends, and removes the window with its timer.
+    pub(super) fn finish<B: KeyedBackend<Key = K>>(
         &self,
         at: &TimeWindow,
+        window: TimeWindow,
+        timer: Timestamp,
         scope: &mut KeyScope<'_, B>,
-    ) -> Result<Option<A::Out>> {
-        let contents = scope.state_in(self.contents, at).get()?;
-        contents.map(|contents| self.aggregate.result(contents)).transpose()
-    }
-
-    pub(super) fn output(&self, key: &K, window: TimeWindow, value: A::Out, firing: Firing) -> Output<K, A> {
-        WindowOutput::Result(WindowResult { key: key.clone(), window, value, firing })
+        output: &mut Batch<Output<K, A>>,
+    ) -> Result<()> {
+        if let Some(contents) = scope.state_in(self.contents, at).get()? {
+            let value = self.aggregate.result(contents)?;
+            let result = WindowOutput::of(scope.key(), window, value, Firing::OnTime);
+            output.push(result, window.max_timestamp());
+        }
+        scope.state_in(self.ends, at).delete(timer)?;
+        self.clear(at, scope)
     }
 
     /// Removes what a window has left.

@@ -7,6 +7,7 @@ use strandline_state_api::{
 };
 
 use super::settings::Trigger;
+use super::times::floor;
 
 /// What has come to a window since it fired.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
@@ -65,10 +66,9 @@ impl EarlyFirings {
                 TimeDomain::Event => ctx.timestamp().max(ctx.watermark())?,
                 TimeDomain::Processing => ctx.processing_time()?,
             };
-            let now = now.as_millis();
-            Some((now.saturating_sub(now.rem_euclid(interval)).saturating_add(interval), timers))
+            Some((floor(now.as_millis(), 0, interval).saturating_add(interval), timers))
         });
-        // At the end the window fires anyway; an interval of another domain than the window's has no end.
+        // At its end the window fires anyway.
         let next = next.filter(|(time, timers)| {
             timers.domain() == TimeDomain::Processing || Timestamp::from_millis(*time) < fires_at
         });

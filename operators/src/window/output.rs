@@ -9,6 +9,12 @@ pub enum WindowOutput<K, W, R, T> {
     Late(LateRow<K, T>),
 }
 
+impl<K: Clone, W, R, T> WindowOutput<K, W, R, T> {
+    pub(super) fn of(key: &K, window: W, value: R, firing: Firing) -> Self {
+        Self::Result(WindowResult { key: key.clone(), window, value, firing })
+    }
+}
+
 impl<K, W, R, T> WindowOutput<K, W, R, T> {
     /// Splits results from late records, as a step that partitions a stream needs it.
     ///

@@ -311,15 +311,10 @@ where
             // The watermark has reached the end of time, and all sessions have fired.
             return Ok(());
         }
-        let (sessions, ends) = (self.sessions, self.frame.ends);
+        let sessions = self.sessions;
         backend.apply_to_all_keys(sessions, &(), |scope| {
             for OpenSession { window, at, timer, .. } in scope.state(sessions).take()?.unwrap_or_default() {
-                if let Some(value) = self.frame.result(&at, scope)? {
-                    let result = self.frame.output(scope.key(), window, value, Firing::OnTime);
-                    output.push(result, window.max_timestamp());
-                }
-                scope.state_in(ends, &at).delete(timer)?;
-                self.frame.clear(&at, scope)?;
+                self.frame.finish(&at, window, Timestamp::from_millis(timer), scope, output)?;
             }
             Ok(())
         })

@@ -103,7 +103,7 @@ impl TimeWindows<Aligned> {
 }
 
 impl TimeWindows<Sliding> {
-    /// Windows of `size`, of which one starts every `slide`: each record is in `size / slide` windows.
+    /// Windows of `size`, of which one starts every `slide`: each record is in about `size / slide` windows.
     /// (Flink: `SlidingEventTimeWindows`.)
     ///
     /// A record is folded once, into a pane that the windows share, and a window that fires merges its panes.

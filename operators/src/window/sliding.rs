@@ -11,16 +11,16 @@ use strandline_state_api::{
 
 use super::aligned::{Output, ends, late};
 use super::settings::{Settings, Sliding, TimeWindows};
-use super::times::Times;
-use super::{Firing, WindowOutput, WindowResult, Windows};
+use super::times::{Times, floor};
+use super::{Firing, WindowOutput, Windows};
 use crate::Aggregate;
 
 /// The operator of sliding windows.
 ///
 /// The panes of a key are a map by their starts. A pane is as long as the greatest common divisor of size and
-/// slide, so each window consists of whole panes. A record changes one pane, and a firing reads each pane of
-/// its window once. Of the windows to come, only the next one has a timer: when it fires, it registers the one
-/// behind it that has a pane.
+/// slide, so each window consists of whole panes. A record changes one pane, and a firing reads the panes of its
+/// key once. Of the windows that have not fired, only the next one has a timer: when it fires, it registers the
+/// one behind it that has a pane.
 pub struct SlidingWindows<K, A: Aggregate> {
     aggregate: A,
     settings: Settings,
@@ -55,7 +55,7 @@ impl Grid {
     /// Returns the start of the pane of a time.
     #[inline]
     fn pane_of(&self, time: i64) -> i64 {
-        time.saturating_sub(time.saturating_sub(self.offset).rem_euclid(self.pane))
+        floor(time, self.offset, self.pane)
     }
 
     /// Returns the first window that ends behind `time`.
@@ -69,7 +69,7 @@ impl Grid {
     /// Returns the last window that contains `time`.
     #[inline]
     fn last_with(&self, time: i64) -> TimeWindow {
-        let start = time.saturating_sub(time.saturating_sub(self.offset).rem_euclid(self.slide));
+        let start = floor(time, self.offset, self.slide);
         TimeWindow { start, end: start.saturating_add(self.size) }
     }
 
@@ -120,19 +120,14 @@ impl<T: 'static> Windows<T> for TimeWindows<Sliding> {
     }
 }
 
-/// What a walk over the panes of a key leaves, beside the panes of one window.
-struct Walk {
-    /// The start of the first pane that windows behind this one have.
-    next: Option<i64>,
-}
-
 impl<K: StateKey, A: Aggregate> SlidingWindows<K, A> {
-    /// Computes the result of a window, and notes the panes that no later window has in `expired`.
+    /// Computes the result of a window, and notes the panes that no later window has in `expired`. Returns the
+    /// start of the first pane that later windows have, too.
     fn merge<B: KeyedBackend<Key = K>>(
         &mut self,
         window: TimeWindow,
         scope: &mut KeyScope<'_, B>,
-    ) -> Result<(Option<A::Out>, Walk)> {
+    ) -> Result<(Option<A::Out>, Option<i64>)> {
         let Self { merged, expired, grid, .. } = self;
         merged.clear();
         expired.clear();
@@ -151,11 +146,11 @@ impl<K: StateKey, A: Aggregate> SlidingWindows<K, A> {
         })?;
         merged.sort_unstable_by_key(|(start, _)| *start);
         let mut panes = merged.drain(..).map(|(_, pane)| pane);
-        let Some(mut all) = panes.next() else { return Ok((None, Walk { next })) };
+        let Some(mut all) = panes.next() else { return Ok((None, next)) };
         for pane in panes {
             self.aggregate.merge(&mut all, pane)?;
         }
-        Ok((Some(self.aggregate.result(&all)?), Walk { next }))
+        Ok((Some(self.aggregate.result(&all)?), next))
     }
 
     fn remove_expired<B: KeyedBackend<Key = K>>(&mut self, scope: &mut KeyScope<'_, B>) -> Result<()> {
@@ -171,19 +166,16 @@ impl<K: StateKey, A: Aggregate> SlidingWindows<K, A> {
         if of_pane.end > next.end { of_pane } else { next }
     }
 
-    fn output(key: &K, window: TimeWindow, value: A::Out, firing: Firing) -> Output<K, A> {
-        WindowOutput::Result(WindowResult { key: key.clone(), window, value, firing })
-    }
-
     /// Fires a window at its end, and registers the timer of the next one.
     fn end<B: KeyedBackend<Key = K>>(
         &mut self,
         window: TimeWindow,
         ctx: &mut Context<'_, B, Output<K, A>>,
     ) -> Result<()> {
-        let (value, Walk { next }) = self.merge(window, ctx.scope())?;
+        let (value, next) = self.merge(window, ctx.scope())?;
         if let Some(value) = value {
-            ctx.emit_at(Self::output(ctx.key(), window, value, Firing::OnTime), window.max_timestamp());
+            let output = WindowOutput::of(ctx.key(), window, value, Firing::OnTime);
+            ctx.emit_at(output, window.max_timestamp());
         }
         if let Some(first) = next {
             let next = self.behind(window, first);
@@ -236,7 +228,7 @@ impl<K: StateKey, A: Aggregate> SlidingWindows<K, A> {
             if Some(self.times.closes_at(window)) > now {
                 let (value, _) = self.merge(window, ctx.scope())?;
                 if let Some(value) = value {
-                    let output = Self::output(ctx.key(), window, value, Firing::Late);
+                    let output = WindowOutput::of(ctx.key(), window, value, Firing::Late);
                     ctx.emit_at(output, window.max_timestamp());
                 }
             }
@@ -303,7 +295,16 @@ impl<K: StateKey, A: Aggregate> Operator for SlidingWindows<K, A> {
         if timer.time == self.times.fires_at(window) {
             return self.end(window, ctx);
         }
-        self.merge(window, ctx.scope())?;
+        // It has closed.
+        let behind = window.start.saturating_add(self.grid.slide);
+        let expired = &mut self.expired;
+        expired.clear();
+        ctx.state(self.panes).for_each(|start, _| {
+            if *start < behind {
+                expired.push(*start);
+            }
+            Ok(())
+        })?;
         self.remove_expired(ctx.scope())
     }
 
@@ -323,9 +324,9 @@ impl<K: StateKey, A: Aggregate> Operator for SlidingWindows<K, A> {
             let mut fires = false;
             while let Some(current) = window {
                 fires |= scope.state_in(ends, &current).delete(self.times.fires_at(current))?;
-                let (value, Walk { next }) = self.merge(current, scope)?;
+                let (value, next) = self.merge(current, scope)?;
                 if let Some(value) = value.filter(|_| fires) {
-                    let result = Self::output(scope.key(), current, value, Firing::OnTime);
+                    let result = WindowOutput::of(scope.key(), current, value, Firing::OnTime);
                     output.push(result, current.max_timestamp());
                 }
                 self.remove_expired(scope)?;

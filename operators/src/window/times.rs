@@ -4,6 +4,12 @@ use strandline_state_api::{
     Context, Error, ErrorKind, KeyedBackend, Result, TimeDomain, TimeWindow, Timestamp,
 };
 
+/// Returns the last instant at or before `time` that is a multiple of `step` behind `offset`.
+#[inline]
+pub(super) fn floor(time: i64, offset: i64, step: i64) -> i64 {
+    time.saturating_sub(time.saturating_sub(offset).rem_euclid(step))
+}
+
 /// When a window fires and closes, and which time counts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Times {

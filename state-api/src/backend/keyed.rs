@@ -250,23 +250,44 @@ pub trait KeyedBackendExt: KeyedBackend {
         namespace: &S::Namespace,
         mut apply: impl FnMut(&mut KeyScope<'_, Self>) -> Result<()>,
     ) -> Result<()> {
-        // A part has about as many keys as fit into a cache; a small state is one part.
-        let parts = (self.entries() / 8192).clamp(1, 256) as u32;
-        for part in 0..parts {
-            let mut keys = Vec::new();
-            let key_groups = KeyGroupRange::of_subtask(part, parts);
-            self.for_each_key(state.state_id(), key_groups, |key, of: &S::Namespace| {
-                if of == namespace {
-                    keys.push((key.hash(), key.key().clone()));
-                }
-                Ok(())
-            })?;
-            for (hash, key) in &keys {
-                apply(&mut KeyScope::new(self, Keyed::with_hash(key, *hash)))?;
-            }
-        }
-        Ok(())
+        apply_to(self, state.state_id(), |of: &S::Namespace| of == namespace, |scope, _| apply(scope))
     }
+
+    /// As [`apply_to_all_keys`](Self::apply_to_all_keys), with every key and each of its namespaces.
+    ///
+    /// # Errors
+    /// [`Invalid`](ErrorKind::Invalid) for a handle of another backend, and those of `apply`.
+    fn apply_to_all_namespaces<S: StateHandle>(
+        &mut self,
+        state: S,
+        apply: impl FnMut(&mut KeyScope<'_, Self>, &S::Namespace) -> Result<()>,
+    ) -> Result<()> {
+        apply_to(self, state.state_id(), |_: &S::Namespace| true, apply)
+    }
+}
+
+fn apply_to<B: KeyedBackend, N: StateKey>(
+    backend: &mut B,
+    state: StateId,
+    is_wanted: impl Fn(&N) -> bool,
+    mut apply: impl FnMut(&mut KeyScope<'_, B>, &N) -> Result<()>,
+) -> Result<()> {
+    // A part has about as many keys as fit into a cache; a small state is one part.
+    let parts = (backend.entries() / 8192).clamp(1, 256) as u32;
+    for part in 0..parts {
+        let mut entries: Vec<(KeyHash, B::Key, N)> = Vec::new();
+        let key_groups = KeyGroupRange::of_subtask(part, parts);
+        backend.for_each_key(state, key_groups, |key, namespace: &N| {
+            if is_wanted(namespace) {
+                entries.push((key.hash(), key.key().clone(), namespace.clone()));
+            }
+            Ok(())
+        })?;
+        for (hash, key, namespace) in &entries {
+            apply(&mut KeyScope::new(backend, Keyed::with_hash(key, *hash)), namespace)?;
+        }
+    }
+    Ok(())
 }
 
 impl<B: KeyedBackend> KeyedBackendExt for B {}
