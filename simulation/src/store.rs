@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Bound::{Excluded, Included};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -119,9 +120,10 @@ impl Disk {
     }
 }
 
-/// The highest slot.
-fn end_of_log(files: &Files) -> Option<String> {
-    files.range("log/".to_owned().."log0".to_owned()).next_back().map(|(slot, _)| slot.clone())
+/// The number of the highest slot.
+fn end_of_log(files: &Files) -> Option<u64> {
+    let (last, _) = files.range::<str, _>((Included("log/"), Excluded("log0"))).next_back()?;
+    last.strip_prefix("log/")?.parse().ok()
 }
 
 /// The store as one process reaches it.
