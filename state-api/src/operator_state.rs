@@ -60,6 +60,33 @@ pub struct OperatorStateEntry {
     pub elements: Vec<Vec<u8>>,
 }
 
+impl OperatorStateEntry {
+    /// Returns the name of the codec of map keys, if this is a broadcast state, and of that of the elements or the
+    /// values of the map.
+    pub fn codecs(&self) -> (Option<&str>, &str) {
+        match (self.redistribution, self.codec.split_once(ARROW)) {
+            (Redistribution::Broadcast, Some((map_key, value))) => (Some(map_key), value),
+            (Redistribution::Broadcast, None) => (Some(""), &self.codec),
+            (Redistribution::Split | Redistribution::Union, _) => (None, &self.codec),
+        }
+    }
+
+    /// Splits an element of a broadcast state into the encoded map key and the encoded value.
+    ///
+    /// # Errors
+    /// [`Corrupt`](crate::ErrorKind::Corrupt) when the element ends within its map key.
+    pub fn split_map_entry(element: &[u8]) -> Result<(&[u8], &[u8])> {
+        let split = element.split_first_chunk::<4>().and_then(|(len, rest)| {
+            let len = usize::try_from(u32::from_le_bytes(*len)).ok()?;
+            rest.split_at_checked(len)
+        });
+        split.ok_or_else(|| Error::corrupt("an entry of a broadcast state ends within its map key"))
+    }
+}
+
+/// Separates the codecs of map keys and of values in the stored codec of a broadcast state.
+const ARROW: &str = " -> ";
+
 fn first_version() -> u32 {
     1
 }

@@ -3,12 +3,9 @@
 use strandline_checkpoint_storage::{OperatorTypes, SubtaskSnapshot};
 use strandline_state_api::host::{OperatorStateEntry, Redistribution};
 use strandline_state_api::schema::{Description, StateTypes};
-use strandline_state_api::{Error, OperatorId, Result};
+use strandline_state_api::{OperatorId, Result};
 
 use crate::{CheckpointReader, Decoder, StatePart, Value};
-
-/// Separates the codecs of map keys and of values in the stored codec of a broadcast state.
-const ARROW: &str = " -> ";
 
 /// A list, a union list or a broadcast map in the state of an operator.
 #[derive(Clone, Debug)]
@@ -57,7 +54,7 @@ impl CheckpointReader {
     }
 
     fn describe(&self, operator: &OperatorId, entry: &OperatorStateEntry) -> OperatorStateInfo {
-        let (map_codec, codec) = codecs(entry);
+        let (map_codec, codec) = entry.codecs();
         let decoders = self.decoders();
         let described =
             self.manifest().operator(operator).map_or(&[][..], |known| &known.types.operator_state);
@@ -142,23 +139,7 @@ impl CheckpointReader {
 impl OperatorStateInfo {
     fn decode(&self, bytes: &[u8]) -> Result<(Option<Value>, Value)> {
         let Some(map_key) = &self.map_key else { return Ok((None, self.value.decoder().decode(bytes)?)) };
-        let split = bytes
-            .split_first_chunk::<4>()
-            .and_then(|(len, rest)| rest.split_at_checked(usize::try_from(u32::from_le_bytes(*len)).ok()?));
-        let Some((key, value)) = split else {
-            return Err(Error::corrupt("an entry of a broadcast state ends within its map key"));
-        };
+        let (key, value) = OperatorStateEntry::split_map_entry(bytes)?;
         Ok((Some(map_key.decoder().decode(key)?), self.value.decoder().decode(value)?))
-    }
-}
-
-/// Returns the codec of map keys, if any, and that of values.
-fn codecs(entry: &OperatorStateEntry) -> (Option<&str>, &str) {
-    match entry.redistribution {
-        Redistribution::Broadcast => match entry.codec.split_once(ARROW) {
-            Some((map_key, value)) => (Some(map_key), value),
-            None => (Some(""), &entry.codec),
-        },
-        Redistribution::Split | Redistribution::Union => (None, &entry.codec),
     }
 }

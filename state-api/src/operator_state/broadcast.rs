@@ -220,7 +220,7 @@ impl<MK: StateKey, V: Send + 'static> AnyState for Broadcast<MK, V> {
     fn restore(&mut self, entry: &OperatorStateEntry) -> Result<()> {
         let decode = self.decoder.of_version(self.meta.version_of(entry)?);
         for element in &entry.elements {
-            let (map_key, value) = split_entry(element)?;
+            let (map_key, value) = OperatorStateEntry::split_map_entry(element)?;
             if self.map.put(MK::decode(map_key)?, decode(value)?).is_some() {
                 return Err(Error::corrupt("two entries of a broadcast state have one map key"));
             }
@@ -238,15 +238,6 @@ fn encode_entry<V: 'static>(codec: &dyn Codec<V>, map_key: &[u8], value: &V) -> 
     bytes.extend_from_slice(map_key);
     codec.encode(value, &mut bytes)?;
     Ok(bytes)
-}
-
-/// Splits an element into the encoded map key and the encoded value.
-fn split_entry(bytes: &[u8]) -> Result<(&[u8], &[u8])> {
-    let split = bytes.split_first_chunk::<4>().and_then(|(len, rest)| {
-        let len = usize::try_from(u32::from_le_bytes(*len)).ok()?;
-        rest.split_at_checked(len)
-    });
-    split.ok_or_else(|| Error::corrupt("an entry of a broadcast state ends within its map key"))
 }
 
 /// The broadcast states of one subtask.

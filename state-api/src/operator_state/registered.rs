@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::fmt;
 
-use super::{OperatorStateEntry, Redistribution};
+use super::{ARROW, OperatorStateEntry, Redistribution};
 use crate::schema::{
     Decoder, Description, FormVersion, StateKind, StateMeta, StateSchema, StateTypes, shown,
 };
@@ -18,9 +18,6 @@ pub(super) struct Meta {
     /// The Rust types, for errors.
     pub(super) types: &'static str,
 }
-
-/// Separates the codecs of map keys and of values in the stored codec of a broadcast state.
-const ARROW: &str = " -> ";
 
 impl Meta {
     /// Describes a state. `sub_codec` is the codec of the map keys, which is empty for a list, and the
@@ -38,7 +35,8 @@ impl Meta {
             schema_version: decoder.version,
             ..StateMeta::new(name, kind)
         };
-        let of_state = StateTypes { state: name.to_owned(), map_key, ..StateTypes::default() };
+        let value_codec = meta.value_codec.clone();
+        let of_state = StateTypes { state: name.to_owned(), map_key, value_codec, ..StateTypes::default() };
         let schema = StateSchema { types: decoder.types(&of_state), ..decoder.schema(meta) };
         Self { redistribution, schema, types }
     }
@@ -72,10 +70,8 @@ impl Meta {
     /// # Errors
     /// [`Incompatible`](ErrorKind::Incompatible) when the state cannot read them.
     pub(super) fn version_of(&self, entry: &OperatorStateEntry) -> Result<FormVersion> {
-        let (sub_codec, value_codec) = match entry.redistribution {
-            Redistribution::Broadcast => entry.codec.split_once(ARROW).unwrap_or(("", &entry.codec)),
-            Redistribution::Split | Redistribution::Union => ("", entry.codec.as_str()),
-        };
+        let (sub_codec, value_codec) = entry.codecs();
+        let sub_codec = sub_codec.unwrap_or_default();
         let advice = if entry.redistribution != self.redistribution || sub_codec != self.schema.meta.sub_codec
         {
             "ask for what was stored, or use another name".to_owned()

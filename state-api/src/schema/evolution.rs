@@ -142,7 +142,8 @@ impl<V: 'static> Decoder<V> {
         }
     }
 
-    /// Returns the descriptions of the values of all versions; `of_state` has those of keys.
+    /// Returns the descriptions of the values of all versions; `of_state` has those of keys, and the current
+    /// codec of values.
     pub(crate) fn types(&self, of_state: &StateTypes) -> Vec<StateTypes> {
         let older = self.older.iter().map(|older| StateTypes {
             value_codec: older.form.codec.clone(),
@@ -150,12 +151,8 @@ impl<V: 'static> Decoder<V> {
             value: older.description.clone(),
             ..of_state.clone()
         });
-        let current = StateTypes {
-            value_codec: self.codec.id(),
-            schema_version: self.version,
-            value: self.codec.description(),
-            ..of_state.clone()
-        };
+        let current =
+            StateTypes { schema_version: self.version, value: self.codec.description(), ..of_state.clone() };
         older.chain([current]).map(StateTypes::concise).collect()
     }
 }

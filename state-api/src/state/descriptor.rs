@@ -79,12 +79,14 @@ impl<V: 'static> Declaration<V> {
         let checked = lifespan.check().and_then(|()| self.decoder.check());
         checked.map_err(|error| error.with("state", &self.name))?;
         let MapKey { codec, description } = map_key;
+        let meta = self.meta::<K, N>(codec);
         let of_state = StateTypes {
             map_key: description,
+            value_codec: meta.value_codec.clone(),
             ttl_ms: lifespan.ttl_ms(),
             ..key_types::<K, N>(&self.name, self.key.as_ref())
         };
-        let declared = Declared { meta: self.meta::<K, N>(codec), decoder: self.decoder.clone(), types };
+        let declared = Declared { meta, decoder: self.decoder.clone(), types };
         Ok(lifespan.stored_values(declared).described(self.decoder.types(&of_state)))
     }
 }
