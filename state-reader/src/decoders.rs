@@ -69,23 +69,26 @@ impl Decoders {
     /// Returns the decoder of a codec: a registered one, one as the snapshot describes it, or one that the name
     /// reveals.
     pub(crate) fn of_value(&self, codec: &str, described: Option<&Description>) -> Decoder {
-        registered(&self.values, codec).cloned().unwrap_or_else(|| {
-            let description = described.cloned().or_else(|| Description::of_value_codec(codec));
-            description.map_or_else(Decoder::bytes, Decoder::described)
-        })
+        decoder_of(&self.values, codec, described, Description::of_value_codec)
     }
 
     pub(crate) fn of_key(&self, codec: &str, described: Option<&Description>) -> Decoder {
-        registered(&self.keys, codec).cloned().unwrap_or_else(|| {
-            let description = described.cloned().or_else(|| Description::of_key_codec(codec));
-            description.map_or_else(Decoder::bytes, Decoder::described)
-        })
+        decoder_of(&self.keys, codec, described, Description::of_key_codec)
     }
 }
 
-fn registered<'d>(known: &'d HashMap<String, Decoder>, codec: &str) -> Option<&'d Decoder> {
+fn decoder_of(
+    registered: &HashMap<String, Decoder>,
+    codec: &str,
+    described: Option<&Description>,
+    revealed: fn(&str) -> Option<Description>,
+) -> Decoder {
     let name = codec.split_once('#').map_or(codec, |(name, _)| name);
-    known.get(codec).or_else(|| known.get(name))
+    let known = registered.get(codec).or_else(|| registered.get(name));
+    known.cloned().unwrap_or_else(|| {
+        let description = described.cloned().or_else(|| revealed(codec));
+        description.map_or_else(Decoder::bytes, Decoder::described)
+    })
 }
 
 impl fmt::Debug for Decoders {

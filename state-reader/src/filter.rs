@@ -1,5 +1,6 @@
 //! Which keys a scan returns.
 
+use std::cmp::Ordering;
 use std::ops::Bound;
 
 use strandline_state_api::{Error, ErrorKind, KeyGroup, KeyGroupRange, KeyHash, Result};
@@ -51,24 +52,12 @@ impl ByteFilter {
                 Ok(Self::In(encoded))
             }
             KeyFilter::Range(from, to) if decoder.is_ordered() => {
-                let encode = |bound: &Bound<Value>| -> Result<Bound<Vec<u8>>> {
-                    Ok(match bound {
-                        Bound::Included(value) => Bound::Included(decoder.encode(value)?),
-                        Bound::Excluded(value) => Bound::Excluded(decoder.encode(value)?),
-                        Bound::Unbounded => Bound::Unbounded,
-                    })
-                };
-                Ok(Self::Range(encode(from)?, encode(to)?))
+                let encode = |value: &Value| decoder.encode(value);
+                Ok(Self::Range(mapped(from, encode)?, mapped(to, encode)?))
             }
             KeyFilter::Range(from, to) => {
-                let typed = |bound: &Bound<Value>| -> Result<Bound<Value>> {
-                    Ok(match bound {
-                        Bound::Included(value) => Bound::Included(comparable(value, decoder)?),
-                        Bound::Excluded(value) => Bound::Excluded(comparable(value, decoder)?),
-                        Bound::Unbounded => Bound::Unbounded,
-                    })
-                };
-                Ok(Self::Decoded(decoder.clone(), typed(from)?, typed(to)?))
+                let typed = |value: &Value| comparable(value, decoder);
+                Ok(Self::Decoded(decoder.clone(), mapped(from, typed)?, mapped(to, typed)?))
             }
         }
     }
@@ -84,32 +73,10 @@ impl ByteFilter {
                 [only] => only == key,
                 keys => keys.binary_search_by(|known| known.as_slice().cmp(key)).is_ok(),
             }),
-            Self::Range(from, to) => {
-                let above = match from {
-                    Bound::Included(from) => key >= from.as_slice(),
-                    Bound::Excluded(from) => key > from.as_slice(),
-                    Bound::Unbounded => true,
-                };
-                Ok(above
-                    && match to {
-                        Bound::Included(to) => key <= to.as_slice(),
-                        Bound::Excluded(to) => key < to.as_slice(),
-                        Bound::Unbounded => true,
-                    })
-            }
+            Self::Range(from, to) => Ok(is_within(from, to, |bound| Some(key.cmp(bound.as_slice())))),
             Self::Decoded(decoder, from, to) => {
                 let value = decoder.decode(key)?;
-                let above = match from {
-                    Bound::Included(from) => order(&value, from).is_some_and(|order| order.is_ge()),
-                    Bound::Excluded(from) => order(&value, from).is_some_and(|order| order.is_gt()),
-                    Bound::Unbounded => true,
-                };
-                Ok(above
-                    && match to {
-                        Bound::Included(to) => order(&value, to).is_some_and(|order| order.is_le()),
-                        Bound::Excluded(to) => order(&value, to).is_some_and(|order| order.is_lt()),
-                        Bound::Unbounded => true,
-                    })
+                Ok(is_within(from, to, |bound| order(&value, bound)))
             }
         }
     }
@@ -137,8 +104,32 @@ impl ByteFilter {
     }
 }
 
+fn mapped<T>(bound: &Bound<Value>, map: impl Fn(&Value) -> Result<T>) -> Result<Bound<T>> {
+    Ok(match bound {
+        Bound::Included(value) => Bound::Included(map(value)?),
+        Bound::Excluded(value) => Bound::Excluded(map(value)?),
+        Bound::Unbounded => Bound::Unbounded,
+    })
+}
+
+/// Whether a key lies between two bounds; `order` compares the key with a bound.
+#[inline]
+fn is_within<T>(from: &Bound<T>, to: &Bound<T>, order: impl Fn(&T) -> Option<Ordering>) -> bool {
+    let is_above = match from {
+        Bound::Included(from) => order(from).is_some_and(Ordering::is_ge),
+        Bound::Excluded(from) => order(from).is_some_and(Ordering::is_gt),
+        Bound::Unbounded => true,
+    };
+    is_above
+        && match to {
+            Bound::Included(to) => order(to).is_some_and(Ordering::is_le),
+            Bound::Excluded(to) => order(to).is_some_and(Ordering::is_lt),
+            Bound::Unbounded => true,
+        }
+}
+
 /// Compares two keys of one type.
-fn order(a: &Value, b: &Value) -> Option<std::cmp::Ordering> {
+fn order(a: &Value, b: &Value) -> Option<Ordering> {
     match (a, b) {
         (Value::Bool(a), Value::Bool(b)) => Some(a.cmp(b)),
         (Value::Int(a), Value::Int(b)) => Some(a.cmp(b)),
@@ -150,8 +141,7 @@ fn order(a: &Value, b: &Value) -> Option<std::cmp::Ordering> {
         (Value::Bytes(a), Value::Bytes(b)) => Some(a.cmp(b)),
         (Value::Record(a), Value::Record(b)) if a.len() == b.len() => {
             let mut each = a.iter().zip(b).map(|(a, b)| order(a, b));
-            each.find(|order| *order != Some(std::cmp::Ordering::Equal))
-                .unwrap_or(Some(std::cmp::Ordering::Equal))
+            each.find(|order| *order != Some(Ordering::Equal)).unwrap_or(Some(Ordering::Equal))
         }
         _ => None,
     }

@@ -17,7 +17,8 @@ const STAMP_BYTES: usize = 8;
 
 /// A scan of a keyed state: which entries of it, and which parts of them.
 ///
-/// Rows come in the order of key group, key, namespace and map key; the encoded keys compare as bytes. A scan
+/// Rows of a subtask come in the order of key group, key (of a timer: time), namespace and map key; the encoded keys
+/// compare as bytes. A scan
 /// reads only blocks that may hold what it returns: those of the key groups of the keys that are asked for. It
 /// holds one block and a read-ahead for each file of a subtask, and one batch of rows.
 #[derive(Clone, Debug)]

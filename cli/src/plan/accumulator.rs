@@ -139,19 +139,18 @@ fn stored_type(aggregate: &Aggregate) -> DataType {
         .column
         .as_ref()
         .map_or(DataType::U64, |(_, column)| data_type(&Column { nullable: false, ..column.clone() }));
-    let wide = match of_column {
+    let widened = |of| match of {
         DataType::Int { .. } => DataType::Int { signed: true, bits: 128 },
         of => of,
     };
     let optional = |of| DataType::Option(Box::new(of));
     match aggregate.function {
         Function::Count => DataType::U64,
-        Function::Sum => optional(wide),
-        Function::Average => DataType::of_fields([("sum", optional(wide)), ("count", DataType::U64)]),
-        Function::Min | Function::Max => optional(match &aggregate.column {
-            Some((_, column)) => data_type(&Column { nullable: false, ..column.clone() }),
-            None => DataType::U64,
-        }),
+        Function::Sum => optional(widened(of_column)),
+        Function::Average => {
+            DataType::of_fields([("sum", optional(widened(of_column))), ("count", DataType::U64)])
+        }
+        Function::Min | Function::Max => optional(of_column),
     }
 }
 

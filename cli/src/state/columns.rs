@@ -1,7 +1,5 @@
 //! The columns that rows of state are printed in: fields of structs under their names.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Value as Json, json};
 use strandline_state_api::schema::DataType;
 use strandline_state_reader::{
@@ -70,9 +68,8 @@ impl<R> Default for Columns<R> {
 
 impl<R: 'static> Columns<R> {
     fn push(&mut self, name: &str, cell: impl Fn(&R) -> Json + 'static) {
-        let taken: BTreeSet<&str> = self.0.iter().map(|column| column.name.as_str()).collect();
         let mut name = name.to_owned();
-        while taken.contains(name.as_str()) {
+        while self.0.iter().any(|column| column.name == name) {
             name.push('_');
         }
         self.0.push(Column::json(name, cell));
