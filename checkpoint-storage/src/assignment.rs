@@ -241,15 +241,11 @@ impl OperatorAssignment {
         let is_keyed = old.iter().any(|subtask| !subtask.key_groups.is_empty());
         for (number, subtask) in (0..).zip(&mut self.subtasks) {
             let range = KeyGroupRange::of_subtask(number, parallelism);
-            let share = |old: &SubtaskSnapshot| {
-                let shared = old.key_groups.intersect(range);
-                let is_taken =
-                    if is_keyed { !shared.is_empty() } else { old.subtask % parallelism == number };
-                is_taken.then_some(is_keyed.then_some(shared))
-            };
             let shares = old.iter().filter_map(|old| {
-                let range = share(old)?;
-                Some(InFlightShare { elements: &old.in_flight, range, watermark: old.watermark })
+                let range = is_keyed.then(|| old.key_groups.intersect(range));
+                let is_taken = range.map_or(old.subtask % parallelism == number, |range| !range.is_empty());
+                let (elements, watermark) = (&old.in_flight, old.watermark);
+                is_taken.then_some(InFlightShare { elements, range, watermark })
             });
             subtask.in_flight = in_flight::join(shares)?;
         }

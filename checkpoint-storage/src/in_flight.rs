@@ -81,11 +81,6 @@ impl InFlightRecords {
         &self.codec
     }
 
-    /// How many bytes its records take.
-    pub fn len(&self) -> usize {
-        self.encoded.len()
-    }
-
     /// Whether it has no records.
     pub fn is_empty(&self) -> bool {
         self.encoded.is_empty()

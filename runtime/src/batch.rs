@@ -80,10 +80,18 @@ impl<T: Send + 'static> AnyBatch for Batch<T> {
 
 /// Returns a batch from a channel as the type that its reader expects.
 pub(crate) fn downcast<P: AnyBatch>(batch: &mut dyn AnyBatch) -> Result<&mut P> {
-    (batch as &mut dyn Any).downcast_mut::<P>().ok_or_else(|| {
-        let message = format!("an exchange carries something else than {}", std::any::type_name::<P>());
-        Error::new(ErrorKind::Internal, message)
-    })
+    (batch as &mut dyn Any).downcast_mut::<P>().ok_or_else(unexpected::<P>)
+}
+
+/// As [`downcast`], to look at it.
+pub(crate) fn downcast_ref<P: AnyBatch>(batch: &dyn AnyBatch) -> Result<&P> {
+    (batch as &dyn Any).downcast_ref::<P>().ok_or_else(unexpected::<P>)
+}
+
+#[cold]
+fn unexpected<P>() -> Error {
+    let message = format!("an exchange carries something else than {}", std::any::type_name::<P>());
+    Error::new(ErrorKind::Internal, message)
 }
 
 /// Which input of an operator a batch comes from.

@@ -80,6 +80,11 @@ impl JobConfig {
     /// has a channel from every one to every other.
     pub const MAX_PARALLELISM: u32 = 1024;
 
+    /// Whether and when barriers overtake records; off without checkpoints.
+    pub(crate) fn unaligned(&self) -> Unaligned {
+        self.checkpointing.as_ref().map(|checkpointing| checkpointing.unaligned).unwrap_or_default()
+    }
+
     /// Sets [`parallelism`](Self#structfield.parallelism).
     #[must_use]
     pub fn parallelism(mut self, parallelism: u32) -> Self {

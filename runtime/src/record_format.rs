@@ -1,6 +1,5 @@
 //! Records of an exchange as bytes: what is in flight goes into a checkpoint in this form.
 
-use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock};
@@ -8,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use strandline_checkpoint_storage::{InFlightRecord, InFlightRecords};
 use strandline_state_api::{Batch, Codec, Error, ErrorKind, KeyGroup, Result, StateKey};
 
-use crate::batch::{AnyBatch, KeyedBatch};
+use crate::batch::{AnyBatch, KeyedBatch, downcast_ref};
 
 /// Turns the batches of one exchange into bytes and back.
 pub(crate) trait RecordFormat: Send + Sync {
@@ -48,7 +47,7 @@ impl<K: StateKey, V: Send + 'static> KeyedFormat<K, V> {
 
 impl<K: StateKey, V: Send + 'static> RecordFormat for KeyedFormat<K, V> {
     fn encode(&self, batch: &dyn AnyBatch) -> Result<(InFlightRecords, u64)> {
-        let KeyedBatch { keys, hashes, values, timestamps } = typed::<KeyedBatch<K, V>>(batch)?;
+        let KeyedBatch { keys, hashes, values, timestamps } = downcast_ref::<KeyedBatch<K, V>>(batch)?;
         let mut records = InFlightRecords::new(self.name());
         for (((key, hash), value), timestamp) in keys.iter().zip(hashes).zip(values).zip(timestamps) {
             let encode_key = |out: &mut Vec<u8>| {
@@ -81,8 +80,8 @@ pub(crate) struct PlainFormat<T> {
 }
 
 impl<T: Send + 'static> PlainFormat<T> {
-    pub(crate) fn new(codec: Arc<dyn Codec<T>>) -> Self {
-        Self { codec, name: OnceLock::new() }
+    pub(crate) fn new(codec: impl Codec<T>) -> Self {
+        Self { codec: Arc::new(codec), name: OnceLock::new() }
     }
 
     fn name(&self) -> &str {
@@ -92,7 +91,7 @@ impl<T: Send + 'static> PlainFormat<T> {
 
 impl<T: Send + 'static> RecordFormat for PlainFormat<T> {
     fn encode(&self, batch: &dyn AnyBatch) -> Result<(InFlightRecords, u64)> {
-        let batch = typed::<Batch<T>>(batch)?;
+        let batch = downcast_ref::<Batch<T>>(batch)?;
         let mut records = InFlightRecords::new(self.name());
         for (value, timestamp) in batch.iter() {
             records.push(None, timestamp, |_| Ok(()), |out| self.codec.encode(value, out))?;
@@ -109,13 +108,6 @@ impl<T: Send + 'static> RecordFormat for PlainFormat<T> {
         }
         Ok(Box::new(batch))
     }
-}
-
-fn typed<P: AnyBatch>(batch: &dyn AnyBatch) -> Result<&P> {
-    (batch as &dyn Any).downcast_ref::<P>().ok_or_else(|| {
-        let message = format!("an exchange carries something else than {}", std::any::type_name::<P>());
-        Error::new(ErrorKind::Internal, message)
-    })
 }
 
 fn check_codec(records: &InFlightRecords, own: &str) -> Result<()> {
@@ -153,7 +145,7 @@ mod tests {
         let (records, count) = format.encode(&batch).unwrap();
         assert_eq!(count, 9);
         let decoded = format.decode(&records).unwrap();
-        let decoded = typed::<KeyedBatch<String, u32>>(&*decoded).unwrap();
+        let decoded = downcast_ref::<KeyedBatch<String, u32>>(&*decoded).unwrap();
         assert_eq!((&decoded.keys, &decoded.hashes), (&batch.keys, &batch.hashes));
         assert_eq!((&decoded.values, &decoded.timestamps), (&batch.values, &batch.timestamps));
         let error = KeyedFormat::<String, i32>::new(SerdeCodec).decode(&records).err().unwrap();
@@ -162,10 +154,10 @@ mod tests {
         let mut batch = Batch::new();
         batch.push("a".to_owned(), None);
         batch.push(String::new(), Some(Timestamp::EPOCH));
-        let format = PlainFormat::<String>::new(Arc::new(SerdeCodec));
+        let format = PlainFormat::<String>::new(SerdeCodec);
         let (records, count) = format.encode(&batch).unwrap();
         let decoded = format.decode(&records).unwrap();
-        let decoded = typed::<Batch<String>>(&*decoded).unwrap();
+        let decoded = downcast_ref::<Batch<String>>(&*decoded).unwrap();
         let pairs = |batch: &Batch<String>| -> Vec<_> { batch.iter().map(|(v, t)| (v.clone(), t)).collect() };
         assert_eq!((count, pairs(decoded)), (2, pairs(&batch)));
     }

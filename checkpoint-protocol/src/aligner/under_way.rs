@@ -39,7 +39,7 @@ impl Aligner {
     /// Whether `checkpoint` is looked at no more.
     pub(super) fn is_over(&self, checkpoint: CheckpointId) -> bool {
         let is_settled = self.settled.is_some_and(|settled| checkpoint <= settled);
-        is_settled && !self.waiting.iter().any(|waiting| waiting.checkpoint == checkpoint)
+        is_settled && !self.is_aligning(checkpoint)
     }
 
     pub(super) fn recording_mut(&mut self, checkpoint: CheckpointId) -> Option<&mut Recording> {
@@ -76,7 +76,7 @@ impl Aligner {
         checkpoint: CheckpointId,
         was_read: bool,
     ) -> Option<CheckpointId> {
-        let Self { waiting, recordings, superseded, delivered, aborted, settled, .. } = self;
+        let Self { waiting, recordings, superseded, delivered, .. } = self;
         let oldest = waiting.front().map(|waiting| waiting.checkpoint);
         let mut ended = Vec::new();
         waiting.retain(|waiting| {
@@ -93,12 +93,12 @@ impl Aligner {
             superseded.extend(is_ended.then_some(recording.checkpoint));
             !is_ended
         });
-        let older = checkpoint.0.checked_sub(1).map(CheckpointId);
-        *settled = (*settled).max(older);
-        aborted.retain(|aborted| *aborted >= checkpoint);
         let mut ended = ended.into_iter();
         let first = ended.next();
         superseded.extend(ended);
+        if let Some(older) = checkpoint.0.checked_sub(1) {
+            self.settle(CheckpointId(older));
+        }
         first
     }
 
@@ -134,9 +134,9 @@ impl Aligner {
 
     /// The cut of the oldest checkpoint that waits, if it is here.
     pub(super) fn try_cut(&mut self, now: Millis, superseded: Option<CheckpointId>) -> Option<Alignment> {
-        let oldest = self.waiting.front()?;
+        self.waiting.front()?;
         let is_aligned = self.delivered.union_len(&self.ended) == self.channels;
-        let overtakes = oldest.overtake_at.is_some_and(|at| at <= now) && self.may_overtake_the_rest();
+        let overtakes = self.next_deadline().is_some_and(|at| at <= now);
         if !is_aligned && !overtakes {
             return None;
         }

@@ -78,8 +78,7 @@ impl Inbox {
             let Some(waiting) = state.waiting.get_mut(channel as usize) else { return Err(cancelled()) };
             let wait = match &message {
                 Message::Barrier(_) => None,
-                _ if *waiting < self.capacity => None,
-                _ => self.must_wait(*waiting, patience, self.threads.now()),
+                _ => self.must_wait(*waiting, patience, || self.threads.now()),
             };
             let Some(deadline) = wait else {
                 let mut overtakes = None;
@@ -131,7 +130,12 @@ impl Inbox {
 
     /// `None` where another message may be sent beside so many that wait; else how long that is so at most:
     /// `Some(None)` until there is room.
-    fn must_wait(&self, waiting: u32, patience: Patience<'_>, now: Instant) -> Option<Option<Instant>> {
+    fn must_wait(
+        &self,
+        waiting: u32,
+        patience: Patience<'_>,
+        now: impl Fn() -> Instant,
+    ) -> Option<Option<Instant>> {
         if waiting < self.capacity {
             return None;
         }
@@ -139,7 +143,7 @@ impl Inbox {
         let urgent = patience.urgency.until().filter(|_| has_allowance);
         let deadline = [urgent, patience.until].into_iter().flatten().min();
         match deadline {
-            Some(deadline) if deadline <= now => None,
+            Some(deadline) if deadline <= now() => None,
             deadline => Some(deadline),
         }
     }
@@ -148,7 +152,7 @@ impl Inbox {
     fn may_send(&self, channel: u32, patience: Patience<'_>, now: Instant) -> bool {
         let state = lock(&self.state);
         let waiting = state.waiting.get(channel as usize);
-        state.closed || waiting.is_none_or(|waiting| self.must_wait(*waiting, patience, now).is_none())
+        state.closed || waiting.is_none_or(|waiting| self.must_wait(*waiting, patience, || now).is_none())
     }
 
     /// Refuses messages from now on; writers that wait give up.
@@ -203,7 +207,7 @@ impl InboxReader {
         self.held.get(&channel).into_iter().flatten().chain(arrived.map(|(_, message)| message))
     }
 
-    /// What becomes ready when there is a message that [`next`](Self::next) has not seen. Take from it before
+    /// What becomes ready when there is a message that the reader has not taken from its inbox. Take from it before
     /// looking for messages.
     pub(crate) fn woken(&self) -> &Receiver<()> {
         &self.inbox.woken

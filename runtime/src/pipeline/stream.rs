@@ -33,12 +33,13 @@ pub struct Stream<F, T> {
     /// One for each chain that produces it; several after a union.
     pub(super) heads: Vec<Slot<T>>,
     pub(super) origin: Origin,
-    codec: Option<Arc<dyn Codec<T>>>,
+    /// How its records become bytes.
+    format: Option<Arc<dyn RecordFormat>>,
 }
 
 impl<F: BackendFactory, T: Send + 'static> Stream<F, T> {
     pub(crate) fn new(factory: F, graph: Arc<Mutex<Graph>>, heads: Vec<Slot<T>>, origin: Origin) -> Self {
-        Self { factory, graph, heads, origin, codec: None }
+        Self { factory, graph, heads, origin, format: None }
     }
 
     /// Sets the codec of the records, for wherever they leave the memory of their subtask: where several
@@ -47,7 +48,7 @@ impl<F: BackendFactory, T: Send + 'static> Stream<F, T> {
     /// for records with keys, see [`KeyedStream::codec`].
     #[must_use]
     pub fn codec(self, codec: impl Codec<T>) -> Self {
-        Self { codec: Some(Arc::new(codec)), ..self }
+        Self { format: Some(Arc::new(PlainFormat::<T>::new(codec))), ..self }
     }
 
     /// Every record becomes another one.
@@ -229,8 +230,7 @@ impl<F: BackendFactory, T: Send + 'static> Stream<F, T> {
         let build = move |assembly: &mut Assembly| -> Result<Collector<T>> {
             Ok(Box::new(SinkNode::open(assembly, &operator, first, factory.as_ref())?))
         };
-        let format: Option<Arc<dyn RecordFormat>> =
-            self.codec.map(|codec| Arc::new(PlainFormat::new(codec)) as Arc<dyn RecordFormat>);
+        let format = self.format;
         if let [head] = self.heads.as_slice() {
             head.enter(move |assembly| {
                 let sink = build(assembly)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use strandline_checkpoint_protocol::TaskId;
-use strandline_state_api::{Error, Result};
+use strandline_state_api::Result;
 use tokio::sync::watch;
 
 use super::commit::Committer;
@@ -41,8 +41,7 @@ impl Run<'_> {
     fn prepare(&mut self) -> Result<PreparedAttempt> {
         let is_chained = self.config.chain_keyed && self.config.parallelism == 1;
         let chained = if is_chained { self.job.chainable().collect() } else { HashSet::new() };
-        let checkpointing = self.config.checkpointing.as_ref();
-        if checkpointing.is_some_and(|config| config.unaligned != Unaligned::Off) {
+        if self.config.unaligned() != Unaligned::Off {
             self.job.check_unaligned(&chained)?;
         }
         let mut claim = self.claim()?;
@@ -177,8 +176,7 @@ fn spawn(
     let (of_task, its_vertex, urgency) = (Arc::clone(attempt), Arc::clone(vertex), Arc::clone(urgency));
     let name = format!("{}-{}", vertex.id, task.subtask);
     let spawned = attempt.threads.spawn(name, move || run_task(of_task, &its_vertex, urgency, &mailbox));
-    let located = |error: Error| error.with("operator", &vertex.id).with("subtask", task.subtask);
-    Ok((control, spawned.map_err(located)?))
+    Ok((control, spawned.map_err(|error| located(error, &vertex.id, task.subtask))?))
 }
 
 /// The body of a task's thread.

@@ -83,8 +83,7 @@ impl InputTask {
         inlet: BuildInlet<'_>,
     ) -> Result<Box<dyn Task>> {
         let (operator, subtask) = (assembly.head().clone(), assembly.subtask);
-        let checkpointing = assembly.attempt.config.checkpointing.as_ref();
-        let may_overtake = checkpointing.is_some_and(|config| config.unaligned != Unaligned::Off);
+        let may_overtake = assembly.attempt.config.unaligned() != Unaligned::Off;
         let (mut inputs, mut channels, mut overtakable) = (Vec::new(), 0, Vec::new());
         for InputEdge { edge, pattern, side, format } in edges.iter().cloned() {
             let wiring = &assembly.attempt.wiring;

@@ -53,8 +53,7 @@ impl Driver<'_, '_> {
         self.triggered.insert(checkpoint, Triggered { start, kind });
         let configured = self.run.config.checkpointing.as_ref().map(|config| config.kind);
         let stop = kind == CheckpointKind::Final;
-        let unaligned = self.run.config.checkpointing.as_ref().map(|config| config.unaligned);
-        let overtake = unaligned.unwrap_or_default().after(kind).map(|after| at + after);
+        let overtake = self.run.config.unaligned().after(kind).map(|after| at + after);
         let kind = snapshot_kind(kind, configured);
         let barrier = Barrier { checkpoint, kind, stop, triggered: at, overtake };
         for source in self.sources() {

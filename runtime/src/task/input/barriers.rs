@@ -125,13 +125,10 @@ impl InputTask {
 
     fn answer(&mut self, outcome: Alignment, mailbox: &Mailbox) -> Result<()> {
         match outcome {
-            Alignment::Aligned(cut) => {
+            Alignment::Aligned(cut) | Alignment::Overtaken(cut) => {
                 self.superseded(cut.superseded, mailbox);
-                self.cut(cut.checkpoint, false, mailbox)?;
-            }
-            Alignment::Overtaken(cut) => {
-                self.superseded(cut.superseded, mailbox);
-                self.cut(cut.checkpoint, true, mailbox)?;
+                let has_overtaken = matches!(outcome, Alignment::Overtaken(_));
+                self.cut(cut.checkpoint, has_overtaken, mailbox)?;
             }
             Alignment::Recorded(checkpoint) => {
                 if let Some(recorder) = &mut self.recorder {
