@@ -29,7 +29,7 @@ pub struct NativeSnapshot {
 }
 
 impl NativeSnapshot {
-    /// Opens a snapshot; `None` if it has no parts. Its parts must be [native](crate::NATIVE_FORMAT) ones.
+    /// Opens the [native](crate::NATIVE_FORMAT) parts of a snapshot; `None` if it has none.
     ///
     /// # Errors
     /// [`Incompatible`](strandline_state_api::ErrorKind::Incompatible) for a snapshot in another format or a newer
