@@ -15,7 +15,9 @@ use strandline_state_api::{CheckpointId, Error, ErrorKind};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::common::{claim, manifest_with};
-use crate::samples::{SAMPLES, directory, manifest, native_manifest, source_manifest, types_manifest, write};
+use crate::samples::{
+    SAMPLES, directory, in_flight_manifest, manifest, native_manifest, source_manifest, types_manifest, write,
+};
 
 fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
@@ -85,6 +87,13 @@ async fn types_are_read_and_no_plan_depends_on_them() {
     let mut without = read.clone();
     without.operators[0].types = Default::default();
     assert_eq!(read.stored_operators(), without.stored_operators());
+}
+
+#[tokio::test]
+async fn records_in_flight_are_read() {
+    let storage = Storage::in_dir(directory("v3-in-flight")).unwrap();
+    let recovery = storage.recover(RecoverOptions::default()).await.unwrap();
+    assert_eq!(recovery.restored.unwrap().manifest, in_flight_manifest().unwrap());
 }
 
 /// A log of the first version goes on in the current one: its savepoint, which each entry carried, goes to a

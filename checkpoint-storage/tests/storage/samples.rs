@@ -3,20 +3,20 @@
 use std::path::{Path, PathBuf};
 
 use strandline_checkpoint_storage::{
-    CheckpointKind, CheckpointTrace, CommitLog, CommitLogOptions, Manifest, OperatorSnapshot, OperatorTypes,
-    Storage, StoredStatistic, SubtaskSnapshot, SubtaskTrace,
+    CheckpointKind, CheckpointTrace, CommitLog, CommitLogOptions, InFlight, InFlightContent, InFlightRecords,
+    Manifest, OperatorSnapshot, OperatorTypes, Storage, StoredStatistic, SubtaskSnapshot, SubtaskTrace,
 };
 use strandline_state_api::backend::Scope;
 use strandline_state_api::host::{OperatorStateEntry, Redistribution};
 use strandline_state_api::schema::{Description, Encoding, StateTypes};
 use strandline_state_api::snapshot::{PartFormat, SnapshotPart};
-use strandline_state_api::{CheckpointId, KeyGroupRange, OperatorId, Result, Timestamp};
+use strandline_state_api::{CheckpointId, KeyGroup, KeyGroupRange, OperatorId, Result, Timestamp};
 
 use crate::common::manifest_with;
 
 /// The storages that the current versions of the formats write. Those of earlier versions stay as they are
 /// and are only read; a new version of a format adds its own.
-pub(crate) const SAMPLES: [&str; 4] = ["v3", "v3-native", "v3-source", "v3-types"];
+pub(crate) const SAMPLES: [&str; 5] = ["v3", "v3-native", "v3-source", "v3-types", "v3-in-flight"];
 
 /// Where one of them is.
 pub(crate) fn directory(sample: &str) -> PathBuf {
@@ -42,6 +42,10 @@ pub(crate) async fn write(sample: &str, storage: &Storage) -> Result<()> {
         }
         "v3-source" => {
             log.commit_alone(&source_manifest()?).await?;
+            return Ok(());
+        }
+        "v3-in-flight" => {
+            log.commit_alone(&in_flight_manifest()?).await?;
             return Ok(());
         }
         _ => {}
@@ -195,6 +199,49 @@ pub(crate) fn types_manifest() -> Result<Manifest> {
     manifest.created_unix_ms = 1_700_000_000_000;
     let (id, subtasks) = (OperatorId::new("op")?, vec![SubtaskSnapshot::new(0, KeyGroupRange::ALL)]);
     manifest.operators.push(OperatorSnapshot { id, parallelism: 1, subtasks, types });
+    Ok(manifest)
+}
+
+/// What barriers have overtaken: records with keys and without, watermarks, channels without any; the elements of one
+/// subtask are large.
+pub(crate) fn in_flight_manifest() -> Result<Manifest> {
+    let mut keyed = InFlightRecords::new("str -> i64");
+    for (group, time, key) in [(20_000, Some(5), "a"), (32_767, None, "b")] {
+        let key = |out: &mut Vec<u8>| {
+            out.extend_from_slice(key.as_bytes());
+            Ok(())
+        };
+        let value = |out: &mut Vec<u8>| {
+            out.extend_from_slice(&7_i64.to_le_bytes());
+            Ok(())
+        };
+        keyed.push(KeyGroup::new(group), time.map(Timestamp::from_millis), key, value)?;
+    }
+    let mut plain = InFlightRecords::new("bytes");
+    plain.push(
+        None,
+        Some(Timestamp::EPOCH),
+        |_| Ok(()),
+        |out| {
+            out.resize(80_000, 7);
+            Ok(())
+        },
+    )?;
+    let of = |channel, content| InFlight::new(channel, content).encode();
+    let mut first = SubtaskSnapshot::new(0, KeyGroupRange::new(0, 16_384));
+    first.in_flight = vec![of(0, InFlightContent::Opened), of(0, InFlightContent::Records(plain))];
+    let mut second = SubtaskSnapshot::new(1, KeyGroupRange::new(16_384, 32_768));
+    second.watermark = Some(Timestamp::from_millis(3));
+    second.in_flight = vec![
+        of(0, InFlightContent::Watermark(Timestamp::from_millis(3))),
+        of(0, InFlightContent::Records(keyed)),
+        of(0, InFlightContent::Watermark(Timestamp::from_millis(4))),
+        of(1, InFlightContent::Idle),
+    ];
+    let mut manifest = Manifest::new(CheckpointId(1), 1, "test");
+    manifest.created_unix_ms = 1_700_000_000_000;
+    let (id, subtasks) = (OperatorId::new("op")?, vec![first, second]);
+    manifest.operators.push(OperatorSnapshot { id, parallelism: 2, subtasks, types: Default::default() });
     Ok(manifest)
 }
 
