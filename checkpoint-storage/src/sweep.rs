@@ -86,9 +86,11 @@ impl Fence {
 
     /// Whether a checkpoint that exists needs it, or may.
     fn is_needed(&self, name: &FileName) -> bool {
-        let is_alone =
-            name.kind != FileKind::Savepoints && self.alone.contains(&(name.term, name.checkpoint));
-        is_alone || self.marked.contains(name) || self.keep_up_to.is_some_and(|keep| name.checkpoint <= keep)
+        // No manifest refers to a list of savepoints.
+        let by_manifest = name.kind != FileKind::Savepoints
+            && (self.alone.contains(&(name.term, name.checkpoint))
+                || self.keep_up_to.is_some_and(|keep| name.checkpoint <= keep));
+        by_manifest || self.marked.contains(name)
     }
 }
 

@@ -131,7 +131,7 @@ impl Director {
             reachable.extend(segments.map(|segment| format!("{}/{}", FileKind::Segment.dir(), segment.name)));
         }
         let stored: BTreeSet<String> = self.outside.disk().with(|files| files.keys().cloned().collect());
-        let (mut slots, mut lists) = (0, 0);
+        let (mut slots, mut lists) = (0, Vec::new());
         for path in &stored {
             let (dir, name) = path.split_once('/').unwrap_or(("", path));
             let kind = [FileKind::Manifest, FileKind::Segment].into_iter().find(|kind| kind.dir() == dir);
@@ -142,15 +142,18 @@ impl Director {
                     return Ok(Some(format!("{path} is stored, and no checkpoint needs it")));
                 }
             }
-            lists += usize::from(dir == FileKind::Savepoints.dir());
+            lists.extend((dir == FileKind::Savepoints.dir()).then_some(name));
             slots += usize::from(dir == LOG_DIR);
         }
         if let Some(path) = reachable.difference(&stored).next() {
             return Ok(Some(format!("a checkpoint needs {path}, and it is not stored")));
         }
         // Each slot may name a list.
-        if lists > slots || slots > MOST_SLOTS + history.completed.len() {
-            return Ok(Some(format!("{slots} slots and {lists} lists of savepoints are left in the log")));
+        if lists.len() > slots || slots > MOST_SLOTS + history.completed.len() {
+            let lists = lists.join(", ");
+            return Ok(Some(format!(
+                "{slots} slots, and as lists of savepoints {lists}, are left in the log"
+            )));
         }
         Ok(None)
     }

@@ -151,6 +151,32 @@ async fn while_a_list_is_damaged_nothing_is_deleted_and_the_job_goes_on() {
     }
 }
 
+#[tokio::test]
+async fn lists_that_nothing_names_go_beside_a_savepoint_without_its_manifest() {
+    for (_dir, storage) in open_all() {
+        let mut log = claim(&storage).await.log;
+        for id in [1, 3, 5] {
+            log.commit_alone(&savepoint(&storage, 1, id).await).await.unwrap();
+            commit(&storage, &mut log, id + 1, None).await;
+        }
+        let shared = manifest_with(&storage, 1, 7, &[b"shared"]).await;
+        log.commit_alone(&shared).await.unwrap();
+        // It refers to a file of another checkpoint, so a sweep looks for its manifest.
+        let mut damaged = manifest_of(1, 8, shared.segments().cloned());
+        damaged.kind = CheckpointKind::Savepoint;
+        let damaged = log.commit_alone(&damaged).await.unwrap().completed;
+        commit(&storage, &mut log, 9, None).await;
+        storage.blobs().delete(&damaged.manifest_name().unwrap().path()).await.unwrap();
+        claim(&storage).await;
+        assert_eq!(storage.sweep().await.unwrap().unreadable_manifests.len(), 1);
+        storage.sweep().await.unwrap();
+        let lists = storage.blobs().list(FileKind::Savepoints.dir()).await.unwrap();
+        let slots = storage.claims().list("log").await.unwrap();
+        assert!(lists.len() <= slots.len(), "{lists:?}, {slots:?}");
+        assert_eq!(storage.history().await.unwrap().completed.len(), 5);
+    }
+}
+
 /// More than ever fitted into one entry.
 #[tokio::test]
 async fn seven_thousand_do_not_end_a_job() {
