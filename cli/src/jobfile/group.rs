@@ -172,7 +172,7 @@ impl StepParser<'_> {
         };
         match (section.has("aggregate"), section.has("top")) {
             (_, false) if section.has("by") => {
-                wrong("by", "`by` is for `top` rows", "expected `top` beside it")
+                wrong("by", "`by` is for `top` rows", "expected `top` beside it");
             }
             (false, false) => {
                 let label = "expected a key `aggregate` here, or `top` and `by`";

@@ -16,7 +16,7 @@ fn kept(events: &[Event], last: bool) -> Vec<String> {
         match kept.iter_mut().find(same) {
             None => kept.push(*event),
             Some(other) if last && event.time >= other.time || !last && event.time < other.time => {
-                *other = *event
+                *other = *event;
             }
             Some(_) => {}
         }
