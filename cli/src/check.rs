@@ -10,7 +10,7 @@ use strandline_runtime::sink::JobIdentity;
 use strandline_state_api::{Error, ErrorKind, Result};
 
 use crate::cli::CheckArgs;
-use crate::jobfile::{Backend, BadRecordPolicy, Job, SinkSpec, SourceKind};
+use crate::jobfile::{Backend, BadRecordPolicy, Job, SourceKind, SourceSpec};
 use crate::report::counted;
 use crate::{Failure, advice, plan, print, schema};
 
@@ -41,7 +41,7 @@ pub(crate) fn check(args: &CheckArgs) -> Result<(), Failure> {
 }
 
 fn look(job: &Job, adopt: Option<&str>) -> Vec<Looked> {
-    let mut parts = vec![source(job)];
+    let mut parts: Vec<_> = job.sources.iter().map(|spec| source(job, spec)).collect();
     let checkpoints = job.settings.checkpoint.as_ref().map(|checkpoint| &checkpoint.storage);
     let mut is_new = true;
     if let Some(storage) = checkpoints {
@@ -55,14 +55,16 @@ fn look(job: &Job, adopt: Option<&str>) -> Vec<Looked> {
         adopts: adopt.map(str::to_owned),
     };
     let mut directory = |part, path: &OutputPath| parts.push(look_at_sink(part, path, &identity, is_new));
-    if let SinkSpec::Files { directory: path, .. } = &job.sink {
+    for path in job.sinks.iter().filter_map(|output| output.sink.directory()) {
         directory("sink", path);
     }
-    if let Some((SinkSpec::Files { directory: path, .. }, _)) = &job.late {
+    if let Some(path) = job.late.as_ref().and_then(|(late, _)| late.directory()) {
         directory("late", path);
     }
-    if let Some(BadRecordPolicy::Keep(path)) = job.source.files().map(|files| &files.bad_records) {
-        directory("dead letters", path);
+    for files in job.sources.iter().filter_map(SourceSpec::files) {
+        if let BadRecordPolicy::Keep(path) = &files.bad_records {
+            directory("dead letters", path);
+        }
     }
     if matches!(job.settings.backend, Backend::RocksDb(_)) && !cfg!(feature = "rocksdb") {
         let found = Err(vec![Error::new(ErrorKind::Unsupported, crate::run::WITHOUT_ROCKSDB)]);
@@ -71,17 +73,17 @@ fn look(job: &Job, adopt: Option<&str>) -> Vec<Looked> {
     parts
 }
 
-fn source(job: &Job) -> Looked {
+fn source(job: &Job, spec: &SourceSpec) -> Looked {
     let part = "source";
-    let Some(files) = job.source.files() else {
-        let records = match &job.source.kind {
+    let Some(files) = spec.files() else {
+        let records = match &spec.kind {
             SourceKind::Keys(config) => config.records,
             _ => 0,
         };
         let found = Ok(format!("{} random keys", HumanCount(records)));
         return Looked { part, place: "keys".into(), found };
     };
-    let found = match plan::inspect(job) {
+    let found = match plan::inspect(job, spec) {
         Ok(found) if found.mistakes.is_empty() => {
             Ok(format!("{}, {}", counted(found.files, "file"), HumanBytes(found.bytes)))
         }

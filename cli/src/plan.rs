@@ -4,13 +4,20 @@
 //! types are kept few: rows of one type with keys of two, and the key stream, which benchmarks use, besides.
 
 mod accumulator;
+mod change;
+mod flows;
+mod fold;
 mod group;
+mod join;
 mod key;
+mod layout;
 mod operators;
+mod order;
 mod rows;
 mod sink;
 mod slot;
 mod source;
+mod windows;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +28,8 @@ use strandline_runtime::{Pipeline, Stream};
 use strandline_state_api::Result;
 use strandline_state_api::backend::BackendFactory;
 
-use crate::jobfile::{BadRecordPolicy, Job, Step};
+use crate::jobfile::{BadRecordPolicy, Job, Origin, Output, SourceSpec, Step};
+use flows::Flows;
 use operators::Shape;
 use rows::RowStep;
 
@@ -37,10 +45,11 @@ pub(crate) struct Plan<F> {
 pub(crate) struct Counters {
     /// Late records by the id of the group.
     late: BTreeMap<String, Arc<AtomicU64>>,
-    /// Whether they have a sink of their own.
-    keeps_late: bool,
+    /// The group whose late records have a sink of their own.
+    keeps_late: Option<String>,
     left_out: Arc<AtomicU64>,
-    bad: Option<Arc<dyn Fn() -> BadRecords + Send + Sync>>,
+    /// The bad records of each source.
+    bad: Vec<Arc<dyn Fn() -> BadRecords + Send + Sync>>,
 }
 
 /// The records that could not be decoded.
@@ -54,9 +63,9 @@ pub(crate) struct BadRecords {
 }
 
 impl Counters {
-    /// What becomes of late records.
-    pub(crate) fn fate_of_late(&self) -> &'static str {
-        if self.keeps_late { "written to the sink for late rows" } else { "dropped" }
+    /// What becomes of the late records of the operator `id`.
+    pub(crate) fn fate_of_late(&self, id: &str) -> &'static str {
+        if self.keeps_late.as_deref() == Some(id) { "written to the sink for late rows" } else { "dropped" }
     }
 
     /// Records that came after their window had closed, for each group that has some, those of failed
@@ -71,9 +80,20 @@ impl Counters {
         self.left_out.load(Ordering::Relaxed)
     }
 
-    /// Records that could not be decoded.
+    /// Records that could not be decoded, of all sources.
     pub(crate) fn bad(&self) -> BadRecords {
-        self.bad.as_ref().map(|bad| bad()).unwrap_or_default()
+        let mut all = BadRecords::default();
+        for bad in self.bad.iter().map(|bad| bad()).filter(|bad| bad.count > 0) {
+            all.count += bad.count;
+            all.first = all.first.or(bad.first);
+            all.kept |= bad.kept;
+        }
+        all
+    }
+
+    /// What counts the late records of the operator `id`.
+    fn late_of(&mut self, id: &str) -> Arc<AtomicU64> {
+        Arc::clone(self.late.entry(id.to_owned()).or_default())
     }
 }
 
@@ -103,17 +123,6 @@ impl<F: BackendFactory> Flow<F> {
 }
 
 pub(crate) use source::inspect;
-/// The first steps, up to the last one before a group whose expressions may fail. A source of files runs them
-/// on each record: so what fails in them is a bad record, with its place.
-fn steps_within_source(job: &Job) -> Vec<RowStep> {
-    if job.source.files().is_none() {
-        return Vec::new();
-    }
-    let mut steps: Vec<RowStep> = job.steps.iter().map_while(RowStep::new).collect();
-    let last = steps.iter().rposition(RowStep::may_fail);
-    steps.truncate(last.map_or(0, |last| last + 1));
-    steps
-}
 
 /// Builds the pipeline of `job` on `backend`.
 ///
@@ -121,22 +130,54 @@ fn steps_within_source(job: &Job) -> Vec<RowStep> {
 /// Those of the connectors.
 pub(crate) fn plan<F: BackendFactory>(job: &Job, backend: F) -> Result<Plan<F>> {
     let pipeline = Pipeline::new(&job.settings.name, backend);
-    let mut counters = Counters { keeps_late: job.late.is_some(), ..Counters::default() };
-    let within = steps_within_source(job);
-    let mut flow = source::source(&pipeline, job, within.as_slice().into(), &mut counters)?;
-    let skip = job.source.files().is_some_and(|files| files.bad_records == BadRecordPolicy::Skip);
-    for step in job.steps.iter().skip(within.len()) {
-        if let Step::Group(group) = step {
-            let (results, late) = group::group(flow, group, &mut counters, skip);
-            flow = results;
-            if let (Some(rows), Some((sink, columns))) = (late, &job.late) {
-                sink::sink(Flow::Rows(rows), "late", sink, columns)?;
+    let mut counters = Counters::default();
+    let mut flows = Flows::new(job);
+    for number in 0..job.sources.len() {
+        flows.add_source(&pipeline, number, &mut counters)?;
+    }
+    let skips =
+        |spec: &SourceSpec| spec.files().is_some_and(|files| files.bad_records == BadRecordPolicy::Skip);
+    let skip = job.sources.iter().any(skips);
+    for (number, placed) in job.steps.iter().enumerate() {
+        let origin = Origin::Step(number);
+        if flows.has(origin) {
+            // It runs within its source.
+            continue;
+        }
+        let mut inputs: Vec<_> = placed.inputs.iter().filter_map(|input| flows.take(*input)).collect();
+        let Some(last) = inputs.pop() else { continue };
+        let flow = match &placed.step {
+            Step::Group(group) => {
+                let (results, late) = group::group(last, group, &mut counters, skip);
+                if let (Some(rows), Some((sink, columns))) = (late, &job.late) {
+                    counters.keeps_late = Some(group.id.clone());
+                    sink::sink(Flow::Rows(rows), "late", sink, columns)?;
+                }
+                results
             }
-        } else if let Some(step) = RowStep::new(step) {
-            let left_out = skip.then(|| Arc::clone(&counters.left_out));
-            flow = Flow::Rows(step.add_to(flow.rows(), left_out));
+            Step::Deduplicate(of) => Flow::Rows(change::deduplicate(last.rows(), of)),
+            Step::Union(union) => match join::union(inputs.into_iter().chain([last]), union) {
+                Some(rows) => Flow::Rows(rows),
+                None => continue,
+            },
+            Step::Join(of) => {
+                let Some(left) = inputs.pop() else { continue };
+                Flow::Rows(join::join(left.rows(), last.rows(), of, &mut counters))
+            }
+            step => match RowStep::new(step) {
+                Some(step) => {
+                    let left_out = skip.then(|| Arc::clone(&counters.left_out));
+                    Flow::Rows(step.add_to(last.rows(), left_out))
+                }
+                None => continue,
+            },
+        };
+        flows.put(origin, flow);
+    }
+    for Output { id, sink, input, columns } in &job.sinks {
+        if let Some(flow) = flows.take(*input) {
+            sink::sink(flow, id, sink, columns)?;
         }
     }
-    sink::sink(flow, "sink", &job.sink, &job.output)?;
     Ok(Plan { pipeline, counters })
 }

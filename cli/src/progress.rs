@@ -158,11 +158,10 @@ impl Progress {
         }
         drop(state);
         for (group, late) in more {
-            let late = HumanCount(late);
+            let (late, fate) = (HumanCount(late), counters.fate_of_late(group));
             self.warn(&format!(
-                "{late} records came to {group} after their window had closed and were {}; a longer \
-                 `watermark_delay` waits for them",
-                counters.fate_of_late()
+                "{late} records came to {group} after their window had closed and were {fate}; a longer \
+                 `watermark_delay` waits for them"
             ));
         }
     }

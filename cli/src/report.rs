@@ -41,7 +41,7 @@ pub(crate) fn summary(report: &JobReport, counters: &Counters) -> String {
         parts.push(format!("{restarts} ({} read again)", counted(report.read_again, "record")));
     }
     for (group, late) in &report.too_late_by_operator {
-        parts.push(format!("{} at {group} {}", counted(*late, "late record"), counters.fate_of_late()));
+        parts.push(format!("{} at {group} {}", counted(*late, "late record"), counters.fate_of_late(group)));
     }
     if counters.left_out() > 0 {
         parts.push(format!("{} results left out that no column holds", HumanCount(counters.left_out())));

@@ -51,6 +51,10 @@ pub(crate) enum Kind {
     Number(f64, f64),
     /// A time as text, for example "250ms".
     Duration,
+    /// The length of windows: a time, or a number of rows ("100 rows").
+    Length,
+    /// Two times, each perhaps before the other: `["-5m", "1h"]`.
+    Interval,
     /// A time as text, or one of these words.
     DurationOr(&'static [&'static str]),
     /// Bytes of at least this many, as an integer or as text with a unit.
@@ -69,6 +73,8 @@ pub(crate) enum Kind {
     Section(&'static Section),
     /// An array of tables.
     Sections(&'static Section),
+    /// A table, or an array of tables with names.
+    OneOrMore(&'static Section),
 }
 
 /// A word that a key takes.

@@ -65,7 +65,7 @@ impl<'a> Section<'a> {
             let (key, table) = variants.iter().find(|(key, _)| *key == member.key)?;
             Some((*key, &member.node, table))
         });
-        let chosen = chosen.ok_or_else(|| match members.first() {
+        let chosen = chosen.ok_or_else(|| match members.iter().find(|member| !is_common(&member.key)) {
             Some(member) => Problem::unknown(&member.location, words, &member.key, &known),
             None => {
                 let label = format!("expected {}", problem::one_of(&known));
@@ -206,6 +206,11 @@ impl<'a> Section<'a> {
     }
 }
 
+/// Whether steps of all kinds have the key.
+fn is_common(key: &str) -> bool {
+    ["from", "name", "id"].contains(&key)
+}
+
 fn members<'a>(node: &'a Node, what: &str) -> Result<&'a [Member], Problem> {
     match &node.value {
         TreeValue::Table(members) => Ok(members),
@@ -241,6 +246,29 @@ pub(super) fn duration(node: &Node) -> Result<Duration, Problem> {
         return Err(Problem::new(&node.part(at..at + 1), "the unit of this duration is ambiguous", label));
     }
     humantime::parse_duration(text).map_err(|e| Problem::new(&node.location, example, e.to_string()))
+}
+
+/// A duration in whole milliseconds, of which there is at least one; `what` is what lasts so long.
+pub(super) fn millis(node: &Node, what: &str) -> Result<i64, Problem> {
+    let duration = duration(node)?;
+    let wrong = |message: String, label: &str| Err(Problem::new(&node.location, message, label));
+    match i64::try_from(duration.as_millis()) {
+        Ok(0) => wrong(format!("{what} is at least 1 ms long"), "this is less"),
+        Err(_) => wrong(format!("{what} is not longer than time"), "expected a shorter one"),
+        Ok(ms) if Duration::from_millis(ms.unsigned_abs()) != duration => {
+            wrong(format!("{what} is a whole number of milliseconds long"), "this is not")
+        }
+        Ok(ms) => Ok(ms),
+    }
+}
+
+/// A time in milliseconds that may lie before another: "-5m".
+pub(super) fn signed_millis(node: &Node) -> Result<i64, Problem> {
+    let text = text(node)?.trim_start();
+    let (negative, rest) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+    let of = Node::new(node.location.clone(), TreeValue::Text(rest.to_owned()));
+    let millis = i64::try_from(duration(&of)?.as_millis()).unwrap_or(i64::MAX);
+    Ok(if negative { -millis } else { millis })
 }
 
 /// Where a unit is `M` alone.

@@ -32,14 +32,20 @@ pub(crate) enum SinkSpec {
 }
 
 impl SinkSpec {
+    /// Opens the section of a sink: the section, and what it is of.
+    pub(super) fn open<'a>(node: &'a Node, problems: &'a Problems) -> Option<(Section<'a>, &'static str)> {
+        let (kind, section) = Section::choose(node, &keys::SINK, None, problems)?;
+        Some((section, kind))
+    }
+
     /// Reads a sink of rows with these columns, where they are known.
     pub(super) fn parse(
-        node: &Node,
+        kind: &str,
+        section: &Section<'_>,
         folder: &Path,
         columns: Option<&[Column]>,
-        problems: &Problems,
     ) -> Option<Self> {
-        let (kind, section) = Section::choose(node, &keys::SINK, None, problems)?;
+        let problems = section.problems;
         let directory = || section.get("path").and_then(|node| problems.ok(path::output(node, folder)));
         Some(match kind {
             "csv" => {
@@ -59,6 +65,14 @@ impl SinkSpec {
                 Self::Discard { checksum }
             }
         })
+    }
+
+    /// The directory of its files, where it writes files.
+    pub(crate) fn directory(&self) -> Option<&OutputPath> {
+        match self {
+            Self::Files { directory, .. } => Some(directory),
+            Self::Stdout(_) | Self::Discard { .. } => None,
+        }
     }
 
     /// Refuses a job that would read its own results, or mix them with records that it could not read.

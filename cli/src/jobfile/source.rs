@@ -11,6 +11,7 @@ use strandline_connectors::{
 use strandline_runtime::source::Watermarks;
 
 use super::field::{self, Fields};
+use super::graph::{self, Entry};
 use super::problem::{Problem, Problems};
 use super::scope::Scope;
 use super::section::{self, Section};
@@ -20,6 +21,8 @@ use super::{keys, path};
 /// The source of a job.
 #[derive(Clone, Debug)]
 pub(crate) struct SourceSpec {
+    /// The operator id, by which a resumed job finds how far it was read.
+    pub(crate) id: String,
     pub(crate) kind: SourceKind,
     /// The columns of its rows.
     pub(crate) columns: Vec<Column>,
@@ -102,10 +105,11 @@ pub(super) struct Columns {
 }
 
 impl SourceSpec {
-    /// Reads the source; also what is known of its rows where there is a mistake.
-    pub(super) fn parse(node: &Node, folder: &Path, problems: &Problems) -> (Option<Self>, Input) {
+    /// Reads a source; also what is known of its rows where there is a mistake.
+    pub(super) fn parse<'a>(node: &'a Node, folder: &Path, problems: &Problems) -> (Option<Self>, Entry<'a>) {
         let Some((kind, section)) = Section::choose(node, &keys::SOURCE, None, problems) else {
-            return (None, Input::unknown());
+            let name = node.text_of("name").map(str::to_owned);
+            return (None, Entry { node, input: Input::unknown(), name });
         };
         let only = |name: &str, kind| [Column::new(name, kind)].into_iter().collect::<Fields>();
         let has_times = matches!(kind, "csv" | "json" | "regex");
@@ -144,11 +148,13 @@ impl SourceSpec {
         let rate = section.integer("rate");
         let time = event_time.and_then(|index| columns.known.get(index));
         let moments = time.is_some_and(|column| column.kind == ColumnType::Timestamp);
+        let name = section.get("name").and_then(|node| problems.ok(graph::source_name(node)));
+        let id = name.clone().unwrap_or_else(|| "source".to_owned());
         let spec = kind.map(|kind| {
             let (columns, fields) = (columns.known.clone(), fields.known);
-            Self { kind, columns, fields, event_time, watermarks, rate }
+            Self { id, kind, columns, fields, event_time, watermarks, rate }
         });
-        (spec, Input { columns, timed, moments })
+        (spec, Entry { node, input: Input { columns, timed, moments }, name })
     }
 
     /// Drops all columns that are neither among `needed` nor the event time, where the format allows it.
@@ -167,6 +173,14 @@ impl SourceSpec {
         self.event_time = event_time.and_then(|old| kept.iter().position(|&i| i == old));
         self.columns = kept.iter().filter_map(|&i| self.columns.get(i).cloned()).collect();
         self.fields = kept.iter().filter_map(|&i| self.fields.get(i).cloned()).collect();
+    }
+
+    /// The operator id of the sink for its records that cannot be decoded.
+    pub(crate) fn dead_letters_id(&self) -> String {
+        match self.id.as_str() {
+            "source" => super::DEAD_LETTERS.to_owned(),
+            id => format!("{}.{id}", super::DEAD_LETTERS),
+        }
     }
 
     /// Its files, where it reads files.

@@ -9,6 +9,7 @@ use strandline_runtime::{RestartStrategy, Unaligned, WhenFinished};
 use super::*;
 
 mod documented;
+mod steps;
 
 const JOB: &str = r#"name = "orders"
 parallelism = 2
@@ -65,14 +66,21 @@ fn a_job_is_understood() {
     assert_eq!(checkpoint.interval, Some(Duration::from_millis(250)));
     assert!(checkpoint.storage.uri().starts_with("file:///"), "{}", checkpoint.storage.uri());
     assert!(checkpoint.storage.uri().ends_with("/jobs/checkpoints"), "{}", checkpoint.storage.uri());
-    assert_eq!(columns(&job.source.columns), "time:int user:text amount:int?", "unused columns are not read");
     assert_eq!(
-        (job.source.event_time, job.source.watermarks),
+        columns(&job.sources[0].columns),
+        "time:int user:text amount:int?",
+        "unused columns are not read"
+    );
+    assert_eq!(
+        (job.sources[0].event_time, job.sources[0].watermarks),
         (Some(0), Watermarks::delayed(Duration::from_secs(5)))
     );
-    assert_eq!(columns(&job.output), "user:text window_start:int window_end:int count:uint total:int?");
+    assert_eq!(
+        columns(&job.sinks[0].columns),
+        "user:text window_start:int window_end:int count:uint total:int?"
+    );
     let wanted = SinkSpec::Files { directory: "/jobs/out".into(), format: SinkFormat::Csv { header: false } };
-    assert_eq!(job.sink, wanted);
+    assert_eq!(job.sinks[0].sink, wanted);
 }
 
 #[test]
@@ -82,7 +90,7 @@ fn defaults_and_overrides() {
     let job = parse(text, &[]).unwrap();
     assert!(job.settings.checkpoint.is_none());
     assert_eq!(job.settings.restart, exponential(10, 60));
-    assert_eq!(columns(&job.output), "word:text");
+    assert_eq!(columns(&job.sinks[0].columns), "word:text");
 
     let job = parse(
         JOB,
@@ -91,7 +99,7 @@ fn defaults_and_overrides() {
     let job = job.unwrap();
     assert_eq!(job.settings.checkpoint.unwrap().interval, Some(Duration::from_secs(1)));
     assert_eq!(job.settings.restart, RestartStrategy::None);
-    assert!(columns(&job.output).starts_with("note:text "), "{}", columns(&job.output));
+    assert!(columns(&job.sinks[0].columns).starts_with("note:text "), "{}", columns(&job.sinks[0].columns));
     let job = parse(JOB, &["checkpoint.enabled=false", "checkpoint.interval=off"]).unwrap();
     assert!(job.settings.checkpoint.is_none());
 }
@@ -207,7 +215,7 @@ fn a_unit_that_means_two_things_is_refused() {
 
 #[test]
 fn bad_records_have_a_place_to_go() {
-    let with = |overrides: &[&str]| parse(JOB, overrides).map(|job| job.source.files().cloned());
+    let with = |overrides: &[&str]| parse(JOB, overrides).map(|job| job.sources[0].files().cloned());
     let all = ["source.on_bad_record=dead-letter", "source.dead_letters=bad", "source.max_record=1 MiB"];
     let files = with(&all).unwrap().unwrap();
     assert_eq!(files.bad_records, BadRecordPolicy::Keep("/jobs/bad".into()));
@@ -278,7 +286,8 @@ error: unknown key `pth` of a CSV source
    | ^^^ did you mean `path`?
    |
    = help: known: type, path, split_size, max_record, on_bad_record, dead_letters, follow, watch, \
-moved_from, columns, header, delimiter, quoted_newlines, event_time, watermark_delay, idle_timeout, max_drift, rate
+moved_from, columns, header, delimiter, quoted_newlines, event_time, watermark_delay, idle_timeout, max_drift, rate, \
+name
 "
     );
     assert_eq!(
@@ -354,7 +363,7 @@ fn every_report_of_a_mistake_names_what_was_expected() {
             "filter = \"amount > 0\"",
             "",
             "this step does nothing",
-            "`filter`, `project`, `compute`, `words` or `key_by`",
+            "`filter`, `project`, `compute`, `words`, `key_by`, `deduplicate`, `union` or `join`",
         ),
         ("key_by = \"user\"", "key_by = []", "this group has no key", "at least one"),
         ("window = \"1m\"", "window = \"0s\"", "a window is at least 1 ms long", "job.toml:20:10"),
@@ -385,6 +394,10 @@ fn a_mistake_in_an_override_is_shown_there() {
     assert!(report.contains("--> --set:1:18") && report.contains("did you mean `count`?"), "{report}");
     let report = parse(JOB, &["nonsense"]).unwrap_err();
     assert!(report.contains("expected `key=value`"), "{report}");
+    let named = "source = [{ name = 'a', type = 'text', path = 'in' }]\nsink = { type = 'discard' }";
+    let job = parse(named, &["source.a.rate=7"]).unwrap();
+    assert_eq!(job.sources[0].rate, Some(7));
+    assert!(parse(named, &["source.b.rate=7"]).unwrap_err().contains("nothing of this name"));
     let report = parse(JOB, &["name.first=x"]).unwrap_err();
     assert!(report.contains("nothing of this name"), "{report}");
 }
@@ -399,7 +412,7 @@ fn an_end_without_time_feeds_no_window() {
 
 fn condition(text: &str) -> Expression {
     let job = parse(&JOB.replacen("amount > 0", text, 1), &[]).unwrap();
-    match job.steps.into_iter().next() {
+    match job.steps.into_iter().next().map(|placed| placed.step) {
         Some(Step::Filter(condition)) => condition,
         other => panic!("{other:?}"),
     }
@@ -449,8 +462,8 @@ fn columns_can_be_taken_from_the_header() {
     let path = folder.path().display();
     let text = format!("source = {{ type = 'csv', path = '{path}' }}\nsink = {{ type = 'discard' }}");
     let job = parse(&text, &[]).unwrap();
-    assert!(job.output.iter().all(|column| column.kind == ColumnType::Text));
-    assert_eq!(columns(&job.output), "time:text user:text");
+    assert!(job.sinks[0].columns.iter().all(|column| column.kind == ColumnType::Text));
+    assert_eq!(columns(&job.sinks[0].columns), "time:text user:text");
     let report = parse(&text.replace("csv'", "csv', header = false"), &[]).unwrap_err();
     assert!(report.contains("a CSV source has no `columns`"), "{report}");
     let report = parse(&text.replace("sink", "name = 'x'\nsink").replace(&path.to_string(), "/none"), &[])

@@ -64,6 +64,22 @@ impl Node {
         self.find(key).is_some()
     }
 
+    /// The text at a key of a table.
+    pub(super) fn text_of(&self, key: &str) -> Option<&str> {
+        match &self.find(key)?.node.value {
+            TreeValue::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The tables in a value that is one table or an array of them.
+    pub(super) fn tables(&self) -> &[Self] {
+        match &self.value {
+            TreeValue::Array(items) => items,
+            _ => std::slice::from_ref(self),
+        }
+    }
+
     /// The location of the value of a key in a table; of the table where it is missing.
     pub(super) fn member(&self, key: &str) -> &Location {
         self.find(key).map_or(&self.location, |member| &member.node.location)
@@ -158,11 +174,17 @@ fn descend<'n>(node: &'n mut Node, key: &str, location: &Location) -> Result<&'n
             });
             members.get_mut(at).map(|member| &mut member.node)
         }
-        TreeValue::Array(items) => key.parse::<usize>().ok().and_then(|i| items.get_mut(i)),
+        TreeValue::Array(items) => {
+            let named = |items: &[Node]| items.iter().position(|item| item.text_of("name") == Some(key));
+            let index = named(items).or_else(|| key.parse().ok());
+            index.and_then(|index| items.get_mut(index))
+        }
         _ => None,
     }
     .ok_or_else(|| {
-        let label = format!("`{key}` cannot be looked up in {kind}; elements of arrays have numbers from 0");
+        let label = format!(
+            "`{key}` cannot be looked up in {kind}; elements of arrays have numbers from 0, or the names that they have"
+        );
         Problem::new(location, "there is nothing of this name to override", label)
     })
 }

@@ -46,7 +46,7 @@ impl fmt::Display for Overflow {
 
 impl Aggregates {
     pub(super) fn new(group: &Group) -> Self {
-        Self(group.aggregates.clone())
+        Self(group.aggregates().to_vec())
     }
 
     /// The part of a row that the aggregates need: the value of each one's column, in order; none for a count
@@ -94,6 +94,26 @@ impl Aggregates {
                 }
                 Function::Min => slot.keep(value, Ordering::Less),
                 Function::Max => slot.keep(value, Ordering::Greater),
+            }
+        }
+        Ok(())
+    }
+
+    /// Merges the accumulators of other rows into these, as if their rows had come behind.
+    pub(super) fn merge(&self, accumulators: &mut Accumulators, other: &Accumulators) -> Result<()> {
+        let (mut slots, mut others) = (accumulators.0.iter_mut(), other.0.iter());
+        let mut next = || slots.next().zip(others.next()).ok_or_else(wrong_width);
+        for aggregate in &self.0 {
+            let (slot, other) = next()?;
+            match aggregate.function {
+                Function::Count | Function::Sum => slot.merge(other),
+                Function::Average => {
+                    slot.merge(other);
+                    let (count, other) = next()?;
+                    count.merge(other);
+                }
+                Function::Min => slot.keep_slot(other, Ordering::Less),
+                Function::Max => slot.keep_slot(other, Ordering::Greater),
             }
         }
         Ok(())
@@ -170,10 +190,10 @@ impl GroupCodec {
             Some((_, column)) => format!("{}({}:{})", aggregate.function.name(), column.name, column.kind),
             None => aggregate.function.name().to_owned(),
         };
-        let aggregates: Vec<_> = group.aggregates.iter().map(aggregate).collect();
-        let window = group.window_ms.map_or_else(String::new, |ms| format!(" in {ms} ms"));
+        let aggregates: Vec<_> = group.aggregates().iter().map(aggregate).collect();
+        let window = group.windows.map_or_else(String::new, |windows| format!(" in {windows}"));
         let name = format!("{} by {}{window}", aggregates.join(","), keys.join(","));
-        let stored = group.aggregates.iter().map(|aggregate| (&aggregate.name, stored_type(aggregate)));
+        let stored = group.aggregates().iter().map(|aggregate| (&aggregate.name, stored_type(aggregate)));
         Self { name, data_type: DataType::of_fields(stored) }
     }
 }

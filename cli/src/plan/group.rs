@@ -9,8 +9,8 @@ use strandline_state_api::backend::BackendFactory;
 
 use super::key::{GroupKey, is_integer};
 use super::operators::{Counting, Emitted, Grouping, Shape};
-use super::{Counters, Flow};
-use crate::jobfile::Group;
+use super::{Counters, Flow, change, windows};
+use crate::jobfile::{Computes, Emit, Group};
 
 /// Adds the operator of `group` behind `flow`, and returns its results and, where the group keeps them, the
 /// rows that came late.
@@ -25,6 +25,16 @@ pub(super) fn group<F: BackendFactory>(
     counters: &mut Counters,
     skip: bool,
 ) -> (Flow<F>, Option<Stream<F, Row>>) {
+    match &group.computes {
+        Computes::Top(top) if group.emit == Emit::Changes => {
+            return (Flow::Rows(change::top(flow.rows(), group, top)), None);
+        }
+        _ if !group.is_plain() => {
+            let (results, late) = windows::group(flow, group, counters, skip);
+            return (Flow::Rows(results), late);
+        }
+        _ => {}
+    }
     let shape = Arc::new(Shape::new(group, counters, skip));
     let emitted = match flow {
         Flow::Keys(keys) if group.counts_only() && is_integer(&group.keys) => {

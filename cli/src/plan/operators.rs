@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use strandline_connectors::{Column, Moment, Row, Value};
+use strandline_connectors::{Column, Row, Value};
 use strandline_state_api::backend::KeyedBackendExt;
 use strandline_state_api::{
     Batch, Codec, Context, Error, ErrorKind, KeyHash, KeyedBackend, Open, Operator, Result, TimeWindow,
@@ -13,6 +13,7 @@ use strandline_state_api::{
 use super::Counters;
 use super::accumulator::{Accumulators, Aggregates, GroupCodec, Overflow};
 use super::key::GroupKey;
+use super::windows::borders;
 use crate::jobfile::{Emit, Group};
 
 /// What all subtasks of a group share.
@@ -44,11 +45,11 @@ impl Shape {
             aggregates: Aggregates::new(group),
             codec: GroupCodec::new(group),
             counts: group.counts_only(),
-            changes: group.window_ms.is_none() && group.emit == Emit::Changes,
-            window_ms: group.window_ms,
+            changes: group.windows.is_none() && group.emit == Emit::Changes,
+            window_ms: group.tumbling_ms(),
             moments: group.moments,
             keeps_late: group.keeps_late,
-            late: Arc::clone(counters.late.entry(group.id.clone()).or_default()),
+            late: counters.late_of(&group.id),
             left_out: skip.then(|| Arc::clone(&counters.left_out)),
         }
     }
@@ -100,12 +101,6 @@ impl Shape {
         row
     }
 
-    /// A border of a window, as a value of its column.
-    fn border(&self, millis: i64) -> Value {
-        let moment = Moment::from_nanos(i128::from(millis) * 1_000_000).filter(|_| self.moments);
-        moment.map_or(Value::Int(millis), Value::Timestamp)
-    }
-
     fn window<K: GroupKey>(
         &self,
         key: &K,
@@ -114,8 +109,7 @@ impl Shape {
     ) -> Result<Option<Row>> {
         let mut row = Row::with_capacity(self.keys.len() + 2 + self.aggregates.width());
         key.append_to(&self.keys, &mut row);
-        row.push(self.border(window.start));
-        row.push(self.border(window.end));
+        row.0.extend(borders(*window, self.moments));
         let appended = self.aggregates.append_to(accumulators, &mut row);
         let row = self.checked(key, appended, row);
         row.map_err(|error| error.with("window", window.start))

@@ -36,7 +36,7 @@ impl RowStep {
             Step::Select(values) => Self::Select(values.as_slice().into()),
             Step::Compute(values) => Self::Compute(values.as_slice().into()),
             Step::Words(column) => Self::Words(*column),
-            Step::Group(_) => return None,
+            Step::Group(_) | Step::Deduplicate(_) | Step::Union(_) | Step::Join(_) => return None,
         })
     }
 

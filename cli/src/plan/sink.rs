@@ -4,8 +4,8 @@ use strandline_connectors::keys::{GAMMA, mix};
 use strandline_connectors::{
     Column, CsvRows, DiscardSink, FileSink, FileSinkConfig, JsonRows, Row, StdoutSink, WriteRecords,
 };
-use strandline_state_api::Result;
 use strandline_state_api::backend::BackendFactory;
+use strandline_state_api::{Result, SerdeCodec};
 
 use super::Flow;
 use crate::jobfile::{SinkFormat, SinkSpec};
@@ -26,14 +26,15 @@ pub(super) fn sink<F: BackendFactory>(
     match spec {
         SinkSpec::Files { directory, format } => {
             let sink = FileSink::new(FileSinkConfig::new(directory.clone()), writer(format))?;
-            flow.rows().sink(id, sink);
+            // Rows of a union come by several chains.
+            flow.rows().codec(SerdeCodec).sink(id, sink);
         }
-        SinkSpec::Stdout(format) => flow.rows().sink(id, StdoutSink::new(writer(format))),
+        SinkSpec::Stdout(format) => flow.rows().codec(SerdeCodec).sink(id, StdoutSink::new(writer(format))),
         SinkSpec::Discard { checksum } => match flow {
             Flow::Counts(counts, _) => {
                 counts.sink(id, discard(*checksum, |&(key, count)| checksum_of(key, count)));
             }
-            flow => flow.rows().sink(id, discard(*checksum, checksum_of_row)),
+            flow => flow.rows().codec(SerdeCodec).sink(id, discard(*checksum, checksum_of_row)),
         },
     }
     Ok(())

@@ -72,6 +72,43 @@ impl Slot {
         };
     }
 
+    /// Adds another sum of numbers of its type.
+    pub(super) fn merge(&mut self, other: &Self) {
+        *self = match (&*self, other) {
+            (_, Self::Null) => return,
+            (Self::Null, other) => other.clone(),
+            (Self::Float(a), Self::Float(b)) => Self::Float(a + b),
+            (Self::UInt(a), Self::UInt(b)) => match a.checked_add(*b) {
+                Some(sum) => Self::UInt(sum),
+                None => wide(i128::from(*a) + i128::from(*b)),
+            },
+            // A wide sum of integers without a sign never fits into those with one.
+            (a, b) => {
+                let (Some(a), Some(b)) = (a.integer(), b.integer()) else { return };
+                let sum = a.saturating_add(b);
+                i64::try_from(sum).map_or_else(|_| wide(sum), Self::Int)
+            }
+        };
+    }
+
+    fn integer(&self) -> Option<i128> {
+        match self {
+            Self::Int(v) => Some(i128::from(*v)),
+            Self::UInt(v) => Some(i128::from(*v)),
+            Self::Wide(high, low) => Some(narrow(*high, *low)),
+            _ => None,
+        }
+    }
+
+    /// As [`keep`](Self::keep), of a value that was kept elsewhere.
+    pub(super) fn keep_slot(&mut self, other: &Self, wanted: Ordering) {
+        if let Ok(value) = other.value()
+            && !value.is_null()
+        {
+            self.keep(value, wanted);
+        }
+    }
+
     /// Keeps the value where it is on the `wanted` side of the one before.
     #[inline]
     pub(super) fn keep(&mut self, value: Value, wanted: Ordering) {
@@ -128,7 +165,7 @@ fn narrow(high: i64, low: u64) -> i128 {
 
 /// The order of floats for minima and maxima, whatever the order of the rows: -0 before 0, and NaN behind all
 /// numbers. All NaNs are one. (Spark and PostgreSQL: NaN is the greatest.)
-fn order_of_floats(a: f64, b: f64) -> Ordering {
+pub(super) fn order_of_floats(a: f64, b: f64) -> Ordering {
     match (a.is_nan(), b.is_nan()) {
         (false, false) => a.total_cmp(&b),
         (a, b) => a.cmp(&b),
@@ -177,6 +214,36 @@ mod tests {
             prop_assert_eq!(sum.value(), u64::try_from(exact).map(Value::UInt).map_err(|_| exact));
             let mean = sum.divided_by(Some(&Slot::UInt(numbers.len() as u64)));
             prop_assert_eq!(mean, Value::Float(exact as f64 / numbers.len() as f64));
+        }
+
+        /// Sliding windows merge what their panes have.
+        #[test]
+        fn merged_parts_are_the_whole(
+            numbers in proptest::collection::vec(extreme(), 0..20), at: prop::sample::Index, unsigned: bool,
+        ) {
+            let value = |n: &i64| if unsigned { Value::UInt(2 * (*n & i64::MAX) as u64) } else { Value::Int(*n) };
+            let values: Vec<_> = numbers.iter().map(value).collect();
+            let (left, right) = values.split_at(at.index(values.len() + 1));
+            let merged = |add: fn(&mut Slot, Value), merge: fn(&mut Slot, &Slot)| {
+                let mut merged = folded(left, add);
+                merge(&mut merged, &folded(right, add));
+                (merged, folded(&values, add))
+            };
+            let (sum, of_all) = merged(|slot, value| slot.add(&value), Slot::merge);
+            prop_assert_eq!(sum, of_all);
+            for wanted in [Ordering::Less, Ordering::Greater] {
+                let (least, of_all) = match wanted {
+                    Ordering::Less => merged(
+                        |slot, value| slot.keep(value, Ordering::Less),
+                        |slot, other| slot.keep_slot(other, Ordering::Less),
+                    ),
+                    _ => merged(
+                        |slot, value| slot.keep(value, Ordering::Greater),
+                        |slot, other| slot.keep_slot(other, Ordering::Greater),
+                    ),
+                };
+                prop_assert_eq!(least, of_all);
+            }
         }
 
         #[test]

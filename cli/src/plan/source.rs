@@ -15,25 +15,25 @@ use strandline_state_api::{Batch, Error, ErrorKind, Result, Timestamp};
 
 use super::rows::{RowStep, apply_all};
 use super::{BadRecords, Counters, Flow};
-use crate::jobfile::{BadRecordPolicy, DEAD_LETTERS, Fault, Files, Job, SourceKind, SourceSpec, Step};
+use crate::jobfile::{BadRecordPolicy, Fault, Files, Job, SourceKind, SourceSpec};
 
-/// Adds the source of `job` to a pipeline; it runs `steps` on its records.
+/// Adds a source of `job` to a pipeline; it runs `steps` on its records.
 pub(super) fn source<F: BackendFactory>(
     pipeline: &Pipeline<F>,
     job: &Job,
+    spec: &SourceSpec,
     steps: Arc<[RowStep]>,
     counters: &mut Counters,
 ) -> Result<Flow<F>> {
-    let spec = &job.source;
     if let SourceKind::Keys(config) = &spec.kind {
         let stream = Throttled::new(KeyStream::new(config.clone())?, spec.rate);
-        return Ok(Flow::Keys(pipeline.source("source", stream)));
+        return Ok(Flow::Keys(pipeline.source(&spec.id, stream)));
     }
     let Some((files, text)) = format(spec)? else {
         return Err(Error::new(ErrorKind::Internal, "a source has neither files nor keys"));
     };
     let fused = !steps.is_empty();
-    let format = RowFormat { text, time: event_time(job).map(Arc::new), steps };
+    let format = RowFormat { text, time: event_time(job, spec).map(Arc::new), steps };
     let rows = match &files.bad_records {
         BadRecordPolicy::Fail => plain(pipeline, spec, files, format, OnBadRecord::Fail, counters),
         BadRecordPolicy::Skip => plain(pipeline, spec, files, format, OnBadRecord::Skip, counters),
@@ -44,13 +44,13 @@ pub(super) fn source<F: BackendFactory>(
     Ok(Flow::Rows(if fused { RowStep::Live.add_to(rows, None) } else { rows }))
 }
 
-/// Looks at the files of a job's source without reading them.
+/// Looks at the files of a source of a job without reading them.
 ///
 /// # Errors
 /// When they cannot be listed.
-pub(crate) fn inspect(job: &Job) -> Result<Inspection> {
-    let Some((files, text)) = format(&job.source)? else { return Ok(Inspection::default()) };
-    let format = RowFormat { text, time: event_time(job).map(Arc::new), steps: Arc::default() };
+pub(crate) fn inspect(job: &Job, spec: &SourceSpec) -> Result<Inspection> {
+    let Some((files, text)) = format(spec)? else { return Ok(Inspection::default()) };
+    let format = RowFormat { text, time: event_time(job, spec).map(Arc::new), steps: Arc::default() };
     file_source(files, format, OnBadRecord::Fail, &mut Counters::default()).inspect()
 }
 
@@ -83,7 +83,7 @@ fn plain<F: BackendFactory>(
     if let Some(time_of) = time_of(spec) {
         source = source.event_time(spec.watermarks, time_of);
     }
-    pipeline.source("source", Throttled::new(source, spec.rate))
+    pipeline.source(&spec.id, Throttled::new(source, spec.rate))
 }
 
 fn with_dead_letters<F: BackendFactory>(
@@ -98,12 +98,12 @@ fn with_dead_letters<F: BackendFactory>(
     if let Some(time_of) = time_of(spec) {
         source = source.event_time(spec.watermarks, move |record| record.as_ref().ok().and_then(&time_of));
     }
-    let records = pipeline.source("source", Throttled::new(source, spec.rate));
+    let records = pipeline.source(&spec.id, Throttled::new(source, spec.rate));
     let (rows, letters) = records.partition(|record| record);
     let columns = DeadLetter::columns();
     let format = JsonRows::new(columns.iter().map(|column| column.name.as_str()));
     let sink = FileSink::new(FileSinkConfig::new(directory.clone()), format)?;
-    letters.map(DeadLetter::into_row).sink(DEAD_LETTERS, sink);
+    letters.map(DeadLetter::into_row).sink(&spec.dead_letters_id(), sink);
     Ok(rows)
 }
 
@@ -121,8 +121,11 @@ fn file_source<F: FileFormat>(
         .at_end(files.at_end);
     let bad = source.clone();
     let kept = on_bad_record == OnBadRecord::Keep;
-    counters.bad =
-        Some(Arc::new(move || BadRecords { count: bad.bad_records(), first: bad.first_bad_record(), kept }));
+    counters.bad.push(Arc::new(move || BadRecords {
+        count: bad.bad_records(),
+        first: bad.first_bad_record(),
+        kept,
+    }));
     source
 }
 
@@ -140,15 +143,12 @@ struct TimeColumn {
     range: RangeInclusive<i64>,
 }
 
-fn event_time(job: &Job) -> Option<TimeColumn> {
-    let index = job.source.event_time?;
-    let name = job.source.columns.get(index)?.name.clone();
-    let windows = job.steps.iter().filter_map(|step| match step {
-        Step::Group(group) => group.window_ms,
-        _ => None,
-    });
+fn event_time(job: &Job, spec: &SourceSpec) -> Option<TimeColumn> {
+    let index = spec.event_time?;
+    let name = spec.columns.get(index)?.name.clone();
     // The window around a time begins and ends within its own length; a second one, within one more.
-    let margin = windows.fold(1_i64, i64::saturating_add).saturating_mul(2);
+    let reach = job.steps.iter().map(|placed| placed.step.reach());
+    let margin = reach.fold(1_i64, i64::saturating_add).saturating_mul(2);
     let range = i64::MIN.saturating_add(margin)..=i64::MAX.saturating_sub(margin);
     Some(TimeColumn { index, name, range })
 }

@@ -113,6 +113,14 @@ fn of_kind(kind: &Kind) -> Value {
         Kind::Number(least, f64::MAX) => json!({ "type": "number", "minimum": least }),
         Kind::Number(least, most) => json!({ "type": "number", "minimum": least, "maximum": most }),
         Kind::Duration => json!({ "type": "string", "pattern": DURATION }),
+        Kind::Length => json!({ "anyOf": [
+            { "type": "string", "pattern": DURATION },
+            { "type": "string", "pattern": "^\\s*[0-9]+\\s*rows?\\s*$" },
+        ] }),
+        Kind::Interval => {
+            let time = json!({ "type": "string", "pattern": format!("^\\s*-?{}", DURATION.trim_start_matches('^')) });
+            json!({ "type": "array", "items": time, "minItems": 2, "maxItems": 2 })
+        }
         Kind::DurationOr(words) => {
             let duration = json!({ "type": "string", "pattern": DURATION });
             let words = words.iter().map(|word| json!({ "const": word }));
@@ -144,6 +152,10 @@ fn of_kind(kind: &Kind) -> Value {
         ] }),
         Kind::Section(section) => reference(section),
         Kind::Sections(section) => json!({ "type": "array", "items": reference(section) }),
+        Kind::OneOrMore(section) => json!({ "anyOf": [
+            reference(section),
+            { "type": "array", "items": reference(section), "minItems": 1 },
+        ] }),
     }
 }
 

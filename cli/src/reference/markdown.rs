@@ -87,6 +87,10 @@ fn type_of(kind: &Kind) -> String {
         Kind::Number(least, f64::MAX) => format!("number, at least {least}"),
         Kind::Number(least, most) => format!("number, {least} to {most}"),
         Kind::Duration => "[duration](#values)".into(),
+        Kind::Length => "[duration](#values), or a number of rows: `\"100 rows\"`".into(),
+        Kind::Interval => {
+            "array of two [durations](#values), either with `-` before it: `[\"-5m\", \"1h\"]`".into()
+        }
         Kind::DurationOr(words) => {
             let words: Vec<_> = words.iter().map(|word| format!("`\"{word}\"`")).collect();
             format!("[duration](#values), or {}", words.join(" or "))
@@ -105,6 +109,9 @@ fn type_of(kind: &Kind) -> String {
         }
         Kind::Section(of) => format!("table, see [`{0}`](#{1})", heading(of), anchor(heading(of))),
         Kind::Sections(of) => format!("tables, see [`{0}`](#{1})", heading(of), anchor(heading(of))),
+        Kind::OneOrMore(of) => {
+            format!("table, or several as `[{0}]`, see [`{0}`](#{1})", heading(of), anchor(heading(of)))
+        }
     }
 }
 

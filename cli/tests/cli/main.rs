@@ -18,6 +18,7 @@ mod quoting;
 mod results;
 mod rows;
 mod state;
+mod steps;
 mod stops;
 mod storm;
 mod support;

@@ -129,7 +129,15 @@ fn defaults_are_what_is_documented() {
         let chosen = chosen.replace(" sink", " source.event_time=\"a\" sink");
         check("sink.", &choose(&chosen), table);
     }
-    check("step.1.", &choose("step.1={key_by=\"user\",aggregate=\"count\"}"), keys::STEP.variants()[4].1);
+    for (name, table) in keys::STEP.variants() {
+        let chosen = match name.unwrap() {
+            "key_by" => "step.1={key_by=\"user\",aggregate=\"count\"}",
+            "deduplicate" => "step.1={deduplicate=\"user\"}",
+            "join" => "step.0={name=\"a\",project=[\"user\"]} step.1={join=[\"a\",\"a\"],on=\"user\"}",
+            _ => continue,
+        };
+        check("step.1.", &choose(chosen), table);
+    }
     assert!(checked > 40, "{checked}");
 }
 
@@ -157,5 +165,5 @@ fn documented_expressions_are_understood() {
 #[test]
 fn a_column_without_a_type_may_be_missing_too() {
     let job = parse(JOB, &["source.columns=[\"time:int\", \"user?\", \"amount : int?\", \"note\"]"]).unwrap();
-    assert_eq!(columns(&job.source.columns), "time:int user:text? amount:int?");
+    assert_eq!(columns(&job.sources[0].columns), "time:int user:text? amount:int?");
 }

@@ -35,20 +35,20 @@ pub(crate) static JOB: Table = Table {
             Value("false"),
             "at parallelism 1, the source and the groups behind it share one thread",
         ),
-        key("source", Kind::Section(&SOURCE), Mistake, "where records come from"),
+        key("source", Kind::OneOrMore(&SOURCE), Mistake, "where records come from"),
         key(
             "step",
             Kind::Sections(&STEP),
             Means("rows go to the sink as they are"),
-            "what happens to rows, one after the other",
+            "what happens to rows: each step takes the rows of the one above it, unless it says `from` where",
         ),
-        key("sink", Kind::Section(&SINK), Mistake, "where results go"),
+        key("sink", Kind::OneOrMore(&SINK), Mistake, "where results go"),
         key(
             "late",
             Kind::Section(&SINK),
             Means("late rows are dropped and counted"),
-            "where rows go that come after their window has closed, in a job with one window: a sink as \
-             `[sink]` is",
+            "where rows go that come after their window has closed, in a job with one step that groups rows \
+             by windows of event time: a sink as `[sink]` is",
         ),
         key(
             "checkpoint",

@@ -1,8 +1,8 @@
 //! The keys of sinks.
 
-use super::super::Absent::{Mistake, Value};
+use super::super::Absent::{Means, Mistake, Value};
 use super::super::{Key, Kind, Section, Table, Word};
-use super::{key, word};
+use super::{NAME, key, word};
 
 /// What outputs are.
 const OUTPUT: &str = "a path of a directory, where a relative one begins at the folder of the job file; \
@@ -14,6 +14,22 @@ const DIRECTORY: Key = key(
     Mistake,
     "where the result files are; each becomes visible, whole, with a checkpoint or at the end",
 );
+
+/// The keys of all sinks.
+const COMMON: &[Key] = &[
+    key(
+        "from",
+        Kind::Text("the name of a source or a step"),
+        Means("the last step, or the one source"),
+        "whose rows it takes",
+    ),
+    key(
+        "name",
+        Kind::Text(NAME),
+        Means("`sink`; each of several sinks needs a name"),
+        "the name by which a resumed job finds what it has written, and reports name it",
+    ),
+];
 
 /// `[sink]` and `[late]`.
 pub(crate) static SINK: Section = Section::ByWord {
@@ -27,15 +43,18 @@ pub(crate) static SINK: Section = Section::ByWord {
             Table {
                 what: "a CSV sink",
                 about: "Files of CSV, each row exactly once.",
-                keys: &[&[
-                    DIRECTORY,
-                    key(
-                        "header",
-                        Kind::Bool,
-                        Value("false"),
-                        "whether each file begins with the names of its columns",
-                    ),
-                ]],
+                keys: &[
+                    &[
+                        DIRECTORY,
+                        key(
+                            "header",
+                            Kind::Bool,
+                            Value("false"),
+                            "whether each file begins with the names of its columns",
+                        ),
+                    ],
+                    COMMON,
+                ],
             },
         ),
         (
@@ -43,7 +62,7 @@ pub(crate) static SINK: Section = Section::ByWord {
             Table {
                 what: "a JSON sink",
                 about: "Files of JSON lines, each row exactly once.",
-                keys: &[&[DIRECTORY]],
+                keys: &[&[DIRECTORY], COMMON],
             },
         ),
         (
@@ -52,7 +71,10 @@ pub(crate) static SINK: Section = Section::ByWord {
                 what: "a sink to standard output",
                 about: "Prints rows, those of each checkpoint when it is complete. After a failure some \
                     are printed twice.",
-                keys: &[&[key("format", Kind::Word(FORMATS), Value("\"csv\""), "how rows are printed")]],
+                keys: &[
+                    &[key("format", Kind::Word(FORMATS), Value("\"csv\""), "how rows are printed")],
+                    COMMON,
+                ],
             },
         ),
         (
@@ -60,12 +82,15 @@ pub(crate) static SINK: Section = Section::ByWord {
             Table {
                 what: "a discarding sink",
                 about: "Drops all rows, for trials and measurements.",
-                keys: &[&[key(
-                    "checksum",
-                    Kind::Bool,
-                    Value("false"),
-                    "adds up checksums of keys and their counts (two uint columns) for the report",
-                )]],
+                keys: &[
+                    &[key(
+                        "checksum",
+                        Kind::Bool,
+                        Value("false"),
+                        "adds up checksums of keys and their counts (two uint columns) for the report",
+                    )],
+                    COMMON,
+                ],
             },
         ),
     ],

@@ -2,14 +2,22 @@
 
 use super::super::Absent::{Means, Mistake, Value};
 use super::super::{Key, Kind, Section, Table, Word};
-use super::{ANY, PATH, key, word};
+use super::{ANY, NAME, PATH, key, word};
 
-const RATE: &[Key] = &[key(
-    "rate",
-    Kind::Integer(1, ANY),
-    Means("as fast as it goes"),
-    "at most this many records each second, over all subtasks",
-)];
+const COMMON: &[Key] = &[
+    key(
+        "rate",
+        Kind::Integer(1, ANY),
+        Means("as fast as it goes"),
+        "at most this many records each second, over all subtasks",
+    ),
+    key(
+        "name",
+        Kind::Text(NAME),
+        Means("`source`; each of several sources needs a name"),
+        "how steps and sinks name its rows, and the name by which a resumed job finds how far it was read",
+    ),
+];
 
 /// What inputs are.
 const INPUT: &str = "a path of a file or a directory, where a relative one begins at the folder of the job \
@@ -187,7 +195,7 @@ pub(crate) static SOURCE: Section = Section::ByWord {
                         ),
                     ],
                     TIMES,
-                    RATE,
+                    COMMON,
                 ],
             },
         ),
@@ -205,7 +213,7 @@ pub(crate) static SOURCE: Section = Section::ByWord {
                         "the members to read, by name; others are left out",
                     )],
                     TIMES,
-                    RATE,
+                    COMMON,
                 ],
             },
         ),
@@ -231,7 +239,7 @@ pub(crate) static SOURCE: Section = Section::ByWord {
                         ),
                     ],
                     TIMES,
-                    RATE,
+                    COMMON,
                 ],
             },
         ),
@@ -240,7 +248,7 @@ pub(crate) static SOURCE: Section = Section::ByWord {
             Table {
                 what: "a text source",
                 about: "Lines of text: rows with one column, `line`.",
-                keys: &[FILES, RATE],
+                keys: &[FILES, COMMON],
             },
         ),
         (
@@ -260,7 +268,7 @@ pub(crate) static SOURCE: Section = Section::ByWord {
                             "how often each key comes",
                         ),
                     ],
-                    RATE,
+                    COMMON,
                 ],
             },
         ),

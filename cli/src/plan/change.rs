@@ -1,0 +1,79 @@
+//! Steps whose results change: deduplication, and the top rows of a key.
+
+use strandline_connectors::{Row, RowKey, Value};
+use strandline_operators::{Change, Deduplicate as Deduplicating, TopN};
+use strandline_runtime::{KeyedStream, Stream};
+use strandline_state_api::backend::BackendFactory;
+use strandline_state_api::{SerdeCodec, Ttl};
+
+use super::fold::layout_of_top;
+use super::layout::Layout;
+use super::order::Order;
+use crate::jobfile::{Deduplicate, Emit, Group, Top};
+
+/// What the column `change` says of rows that come.
+const INSERT: &str = "insert";
+/// What it says of rows that go.
+const DELETE: &str = "delete";
+
+/// Adds what happens to a row.
+pub(super) fn with_change(change: Change<Row>) -> Row {
+    let word = if change.is_addition() { INSERT } else { DELETE };
+    let mut row = change.into_row();
+    row.push(Value::text(word));
+    row
+}
+
+/// What happens to a row, by the column at `index`; a row without one comes.
+pub(super) fn of_row(mut row: Row, index: Option<usize>) -> Change<Row> {
+    match index.map(|index| row.take(index)) {
+        Some(Value::Text(word)) if word == DELETE => Change::Delete(row),
+        _ => Change::Insert(row),
+    }
+}
+
+fn keyed<F: BackendFactory>(rows: Stream<F, Row>, keys: Vec<usize>) -> KeyedStream<F, RowKey, Row> {
+    let key = move |row: Row| (RowKey::new(keys.iter().map(|index| row.get(*index).clone())), row);
+    rows.key_by(key).codec(SerdeCodec)
+}
+
+/// Keeps one row of each key.
+pub(super) fn deduplicate<F: BackendFactory>(rows: Stream<F, Row>, of: &Deduplicate) -> Stream<F, Row> {
+    let mut one = if of.last { Deduplicating::<Row>::last() } else { Deduplicating::first() };
+    if of.emit == Emit::End {
+        one = one.only_final();
+    }
+    if let Some(ttl) = of.ttl {
+        one = one.time_to_live(Ttl::event_time(ttl));
+    }
+    let what = if of.last { "last" } else { "first" };
+    let layout =
+        Layout::new(what).columns("by", of.keys.iter().map(|(_, column)| column)).columns("of", &of.input);
+    let keys = of.keys.iter().map(|(index, _)| *index).collect();
+    let changes = keyed(rows, keys).process(&of.id, move |ctx| {
+        layout.register(ctx)?;
+        one.open(ctx)
+    });
+    match of.emit {
+        Emit::End => changes.map(|change| change.into_row().1),
+        Emit::Changes => changes.map(|change| with_change(change.map(|(_, row)| row))),
+    }
+}
+
+/// Keeps the top rows of each key, and emits each change of them.
+pub(super) fn top<F: BackendFactory>(rows: Stream<F, Row>, group: &Group, top: &Top) -> Stream<F, Row> {
+    let (order, layout) = (Order::new(top), layout_of_top(group, top));
+    let rows_of_key = TopN::new(top.n, move |row: &Row| order.score(row));
+    let keys: Vec<_> = group.keys.iter().map(|(index, _)| *index).collect();
+    let changes = keyed(rows, keys).process(&group.id, move |ctx| {
+        layout.register(ctx)?;
+        rows_of_key.open(ctx)
+    });
+    let rest = top.rest.clone();
+    changes.map(move |change| {
+        with_change(change.map(|(RowKey(key), row)| {
+            let rest = rest.iter().map(|index| row.get(*index).clone());
+            key.into_iter().chain(rest).collect()
+        }))
+    })
+}

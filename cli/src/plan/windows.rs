@@ -1,0 +1,222 @@
+//! Groups and joins by windows, on the operators of windows.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use strandline_connectors::{Moment, Row, RowKey, Value};
+use strandline_operators::Either;
+use strandline_operators::window::{
+    CountWindow, CountWindows, Firing as Fired, TimeWindows, Trigger, WindowOutput, Windows as Cut,
+};
+use strandline_runtime::{KeyedStream, Stream};
+use strandline_state_api::backend::BackendFactory;
+use strandline_state_api::{Error, Result, SerdeCodec, TimeWindow};
+
+use super::fold::{Fold, Results};
+use super::{Counters, Flow};
+use crate::jobfile::{Computes, Firing, Group, Shape, Windows};
+
+/// A record with its key on the way to windows.
+pub(super) type Keyed<F> = KeyedStream<F, RowKey, Either<Row, Row>>;
+
+/// The result of a window.
+pub(super) struct Closed {
+    key: RowKey,
+    /// The borders of a window of time.
+    window: Option<TimeWindow>,
+    fired: Fired,
+    pub(super) results: Results,
+}
+
+/// Adds windows, or one for all time, behind `records`; the records that come too late are the second stream.
+pub(super) fn windows<F: BackendFactory>(
+    records: Keyed<F>,
+    id: &str,
+    windows: Option<Windows>,
+    firing: Firing,
+    fold: Fold,
+) -> Stream<F, Result<Closed, Either<Row, Row>>> {
+    let time = |window: TimeWindow| Some(window);
+    let Some(Windows { shape, offset }) = windows else {
+        return cut(records, id, triggered(TimeWindows::global(), firing), fold, |_| None);
+    };
+    match shape {
+        Shape::Tumbling(size) => {
+            let windows = TimeWindows::tumbling(duration(size)).offset(duration(offset));
+            cut(records, id, configured(windows, firing), fold, time)
+        }
+        Shape::Sliding { size, slide } => {
+            let windows = TimeWindows::sliding(duration(size), duration(slide)).offset(duration(offset));
+            cut(records, id, configured(windows, firing), fold, time)
+        }
+        Shape::Session { gap } => {
+            cut(records, id, configured(TimeWindows::session(duration(gap)), firing), fold, time)
+        }
+        Shape::Rows { size, slide } => {
+            cut(records, id, CountWindows::sliding(size, slide), fold, |_: CountWindow| None)
+        }
+    }
+}
+
+fn duration(millis: i64) -> Duration {
+    Duration::from_millis(millis.unsigned_abs())
+}
+
+fn configured<S>(windows: TimeWindows<S>, firing: Firing) -> TimeWindows<S> {
+    let windows = triggered(windows, firing);
+    if firing.in_processing_time { windows.in_processing_time() } else { windows }
+}
+
+/// Late records are always emitted: they are counted behind the operator, and perhaps kept.
+fn triggered<S>(windows: TimeWindows<S>, firing: Firing) -> TimeWindows<S> {
+    let mut trigger = Trigger::at_end();
+    if let Some(interval) = firing.every.map(duration) {
+        trigger = match firing.in_processing_time {
+            true => trigger.every(interval),
+            false => trigger.every_in_event_time(interval),
+        };
+    }
+    if let Some(rows) = firing.rows {
+        trigger = trigger.after_records(rows);
+    }
+    windows.trigger(trigger).allowed_lateness(duration(firing.lateness)).emit_late()
+}
+
+fn cut<F: BackendFactory, W: Cut<Either<Row, Row>>>(
+    records: Keyed<F>,
+    id: &str,
+    windows: W,
+    fold: Fold,
+    borders: fn(W::Window) -> Option<TimeWindow>,
+) -> Stream<F, Result<Closed, Either<Row, Row>>> {
+    let output = records.process(id, move |ctx| windows.open(&fold, ctx));
+    output.map(move |output| match output {
+        WindowOutput::Result(result) => Ok(Closed {
+            key: result.key,
+            window: borders(result.window),
+            fired: result.firing,
+            results: result.value,
+        }),
+        WindowOutput::Late(late) => Err(late.record),
+    })
+}
+
+/// What makes rows of the windows of a group.
+#[derive(Debug)]
+struct Rows {
+    moments: bool,
+    /// Whether the rows say what made their window fire.
+    has_firing: bool,
+    /// The columns of top rows behind the rank.
+    rest: Vec<usize>,
+    late: Arc<AtomicU64>,
+    /// Counts the results that no column holds and that are left out; where it is missing they fail the job.
+    left_out: Option<Arc<AtomicU64>>,
+}
+
+/// Adds the windows of `group` behind `flow`, and returns their rows and, where the group keeps them, those that
+/// came late.
+pub(super) fn group<F: BackendFactory>(
+    flow: Flow<F>,
+    group: &Group,
+    counters: &mut Counters,
+    skip: bool,
+) -> (Stream<F, Row>, Option<Stream<F, Row>>) {
+    let fold = Fold::of_group(group);
+    let rows = Arc::new(Rows {
+        moments: group.moments,
+        has_firing: group.firing.is_repeated(),
+        rest: match &group.computes {
+            Computes::Top(top) => top.rest.clone(),
+            Computes::Aggregates(_) => Vec::new(),
+        },
+        late: counters.late_of(&group.id),
+        left_out: skip.then(|| Arc::clone(&counters.left_out)),
+    });
+    let (of_keys, of_values) = (group.keys.clone(), fold.clone());
+    let records = flow.rows().key_by(move |row| {
+        let key = RowKey::new(of_keys.iter().map(|(index, _)| row.get(*index).clone()));
+        (key, Either::Left(of_values.value(row)))
+    });
+    let output = windows(records.codec(SerdeCodec), &group.id, group.windows, group.firing, fold);
+    let of = Arc::clone(&rows);
+    let (closed, late) = output.partition(move |closed| {
+        closed.map_err(|record| {
+            of.late.fetch_add(1, Ordering::Relaxed);
+            match record {
+                Either::Left(row) | Either::Right(row) => row,
+            }
+        })
+    });
+    let results = closed.try_flat_map(move |closed, out| rows.of(closed, |row| out.emit(row)));
+    (results, group.keeps_late.then_some(late))
+}
+
+impl Rows {
+    /// Hands the rows of a window to `out`.
+    fn of(&self, closed: Closed, mut out: impl FnMut(Row)) -> Result<()> {
+        let Closed { key, window, fired, results } = closed;
+        let mut row = Row::with_capacity(key.0.len() + 8);
+        row.0.extend(key.0);
+        let keys = row.0.len();
+        if let Some(window) = window {
+            row.0.extend(borders(window, self.moments));
+        }
+        if self.has_firing {
+            row.push(Value::text(match fired {
+                Fired::Early => "early",
+                Fired::OnTime => "on-time",
+                Fired::Late => "late",
+            }));
+        }
+        match results {
+            Results::Values(Ok(values)) => {
+                row.0.extend(values.0);
+                out(row);
+            }
+            Results::Values(Err(overflow)) => match &self.left_out {
+                Some(left_out) => {
+                    left_out.fetch_add(1, Ordering::Relaxed);
+                }
+                None => {
+                    let key: Vec<_> = row.0.iter().take(keys).map(Value::to_string).collect();
+                    let error = Error::invalid(overflow.to_string()).with("column", overflow.column());
+                    let error = error.with("key", key.join(","));
+                    return Err(match window {
+                        Some(window) => error.with("window", window.start),
+                        None => error,
+                    });
+                }
+            },
+            Results::Rows(top) => {
+                for (rank, top) in (1..).zip(top) {
+                    let mut ranked = row.clone();
+                    ranked.push(Value::UInt(rank));
+                    ranked.0.extend(self.rest.iter().map(|index| top.get(*index).clone()));
+                    out(ranked);
+                }
+            }
+            Results::Joined(_) => {}
+        }
+        Ok(())
+    }
+}
+
+/// The borders of a window, as values of their columns.
+pub(super) fn borders(window: TimeWindow, moments: bool) -> [Value; 2] {
+    [window.start, window.end].map(|millis| {
+        let moment = Moment::from_nanos(i128::from(millis) * 1_000_000).filter(|_| moments);
+        moment.map_or(Value::Int(millis), Value::Timestamp)
+    })
+}
+
+impl Closed {
+    /// The borders of the window of time, and what was joined in it.
+    pub(super) fn joined(self) -> Option<(TimeWindow, Vec<strandline_operators::join::Joined<Row, Row>>)> {
+        match self.results {
+            Results::Joined(joined) => Some((self.window?, joined)),
+            Results::Values(_) | Results::Rows(_) => None,
+        }
+    }
+}
