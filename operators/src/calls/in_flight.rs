@@ -132,8 +132,7 @@ impl<K, R> CallsInFlight<K, R> {
     /// Lets the time pass: pauses end, and calls that were not answered in time have failed.
     pub(super) fn advance(&mut self, now: Timestamp) {
         while let Some((_, id)) = pop_until(&mut self.pausing, now) {
-            if let Some(call) = self.calls.get_mut(&id).filter(|call| matches!(call.stage, Stage::Pausing))
-            {
+            if let Some(call) = self.calls.get_mut(&id).filter(|call| matches!(call.stage, Stage::Pausing)) {
                 call.stage = Stage::Queued;
                 self.queued.push_back(id);
             }

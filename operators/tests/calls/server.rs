@@ -5,9 +5,12 @@ use std::sync::{Arc, Mutex};
 use strandline_operators::calls::{Call, Replier};
 use strandline_state_api::Result;
 
+/// A call that has started, with its record.
+type Asked = (u64, Replier<u64>);
+
 /// Keeps the calls that have started until the test replies.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Server(Arc<Mutex<Vec<(u64, Replier<u64>)>>>);
+pub(crate) struct Server(Arc<Mutex<Vec<Asked>>>);
 
 impl Call<u64, u64, u64> for Server {
     fn start(&mut self, _: &u64, record: &u64, replier: Replier<u64>) {
