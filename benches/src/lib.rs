@@ -25,6 +25,7 @@ pub mod w1;
 pub mod w2;
 pub mod w3;
 pub mod w5;
+pub mod windows;
 
 pub use clock::Clock;
 pub use compare::{Comparison, Effort, Spread, Subject, compare, timed};

@@ -13,6 +13,7 @@ use strandline_benches::w1::{CHECKSUMS, KEYS, Variant, expected_checksum, jobs};
 use strandline_benches::w2::map::{MapOp, PlainMaps};
 use strandline_benches::w3::Counters;
 use strandline_benches::w5::{Floor, stream};
+use strandline_benches::windows::{Load, by_hand, sliding, tumbling};
 use strandline_benches::{Effort, Subject, compare};
 use strandline_connectors::keys::Distribution;
 
@@ -84,6 +85,16 @@ fn the_loop_comes_to_the_checksum_of_the_shared_workloads() {
     assert_eq!(expected_checksum(records, Distribution::Uniform).unwrap(), wanted);
     let small = Floor::whole(stream(1_000, KEYS, Distribution::Zipf).unwrap(), 1_000).0;
     assert_eq!(expected_checksum(1_000, Distribution::Zipf).unwrap(), small);
+}
+
+#[test]
+fn windows_of_all_kinds_have_the_same_records() {
+    let (factory, load) = (MemoryBackendFactory::default(), Load::SMALL);
+    let (mut ours, mut plain) = (tumbling(&factory, load).unwrap(), by_hand(&factory, load).unwrap());
+    compare(load, &mut ours, &mut plain, Effort::ONCE).unwrap();
+    let (mut ours, mut plain) = (sliding(&factory, load).unwrap(), tumbling(&factory, load).unwrap());
+    compare(load, &mut ours, &mut plain, Effort::ONCE).unwrap();
+    assert_eq!(ours.work(load).unwrap(), 1_200, "20 records/s in 60 s");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod aggregate;
+pub mod calls;
 mod change;
 mod deduplicate;
 pub mod join;

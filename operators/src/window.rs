@@ -3,6 +3,9 @@
 mod aligned;
 mod count;
 mod early;
+mod firing_panes;
+mod folds;
+mod grid;
 mod output;
 mod session;
 mod settings;
@@ -13,6 +16,7 @@ pub use aligned::AlignedWindows;
 pub use count::{CountWindow, CountWindowing, CountWindows};
 pub use output::{Firing, LateRow, WindowOutput, WindowResult};
 pub use session::SessionWindows;
+pub(crate) use settings::millis;
 pub use settings::{Aligned, FixedGap, Gap, GapFrom, Session, Sliding, TimeWindows, Trigger};
 pub use sliding::SlidingWindows;
 

@@ -1,4 +1,4 @@
-//! Windows, joins and running results as steps of a pipeline.
+//! Windows, joins, running results and asynchronous calls as steps of a pipeline.
 //!
 //! The traits of this module add the operators of [`operators`](crate::operators) to the streams of
 //! [`runtime`](crate::runtime). The [prelude](crate::prelude) brings them into scope.
@@ -6,6 +6,7 @@
 //! ```
 //! use std::time::Duration;
 //!
+//! use strandline::operators::calls::{Calls, Replier};
 //! use strandline::operators::join::{IntervalJoin, JoinKind, Joined};
 //! use strandline::operators::window::TimeWindows;
 //! use strandline::operators::{Change, Count, TopN};
@@ -50,6 +51,15 @@
 //!     (sessions.map(|session| session.value), late.map(|late| late.key))
 //! }
 //!
+//! /// The name of the user of each order, from another system.
+//! fn names<F: BackendFactory>(orders: Stream<F, Order>) -> Stream<F, (String, u64)> {
+//!     let look_up = |_: &u64, user: &String, replier: Replier<String>| replier.reply(Ok(user.to_uppercase()));
+//!     orders
+//!         .key_by(|order| (order.id, order.user))
+//!         .call("names", Calls::new(Duration::from_secs(10), look_up).capacity(20))
+//!         .flat_map(|answer, out| if let Ok(name) = answer.reply { out.emit((name, answer.key)) })
+//! }
+//!
 //! /// The three greatest scores of each game.
 //! fn best<F: BackendFactory>(scores: Stream<F, (String, u64)>) -> Stream<F, Change<(String, u64)>> {
 //!     scores.key_by(|score| score).top_n("best", TopN::new(3, |score: &u64| *score))
@@ -60,6 +70,7 @@ use std::fmt;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use strandline_operators::calls::{Answer, Call, Calls};
 use strandline_operators::join::{
     IntervalJoin, JoinOutput, JoinRow, KeyedRow, RegularJoin, VersionedJoin, WindowJoin,
 };
@@ -145,6 +156,13 @@ pub trait KeyedStreamExt<F: BackendFactory, K: StateKey, V: Send + 'static>: Siz
         V: Clone + Serialize + DeserializeOwned,
         S: Ord,
         G: Fn(&V) -> S + Clone + Send + Sync + 'static;
+
+    /// Calls another system for each record, and emits the record with the reply.
+    fn call<R, C>(self, id: &str, calls: Calls<V, R, C>) -> Stream<F, Answer<K, V, R>>
+    where
+        V: Serialize + DeserializeOwned,
+        R: Send + 'static,
+        C: Call<K, V, R> + Clone + Sync;
 }
 
 impl<F: BackendFactory, K: StateKey, V: Send + 'static> KeyedStreamExt<F, K, V> for KeyedStream<F, K, V> {
@@ -173,6 +191,15 @@ impl<F: BackendFactory, K: StateKey, V: Send + 'static> KeyedStreamExt<F, K, V> 
         G: Fn(&V) -> S + Clone + Send + Sync + 'static,
     {
         self.process(id, move |ctx| top.open(ctx))
+    }
+
+    fn call<R, C>(self, id: &str, calls: Calls<V, R, C>) -> Stream<F, Answer<K, V, R>>
+    where
+        V: Serialize + DeserializeOwned,
+        R: Send + 'static,
+        C: Call<K, V, R> + Clone + Sync,
+    {
+        self.process(id, move |ctx| calls.open(ctx))
     }
 }
 

@@ -184,7 +184,7 @@ impl<K: StateKey, A: Aggregate> Frame<K, A> {
         let contents = ValueDescriptor::evolving("contents", aggregate.storage()).namespaced();
         let contents = ctx.register(&contents)?;
         let ends = ctx.register(&ends(settings.domain))?;
-        let early = EarlyFirings::open(settings.trigger, ctx)?;
+        let early = EarlyFirings::open(settings.trigger, settings.domain, ctx)?;
         let times = Times { domain: settings.domain, lateness: settings.lateness };
         let (aggregate, settings) = (aggregate.clone(), settings.clone());
         Ok(Self { aggregate, settings, times, contents, ends, early, key: std::marker::PhantomData })

@@ -22,14 +22,17 @@ struct Pending {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EarlyFirings {
     trigger: Trigger,
+    /// The time of the windows, which need not be that of the interval.
+    windows: TimeDomain,
     pending: ValueState<Pending, TimeWindow>,
     timers: Option<(i64, TimerService<TimeWindow>)>,
 }
 
 impl EarlyFirings {
-    /// Registers what the trigger needs; `None` where it never fires early.
+    /// Registers what the trigger of windows in a time needs; `None` where it never fires early.
     pub(super) fn open<B: KeyedBackend>(
         trigger: Trigger,
+        windows: TimeDomain,
         ctx: &mut Open<'_, B, TimeWindow>,
     ) -> Result<Option<Self>> {
         if !trigger.is_early() {
@@ -45,7 +48,7 @@ impl EarlyFirings {
                 Some((interval, ctx.register(&TimerDescriptor::processing_time("early"))?))
             }
         };
-        Ok(Some(Self { trigger, pending, timers }))
+        Ok(Some(Self { trigger, windows, pending, timers }))
     }
 
     /// Returns whether a timer is one of an early firing.
@@ -68,9 +71,9 @@ impl EarlyFirings {
             };
             Some((floor(now.as_millis(), 0, interval).saturating_add(interval), timers))
         });
-        // At its end the window fires anyway.
+        // At its end the window fires anyway. Instants of different times do not compare.
         let next = next.filter(|(time, timers)| {
-            timers.domain() == TimeDomain::Processing || Timestamp::from_millis(*time) < fires_at
+            timers.domain() != self.windows || Timestamp::from_millis(*time) < fires_at
         });
         let most = self.trigger.records;
         let (fires, timer) = ctx.state_in(self.pending, at).update_or_default(|pending| {

@@ -10,17 +10,28 @@ use strandline_state_api::{
 };
 
 use super::aligned::{Output, ends, late};
+use super::firing_panes::{Computed, FiringPanes};
+use super::folds::KeptFolds;
+use super::grid::Grid;
 use super::settings::{Settings, Sliding, TimeWindows};
-use super::times::{Times, floor};
+use super::times::Times;
 use super::{Firing, WindowOutput, Windows};
 use crate::Aggregate;
 
+/// How many windows of a key fire at most before other keys have their turn, and a snapshot may be cut.
+const MOST_WINDOWS: usize = 256;
+/// The folds of a key with more panes are kept from one window to the next.
+const FEW_PANES: usize = 8;
+
 /// The operator of sliding windows.
 ///
-/// The panes of a key are a map by their starts. A pane is as long as the greatest common divisor of size and
-/// slide, so each window consists of whole panes. A record changes one pane, and a firing reads the panes of its
-/// key once. Of the windows that have not fired, only the next one has a timer: when it fires, it registers the
-/// one behind it that has a pane.
+/// The panes of a key are a map by their starts. A record changes one pane. Of the windows that have not fired, only
+/// the next one has a timer: when it fires, all windows of the key that are due by then fire with it, and the timer
+/// moves on to the next one that has a pane.
+///
+/// Where accumulators own no memory (numbers, not collections), the operator keeps folds of keys with many
+/// panes, in a memory of its own that is bounded: then a window costs one or two merges. They follow from the panes and are
+/// no part of the state.
 pub struct SlidingWindows<K, A: Aggregate> {
     aggregate: A,
     settings: Settings,
@@ -28,58 +39,10 @@ pub struct SlidingWindows<K, A: Aggregate> {
     panes: MapState<i64, A::Accumulator>,
     ends: TimerService<TimeWindow>,
     grid: Grid,
-    /// The panes of a window that fires, and those that go with it; kept for their memory.
-    merged: Vec<(i64, A::Accumulator)>,
-    expired: Vec<i64>,
+    kept: KeptFolds<K, A::Accumulator>,
+    /// Kept for its memory.
+    firing: FiringPanes<A::Accumulator>,
     key: PhantomData<fn(K)>,
-}
-
-/// Where windows and panes begin and end, in milliseconds.
-#[derive(Clone, Copy, Debug)]
-struct Grid {
-    size: i64,
-    slide: i64,
-    offset: i64,
-    pane: i64,
-}
-
-impl Grid {
-    fn new(Sliding { size, slide, offset }: Sliding) -> Self {
-        let (mut a, mut b) = (size, slide);
-        while b > 0 {
-            (a, b) = (b, a % b);
-        }
-        Self { size, slide, offset, pane: a }
-    }
-
-    /// Returns the start of the pane of a time.
-    #[inline]
-    fn pane_of(&self, time: i64) -> i64 {
-        floor(time, self.offset, self.pane)
-    }
-
-    /// Returns the first window that ends behind `time`.
-    #[inline]
-    fn first_behind(&self, time: i64) -> TimeWindow {
-        let since = time.saturating_sub(self.offset).saturating_sub(self.size);
-        let end = time.saturating_sub(since.rem_euclid(self.slide)).saturating_add(self.slide);
-        self.ending(end)
-    }
-
-    /// Returns the last window that contains `time`.
-    #[inline]
-    fn last_with(&self, time: i64) -> TimeWindow {
-        let start = floor(time, self.offset, self.slide);
-        TimeWindow { start, end: start.saturating_add(self.size) }
-    }
-
-    fn ending(&self, end: i64) -> TimeWindow {
-        TimeWindow { start: end.saturating_sub(self.size), end }
-    }
-
-    fn next(&self, window: TimeWindow) -> TimeWindow {
-        self.ending(window.end.saturating_add(self.slide))
-    }
 }
 
 impl<T: 'static> Windows<T> for TimeWindows<Sliding> {
@@ -113,79 +76,61 @@ impl<T: 'static> Windows<T> for TimeWindows<Sliding> {
             panes,
             ends,
             grid: Grid::new(*shape),
-            merged: Vec::new(),
-            expired: Vec::new(),
+            kept: KeptFolds::default(),
+            firing: FiringPanes::new(),
             key: PhantomData,
         })
     }
 }
 
 impl<K: StateKey, A: Aggregate> SlidingWindows<K, A> {
-    /// Computes the result of a window, and notes the panes that no later window has in `expired`. Returns the
-    /// start of the first pane that later windows have, too.
-    fn merge<B: KeyedBackend<Key = K>>(
+    /// Fires the windows of the key that are due, from `window` on, and registers the timer of the next one.
+    fn fire<B: KeyedBackend<Key = K>>(
         &mut self,
-        window: TimeWindow,
-        scope: &mut KeyScope<'_, B>,
-    ) -> Result<(Option<A::Out>, Option<i64>)> {
-        let Self { merged, expired, grid, .. } = self;
-        merged.clear();
-        expired.clear();
-        let behind = window.start.saturating_add(grid.slide);
-        let mut next = None;
-        scope.state(self.panes).for_each(|start, pane| {
-            if window.start <= *start && *start < window.end {
-                merged.push((*start, pane.clone()));
-            }
-            if *start < behind {
-                expired.push(*start);
-            } else {
-                next = Some(next.map_or(*start, |next: i64| next.min(*start)));
-            }
-            Ok(())
-        })?;
-        merged.sort_unstable_by_key(|(start, _)| *start);
-        let mut panes = merged.drain(..).map(|(_, pane)| pane);
-        let Some(mut all) = panes.next() else { return Ok((None, next)) };
-        for pane in panes {
-            self.aggregate.merge(&mut all, pane)?;
-        }
-        Ok((Some(self.aggregate.result(&all)?), next))
-    }
-
-    fn remove_expired<B: KeyedBackend<Key = K>>(&mut self, scope: &mut KeyScope<'_, B>) -> Result<()> {
-        for start in self.expired.drain(..) {
-            scope.state(self.panes).remove(&start)?;
-        }
-        Ok(())
-    }
-
-    /// Returns the window behind `window` that fires next, where `first` is the first pane that is left.
-    fn behind(&self, window: TimeWindow, first: i64) -> TimeWindow {
-        let (next, of_pane) = (self.grid.next(window), self.grid.first_behind(first));
-        if of_pane.end > next.end { of_pane } else { next }
-    }
-
-    /// Fires a window at its end, and registers the timer of the next one.
-    fn end<B: KeyedBackend<Key = K>>(
-        &mut self,
-        window: TimeWindow,
+        mut window: TimeWindow,
         ctx: &mut Context<'_, B, Output<K, A>>,
     ) -> Result<()> {
-        let (value, next) = self.merge(window, ctx.scope())?;
-        if let Some(value) = value {
-            let output = WindowOutput::of(ctx.key(), window, value, Firing::OnTime);
-            ctx.emit_at(output, window.max_timestamp());
+        let Self { aggregate, times, panes, ends, grid, kept, firing, .. } = self;
+        let (key, now) = (ctx.key(), times.now(ctx));
+        let hash = key.key_hash();
+        firing.begin();
+        let was_kept = FiringPanes::<A::Accumulator>::FOLDS && kept.take(hash, key, firing.folds());
+        let is_due = |window: TimeWindow| Some(times.fires_at(window)) <= now;
+        let mut lasts = true;
+        for fired in 1.. {
+            let of = (&*aggregate, *grid, *panes);
+            let Computed { value, begins, expires, next } =
+                firing.compute(of, window, is_due, ctx.scope())?;
+            if begins && fired > 1 {
+                // The first record of a pane has registered a timer for its first window.
+                ctx.state_in(*ends, &window).delete(times.fires_at(window))?;
+            }
+            if let Some(value) = value {
+                let output = WindowOutput::of(key, window, value, Firing::OnTime);
+                ctx.emit_at(output, window.max_timestamp());
+            }
+            if expires && times.lateness > 0 {
+                ctx.state_in(*ends, &window).register(times.closes_at(window))?;
+            }
+            let Some(next) = next else {
+                lasts = false;
+                break;
+            };
+            if fired == MOST_WINDOWS || !is_due(next) {
+                ctx.state_in(*ends, &next).register(times.fires_at(next))?;
+                break;
+            }
+            window = next;
         }
-        if let Some(first) = next {
-            let next = self.behind(window, first);
-            ctx.state_in(self.ends, &next).register(self.times.fires_at(next))?;
+        if times.lateness == 0 {
+            for start in firing.take_expired() {
+                ctx.state(*panes).remove(&start)?;
+            }
         }
-        if self.times.lateness == 0 {
-            return self.remove_expired(ctx.scope());
-        }
-        if !self.expired.is_empty() {
-            ctx.state_in(self.ends, &window).register(self.times.closes_at(window))?;
+        if lasts && (was_kept || firing.has_read_more_than(FEW_PANES)) {
+            kept.keep(hash, key, firing.folds());
+        } else if was_kept {
+            kept.forget(hash, key);
         }
         Ok(())
     }
@@ -200,7 +145,7 @@ impl<K: StateKey, A: Aggregate> SlidingWindows<K, A> {
         let mut window = self.first_pane(ctx.scope())?.map(|first| self.grid.first_behind(first));
         while let Some(current) = window.filter(|window| Some(self.times.fires_at(*window)) <= now) {
             if ctx.state_in(self.ends, &current).delete(self.times.fires_at(current))? {
-                self.end(current, ctx)?;
+                self.fire(current, ctx)?;
             }
             window = Some(self.grid.next(current)).filter(|next| next.end > current.end);
         }
@@ -224,10 +169,11 @@ impl<K: StateKey, A: Aggregate> SlidingWindows<K, A> {
         ctx: &mut Context<'_, B, Output<K, A>>,
     ) -> Result<TimeWindow> {
         let now = self.times.now(ctx);
+        self.firing.begin();
         while window.end <= last.end && Some(self.times.fires_at(window)) <= now {
             if Some(self.times.closes_at(window)) > now {
-                let (value, _) = self.merge(window, ctx.scope())?;
-                if let Some(value) = value {
+                self.firing.read(self.panes, window.start, ctx.scope())?;
+                if let Some(value) = self.firing.merged(&self.aggregate, window)? {
                     let output = WindowOutput::of(ctx.key(), window, value, Firing::Late);
                     ctx.emit_at(output, window.max_timestamp());
                 }
@@ -265,6 +211,8 @@ impl<K: StateKey, A: Aggregate> Operator for SlidingWindows<K, A> {
         let is_due = Some(self.times.fires_at(first)) <= now;
         if is_due {
             self.catch_up(now, ctx)?;
+            // The record changes a pane of windows that have fired.
+            self.kept.forget(ctx.key().key_hash(), ctx.key());
         }
         let (aggregate, mut is_new) = (&self.aggregate, false);
         let initial = || {
@@ -293,19 +241,18 @@ impl<K: StateKey, A: Aggregate> Operator for SlidingWindows<K, A> {
     ) -> Result<()> {
         let window = timer.namespace;
         if timer.time == self.times.fires_at(window) {
-            return self.end(window, ctx);
+            return self.fire(window, ctx);
         }
         // It has closed.
-        let behind = window.start.saturating_add(self.grid.slide);
-        let expired = &mut self.expired;
-        expired.clear();
+        let behind = self.grid.start_behind(window);
+        let mut expired = Vec::new();
         ctx.state(self.panes).for_each(|start, _| {
             if *start < behind {
                 expired.push(*start);
             }
             Ok(())
         })?;
-        self.remove_expired(ctx.scope())
+        expired.iter().try_for_each(|start| ctx.state(self.panes).remove(start).map(drop))
     }
 
     fn on_end<B: KeyedBackend<Key = K>>(
@@ -317,22 +264,23 @@ impl<K: StateKey, A: Aggregate> Operator for SlidingWindows<K, A> {
             // The watermark has reached the end of time, and all windows have fired.
             return Ok(());
         }
-        let (panes, ends) = (self.panes, self.ends);
+        let Self { aggregate, times, panes, ends, grid, firing, .. } = self;
+        let (panes, ends) = (*panes, *ends);
         backend.apply_to_all_keys(panes, &(), |scope| {
-            let mut window = self.first_pane(scope)?.map(|first| self.grid.first_behind(first));
+            firing.begin();
+            firing.read(panes, i64::MIN, scope)?;
+            let mut window = firing.first_from(i64::MIN).map(|first| grid.first_behind(first));
             // The first window with a timer is the first that has not fired.
             let mut fires = false;
             while let Some(current) = window {
-                fires |= scope.state_in(ends, &current).delete(self.times.fires_at(current))?;
-                let (value, next) = self.merge(current, scope)?;
-                if let Some(value) = value.filter(|_| fires) {
+                fires |= scope.state_in(ends, &current).delete(times.fires_at(current))?;
+                if fires && let Some(value) = firing.merged(aggregate, current)? {
                     let result = WindowOutput::of(scope.key(), current, value, Firing::OnTime);
                     output.push(result, current.max_timestamp());
                 }
-                self.remove_expired(scope)?;
-                window = next.map(|first| self.behind(current, first));
+                window = firing.next_with_pane(*grid, current);
             }
-            Ok(())
+            scope.state(panes).clear().map(drop)
         })
     }
 }
@@ -342,31 +290,7 @@ impl<K, A: Aggregate + fmt::Debug> fmt::Debug for SlidingWindows<K, A> {
         f.debug_struct("SlidingWindows")
             .field("grid", &self.grid)
             .field("aggregate", &self.aggregate)
+            .field("kept", &self.kept)
             .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn windows_consist_of_whole_panes() {
-        for (size, slide, offset) in [(10, 4, 0), (10, 5, 3), (7, 7, 1), (60, 1, 0), (9, 6, -2)] {
-            let grid = Grid::new(Sliding { size, slide, offset });
-            for time in -50..50 {
-                let windows: Vec<_> = (-200..200)
-                    .map(|n| TimeWindow { start: offset + n * slide, end: offset + n * slide + size })
-                    .filter(|window| window.start <= time && time < window.end)
-                    .collect();
-                let pane = grid.pane_of(time);
-                assert!(pane <= time && time < pane + grid.pane);
-                assert_eq!(windows.first(), Some(&grid.first_behind(time)), "{size} {slide} {offset} {time}");
-                assert_eq!(grid.first_behind(pane), grid.first_behind(time));
-                assert_eq!(windows.last(), Some(&grid.last_with(time)));
-                assert_eq!(grid.last_with(pane), grid.last_with(time));
-                assert!(windows.is_sorted_by(|a, b| grid.next(*a) == *b));
-            }
-        }
     }
 }

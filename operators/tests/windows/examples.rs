@@ -96,6 +96,25 @@ fn early_firings_in_event_time_come_at_multiples_of_the_interval() {
 }
 
 #[test]
+fn early_firings_in_event_time_come_in_windows_of_processing_time_too() {
+    // Event time lies far behind the clock, or far ahead of it.
+    for start in [0, 1_000_000] {
+        let trigger = Trigger::at_end().every_in_event_time(ms(10));
+        let windows = TimeWindows::tumbling(ms(1_000)).in_processing_time();
+        let mut harness = harness!(windows.trigger(trigger), sum());
+        harness.processing_time(5_030).unwrap();
+        harness.process("k", 1, start + 3).unwrap();
+        harness.watermark(start + 10).unwrap();
+        assert_eq!(take!(harness), [(5_000, 6_000, 1, "early")], "event time from {start}");
+        harness.process("k", 2, start + 12).unwrap();
+        harness.processing_time(6_000).unwrap();
+        assert_eq!(take!(harness), [(5_000, 6_000, 3, "on time")]);
+        assert_eq!(harness.timers(TimeDomain::Event).unwrap(), []);
+        assert_eq!(harness.entries(), 0);
+    }
+}
+
+#[test]
 fn the_global_window_fires_by_its_trigger_and_at_the_end() {
     let trigger = Trigger::at_end().after_records(2).purging();
     let mut harness = harness!(TimeWindows::global().trigger(trigger), sum());

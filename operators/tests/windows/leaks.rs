@@ -38,7 +38,7 @@ fn results<W: Windows<()>>(windows: &W, rounds: i64) -> usize {
     results
 }
 
-/// How many rounds of 64 windows; at least a million windows with `STRANDLINE_CASES` at 10,000.
+/// How many rounds of 64 windows; at least a million windows with `STRANDLINE_CASES` at 30.
 fn rounds() -> i64 {
     i64::from(crate::random::cases()) * 2
 }

@@ -31,6 +31,9 @@ pub(crate) struct Script {
 
 pub(crate) type Key = u64;
 
+/// The value of records whose effects are lost.
+const LOST: i64 = 255;
+
 /// A result of a window, or a late record, in an order for comparisons.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Emitted {
@@ -54,7 +57,23 @@ pub(crate) fn script() -> impl Strategy<Value = Script> {
         1 => (20..90i64).prop_map(Step::Advance),
         1 => (1..=4u32).prop_map(Step::Interrupt),
     ];
-    let steps = proptest::collection::vec(step, 1..80);
+    interrupted(step, 80)
+}
+
+/// Keys have records in most instants, and few of them are late.
+pub(crate) fn dense() -> impl Strategy<Value = Script> {
+    let step = prop_oneof![
+        16 => (0..2u64, -3..=3i64).prop_map(|(key, offset)| Step::Record { key, offset }),
+        1 => (0..2u64, -20..=0i64).prop_map(|(key, offset)| Step::Record { key, offset }),
+        12 => (0..3i64).prop_map(Step::Advance),
+        1 => (4..40i64).prop_map(Step::Advance),
+        1 => (1..=4u32).prop_map(Step::Interrupt),
+    ];
+    interrupted(step, 250)
+}
+
+fn interrupted(step: impl Strategy<Value = Step>, most: usize) -> impl Strategy<Value = Script> {
+    let steps = proptest::collection::vec(step, 1..most);
     (steps, 0..8i64, prop_oneof![Just(usize::MAX), 1..3usize], any::<bool>()).prop_map(
         |(steps, delay, max_timers, leaves_timers)| Script { steps, delay, max_timers, leaves_timers },
     )
@@ -94,15 +113,16 @@ pub(crate) enum Played {
 }
 
 /// Runs an operator over a stream; returns its output in order of comparison, and checks that nothing is left.
-pub(crate) fn run<F, O, M>(factory: F, script: &Script, domain: TimeDomain, open: M) -> Vec<Emitted>
+pub(crate) fn run<F, O, R, M>(
+    factory: F,
+    script: &Script,
+    domain: TimeDomain,
+    values: impl Fn(R) -> Vec<i64>,
+    open: M,
+) -> Vec<Emitted>
 where
     F: BackendFactory,
-    O: Operator<
-            Key = Key,
-            In = i64,
-            Namespace = TimeWindow,
-            Out = WindowOutput<Key, TimeWindow, Vec<i64>, i64>,
-        >,
+    O: Operator<Key = Key, In = i64, Namespace = TimeWindow, Out = WindowOutput<Key, TimeWindow, R, i64>>,
     M: Fn(&mut Open<'_, F::Backend<Key>, TimeWindow>) -> Result<O>,
 {
     // RocksDB estimates how many entries it has.
@@ -140,7 +160,7 @@ where
                     emitted.extend(harness.take_output().into_iter().map(|(output, _)| output));
                     let snapshot = harness.snapshot(SnapshotKind::Incremental)?;
                     for lost in 0..3u64 {
-                        harness.process(lost, -1, START + lost as i64 * 7)?;
+                        harness.process(lost, LOST, START + lost as i64 * 7)?;
                     }
                     harness.take_output();
                     harness.restore(&snapshot, parallelism)?;
@@ -155,16 +175,16 @@ where
     for domain in [TimeDomain::Event, TimeDomain::Processing] {
         assert_eq!(harness.timers(domain).unwrap(), [], "timers are left after the end");
     }
-    let mut emitted: Vec<_> = emitted.into_iter().map(comparable).collect();
+    let mut emitted: Vec<_> = emitted.into_iter().map(|output| comparable(output, &values)).collect();
     emitted.sort();
     emitted
 }
 
-fn comparable(output: WindowOutput<Key, TimeWindow, Vec<i64>, i64>) -> Emitted {
+fn comparable<R>(output: WindowOutput<Key, TimeWindow, R, i64>, values: impl Fn(R) -> Vec<i64>) -> Emitted {
     match output {
         WindowOutput::Result(WindowResult { key, window, value, firing }) => {
             let TimeWindow { start, end } = window;
-            Emitted::Result { key, start, end, values: value, firing: name(firing) }
+            Emitted::Result { key, start, end, values: values(value), firing: name(firing) }
         }
         WindowOutput::Late(late) => Emitted::Late { key: late.key, value: late.record },
     }

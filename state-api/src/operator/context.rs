@@ -113,4 +113,10 @@ impl<'a, B: KeyedBackend, Out> Context<'a, B, Out> {
     pub fn emit_at(&mut self, record: Out, timestamp: impl Into<Timestamp>) {
         self.output.push(record, timestamp.into());
     }
+
+    /// Emits a record with a timestamp of its own, or without any.
+    #[inline]
+    pub fn emit_with(&mut self, record: Out, timestamp: Option<Timestamp>) {
+        self.output.push(record, timestamp);
+    }
 }

@@ -18,6 +18,7 @@ mod w1;
 mod w2;
 mod w3;
 mod w5;
+mod windows;
 
 use plan::{Backend, Plan, Workload};
 
@@ -123,6 +124,9 @@ fn measure<F: BackendFactory>(
     }
     if args.wants(Workload::W5) {
         w5::measure(plan, factory, &mut rows)?;
+    }
+    if args.wants(Workload::Windows) {
+        windows::measure(plan, factory, &mut rows)?;
     }
     if args.wants(Workload::W1) {
         measured.runs.extend(w1::measure(plan, factory.name(), &mut rows)?);

@@ -19,6 +19,8 @@ pub(crate) enum Workload {
     Commit,
     /// What the embedding API and the executor cost.
     W5,
+    /// Tumbling and sliding windows.
+    Windows,
     /// The keyed count, through the binary.
     W1,
     /// RocksDB itself beside the backend; part of the backend `rocksdb`.
