@@ -158,11 +158,7 @@ pub fn compare<Op: Copy + Debug>(
     })
 }
 
-fn timed_slice<Op>(
-    op: Op,
-    subject: &mut (impl Subject<Op> + ?Sized),
-    clock: Clock,
-) -> Result<(Duration, u64)> {
+fn timed_slice<Op>(op: Op, subject: &mut impl Subject<Op>, clock: Clock) -> Result<(Duration, u64)> {
     let (result, took) = clock.time(|| black_box(subject.work(op)));
     Ok((took, result?))
 }
@@ -171,11 +167,7 @@ fn timed_slice<Op>(
 ///
 /// # Errors
 /// What the subject fails with.
-pub fn timed<Op: Copy>(
-    op: Op,
-    subject: &mut (impl Subject<Op> + ?Sized),
-    iterations: u64,
-) -> Result<Duration> {
+pub fn timed<Op: Copy>(op: Op, subject: &mut impl Subject<Op>, iterations: u64) -> Result<Duration> {
     let slice = subject.slice(op).max(1) as u64;
     let slices = iterations.div_ceil(slice).max(1);
     let mut total = Duration::ZERO;
