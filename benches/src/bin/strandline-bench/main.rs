@@ -10,7 +10,6 @@ use strandline_state_api::backend::BackendFactory;
 use strandline_state_api::{Error, Result};
 
 mod commit;
-mod nexmark;
 mod plan;
 mod program;
 #[cfg(feature = "rocksdb")]
@@ -36,9 +35,6 @@ struct Cli {
 enum Command {
     /// Runs the workloads and prints one table, budgets first.
     Table(Table),
-    /// Runs the queries of Nexmark with a checkpoint each second, and prints a table. The results of the first million
-    /// events are compared with a plain computation.
-    Nexmark(nexmark::Nexmark),
 }
 
 #[derive(Args, Debug)]
@@ -185,11 +181,8 @@ fn table(args: &Table) -> Result<ExitCode> {
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
-        Command::Table(args) => table(&args),
-        Command::Nexmark(args) => args.run().map(|()| ExitCode::SUCCESS),
-    };
-    match done {
+    let Command::Table(args) = Cli::parse().command;
+    match table(&args) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error}");
