@@ -17,6 +17,7 @@ use crate::compare::Subject;
 
 /// The size of the windows, in seconds.
 const SIZE: u64 = 60;
+
 /// How often keys have records, in event time. Records are spread evenly over time; the keys come in no order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Load {

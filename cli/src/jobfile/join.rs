@@ -56,7 +56,7 @@ pub(crate) enum Matching {
 pub(crate) struct Side {
     pub(crate) keys: Vec<(usize, Column)>,
     pub(crate) input: Vec<Column>,
-    /// The column that says whether a row comes or goes.
+    /// The column for whether a row comes or goes.
     pub(crate) changes: Option<usize>,
 }
 

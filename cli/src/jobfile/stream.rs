@@ -21,7 +21,7 @@ pub(super) struct Stream {
     pub(super) timed: bool,
     /// Whether these are timestamps, and not milliseconds.
     pub(super) moments: bool,
-    /// The column that says whether a row comes or goes, where rows are changes of a result.
+    /// The column for whether a row comes or goes, where rows are changes of a result.
     pub(super) changes: Option<usize>,
     /// For each column the one of a source in whose place it is.
     places: Vec<Option<Place>>,

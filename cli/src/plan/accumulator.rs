@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
-use strandline_connectors::{Column, ColumnType, Row};
+use strandline_connectors::{Column, ColumnType, Row, Value};
 use strandline_state_api::schema::{DataType, Description, Encoding};
 use strandline_state_api::{Codec, Error, Result, SerdeCodec};
 
@@ -31,9 +31,10 @@ pub(super) struct Overflow {
 }
 
 impl Overflow {
-    /// The column whose sum it is.
-    pub(super) fn column(&self) -> &str {
-        &self.column
+    /// The error for a job that leaves no results out; `key` is that of the group.
+    pub(super) fn of_key(&self, key: &[Value]) -> Error {
+        let key: Vec<_> = key.iter().map(Value::to_string).collect();
+        Error::invalid(self.to_string()).with("column", &self.column).with("key", key.join(","))
     }
 }
 

@@ -1,19 +1,20 @@
 //! Steps whose results change: deduplication, and the top rows of a key.
 
-use strandline_connectors::{Row, RowKey, Value};
+use strandline_connectors::{Column, Row, RowKey, Value};
 use strandline_operators::{Change, Deduplicate as Deduplicating, TopN};
 use strandline_runtime::{KeyedStream, Stream};
 use strandline_state_api::backend::BackendFactory;
 use strandline_state_api::{SerdeCodec, Ttl};
 
 use super::fold::layout_of_top;
+use super::key::GroupKey as _;
 use super::layout::Layout;
 use super::order::Order;
 use crate::jobfile::{Deduplicate, Emit, Group, Top};
 
-/// What the column `change` says of rows that come.
+/// What the column `change` of a row that comes holds.
 const INSERT: &str = "insert";
-/// What it says of rows that go.
+/// What that of a row that goes holds.
 const DELETE: &str = "delete";
 
 /// Adds what happens to a row.
@@ -32,9 +33,9 @@ pub(super) fn of_row(mut row: Row, index: Option<usize>) -> Change<Row> {
     }
 }
 
-fn keyed<F: BackendFactory>(rows: Stream<F, Row>, keys: Vec<usize>) -> KeyedStream<F, RowKey, Row> {
-    let key = move |row: Row| (RowKey::new(keys.iter().map(|index| row.get(*index).clone())), row);
-    rows.key_by(key).codec(SerdeCodec)
+fn keyed<F: BackendFactory>(rows: Stream<F, Row>, keys: &[(usize, Column)]) -> KeyedStream<F, RowKey, Row> {
+    let keys = keys.to_vec();
+    rows.key_by(move |row| (RowKey::of(&row, &keys), row)).codec(SerdeCodec)
 }
 
 /// Keeps one row of each key.
@@ -49,8 +50,7 @@ pub(super) fn deduplicate<F: BackendFactory>(rows: Stream<F, Row>, of: &Deduplic
     let what = if of.last { "last" } else { "first" };
     let layout =
         Layout::new(what).columns("by", of.keys.iter().map(|(_, column)| column)).columns("of", &of.input);
-    let keys = of.keys.iter().map(|(index, _)| *index).collect();
-    let changes = keyed(rows, keys).process(&of.id, move |ctx| {
+    let changes = keyed(rows, &of.keys).process(&of.id, move |ctx| {
         layout.register(ctx)?;
         one.open(ctx)
     });
@@ -64,8 +64,7 @@ pub(super) fn deduplicate<F: BackendFactory>(rows: Stream<F, Row>, of: &Deduplic
 pub(super) fn top<F: BackendFactory>(rows: Stream<F, Row>, group: &Group, top: &Top) -> Stream<F, Row> {
     let (order, layout) = (Order::new(top), layout_of_top(group, top));
     let rows_of_key = TopN::new(top.n, move |row: &Row| order.score(row));
-    let keys: Vec<_> = group.keys.iter().map(|(index, _)| *index).collect();
-    let changes = keyed(rows, keys).process(&group.id, move |ctx| {
+    let changes = keyed(rows, &group.keys).process(&group.id, move |ctx| {
         layout.register(ctx)?;
         rows_of_key.open(ctx)
     });

@@ -86,9 +86,7 @@ impl Shape {
             (Err(overflow), None) => {
                 let mut of_key = Row::default();
                 key.append_to(&self.keys, &mut of_key);
-                let key: Vec<_> = of_key.0.iter().map(Value::to_string).collect();
-                let error = Error::invalid(overflow.to_string()).with("column", overflow.column());
-                Err(error.with("key", key.join(",")))
+                Err(overflow.of_key(&of_key.0))
             }
         }
     }

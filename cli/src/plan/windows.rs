@@ -11,9 +11,10 @@ use strandline_operators::window::{
 };
 use strandline_runtime::{KeyedStream, Stream};
 use strandline_state_api::backend::BackendFactory;
-use strandline_state_api::{Error, Result, SerdeCodec, TimeWindow};
+use strandline_state_api::{Result, SerdeCodec, TimeWindow};
 
 use super::fold::{Fold, Results};
+use super::key::GroupKey as _;
 use super::{Counters, Flow};
 use crate::jobfile::{Computes, Firing, Group, Shape, Windows};
 
@@ -106,7 +107,7 @@ fn cut<F: BackendFactory, W: Cut<Either<Row, Row>>>(
 #[derive(Debug)]
 struct Rows {
     moments: bool,
-    /// Whether the rows say what made their window fire.
+    /// Whether the rows have a column for what made their window fire.
     has_firing: bool,
     /// The columns of top rows behind the rank.
     rest: Vec<usize>,
@@ -136,7 +137,7 @@ pub(super) fn group<F: BackendFactory>(
     });
     let (of_keys, of_values) = (group.keys.clone(), fold.clone());
     let records = flow.rows().key_by(move |row| {
-        let key = RowKey::new(of_keys.iter().map(|(index, _)| row.get(*index).clone()));
+        let key = RowKey::of(&row, &of_keys);
         (key, Either::Left(of_values.value(row)))
     });
     let output = windows(records.codec(SerdeCodec), &group.id, group.windows, group.firing, fold);
@@ -180,9 +181,7 @@ impl Rows {
                     left_out.fetch_add(1, Ordering::Relaxed);
                 }
                 None => {
-                    let key: Vec<_> = row.0.iter().take(keys).map(Value::to_string).collect();
-                    let error = Error::invalid(overflow.to_string()).with("column", overflow.column());
-                    let error = error.with("key", key.join(","));
+                    let error = overflow.of_key(row.0.get(..keys).unwrap_or_default());
                     return Err(match window {
                         Some(window) => error.with("window", window.start),
                         None => error,

@@ -109,7 +109,7 @@ impl<A: Clone + Send + 'static> FiringPanes<A> {
         merge(aggregate, panes.iter().map(|(_, pane)| pane.clone()))
     }
 
-    /// Computes the next window that fires. `is_due` tells whether another one fires now.
+    /// Computes the next window that fires. `is_due` returns whether another one fires now.
     pub(super) fn compute<B: KeyedBackend, G>(
         &mut self,
         of: Of<'_, G>,

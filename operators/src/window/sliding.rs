@@ -30,8 +30,8 @@ const FEW_PANES: usize = 8;
 /// moves on to the next one that has a pane.
 ///
 /// Where accumulators own no memory (numbers, not collections), the operator keeps folds of keys with many
-/// panes, in a memory of its own that is bounded: then a window costs one or two merges. They follow from the panes and are
-/// no part of the state.
+/// panes, in a memory of its own that is bounded: then a window costs one or two merges. They follow from the panes
+/// and are no part of the state.
 pub struct SlidingWindows<K, A: Aggregate> {
     aggregate: A,
     settings: Settings,

@@ -16,7 +16,7 @@ use strandline_state_testing::Harness;
 /// Records with their times.
 pub(crate) type Timed<T> = Vec<(T, Option<i64>)>;
 
-/// A row: a number of few, and the number of the record, which tells rows apart.
+/// A row: a number of few, and the number of the record, which distinguishes rows.
 pub(crate) type Row = (i64, i64);
 
 #[derive(Clone, Copy, Debug)]

@@ -40,7 +40,7 @@ pub(crate) static JOB: Table = Table {
             "step",
             Kind::Sections(&STEP),
             Means("rows go to the sink as they are"),
-            "what happens to rows: each step takes the rows of the one above it, unless it says `from` where",
+            "what happens to rows: each step takes the rows of the one above it, unless `from` names others",
         ),
         key("sink", Kind::OneOrMore(&SINK), Mistake, "where results go"),
         key(
