@@ -39,7 +39,13 @@ pub(super) fn list_any(input: &InputPath) -> Result<Vec<InputFile>> {
         return Ok(files);
     }
     let path = input.on_disk().unwrap_or(Path::new(""));
-    let failed = |e: std::io::Error| unreadable(input, e);
+    let failed = |e: std::io::Error| match e.kind() {
+        std::io::ErrorKind::NotFound => {
+            let error = Error::new(ErrorKind::NotFound, "the input cannot be read").caused_by(e);
+            error.with("file", input.display())
+        }
+        _ => unreadable(input, e),
+    };
     let metadata = fs::metadata(path).map_err(failed)?;
     if !metadata.is_dir() {
         if !metadata.is_file() {
@@ -117,16 +123,18 @@ fn name_of(path: &Path) -> Result<String> {
     })
 }
 
+/// The error for a file that was listed. One that is gone was renamed or archived since: the next attempt lists the
+/// input anew, and finds the new name, or reports what is missing.
 pub(super) fn unreadable(path: &InputPath, e: std::io::Error) -> Error {
     // Requests to a store have their own errors.
     if let Some(error) = e.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
         return error.clone().with("input", path.display());
     }
-    let kind = match e.kind() {
-        std::io::ErrorKind::NotFound => ErrorKind::NotFound,
-        _ => ErrorKind::Unavailable,
+    let message = match e.kind() {
+        std::io::ErrorKind::NotFound => "an input file went away after it was listed",
+        _ => "the input cannot be read",
     };
-    Error::new(kind, "the input cannot be read").with("file", path.display()).caused_by(e)
+    Error::new(ErrorKind::Unavailable, message).with("file", path.display()).caused_by(e)
 }
 
 #[cfg(test)]

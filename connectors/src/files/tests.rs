@@ -453,6 +453,21 @@ fn a_source_that_watches_reads_new_files_and_lines_once() {
     assert!(error.context("file").unwrap().ends_with("c.txt"), "{error}");
 }
 
+/// The executor tries again after an unavailable input also while a job starts, and the next attempt finds the new name.
+#[test]
+fn a_file_that_is_renamed_between_its_listing_and_its_reading_is_unavailable_and_not_missing() {
+    let folder = folder(&[("a.txt", "a1\n"), ("b.txt", "b1\n")]);
+    let source = FileSource::new(folder.path(), TextLines);
+    let context = SourceContext { subtask: 0, parallelism: 1, restored: None };
+    let mut reader = source.open(context).unwrap();
+    fs::rename(folder.path().join("a.txt"), folder.path().join("c.txt")).unwrap();
+    let error = reader.poll(9, &mut Batch::new()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.context("file").unwrap().ends_with("a.txt"), "{error}");
+    source.plan(PlanContext { parallelism: 1, restored: None, ended: false, finished: false }).unwrap();
+    assert_eq!(texts(&all(&source).unwrap()), ["a1", "b1"]);
+}
+
 #[test]
 fn lines_longer_than_the_buffer_and_missing_input() {
     let long = "x".repeat(1_000_000);
