@@ -47,7 +47,6 @@ pub(crate) struct Counters {
     late: BTreeMap<String, Arc<AtomicU64>>,
     /// The group whose late records have a sink of their own.
     keeps_late: Option<String>,
-    left_out: Arc<AtomicU64>,
     /// The bad records of each source.
     bad: Vec<Arc<dyn Fn() -> BadRecords + Send + Sync>>,
 }
@@ -73,11 +72,6 @@ impl Counters {
     pub(crate) fn late_by_group(&self) -> impl Iterator<Item = (&str, u64)> {
         let counts = self.late.iter().map(|(id, late)| (id.as_str(), late.load(Ordering::Relaxed)));
         counts.filter(|(_, late)| *late > 0)
-    }
-
-    /// Results that their columns could not hold, those of failed attempts included.
-    pub(crate) fn left_out(&self) -> u64 {
-        self.left_out.load(Ordering::Relaxed)
     }
 
     /// Records that could not be decoded, of all sources.
@@ -165,10 +159,7 @@ pub(crate) fn plan<F: BackendFactory>(job: &Job, backend: F) -> Result<Plan<F>> 
                 Flow::Rows(join::join(left.rows(), last.rows(), of, &mut counters))
             }
             step => match RowStep::new(step) {
-                Some(step) => {
-                    let left_out = skip.then(|| Arc::clone(&counters.left_out));
-                    Flow::Rows(step.add_to(last.rows(), left_out))
-                }
+                Some(step) => Flow::Rows(step.add_to(last.rows(), skip)),
                 None => continue,
             },
         };

@@ -43,8 +43,9 @@ pub(crate) fn summary(report: &JobReport, counters: &Counters) -> String {
     for (group, late) in &report.too_late_by_operator {
         parts.push(format!("{} at {group} {}", counted(*late, "late record"), counters.fate_of_late(group)));
     }
-    if counters.left_out() > 0 {
-        parts.push(format!("{} results left out that no column holds", HumanCount(counters.left_out())));
+    match report.left_out_by_operator.values().sum() {
+        0 => {}
+        left_out => parts.push(format!("{} left out that no column holds", counted(left_out, "result"))),
     }
     let bad = counters.bad();
     if bad.count > 0 {
@@ -110,7 +111,7 @@ pub(crate) fn json(job: &str, report: &JobReport, counters: &Counters) -> Value 
         "bad_records_skipped": if bad.kept { 0 } else { bad.count },
         "bad_records_kept": if bad.kept { bad.count } else { 0 },
         "first_bad_record": bad.first,
-        "results_left_out": counters.left_out(),
+        "results_left_out": report.left_out_by_operator.values().sum::<u64>(),
         "state_entries": report.state_entries,
         "seconds": report.elapsed.as_secs_f64(),
         "rate": report.rate(),

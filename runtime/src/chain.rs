@@ -3,6 +3,7 @@
 
 pub(crate) mod assembly;
 pub(crate) mod exchange;
+pub(crate) mod flat_map;
 pub(crate) mod keyed;
 pub(crate) mod replay;
 pub(crate) mod sink;

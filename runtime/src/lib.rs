@@ -32,12 +32,13 @@ mod pipeline;
 mod run;
 mod task;
 
+pub use chain::flat_map::Emitter;
 pub use config::{
     CheckpointConfig, Clock, JobConfig, RestartStrategy, StartFrom, SystemClock, Unaligned, WhenFinished,
 };
 pub use control::JobControl;
 pub use event::{AbortedCheckpoint, JobEvent, JobProgress, Observer};
-pub use pipeline::{ConnectedStream, Emitter, KeyedStream, Pipeline, Stream};
+pub use pipeline::{ConnectedStream, KeyedStream, Pipeline, Stream};
 pub use report::{CheckpointReport, JobReport, Outcome, Sample};
 pub use request::CheckpointRequest;
 pub use run::{run, run_async, run_stepped};

@@ -28,6 +28,7 @@ pub(crate) struct Metrics {
     emitted: Tallies,
     late: Tallies,
     too_late: Tallies,
+    left_out: Tallies,
     entries: Gauges<AtomicU64>,
     sources: Gauges<SourceGauge>,
     done: AtomicU64,
@@ -76,6 +77,7 @@ impl Metrics {
             emitted: Tallies::default(),
             late: Tallies::default(),
             too_late: Tallies::default(),
+            left_out: Tallies::default(),
             entries: Mutex::default(),
             sources: Mutex::default(),
             done: AtomicU64::new(0),
@@ -105,6 +107,11 @@ impl Metrics {
         self.too_late.tally(id)
     }
 
+    /// The counter of what steps behind an operator leave out.
+    pub(crate) fn left_out(&self, id: &OperatorId) -> Tally {
+        self.left_out.tally(id)
+    }
+
     /// The gauge of a backend's entries.
     pub(crate) fn entries(&self, id: &OperatorId, subtask: u32) -> Arc<AtomicU64> {
         Arc::clone(lock(&self.entries).entry((id.to_string(), subtask)).or_default())
@@ -127,7 +134,7 @@ impl Metrics {
     pub(crate) fn begin_attempt(&self, restored: Option<CheckpointId>) {
         lock(&self.entries).clear();
         lock(&self.sources).clear();
-        for tallies in [&self.read, &self.emitted, &self.late, &self.too_late] {
+        for tallies in [&self.read, &self.emitted, &self.late, &self.too_late, &self.left_out] {
             tallies.go_back_to(restored);
         }
     }
@@ -192,6 +199,10 @@ impl Metrics {
 
     pub(crate) fn too_late_by_operator(&self) -> BTreeMap<String, u64> {
         self.too_late.values()
+    }
+
+    pub(crate) fn left_out_by_operator(&self) -> BTreeMap<String, u64> {
+        self.left_out.values()
     }
 
     pub(crate) fn first_done(&self) -> Duration {

@@ -15,7 +15,7 @@ use strandline_state_api::schema::JobSchema;
 
 pub use connected_stream::ConnectedStream;
 pub use keyed_stream::KeyedStream;
-pub use stream::{Emitter, Stream};
+pub use stream::Stream;
 
 use self::graph::{Ending, Graph, Origin, SourceInput, VertexKind};
 use crate::chain::slot::Slot;

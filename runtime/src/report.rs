@@ -46,6 +46,9 @@ pub struct JobReport {
     /// Records that a keyed operator counted as [too late](strandline_state_api::Context::count_too_late), by
     /// operator; those without are left out.
     pub too_late_by_operator: BTreeMap<String, u64>,
+    /// Results that steps [left out](crate::Emitter::count_left_out), by the source or operator that they
+    /// follow; those without are left out.
+    pub left_out_by_operator: BTreeMap<String, u64>,
     /// Of a job that an earlier run had finished: what is there that its sources do not read, and how to read
     /// it.
     pub unread: Vec<String>,

@@ -202,6 +202,8 @@ impl<'a> Run<'a> {
         late_by_operator.retain(|_, late| *late > 0);
         let mut too_late_by_operator = metrics.too_late_by_operator();
         too_late_by_operator.retain(|_, late| *late > 0);
+        let mut left_out_by_operator = metrics.left_out_by_operator();
+        left_out_by_operator.retain(|_, left_out| *left_out > 0);
         JobReport {
             outcome,
             resumed_from: self.resumed_from,
@@ -213,6 +215,7 @@ impl<'a> Run<'a> {
             late: late_by_operator.values().sum(),
             late_by_operator,
             too_late_by_operator,
+            left_out_by_operator,
             unread: self.unread,
             state_entries: progress.state_entries,
             restarts,

@@ -46,12 +46,21 @@ pub(super) fn group<F: BackendFactory>(
         flow if is_integer(&group.keys) => aggregate::<F, u64>(flow.rows(), &group.id, shape),
         flow => aggregate::<F, RowKey>(flow.rows(), &group.id, shape),
     };
-    if !group.keeps_late {
-        return (Flow::Rows(emitted.map(|emitted| emitted.row)), None);
-    }
-    let result = |emitted: Emitted| if emitted.is_late { Err(emitted.row) } else { Ok(emitted.row) };
-    let (results, late) = emitted.partition(result);
-    (Flow::Rows(results), Some(late))
+    let (results, late) = if group.keeps_late {
+        let (results, late) = emitted.partition(|emitted| match emitted {
+            Emitted::Late(row) => Err(row),
+            emitted => Ok(emitted),
+        });
+        (results, Some(late))
+    } else {
+        (emitted, None)
+    };
+    let results = results.flat_map(|emitted, out| match emitted {
+        Emitted::Result(row) => out.emit(row),
+        Emitted::Late(_) => {}
+        Emitted::LeftOut => out.count_left_out(),
+    });
+    (Flow::Rows(results), late)
 }
 
 fn aggregate<F: BackendFactory, K: GroupKey>(

@@ -33,8 +33,8 @@ pub(super) struct Shape {
     /// of the aggregates, and late ones are dropped.
     keeps_late: bool,
     late: Arc<AtomicU64>,
-    /// Counts the results that no column holds and that are left out; where it is missing they fail the job.
-    left_out: Option<Arc<AtomicU64>>,
+    /// Whether results that no column holds are left out; otherwise they fail the job.
+    skip: bool,
 }
 
 impl Shape {
@@ -50,7 +50,7 @@ impl Shape {
             moments: group.moments,
             keeps_late: group.keeps_late,
             late: counters.late_of(&group.id),
-            left_out: skip.then(|| Arc::clone(&counters.left_out)),
+            skip,
         }
     }
 
@@ -68,22 +68,19 @@ impl Shape {
         if self.keeps_late { row } else { self.aggregates.arguments(&row) }
     }
 
-    /// The result of a key; `None` where it is left out.
-    fn row<K: GroupKey>(&self, key: &K, accumulators: &Accumulators) -> Result<Option<Row>> {
+    /// The result of a key.
+    fn row<K: GroupKey>(&self, key: &K, accumulators: &Accumulators) -> Result<Emitted> {
         let mut row = Row::with_capacity(self.keys.len() + self.aggregates.width());
         key.append_to(&self.keys, &mut row);
         self.checked(key, self.aggregates.append_to(accumulators, &mut row), row)
     }
 
     #[inline]
-    fn checked<K: GroupKey>(&self, key: &K, appended: Result<(), Overflow>, row: Row) -> Result<Option<Row>> {
-        match (appended, &self.left_out) {
-            (Ok(()), _) => Ok(Some(row)),
-            (Err(_), Some(left_out)) => {
-                left_out.fetch_add(1, Ordering::Relaxed);
-                Ok(None)
-            }
-            (Err(overflow), None) => {
+    fn checked<K: GroupKey>(&self, key: &K, appended: Result<(), Overflow>, row: Row) -> Result<Emitted> {
+        match appended {
+            Ok(()) => Ok(Emitted::Result(row)),
+            Err(_) if self.skip => Ok(Emitted::LeftOut),
+            Err(overflow) => {
                 let mut of_key = Row::default();
                 key.append_to(&self.keys, &mut of_key);
                 Err(overflow.of_key(&of_key.0))
@@ -104,7 +101,7 @@ impl Shape {
         key: &K,
         window: &TimeWindow,
         accumulators: &Accumulators,
-    ) -> Result<Option<Row>> {
+    ) -> Result<Emitted> {
         let mut row = Row::with_capacity(self.keys.len() + 2 + self.aggregates.width());
         key.append_to(&self.keys, &mut row);
         row.0.extend(borders(*window, self.moments));
@@ -187,16 +184,12 @@ pub(super) struct Grouping<K> {
 
 /// What a group emits.
 #[derive(Clone, Debug)]
-pub(super) struct Emitted {
-    pub(super) row: Row,
-    /// The row came after its window had closed, and is no result.
-    pub(super) is_late: bool,
-}
-
-impl Emitted {
-    fn result(row: Row) -> Self {
-        Self { row, is_late: false }
-    }
+pub(super) enum Emitted {
+    Result(Row),
+    /// A row that came after its window had closed.
+    Late(Row),
+    /// In the place of a result that no column holds.
+    LeftOut,
 }
 
 /// The state of a group, by the shape of the group.
@@ -242,15 +235,15 @@ impl<K: GroupKey> Operator for Grouping<K> {
         ctx: &mut Context<'_, B, Emitted>,
     ) -> Result<()> {
         let (shape, key) = (&*self.shape, ctx.key());
-        let row = match self.state {
+        let emitted = match self.state {
             GroupState::Counts(counts) => {
                 let count = ctx.state(counts).update_or_default(increment)?;
-                shape.changes.then(|| shape.count(key, count))
+                shape.changes.then(|| Emitted::Result(shape.count(key, count)))
             }
             GroupState::Running(state) => {
                 let change = |accumulators: &mut Accumulators| {
                     shape.aggregates.add(value, accumulators)?;
-                    if shape.changes { shape.row(key, accumulators) } else { Ok(None) }
+                    shape.changes.then(|| shape.row(key, accumulators)).transpose()
                 };
                 ctx.state(state).modify(|| shape.aggregates.initial(), change)??
             }
@@ -265,7 +258,7 @@ impl<K: GroupKey> Operator for Grouping<K> {
                     shape.late.fetch_add(1, Ordering::Relaxed);
                     ctx.count_too_late();
                     if shape.keeps_late {
-                        ctx.emit(Emitted { row: value, is_late: true });
+                        ctx.emit(Emitted::Late(value));
                     }
                     return Ok(());
                 }
@@ -283,8 +276,8 @@ impl<K: GroupKey> Operator for Grouping<K> {
                 None
             }
         };
-        if let Some(row) = row {
-            ctx.emit(Emitted::result(row));
+        if let Some(emitted) = emitted {
+            ctx.emit(emitted);
         }
         Ok(())
     }
@@ -297,11 +290,9 @@ impl<K: GroupKey> Operator for Grouping<K> {
         let GroupState::Windowed { windows, .. } = self.state else { return Ok(()) };
         let window = &timer.namespace;
         let Some(accumulators) = ctx.state_in(windows, window).get()? else { return Ok(()) };
-        let row = self.shape.window(&timer.key, window, accumulators)?;
+        let emitted = self.shape.window(&timer.key, window, accumulators)?;
         ctx.state_in(windows, window).clear()?;
-        if let Some(row) = row {
-            ctx.emit(Emitted::result(row));
-        }
+        ctx.emit(emitted);
         Ok(())
     }
 
@@ -314,15 +305,13 @@ impl<K: GroupKey> Operator for Grouping<K> {
         match self.state {
             GroupState::Counts(counts) if !shape.changes => {
                 backend.for_each_value(counts, |key, (), count| {
-                    output.push(Emitted::result(shape.count(key, *count)), None);
+                    output.push(Emitted::Result(shape.count(key, *count)), None);
                     Ok(())
                 })
             }
             GroupState::Running(state) if !shape.changes => {
                 backend.for_each_value(state, |key, (), accumulators| {
-                    if let Some(row) = shape.row(key, accumulators)? {
-                        output.push(Emitted::result(row), None);
-                    }
+                    output.push(shape.row(key, accumulators)?, None);
                     Ok(())
                 })
             }

@@ -1,7 +1,6 @@
 //! The steps that work on each row alone.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use strandline_connectors::{Row, Value};
 use strandline_runtime::Stream;
@@ -50,21 +49,20 @@ impl RowStep {
         }
     }
 
-    /// Adds the step behind `rows`. A row for which it fails is counted in `left_out`, or fails the job where
-    /// there is no such count.
-    pub(super) fn add_to<F: BackendFactory>(
-        self,
-        rows: Stream<F, Row>,
-        left_out: Option<Arc<AtomicU64>>,
-    ) -> Stream<F, Row> {
+    /// Adds the step behind `rows`. A row for which it fails is counted and left out where `skip` is true, and
+    /// fails the job otherwise.
+    pub(super) fn add_to<F: BackendFactory>(self, rows: Stream<F, Row>, skip: bool) -> Stream<F, Row> {
         rows.try_flat_map(move |row, out| {
-            match self.apply(row, &mut |row| {
+            let applied = self.apply(row, &mut |row| {
                 out.emit(row);
                 Ok(())
-            }) {
-                Ok(()) => Ok(()),
-                Err(fault) => left_out_or_failed(&fault, left_out.as_deref()),
+            });
+            match applied {
+                Err(_) if skip => out.count_left_out(),
+                Err(fault) => return Err(failed(&fault)),
+                Ok(()) => {}
             }
+            Ok(())
         })
     }
 
@@ -124,14 +122,10 @@ pub(super) fn apply_all(steps: &[RowStep], row: Row, out: &mut dyn FnMut(Row)) -
 }
 
 #[cold]
-fn left_out_or_failed(fault: &Fault, left_out: Option<&AtomicU64>) -> Result<()> {
-    if let Some(left_out) = left_out {
-        left_out.fetch_add(1, Ordering::Relaxed);
-        return Ok(());
-    }
+fn failed(fault: &Fault) -> Error {
     let error = Error::invalid(format!("a step cannot compute a value of a result: {fault}"));
-    Err(match fault.column() {
+    match fault.column() {
         Some(column) => error.with("column", column),
         None => error,
-    })
+    }
 }

@@ -41,7 +41,7 @@ pub(super) fn source<F: BackendFactory>(
             with_dead_letters(pipeline, spec, files, format, directory, counters)?
         }
     };
-    Ok(Flow::Rows(if fused { RowStep::Live.add_to(rows, None) } else { rows }))
+    Ok(Flow::Rows(if fused { RowStep::Live.add_to(rows, false) } else { rows }))
 }
 
 /// Looks at the files of a source of a job without reading them.

@@ -9,7 +9,7 @@ use strandline_operators::Either;
 use strandline_operators::window::{
     CountWindow, CountWindows, Firing as Fired, TimeWindows, Trigger, WindowOutput, Windows as Cut,
 };
-use strandline_runtime::{KeyedStream, Stream};
+use strandline_runtime::{Emitter, KeyedStream, Stream};
 use strandline_state_api::backend::BackendFactory;
 use strandline_state_api::{Result, SerdeCodec, TimeWindow};
 
@@ -112,8 +112,8 @@ struct Rows {
     /// The columns of top rows behind the rank.
     rest: Vec<usize>,
     late: Arc<AtomicU64>,
-    /// Counts the results that no column holds and that are left out; where it is missing they fail the job.
-    left_out: Option<Arc<AtomicU64>>,
+    /// Whether results that no column holds are counted and left out; otherwise they fail the job.
+    skip: bool,
 }
 
 /// Adds the windows of `group` behind `flow`, and returns their rows and, where the group keeps them, those that
@@ -133,7 +133,7 @@ pub(super) fn group<F: BackendFactory>(
             Computes::Aggregates(_) => Vec::new(),
         },
         late: counters.late_of(&group.id),
-        left_out: skip.then(|| Arc::clone(&counters.left_out)),
+        skip,
     });
     let (of_keys, of_values) = (group.keys.clone(), fold.clone());
     let records = flow.rows().key_by(move |row| {
@@ -150,13 +150,13 @@ pub(super) fn group<F: BackendFactory>(
             }
         })
     });
-    let results = closed.try_flat_map(move |closed, out| rows.of(closed, |row| out.emit(row)));
+    let results = closed.try_flat_map(move |closed, out| rows.of(closed, out));
     (results, group.keeps_late.then_some(late))
 }
 
 impl Rows {
     /// Hands the rows of a window to `out`.
-    fn of(&self, closed: Closed, mut out: impl FnMut(Row)) -> Result<()> {
+    fn of(&self, closed: Closed, out: &mut Emitter<'_, Row>) -> Result<()> {
         let Closed { key, window, fired, results } = closed;
         let mut row = Row::with_capacity(key.0.len() + 8);
         row.0.extend(key.0);
@@ -174,26 +174,22 @@ impl Rows {
         match results {
             Results::Values(Ok(values)) => {
                 row.0.extend(values.0);
-                out(row);
+                out.emit(row);
             }
-            Results::Values(Err(overflow)) => match &self.left_out {
-                Some(left_out) => {
-                    left_out.fetch_add(1, Ordering::Relaxed);
-                }
-                None => {
-                    let error = overflow.of_key(row.0.get(..keys).unwrap_or_default());
-                    return Err(match window {
-                        Some(window) => error.with("window", window.start),
-                        None => error,
-                    });
-                }
-            },
+            Results::Values(Err(_)) if self.skip => out.count_left_out(),
+            Results::Values(Err(overflow)) => {
+                let error = overflow.of_key(row.0.get(..keys).unwrap_or_default());
+                return Err(match window {
+                    Some(window) => error.with("window", window.start),
+                    None => error,
+                });
+            }
             Results::Rows(top) => {
                 for (rank, top) in (1..).zip(top) {
                     let mut ranked = row.clone();
                     ranked.push(Value::UInt(rank));
                     ranked.0.extend(self.rest.iter().map(|index| top.get(*index).clone()));
-                    out(ranked);
+                    out.emit(ranked);
                 }
             }
             Results::Joined(_) => {}

@@ -12,6 +12,7 @@ use super::keyed_stream::KeyedStream;
 use crate::batch::Side;
 use crate::chain::assembly::Assembly;
 use crate::chain::exchange::ForwardWriter;
+use crate::chain::flat_map::{Emitter, FlatMap};
 use crate::chain::replay::replay_first;
 use crate::chain::sink::SinkNode;
 use crate::chain::slot::Slot;
@@ -111,14 +112,9 @@ impl<F: BackendFactory, T: Send + 'static> Stream<F, T> {
         self,
         f: impl FnMut(T, &mut Emitter<'_, U>) -> Result<()> + Clone + Send + Sync + 'static,
     ) -> Stream<F, U> {
-        self.step(move || {
-            let mut f = f.clone();
-            move |input: &mut Batch<T>, output: &mut Batch<U>| {
-                for (record, timestamp) in input.drain() {
-                    f(record, &mut Emitter { output, timestamp })?;
-                }
-                Ok(())
-            }
+        self.chain(move |assembly, next| {
+            let next = next.build(assembly)?;
+            Ok(Box::new(FlatMap::new(f.clone(), assembly, next)))
         })
     }
 
@@ -288,26 +284,6 @@ impl<S: SinkFactory> SinkOutput for Output<S> {
 
     fn sweep(&self, dead: &DeadOutputs) -> Result<()> {
         self.0.sweep(dead)
-    }
-}
-
-/// The way out of a [`flat_map`](Stream::flat_map).
-#[derive(Debug)]
-pub struct Emitter<'a, U> {
-    output: &'a mut Batch<U>,
-    timestamp: Option<Timestamp>,
-}
-
-impl<U> Emitter<'_, U> {
-    /// Emits a record with the event time of the one that came in.
-    #[inline]
-    pub fn emit(&mut self, record: U) {
-        self.output.push(record, self.timestamp);
-    }
-
-    /// The event time of the record that came in, where it has one.
-    pub fn timestamp(&self) -> Option<Timestamp> {
-        self.timestamp
     }
 }
 

@@ -12,6 +12,11 @@ pub fn counting(source: &VecSource<u64>, sink: &VecSink<(u64, u64)>) -> Pipeline
         .source("numbers", source.clone())
         .key_by(|n| (n, ()))
         .process("count", Count::open)
+        .flat_map(|count, out| {
+            // For the count alone.
+            out.count_left_out();
+            out.emit(count);
+        })
         .sink("results", sink.clone());
     pipeline
 }
