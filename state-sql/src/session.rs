@@ -173,14 +173,19 @@ impl StateSession {
             _ => return Err(Error::invalid("a table of state has a name without a schema").into()),
         };
         let table = TableReference::bare(name.as_str());
-        if self.context.table_exist(table.clone())? {
-            match (statement.if_not_exists, statement.or_replace) {
-                (true, _) => return Ok(()),
-                (_, true) => drop(self.context.deregister_table(table.clone())?),
-                _ => return Err(Error::invalid(format!("there is a table {name:?} already")).into()),
+        let exists = self.context.table_exist(table.clone())?;
+        match (exists, statement.if_not_exists, statement.or_replace) {
+            (true, true, _) => return Ok(()),
+            (true, false, false) => {
+                return Err(Error::invalid(format!("there is a table {name:?} already")).into());
             }
+            _ => {}
         }
         let made = create(statement, &self.catalog).await.map_err(|error| error.with("table", &name))?;
+        // A statement that fails leaves the table that there was.
+        if exists {
+            self.context.deregister_table(table.clone())?;
+        }
         self.context.register_table(table, made)?;
         Ok(())
     }

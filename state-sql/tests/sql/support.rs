@@ -6,6 +6,8 @@ use serde_json::{Map, Value as Json};
 use strandline_checkpoint_storage::Storage;
 use strandline_state_reader::At;
 use strandline_state_sql::datafusion::arrow::array::RecordBatch;
+use strandline_state_sql::datafusion::arrow::compute::cast;
+use strandline_state_sql::datafusion::arrow::datatypes::DataType;
 use strandline_state_sql::datafusion::arrow::json::WriterBuilder;
 use strandline_state_sql::datafusion::arrow::json::writer::LineDelimited;
 use strandline_state_sql::datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -62,14 +64,26 @@ pub(crate) fn cells(batch: &RecordBatch) -> Vec<Vec<String>> {
     (0..batch.num_rows()).map(row).collect()
 }
 
-/// The rows of a query as objects of JSON.
+/// The rows of a query as objects of JSON, in which decimals are text: readers of JSON keep 53 bits.
 pub(crate) async fn objects(session: &StateSession, sql: &str) -> Vec<Map<String, Json>> {
     let mut lines = Vec::new();
     let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(&mut lines);
     for batch in session.query(sql).await.unwrap() {
-        writer.write(&batch).unwrap();
+        writer.write(&exact(&batch)).unwrap();
     }
     writer.finish().unwrap();
     let text = String::from_utf8(lines).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn exact(batch: &RecordBatch) -> RecordBatch {
+    let schema = batch.schema();
+    let columns = schema.fields().iter().zip(batch.columns()).map(|(field, column)| {
+        let column = match field.data_type() {
+            DataType::Decimal256(..) => cast(column, &DataType::Utf8).unwrap(),
+            _ => column.clone(),
+        };
+        (field.name().clone(), column, true)
+    });
+    RecordBatch::try_from_iter_with_nullable(columns.collect::<Vec<_>>()).unwrap()
 }
