@@ -1,7 +1,7 @@
 //! Rows of text as a table.
 
 /// Cells are not padded beyond this width.
-const MAX_WIDTH: usize = 60;
+const MAX_WIDTH: usize = 80;
 
 /// A table that is printed in parts: the widths of its columns are those of its first part.
 #[derive(Debug)]

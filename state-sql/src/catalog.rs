@@ -111,6 +111,10 @@ impl StateCatalog {
 
     /// Returns the error for a table that the schema does not have: with the nearest names.
     pub(crate) fn unknown(&self, name: &str) -> Error {
+        if let Some(similar) = metadata::names().find(|known| known.eq_ignore_ascii_case(name)) {
+            let message = format!("there is no table {name:?}; did you mean {similar:?}?");
+            return Error::new(ErrorKind::NotFound, message);
+        }
         match self.0.checkpoint.state(name) {
             Err(error) => error,
             Ok(state) => {
@@ -183,6 +187,11 @@ impl StateSchema {
 
     fn created(&self, name: &str) -> Option<Arc<dyn TableProvider>> {
         self.created.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// Whether a name is one of the checkpoint, and not of a table or view of the session.
+    pub(crate) async fn has_stored(&self, name: &str) -> bool {
+        self.created(name).is_none() && matches!(self.find(name).await, Ok(Some(_)))
     }
 
     /// Returns the table with a name, if there is one.

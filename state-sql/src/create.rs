@@ -115,7 +115,11 @@ fn choose(candidates: &[Candidate], options: &mut Options, what: &str) -> Result
     match (&named[..], &fitting[..]) {
         (_, [only]) => Ok(*only),
         ([], _) if candidates.is_empty() => {
-            Err(Error::new(ErrorKind::NotFound, format!("the checkpoint has no {what}")))
+            let message = format!(
+                "the checkpoint has no {what}: look at another with 'checkpoint' = …, which the table `checkpoints` \
+                 lists"
+            );
+            Err(Error::new(ErrorKind::NotFound, message))
         }
         ([], _) => {
             let wanted = [operator, state].into_iter().flatten().collect::<Vec<_>>().join("/");
@@ -131,6 +135,12 @@ fn choose(candidates: &[Candidate], options: &mut Options, what: &str) -> Result
             listed(fitting)
         ))),
     }
+}
+
+/// Adds the checkpoint that was looked at to an error.
+fn at(checkpoint: &CheckpointReader) -> impl FnOnce(Error) -> Error {
+    let id = checkpoint.id();
+    move |error| error.with("checkpoint", id)
 }
 
 fn described(parts: [(&str, Option<&StatePart>); 4]) -> String {
@@ -160,7 +170,7 @@ async fn keyed(
             && state.value().is_some_and(|part| may_hold(&value.1, part.data_type())),
     };
     let candidates: Vec<Candidate> = states.iter().map(candidate).collect();
-    let state = states[choose(&candidates, &mut options, "keyed state")?];
+    let state = states[choose(&candidates, &mut options, "keyed state").map_err(at(&checkpoint))?];
     let native = of_state(state);
     let mut columns = Vec::new();
     for (name, data_type) in declared.columns() {
@@ -242,7 +252,7 @@ fn operator_state(
         fits: may_hold(&value.1, state.value.data_type()),
     };
     let candidates: Vec<Candidate> = states.iter().map(candidate).collect();
-    let state = states[choose(&candidates, &mut options, "operator state")?].clone();
+    let state = states[choose(&candidates, &mut options, "operator state").map_err(at(checkpoint))?].clone();
     options.finish()?;
     let native = of_elements(&state);
     let mut columns = Vec::new();

@@ -7,7 +7,7 @@ use datafusion::common::TableReference;
 use datafusion::common::diagnostic::Diagnostic;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::{DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{CreateTable, CreateTableOptions, ObjectNamePart, Statement as Sql};
@@ -141,15 +141,14 @@ impl StateSession {
             return Ok(self.context.read_empty()?.limit(0, Some(0))?.execute_stream().await?);
         }
         let state = self.context.state();
-        let planned = Box::pin(state.statement_to_plan(statement.0.clone())).await;
+        let statement = self.shown_tables(&statement.0)?;
+        let planned = Box::pin(state.statement_to_plan(statement.clone())).await;
         let plan = match planned {
             Ok(plan) => plan,
-            Err(error) => return Err(self.unplanned(&statement.0, error).await),
+            Err(error) => return Err(self.unplanned(&statement, error).await),
         };
-        if let LogicalPlan::Dml(dml) = &plan {
-            let message =
-                format!("{} is refused: state in checkpoints is read, and never changed", dml.op.name());
-            return Err(Error::new(ErrorKind::Unsupported, message).into());
+        if let Some(refused) = self.refusal(&plan).await {
+            return Err(refused.into());
         }
         let frame = Box::pin(self.context.execute_logical_plan(plan)).await?;
         Ok(frame.execute_stream().await?)
@@ -165,6 +164,45 @@ impl StateSession {
             rows = self.run(&statement).await?.try_collect().await?;
         }
         Ok(rows)
+    }
+
+    /// Returns the statement that `SHOW TABLES` stands for: the tables of the checkpoint that is looked at, and those of
+    /// the session. Any other statement stands for itself.
+    fn shown_tables(&self, statement: &Statement) -> Result<Statement, QueryError> {
+        match statement {
+            Statement::Statement(sql) if matches!(&**sql, Sql::ShowTables { .. }) => {}
+            other => return Ok(other.clone()),
+        }
+        let schema = self.catalog.schema_name().replace('\'', "''");
+        let text = format!(
+            "SELECT table_name, table_type FROM information_schema.tables WHERE table_schema = '{schema}' ORDER BY 1"
+        );
+        let shown = self.parse(&text)?.into_iter().next().map(|parsed| parsed.0);
+        Ok(shown.unwrap_or_else(|| statement.clone()))
+    }
+
+    /// Returns why a plan is refused: it would change state.
+    async fn refusal(&self, plan: &LogicalPlan) -> Option<Error> {
+        let refused = |message: String| Some(Error::new(ErrorKind::Unsupported, message));
+        let dropped = match plan {
+            LogicalPlan::Dml(dml) => {
+                let name = dml.op.name();
+                return refused(format!(
+                    "{name} is refused: state in checkpoints is read, and never changed"
+                ));
+            }
+            LogicalPlan::Ddl(DdlStatement::DropTable(drop)) => &drop.name,
+            LogicalPlan::Ddl(DdlStatement::DropView(drop)) => &drop.name,
+            _ => return None,
+        };
+        let name = dropped.table();
+        let is_here = dropped.schema().is_none_or(|schema| schema == self.catalog.schema_name());
+        if is_here && self.catalog.current().has_stored(name).await {
+            return refused(format!(
+                "DROP is refused: {name:?} is a table of the checkpoint, which nothing changes"
+            ));
+        }
+        None
     }
 
     async fn create(&self, statement: &CreateTable) -> Result<(), QueryError> {
@@ -241,7 +279,17 @@ fn located(error: &DataFusionError) -> (Option<String>, Option<Place>) {
         DataFusionError::Plan(text)
         | DataFusionError::NotImplemented(text)
         | DataFusionError::Execution(text) => text.clone(),
-        DataFusionError::SchemaError(schema, _) => schema.to_string(),
+        DataFusionError::SchemaError(schema, _) => {
+            let text = schema.to_string();
+            let mut lines = text.lines();
+            let message = lines.next().unwrap_or_default();
+            // What there is, where no name is near.
+            let fields = lines.find(|line| line.starts_with("Valid fields are"));
+            match fields.filter(|_| !message.contains("Did you mean")) {
+                Some(fields) => format!("{message} {fields}"),
+                None => message.to_owned(),
+            }
+        }
         _ => return (None, place),
     };
     (Some(message.lines().next().unwrap_or_default().to_owned()), place)

@@ -24,6 +24,8 @@ enum Form {
     /// Of a statement without a result.
     Nothing,
     Table(TextTable),
+    /// Of `EXPLAIN`, whose cells have lines.
+    Plans,
     Csv {
         has_header: bool,
     },
@@ -36,6 +38,7 @@ impl Output {
         let names = schema.fields().iter().map(|field| field.name().clone());
         let form = match format {
             _ if schema.fields().is_empty() => Form::Nothing,
+            SqlFormat::Table if is_plan(schema) => Form::Plans,
             SqlFormat::Table => Form::Table(TextTable::new(names)),
             SqlFormat::Csv => Form::Csv { has_header: false },
             SqlFormat::Json => Form::Json,
@@ -52,6 +55,11 @@ impl Output {
         match &mut self.form {
             Form::Nothing => {}
             Form::Table(table) => print_bytes(table.lines(&cells(batch, "NULL")?).as_bytes()),
+            Form::Plans => {
+                for row in cells(batch, "")? {
+                    print_bytes(format!("{}\n", row.join("\n").trim_end()).as_bytes());
+                }
+            }
             Form::Csv { has_header } => {
                 let mut writer = csv::Writer::from_writer(Vec::new());
                 if !std::mem::replace(has_header, true) {
@@ -90,7 +98,7 @@ impl Output {
             Form::Table(table) => table.is_begun(),
             Form::Csv { has_header } => *has_header,
             Form::Arrow(writer) => writer.is_some(),
-            Form::Nothing | Form::Json => true,
+            Form::Nothing | Form::Json | Form::Plans => true,
         };
         if !is_begun {
             self.printed(&RecordBatch::new_empty(self.schema.clone()))?;
@@ -101,6 +109,11 @@ impl Output {
         }
         Ok(())
     }
+}
+
+/// Whether rows are those of `EXPLAIN`.
+fn is_plan(schema: &SchemaRef) -> bool {
+    schema.fields().iter().map(|field| field.name().as_str()).eq(["plan_type", "plan"])
 }
 
 /// The cells of a batch as text, row by row.

@@ -69,6 +69,11 @@ fn results_are_tables_csv_json_and_arrow() {
     let nothing =
         printed(&folder, &["checkpoints", "SELECT visits FROM \"by-user\" WHERE visits > 9", "--format=csv"]);
     assert_eq!(nothing, "visits\n");
+    let plan = printed(&folder, &["checkpoints", "EXPLAIN SELECT visits FROM \"by-user\""]);
+    assert!(
+        plan.lines().any(|line| line.trim_start().starts_with("StateScan: state=by-user/group")),
+        "{plan}"
+    );
     // The only state of a step, by the name of the step; a null; a position in words.
     let null =
         printed(&folder, &["checkpoints", "SELECT NULL AS n, operator, position FROM sources LIMIT 1"]);

@@ -183,8 +183,11 @@ fn condition(column: &'static str, literal: &BoxedStrategy<String>) -> BoxedStra
     .boxed()
 }
 
-fn conditions(column: &'static str, literal: BoxedStrategy<String>) -> impl Strategy<Value = String> {
-    let one = condition(column, &literal);
+fn conditions(
+    column: &'static str,
+    literal: &BoxedStrategy<String>,
+) -> impl Strategy<Value = String> + use<> {
+    let one = condition(column, literal);
     one.prop_recursive(3, 8, 2, |inner| {
         prop_oneof![
             (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("({a} AND {b})")),
@@ -239,9 +242,9 @@ fn filters_return_what_a_copy_returns() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let sessions = runtime.block_on(sessions());
     let which = prop_oneof![
-        conditions("key", numbers()).prop_map(|condition| (0, condition)),
-        conditions("key", texts()).prop_map(|condition| (1, condition)),
-        conditions("map_key", texts()).prop_map(|condition| (2, condition)),
+        conditions("key", &numbers()).prop_map(|condition| (0, condition)),
+        conditions("key", &texts()).prop_map(|condition| (1, condition)),
+        conditions("map_key", &texts()).prop_map(|condition| (2, condition)),
     ];
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
         failure_persistence: None,

@@ -22,9 +22,13 @@ fn statements_that_do_not_fit_say_where_and_what_there_is() {
         let (error, at) = place("SELECT 1\n  FROM counts GROUP counts").await;
         assert!(error.contains("this is no SQL") && at == Some((2, 15)), "{error} {at:?}");
         let (error, at) = place("SELECT key,\n  valeu FROM counts").await;
-        assert!(error.contains("valeu") && at == Some((2, 3)), "{error} {at:?}");
+        assert!(error.contains("valeu. Did you mean 'counts.value'") && at == Some((2, 3)), "{error} {at:?}");
+        let (error, at) = place("SELECT shop FROM counts").await;
+        assert!(error.contains("shop. Valid fields are counts.key") && at == Some((1, 8)), "{error} {at:?}");
         let (error, _) = place("SELECT * FROM cuonts").await;
         assert!(error.contains("did you mean \"zoo/counts\""), "{error}");
+        let (error, _) = place("SELECT * FROM Checkpoints").await;
+        assert!(error.contains("did you mean \"checkpoints\""), "{error}");
         let (error, _) = place("SELECT * FROM nobody.counts").await;
         assert!(error.contains("nobody"), "{error}");
         let (error, _) = place("SELECT * FROM \"zoo@77\".counts").await;
@@ -36,8 +40,10 @@ fn statements_that_do_not_fit_say_where_and_what_there_is() {
             assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
             assert!(error.to_string().contains("state in checkpoints is read"), "{error}");
         }
-        let error = refused(&session, "DROP TABLE \"zoo/counts\"").await;
-        assert!(error.contains("which nothing changes"), "{error}");
+        for sql in ["DROP TABLE \"zoo/counts\"", "DROP TABLE counts", "DROP VIEW IF EXISTS states"] {
+            let error = refused(&session, sql).await;
+            assert!(error.contains("which nothing changes"), "{error}");
+        }
         let error = refused(&session, "CREATE TABLE checkpoints AS SELECT 1").await;
         assert!(error.contains("already exists"), "{error}");
         assert_eq!(rows(&session, "SELECT count(*) FROM counts").await, [["4"]]);
