@@ -32,6 +32,10 @@ pub(crate) enum Command {
     Checkpoints(CheckpointsArgs),
     /// Shows the state in a checkpoint: which states there are, and their entries.
     State(StateArgs),
+    /// Queries the state in checkpoints in SQL: states, timers and operator states as tables, and what
+    /// describes checkpoints.
+    #[cfg_attr(not(feature = "sql"), doc = "NOT BUILT IN: this program was built without `--features sql`.")]
+    Sql(SqlArgs),
     /// Checks a job without running it: lists all mistakes of its file, and opens its input, its checkpoint
     /// storage and its output. Changes nothing.
     Check(CheckArgs),
@@ -58,7 +62,7 @@ impl Command {
             Self::Run(args) => args.json,
             Self::Check(args) => args.json,
             Self::Checkpoints(args) => args.json,
-            Self::State(_) => false,
+            Self::State(_) | Self::Sql(_) => false,
             Self::Demo(_) | Self::Schema(_) | Self::Completions { .. } | Self::Man { .. } => false,
         }
     }
@@ -295,6 +299,40 @@ pub(crate) enum StateCommand {
         #[arg(long, value_enum, default_value_t = Format::Table)]
         format: Format,
     },
+}
+
+#[cfg_attr(not(feature = "sql"), allow(dead_code, reason = "nothing reads them without the feature"))]
+#[derive(Args, Debug)]
+pub(crate) struct SqlArgs {
+    /// The storage of the checkpoints, a path or `file:///…`; or a job file, whose storage it is then.
+    #[arg(value_name = "STORAGE|JOB.toml")]
+    pub(crate) from: String,
+    /// The statements, with `;` between them. Without this and `--file`: a prompt on a terminal, and
+    /// elsewhere the statements of the standard input.
+    #[arg(value_name = "QUERY", conflicts_with = "file")]
+    pub(crate) query: Option<String>,
+    /// Reads the statements from a file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Which checkpoint the tables are of.
+    #[arg(long, value_name = "latest|ID", default_value = "latest", value_parser = checkpoint)]
+    pub(crate) checkpoint: At,
+    /// How results are printed.
+    #[arg(long, value_enum, default_value_t = SqlFormat::Table)]
+    pub(crate) format: SqlFormat,
+}
+
+/// How the results of queries are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SqlFormat {
+    /// Columns for people.
+    Table,
+    /// CSV with a header.
+    Csv,
+    /// A JSON object on a line of its own for each row.
+    Json,
+    /// A stream of Arrow's IPC format.
+    Arrow,
 }
 
 #[derive(Args, Debug)]

@@ -24,7 +24,10 @@ mod reference;
 mod report;
 mod run;
 mod schema;
+#[cfg(feature = "sql")]
+mod sql;
 mod state;
+mod table;
 mod terminal;
 
 use std::process::ExitCode;
@@ -38,6 +41,10 @@ use tracing_subscriber::util::SubscriberInitExt;
 use cli::{Cli, Command};
 use jobfile::Mistakes;
 use terminal::{print, print_bytes, print_error};
+
+#[cfg(not(feature = "sql"))]
+const NO_SQL: &str = "error: this program was built without SQL: build it with `--features sql`; `strandline state` \
+                      shows state without it";
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -80,6 +87,10 @@ fn main() -> ExitCode {
         Command::Check(args) => check::check(args),
         Command::Checkpoints(args) => checkpoints::checkpoints(args),
         Command::State(args) => state::state(args),
+        #[cfg(feature = "sql")]
+        Command::Sql(args) => sql::sql(args),
+        #[cfg(not(feature = "sql"))]
+        Command::Sql(_) => Err(Failure::Usage(NO_SQL.to_owned())),
         Command::Schema(args) => schema::show(args),
         Command::Completions { shell } => {
             manual::completions(*shell);

@@ -10,7 +10,7 @@ use crate::cli::Cli;
 use crate::print_bytes;
 
 /// The variables of the environment that the program reads, for `--help` and the documentation.
-pub(crate) const ENVIRONMENT: [(&str, &str); 9] = [
+pub(crate) const ENVIRONMENT: [(&str, &str); 10] = [
     (
         "STRANDLINE_LOG",
         "what is logged to the standard error: a level (`error`, `warn`, `info`, `debug`, `trace`, \
@@ -24,6 +24,10 @@ pub(crate) const ENVIRONMENT: [(&str, &str); 9] = [
     terminal, either",
     ),
     ("HOME", "what `~/` means at the beginning of a path in a job file"),
+    (
+        "XDG_STATE_HOME",
+        "where `strandline/sql_history` is, the history of the prompt; in HOME/.local/state without it",
+    ),
     ("TMPDIR", "where temporary directories are: of the demo, and of RocksDB without a `directory`"),
     ("AWS_ACCESS_KEY_ID", "the key for S3"),
     ("AWS_SECRET_ACCESS_KEY", "its secret"),

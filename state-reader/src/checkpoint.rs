@@ -260,17 +260,21 @@ impl CheckpointReader {
 
     /// Returns the header and the index of a file, which are read once.
     pub(crate) async fn head(&self, segment: &SegmentRef) -> Result<SegmentHead> {
-        self.0.head(segment).await
+        match self.0.head(segment).await {
+            Ok(head) => Ok(head),
+            Err(error) => Err(self.explain(error).await),
+        }
     }
 
-    /// Returns a better error for a file that is missing because the checkpoint was swept.
+    /// Returns a better error for a file that is missing because the checkpoint was swept; one that was explained
+    /// already stays.
     pub(crate) async fn explain(&self, error: Error) -> Error {
         let Some((storage, completed)) = &self.0.committed else { return error };
-        if error.kind() != ErrorKind::NotFound {
+        if error.kind() != ErrorKind::NotFound || error.context("checkpoint").is_some() {
             return error;
         }
         match storage.is_retained(completed).await {
-            Ok(false) => swept(error),
+            Ok(false) => swept(error).with("checkpoint", completed.checkpoint),
             _ => error,
         }
     }

@@ -26,6 +26,6 @@ pub use operator_state::{OperatorElement, OperatorStateInfo};
 pub use rows::{Collect, EncodedRow, Parts, Row};
 pub use scan::Scan;
 pub use shown::Typed;
-pub use sizes::StateSize;
+pub use sizes::{Block, StateSize};
 pub use state::{StatePart, StoredState};
 pub use value::Value;

@@ -165,7 +165,10 @@ impl Scan {
                 } else {
                     error
                 };
-                Err(error.with("checkpoint", self.checkpoint.id()))
+                Err(match error.context("checkpoint") {
+                    Some(_) => error,
+                    None => error.with("checkpoint", self.checkpoint.id()),
+                })
             }
         }
     }

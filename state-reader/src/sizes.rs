@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use strandline_snapshot_format::SegmentKind;
-use strandline_state_api::snapshot::PartFormat;
+use strandline_state_api::snapshot::{PartFormat, SegmentName};
 use strandline_state_api::{KeyGroupRange, OperatorId, Result};
 
 use crate::{CheckpointReader, StoredState};
@@ -22,7 +22,52 @@ pub struct StateSize {
     pub files: u64,
 }
 
+/// A run of key groups in a file of keyed state: what the index shows of one of its blocks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// The subtask whose snapshot has the file.
+    pub subtask: u32,
+    /// The file.
+    pub file: SegmentName,
+    /// From the first to the last key group that the block has entries of.
+    pub key_groups: KeyGroupRange,
+    /// How many entries it has, of all states of the operator, replaced ones included; `None` for a file of a
+    /// backend's own, which is one block.
+    pub entries: Option<u64>,
+    /// Its stored bytes.
+    pub bytes: u64,
+}
+
 impl CheckpointReader {
+    /// Returns the blocks of the files of an operator, as their indices show them: where its entries are, and whether
+    /// some key groups have more than others.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn blocks(&self, operator: &OperatorId) -> Result<Vec<Block>> {
+        let mut blocks = Vec::new();
+        for (subtask, snapshot) in self.snapshots(operator) {
+            for part in &snapshot.parts {
+                let file = &part.segment.name;
+                if !part.format.is_portable() {
+                    let (key_groups, bytes) = (part.key_groups, part.segment.len);
+                    blocks.push(Block { subtask, file: file.clone(), key_groups, entries: None, bytes });
+                    continue;
+                }
+                let head = self.head(&part.segment).await?;
+                let index = head.index();
+                blocks.extend(index.blocks()[index.blocks_in(part.key_groups)].iter().map(|block| Block {
+                    subtask,
+                    file: file.clone(),
+                    key_groups: block.key_groups(),
+                    entries: Some(block.entries.into()),
+                    bytes: block.stored_len.into(),
+                }));
+            }
+        }
+        Ok(blocks)
+    }
+
     /// Returns the number of entries of a state, where the indices of its files show it: when its files have full
     /// contents, no other state, and no key group in common. An entry of a list state is a
     /// whole list.

@@ -28,5 +28,7 @@ pub use strandline_runtime as runtime;
 pub use strandline_simulation as simulation;
 #[cfg(feature = "reader")]
 pub use strandline_state_reader as reader;
+#[cfg(feature = "sql")]
+pub use strandline_state_sql as sql;
 #[cfg(feature = "testing")]
 pub use strandline_state_testing as testing;

@@ -148,6 +148,22 @@ mod proofs {
         sent(scan().rows());
         sent(scan().read_all());
         sent(scan().count());
+        sent(checkpoint.blocks(state.operator()));
+    }
+
+    #[cfg(feature = "sql")]
+    fn state_in_sql(storage: &Storage, catalog: &strandline::sql::StateCatalog) {
+        use strandline::reader::{At, Decoders};
+        use strandline::sql::{StateCatalog, StateSession};
+        shared::<StateCatalog>();
+        shared::<StateSession>();
+        sent(StateCatalog::open(storage, At::Latest));
+        sent(StateCatalog::open_with(storage, At::Latest, Decoders::new()));
+        sent(catalog.checkpoint_at(CheckpointId(1)));
+        let session = StateSession::new(catalog.clone());
+        let statements = session.parse("SELECT 1").unwrap();
+        sent(session.run(&statements[0]));
+        sent(session.query("SELECT 1"));
     }
 
     fn backends<B: RestoreSnapshot, W: SnapshotWriter>(

@@ -5,21 +5,20 @@ use strandline_state_api::{Error, ErrorKind, Result};
 
 use super::columns::Column;
 use crate::cli::Format;
+use crate::table::TextTable;
 use crate::terminal::print_bytes;
 
-/// Cells of a table are not padded beyond this width.
-const MAX_WIDTH: usize = 60;
-
-/// Prints rows batch by batch. The widths of a table's columns are those of its first batch.
+/// Prints rows batch by batch.
 pub(super) struct Printer<'c, R> {
     columns: &'c [Column<R>],
     format: Format,
-    widths: Option<Vec<usize>>,
+    has_header: bool,
+    table: Option<TextTable>,
 }
 
 impl<'c, R: 'static> Printer<'c, R> {
     pub(super) fn new(columns: &'c [Column<R>], format: Format) -> Self {
-        Self { columns, format, widths: None }
+        Self { columns, format, has_header: false, table: None }
     }
 
     pub(super) fn print(&mut self, rows: &[R]) -> Result<()> {
@@ -37,7 +36,8 @@ impl<'c, R: 'static> Printer<'c, R> {
 
     /// Prints the header where no row came.
     pub(super) fn finish(mut self) -> Result<()> {
-        if self.widths.is_none() && self.format != Format::Json { self.print(&[]) } else { Ok(()) }
+        let is_begun = self.has_header || self.table.is_some();
+        if !is_begun && self.format != Format::Json { self.print(&[]) } else { Ok(()) }
     }
 
     fn json(&self, rows: Vec<Vec<Json>>) -> Result<()> {
@@ -54,7 +54,7 @@ impl<'c, R: 'static> Printer<'c, R> {
 
     fn csv(&mut self, rows: &[Vec<Json>]) -> Result<()> {
         let mut writer = csv::Writer::from_writer(Vec::new());
-        if self.widths.replace(Vec::new()).is_none() {
+        if !std::mem::replace(&mut self.has_header, true) {
             writer.write_record(self.columns.iter().map(|column| &column.name)).map_err(unprintable)?;
         }
         for row in rows {
@@ -65,39 +65,11 @@ impl<'c, R: 'static> Printer<'c, R> {
     }
 
     fn table(&mut self, rows: &[Vec<Json>]) {
-        let cells: Vec<Vec<String>> =
-            rows.iter().map(|row| row.iter().map(|cell| escaped(&text(cell))).collect()).collect();
-        let mut lines = String::new();
-        let widths = match &self.widths {
-            Some(widths) => widths.clone(),
-            None => {
-                let header: Vec<String> = self.columns.iter().map(|column| column.name.clone()).collect();
-                let width = |column: usize| {
-                    let all = cells.iter().chain([&header]);
-                    let widest = all.filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
-                    widest.unwrap_or(0).min(MAX_WIDTH)
-                };
-                let widths: Vec<usize> = (0..header.len()).map(width).collect();
-                line(&header, &widths, &mut lines);
-                widths
-            }
-        };
-        cells.iter().for_each(|row| line(row, &widths, &mut lines));
-        self.widths = Some(widths);
-        print_bytes(lines.as_bytes());
+        let cells: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(text).collect()).collect();
+        let names = || self.columns.iter().map(|column| column.name.clone());
+        let table = self.table.get_or_insert_with(|| TextTable::new(names()));
+        print_bytes(table.lines(&cells).as_bytes());
     }
-}
-
-fn line(cells: &[String], widths: &[usize], out: &mut String) {
-    let mut line = String::new();
-    for (index, (cell, width)) in cells.iter().zip(widths).enumerate() {
-        if index > 0 {
-            line.push_str("  ");
-        }
-        line.push_str(&format!("{cell:<width$}"));
-    }
-    out.push_str(line.trim_end());
-    out.push('\n');
 }
 
 /// A cell as text; null is empty.
@@ -107,11 +79,6 @@ fn text(cell: &Json) -> String {
         Json::String(text) => text.clone(),
         other => other.to_string(),
     }
-}
-
-/// Text without characters that would break a line of a table, or control a terminal.
-fn escaped(text: &str) -> String {
-    if text.chars().any(char::is_control) { text.escape_debug().to_string() } else { text.to_owned() }
 }
 
 fn unprintable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {

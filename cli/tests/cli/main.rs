@@ -17,6 +17,8 @@ mod ownership;
 mod quoting;
 mod results;
 mod rows;
+#[cfg(feature = "sql")]
+mod sql;
 mod state;
 mod steps;
 mod stops;

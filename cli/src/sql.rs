@@ -1,0 +1,156 @@
+//! `strandline sql`: the state in checkpoints, queried in SQL.
+
+mod output;
+mod prompt;
+
+use std::io::{IsTerminal, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use futures::StreamExt;
+use strandline_checkpoint_storage::Storage;
+use strandline_state_api::{Error, ErrorKind};
+use strandline_state_sql::datafusion::error::DataFusionError;
+use strandline_state_sql::{Place, QueryError, StateCatalog, StateSession};
+use tokio::runtime::Runtime;
+use tokio::sync::Notify;
+
+use self::output::Output;
+use crate::checkpoints::{open, runtime};
+use crate::cli::{SqlArgs, SqlFormat};
+use crate::jobfile::Job;
+use crate::{Failure, terminal};
+
+/// Runs statements, or a prompt for them.
+pub(crate) fn sql(args: &SqlArgs) -> Result<(), Failure> {
+    let runtime = runtime()?;
+    let storage = storage(&args.from)?;
+    let catalog = runtime.block_on(StateCatalog::open(&storage, args.checkpoint))?;
+    let shell = Shell {
+        session: StateSession::new(catalog),
+        runtime,
+        format: args.format,
+        interrupted: interrupts()?,
+    };
+    let text = match (&args.query, &args.file) {
+        (Some(query), _) => query.clone(),
+        (None, Some(file)) => std::fs::read_to_string(file).map_err(|e| unreadable(file, e))?,
+        (None, None) if std::io::stdin().is_terminal() => return prompt::run(&shell),
+        (None, None) => {
+            let mut text = String::new();
+            let read = std::io::stdin().read_to_string(&mut text);
+            read.map_err(|e| unreadable(Path::new("-"), e))?;
+            text
+        }
+    };
+    shell.run(&text)
+}
+
+/// Opens the storage of a job file, or one that is named itself.
+fn storage(from: &str) -> Result<Storage, Failure> {
+    let path = Path::new(from);
+    if path.extension().is_none_or(|extension| extension != "toml") {
+        return Ok(open(from)?);
+    }
+    let job = Job::load(path, &[])?;
+    let checkpoint = job.settings.checkpoint.ok_or_else(|| Error::invalid("the job takes no checkpoints"))?;
+    Ok(checkpoint.storage)
+}
+
+fn unreadable(file: &Path, error: std::io::Error) -> Failure {
+    let failed = Error::new(ErrorKind::Unavailable, "the statements cannot be read");
+    failed.with("file", file.display()).caused_by(error).into()
+}
+
+/// What is told of each Ctrl-C.
+fn interrupts() -> Result<Arc<Notify>, Failure> {
+    let interrupted = Arc::new(Notify::new());
+    let sender = Arc::clone(&interrupted);
+    ctrlc::set_handler(move || sender.notify_waiters())
+        .map_err(|e| Error::invalid("the handler of signals cannot be installed").caused_by(e))?;
+    Ok(interrupted)
+}
+
+/// A session, and how its results are printed.
+struct Shell {
+    session: StateSession,
+    runtime: Runtime,
+    format: SqlFormat,
+    interrupted: Arc<Notify>,
+}
+
+impl Shell {
+    /// Runs all statements of a text; the first that fails ends it.
+    fn run(&self, text: &str) -> Result<(), Failure> {
+        let statements = self.session.parse(text).map_err(|error| mistake(text, &error))?;
+        self.runtime.block_on(async {
+            for statement in statements {
+                let run = async {
+                    let mut rows =
+                        self.session.run(&statement).await.map_err(|error| mistake(text, &error))?;
+                    let mut output = Output::new(self.format, &rows.schema());
+                    while let Some(batch) = rows.next().await {
+                        output.print(&batch.map_err(failed)?)?;
+                    }
+                    output.finish()
+                };
+                tokio::select! {
+                    done = run => done?,
+                    () = self.interrupted.notified() => return Err(Failure::Cancelled),
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The failure of a query that reads state.
+fn failed(error: DataFusionError) -> Failure {
+    QueryError::from(error).error.into()
+}
+
+/// A mistake in a statement, with its place; or the failure of a storage that is read to plan it.
+fn mistake(text: &str, error: &QueryError) -> Failure {
+    let is_mistake = matches!(error.error.kind(), ErrorKind::Invalid | ErrorKind::Unsupported);
+    if !is_mistake && error.place.is_none() {
+        return error.error.clone().into();
+    }
+    let message = error.error.to_string();
+    let Some(place) = error.place else { return Failure::Usage(format!("error: {message}")) };
+    let start = offset(text, place);
+    let word = text[start..]
+        .chars()
+        .take_while(|c| c.is_alphanumeric() || *c == '_')
+        .map(char::len_utf8)
+        .sum::<usize>();
+    let end = (start + word.max(1)).min(text.len());
+    let end = (end..=text.len()).find(|end| text.is_char_boundary(*end)).unwrap_or(text.len());
+    let mark = AnnotationKind::Primary.span(start..end);
+    let title = Level::ERROR.primary_title(message.as_str());
+    let group = title.element(Snippet::source(text).annotation(mark));
+    let renderer = if terminal::has_colors() { Renderer::styled() } else { Renderer::plain() };
+    Failure::Usage(renderer.render(&[group]))
+}
+
+/// Where a place is in a text, in bytes.
+fn offset(text: &str, place: Place) -> usize {
+    let skipped = usize::try_from(place.line.saturating_sub(1)).unwrap_or(usize::MAX);
+    let before: usize = text.split_inclusive('\n').take(skipped).map(str::len).sum();
+    let column = usize::try_from(place.column.saturating_sub(1)).unwrap_or(usize::MAX);
+    let line = &text[before..];
+    before + line.char_indices().nth(column).map_or(line.trim_end().len(), |(at, _)| at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_count_lines_and_characters() {
+        let text = "SELECT 'é',\n  nothing";
+        assert_eq!(offset(text, Place { line: 1, column: 11 }), 11);
+        assert_eq!(&text[offset(text, Place { line: 2, column: 3 })..], "nothing");
+        assert_eq!(offset(text, Place { line: 9, column: 9 }), text.len());
+    }
+}

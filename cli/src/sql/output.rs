@@ -1,0 +1,131 @@
+//! Results of queries, printed batch by batch.
+
+use strandline_state_api::{Error, ErrorKind, Result};
+use strandline_state_sql::datafusion::arrow::array::RecordBatch;
+use strandline_state_sql::datafusion::arrow::datatypes::SchemaRef;
+use strandline_state_sql::datafusion::arrow::error::ArrowError;
+use strandline_state_sql::datafusion::arrow::ipc::writer::StreamWriter;
+use strandline_state_sql::datafusion::arrow::json::WriterBuilder;
+use strandline_state_sql::datafusion::arrow::json::writer::LineDelimited;
+use strandline_state_sql::datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+
+use crate::Failure;
+use crate::cli::SqlFormat;
+use crate::table::TextTable;
+use crate::terminal::print_bytes;
+
+/// Prints the rows of one statement.
+pub(super) struct Output {
+    schema: SchemaRef,
+    form: Form,
+}
+
+enum Form {
+    /// Of a statement without a result.
+    Nothing,
+    Table(TextTable),
+    /// Of `EXPLAIN`, whose cells have lines.
+    Plans,
+    Csv {
+        has_header: bool,
+    },
+    Json,
+    Arrow(Option<Box<StreamWriter<Vec<u8>>>>),
+}
+
+impl Output {
+    pub(super) fn new(format: SqlFormat, schema: &SchemaRef) -> Self {
+        let names = schema.fields().iter().map(|field| field.name().clone());
+        let form = match format {
+            _ if schema.fields().is_empty() => Form::Nothing,
+            SqlFormat::Table if is_plan(schema) => Form::Plans,
+            SqlFormat::Table => Form::Table(TextTable::new(names)),
+            SqlFormat::Csv => Form::Csv { has_header: false },
+            SqlFormat::Json => Form::Json,
+            SqlFormat::Arrow => Form::Arrow(None),
+        };
+        Self { schema: schema.clone(), form }
+    }
+
+    pub(super) fn print(&mut self, batch: &RecordBatch) -> Result<(), Failure> {
+        Ok(self.printed(batch)?)
+    }
+
+    fn printed(&mut self, batch: &RecordBatch) -> Result<()> {
+        match &mut self.form {
+            Form::Nothing => {}
+            Form::Table(table) => print_bytes(table.lines(&cells(batch, "NULL")?).as_bytes()),
+            Form::Plans => {
+                for row in cells(batch, "")? {
+                    print_bytes(format!("{}\n", row.join("\n").trim_end()).as_bytes());
+                }
+            }
+            Form::Csv { has_header } => {
+                let mut writer = csv::Writer::from_writer(Vec::new());
+                if !std::mem::replace(has_header, true) {
+                    let names = self.schema.fields().iter().map(|field| field.name());
+                    writer.write_record(names).map_err(unprintable)?;
+                }
+                for row in cells(batch, "")? {
+                    writer.write_record(&row).map_err(unprintable)?;
+                }
+                print_bytes(&writer.into_inner().map_err(|e| unprintable(e.into_error()))?);
+            }
+            Form::Json => {
+                let mut lines = Vec::new();
+                let mut writer =
+                    WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(&mut lines);
+                writer.write(batch).and_then(|()| writer.finish()).map_err(unprintable)?;
+                print_bytes(&lines);
+            }
+            Form::Arrow(writer) => {
+                let writer = match writer {
+                    Some(writer) => writer,
+                    none => none.insert(Box::new(
+                        StreamWriter::try_new(Vec::new(), &self.schema).map_err(unprintable)?,
+                    )),
+                };
+                writer.write(batch).map_err(unprintable)?;
+                print_bytes(&std::mem::take(writer.get_mut()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Prints what stands behind the rows, or the header where no row came.
+    pub(super) fn finish(mut self) -> Result<(), Failure> {
+        let is_begun = match &self.form {
+            Form::Table(table) => table.is_begun(),
+            Form::Csv { has_header } => *has_header,
+            Form::Arrow(writer) => writer.is_some(),
+            Form::Nothing | Form::Json | Form::Plans => true,
+        };
+        if !is_begun {
+            self.printed(&RecordBatch::new_empty(self.schema.clone()))?;
+        }
+        if let Form::Arrow(Some(mut writer)) = self.form {
+            writer.finish().map_err(unprintable)?;
+            print_bytes(writer.get_ref());
+        }
+        Ok(())
+    }
+}
+
+/// Whether rows are those of `EXPLAIN`.
+fn is_plan(schema: &SchemaRef) -> bool {
+    schema.fields().iter().map(|field| field.name().as_str()).eq(["plan_type", "plan"])
+}
+
+/// The cells of a batch as text, row by row.
+fn cells(batch: &RecordBatch, null: &str) -> Result<Vec<Vec<String>>> {
+    let options = FormatOptions::new().with_null(null);
+    let columns = batch.columns().iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options));
+    let columns = columns.collect::<Result<Vec<_>, ArrowError>>().map_err(unprintable)?;
+    let cell = |column: &ArrayFormatter<'_>, row| column.value(row).try_to_string().map_err(unprintable);
+    let row = |row| columns.iter().map(|column| cell(column, row)).collect();
+    (0..batch.num_rows()).map(row).collect()
+}
+
+fn unprintable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::new(ErrorKind::Internal, "a row cannot be printed").caused_by(error)
+}
