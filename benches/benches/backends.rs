@@ -36,7 +36,7 @@ fn side_by_side<Op: Copy + fmt::Debug>(
         let mut made = or_panic(make());
         for (name, operation) in operations {
             let mut group = criterion.benchmark_group(format!("{name}, {of}"));
-            bench(&mut group, *subject, *operation, &mut made);
+            bench(&mut group, *subject, *operation, &mut *made);
             group.finish();
         }
     }

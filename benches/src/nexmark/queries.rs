@@ -134,7 +134,6 @@ fn bids<F: BackendFactory>(events: Stream<F, Event>) -> Stream<F, Bid> {
 }
 
 /// [`Query::Q3`].
-#[expect(clippy::type_complexity, reason = "a row of a join")]
 fn local_sellers<F: BackendFactory>(
     events: Stream<F, Event>,
 ) -> Stream<F, Change<(String, String, String, usize)>> {

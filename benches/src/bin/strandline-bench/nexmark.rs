@@ -51,7 +51,7 @@ impl Nexmark {
             for &backend in &self.backend {
                 match backend {
                     Backend::Memory => {
-                        self.query(query, &MemoryBackendFactory::default(), (events, expected))?
+                        self.query(query, &MemoryBackendFactory::default(), (events, expected))?;
                     }
                     #[cfg(feature = "rocksdb")]
                     Backend::Rocksdb => {
