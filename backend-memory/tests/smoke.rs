@@ -1,4 +1,4 @@
-//! A smoke test: count, take a snapshot, change, take another, restore each.
+//! Smoke tests: count, take a snapshot, change, take another, restore each; and the same split into subtasks.
 
 #![allow(clippy::unwrap_used)]
 
@@ -7,7 +7,7 @@ use strandline_snapshot_format::MemorySegments;
 use strandline_state_api::backend::{
     BackendScope, KeyedBackendExt, Progress, RestoreSnapshot, SnapshotKind, SnapshotSource, SnapshotWriter,
 };
-use strandline_state_api::{CheckpointId, ValueDescriptor, ValueState};
+use strandline_state_api::{CheckpointId, KeyGroup, OperatorId, StateKey, ValueDescriptor, ValueState};
 use strandline_state_testing::block_on;
 
 fn ready<P>(backend: &mut impl SnapshotSource<Prepared = P>, budget: usize) -> P {
@@ -21,7 +21,11 @@ fn ready<P>(backend: &mut impl SnapshotSource<Prepared = P>, budget: usize) -> P
 }
 
 fn counter() -> (MemoryBackend<u64>, ValueState<u64>) {
-    let mut backend = MemoryBackend::new(BackendScope::whole("count").unwrap(), MemoryOptions::default());
+    counter_of(BackendScope::whole("count").unwrap())
+}
+
+fn counter_of(scope: BackendScope) -> (MemoryBackend<u64>, ValueState<u64>) {
+    let mut backend = MemoryBackend::new(scope, MemoryOptions::default());
     let counts = backend.register(&ValueDescriptor::new("counts")).unwrap();
     (backend, counts)
 }
@@ -60,5 +64,37 @@ fn counts_survive() {
             let wanted = if key < 1_000 { key * 3 + changed } else { key * 3 };
             assert_eq!(found, (!removed).then_some(wanted), "key {key}");
         }
+    }
+}
+
+/// The key groups of a subtask are no power of two here, and the last subtask has so many keys that its table has
+/// shards for hashes behind the last key group.
+#[test]
+fn subtasks_of_any_number_of_key_groups_take_their_parts() {
+    const KEYS: u64 = 100_000;
+    const PARALLELISM: u32 = 3;
+    let store = MemorySegments::new();
+    let mut snapshots = Vec::new();
+    for subtask in 0..PARALLELISM {
+        let operator = OperatorId::new("count").unwrap();
+        let (mut backend, counts) = counter_of(BackendScope::new(operator, subtask, PARALLELISM));
+        let writer = backend.take_writer().unwrap();
+        let is_own = |key: &u64| KeyGroup::of(key.key_hash()).subtask(PARALLELISM) == subtask;
+        for (checkpoint, added) in [(1, 0..KEYS / 2), (2, KEYS / 2..KEYS)] {
+            for key in added.filter(is_own) {
+                backend.at(&key).state(counts).put(key * 3).unwrap();
+            }
+            backend.prepare(CheckpointId(checkpoint), SnapshotKind::Incremental).unwrap();
+            let delta = ready(&mut backend, 1_000);
+            let snapshot = block_on(writer.commit(delta, &store)).unwrap();
+            if checkpoint == 2 {
+                snapshots.push(snapshot);
+            }
+        }
+    }
+    let (mut again, counts) = counter();
+    block_on(again.restore(&snapshots, &store)).unwrap();
+    for key in 0..KEYS {
+        assert_eq!(again.at(&key).state(counts).get().unwrap().copied(), Some(key * 3), "key {key}");
     }
 }
