@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use strandline::prelude::*;
+use strandline::runtime::RestartStrategy;
 use strandline::state::backend::BackendFactory;
 
 pub use rows::digest;
@@ -128,7 +129,9 @@ pub struct Measured {
 pub fn measure<F: BackendFactory>(query: Query, factory: F, settings: Settings) -> Result<Measured> {
     let dir = scratch::directory()?;
     let pipeline = queries::pipeline(query, factory, settings)?;
-    let mut config = JobConfig::default().parallelism(settings.parallelism.get());
+    // A run with a restart would have no figures worth anything, so it ends with what made it restart.
+    let config = JobConfig::default().parallelism(settings.parallelism.get());
+    let mut config = config.restart(RestartStrategy::None);
     if let Some(interval) = settings.interval {
         config = config.checkpointing(CheckpointConfig::new(Storage::in_dir(dir.path())?, interval));
     }

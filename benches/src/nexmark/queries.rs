@@ -191,7 +191,7 @@ where
             Event::Person(_) => {}
         })
         .key_by(|record| record)
-        .interval_join("bids in time", join.on(|(end, _): &(u64, A), (time, _): &(u64, B)| time <= end))
+        .interval_join("bids-in-time", join.on(|(end, _): &(u64, A), (time, _): &(u64, B)| time <= end))
         .flat_map(|(id, joined), out| {
             if let Joined::Both((_, auction), (_, bid)) = joined {
                 out.emit((id, auction, bid));
@@ -279,7 +279,7 @@ fn highest_bids<F: BackendFactory>(events: Stream<F, Event>) -> Stream<F, (i64, 
     bids(events)
         .key_by(|bid| ((bid.bidder % SHARES) as u64, (bid.price, bid_row(&bid))))
         .window(TimeWindows::tumbling(TEN_SECONDS))
-        .aggregate("highest of a share", highest())
+        .aggregate("highest-of-a-share", highest())
         .flat_map(|share, out| {
             let start = share.window.start;
             share.value.into_iter().for_each(|bid| out.emit((start, bid)));
@@ -375,7 +375,7 @@ fn bids_of_a_category<F: BackendFactory>(
             _ => {}
         })
         .key_by(|record| record)
-        .regular_join("bids and auctions", RegularJoin::new(JoinKind::Inner))
+        .regular_join("bids-and-auctions", RegularJoin::new(JoinKind::Inner))
         .flat_map(|change, out| {
             if let Some(change) = both(change.map(|(_, row)| row)) {
                 out.emit(change);
