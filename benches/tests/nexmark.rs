@@ -25,7 +25,7 @@ fn has_the_results_of_a_plain_computation<F: BackendFactory>(query: &str, factor
         let settings = Settings {
             events: EVENTS,
             parallelism: NonZeroU32::new(parallelism).unwrap(),
-            interval: Some(Duration::from_millis(50)),
+            interval: Some(Duration::from_millis(200)),
             checked: true,
         };
         let measured = measure(query, factory.clone(), settings).unwrap();
