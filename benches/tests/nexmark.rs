@@ -73,8 +73,8 @@ fn all_queries_are_tested_by_their_names_in_the_suite() {
     assert!(Query::ALL.iter().all(|query| Query::from_str(&query.to_string(), false) == Ok(*query)));
 }
 
-/// Reads from `positions` on: in each subtask so many events, or all. Adds them to `read`, and returns the new
-/// positions.
+/// Reads from `positions` on: in each subtask so many events, or all. Adds them to `read`, and returns the
+/// new positions.
 fn read<S: SourceFactory>(
     events: &S,
     parallelism: u32,
