@@ -1,6 +1,7 @@
 # make test    everything that must pass before a change lands
-# make bench   the benchmarks, as one table of ratios; make bench-rocksdb, those of the backend on RocksDB
-.PHONY: tools test format lint unit s3 s3-server doc bench bench-quick bench-rocksdb crash crash-rocksdb crash-s3
+# make bench   the benchmarks, as one table of ratios; make bench-rocksdb, those of the backend on RocksDB;
+#              make bench-backends, a page of plots; make bench-nexmark, the queries of Nexmark
+.PHONY: tools test format lint unit s3 s3-server doc bench bench-quick bench-rocksdb bench-nexmark bench-backends crash crash-rocksdb crash-s3
 
 CARGO ?= cargo
 # Long random suites are short by default; STRANDLINE_CASES=20 makes them twenty times as long.
@@ -83,3 +84,10 @@ bench-quick:
 bench-rocksdb:
 	$(CARGO) build --release --features rocksdb
 	$(CARGO) run --release -p strandline-benches --features rocksdb -- table --backend rocksdb
+
+bench-nexmark:
+	$(CARGO) run --release -p strandline-benches --features rocksdb -- nexmark --backend memory,rocksdb
+
+# Operation by operation, the backends beside each other and beside the plain map: target/criterion/report/index.html
+bench-backends:
+	$(CARGO) bench -p strandline-benches --features rocksdb,plots --bench backends

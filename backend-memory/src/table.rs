@@ -305,8 +305,8 @@ impl<P: Payload> Table<P> {
             if shard.epoch <= cut.epoch {
                 shard.roll(self.epoch, &self.cuts);
             }
-            // The slices cover more than the hashes of the key groups, and with the last key group those behind the
-            // greatest hash, too. Shards there are empty.
+            // The slices cover more than the hashes of the key groups, and with the last key group those
+            // behind the greatest hash, too. Shards there are empty.
             let lowest = KeyHash(self.base.saturating_add((self.next_slice as u64) << self.shift));
             if !shard.drain(slots, cut, budget, out.buffer(KeyGroup::of(lowest)), &mut emit)? {
                 return Ok(false);

@@ -67,8 +67,8 @@ fn counts_survive() {
     }
 }
 
-/// The key groups of a subtask are no power of two here, and the last subtask has so many keys that its table has
-/// shards for hashes behind the last key group.
+/// The key groups of a subtask are no power of two here, and the last subtask has so many keys that its table
+/// has shards for hashes behind the last key group.
 #[test]
 fn subtasks_of_any_number_of_key_groups_take_their_parts() {
     const KEYS: u64 = 100_000;

@@ -47,21 +47,27 @@ fn of_thread() -> Duration {
 
 /// Returns the processor time of all child processes that have ended, where the system reports it.
 pub fn of_ended_children() -> Option<Duration> {
-    of_children()
+    of_fields(13)
 }
 
+/// Returns the processor time of all threads of this process, where the system reports it.
+pub fn of_this_process() -> Option<Duration> {
+    of_fields(11)
+}
+
+/// Adds up two neighbouring fields of the status of this process, counted behind its name.
 #[cfg(target_os = "linux")]
-fn of_children() -> Option<Duration> {
+fn of_fields(first: usize) -> Option<Duration> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The name of the program stands in parentheses and may hold anything. The times are the 14th and 15th
-    // field behind it.
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(13);
+    // The name of the program stands in parentheses and may hold anything. The times of the process are the 12th and
+    // 13th field behind it, those of its children the 14th and 15th.
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(first);
     let ticks = fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?;
     Some(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn of_children() -> Option<Duration> {
+fn of_fields(_: usize) -> Option<Duration> {
     None
 }
 

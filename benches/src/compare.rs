@@ -158,7 +158,11 @@ pub fn compare<Op: Copy + Debug>(
     })
 }
 
-fn timed_slice<Op>(op: Op, subject: &mut impl Subject<Op>, clock: Clock) -> Result<(Duration, u64)> {
+fn timed_slice<Op>(
+    op: Op,
+    subject: &mut (impl Subject<Op> + ?Sized),
+    clock: Clock,
+) -> Result<(Duration, u64)> {
     let (result, took) = clock.time(|| black_box(subject.work(op)));
     Ok((took, result?))
 }
@@ -167,7 +171,11 @@ fn timed_slice<Op>(op: Op, subject: &mut impl Subject<Op>, clock: Clock) -> Resu
 ///
 /// # Errors
 /// What the subject fails with.
-pub fn timed<Op: Copy>(op: Op, subject: &mut impl Subject<Op>, iterations: u64) -> Result<Duration> {
+pub fn timed<Op: Copy>(
+    op: Op,
+    subject: &mut (impl Subject<Op> + ?Sized),
+    iterations: u64,
+) -> Result<Duration> {
     let slice = subject.slice(op).max(1) as u64;
     let slices = iterations.div_ceil(slice).max(1);
     let mut total = Duration::ZERO;

@@ -29,7 +29,7 @@ pub fn bench<Op: Copy>(
     group: &mut BenchmarkGroup<'_, WallTime>,
     name: impl Into<String>,
     op: Op,
-    subject: &mut impl Subject<Op>,
+    subject: &mut (impl Subject<Op> + ?Sized),
 ) {
     group.throughput(Throughput::Elements(1));
     group.bench_function(name, |bencher| {

@@ -15,6 +15,7 @@ pub mod compare;
 pub mod criterion_support;
 pub mod keys;
 pub mod large;
+pub mod nexmark;
 pub mod plain;
 #[cfg(feature = "rocksdb")]
 pub mod rocks;

@@ -10,6 +10,7 @@ use strandline_state_api::backend::BackendFactory;
 use strandline_state_api::{Error, Result};
 
 mod commit;
+mod nexmark;
 mod plan;
 mod program;
 #[cfg(feature = "rocksdb")]
@@ -35,6 +36,9 @@ struct Cli {
 enum Command {
     /// Runs the workloads and prints one table, budgets first.
     Table(Table),
+    /// Runs the queries of Nexmark with a checkpoint each second, and prints a table. The results of the first million
+    /// events are compared with a plain computation.
+    Nexmark(nexmark::Nexmark),
 }
 
 #[derive(Args, Debug)]
@@ -181,8 +185,11 @@ fn table(args: &Table) -> Result<ExitCode> {
 }
 
 fn main() -> ExitCode {
-    let Command::Table(args) = Cli::parse().command;
-    match table(&args) {
+    let done = match Cli::parse().command {
+        Command::Table(args) => table(&args),
+        Command::Nexmark(args) => args.run().map(|()| ExitCode::SUCCESS),
+    };
+    match done {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error}");
