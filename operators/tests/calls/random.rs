@@ -6,7 +6,6 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use strandline_backend_memory::MemoryBackendFactory;
-use strandline_backend_rocksdb::{RocksBackendFactory, RocksOptions};
 use strandline_operators::calls::{Answer, Calls, Retry};
 use strandline_state_api::backend::{BackendFactory, SnapshotKind};
 use strandline_state_api::{Batch, Error, TimeDomain};
@@ -145,8 +144,11 @@ fn each_record_has_one_answer() {
     check(&MemoryBackendFactory::default(), cases());
 }
 
+#[cfg(feature = "rocksdb")]
 #[test]
 fn each_record_has_one_answer_on_rocksdb() {
+    use strandline_backend_rocksdb::{RocksBackendFactory, RocksOptions};
+
     let dir = tempfile::tempdir().unwrap();
     let mut options = RocksOptions::default();
     options.directory = Some(dir.path().into());

@@ -6,7 +6,10 @@ use std::fmt::Debug;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use strandline_backend_memory::MemoryBackendFactory;
-use strandline_backend_rocksdb::{RocksBackendFactory, RocksOptions};
+#[cfg(not(feature = "rocksdb"))]
+use strandline_backend_memory::MemoryBackendFactory as SecondFactory;
+#[cfg(feature = "rocksdb")]
+use strandline_backend_rocksdb::{RocksBackendFactory as SecondFactory, RocksOptions};
 use strandline_operators::Either;
 use strandline_operators::join::JoinKind;
 use strandline_state_api::backend::{BackendFactory, SnapshotKind};
@@ -76,11 +79,11 @@ fn cases() -> u32 {
     300 * std::env::var("STRANDLINE_CASES").map_or(1, |times| times.parse::<u32>().unwrap())
 }
 
-/// Checks a property of random streams, in memory and for fewer cases on RocksDB.
+/// Checks a property of random streams, in memory and for fewer cases on RocksDB, where it is built.
 pub(crate) fn check<S: Strategy>(
     settings: S,
     memory: impl Fn(MemoryBackendFactory, &S::Value, &Stream),
-    rocks: impl Fn(RocksBackendFactory, &S::Value, &Stream),
+    second: impl Fn(SecondFactory, &S::Value, &Stream),
 ) {
     let strategy = (settings, stream());
     let config = |cases| Config { cases, failure_persistence: None, ..Config::default() };
@@ -90,13 +93,18 @@ pub(crate) fn check<S: Strategy>(
             Ok(())
         })
         .unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    let mut options = RocksOptions::default();
-    options.directory = Some(dir.path().into());
-    let factory = RocksBackendFactory::new(options).unwrap();
+    #[cfg(feature = "rocksdb")]
+    let (factory, _dir) = {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = RocksOptions::default();
+        options.directory = Some(dir.path().into());
+        (SecondFactory::new(options).unwrap(), dir)
+    };
+    #[cfg(not(feature = "rocksdb"))]
+    let factory = SecondFactory::default();
     TestRunner::new(config(cases().div_ceil(60)))
         .run(&strategy, |(settings, stream)| {
-            rocks(factory.clone(), &settings, &stream);
+            second(factory.clone(), &settings, &stream);
             Ok(())
         })
         .unwrap();

@@ -5,7 +5,6 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use strandline_backend_memory::MemoryBackendFactory;
-use strandline_backend_rocksdb::{RocksBackendFactory, RocksOptions};
 use strandline_operators::window::{TimeWindows, Trigger, Windows};
 use strandline_operators::{Collect, Fold};
 use strandline_state_api::TimeDomain;
@@ -186,8 +185,11 @@ fn windows_over_many_panes_emit_what_their_definition_asks_for() {
     check(&MemoryBackendFactory::default(), cases(), sliding(), dense());
 }
 
+#[cfg(feature = "rocksdb")]
 #[test]
 fn windows_are_the_same_on_rocksdb() {
+    use strandline_backend_rocksdb::{RocksBackendFactory, RocksOptions};
+
     let dir = tempfile::tempdir().unwrap();
     let mut options = RocksOptions::default();
     options.directory = Some(dir.path().into());
