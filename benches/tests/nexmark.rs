@@ -16,16 +16,16 @@ use strandline_benches::nexmark::{Events, Query, Settings, digest, measure};
 /// Fifteen seconds of event time.
 const EVENTS: u64 = 150_000;
 
-/// Runs a query with checkpoints, and compares its results.
-fn has_the_results_of_a_plain_computation<F: BackendFactory>(query: &str, factory: &F) {
+/// Runs a query with checkpoints at each parallelism, and compares its results.
+fn has_the_results_of_a_plain_computation<F: BackendFactory>(query: &str, factory: &F, parallelism: &[u32]) {
     let query = Query::from_str(query, false).unwrap();
     let expected = expected(query, EVENTS);
     assert_ne!(expected, 0, "{query} has results");
-    for parallelism in [1, 3] {
+    for &parallelism in parallelism {
         let settings = Settings {
             events: EVENTS,
             parallelism: NonZeroU32::new(parallelism).unwrap(),
-            interval: Some(Duration::from_millis(200)),
+            interval: Some(Duration::from_millis(500)),
             checked: true,
         };
         let measured = measure(query, factory.clone(), settings).unwrap();
@@ -45,7 +45,7 @@ macro_rules! tests {
             $(#[test]
             fn $query() {
                 let factory = MemoryBackendFactory::default();
-                super::has_the_results_of_a_plain_computation(stringify!($query), &factory);
+                super::has_the_results_of_a_plain_computation(stringify!($query), &factory, &[1, 3]);
             })*
         }
 
@@ -59,7 +59,7 @@ macro_rules! tests {
                 let mut options = options(0.25);
                 options.memory = 16 << 20;
                 let (factory, _dir) = factory(options).unwrap();
-                super::has_the_results_of_a_plain_computation(stringify!($query), &factory);
+                super::has_the_results_of_a_plain_computation(stringify!($query), &factory, &[3]);
             })*
         }
     };
