@@ -2,25 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::Folder;
-
-const SALES: &str = r#"
-name = "sales"
-parallelism = 2
-[checkpoint]
-storage = "checkpoints"
-interval = "1h"
-[source]
-type = "csv"
-path = "sales.csv"
-columns = ["shop", "user:int", "amount:int"]
-[[step]]
-id = "by-user"
-key_by = "user"
-aggregate = ["count as visits"]
-[sink]
-type = "discard"
-"#;
+use crate::support::{Folder, SALES};
 
 const INPUT: &str = "shop,user,amount\nnorth,-7,10\nsouth,3,5\nnorth,-7,30\nnorth,3,2\n";
 

@@ -16,6 +16,25 @@ pub(crate) fn cases(base: u32) -> u32 {
     base * times.unwrap_or(1)
 }
 
+/// Counts the visits of each user in `sales.csv`: a job with state to look at.
+pub(crate) const SALES: &str = r#"
+name = "sales"
+parallelism = 2
+[checkpoint]
+storage = "checkpoints"
+interval = "1h"
+[source]
+type = "csv"
+path = "sales.csv"
+columns = ["shop", "user:int", "amount:int"]
+[[step]]
+id = "by-user"
+key_by = "user"
+aggregate = ["count as visits"]
+[sink]
+type = "discard"
+"#;
+
 /// A folder with the file `job.toml`.
 pub(crate) struct Folder(TempDir);
 

@@ -2,16 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
-use std::ops::{Bound, Range};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ops::Bound;
 
 use futures::{StreamExt, pin_mut};
 use serde::{Deserialize, Serialize};
 use strandline_backend_memory::MemoryBackendFactory;
-use strandline_checkpoint_storage::{LoopOptions, Segments, SoloJob, Storage};
+use strandline_checkpoint_storage::{LoopOptions, SoloJob, Storage};
 use strandline_state_api::schema::DataType;
-use strandline_state_api::snapshot::{SegmentRef, SegmentStore};
 use strandline_state_api::{
     BroadcastDescriptor, CheckpointId, Codec, ErrorKind, Evolution, KeyGroup, KeyGroupRange, KeyHash,
     ListDescriptor, MapDescriptor, OperatorListDescriptor, Result, SerdeCodec, TimeWindow, TimerDescriptor,
@@ -19,6 +16,7 @@ use strandline_state_api::{
 };
 use strandline_state_reader::{At, CheckpointReader, Decoders, KeyFilter, Parts, Typed, Value};
 
+use crate::fixtures::{Noise, hash};
 use crate::support::{block_on, latest, rows, shown};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -212,45 +210,13 @@ fn every_kind_of_state_is_read() {
     });
 }
 
-/// Counts the bytes that are read.
-struct Counting {
-    segments: Segments,
-    read: AtomicU64,
-}
-
-#[async_trait::async_trait]
-impl SegmentStore for Counting {
-    async fn put(&self, bytes: Vec<u8>) -> Result<SegmentRef> {
-        self.segments.put(bytes).await
-    }
-
-    async fn read(&self, segment: &SegmentRef, range: Range<u64>) -> Result<Vec<u8>> {
-        self.read.fetch_add(range.end - range.start, Ordering::Relaxed);
-        self.segments.read(segment, range).await
-    }
-}
-
 #[test]
 fn a_look_up_reads_only_the_blocks_that_may_hold_the_key() {
     block_on(async {
-        let storage = Storage::in_memory().unwrap();
-        let mut job = SoloJob::open::<_, u64>("bank", MemoryBackendFactory::default(), &storage).unwrap();
-        let noise = job.register(&ValueDescriptor::<(u64, u64, u64, u64)>::new("noise")).unwrap();
-        job.restore().await.unwrap();
-        let hash = |n: u64| KeyHash::of_encoded(&n.to_be_bytes()).0;
-        for n in 0..20_000 {
-            let value = (hash(n), hash(n + 1_000_000), hash(n + 2_000_000), hash(n + 3_000_000));
-            job.at(&n).state(noise).put(value).unwrap();
-        }
-        job.checkpoint().await.unwrap();
-        let manifest = latest(&storage).await.manifest().clone();
-        let all: u64 = manifest.segments().map(|segment| segment.len).sum();
-        let store = Arc::new(Counting { segments: storage.reader(), read: AtomicU64::new(0) });
-        let checkpoint =
-            CheckpointReader::of_manifest(manifest, store.clone(), Decoders::default()).await.unwrap();
+        let Noise { checkpoint, store, all } = Noise::stored().await;
         let state = checkpoint.state("noise").unwrap();
         checkpoint.size(state).await.unwrap();
-        let before = store.read.load(Ordering::Relaxed);
+        let before = store.bytes_read();
         for n in [0, 77, 19_999] {
             let found = checkpoint.scan(state).keys(&KeyFilter::equal(Value::UInt(n))).unwrap();
             let found = found.read_all().await.unwrap();
@@ -258,11 +224,11 @@ fn a_look_up_reads_only_the_blocks_that_may_hold_the_key() {
             let Some(Value::Record(values)) = &found[0].value else { panic!("{found:?}") };
             assert_eq!(values[0], Value::UInt(hash(n)));
         }
-        let read = store.read.load(Ordering::Relaxed) - before;
+        let read = store.bytes_read() - before;
         assert!(read < all / 2, "three look-ups read {read} of {all} bytes");
         let full = checkpoint.scan(state).count().await.unwrap();
         assert_eq!(full, 20_000);
-        assert!(store.read.load(Ordering::Relaxed) - before - read >= all / 2);
+        assert!(store.bytes_read() - before - read >= all / 2);
     });
 }
 

@@ -4,5 +4,6 @@
 
 mod chains;
 mod decode;
+mod fixtures;
 mod model;
 mod support;

@@ -9,12 +9,13 @@ use strandline_backend_memory::MemoryBackendFactory;
 use strandline_checkpoint_storage::{Storage, Worker, WorkerGroup};
 use strandline_state_api::backend::{BackendFactory, CheckpointedBackend};
 use strandline_state_api::{
-    AggregateFunction, AggregatingDescriptor, AggregatingState, Expiring, Keyed, ListDescriptor, ListState,
-    MapDescriptor, MapState, ReducingDescriptor, ReducingState, SelfDescribingCodec, TimeWindow,
-    TimerDescriptor, TimerService, Timestamp, Ttl, ValueDescriptor, ValueState,
+    AggregatingDescriptor, AggregatingState, Expiring, Keyed, ListDescriptor, ListState, MapDescriptor,
+    MapState, ReducingDescriptor, ReducingState, SelfDescribingCodec, TimeWindow, TimerDescriptor,
+    TimerService, Timestamp, Ttl, ValueDescriptor, ValueState,
 };
 use strandline_state_reader::{CheckpointReader, KeyFilter, Row, Value};
 
+use crate::fixtures::Mean;
 use crate::support::{block_on, latest, rows};
 
 const WORKERS: u32 = 3;
@@ -25,34 +26,6 @@ type Key = (i32, String);
 struct Profile {
     name: String,
     visits: Option<u64>,
-}
-
-/// An average: sum and count.
-#[derive(Clone, Copy, Debug)]
-struct Mean;
-
-impl AggregateFunction for Mean {
-    type In = i64;
-    type Accumulator = (i64, u32);
-    type Out = i64;
-
-    fn create(&self) -> (i64, u32) {
-        (0, 0)
-    }
-
-    fn add(&self, (sum, count): &mut (i64, u32), value: i64) {
-        *sum += value;
-        *count += 1;
-    }
-
-    fn result(&self, (sum, count): &(i64, u32)) -> i64 {
-        sum / i64::from(*count).max(1)
-    }
-
-    fn merge(&self, (sum, count): &mut (i64, u32), other: (i64, u32)) {
-        *sum += other.0;
-        *count += other.1;
-    }
 }
 
 #[derive(Clone, Debug)]

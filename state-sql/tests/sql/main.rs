@@ -4,6 +4,8 @@
 
 mod article;
 mod diff;
+#[path = "../../../state-reader/tests/reader/fixtures.rs"]
+mod fixtures;
 mod logic;
 mod push_down;
 mod refusals;

@@ -1,61 +1,28 @@
 //! What a query reads and decodes.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
 use strandline_backend_memory::MemoryBackendFactory;
-use strandline_checkpoint_storage::{Segments, SoloJob, Storage};
+use strandline_checkpoint_storage::{SoloJob, Storage};
 use strandline_state_api::schema::DataType;
-use strandline_state_api::snapshot::{SegmentRef, SegmentStore};
-use strandline_state_api::{Codec, Error, KeyHash, MapDescriptor, Result, ValueDescriptor};
-use strandline_state_reader::{At, CheckpointReader, Decoders, Value};
+use strandline_state_api::{Codec, Error, MapDescriptor, Result, ValueDescriptor};
+use strandline_state_reader::{At, Decoders, Value};
 use strandline_state_sql::{StateCatalog, StateSession};
 
+use crate::fixtures::{Noise, hash};
 use crate::support::{block_on, cases, refused, rows, session, sorted};
-
-/// Counts the bytes that are read.
-struct Counting {
-    segments: Segments,
-    read: AtomicU64,
-}
-
-#[async_trait::async_trait]
-impl SegmentStore for Counting {
-    async fn put(&self, bytes: Vec<u8>) -> Result<SegmentRef> {
-        self.segments.put(bytes).await
-    }
-
-    async fn read(&self, segment: &SegmentRef, range: Range<u64>) -> Result<Vec<u8>> {
-        self.read.fetch_add(range.end - range.start, Ordering::Relaxed);
-        self.segments.read(segment, range).await
-    }
-}
 
 #[test]
 fn a_query_reads_no_more_than_it_needs() {
     block_on(async {
-        let storage = Storage::in_memory().unwrap();
-        let mut job = SoloJob::open::<_, u64>("bank", MemoryBackendFactory::default(), &storage).unwrap();
-        let noise = job.register(&ValueDescriptor::<(u64, u64, u64, u64)>::new("noise")).unwrap();
-        job.restore().await.unwrap();
-        let hash = |n: u64| KeyHash::of_encoded(&n.to_be_bytes()).0;
-        for n in 0..20_000 {
-            let value = (hash(n), hash(n + 1_000_000), hash(n + 2_000_000), hash(n + 3_000_000));
-            job.at(&n).state(noise).put(value).unwrap();
-        }
-        job.checkpoint().await.unwrap();
-        let manifest = CheckpointReader::open(&storage, At::Latest).await.unwrap().manifest().clone();
-        let all: u64 = manifest.segments().map(|segment| segment.len).sum();
-        let store = Arc::new(Counting { segments: storage.reader(), read: AtomicU64::new(0) });
-        let checkpoint =
-            CheckpointReader::of_manifest(manifest, store.clone(), Decoders::default()).await.unwrap();
+        let Noise { checkpoint, store, all } = Noise::stored().await;
         let session = StateSession::new(StateCatalog::of_checkpoint(checkpoint));
         let read = async |sql: &str| {
-            let before = store.read.load(Ordering::Relaxed);
+            let before = store.bytes_read();
             let found = rows(&session, sql).await;
-            (found, store.read.load(Ordering::Relaxed) - before)
+            (found, store.bytes_read() - before)
         };
 
         // The indices show both, and nothing else is read: the end of the file.

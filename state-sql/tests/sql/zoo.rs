@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 use strandline_backend_memory::MemoryBackendFactory;
 use strandline_checkpoint_storage::{LoopOptions, SoloJob, Storage};
 use strandline_state_api::{
-    AggregateFunction, AggregatingDescriptor, BroadcastDescriptor, ListDescriptor, MapDescriptor,
-    OperatorListDescriptor, ReducingDescriptor, SelfDescribingCodec, TimeWindow, TimerDescriptor, Timestamp,
-    Ttl, ValueDescriptor,
+    AggregatingDescriptor, BroadcastDescriptor, ListDescriptor, MapDescriptor, OperatorListDescriptor,
+    ReducingDescriptor, SelfDescribingCodec, TimeWindow, TimerDescriptor, Timestamp, Ttl, ValueDescriptor,
 };
+
+use crate::fixtures::Mean;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Level {
@@ -92,34 +93,6 @@ pub(crate) fn everything(n: i8) -> Everything {
         },
         color: if n % 2 == 0 { Color::Red } else { Color::Green },
         nothing: (),
-    }
-}
-
-/// A mean: sum and count.
-#[derive(Clone, Copy, Debug)]
-struct Mean;
-
-impl AggregateFunction for Mean {
-    type In = i64;
-    type Accumulator = (i64, u32);
-    type Out = i64;
-
-    fn create(&self) -> (i64, u32) {
-        (0, 0)
-    }
-
-    fn add(&self, (sum, count): &mut (i64, u32), value: i64) {
-        *sum += value;
-        *count += 1;
-    }
-
-    fn result(&self, (sum, count): &(i64, u32)) -> i64 {
-        sum / i64::from(*count).max(1)
-    }
-
-    fn merge(&self, (sum, count): &mut (i64, u32), other: (i64, u32)) {
-        *sum += other.0;
-        *count += other.1;
     }
 }
 
