@@ -1,4 +1,5 @@
-//! State as a table beside others: which customers spent most, by the state in a checkpoint and a file with their names.
+//! State as a table beside others: which customers spent most, by the state in a checkpoint and a file with their
+//! names.
 //!
 //! ```text
 //! cargo run -p strandline-examples --features sql --bin customers

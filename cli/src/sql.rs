@@ -63,7 +63,7 @@ fn unreadable(file: &Path, error: std::io::Error) -> Failure {
     failed.with("file", file.display()).caused_by(error).into()
 }
 
-/// What is told of each Ctrl-C.
+/// What each Ctrl-C wakes.
 fn interrupts() -> Result<Arc<Notify>, Failure> {
     let interrupted = Arc::new(Notify::new());
     let sender = Arc::clone(&interrupted);

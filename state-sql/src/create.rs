@@ -226,7 +226,8 @@ async fn only_namespace(
         shown.push("more".to_owned());
     }
     let message = format!(
-        "the state has several namespaces: choose one with 'namespace' = …, or declare their columns, too; there are {}",
+        "the state has several namespaces: choose one with 'namespace' = …, or declare their columns, too; there \
+         are {}",
         shown.join(", ")
     );
     Err(Error::invalid(message).with("state", state.path()))

@@ -166,8 +166,8 @@ impl StateSession {
         Ok(rows)
     }
 
-    /// Returns the statement that `SHOW TABLES` stands for: the tables of the checkpoint that is looked at, and those of
-    /// the session. Any other statement stands for itself.
+    /// Returns the statement that `SHOW TABLES` stands for: the tables of the checkpoint that is looked at, and
+    /// those of the session. Any other statement stands for itself.
     fn shown_tables(&self, statement: &Statement) -> Result<Statement, QueryError> {
         match statement {
             Statement::Statement(sql) if matches!(&**sql, Sql::ShowTables { .. }) => {}
@@ -263,7 +263,7 @@ fn table_of_state(statement: &Statement) -> Option<&CreateTable> {
     }
 }
 
-/// Returns what an error says without the names of its wrappers, and the place it is about.
+/// Returns the message of an error without the names of its wrappers, and the place it is about.
 fn located(error: &DataFusionError) -> (Option<String>, Option<Place>) {
     let diagnostics: Vec<&Diagnostic> = error.iter().filter_map(DataFusionError::diagnostic).collect();
     let span = diagnostics.iter().find_map(|diagnostic| diagnostic.span);

@@ -453,7 +453,8 @@ fn a_source_that_watches_reads_new_files_and_lines_once() {
     assert!(error.context("file").unwrap().ends_with("c.txt"), "{error}");
 }
 
-/// The executor tries again after an unavailable input also while a job starts, and the next attempt finds the new name.
+/// The executor tries again after an unavailable input also while a job starts, and the next attempt finds the new
+/// name.
 #[test]
 fn a_file_that_is_renamed_between_its_listing_and_its_reading_is_unavailable_and_not_missing() {
     let folder = folder(&[("a.txt", "a1\n"), ("b.txt", "b1\n")]);
