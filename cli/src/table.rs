@@ -15,11 +15,6 @@ impl TextTable {
         Self { header: header.into_iter().map(|name| escaped(&name)).collect(), widths: None }
     }
 
-    /// Whether the header was printed.
-    pub(crate) fn is_begun(&self) -> bool {
-        self.widths.is_some()
-    }
-
     /// Returns the lines of some rows, the header above the first.
     pub(crate) fn lines(&mut self, rows: &[Vec<String>]) -> String {
         let cells: Vec<Vec<String>> =

@@ -23,7 +23,7 @@ pub(super) struct Output {
 enum Form {
     /// Of a statement without a result.
     Nothing,
-    Table(TextTable),
+    Table(Option<TextTable>),
     /// Of `EXPLAIN`, whose cells have lines.
     Plans,
     Csv {
@@ -35,11 +35,10 @@ enum Form {
 
 impl Output {
     pub(super) fn new(format: SqlFormat, schema: &SchemaRef) -> Self {
-        let names = schema.fields().iter().map(|field| field.name().clone());
         let form = match format {
             _ if schema.fields().is_empty() => Form::Nothing,
             SqlFormat::Table if is_plan(schema) => Form::Plans,
-            SqlFormat::Table => Form::Table(TextTable::new(names)),
+            SqlFormat::Table => Form::Table(None),
             SqlFormat::Csv => Form::Csv { has_header: false },
             SqlFormat::Json => Form::Json,
             SqlFormat::Arrow => Form::Arrow(None),
@@ -54,7 +53,11 @@ impl Output {
     fn printed(&mut self, batch: &RecordBatch) -> Result<()> {
         match &mut self.form {
             Form::Nothing => {}
-            Form::Table(table) => print_bytes(table.lines(&cells(batch, "NULL")?).as_bytes()),
+            Form::Table(table) => {
+                let names = || self.schema.fields().iter().map(|field| field.name().clone());
+                let table = table.get_or_insert_with(|| TextTable::new(names()));
+                print_bytes(table.lines(&cells(batch, "NULL")?).as_bytes());
+            }
             Form::Plans => {
                 for row in cells(batch, "")? {
                     print_bytes(format!("{}\n", row.join("\n").trim_end()).as_bytes());
@@ -95,7 +98,7 @@ impl Output {
     /// Prints what stands behind the rows, or the header where no row came.
     pub(super) fn finish(mut self) -> Result<(), Failure> {
         let is_begun = match &self.form {
-            Form::Table(table) => table.is_begun(),
+            Form::Table(table) => table.is_some(),
             Form::Csv { has_header } => *has_header,
             Form::Arrow(writer) => writer.is_some(),
             Form::Nothing | Form::Json | Form::Plans => true,
