@@ -47,7 +47,7 @@ pub(crate) use sink::{SinkFormat, SinkSpec};
 pub(crate) use source::{BadRecordPolicy, Files, SourceKind, SourceSpec};
 pub(crate) use step::Step;
 pub(crate) use stream::Origin;
-pub(crate) use windows::{Shape, Windows};
+pub(crate) use windows::{GREATEST_GAP, Shape, Windows};
 
 pub(crate) use problem::Mistakes;
 pub(crate) use section::UNITS;

@@ -300,7 +300,9 @@ pub(super) fn late_columns(steps: &[Placed], written: &[Node], node: &Node) -> R
         _ => None,
     });
     let groups: Vec<_> = groups.collect();
-    let is_window = |item: &&Node| item.has("key_by") && (item.has("window") || item.has("session"));
+    let is_window = |item: &&Node| {
+        item.has("key_by") && ["window", "session", "session_by"].into_iter().any(|key| item.has(key))
+    };
     match groups.as_slice() {
         [group] => Ok(group.input.clone()),
         // What keeps the one window from being one was noted.

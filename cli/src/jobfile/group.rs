@@ -55,6 +55,8 @@ pub(crate) struct Firing {
     pub(crate) lateness: i64,
     pub(crate) every: Option<i64>,
     pub(crate) rows: Option<u64>,
+    /// Whether a window forgets its rows when it emits.
+    pub(crate) purging: bool,
 }
 
 /// When a group emits its results.
@@ -115,6 +117,14 @@ impl Group {
     }
 }
 
+/// The keys that make a group emit before its end.
+const EARLY: [&str; 2] = ["emit_every", "emit_rows"];
+
+/// Whether a section has one of these keys, right or wrong.
+fn early_keys(section: &Section<'_>) -> bool {
+    EARLY.into_iter().any(|key| section.has(key))
+}
+
 impl StepParser<'_> {
     pub(super) fn group(&self, section: &Section<'_>, id: Option<String>) -> (Option<Step>, Stream) {
         let mut columns = Columns::default();
@@ -128,7 +138,7 @@ impl StepParser<'_> {
         let why_not = timeless.then_some(
             "expected `event_time = \"column\"` in [source], and no earlier step that emits at the end",
         );
-        let windows = windows::parse(section, why_not);
+        let windows = windows::parse(section, why_not, self.gaps(section));
         let firing = self.firing(section, windows.as_ref(), in_processing_time);
         if let (true, Some(node)) = (windows::are_in(section), section.get("key_by"))
             && windows.is_none_or(Windows::are_of_time)
@@ -242,11 +252,28 @@ impl StepParser<'_> {
             wrong("`emit` is for groups without a window", "a window emits when it closes; leave this out");
             return Emit::End;
         }
-        if emit == Emit::Changes && (section.has("emit_every") || section.has("emit_rows")) {
+        if emit == Emit::Changes && early_keys(section) {
             let label = "leave out either this, or `emit_every` and `emit_rows`";
             wrong("a group emits after each change or now and then", label);
         }
         emit
+    }
+
+    /// The column that has the gap of each row.
+    fn gaps(&self, section: &Section<'_>) -> Option<usize> {
+        let (node, text) = (section.get("session_by")?, section.text("session_by")?);
+        let column = || {
+            let mut tokens = Tokens::new(node, text)?;
+            let (name, span) = tokens.name("a column")?;
+            let (index, column) = self.scope.find_column(&name, &tokens.location(span))?;
+            tokens.end("the end")?;
+            if matches!(column.kind, ColumnType::Int | ColumnType::UInt) {
+                return Ok(index);
+            }
+            let label = format!("this column is {}", column.kind);
+            Err(Problem::new(&node.location, "a gap is a number of milliseconds", label))
+        };
+        self.problems.ok(column())
     }
 
     /// When a group emits besides at its end.
@@ -262,6 +289,7 @@ impl StepParser<'_> {
             lateness: i64::try_from(lateness.as_millis()).unwrap_or(i64::MAX),
             every: millis("emit_every", "the time from one result to the next"),
             rows: section.integer("emit_rows"),
+            purging: section.bool("purge").unwrap_or_default(),
         };
         let has_windows = windows::are_in(section);
         let of_rows = windows.is_some_and(|windows| !windows.are_of_time());
@@ -269,8 +297,7 @@ impl StepParser<'_> {
             let label = "leave this out, or give the group windows of event time";
             wrong("lateness", "only windows of event time have late rows", label);
         }
-        let early = ["emit_every", "emit_rows"].into_iter().filter(|key| section.has(key));
-        for key in early {
+        for key in EARLY.into_iter().filter(|key| section.has(key)) {
             match windows.map(|windows| windows.shape) {
                 Some(windows::Shape::Sliding { .. }) => {
                     let label = "leave this out, or choose a shorter `slide`";
@@ -286,6 +313,16 @@ impl StepParser<'_> {
                 }
                 _ => {}
             }
+        }
+        let slide = matches!(windows.map(|windows| windows.shape), Some(windows::Shape::Sliding { .. }));
+        if firing.purging && (slide || !(firing.is_repeated() || early_keys(section))) {
+            let (message, label) = match slide {
+                true => ("windows that slide share their rows", "leave this out"),
+                false => {
+                    ("this group emits once", "expected `emit_every`, `emit_rows` or `lateness` beside it")
+                }
+            };
+            wrong("purge", message, label);
         }
         if in_processing_time && !has_windows && !section.has("emit_every") {
             let label = "leave this out, or give the group `window`, `session` or `emit_every`";

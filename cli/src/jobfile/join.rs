@@ -242,7 +242,7 @@ impl JoinParser<'_> {
         match chosen.first() {
             Some(&"between") => self.interval(),
             Some(&"versioned") => Some(Matching::Versioned),
-            Some(_) => windows::parse(section, why_not).map(Matching::Window),
+            Some(_) => windows::parse(section, why_not, None).map(Matching::Window),
             None => {
                 let domain = if timed { TimeDomain::Event } else { TimeDomain::Processing };
                 Some(Matching::All { ttl: ttl(section).map(|ttl| (ttl, domain)) })

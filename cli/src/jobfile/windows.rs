@@ -16,10 +16,25 @@ pub(crate) struct Windows {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
     Tumbling(i64),
-    Sliding { size: i64, slide: i64 },
-    Session { gap: i64 },
-    Rows { size: u64, slide: u64 },
+    Sliding {
+        size: i64,
+        slide: i64,
+    },
+    Session {
+        gap: i64,
+    },
+    /// Each row has its gap in this column.
+    SessionBy {
+        column: usize,
+    },
+    Rows {
+        size: u64,
+        slide: u64,
+    },
 }
+
+/// The greatest gap of a session that a row may have, in milliseconds: about a hundred years.
+pub(crate) const GREATEST_GAP: i64 = 100 * 366 * 24 * 3600 * 1000;
 
 /// The length of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +54,7 @@ impl Windows {
         match self.shape {
             Shape::Tumbling(size) | Shape::Sliding { size, .. } => size.saturating_add(self.offset),
             Shape::Session { gap } => gap,
+            Shape::SessionBy { .. } => GREATEST_GAP,
             Shape::Rows { .. } => 0,
         }
     }
@@ -50,6 +66,7 @@ impl std::fmt::Display for Windows {
             Shape::Tumbling(size) => write!(f, "{size} ms")?,
             Shape::Sliding { size, slide } => write!(f, "{size} ms each {slide} ms")?,
             Shape::Session { gap } => write!(f, "sessions of {gap} ms")?,
+            Shape::SessionBy { column } => write!(f, "sessions by column {column}")?,
             Shape::Rows { size, slide } => write!(f, "{size} rows each {slide} rows")?,
         }
         if self.offset > 0 {
@@ -61,11 +78,12 @@ impl std::fmt::Display for Windows {
 
 /// Whether a section has windows, right or wrong.
 pub(super) fn are_in(section: &Section<'_>) -> bool {
-    section.has("window") || section.has("session")
+    ["window", "session", "session_by"].into_iter().any(|key| section.has(key))
 }
 
-/// Reads the windows of a section. `why_not` is advice where rows have no times by which there could be windows.
-pub(super) fn parse(section: &Section<'_>, why_not: Option<&str>) -> Option<Windows> {
+/// Reads the windows of a section. `why_not` is advice where rows have no times by which there could be windows,
+/// `gaps` the column of `session_by`.
+pub(super) fn parse(section: &Section<'_>, why_not: Option<&str>, gaps: Option<usize>) -> Option<Windows> {
     let problems = section.problems;
     let length = |key| section.get(key).and_then(|node| problems.ok(length(node, key, why_not)));
     let (size, slide) = (length("window"), length("slide"));
@@ -75,14 +93,24 @@ pub(super) fn parse(section: &Section<'_>, why_not: Option<&str>) -> Option<Wind
         problems.add(Problem::new(section.location_of(key), message, label));
     };
     let has = |key| section.has(key);
-    if has("session") && has("window") {
-        wrong("session", "a session lasts as long as rows come", "leave out either `session` or `window`");
+    for [session, other] in [["session", "window"], ["session_by", "window"], ["session", "session_by"]] {
+        if has(session) && has(other) {
+            let label = format!("leave out either `{session}` or `{other}`");
+            wrong(session, "a session lasts as long as rows come", &label);
+        }
     }
     if !has("window") {
         check_alone(section);
     }
     let shape = match (size, slide, gap) {
         _ if has("session") => Shape::Session { gap: gap? },
+        _ if has("session_by") => {
+            let (node, column) = (section.get("session_by")?, gaps?);
+            if let Some(why_not) = why_not {
+                problems.add(Problem::new(&node.location, "a window needs event times", why_not));
+            }
+            Shape::SessionBy { column }
+        }
         (Some(Length::Millis(size)), None, _) if !has("slide") => Shape::Tumbling(size),
         (Some(Length::Millis(size)), Some(Length::Millis(slide)), _) if slide == size => {
             Shape::Tumbling(size)
@@ -115,7 +143,9 @@ pub(super) fn check_alone(section: &Section<'_>) {
     for key in ["slide", "offset"] {
         let Some(node) = section.get(key) else { continue };
         if key == "offset"
-            && (section.has("session") || section.duration(key).is_none_or(|offset| offset.is_zero()))
+            && (section.has("session")
+                || section.has("session_by")
+                || section.duration(key).is_none_or(|offset| offset.is_zero()))
         {
             continue;
         }
@@ -139,7 +169,7 @@ fn offset(section: &Section<'_>, shape: Shape) -> Option<i64> {
             section.problems.add(Problem::new(&node.location, "this offset leaves out a window", label));
             None
         }
-        Shape::Session { .. } | Shape::Rows { .. } => {
+        Shape::Session { .. } | Shape::SessionBy { .. } | Shape::Rows { .. } => {
             let label = "leave this out: they begin with their first row";
             let message = "sessions and windows of rows have no offset";
             section.problems.add(Problem::new(&node.location, message, label));

@@ -9,13 +9,15 @@ use strandline_state_api::{Codec, Error, Evolution, Result, SerdeCodec};
 use super::accumulator::{Accumulators, Aggregates, GroupCodec, Overflow};
 use super::layout::Layout;
 use super::order::Order;
-use crate::jobfile::{Computes, Group, Join, Top};
+use crate::jobfile::{Computes, Group, Join, Shape, Top, Windows};
 
 /// The aggregate of all windows of job files. It is one type for all that they compute, as each operator type
 /// costs seconds of compile time. Rows of a group come as [`Either::Left`].
 #[derive(Clone)]
 pub(super) struct Fold {
     what: What,
+    /// The column of a row that has its gap in a session; the gap then travels behind the values.
+    gap: Option<usize>,
     codec: FoldCodec,
 }
 
@@ -55,12 +57,18 @@ pub(super) enum Results {
 
 impl Fold {
     pub(super) fn of_group(group: &Group) -> Self {
+        let gap = match group.windows {
+            Some(Windows { shape: Shape::SessionBy { column }, .. }) => Some(column),
+            _ => None,
+        };
         match &group.computes {
             Computes::Aggregates(_) => Self {
+                gap,
                 what: What::Aggregates { aggregates: Aggregates::new(group), whole: group.keeps_late },
                 codec: FoldCodec::Accumulators(GroupCodec::new(group)),
             },
             Computes::Top(top) => Self {
+                gap,
                 what: What::Top { n: top.n, order: Order::new(top) },
                 codec: FoldCodec::Rows(layout_of_top(group, top)),
             },
@@ -68,15 +76,26 @@ impl Fold {
     }
 
     pub(super) fn of_join(join: &Join, layout: Layout) -> Self {
-        Self { what: What::Join(WindowJoin::new(join.kind)), codec: FoldCodec::Sides(layout) }
+        Self { what: What::Join(WindowJoin::new(join.kind)), gap: None, codec: FoldCodec::Sides(layout) }
     }
 
     /// What of a row travels beside its key.
     pub(super) fn value(&self, row: Row) -> Row {
-        match &self.what {
+        let gap = self.gap.map(|column| row.get(column).clone());
+        let mut value = match &self.what {
             What::Aggregates { aggregates, whole: false } => aggregates.arguments(&row),
             _ => row,
+        };
+        value.0.extend(gap);
+        value
+    }
+
+    /// The value without the gap of its row.
+    pub(super) fn without_gap(&self, mut value: Row) -> Row {
+        if self.gap.is_some() {
+            value.0.pop();
         }
+        value
     }
 }
 
@@ -112,11 +131,12 @@ impl Aggregate for Fold {
     fn add(&self, folded: &mut Folded, record: Either<Row, Row>) -> Result<()> {
         match (&self.what, folded, record) {
             (What::Aggregates { aggregates, whole }, Folded::Accumulators(folded), Either::Left(row)) => {
+                let row = self.without_gap(row);
                 let arguments = if *whole { aggregates.arguments(&row) } else { row };
                 aggregates.add(arguments, folded)
             }
             (What::Top { n, order }, Folded::Rows(rows), Either::Left(row)) => {
-                add_to_top(rows, row, *n, order);
+                add_to_top(rows, self.without_gap(row), *n, order);
                 Ok(())
             }
             (What::Join(join), Folded::Sides(sides), record) => join.add(sides, record),

@@ -11,12 +11,12 @@ use strandline_operators::window::{
 };
 use strandline_runtime::{Emitter, KeyedStream, Stream};
 use strandline_state_api::backend::BackendFactory;
-use strandline_state_api::{Result, SerdeCodec, TimeWindow};
+use strandline_state_api::{Error, Result, SerdeCodec, TimeWindow};
 
 use super::fold::{Fold, Results};
 use super::key::GroupKey as _;
 use super::{Counters, Flow};
-use crate::jobfile::{Computes, Firing, Group, Shape, Windows};
+use crate::jobfile::{Computes, Firing, GREATEST_GAP, Group, Shape, Windows};
 
 /// A record with its key on the way to windows.
 pub(super) type Keyed<F> = KeyedStream<F, RowKey, Either<Row, Row>>;
@@ -54,6 +54,10 @@ pub(super) fn windows<F: BackendFactory>(
         Shape::Session { gap } => {
             cut(records, id, configured(TimeWindows::session(duration(gap)), firing), fold, time)
         }
+        Shape::SessionBy { .. } => {
+            let windows = TimeWindows::session_by(gap_behind);
+            cut(records, id, configured(windows, firing), fold, time)
+        }
         Shape::Rows { size, slide } => {
             cut(records, id, CountWindows::sliding(size, slide), fold, |_: CountWindow| None)
         }
@@ -62,6 +66,45 @@ pub(super) fn windows<F: BackendFactory>(
 
 fn duration(millis: i64) -> Duration {
     Duration::from_millis(millis.unsigned_abs())
+}
+
+/// The gap of a record, which stands behind its values.
+fn gap_behind(record: &Either<Row, Row>) -> Duration {
+    let (Either::Left(row) | Either::Right(row)) = record;
+    duration(row.0.last().and_then(gap_of).unwrap_or(1))
+}
+
+/// The gap that a value stands for, in milliseconds.
+fn gap_of(value: &Value) -> Option<i64> {
+    let millis = match value {
+        Value::Int(millis) => *millis,
+        Value::UInt(millis) => i64::try_from(*millis).ok()?,
+        _ => return None,
+    };
+    (1..=GREATEST_GAP).contains(&millis).then_some(millis)
+}
+
+/// Keeps the rows that have a gap in the column.
+fn with_gaps<F: BackendFactory>(
+    rows: Stream<F, Row>,
+    column: usize,
+    group: &Group,
+    skip: bool,
+) -> Stream<F, Row> {
+    let name = group.input.get(column).map(|column| column.name.clone()).unwrap_or_default();
+    rows.try_flat_map(move |row, out| {
+        match gap_of(row.get(column)) {
+            Some(_) => out.emit(row),
+            None if skip => out.count_left_out(),
+            None => {
+                let message =
+                    "the gap of a session is a number of milliseconds, at least 1 and at most 100 years";
+                let error = Error::invalid(message).with("column", &name);
+                return Err(error.with("value", row.get(column)));
+            }
+        }
+        Ok(())
+    })
 }
 
 fn configured<S>(windows: TimeWindows<S>, firing: Firing) -> TimeWindows<S> {
@@ -80,6 +123,9 @@ fn triggered<S>(windows: TimeWindows<S>, firing: Firing) -> TimeWindows<S> {
     }
     if let Some(rows) = firing.rows {
         trigger = trigger.after_records(rows);
+    }
+    if firing.purging {
+        trigger = trigger.purging();
     }
     windows.trigger(trigger).allowed_lateness(duration(firing.lateness)).emit_late()
 }
@@ -136,18 +182,21 @@ pub(super) fn group<F: BackendFactory>(
         skip,
     });
     let (of_keys, of_values) = (group.keys.clone(), fold.clone());
-    let records = flow.rows().key_by(move |row| {
+    let mut rows_in = flow.rows();
+    if let Some(Windows { shape: Shape::SessionBy { column }, .. }) = group.windows {
+        rows_in = with_gaps(rows_in, column, group, skip);
+    }
+    let records = rows_in.key_by(move |row| {
         let key = RowKey::of(&row, &of_keys);
         (key, Either::Left(of_values.value(row)))
     });
+    let (of, without) = (Arc::clone(&rows), fold.clone());
     let output = windows(records.codec(SerdeCodec), &group.id, group.windows, group.firing, fold);
-    let of = Arc::clone(&rows);
     let (closed, late) = output.partition(move |closed| {
         closed.map_err(|record| {
             of.late.fetch_add(1, Ordering::Relaxed);
-            match record {
-                Either::Left(row) | Either::Right(row) => row,
-            }
+            let (Either::Left(row) | Either::Right(row)) = record;
+            without.without_gap(row)
         })
     });
     let results = closed.try_flat_map(move |closed, out| rows.of(closed, out));

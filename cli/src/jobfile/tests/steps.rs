@@ -43,7 +43,9 @@ fn groups_have_the_columns_of_their_windows() {
         ),
         ("session = \"1h\"\nemit_every = \"1s\"", format!("user:text {BORDERS} firing:text count:uint")),
         ("window = \"10 rows\"\nslide = \"1 row\"", "user:text count:uint".to_owned()),
+        ("session_by = \"id\"", format!("user:text {BORDERS} count:uint")),
         ("emit_rows = 10", "user:text firing:text count:uint".to_owned()),
+        ("emit_rows = 10\npurge = true", "user:text firing:text count:uint".to_owned()),
         ("emit_every = \"1s\"\ntime = \"processing\"", "user:text firing:text count:uint".to_owned()),
     ];
     for (window, wanted) in cases {
@@ -157,6 +159,19 @@ fn every_report_of_a_mistake_in_a_step_names_what_was_expected() {
             "leave this out",
         ),
         (group("session = \"0s\""), "the gap of a session is at least 1 ms long", "this is less"),
+        (group("session_by = \"user\""), "a gap is a number of milliseconds", "this column is text"),
+        (
+            group("session_by = \"id\"\nsession = \"1m\""),
+            "a session lasts as long as rows come",
+            "either `session` or `session_by`",
+        ),
+        (group("session_by = \"id\"\noffset = \"1s\""), "have no offset", "leave this out"),
+        (group("window = \"1m\"\npurge = true"), "this group emits once", "expected `emit_every`"),
+        (
+            group("window = \"1m\"\nslide = \"10s\"\nlateness = \"1s\"\npurge = true"),
+            "windows that slide share their rows",
+            "leave this out",
+        ),
         (group("lateness = \"1m\""), "only windows of event time have late rows", "leave this out"),
         (
             group("window = \"1m\"\nslide = \"10s\"\nemit_rows = 3"),

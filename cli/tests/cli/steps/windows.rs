@@ -77,6 +77,63 @@ fn sessions_end_when_nothing_comes() {
 }
 
 #[test]
+fn sessions_have_the_gaps_of_their_rows() {
+    let gap = |event: &Event| event.value % 400 + 1;
+    let mut all = events(1_500, 9);
+    let mut by_key: BTreeMap<i64, Vec<Event>> = BTreeMap::new();
+    all.iter().for_each(|event| by_key.entry(event.key).or_default().push(*event));
+    let mut wanted = Vec::new();
+    for (key, mut events) in by_key {
+        events.sort_by_key(|event| event.time);
+        let mut sessions: Vec<(i64, i64, Vec<i64>)> = Vec::new();
+        for event in events {
+            let end = event.time + gap(&event);
+            match sessions.last_mut().filter(|(_, last, _)| event.time <= *last) {
+                Some((_, last, values)) => {
+                    *last = end.max(*last);
+                    values.push(event.value);
+                }
+                None => sessions.push((event.time, end, vec![event.value])),
+            }
+        }
+        let line = |(start, end, values): (i64, i64, Vec<i64>)| {
+            format!("k{key},{start},{end},{}", aggregates(&values))
+        };
+        wanted.extend(sessions.into_iter().map(line));
+    }
+    assert!(wanted.len() > 200, "{} sessions", wanted.len());
+    let steps = format!("[[step]]\ncompute = \"value % 400 + 1 as gap\"\n{}", job("session_by = \"gap\""));
+    Trial::new(&[("in", &all)], &steps).gives(wanted);
+    // A row without a gap fails the job, or is left out and counted.
+    all.truncate(20);
+    all[7].value = 0;
+    let steps = steps.replace("value % 400 + 1 as gap", "value as gap");
+    let folder = Trial::new(&[("in", &all)], &steps).folder();
+    let ended = folder.strandline(&["run", "job.toml"]);
+    assert_eq!(ended.code(), 1);
+    for part in ["the gap of a session", "column \"gap\"", "value 0"] {
+        assert!(ended.stderr().contains(part), "{part}: {}", ended.stderr());
+    }
+    let report = folder.run(&["--set=source.in.on_bad_record=skip"]);
+    assert_eq!(report["results_left_out"], 1);
+}
+
+#[test]
+fn windows_that_purge_emit_each_row_once() {
+    let events = events(1_500, 10);
+    let mut wanted = Vec::new();
+    for key in 0..9 {
+        let of_key: Vec<_> =
+            events.iter().filter(|event| event.key == key).map(|event| event.value).collect();
+        for rows in of_key.chunks(40) {
+            let fired = if rows.len() == 40 { "early" } else { "on-time" };
+            wanted.push(format!("k{key},{fired},{}", aggregates(rows)));
+        }
+    }
+    Trial::new(&[("in", &events)], &job("emit_rows = 40\npurge = true")).gives(wanted);
+}
+
+#[test]
 fn windows_of_rows_have_a_number_of_them() {
     for (window, size, slide) in
         [("window = \"10 rows\"", 10, 10), ("window = \"9 rows\"\nslide = \"6 rows\"", 9, 6)]

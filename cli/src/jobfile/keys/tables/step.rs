@@ -77,7 +77,22 @@ const FIRINGS: &[Key] = &[
         Means("at the end only"),
         "emits what is known so far, too, whenever so many rows have come",
     ),
+    key(
+        "purge",
+        Kind::Bool,
+        Value("false"),
+        "whether a window forgets its rows when it emits, so that each result is of those since the one before",
+    ),
 ];
+
+/// Sessions of rows that know their gap.
+const SESSION_BY: Key = key(
+    "session_by",
+    Kind::Text("a column of the type int or uint"),
+    Means("all sessions have the gap `session`"),
+    "in place of `session`: the column that has the gap of each row in milliseconds, at least 1; the row with the \
+     latest end decides when its window closes",
+);
 
 /// `[[step]]`.
 pub(crate) static STEP: Section = Section::ByKey {
@@ -160,12 +175,15 @@ pub(crate) static STEP: Section = Section::ByKey {
                         ),
                     ],
                     WINDOWS,
-                    &[key(
-                        "emit",
-                        Kind::Word(EMITS),
-                        Value("\"end\""),
-                        "when a group without a window emits its row; a window does when it closes",
-                    )],
+                    &[
+                        SESSION_BY,
+                        key(
+                            "emit",
+                            Kind::Word(EMITS),
+                            Value("\"end\""),
+                            "when a group without a window emits its row; a window does when it closes",
+                        ),
+                    ],
                     FIRINGS,
                     &[ID],
                     COMMON,
