@@ -118,6 +118,11 @@ impl<'a> Section<'a> {
         self.get(key).is_some()
     }
 
+    /// As [`has`](Self::has), for a key that not all tables of its kind declare.
+    pub(super) fn declares_and_has(&self, key: &str) -> bool {
+        self.table.key(key).is_some() && self.has(key)
+    }
+
     fn read<T>(&self, key: &str, read: impl FnOnce(&'a Node) -> Result<T, Problem>) -> Option<T> {
         self.problems.ok(read(self.get(key)?))
     }

@@ -78,7 +78,12 @@ impl std::fmt::Display for Windows {
 
 /// Whether a section has windows, right or wrong.
 pub(super) fn are_in(section: &Section<'_>) -> bool {
-    ["window", "session", "session_by"].into_iter().any(|key| section.has(key))
+    section.has("window") || section.has("session") || has_gaps(section)
+}
+
+/// Whether rows have the gaps of sessions themselves; joins have no such key.
+fn has_gaps(section: &Section<'_>) -> bool {
+    section.declares_and_has("session_by")
 }
 
 /// Reads the windows of a section. `why_not` is advice where rows have no times by which there could be windows,
@@ -92,7 +97,7 @@ pub(super) fn parse(section: &Section<'_>, why_not: Option<&str>, gaps: Option<u
     let wrong = |key: &str, message: &str, label: &str| {
         problems.add(Problem::new(section.location_of(key), message, label));
     };
-    let has = |key| section.has(key);
+    let has = |key| section.declares_and_has(key);
     for [session, other] in [["session", "window"], ["session_by", "window"], ["session", "session_by"]] {
         if has(session) && has(other) {
             let label = format!("leave out either `{session}` or `{other}`");
@@ -144,7 +149,7 @@ pub(super) fn check_alone(section: &Section<'_>) {
         let Some(node) = section.get(key) else { continue };
         if key == "offset"
             && (section.has("session")
-                || section.has("session_by")
+                || has_gaps(section)
                 || section.duration(key).is_none_or(|offset| offset.is_zero()))
         {
             continue;

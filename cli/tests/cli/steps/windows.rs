@@ -111,7 +111,7 @@ fn sessions_have_the_gaps_of_their_rows() {
     let folder = Trial::new(&[("in", &all)], &steps).folder();
     let ended = folder.strandline(&["run", "job.toml"]);
     assert_eq!(ended.code(), 1);
-    for part in ["the gap of a session", "column \"gap\"", "value 0"] {
+    for part in ["the gap of a session", "column gap", "value 0"] {
         assert!(ended.stderr().contains(part), "{part}: {}", ended.stderr());
     }
     let report = folder.run(&["--set=source.in.on_bad_record=skip"]);
