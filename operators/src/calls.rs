@@ -50,10 +50,9 @@ where
 /// Up to [`capacity`](Self::capacity) calls are in flight at once. A call in flight is part of every checkpoint, and
 /// starts again after a restore: the other system sees a call at least once, and each record has one [`Answer`].
 ///
-/// Answers come in any order, or [in the order of the records](Self::ordered); either way those of records that
-/// came before a watermark come before it, too. So a watermark waits for the calls of the records up to its time, and
-/// with it all that comes behind: where watermarks stay behind the records by about the time that a call takes, nothing
-/// has to wait.
+/// Answers come in any order, or [in the order of the records](Self::ordered). Either way no watermark passes an answer:
+/// the operator [holds it back](strandline_state_api::Operator::output_watermark) until the records up to its time have
+/// theirs. Records behind it are called meanwhile, and barriers pass.
 ///
 /// ```
 /// use std::time::Duration;
@@ -72,7 +71,8 @@ where
 ///     Harness::new(MemoryBackendFactory::default(), "lengths", move |ctx| calls.open::<u64, _>(ctx))?;
 /// harness.processing_time(0)?;
 /// harness.process(7u64, "strand".to_owned(), 1_000)?;
-/// harness.watermark(1_000)?; // waits for the reply
+/// harness.watermark(1_000)?;
+/// harness.end()?; // waits for the reply
 /// let (answer, time) = harness.take_output().into_iter().next().expect("an answer");
 /// assert_eq!((answer.record.as_str(), answer.reply?, time), ("strand", 6, Some(1_000.into())));
 /// # Ok(())
@@ -186,7 +186,6 @@ where
         }
         let states = States {
             records: ctx.register(&ValueDescriptor::evolving("in-flight", self.storage.of()).namespaced())?,
-            passes: ctx.register(&TimerDescriptor::event_time("passes"))?,
             timeouts: ctx.register(&TimerDescriptor::processing_time("timeouts"))?,
             polls: ctx.register(&TimerDescriptor::processing_time("polls"))?,
         };

@@ -61,6 +61,15 @@ pub trait Operator: Send {
     /// The namespace of the operator's timers; `()` where they have none.
     type Namespace: StateKey;
 
+    /// Handles the start: what the restored checkpoint has of the keyed state is there, and neither a record nor time
+    /// has come (Flink: `CheckpointedFunction#initializeState`). For what an operator derives from its state.
+    ///
+    /// # Errors
+    /// Those of [`process`](Self::process).
+    fn on_start<B: KeyedBackend<Key = Self::Key>>(&mut self, _backend: &mut B) -> Result<()> {
+        Ok(())
+    }
+
     /// Processes one record.
     ///
     /// # Errors
@@ -90,6 +99,16 @@ pub trait Operator: Send {
     /// Those of [`process`](Self::process).
     fn on_watermark(&mut self, _watermark: Timestamp, _output: &mut Batch<Self::Out>) -> Result<()> {
         Ok(())
+    }
+
+    /// Returns the time that the output has reached when the input has reached `watermark`: all that the operator
+    /// emits from now on has a greater one, but for records that came late.
+    ///
+    /// It is `watermark`, unless an operator emits records after the time at which they came, as asynchronous
+    /// calls do. Then it is less while such a record is missing, so that the record is not late for what follows.
+    /// The host asks after each batch and each timer, and passes on a time that has risen.
+    fn output_watermark(&self, watermark: Timestamp) -> Timestamp {
+        watermark
     }
 
     /// Handles the end of the input, after all event timers have fired. The job's result includes the records

@@ -249,6 +249,12 @@ impl<F: BackendFactory, O: Operator, M> Harness<F, O, M> {
         self.subtasks.iter_mut().map(|subtask| subtask.process.backend_mut().entries()).sum()
     }
 
+    /// Returns the time that the output of all subtasks has reached (see [`Operator::output_watermark`]): the least of
+    /// them, `None` while one has seen no watermark.
+    pub fn output_watermark(&self) -> Option<Timestamp> {
+        self.subtasks.iter().map(|subtask| subtask.process.output_watermark()).min().flatten()
+    }
+
     /// Returns the number of subtasks.
     pub fn parallelism(&self) -> u32 {
         self.subtasks.len() as u32

@@ -21,10 +21,8 @@ const POLL: i64 = 5;
 
 /// The operator of [`Calls`](super::Calls).
 ///
-/// Each record in flight has a value, in a namespace of its own, and two timers: one of event time, so that no
-/// watermark passes it, and one of processing time for its timeout, so that some subtask takes it up after a restore.
-/// While calls are in flight one more timer looks for replies. What is under way is known in memory only, and starts
-/// again from the state.
+/// Each record in flight has a value, in a namespace of its own, and a timer for its timeout. While calls are in flight
+/// one more timer looks for replies. What is under way is known in memory only, and starts again from the state.
 pub struct Calling<K, T, R, C> {
     call: C,
     states: States<T>,
@@ -36,8 +34,8 @@ pub struct Calling<K, T, R, C> {
     next: u64,
     /// The timer that looks for replies.
     poll: Option<Timestamp>,
-    /// Whether the calls that were in flight in the restored checkpoint have been taken up.
-    is_resumed: bool,
+    /// The calls that were in flight in the restored checkpoint, until the time is known at which they start again.
+    restored: Vec<(Place<K>, Option<Timestamp>)>,
     /// The processing time that was last known.
     clock: Option<Timestamp>,
     /// Kept for their memory.
@@ -48,7 +46,6 @@ pub struct Calling<K, T, R, C> {
 pub(super) struct States<T> {
     /// The records in flight; the namespaces number the records of a subtask.
     pub(super) records: ValueState<InFlightRecord<T>, u64>,
-    pub(super) passes: TimerService<u64>,
     pub(super) timeouts: TimerService<u64>,
     pub(super) polls: TimerService<u64>,
 }
@@ -91,30 +88,19 @@ where
             inbox: Inbox::new(),
             next: 0,
             poll: None,
-            is_resumed: false,
+            restored: Vec::new(),
             clock: None,
             replies: Vec::new(),
             answers: Vec::new(),
         }
     }
 
-    /// Takes up the calls that were in flight in the restored checkpoint, in the order of their records.
-    fn resume<B: KeyedBackend<Key = K>>(&mut self, backend: &mut B, now: Timestamp) -> Result<()> {
+    /// Takes up the calls that were in flight in the restored checkpoint, with their whole time before them.
+    fn resume(&mut self, now: Timestamp) {
         self.clock = Some(now);
-        if std::mem::replace(&mut self.is_resumed, true) {
-            return Ok(());
+        for (place, time) in self.restored.drain(..) {
+            self.calls.add(place, now.plus_millis(self.rules.timeout), time);
         }
-        let mut places = Vec::new();
-        backend.for_each_value(self.states.records, |key, id, _| {
-            places.push(Place { key: key.clone(), id: *id });
-            Ok(())
-        })?;
-        places.sort_by_key(|place| place.id);
-        self.next = places.last().map_or(0, |place| place.id + 1);
-        for place in places {
-            self.calls.add(place, now.plus_millis(self.rules.timeout));
-        }
-        Ok(())
     }
 
     /// Takes the replies that have come, starts calls that may start, and collects the answers that may leave.
@@ -129,17 +115,13 @@ where
             let mut scope = backend.at(&key);
             let Some(stored) = scope.state_in(self.states.records, &id).take()? else { continue };
             let InFlightRecord { record, time, timer } = stored;
-            let time = Timestamp::from_stored(time);
             scope.state_in(self.states.timeouts, &id).delete(timer)?;
-            if let Some(time) = time {
-                scope.state_in(self.states.passes, &id).delete(time)?;
-            }
             if !self.emits_failures
                 && let Err(error) = reply
             {
                 return Err(at_key(error, &key));
             }
-            self.answers.push((Answer { key, record, reply }, time));
+            self.answers.push((Answer { key, record, reply }, Timestamp::from_stored(time)));
         }
         while let Some((ticket, Place { key, id, .. })) = self.calls.start() {
             if let Some(stored) = backend.at(key).state_in(self.states.records, id).get()? {
@@ -154,22 +136,17 @@ where
         &mut self,
         backend: &mut B,
         now: Timestamp,
-        mut done: impl FnMut(&Self, &mut B) -> Result<bool>,
+        done: impl Fn(&CallsInFlight<K, R>) -> bool,
     ) -> Result<()> {
         self.move_on(backend, now)?;
-        if done(self, backend)? {
-            return Ok(());
-        }
         let began = Instant::now();
-        loop {
+        while !done(&self.calls) {
             let time = now + began.elapsed();
-            self.move_on(backend, time)?;
-            if done(self, backend)? {
-                return Ok(());
-            }
             let until = self.calls.wakes_at().map(|wakes_at| wakes_at.as_millis() - time.as_millis());
             self.inbox.wait(until.map(|millis| Duration::from_millis(millis.max(1) as u64)));
+            self.move_on(backend, now + began.elapsed())?;
         }
+        Ok(())
     }
 
     /// Emits the answers that have been collected, and sees to it that somebody looks for the next ones.
@@ -216,23 +193,37 @@ where
     type Out = Answer<K, T, R>;
     type Namespace = u64;
 
+    fn on_start<B: KeyedBackend<Key = K>>(&mut self, backend: &mut B) -> Result<()> {
+        let restored = &mut self.restored;
+        backend.for_each_value(self.states.records, |key, id, record| {
+            restored.push((Place { key: key.clone(), id: *id }, Timestamp::from_stored(record.time)));
+            Ok(())
+        })?;
+        restored.sort_by_key(|(place, _)| place.id);
+        if let Some((Place { key, id }, _)) = restored.last() {
+            self.next = id + 1;
+            // They start again as soon as it is known what time it is, whatever comes.
+            backend.at(key).state_in(self.states.polls, &NO_RECORD).register(Timestamp::MIN)?;
+            self.poll = Some(Timestamp::MIN);
+        }
+        Ok(())
+    }
+
     fn process<B: KeyedBackend<Key = K>>(
         &mut self,
         record: T,
         ctx: &mut Context<'_, B, Self::Out>,
     ) -> Result<()> {
         let now = now(ctx);
-        self.resume(ctx.scope().backend(), now)?;
-        self.wait(ctx.scope().backend(), now, |calling, _| Ok(!calling.calls.is_full()))?;
+        self.resume(now);
+        self.wait(ctx.scope().backend(), now, |calls| !calls.is_full())?;
         let (id, deadline, time) = (self.next, now.plus_millis(self.rules.timeout), ctx.timestamp());
         self.next += 1;
         let (stored, timer) = (Timestamp::to_stored(time), deadline.as_millis());
         ctx.state_in(self.states.records, &id).put(InFlightRecord { record, time: stored, timer })?;
         ctx.state_in(self.states.timeouts, &id).register(deadline)?;
-        if let Some(time) = time.filter(|time| Some(*time) > ctx.watermark()) {
-            ctx.state_in(self.states.passes, &id).register(time)?;
-        }
-        self.calls.add(Place { key: ctx.key().clone(), id }, deadline);
+        let in_time = time.filter(|time| Some(*time) > ctx.watermark());
+        self.calls.add(Place { key: ctx.key().clone(), id }, deadline, in_time);
         self.move_on(ctx.scope().backend(), now)?;
         self.emit(now, ctx)
     }
@@ -243,19 +234,11 @@ where
         ctx: &mut Context<'_, B, Self::Out>,
     ) -> Result<()> {
         let now = now(ctx);
-        self.resume(ctx.scope().backend(), now)?;
-        if timer.service == self.states.passes {
-            // The watermark is about to pass the record.
-            let (records, id) = (self.states.records, timer.namespace);
-            self.wait(ctx.scope().backend(), now, |_, backend| {
-                Ok(backend.at(&timer.key).state_in(records, &id).get()?.is_none())
-            })?;
-        } else {
-            if timer.service == self.states.polls && self.poll.is_some_and(|poll| poll <= timer.time) {
-                self.poll = None;
-            }
-            self.move_on(ctx.scope().backend(), now)?;
+        self.resume(now);
+        if timer.service == self.states.polls && self.poll.is_some_and(|poll| poll <= timer.time) {
+            self.poll = None;
         }
+        self.move_on(ctx.scope().backend(), now)?;
         if timer.service == self.states.timeouts {
             // A call that started again after a restore has its whole time before it.
             let (id, deadline) = (timer.namespace, now.plus_millis(self.rules.timeout));
@@ -267,14 +250,20 @@ where
         self.emit(now, ctx)
     }
 
+    fn output_watermark(&self, watermark: Timestamp) -> Timestamp {
+        let restored = self.restored.iter().filter_map(|(_, time)| *time);
+        let missing = restored.chain(self.calls.earliest()).min();
+        missing.map_or(watermark, |time| watermark.min(time.plus_millis(-1)))
+    }
+
     fn on_end<B: KeyedBackend<Key = K>>(
         &mut self,
         backend: &mut B,
         output: &mut Batch<Self::Out>,
     ) -> Result<()> {
         let now = self.clock.unwrap_or_else(Timestamp::of_system_clock);
-        self.resume(backend, now)?;
-        self.wait(backend, now, |calling, _| Ok(calling.calls.is_empty()))?;
+        self.resume(now);
+        self.wait(backend, now, CallsInFlight::is_empty)?;
         for (answer, time) in self.answers.drain(..) {
             output.push(answer, time);
         }

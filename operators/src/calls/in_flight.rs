@@ -28,6 +28,8 @@ pub(super) struct Place<K> {
 struct InFlight<K, R> {
     place: Place<K>,
     deadline: Timestamp,
+    /// The event time of a record that came in time.
+    time: Option<Timestamp>,
     /// How often it has started.
     attempts: u32,
     stage: Stage<R>,
@@ -54,6 +56,8 @@ pub(super) struct CallsInFlight<K, R> {
     started: usize,
     pausing: BTreeSet<(Timestamp, u64)>,
     deadlines: BTreeSet<(Timestamp, u64)>,
+    /// By the event times of records that came in time.
+    times: BTreeSet<(Timestamp, u64)>,
     /// In the order of their replies, where answers leave in that.
     answered: VecDeque<u64>,
 }
@@ -69,6 +73,7 @@ impl<K, R> CallsInFlight<K, R> {
             started: 0,
             pausing: BTreeSet::new(),
             deadlines: BTreeSet::new(),
+            times: BTreeSet::new(),
             answered: VecDeque::new(),
         }
     }
@@ -82,11 +87,12 @@ impl<K, R> CallsInFlight<K, R> {
         self.calls.len() >= self.rules.capacity
     }
 
-    /// Adds the call for a record behind all others.
-    pub(super) fn add(&mut self, place: Place<K>, deadline: Timestamp) {
+    /// Adds the call for a record behind all others. `time` is the event time of a record that came in time.
+    pub(super) fn add(&mut self, place: Place<K>, deadline: Timestamp, time: Option<Timestamp>) {
         let call = self.next;
         self.next += 1;
-        self.calls.insert(call, InFlight { place, deadline, attempts: 0, stage: Stage::Queued });
+        self.calls.insert(call, InFlight { place, deadline, time, attempts: 0, stage: Stage::Queued });
+        self.times.extend(time.map(|time| (time, call)));
         self.queued.push_back(call);
         self.deadlines.insert((deadline, call));
     }
@@ -162,12 +168,20 @@ impl<K, R> CallsInFlight<K, R> {
         if !matches!(self.calls.get(&id)?.stage, Stage::Answered(_)) {
             return None;
         }
-        let InFlight { place, deadline, stage, .. } = self.calls.remove(&id)?;
+        let InFlight { place, deadline, time, stage, .. } = self.calls.remove(&id)?;
         self.deadlines.remove(&(deadline, id));
+        if let Some(time) = time {
+            self.times.remove(&(time, id));
+        }
         match stage {
             Stage::Answered(reply) => Some((place, reply)),
             _ => None,
         }
+    }
+
+    /// Returns the least event time of a record that came in time and whose answer has not left.
+    pub(super) fn earliest(&self) -> Option<Timestamp> {
+        self.times.first().map(|(time, _)| *time)
     }
 
     /// Returns when [`advance`](Self::advance) has something to do.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use strandline_backend_memory::MemoryBackendFactory;
 use strandline_operators::calls::{Answer, Calls, Replier, Retry};
 use strandline_state_api::backend::SnapshotKind;
-use strandline_state_api::{Error, ErrorKind, TimeDomain};
+use strandline_state_api::{Error, ErrorKind, TimeDomain, Timestamp};
 use strandline_state_testing::{Harness, block_on};
 
 use crate::server::Server;
@@ -35,6 +35,16 @@ macro_rules! take {
             .into_iter()
             .map(|(Answer { record, reply, .. }, _)| (record, reply.ok()))
             .collect::<Vec<_>>()
+    };
+}
+
+/// The server replies, and the operator looks for replies.
+macro_rules! answer {
+    ($harness:expr, $server:expr, $record:expr) => {
+        $server.reply($record, Ok($record));
+        let poll = $harness.next_processing_timer().unwrap().unwrap();
+        $harness.processing_time(poll).unwrap();
+        assert_eq!(take!($harness), [($record, Some($record))]);
     };
 }
 
@@ -91,18 +101,41 @@ fn from_threads(_: &u64, record: &u64, replier: Replier<u64>) {
 
 #[test]
 fn no_watermark_passes_an_answer() {
+    let server = Server::default();
+    let mut harness = harness!(Calls::new(ms(60_000), server.clone()));
+    for record in [10, 20, 30] {
+        harness.process(record % 7, record, record as i64).unwrap();
+    }
+    harness.watermark(5).unwrap();
+    assert_eq!(harness.output_watermark(), Some(5.into()), "all records in flight are later");
+    harness.watermark(25).unwrap();
+    assert_eq!(harness.output_watermark(), Some(9.into()));
+    for (record, reached) in [(20, 9), (10, 25)] {
+        answer!(harness, server, record);
+        assert_eq!(harness.output_watermark(), Some(reached.into()));
+    }
+    harness.watermark(99).unwrap();
+    assert_eq!(harness.output_watermark(), Some(29.into()));
+    // A record that is late before its call holds nobody up.
+    harness.process(7u64, 40, 40).unwrap();
+    answer!(harness, server, 30);
+    assert_eq!(harness.output_watermark(), Some(99.into()));
+    answer!(harness, server, 40);
+    harness.end().unwrap();
+    assert_eq!(harness.output_watermark(), Some(Timestamp::MAX));
+    assert_nothing_is_left!(harness);
+}
+
+#[test]
+fn the_end_waits_for_all_replies() {
     for ordered in [false, true] {
         let calls = Calls::new(ms(60_000), from_threads);
         let mut harness = harness!(if ordered { calls.ordered() } else { calls });
         for record in 0..200u64 {
             harness.process(record % 7, record, record as i64).unwrap();
         }
-        harness.watermark(99).unwrap();
-        let mut answered: Vec<_> = harness.take_output().into_iter().collect();
-        let in_time = answered.iter().filter(|(answer, _)| answer.record < 100).count();
-        assert_eq!(in_time, 100);
         harness.end().unwrap();
-        answered.extend(harness.take_output());
+        let answered: Vec<_> = harness.take_output().into_iter().collect();
         assert_eq!(answered.len(), 200);
         for (Answer { record, reply, .. }, time) in &answered {
             assert_eq!(*reply.as_ref().unwrap(), record * 10);
@@ -222,7 +255,10 @@ fn calls_in_flight_start_again_after_a_restore() {
     server.reply(3, Ok(30));
     server.reply(2, Ok(20));
     harness.watermark(4).unwrap();
+    assert_eq!(harness.output_watermark(), Some(1.into()), "the restored records have no answer yet");
+    harness.processing_time(604).unwrap();
     assert_eq!(take!(harness), [(2, Some(20)), (3, Some(30)), (4, Some(40))]);
+    assert_eq!(harness.output_watermark(), Some(4.into()));
     harness.processing_time(1_000).unwrap();
     assert_nothing_is_left!(harness);
 }

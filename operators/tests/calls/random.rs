@@ -1,6 +1,6 @@
 //! Random orders of records, replies, failures and interruptions: each record has one answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ use proptest::test_runner::{Config, TestRunner};
 use strandline_backend_memory::MemoryBackendFactory;
 use strandline_operators::calls::{Answer, Calls, Retry};
 use strandline_state_api::backend::{BackendFactory, SnapshotKind};
-use strandline_state_api::{Batch, Error, TimeDomain};
+use strandline_state_api::{Batch, Error, TimeDomain, Timestamp};
 use strandline_state_testing::Harness;
 
 use crate::server::Server;
@@ -22,6 +22,8 @@ enum Step {
     Reply { which: usize, fails: bool },
     /// The processing time goes on.
     Time(i64),
+    /// The watermark follows the records, so far behind.
+    Watermark(i64),
     /// The job stops after a snapshot, loses what it does then, and continues with so many subtasks.
     Interrupt(u32),
 }
@@ -31,6 +33,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => (0..4u64).prop_map(Step::Record),
         5 => (any::<usize>(), any::<bool>()).prop_map(|(which, fails)| Step::Reply { which, fails }),
         4 => (1..20i64).prop_map(Step::Time),
+        3 => (0..6i64).prop_map(Step::Watermark),
         1 => (1..=4u32).prop_map(Step::Interrupt),
     ];
     proptest::collection::vec(step, 1..80)
@@ -42,13 +45,28 @@ const LOST: u64 = 1_000_000;
 /// The key and the record of each answer.
 type Answers = Vec<(u64, u64)>;
 
-fn collect(answers: &mut Answers, output: Batch<Answer<u64, u64, u64>>) {
-    for (Answer { key, record, reply }, time) in output {
-        assert_eq!(time.is_none(), record % 2 == 0, "an answer has the time of its record");
-        if let Ok(reply) = reply {
-            assert_eq!(reply, record * 10);
+/// What has come out, and how far event time has come.
+#[derive(Default)]
+struct Output {
+    answers: Answers,
+    /// The records that came in behind the watermark.
+    late: BTreeSet<u64>,
+    /// The time that the output has reached.
+    reached: Option<Timestamp>,
+}
+
+impl Output {
+    fn collect(&mut self, answers: Batch<Answer<u64, u64, u64>>, reached: Option<Timestamp>) {
+        for (Answer { key, record, reply }, time) in answers {
+            assert_eq!(time.is_none(), record % 2 == 0, "an answer has the time of its record");
+            let is_in_time = time.is_none() || self.late.contains(&record) || time > self.reached;
+            assert!(is_in_time, "a watermark passed the answer of {record}");
+            if let Ok(reply) = reply {
+                assert_eq!(reply, record * 10);
+            }
+            self.answers.push((key, record));
         }
-        answers.push((key, record));
+        self.reached = self.reached.max(reached);
     }
 }
 
@@ -60,14 +78,18 @@ fn run<F: BackendFactory>(factory: F, ordered: bool, steps: &[Step]) -> (Answers
     let calls = calls.retry(Retry::fixed(2, Duration::from_millis(7))).emit_failures();
     let calls = if ordered { calls.ordered() } else { calls };
     let mut harness = Harness::new(factory, "calls", |ctx| calls.open::<u64, _>(ctx)).unwrap();
-    let (mut clock, mut records, mut answers) = (0, Vec::new(), Vec::new());
+    let (mut clock, mut records, mut output) = (0, Vec::new(), Output::default());
+    let mut watermark = None;
     harness.processing_time(clock).unwrap();
     for step in steps {
         match *step {
             Step::Record(key) => {
                 let record = records.len() as u64 + 1;
                 records.push((key, record));
-                let time = (record % 2 == 1).then(|| (record as i64).into());
+                let time = (record % 2 == 1).then(|| Timestamp::from(record as i64));
+                if time.is_some() && time <= watermark {
+                    output.late.insert(record);
+                }
                 harness.process(key, record, time).unwrap();
             }
             Step::Reply { which, fails } => {
@@ -81,8 +103,12 @@ fn run<F: BackendFactory>(factory: F, ordered: bool, steps: &[Step]) -> (Answers
                 clock += by;
                 harness.processing_time(clock).unwrap();
             }
+            Step::Watermark(behind) => {
+                let time = Timestamp::from(records.len() as i64 - behind);
+                watermark = watermark.max(Some(time));
+                harness.watermark(time).unwrap();
+            }
             Step::Interrupt(parallelism) => {
-                collect(&mut answers, harness.take_output());
                 let snapshot = harness.snapshot(SnapshotKind::Incremental).unwrap();
                 for key in 0..4u64 {
                     harness.process(key, LOST, None).unwrap();
@@ -93,6 +119,8 @@ fn run<F: BackendFactory>(factory: F, ordered: bool, steps: &[Step]) -> (Answers
                 server.lose();
             }
         }
+        let reached = harness.output_watermark();
+        output.collect(harness.take_output(), reached);
     }
     // Every call has its reply in the end, after time alone has passed.
     for _ in 0..4 {
@@ -104,14 +132,16 @@ fn run<F: BackendFactory>(factory: F, ordered: bool, steps: &[Step]) -> (Answers
         clock += 7;
         harness.processing_time(clock).unwrap();
     }
-    collect(&mut answers, harness.take_output());
+    let reached = harness.output_watermark();
+    output.collect(harness.take_output(), reached);
+    assert_eq!(reached, watermark, "event time is held back for nothing");
     harness.end().unwrap();
     assert_eq!(harness.take_output().len(), 0);
     assert!(!counts || harness.entries() == 0, "state is left after the end");
     for domain in [TimeDomain::Event, TimeDomain::Processing] {
         assert_eq!(harness.timers(domain).unwrap(), [], "timers are left after the end");
     }
-    (records, answers)
+    (records, output.answers)
 }
 
 fn by_key(records: &Answers) -> BTreeMap<u64, Vec<u64>> {

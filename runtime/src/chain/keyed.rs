@@ -207,6 +207,10 @@ where
         self.process.watermark()
     }
 
+    fn output_watermark(&self) -> Option<Timestamp> {
+        self.process.output_watermark()
+    }
+
     fn take_too_late(&mut self) -> u64 {
         self.process.take_too_late()
     }

@@ -34,6 +34,8 @@ pub struct KeyedProcess<O: Operator, B> {
     fired_up_to: Option<Timestamp>,
     /// Whether the operator has seen the current watermark.
     announced: bool,
+    /// Whether the operator has seen the restored state.
+    started: bool,
     /// The number of records since the last clean-up of expiring state.
     uncleaned: usize,
     /// The number of records that the operator has counted as too late, and nobody has taken.
@@ -74,9 +76,17 @@ where
             time: StateTime::UNKNOWN,
             fired_up_to: None,
             announced: true,
+            started: false,
             uncleaned: 0,
             too_late: 0,
         })
+    }
+
+    /// Calls [`Operator::on_start`], once; everything that comes to the operator calls this first.
+    #[cold]
+    fn start(&mut self) -> Result<()> {
+        self.started = true;
+        self.operator.on_start(&mut self.backend)
     }
 
     /// Processes one record.
@@ -91,6 +101,9 @@ where
         timestamp: Option<Timestamp>,
         output: &mut Batch<O::Out>,
     ) -> Result<()> {
+        if !self.started {
+            self.start()?;
+        }
         self.uncleaned += 1;
         if self.uncleaned == CLEANING_PAUSE {
             self.uncleaned = 0;
@@ -128,6 +141,9 @@ where
     where
         O: BroadcastOperator,
     {
+        if !self.started {
+            self.start()?;
+        }
         self.backend.clock().timestamp = timestamp;
         let (lists, broadcasts) = self.operator_state.broadcast_side();
         let mut ctx = BroadcastContext {
@@ -166,6 +182,9 @@ where
         max_timers: usize,
         output: &mut Batch<O::Out>,
     ) -> Result<Steps> {
+        if !self.started {
+            self.start()?;
+        }
         if self.time.watermark < Some(watermark) {
             self.time.watermark = Some(watermark);
             self.announced = false;
@@ -190,6 +209,9 @@ where
         max_timers: usize,
         output: &mut Batch<O::Out>,
     ) -> Result<Steps> {
+        if !self.started {
+            self.start()?;
+        }
         let now = self.time.processing_time.map_or(now, |time| time.max(now));
         self.time.processing_time = Some(now);
         self.backend.clock().processing_time = Some(now);
@@ -262,6 +284,9 @@ where
     /// # Errors
     /// Those of [`Operator::on_end`].
     pub fn end(&mut self, output: &mut Batch<O::Out>) -> Result<()> {
+        if !self.started {
+            self.start()?;
+        }
         self.operator.on_end(&mut self.backend, output)
     }
 
@@ -348,6 +373,12 @@ where
     /// Returns the current watermark, which is part of every checkpoint.
     pub fn watermark(&self) -> Option<Timestamp> {
         self.time.watermark
+    }
+
+    /// Returns the time that the output has reached, of the watermark whose timers have all fired; see
+    /// [`Operator::output_watermark`]. A host passes it on when it has risen.
+    pub fn output_watermark(&self) -> Option<Timestamp> {
+        self.fired_up_to.map(|watermark| self.operator.output_watermark(watermark))
     }
 
     /// Returns the processing time that was last set.

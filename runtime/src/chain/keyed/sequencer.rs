@@ -44,6 +44,9 @@ pub(super) trait Subtask {
     /// The current watermark.
     fn watermark(&self) -> Option<Timestamp>;
 
+    /// The time that the output has reached.
+    fn output_watermark(&self) -> Option<Timestamp>;
+
     /// How many records the operator has counted as too late since the last call.
     fn take_too_late(&mut self) -> u64;
 
@@ -64,6 +67,10 @@ pub(super) struct Sequencer {
     /// A watermark whose timers have not all fired. It is passed on when they have; until then only barriers
     /// may pass.
     firing: Option<Timestamp>,
+    /// The watermark that was passed on last: less than that of the input while the operator holds it back.
+    passed: Option<Timestamp>,
+    /// The input is idle, and what follows must not see it before a watermark that the operator holds back.
+    idle: bool,
     /// The input has ended and the operator has seen it, here or before the restored checkpoint.
     ended: bool,
     attempt: Arc<Attempt>,
@@ -95,7 +102,21 @@ impl Sequencer {
         let late = attempt.metrics.late(&scope.operator);
         let too_late = attempt.metrics.too_late(&scope.operator);
         let done = first.then(|| Arc::clone(&attempt.metrics));
-        Ok(Self { scope, snapshots, firing, ended, attempt, entries, late, too_late, types, done })
+        let (passed, idle) = (None, false);
+        Ok(Self {
+            scope,
+            snapshots,
+            firing,
+            passed,
+            idle,
+            ended,
+            attempt,
+            entries,
+            late,
+            too_late,
+            types,
+            done,
+        })
     }
 
     pub(super) fn locate<T>(&self, result: Result<T>) -> Result<T> {
@@ -140,7 +161,25 @@ impl Sequencer {
     /// As [`after_batch`](Self::after_batch), for records that do not count as done.
     pub(super) fn after_broadcast(&mut self, subtask: &mut dyn Subtask) -> Result<()> {
         self.count_entries(subtask);
+        self.pass_time(subtask)?;
         self.snapshot_step(subtask).map(drop)
+    }
+
+    /// Passes on the time that the output has reached.
+    fn pass_time(&mut self, subtask: &mut dyn Subtask) -> Result<()> {
+        if self.firing.is_some() || self.ended {
+            return Ok(());
+        }
+        let reached = subtask.output_watermark();
+        if let Some(watermark) = reached.filter(|_| self.passed < reached) {
+            self.passed = reached;
+            subtask.next().signal(&mut Signal::Watermark(watermark))?;
+        }
+        if self.idle && reached == subtask.watermark() {
+            self.idle = false;
+            subtask.next().signal(&mut Signal::Idle)?;
+        }
+        Ok(())
     }
 
     fn count_entries(&self, subtask: &mut dyn Subtask) {
@@ -156,7 +195,7 @@ impl Sequencer {
             return Ok(false);
         }
         self.firing = None;
-        subtask.next().signal(&mut Signal::Watermark(watermark))?;
+        self.pass_time(subtask)?;
         Ok(true)
     }
 
@@ -182,7 +221,7 @@ impl Sequencer {
         loop {
             let steps = subtask.fire_processing_timers(now);
             if self.locate(steps)? == Steps::Done {
-                return Ok(());
+                return self.pass_time(subtask);
             }
             self.between_steps(subtask)?;
         }
@@ -215,16 +254,22 @@ impl Sequencer {
             Signal::Watermark(watermark) => {
                 self.fire_all(subtask)?;
                 // It is passed on when its timers have fired, in steps: a barrier may come next.
+                self.idle = false;
                 self.firing = Some(*watermark);
                 return self.fire_some(subtask).map(drop);
             }
             // The watermark before it goes first.
-            Signal::Idle => self.fire_all(subtask)?,
+            Signal::Idle if !self.ended => {
+                self.fire_all(subtask)?;
+                self.idle = true;
+                return self.pass_time(subtask);
+            }
             Signal::ProcessingTime(now) => self.processing_time(subtask, *now)?,
             Signal::End if !self.ended => {
                 self.fire_all(subtask)?;
                 let ended = subtask.end();
                 self.locate(ended)?;
+                self.pass_time(subtask)?;
                 self.ended = true;
             }
             Signal::Barrier(passing) => self.barrier(subtask, passing),
@@ -239,7 +284,7 @@ impl Sequencer {
             }
             Signal::Advance(more) => **more |= self.snapshot_step(subtask)?,
             Signal::Close(_) => self.count_entries(subtask),
-            Signal::End => {}
+            Signal::Idle | Signal::End => {}
         }
         subtask.next().signal(signal)
     }
