@@ -19,6 +19,7 @@ pub use session::SessionWindows;
 pub(crate) use settings::millis;
 pub use settings::{Aligned, FixedGap, Gap, GapFrom, Session, Sliding, TimeWindows, Trigger};
 pub use sliding::SlidingWindows;
+pub(crate) use times::{Times, floor};
 
 use strandline_state_api::{KeyedBackend, Open, Operator, Result, StateKey, TimeWindow};
 

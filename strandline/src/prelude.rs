@@ -19,5 +19,6 @@ pub use strandline_runtime::{CheckpointConfig, JobConfig, JobControl, Pipeline, 
 
 #[cfg(all(feature = "operators", feature = "runtime"))]
 pub use crate::streams::{
-    JoinExt as _, KeyedStreamExt as _, RegularJoinExt as _, StreamExt as _, VersionedJoinExt as _,
+    ChangesExt as _, JoinExt as _, KeyedStreamExt as _, RegularJoinExt as _, StreamExt as _,
+    TwoInputsExt as _, VersionedJoinExt as _,
 };

@@ -9,7 +9,7 @@
 //! use strandline::operators::calls::{Calls, Replier};
 //! use strandline::operators::join::{IntervalJoin, JoinKind, Joined};
 //! use strandline::operators::window::TimeWindows;
-//! use strandline::operators::{Change, Count, TopN};
+//! use strandline::operators::{Change, Coalesce, Count, TopN, TwoInputOperator};
 //! use strandline::prelude::*;
 //! use strandline::runtime::Stream;
 //! use strandline::state::backend::BackendFactory;
@@ -40,6 +40,50 @@
 //! /// How often each word occurs, after each word.
 //! fn counts<F: BackendFactory>(words: Stream<F, String>) -> Stream<F, Change<(String, u64)>> {
 //!     words.key_by(|word| (word, ())).count("counts")
+//! }
+//!
+//! /// The same, at most once a second for each word.
+//! fn calm_counts<F: BackendFactory>(words: Stream<F, String>) -> Stream<F, Change<(String, u64)>> {
+//!     counts(words)
+//!         .key_by(|change| (change.row().0.clone(), change))
+//!         .coalesce("each second", Coalesce::changes(Duration::from_secs(1)).in_processing_time())
+//! }
+//!
+//! /// The last price of an order's product.
+//! struct LastPrice { cents: ValueState<u64> }
+//!
+//! impl TwoInputOperator for LastPrice {
+//!     type Key = String;
+//!     type Left = u64;
+//!     type Right = u64;
+//!     type Out = (u64, Option<u64>);
+//!     type Namespace = ();
+//!
+//!     fn process_left<B>(&mut self, order: u64, ctx: &mut Context<'_, B, Self::Out>) -> Result<()>
+//!     where
+//!         B: KeyedBackend<Key = String>,
+//!     {
+//!         let cents = ctx.state(self.cents).get()?.copied();
+//!         ctx.emit((order, cents));
+//!         Ok(())
+//!     }
+//!
+//!     fn process_right<B>(&mut self, cents: u64, ctx: &mut Context<'_, B, Self::Out>) -> Result<()>
+//!     where
+//!         B: KeyedBackend<Key = String>,
+//!     {
+//!         ctx.state(self.cents).put(cents)
+//!     }
+//! }
+//!
+//! /// Orders of a product, with its price where there is one yet.
+//! fn priced<F: BackendFactory>(
+//!     orders: Stream<F, (String, u64)>,
+//!     prices: Stream<F, (String, u64)>,
+//! ) -> Stream<F, (u64, Option<u64>)> {
+//!     orders.connect(prices).key_by(|order| order, |price| price).process_both("priced", |ctx| {
+//!         Ok(LastPrice { cents: ctx.register(&ValueDescriptor::new("cents"))? })
+//!     })
 //! }
 //!
 //! /// Sessions of clicks, and the clicks that came too late for theirs.
@@ -75,10 +119,13 @@ use strandline_operators::join::{
     IntervalJoin, JoinOutput, JoinRow, KeyedRow, RegularJoin, VersionedJoin, WindowJoin,
 };
 use strandline_operators::window::{LateRow, WindowResult, Windows};
-use strandline_operators::{Aggregate, Change, Count, Deduplicate, Either, Reduce, Running, TopN};
+use strandline_operators::{
+    Aggregate, Change, Coalesce, Count, Deduplicate, Either, Reduce, Running, TopN, TwoInputOperator,
+    TwoInputs,
+};
 use strandline_runtime::{KeyedStream, Stream};
-use strandline_state_api::StateKey;
 use strandline_state_api::backend::BackendFactory;
+use strandline_state_api::{Open, Result, StateKey};
 
 /// Steps of a stream without keys.
 pub trait StreamExt<F, T> {
@@ -301,6 +348,54 @@ where
         C: Fn(&L, &R) -> bool + Clone + Send + Sync + 'static,
     {
         rows(self.process(id, move |ctx| join.open(ctx)))
+    }
+}
+
+/// Runs an operator with a method for each of two inputs.
+pub trait TwoInputsExt<F: BackendFactory, K: StateKey, L: Send + 'static, R: Send + 'static> {
+    /// Runs an operator on both inputs. `open` makes one instance for each subtask and registers its states.
+    fn process_both<O>(
+        self,
+        id: &str,
+        open: impl Fn(&mut Open<'_, F::Backend<K>, O::Namespace>) -> Result<O> + Send + Sync + 'static,
+    ) -> Stream<F, O::Out>
+    where
+        O: TwoInputOperator<Key = K, Left = L, Right = R, Out: Send> + 'static;
+}
+
+impl<F, K, L, R> TwoInputsExt<F, K, L, R> for KeyedStream<F, K, Either<L, R>>
+where
+    F: BackendFactory,
+    K: StateKey,
+    L: Send + 'static,
+    R: Send + 'static,
+{
+    fn process_both<O>(
+        self,
+        id: &str,
+        open: impl Fn(&mut Open<'_, F::Backend<K>, O::Namespace>) -> Result<O> + Send + Sync + 'static,
+    ) -> Stream<F, O::Out>
+    where
+        O: TwoInputOperator<Key = K, Left = L, Right = R, Out: Send> + 'static,
+    {
+        self.process(id, move |ctx| open(ctx).map(TwoInputs))
+    }
+}
+
+/// Takes changes together.
+pub trait ChangesExt<F: BackendFactory, K: StateKey, T> {
+    /// Takes the changes of each key that come within a time together.
+    fn coalesce(self, id: &str, coalesce: Coalesce<T>) -> Stream<F, Change<T>>;
+}
+
+impl<F, K, T> ChangesExt<F, K, T> for KeyedStream<F, K, Change<T>>
+where
+    F: BackendFactory,
+    K: StateKey,
+    T: Clone + PartialEq + Serialize + DeserializeOwned + Send + 'static,
+{
+    fn coalesce(self, id: &str, coalesce: Coalesce<T>) -> Stream<F, Change<T>> {
+        self.process(id, move |ctx| coalesce.open(ctx))
     }
 }
 

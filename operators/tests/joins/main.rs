@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+mod coalesce;
 mod examples;
 mod interval;
 mod regular;

@@ -75,7 +75,7 @@ pub(crate) fn kind() -> impl Strategy<Value = JoinKind> {
 }
 
 /// The number of random cases of a test: 300, times `STRANDLINE_CASES` where that is set.
-fn cases() -> u32 {
+pub(crate) fn cases() -> u32 {
     300 * std::env::var("STRANDLINE_CASES").map_or(1, |times| times.parse::<u32>().unwrap())
 }
 
