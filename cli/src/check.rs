@@ -10,7 +10,7 @@ use strandline_runtime::sink::JobIdentity;
 use strandline_state_api::{Error, ErrorKind, Result};
 
 use crate::cli::CheckArgs;
-use crate::jobfile::{Backend, BadRecordPolicy, Job, SourceKind, SourceSpec};
+use crate::jobfile::{Backend, BadRecordPolicy, Job, Program, SourceKind, SourceSpec, Step};
 use crate::report::counted;
 use crate::{Failure, advice, plan, print, schema};
 
@@ -64,6 +64,11 @@ fn look(job: &Job, adopt: Option<&str>) -> Vec<Looked> {
     for files in job.sources.iter().filter_map(SourceSpec::files) {
         if let BadRecordPolicy::Keep(path) = &files.bad_records {
             directory("dead letters", path);
+        }
+    }
+    for placed in &job.steps {
+        if let Step::Call(call) = &placed.step {
+            parts.push(look_at_program(&call.program));
         }
     }
     if matches!(job.settings.backend, Backend::RocksDb(_)) && !cfg!(feature = "rocksdb") {
@@ -133,6 +138,20 @@ async fn open_storage(job: &Job, storage: &Storage, adopt: Option<&str>) -> Resu
     let plan = schema::of(job)?.plan(&manifest.stored_operators(), &Default::default());
     advice::check_restore(&plan).map_err(|error| error.with("checkpoint", newest.checkpoint))?;
     Ok(Some(newest.checkpoint.0))
+}
+
+/// Looks for a program as the job does when it starts one.
+fn look_at_program(program: &Program) -> Looked {
+    let place = program.path.display().to_string();
+    let folder = if program.folder.as_os_str().is_empty() { Path::new(".") } else { &program.folder };
+    let found = match which::which_in(&program.path, std::env::var_os("PATH"), folder) {
+        Ok(path) => Ok(format!("found at {}", path.display())),
+        Err(error) => {
+            let message = "the program of a call cannot be found";
+            Err(vec![Error::new(ErrorKind::Invalid, message).with("program", &place).with("reason", error)])
+        }
+    };
+    Looked { part: "call", place, found }
 }
 
 fn look_at_sink(part: &'static str, path: &OutputPath, job: &JobIdentity, is_new: bool) -> Looked {

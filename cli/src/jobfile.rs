@@ -5,6 +5,8 @@
 //! through all steps.
 
 mod aggregate;
+mod call;
+mod coalesce;
 mod deduplicate;
 mod expression;
 mod field;
@@ -33,6 +35,8 @@ use std::path::Path;
 use strandline_connectors::Column;
 
 pub(crate) use aggregate::{AGGREGATES, Aggregate, Function};
+pub(crate) use call::{Call, ERROR, NUMBER, Program};
+pub(crate) use coalesce::Coalesce;
 pub(crate) use deduplicate::Deduplicate;
 pub(crate) use expression::{Expression, FORMS, FUNCTIONS, Fault, compare};
 pub(crate) use group::{Computes, Emit, Firing, Group, Top};
@@ -131,7 +135,7 @@ impl Job {
         // The first pass finds every mistake, and which columns of the sources are needed; the second numbers
         // those anew. Late rows have all columns of the source.
         let (needs, first) = {
-            let mut pass = Pass::over(&entries, items, problems);
+            let mut pass = Pass::over(&entries, items, folder, problems);
             let results = outputs(sinks, &specs, folder, &mut pass, problems);
             pass.check_taken();
             (pass.needs.of_sources(), (pass.steps, results))
@@ -142,7 +146,7 @@ impl Job {
                 spec.keep(&needed);
                 entry.input.columns.known.clone_from(&spec.columns);
             }
-            let mut pass = Pass::over(&entries, items, problems);
+            let mut pass = Pass::over(&entries, items, folder, problems);
             let results = outputs(sinks, &specs, folder, &mut pass, problems);
             (pass.steps, results)
         } else {

@@ -4,6 +4,7 @@
 //! types are kept few: rows of one type with keys of two, and the key stream, which benchmarks use, besides.
 
 mod accumulator;
+mod call;
 mod change;
 mod flows;
 mod fold;
@@ -149,6 +150,8 @@ pub(crate) fn plan<F: BackendFactory>(job: &Job, backend: F) -> Result<Plan<F>> 
                 }
                 results
             }
+            Step::Coalesce(of) => Flow::Rows(change::coalesce(last.rows(), of)),
+            Step::Call(of) => Flow::Rows(call::call(last.rows(), of)),
             Step::Deduplicate(of) => Flow::Rows(change::deduplicate(last.rows(), of)),
             Step::Union(union) => match join::union(inputs.into_iter().chain([last]), union) {
                 Some(rows) => Flow::Rows(rows),

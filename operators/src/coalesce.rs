@@ -19,9 +19,9 @@ use crate::{Change, Storage};
 /// `table.exec.mini-batch.allow-latency`). What comes and goes again within the time is never seen, so a result that
 /// changes with each record changes once in a while for all that follows.
 ///
-/// The time ends at multiples of the interval since the Unix epoch: in event time when the watermark has passed it,
-/// or [in processing time](Self::in_processing_time). How many changes are taken together depends on when they
-/// come; the rows that they come to in the end do not. State is kept of keys with changes that wait.
+/// The time ends at multiples of the interval since the Unix epoch: in event time when the watermark or a later change
+/// of the key has passed it, or [in processing time](Self::in_processing_time). State is kept of keys with changes
+/// that wait.
 ///
 /// ```
 /// use std::time::Duration;
@@ -59,6 +59,8 @@ pub(crate) struct Waiting<T> {
     rows: Vec<(T, i64)>,
     /// Whether the first of them was an insertion; counts for upserts.
     is_new: bool,
+    /// Until when they wait.
+    due: i64,
 }
 
 impl<T> Coalesce<T>
@@ -164,6 +166,19 @@ impl<T: Clone> Waiting<T> {
     }
 }
 
+impl<K: StateKey, T: Clone> Coalescing<K, T> {
+    /// Emits what changes come to that waited until `end`.
+    fn emit<B: KeyedBackend<Key = K>>(
+        &self,
+        waiting: Waiting<T>,
+        end: Timestamp,
+        ctx: &mut Context<'_, B, Change<T>>,
+    ) {
+        let time = Some(end).filter(|_| self.settings.times.domain == TimeDomain::Event);
+        waiting.for_each(self.settings.upserts, |change| ctx.emit_with(change, time));
+    }
+}
+
 impl<K, T> Operator for Coalescing<K, T>
 where
     K: StateKey,
@@ -179,21 +194,30 @@ where
         change: Change<T>,
         ctx: &mut Context<'_, B, Change<T>>,
     ) -> Result<()> {
-        let Coalesce { every, times, upserts, .. } = self.settings;
+        let Coalesce { times, upserts, .. } = self.settings;
         let (time, now) = (times.of_record(ctx)?, times.now(ctx));
-        let (is_new, mut is_first) = (matches!(change, Change::Insert(_)), false);
+        let (due, is_new) = (self.settings.due(time, now), matches!(change, Change::Insert(_)));
+        let (mut is_first, mut past) = (false, None);
+        let fresh = || Waiting { rows: Vec::new(), is_new, due: due.as_millis() };
         let initial = || {
             is_first = true;
-            Waiting { rows: Vec::new(), is_new }
+            fresh()
         };
-        ctx.state(self.waiting).modify(initial, |waiting| waiting.add(change, upserts))?;
+        ctx.state(self.waiting).modify(initial, |waiting| {
+            if time.as_millis() > waiting.due {
+                past = Some(std::mem::replace(waiting, fresh()));
+            }
+            waiting.add(change, upserts);
+        })?;
+        if let Some(past) = past {
+            // A later change closes the time before it, so that results do not depend on when the watermark comes.
+            let end = Timestamp::from_millis(past.due);
+            ctx.state(self.due).delete(end)?;
+            self.emit(past, end, ctx);
+            is_first = true;
+        }
         if is_first {
-            // A record that comes late waits from now on.
-            let time = time.max(now.unwrap_or(time));
-            let start = floor(time.as_millis(), 0, every);
-            let window = TimeWindow { start, end: start.saturating_add(every) };
-            ctx.state(self.due)
-                .register(times.fires_at(window).max(now.map_or(time, |now| now.plus_millis(1))))?;
+            ctx.state(self.due).register(due)?;
         }
         Ok(())
     }
@@ -203,9 +227,9 @@ where
         timer: &Timer<K>,
         ctx: &mut Context<'_, B, Change<T>>,
     ) -> Result<()> {
-        let Some(waiting) = ctx.state(self.waiting).take()? else { return Ok(()) };
-        let time = Some(timer.time).filter(|_| self.settings.times.domain == TimeDomain::Event);
-        waiting.for_each(self.settings.upserts, |change| ctx.emit_with(change, time));
+        if let Some(waiting) = ctx.state(self.waiting).take()? {
+            self.emit(waiting, timer.time, ctx);
+        }
         Ok(())
     }
 
@@ -222,6 +246,16 @@ where
                 waiting.for_each(self.settings.upserts, |change| output.push(change, None));
             }
         }
+    }
+}
+
+impl<T> Coalesce<T> {
+    /// Until when a change of `time` waits. One that comes late waits from `now` on.
+    fn due(&self, time: Timestamp, now: Option<Timestamp>) -> Timestamp {
+        let time = now.map_or(time, |now| time.max(now));
+        let start = floor(time.as_millis(), 0, self.every);
+        let end = self.times.fires_at(TimeWindow { start, end: start.saturating_add(self.every) });
+        now.map_or(end, |now| end.max(now.plus_millis(1)))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Who takes whose rows: sources, steps and sinks by their names.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use strandline_connectors::Column;
 use strandline_state_api::OperatorId;
@@ -33,6 +34,7 @@ pub(super) struct Entry<'a> {
 /// One reading of all steps.
 #[derive(Debug)]
 pub(super) struct Pass<'a> {
+    folder: &'a Path,
     problems: &'a Problems,
     entries: &'a [Entry<'a>],
     items: &'a [Node],
@@ -49,13 +51,19 @@ pub(super) struct Pass<'a> {
 
 impl<'a> Pass<'a> {
     /// Reads the steps `items` over sources.
-    pub(super) fn over(entries: &'a [Entry<'a>], items: &'a [Node], problems: &'a Problems) -> Self {
+    pub(super) fn over(
+        entries: &'a [Entry<'a>],
+        items: &'a [Node],
+        folder: &'a Path,
+        problems: &'a Problems,
+    ) -> Self {
         let sources =
             entries.iter().enumerate().map(|(number, entry)| Stream::of_source(number, &entry.input));
         let named = entries.iter().enumerate();
         let names = named.filter_map(|(number, entry)| Some((entry.name.clone()?, Origin::Source(number))));
         let names: Vec<_> = names.collect();
         let mut pass = Self {
+            folder,
             problems,
             entries,
             items,
@@ -121,17 +129,21 @@ impl<'a> Pass<'a> {
             let id = if kind == "join" { self.id(section) } else { None };
             return self.of_several(kind, value, section, id);
         }
-        let id = if let "key_by" | "deduplicate" = kind { self.id(section) } else { None };
+        let id =
+            if let "key_by" | "deduplicate" | "coalesce" | "call" = kind { self.id(section) } else { None };
         let (origin, stream) = self.input(section, "this step");
         let scope = Scope::new(&stream.columns);
-        let parser = StepParser { scope: &scope, stream: &stream, problems: self.problems };
+        let parser =
+            StepParser { folder: self.folder, scope: &scope, stream: &stream, problems: self.problems };
         let (step, after) = match kind {
             "key_by" => parser.group(section, id),
             "deduplicate" => parser.deduplicate(value, section, id),
+            "call" => parser.call(value, section, id),
+            "coalesce" => parser.coalesce(value, section, id),
             kind => parser.row_step(kind, value, section),
         };
         let keeps_rows = match &step {
-            Some(Step::Deduplicate(_)) => true,
+            Some(Step::Deduplicate(_) | Step::Coalesce(_) | Step::Call(_)) => true,
             Some(Step::Group(group)) => matches!(group.computes, super::group::Computes::Top(_)),
             _ => false,
         };

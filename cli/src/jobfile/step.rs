@@ -1,9 +1,12 @@
 //! The steps between sources and sinks, and the columns that each of them leaves.
 
+use std::path::Path;
 use std::time::Duration;
 
 use strandline_connectors::{Column, ColumnType};
 
+use super::call::Call;
+use super::coalesce::Coalesce;
 use super::deduplicate::Deduplicate;
 use super::expression::{self, Expression, Tokens, parse_alias};
 use super::group::Group;
@@ -33,6 +36,10 @@ pub(crate) enum Step {
     Group(Group),
     /// Keeps one row of each key.
     Deduplicate(Deduplicate),
+    /// Takes the changes of each key that come within a time together.
+    Coalesce(Coalesce),
+    /// Asks a program about each row.
+    Call(Box<Call>),
     /// Takes several inputs together.
     Union(Union),
     /// Joins two inputs.
@@ -48,6 +55,7 @@ impl Step {
                 windows.saturating_add(group.firing.lateness).saturating_add(group.firing.every.unwrap_or(0))
             }
             Self::Deduplicate(of) => of.ttl.map_or(0, millis),
+            Self::Coalesce(of) => of.every,
             Self::Join(join) => match join.matching {
                 Matching::Window(windows) => windows.reach(),
                 Matching::Interval { lower, upper } => lower.saturating_abs().max(upper.saturating_abs()),
@@ -65,6 +73,8 @@ fn millis(duration: Duration) -> i64 {
 
 /// Reads a step with one input.
 pub(super) struct StepParser<'a> {
+    /// That of the job file.
+    pub(super) folder: &'a Path,
     pub(super) scope: &'a Scope<'a>,
     /// The rows that it takes.
     pub(super) stream: &'a Stream,

@@ -363,7 +363,7 @@ fn every_report_of_a_mistake_names_what_was_expected() {
             "filter = \"amount > 0\"",
             "",
             "this step does nothing",
-            "`filter`, `project`, `compute`, `words`, `key_by`, `deduplicate`, `union` or `join`",
+            "`key_by`, `deduplicate`, `call`, `coalesce`, `union` or `join`",
         ),
         ("key_by = \"user\"", "key_by = []", "this group has no key", "at least one"),
         ("window = \"1m\"", "window = \"0s\"", "a window is at least 1 ms long", "job.toml:20:10"),

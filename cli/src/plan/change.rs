@@ -1,7 +1,9 @@
-//! Steps whose results change: deduplication, and the top rows of a key.
+//! Steps whose results change: deduplication, the top rows of a key, and changes taken together.
+
+use std::time::Duration;
 
 use strandline_connectors::{Column, Row, RowKey, Value};
-use strandline_operators::{Change, Deduplicate as Deduplicating, TopN};
+use strandline_operators::{Change, Coalesce as Coalescing, Deduplicate as Deduplicating, TopN};
 use strandline_runtime::{KeyedStream, Stream};
 use strandline_state_api::backend::BackendFactory;
 use strandline_state_api::{SerdeCodec, Ttl};
@@ -10,18 +12,23 @@ use super::fold::layout_of_top;
 use super::key::GroupKey as _;
 use super::layout::Layout;
 use super::order::Order;
-use crate::jobfile::{Deduplicate, Emit, Group, Top};
+use crate::jobfile::{Coalesce, Deduplicate, Emit, Group, Top};
 
 /// What the column `change` of a row that comes holds.
 const INSERT: &str = "insert";
 /// What that of a row that goes holds.
 const DELETE: &str = "delete";
 
+/// What the column `change` holds.
+fn word_of(change: &Change<Row>) -> Value {
+    Value::text(if change.is_addition() { INSERT } else { DELETE })
+}
+
 /// Adds what happens to a row.
 pub(super) fn with_change(change: Change<Row>) -> Row {
-    let word = if change.is_addition() { INSERT } else { DELETE };
+    let word = word_of(&change);
     let mut row = change.into_row();
-    row.push(Value::text(word));
+    row.push(word);
     row
 }
 
@@ -58,6 +65,32 @@ pub(super) fn deduplicate<F: BackendFactory>(rows: Stream<F, Row>, of: &Deduplic
         Emit::End => changes.map(|change| change.into_row().1),
         Emit::Changes => changes.map(|change| with_change(change.map(|(_, row)| row))),
     }
+}
+
+/// Takes the changes of each key that come within a time together.
+pub(super) fn coalesce<F: BackendFactory>(rows: Stream<F, Row>, of: &Coalesce) -> Stream<F, Row> {
+    let mut together = Coalescing::changes(Duration::from_millis(of.every.unsigned_abs()));
+    if of.processing {
+        together = together.in_processing_time();
+    }
+    let layout = Layout::new("changes")
+        .columns("by", of.keys.iter().map(|(_, column)| column))
+        .columns("of", &of.input);
+    let (keys, index) = (of.keys.clone(), of.changes);
+    rows.key_by(move |row| (RowKey::of(&row, &keys), of_row(row, Some(index))))
+        .codec(SerdeCodec)
+        .process(&of.id, move |ctx| {
+            layout.register(ctx)?;
+            together.open(ctx)
+        })
+        .map(move |change| {
+            let word = word_of(&change);
+            let mut row = change.into_row();
+            if let Some(place) = row.0.get_mut(index) {
+                *place = word;
+            }
+            row
+        })
 }
 
 /// Keeps the top rows of each key, and emits each change of them.

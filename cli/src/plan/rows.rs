@@ -35,7 +35,12 @@ impl RowStep {
             Step::Select(values) => Self::Select(values.as_slice().into()),
             Step::Compute(values) => Self::Compute(values.as_slice().into()),
             Step::Words(column) => Self::Words(*column),
-            Step::Group(_) | Step::Deduplicate(_) | Step::Union(_) | Step::Join(_) => return None,
+            Step::Group(_)
+            | Step::Deduplicate(_)
+            | Step::Coalesce(_)
+            | Step::Call(_)
+            | Step::Union(_)
+            | Step::Join(_) => return None,
         })
     }
 

@@ -1,5 +1,6 @@
 //! Steps with state, against computations that know nothing of streams: at every parallelism, and with kills.
 
+mod calls;
 mod graph;
 mod joins;
 mod keyed;

@@ -142,6 +142,13 @@ fn an_update_stays_an_update_and_what_comes_and_goes_is_never_seen() {
     changes.sort();
     let expected = [Change::Insert("b"), Change::UpdateBefore("d"), Change::UpdateAfter("e")];
     assert_eq!(changes, expected.map(|change| change.map(str::to_owned)));
+    // A later change closes the time before it, whenever the watermark comes.
+    harness.process(3u64, Change::UpdateBefore("e".to_owned()), 1_500).unwrap();
+    harness.process(3u64, Change::UpdateAfter("f".to_owned()), 1_500).unwrap();
+    harness.process(3u64, Change::Delete("f".to_owned()), 2_000).unwrap();
+    let changes: Vec<_> = harness.take_output().into_iter().collect();
+    let at = |change: Change<&str>| (change.map(str::to_owned), Some(1_999.into()));
+    assert_eq!(changes, [at(Change::UpdateBefore("e")), at(Change::UpdateAfter("f"))]);
     let error = Harness::new(MemoryBackendFactory::default(), "coalesce", |ctx| {
         Coalesce::<u64>::changes(Duration::ZERO).open::<u64, _>(ctx)
     });

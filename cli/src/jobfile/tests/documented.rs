@@ -133,6 +133,10 @@ fn defaults_are_what_is_documented() {
         let chosen = match name.unwrap() {
             "key_by" => "step.1={key_by=\"user\",aggregate=\"count\"}",
             "deduplicate" => "step.1={deduplicate=\"user\"}",
+            "coalesce" => {
+                "step.0={deduplicate=\"user\",emit=\"changes\"} step.1={coalesce=\"1s\",by=\"user\"}"
+            }
+            "call" => "step.1={call=\"program\",by=\"user\",columns=[\"name\"]}",
             "join" => "step.0={name=\"a\",project=[\"user\"]} step.1={join=[\"a\",\"a\"],on=\"user\"}",
             _ => continue,
         };

@@ -31,6 +31,24 @@ fn result(text: &str) -> String {
     }
 }
 
+/// A step behind deduplicated orders.
+fn changes(then: &str) -> String {
+    step(&format!("deduplicate = \"id\"\nemit = \"changes\"\n[[step]]\n{then}"))
+}
+
+const CALL: &str = "by = \"user\"\ncolumns = [\"city\", \"size:int?\"]";
+
+#[test]
+fn replies_are_columns_behind_the_others() {
+    let orders = "time:int id:int user:text note:text?";
+    let call = |settings: &str| result(&step(&format!("call = \"ask\"\n{CALL}\n{settings}")));
+    assert_eq!(call("send = \"user as who\""), format!("{orders} city:text size:int?"));
+    assert_eq!(call("failures = \"null\""), format!("{orders} city:text? size:int?"));
+    let ordered =
+        changes(&format!("call = \"ask\"\n{CALL}\nordered = true\n[[step]]\ncoalesce = \"1s\"\nby = \"id\""));
+    assert_eq!(result(&ordered), format!("{orders} change:text city:text size:int?"));
+}
+
 const BORDERS: &str = "window_start:int window_end:int";
 
 #[test]
@@ -190,6 +208,19 @@ fn every_report_of_a_mistake_in_a_step_names_what_was_expected() {
             "`window`, `session` or `emit_every`",
         ),
         (group("emit_every = \"0s\""), "is at least 1 ms long", "this is less"),
+        (changes("coalesce = \"10s\"\nby = \"usr\""), "unknown column `usr`", "did you mean `user`?"),
+        (changes("coalesce = \"10s\"\nby = \"change\""), "would have several keys", "another column"),
+        (changes("coalesce = \"0s\"\nby = \"user\""), "is at least 1 ms long", "this is less"),
+        (step("coalesce = \"10s\"\nby = \"user\""), "no changes to take together", "column `change`"),
+        (changes(&format!("call = \"ask\"\n{CALL}")), "mix up the changes", "expected `ordered = true`"),
+        (step(&format!("call = \"ask -v\"\n{CALL}")), "no command line", "[\"ask\", \"-v\"]"),
+        (step(&format!("call = []\n{CALL}")), "no program to call", "then its arguments"),
+        (
+            step("call = \"ask\"\nby = \"user\"\ncolumns = \"error\""),
+            "is no column of a call",
+            "another name",
+        ),
+        (step("call = \"ask\"\nby = \"user\"\ncolumns = \"user\""), "two columns would be named", "another"),
         (top(""), "a group has no `aggregate`", "or `top` and `by`"),
         (top("top = 3"), "top rows by what?", "expected `by"),
         (top("top = 3\nby = \"usr\""), "unknown column `usr`", "did you mean `user`?"),

@@ -2,7 +2,7 @@
 
 use super::super::Absent::{Means, Mistake, Value};
 use super::super::{Key, Kind, Section, Table, Word};
-use super::{NAME, SMALL, key, word};
+use super::{JSON_COLUMN, NAME, SMALL, key, word};
 
 /// What values in `project` and `compute` are.
 const COMPUTED: &str = "a column, or an [expression](#expressions) with `as name`";
@@ -214,6 +214,101 @@ pub(crate) static STEP: Section = Section::ByKey {
             },
         ),
         (
+            "call",
+            Table {
+                what: "a call",
+                about: "Asks a program about each row and adds the columns of its reply. The program reads from its \
+                    standard input a line for each row, a JSON object with the columns that it is sent and a number, \
+                    `call`; it writes to its standard output, in any order, a line for each: the same `call`, and the \
+                    columns of the reply or a text, `error`. Each subtask starts one in the folder of the job file, and \
+                    another one when it has ended; when its standard input ends, it should end. Rows without a reply \
+                    are part of checkpoints, and are sent again when the job resumes.",
+                keys: &[
+                    &[
+                        key(
+                            "call",
+                            Kind::Texts("the program, then its arguments"),
+                            Mistake,
+                            "what answers: a name, which is searched as by a shell, or a path",
+                        ),
+                        key(
+                            "by",
+                            Kind::Texts(CHOSEN),
+                            Mistake,
+                            "the columns of the key: it decides which subtask calls for a row",
+                        ),
+                        key(
+                            "columns",
+                            Kind::Columns(&JSON_COLUMN),
+                            Mistake,
+                            "the columns of the reply, which the rows get behind theirs",
+                        ),
+                        key("send", Kind::Texts(CHOSEN), Means("all columns"), "what the program is sent"),
+                        key(
+                            "timeout",
+                            Kind::Duration,
+                            Value("\"30s\""),
+                            "after how long a call has failed, with all attempts",
+                        ),
+                        key(
+                            "capacity",
+                            Kind::Integer(1, SMALL),
+                            Value("100"),
+                            "how many rows of a subtask wait for a reply at most; then others wait before it",
+                        ),
+                        key(
+                            "ordered",
+                            Kind::Bool,
+                            Value("false"),
+                            "whether rows leave in the order in which they came, and not as replies come",
+                        ),
+                        key(
+                            "attempts",
+                            Kind::Integer(1, SMALL),
+                            Value("1"),
+                            "how often a call that fails starts at most",
+                        ),
+                        key("pause", Kind::Duration, Value("\"1s\""), "the pause before a call starts again"),
+                        key(
+                            "failures",
+                            Kind::Word(FAILURES),
+                            Value("\"fail\""),
+                            "what becomes of a row whose call has failed for the last time",
+                        ),
+                        ID,
+                    ],
+                    COMMON,
+                ],
+            },
+        ),
+        (
+            "coalesce",
+            Table {
+                what: "a step that takes changes together",
+                about: "Takes [changes](#changes) together that come within some time: what comes and goes again in it \
+                    is never emitted, and a row that changes often changes once.",
+                keys: &[
+                    &[
+                        key(
+                            "coalesce",
+                            Kind::Duration,
+                            Mistake,
+                            "how long changes wait at most: it ends at multiples of this time since 1970",
+                        ),
+                        key(
+                            "by",
+                            Kind::Texts("a column"),
+                            Mistake,
+                            "the columns of the key: changes of rows with the same values stay in order",
+                        ),
+                        key("time", Kind::Word(TIMES), Value("\"event\""), "which time it is"),
+                        ID,
+                    ],
+                    COMMON,
+                ],
+            },
+        ),
+        (
             "union",
             Table {
                 what: "a union",
@@ -289,6 +384,12 @@ const EMITS: &[Word] = &[
 const TIMES: &[Word] = &[
     word("event", "that of the rows"),
     word("processing", "that of the clock when a row is processed; no row is late, and results depend on it"),
+];
+
+/// What becomes of a row whose call has failed.
+const FAILURES: &[Word] = &[
+    word("fail", "the job fails, and starts again from its newest checkpoint"),
+    word("null", "the columns of the reply are null"),
 ];
 
 /// Which of several rows stays.
