@@ -79,6 +79,9 @@ pub(crate) enum Signal<'a> {
     /// The checkpoint will never be complete. Not passed on over channels: the coordinator sends it to every
     /// task.
     Aborted(&'a AbortNotice),
+    /// Nobody waits for this barrier any more, which belongs to no checkpoint. Not passed on over channels: the
+    /// coordinator sends it to every task.
+    DropLive(CheckpointId),
     /// Moves snapshots that are under way on; set to true where there is more to do. Waits for nothing. Not
     /// passed on over channels.
     Advance(&'a mut bool),

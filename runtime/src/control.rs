@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use strandline_checkpoint_protocol::CheckpointKind;
 
-use crate::request::{CheckpointRequest, Requester, job_over};
+use crate::live::LiveState;
+use crate::report::CheckpointReport;
+use crate::request::{CheckpointRequest, LiveStateRequest, Request, Requester, job_over, no_longer_live};
 use crate::sync::lock;
 
 /// A handle to a job that runs elsewhere, for example in the thread that called [`run`](crate::run). Clones
@@ -23,10 +25,11 @@ struct Shared {
     woken: Receiver<()>,
 }
 
-/// The checkpoints that were asked for and that no attempt has taken on.
+/// What was asked for and no attempt has taken on.
 #[derive(Debug, Default)]
 struct Requests {
-    waiting: Vec<(CheckpointKind, Requester)>,
+    waiting: Vec<(CheckpointKind, Requester<CheckpointReport>)>,
+    live: Vec<Requester<LiveState>>,
     /// The job is over: nobody will.
     over: bool,
 }
@@ -67,8 +70,35 @@ impl JobControl {
         self.request(CheckpointKind::Savepoint)
     }
 
+    /// Takes the state of all operators as it is at one instant soon, to be read in memory; the job goes on.
+    ///
+    /// A barrier flows through the job as that of a checkpoint does, and its cut is as consistent, but it belongs to
+    /// none: nothing is committed, sinks make nothing visible and close no file, and what checkpoints store stays
+    /// what it is. In a job whose barriers [overtake records](crate::Unaligned) this one does, too: what was in flight
+    /// then is in the [manifest](LiveState::manifest), and not in the states.
+    ///
+    /// In memory are the changes since the last checkpoint, or all state where the backend has that in a form of its
+    /// own: at most [`live_bytes`](crate::CheckpointConfig::live_bytes). Requests that come while a barrier is under
+    /// way share the next. The job must take checkpoints.
+    ///
+    /// Streams of a whole state are read from it with the crate `strandline-state-reader`, and queried in SQL with
+    /// `strandline-state-sql`.
+    pub fn live_state(&self) -> LiveStateRequest {
+        let (request, requester) = Request::new();
+        let mut requests = lock(&self.0.requests);
+        if requests.over {
+            drop(requests);
+            requester.answer(Err(no_longer_live()));
+        } else {
+            requests.live.push(requester);
+            drop(requests);
+            self.wake();
+        }
+        request
+    }
+
     fn request(&self, kind: CheckpointKind) -> CheckpointRequest {
-        let (request, requester) = CheckpointRequest::new();
+        let (request, requester) = Request::new();
         let mut requests = lock(&self.0.requests);
         if requests.over {
             drop(requests);
@@ -100,8 +130,12 @@ impl JobControl {
         self.0.cancel.load(Ordering::Acquire)
     }
 
-    pub(crate) fn take_requests(&self) -> Vec<(CheckpointKind, Requester)> {
+    pub(crate) fn take_requests(&self) -> Vec<(CheckpointKind, Requester<CheckpointReport>)> {
         std::mem::take(&mut lock(&self.0.requests).waiting)
+    }
+
+    pub(crate) fn take_live_requests(&self) -> Vec<Requester<LiveState>> {
+        std::mem::take(&mut lock(&self.0.requests).live)
     }
 
     pub(crate) fn woken(&self) -> &Receiver<()> {
@@ -121,11 +155,11 @@ pub(crate) struct RunningJob(JobControl);
 
 impl Drop for RunningJob {
     fn drop(&mut self) {
-        let waiting = {
+        let Requests { waiting, live, .. } = {
             let mut requests = lock(&self.0.0.requests);
-            requests.over = true;
-            std::mem::take(&mut requests.waiting)
+            std::mem::replace(&mut *requests, Requests { over: true, ..Requests::default() })
         };
         waiting.into_iter().for_each(|(_, requester)| requester.answer(Err(job_over())));
+        live.into_iter().for_each(|requester| requester.answer(Err(no_longer_live())));
     }
 }

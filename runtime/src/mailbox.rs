@@ -18,6 +18,8 @@ pub(crate) enum Control {
     Complete(CheckpointId),
     /// The checkpoint will never be complete.
     Aborted(Arc<AbortNotice>),
+    /// This barrier belongs to no checkpoint, and nobody waits for it any more.
+    DropLive(CheckpointId),
     /// The job is over.
     Finish,
 }

@@ -199,8 +199,8 @@ impl Sequencer {
         snapshot.watermark = subtask.watermark();
         snapshot.finished = self.ended;
         snapshot.types = Arc::clone(&self.types);
-        self.late.cut(passing.barrier.checkpoint);
-        self.too_late.cut(passing.barrier.checkpoint);
+        passing.cut(&self.late);
+        passing.cut(&self.too_late);
         match subtask.operator_state().snapshot() {
             Ok(entries) => snapshot.operator_state = entries,
             Err(error) => passing.fail(self.scope.locate(error)),
@@ -233,6 +233,7 @@ impl Sequencer {
                 let heard = subtask.checkpoint_aborted(aborted);
                 self.locate(heard)?;
             }
+            Signal::DropLive(checkpoint) => self.snapshots.abort(*checkpoint)?,
             Signal::Complete(checkpoint) => {
                 let heard = subtask.checkpoint_complete(*checkpoint);
                 self.locate(heard)?;

@@ -20,6 +20,7 @@ use tokio::task::{AbortHandle, JoinSet, LocalSet};
 
 use crate::barrier::OperatorPart;
 use crate::chain::assembly::Attempt;
+use crate::live::LiveStore;
 use crate::metrics::micros;
 use crate::passing::{Ack, PassingBarrier};
 use crate::sync::{guarded_async, located};
@@ -87,6 +88,7 @@ struct WriteJob {
     prepared: AnyPrepared,
     ack: Arc<Ack>,
     part: OperatorPart,
+    live: Option<Arc<LiveStore>>,
 }
 
 /// What the processing thread asks of the writer thread.
@@ -102,6 +104,8 @@ struct PendingSnapshot {
     ack: Arc<Ack>,
     operator: OperatorId,
     snapshot: SubtaskSnapshot,
+    /// Where it is stored, if it belongs to no checkpoint.
+    live: Option<Arc<LiveStore>>,
     is_aborted: bool,
 }
 
@@ -160,6 +164,7 @@ impl Snapshots {
                     ack,
                     operator,
                     snapshot,
+                    live: passing.barrier.live.clone(),
                     is_aborted: false,
                 });
             }
@@ -178,12 +183,12 @@ impl Snapshots {
             Ok(Progress::More) => Ok(true),
             Ok(Progress::Ready(checkpoint, prepared)) => {
                 let pending = self.pending.pop_front().filter(|pending| pending.checkpoint == checkpoint);
-                let PendingSnapshot { ack, operator, mut snapshot, is_aborted, .. } =
+                let PendingSnapshot { ack, operator, mut snapshot, live, is_aborted, .. } =
                     pending.ok_or_else(|| out_of_order(checkpoint))?;
                 let statistics = backend.measurements();
                 snapshot.statistics = statistics.iter().cloned().map(Into::into).collect();
                 let part = OperatorPart { operator, snapshot, statistics };
-                self.order(Order::Write(Box::new(WriteJob { prepared, ack, part })))?;
+                self.order(Order::Write(Box::new(WriteJob { prepared, ack, part, live })))?;
                 if is_aborted {
                     self.order(Order::Abort(checkpoint))?;
                 }
@@ -266,10 +271,13 @@ async fn write_all(attempt: &Arc<Attempt>, writer: Arc<dyn AnyWriter>, mut queue
 
 /// Stores one snapshot, and acknowledges it.
 async fn write(attempt: Arc<Attempt>, writer: Arc<dyn AnyWriter>, job: WriteJob) {
-    let WriteJob { prepared, ack, mut part } = job;
+    let WriteJob { prepared, ack, mut part, live } = job;
     let Some(store) = &attempt.store else { return };
     let start = attempt.threads.now();
-    let store = store.at(ack.checkpoint());
+    let store = match live {
+        Some(live) => live as Arc<dyn SegmentStore>,
+        None => store.at(ack.checkpoint()),
+    };
     match guarded_async(writer.write(prepared, store.as_ref())).await {
         Ok(keyed) => {
             let snapshot = &mut part.snapshot;
