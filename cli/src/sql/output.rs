@@ -120,7 +120,7 @@ fn is_plan(schema: &SchemaRef) -> bool {
 }
 
 /// The cells of a batch as text, row by row.
-fn cells(batch: &RecordBatch, null: &str) -> Result<Vec<Vec<String>>> {
+pub(super) fn cells(batch: &RecordBatch, null: &str) -> Result<Vec<Vec<String>>> {
     let options = FormatOptions::new().with_null(null);
     let columns = batch.columns().iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options));
     let columns = columns.collect::<Result<Vec<_>, ArrowError>>().map_err(unprintable)?;

@@ -134,7 +134,11 @@ impl SourceTask {
             restored.and_then(|restored| factory.open(SourceContext { subtask, parallelism, restored }));
         let source = source.map_err(|error| error.with("operator", id).with("subtask", subtask))?;
         let reader = SourceReader { source, output: Batch::new(), next: next.build(assembly)? };
-        let types = OperatorTypes::of_positions::<<F::Source as Source>::Position>();
+        let described = <F::Source as Source>::describe_positions();
+        let types = described.map_or_else(
+            OperatorTypes::of_positions::<<F::Source as Source>::Position>,
+            OperatorTypes::with_positions,
+        );
         Ok(Box::new(Self::new(assembly, id, Box::new(reader), types)))
     }
 
