@@ -7,9 +7,10 @@ mod answer;
 mod guard;
 pub(crate) mod wire;
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http_body_util::combinators::UnsyncBoxBody;
@@ -20,12 +21,15 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use percent_encoding::percent_decode_str;
 use strandline_checkpoint_storage::Storage;
 use strandline_runtime::JobControl;
 use strandline_state_api::{Error, ErrorKind, Result};
+use strandline_state_reader::StoredState;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 
+use self::answer::Asked;
 use self::guard::Guard;
 use self::wire::{ARROW, JSON_LINES, SQL, WireError};
 use crate::Failure;
@@ -59,6 +63,8 @@ struct Served {
     storage: Storage,
     guard: Guard,
     queries: Arc<Semaphore>,
+    /// The states whose types are known, by `operator/state`.
+    types: Mutex<HashMap<String, StoredState>>,
 }
 
 /// Serves the state of a job at an address. Where that is no loopback address, a token must be set.
@@ -86,7 +92,13 @@ pub(crate) fn serve(
     let address = listener.local_addr().map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;
     let (control, storage) = (control.clone(), storage.clone());
-    let served = Arc::new(Served { control, storage, guard, queries: Arc::new(Semaphore::new(AT_ONCE)) });
+    let served = Arc::new(Served {
+        control,
+        storage,
+        guard,
+        queries: Arc::new(Semaphore::new(AT_ONCE)),
+        types: Mutex::default(),
+    });
     let entered = runtime.enter();
     let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
     drop(entered);
@@ -120,11 +132,18 @@ async fn answer(served: Arc<Served>, request: Request<Incoming>) -> Response<Bod
         return refused(status, &error);
     }
     match (request.method(), request.uri().path()) {
+        (&Method::GET, path) if path.starts_with("/state/") => look_up(served, &request).await,
         (&Method::POST, "/sql") => query(served, request).await,
-        (_, "/sql") => {
-            refused(StatusCode::METHOD_NOT_ALLOWED, &WireError::invalid("statements are sent with POST to /sql"))
-        }
-        _ => refused(StatusCode::NOT_FOUND, &WireError::invalid("there is nothing here: POST statements to /sql")),
+        (_, "/sql") => refused(
+            StatusCode::METHOD_NOT_ALLOWED,
+            &WireError::invalid("statements are sent with POST to /sql"),
+        ),
+        _ => refused(
+            StatusCode::NOT_FOUND,
+            &WireError::invalid(
+                "there is nothing here: POST statements to /sql, or GET /state/OPERATOR/STATE?key=KEY",
+            ),
+        ),
     }
 }
 
@@ -140,12 +159,34 @@ async fn query(served: Arc<Served>, request: Request<Incoming>) -> Response<Body
         false => answer::Form::JsonLines,
     };
     let body = Limited::new(request.into_body(), LONGEST).collect().await;
-    let Ok(text) = body.map_err(drop).and_then(|body| String::from_utf8(body.to_bytes().into()).map_err(drop))
+    let Ok(text) =
+        body.map_err(drop).and_then(|body| String::from_utf8(body.to_bytes().into()).map_err(drop))
     else {
         let error = WireError::invalid(format!("statements are text in UTF-8 of at most {LONGEST} bytes"));
         return refused(StatusCode::BAD_REQUEST, &error);
     };
-    match answer::begin(served, text, form).await {
+    answered(answer::begin(served, Asked::Statements(text), form).await, form)
+}
+
+/// Looks up a key.
+async fn look_up(served: Arc<Served>, request: &Request<Incoming>) -> Response<Body> {
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8().ok().map(|text| text.into_owned());
+    let path = request.uri().path().strip_prefix("/state/").and_then(|path| path.split_once('/'));
+    let key = request.uri().query().and_then(|query| query.strip_prefix("key="));
+    let parts =
+        path.and_then(|(operator, state)| Some((decoded(operator)?, decoded(state)?, decoded(key?)?)));
+    let Some((operator, state, key)) = parts else {
+        let error = WireError::invalid(
+            "a key is looked up with GET /state/OPERATOR/STATE?key=KEY, all percent-encoded",
+        );
+        return refused(StatusCode::BAD_REQUEST, &error);
+    };
+    let form = answer::Form::JsonLines;
+    answered(answer::begin(served, Asked::Key { operator, state, key }, form).await, form)
+}
+
+fn answered(answer: Result<Body, WireError>, form: answer::Form) -> Response<Body> {
+    match answer {
         Err(error) => refused(error.status(), &error),
         Ok(body) => {
             let mut response = Response::new(body);

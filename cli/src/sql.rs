@@ -125,8 +125,7 @@ impl Shell {
         self.runtime.block_on(async {
             for statement in statements {
                 let run = async {
-                    let mut rows =
-                        session.run(&statement).await.map_err(|error| mistake(text, &error))?;
+                    let mut rows = session.run(&statement).await.map_err(|error| mistake(text, &error))?;
                     let mut output = Output::new(self.format, &rows.schema());
                     while let Some(batch) = rows.next().await {
                         output.print(&batch.map_err(failed)?)?;

@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use strandline_checkpoint_protocol::CheckpointKind;
+use strandline_state_api::{OperatorId, StateKey};
 
 use crate::live::LiveState;
+use crate::look_up::LookUp;
 use crate::report::CheckpointReport;
 use crate::request::{CheckpointRequest, LiveStateRequest, Request, Requester, job_over, no_longer_live};
 use crate::sync::lock;
@@ -30,6 +32,7 @@ struct Shared {
 struct Requests {
     waiting: Vec<(CheckpointKind, Requester<CheckpointReport>)>,
     live: Vec<Requester<LiveState>>,
+    look_ups: Vec<LookUp>,
     /// The job is over: nobody will.
     over: bool,
 }
@@ -97,6 +100,34 @@ impl JobControl {
         request
     }
 
+    /// Looks up one key of one keyed state, between two records (Flink: queryable state). No barrier: the answer is what
+    /// the subtask holds that owns the key, at some moment after the call, whatever other subtasks and operators hold
+    /// at that moment; what a restart takes back may be in it. It works without checkpoints, too.
+    ///
+    /// The answer has the entries of that key alone: none where the state has none.
+    pub fn look_up(&self, operator: &OperatorId, state: &str, key: &impl StateKey) -> LiveStateRequest {
+        let mut encoded = Vec::new();
+        key.encode(&mut encoded);
+        self.look_up_encoded(operator, state, encoded)
+    }
+
+    /// As [`look_up`](Self::look_up), for whoever does not have the type of the key: its
+    /// [bytes](StateKey::encode).
+    pub fn look_up_encoded(&self, operator: &OperatorId, state: &str, key: Vec<u8>) -> LiveStateRequest {
+        let (request, requester) = Request::new();
+        let look_up = LookUp::new(operator.clone(), state.to_owned(), key, requester);
+        let mut requests = lock(&self.0.requests);
+        if requests.over {
+            drop(requests);
+            look_up.answer(Err(no_longer_live()));
+        } else {
+            requests.look_ups.push(look_up);
+            drop(requests);
+            self.wake();
+        }
+        request
+    }
+
     fn request(&self, kind: CheckpointKind) -> CheckpointRequest {
         let (request, requester) = Request::new();
         let mut requests = lock(&self.0.requests);
@@ -138,6 +169,10 @@ impl JobControl {
         std::mem::take(&mut lock(&self.0.requests).live)
     }
 
+    pub(crate) fn take_look_ups(&self) -> Vec<LookUp> {
+        std::mem::take(&mut lock(&self.0.requests).look_ups)
+    }
+
     pub(crate) fn woken(&self) -> &Receiver<()> {
         &self.0.woken
     }
@@ -155,11 +190,12 @@ pub(crate) struct RunningJob(JobControl);
 
 impl Drop for RunningJob {
     fn drop(&mut self) {
-        let Requests { waiting, live, .. } = {
+        let Requests { waiting, live, look_ups, .. } = {
             let mut requests = lock(&self.0.0.requests);
             std::mem::replace(&mut *requests, Requests { over: true, ..Requests::default() })
         };
         waiting.into_iter().for_each(|(_, requester)| requester.answer(Err(job_over())));
         live.into_iter().for_each(|requester| requester.answer(Err(no_longer_live())));
+        look_ups.into_iter().for_each(|look_up| look_up.answer(Err(no_longer_live())));
     }
 }

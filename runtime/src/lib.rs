@@ -15,6 +15,7 @@ mod barrier;
 mod batch;
 mod channel;
 mod live;
+mod look_up;
 mod mailbox;
 mod metrics;
 mod passing;

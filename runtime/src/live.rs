@@ -56,7 +56,8 @@ pub(crate) struct LiveStore {
     /// The most bytes that it holds.
     limit: u64,
     held: Mutex<Held>,
-    behind: Arc<dyn SegmentStore>,
+    /// `None` where it builds on nothing.
+    behind: Option<Arc<dyn SegmentStore>>,
     /// What the manifest names, once there is one.
     named: OnceLock<Vec<SegmentName>>,
 }
@@ -72,38 +73,48 @@ impl LiveStore {
         term: Term,
         checkpoint: CheckpointId,
         limit: u64,
-        behind: Arc<dyn SegmentStore>,
+        behind: Option<Arc<dyn SegmentStore>>,
     ) -> Self {
         Self { term, checkpoint, limit, held: Mutex::default(), behind, named: OnceLock::new() }
+    }
+
+    /// Stores a segment.
+    pub(crate) fn hold(&self, bytes: Vec<u8>) -> Result<SegmentRef> {
+        let name = FileName::of(FileKind::Segment, self.term, self.checkpoint, &bytes);
+        let segment = SegmentRef { name: SegmentName(name.to_string()), len: bytes.len() as u64 };
+        let mut held = lock(&self.held);
+        held.bytes += segment.len;
+        if held.bytes > self.limit {
+            let message =
+                "the live state takes more memory than it may: raise `live_bytes`, or read a checkpoint";
+            return Err(Error::new(ErrorKind::Unavailable, message).with("limit", self.limit));
+        }
+        held.segments.insert(segment.name.clone(), Arc::new(bytes));
+        Ok(segment)
     }
 }
 
 #[async_trait]
 impl SegmentStore for LiveStore {
     async fn put(&self, bytes: Vec<u8>) -> Result<SegmentRef> {
-        let name = FileName::of(FileKind::Segment, self.term, self.checkpoint, &bytes);
-        let segment = SegmentRef { name: SegmentName(name.to_string()), len: bytes.len() as u64 };
-        let mut held = lock(&self.held);
-        held.bytes += segment.len;
-        if held.bytes > self.limit {
-            let message = "the live state takes more memory than it may: raise `live_bytes`, or read a checkpoint";
-            return Err(Error::new(ErrorKind::Unavailable, message).with("limit", self.limit));
-        }
-        held.segments.insert(segment.name.clone(), Arc::new(bytes));
-        Ok(segment)
+        self.hold(bytes)
     }
 
     async fn read(&self, segment: &SegmentRef, range: Range<u64>) -> Result<Vec<u8>> {
         let held = lock(&self.held).segments.get(&segment.name).cloned();
         let Some(bytes) = held else {
-            let read = self.behind.read(segment, range).await;
+            let Some(behind) = &self.behind else {
+                return Err(Error::new(ErrorKind::NotFound, "no such segment").with("segment", &segment.name));
+            };
+            let read = behind.read(segment, range).await;
             return read.map_err(|error| match error.kind() {
                 ErrorKind::NotFound => swept(error),
                 _ => error,
             });
         };
         let index = |at| usize::try_from(at).unwrap_or(usize::MAX);
-        let part = bytes.get(index(range.start)..index(range.end)).filter(|_| bytes.len() as u64 == segment.len);
+        let part =
+            bytes.get(index(range.start)..index(range.end)).filter(|_| bytes.len() as u64 == segment.len);
         part.map(<[u8]>::to_vec).ok_or_else(|| {
             let message = format!("bytes {} to {} of {} were asked for", range.start, range.end, segment.len);
             Error::corrupt(message).with("segment", &segment.name)
@@ -149,7 +160,7 @@ mod tests {
 
     fn store(limit: u64) -> LiveStore {
         let behind = Storage::in_memory().unwrap().reader();
-        LiveStore::new(Term(3), CheckpointId(9), limit, Arc::new(behind))
+        LiveStore::new(Term(3), CheckpointId(9), limit, Some(Arc::new(behind)))
     }
 
     #[tokio::test]

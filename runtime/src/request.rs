@@ -97,7 +97,10 @@ pub(crate) fn job_over() -> Error {
 
 /// The answer to who asks for live state of a job that ends.
 pub(crate) fn no_longer_live() -> Error {
-    Error::new(ErrorKind::Unavailable, "the job ends or restarts, so there is no live state: read its checkpoints")
+    Error::new(
+        ErrorKind::Unavailable,
+        "the job ends or restarts, so there is no live state: read its checkpoints",
+    )
 }
 
 pub(crate) fn refused(refusal: Refusal) -> Error {

@@ -15,8 +15,8 @@ use common::*;
 use futures::executor::block_on;
 use strandline_checkpoint_storage::{Manifest, Storage, decode_each};
 use strandline_runtime::*;
-use strandline_state_api::ErrorKind;
 use strandline_state_api::backend::SnapshotKind;
+use strandline_state_api::{ErrorKind, OperatorId};
 use strandline_state_reader::{At, CheckpointReader, Decoders, Value};
 
 const KEYS: u64 = 500;
@@ -192,6 +192,32 @@ fn a_file_that_live_state_builds_on_stays_until_nobody_reads_it() {
     });
     let report = block_on(paused.storage.plan_sweep()).unwrap();
     assert!(report.deleted.is_empty(), "the last sweep left {:?}", report.deleted);
+}
+
+#[test]
+fn one_key_is_looked_up_without_a_barrier() {
+    let paused = Paused::new();
+    let count = OperatorId::new("count").unwrap();
+    paused.run(|| {
+        let all = counts(&open(&paused.live()));
+        for key in [0, 7, 499, 500, u64::MAX] {
+            let found = paused.control.look_up(&count, "counts", &key).wait().unwrap();
+            let expected = all.get(&key).map(|n| (key, *n)).into_iter().collect();
+            assert_eq!(counts(&open(&found)), expected);
+        }
+        let kind = |operator: &str, state: &str, key: Vec<u8>| {
+            let operator = OperatorId::new(operator).unwrap();
+            paused.control.look_up_encoded(&operator, state, key).wait().unwrap_err().kind()
+        };
+        assert_eq!(kind("other", "counts", vec![0; 8]), ErrorKind::NotFound);
+        assert_eq!(kind("count", "count", vec![0; 8]), ErrorKind::NotFound);
+        assert_eq!(kind("count", "counts", vec![0; 7]), ErrorKind::Invalid);
+        assert_eq!(kind("numbers", "counts", vec![0; 8]), ErrorKind::Unavailable);
+        paused.control.trigger_checkpoint().wait().unwrap();
+    });
+    assert_eq!(paused.sink.visible(), counted(&numbers(4_000)));
+    let error = paused.control.look_up(&count, "counts", &0u64).wait().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
 }
 
 #[test]

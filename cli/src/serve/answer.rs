@@ -1,7 +1,7 @@
 //! The rows of statements, as they are read.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
 
 use futures::{Stream, StreamExt};
@@ -10,13 +10,13 @@ use hyper::body::{Bytes, Frame};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use strandline_runtime::LiveState;
 use strandline_state_api::{Error, ErrorKind};
-use strandline_state_reader::{CheckpointReader, Decoders};
+use strandline_state_reader::{CheckpointReader, Decoders, Value};
+use strandline_state_sql::datafusion::arrow::array::RecordBatch;
 use strandline_state_sql::datafusion::arrow::datatypes::SchemaRef;
 use strandline_state_sql::datafusion::arrow::error::ArrowError;
 use strandline_state_sql::datafusion::arrow::ipc::writer::StreamWriter;
 use strandline_state_sql::datafusion::arrow::json::WriterBuilder;
 use strandline_state_sql::datafusion::arrow::json::writer::LineDelimited;
-use strandline_state_sql::datafusion::arrow::array::RecordBatch;
 use strandline_state_sql::{QueryError, StateCatalog, StateSession};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
@@ -30,16 +30,24 @@ pub(super) enum Form {
     JsonLines,
 }
 
+/// What a client asks for.
+pub(super) enum Asked {
+    /// The rows of statements, over the state of one instant.
+    Statements(String),
+    /// The rows of one key of a state, between two records.
+    Key { operator: String, state: String, key: String },
+}
+
 /// Batches that wait for the client.
 const AHEAD: usize = 4;
 
-/// Runs statements over the state of one instant. Returns the body of the answer once there are rows or an end, or the
+/// Begins to answer. Returns the body of the answer once there are rows or an end, or the
 /// error if that comes first. The query ends when the body is dropped.
-pub(super) async fn begin(served: Arc<Served>, text: String, form: Form) -> Result<Body, WireError> {
+pub(super) async fn begin(served: Arc<Served>, asked: Asked, form: Form) -> Result<Body, WireError> {
     let (sender, mut receiver) = channel(AHEAD);
     tokio::spawn(async move {
         tokio::select! {
-            done = run(&served, &text, form, &sender) => if let Err(error) = done {
+            done = run(&served, &asked, form, &sender) => if let Err(error) = done {
                 // Where nobody listens, nobody asks.
                 let _ = sender.send(Err(error)).await;
             },
@@ -56,14 +64,25 @@ pub(super) async fn begin(served: Arc<Served>, text: String, form: Form) -> Resu
 
 async fn run(
     served: &Served,
-    text: &str,
+    asked: &Asked,
     form: Form,
     sender: &Sender<Result<Bytes, WireError>>,
 ) -> Result<(), WireError> {
     let queries = Arc::clone(&served.queries);
     let _permit = queries.acquire_owned().await.map_err(|_| WireError::invalid("the endpoint ends"))?;
-    let session = session(served, served.control.live_state().await?).await?;
-    for statement in session.parse(text)? {
+    let (session, text) = match asked {
+        Asked::Statements(text) => {
+            let checkpoint = opened(served.control.live_state().await?).await?;
+            (StateSession::new(StateCatalog::beside(checkpoint, &served.storage).await?), text.clone())
+        }
+        Asked::Key { operator, state, key } => {
+            let found = opened(look_up(served, operator, state, key).await?).await?;
+            let table = format!("{operator}/{state}").replace('"', "\"\"");
+            let session = StateSession::new(StateCatalog::of_checkpoint(found));
+            (session, format!("SELECT * FROM \"{table}\""))
+        }
+    };
+    for statement in session.parse(&text)? {
         let mut rows = session.run(&statement).await?;
         let mut encoder = Encoder::new(form, &rows.schema())?;
         while let Some(batch) = rows.next().await {
@@ -75,10 +94,25 @@ async fn run(
     Ok(())
 }
 
-async fn session(served: &Served, live: LiveState) -> Result<StateSession, Error> {
-    let (manifest, segments) = (live.manifest().clone(), live.segments());
-    let checkpoint = CheckpointReader::of_manifest(manifest, segments, Decoders::default()).await?;
-    Ok(StateSession::new(StateCatalog::beside(checkpoint, &served.storage).await?))
+async fn opened(live: LiveState) -> Result<CheckpointReader, Error> {
+    CheckpointReader::of_manifest(live.manifest().clone(), live.segments(), Decoders::default()).await
+}
+
+/// Looks up a key as a person writes it. The type of the state's keys is learned once, from the state of one instant.
+async fn look_up(served: &Served, operator: &str, state: &str, key: &str) -> Result<LiveState, Error> {
+    let path = format!("{operator}/{state}");
+    let known = served.types.lock().unwrap_or_else(PoisonError::into_inner).get(&path).cloned();
+    let stored = match known {
+        Some(known) => known,
+        None => {
+            let stored = opened(served.control.live_state().await?).await?.state(&path)?.clone();
+            let mut types = served.types.lock().unwrap_or_else(PoisonError::into_inner);
+            types.entry(path).or_insert(stored).clone()
+        }
+    };
+    let value = Value::parse(key, stored.key().data_type())?;
+    let encoded = stored.key().decoder().encode(&value)?;
+    served.control.look_up_encoded(stored.operator(), stored.name(), encoded).await
 }
 
 async fn send(sender: &Sender<Result<Bytes, WireError>>, bytes: Vec<u8>) {
@@ -110,7 +144,8 @@ impl Encoder {
             Self::Nothing => Ok(()),
             Self::Arrow(writer) => writer.write(batch).map_err(unsent),
             Self::JsonLines(lines) => {
-                let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(lines);
+                let mut writer =
+                    WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(lines);
                 writer.write(batch).and_then(|()| writer.finish()).map_err(unsent)
             }
         }

@@ -32,14 +32,20 @@ impl Guard {
                 if shown.is_some_and(|shown| is_same(shown.trim().as_bytes(), token.as_bytes())) {
                     return Ok(());
                 }
-                Err((StatusCode::UNAUTHORIZED, WireError::invalid("the token of this job is not shown, or another is")))
+                Err((
+                    StatusCode::UNAUTHORIZED,
+                    WireError::invalid("the token of this job is not shown, or another is"),
+                ))
             }
             Self::Loopback => {
                 let host = headers.get(HOST).and_then(|value| value.to_str().ok());
                 if host.is_some_and(is_loopback) {
                     return Ok(());
                 }
-                Err((StatusCode::FORBIDDEN, WireError::invalid("the host of the request is no loopback address")))
+                Err((
+                    StatusCode::FORBIDDEN,
+                    WireError::invalid("the host of the request is no loopback address"),
+                ))
             }
         }
     }
@@ -68,7 +74,9 @@ mod tests {
     #[test]
     fn other_addresses_than_loopback_need_a_token() {
         let [here, elsewhere] = ["127.0.0.1:0", "0.0.0.0:0"].map(|address| address.parse().unwrap());
-        assert!(Guard::new(elsewhere, None).is_none() && Guard::new(elsewhere, Some(String::new())).is_none());
+        assert!(
+            Guard::new(elsewhere, None).is_none() && Guard::new(elsewhere, Some(String::new())).is_none()
+        );
         assert!(matches!(Guard::new(here, None), Some(Guard::Loopback)));
         let guard = Guard::new(elsewhere, Some("open sesame".into())).unwrap();
         assert!(guard.check(&headers(AUTHORIZATION, "Bearer open sesame")).is_ok());

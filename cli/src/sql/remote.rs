@@ -60,7 +60,8 @@ impl Remote {
         if !text.starts_with("http://") {
             return Ok(None);
         }
-        let wrong = || Error::invalid("expected the URL of a running job: http://HOST:PORT").with("found", text);
+        let wrong =
+            || Error::invalid("expected the URL of a running job: http://HOST:PORT").with("found", text);
         let uri: Uri = text.parse().map_err(|e| wrong().caused_by(e))?;
         let authority = uri.authority().filter(|_| matches!(uri.path(), "/" | "")).ok_or_else(wrong)?;
         let port = authority.port_u16().unwrap_or(80);
@@ -102,8 +103,9 @@ impl Remote {
         let unreachable = failed("no job answers there: is it running, with --serve and this address?");
         let stream = TcpStream::connect(&self.authority).await.map_err(|e| unreachable(e.into()))?;
         let broken = failed("the job does not answer as the endpoint of a job does");
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| broken(e.into()))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|e| broken(e.into()))?;
         // It ends with the body of the answer.
         tokio::spawn(async move { drop(connection.await) });
         let mut request = Request::post("/sql")

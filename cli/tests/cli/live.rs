@@ -56,7 +56,8 @@ fn at_one_instant(folder: &Folder, url: &str) -> (u64, u64) {
 
 #[test]
 fn a_running_job_answers_with_the_state_of_one_instant() {
-    let (folder, mut job, url) = running(&["--set=checkpoint.interval=50ms", "--set=checkpoint.retained=1000"]);
+    let (folder, mut job, url) =
+        running(&["--set=checkpoint.interval=50ms", "--set=checkpoint.retained=1000"]);
     let mut before = 0;
     for _ in 0..5 {
         let (visits, read) = at_one_instant(&folder, &url);
@@ -81,11 +82,13 @@ fn answers_of_a_running_job_are_printed_as_those_of_a_storage() {
     let (folder, job, url) = running(&[]);
     let create = "CREATE TABLE KeyedStateTable (KEY INT, VALUE INT) \
                   WITH ('connector' = 'keyed-state-source', 'key' = 'KEY', 'value' = 'VALUE');";
-    let query = format!("{create} SELECT count(KEY) > 0 AS some FROM KeyedStateTable; SELECT 1 AS one WHERE 1 > 2");
+    let query =
+        format!("{create} SELECT count(KEY) > 0 AS some FROM KeyedStateTable; SELECT 1 AS one WHERE 1 > 2");
     assert_eq!(printed(&folder, &[&url, &query, "--format=csv"]), "some\ntrue\none\n");
     assert_eq!(printed(&folder, &[&url, "SELECT 1 AS one, 'a' AS a"]), "one  a\n1    a\n");
     let arrow = folder.command(&["sql", &url, "SELECT 1 AS one", "--format=arrow"]).output().unwrap().stdout;
-    let reader = strandline_state_sql::datafusion::arrow::ipc::reader::StreamReader::try_new(&arrow[..], None);
+    let reader =
+        strandline_state_sql::datafusion::arrow::ipc::reader::StreamReader::try_new(&arrow[..], None);
     assert_eq!(reader.unwrap().map(|batch| batch.unwrap().num_rows()).sum::<usize>(), 1);
     let error = refused(&folder, &[&url, "SELECT visits,\n  vists FROM \"by-user\""], 2);
     assert!(error.contains("2 |   vists FROM") && error.contains("  ^^^^^"), "{error}");
@@ -114,7 +117,17 @@ fn answered(url: &str, request: &str) -> String {
 
 #[test]
 fn any_client_of_http_gets_lines_of_json_and_strangers_get_nothing() {
-    let (_folder, job, url) = running(&[]);
+    any_client(&[]);
+}
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn a_job_on_rocksdb_answers_as_one_in_memory() {
+    any_client(&["--set=state.backend=rocksdb", "--set=state.directory=state", "--set=state.memory=8388608"]);
+}
+
+fn any_client(args: &[&str]) {
+    let (_folder, job, url) = running(args);
     let request = |host: &str, of: &str, text: &str| {
         let length = text.len();
         format!(
@@ -134,6 +147,30 @@ fn any_client_of_http_gets_lines_of_json_and_strangers_get_nothing() {
     ] {
         let answer = answered(&url, &request(host, of, "SELECT 1"));
         assert!(answer.starts_with(&format!("HTTP/1.1 {code}")), "{answer}");
+    }
+    let get = |path: &str| {
+        answered(&url, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
+    };
+    let visits = |path: &str| -> Option<u64> {
+        let answer = get(path);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let row: Value = serde_json::from_str(answer.lines().find(|line| line.starts_with('{'))?).unwrap();
+        assert_eq!(row["user"], 0);
+        row["visits"].as_u64()
+    };
+    // The first row of the input.
+    let before = visits("/state/by-user/group?key=0").unwrap();
+    assert!(before > 0 && visits("/state/by%2Duser/group?key=0").unwrap() >= before);
+    assert_eq!(visits("/state/by-user/group?key=-8"), None);
+    for (path, code) in [
+        ("/state/by-user/group?key=x", "400"),
+        ("/state/by-user/grop?key=1", "404"),
+        ("/state/by-user?key=1", "400"),
+        ("/state/by-user/group", "400"),
+        ("/other", "404"),
+    ] {
+        let answer = get(path);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code}")), "{path}: {answer}");
     }
     let long = request("localhost", "application/sql", &format!("SELECT 1 -- {}", "-".repeat(1 << 20)));
     assert!(answered(&url, &long).starts_with("HTTP/1.1 400"));

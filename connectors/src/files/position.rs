@@ -190,7 +190,8 @@ pub(super) fn description() -> Description {
         // Each is stored as the difference to the one before.
         ("files", DataType::List(Box::new(entry))),
     ]);
-    let kinds = [("unversioned", DataType::Unit), ("split", split.clone()), ("files", files), ("packed", split)];
+    let kinds =
+        [("unversioned", DataType::Unit), ("split", split.clone()), ("files", files), ("packed", split)];
     let kinds = kinds.into_iter().map(|(name, of)| NamedType::new(name, of)).collect();
     let position = DataType::of_fields([("version", DataType::Text), ("position", DataType::Enum(kinds))]);
     Description::new(Encoding::Postcard, position)

@@ -58,6 +58,7 @@ impl<P: AnyBatch + Default> Target<P> {
             | Signal::Complete(_)
             | Signal::Aborted(_)
             | Signal::DropLive(_)
+            | Signal::LookUp(_)
             | Signal::Advance(_)
             | Signal::Close(_) => return Ok(()),
         }
@@ -76,6 +77,7 @@ fn forward<P: AnyBatch + Default>(channel: &ChannelWriter<P>, signal: &Signal<'_
         | Signal::Complete(_)
         | Signal::Aborted(_)
         | Signal::DropLive(_)
+        | Signal::LookUp(_)
         | Signal::Advance(_)
         | Signal::Close(_) => Ok(()),
     }

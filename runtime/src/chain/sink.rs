@@ -102,6 +102,7 @@ impl<S: Sink> Stage for SinkNode<S> {
             | Signal::Idle
             | Signal::ProcessingTime(_)
             | Signal::DropLive(_)
+            | Signal::LookUp(_)
             | Signal::Advance(_) => {}
         }
         Ok(())

@@ -277,6 +277,7 @@ impl<'r, 'a> Driver<'r, 'a> {
         }
         self.take_requests();
         self.take_live_requests();
+        self.take_look_ups();
     }
 
     /// Asks for the checkpoint that ends the job.

@@ -207,6 +207,7 @@ impl InputTask {
                 self.follow(outcome, mailbox)?;
                 self.inlet.signal(&mut Signal::DropLive(checkpoint))?;
             }
+            Control::LookUp(look_up) => self.inlet.signal(&mut Signal::LookUp(&look_up))?,
             Control::Finish => return Ok(true),
             Control::Trigger(_) => {}
         }

@@ -231,6 +231,7 @@ impl SourceTask {
             Control::DropLive(checkpoint) => {
                 self.reader.next().signal(&mut Signal::DropLive(checkpoint))?;
             }
+            Control::LookUp(look_up) => self.reader.next().signal(&mut Signal::LookUp(&look_up))?,
             Control::Finish => return Ok(true),
         }
         Ok(false)

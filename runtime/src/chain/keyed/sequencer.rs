@@ -12,6 +12,8 @@ use strandline_state_api::{AbortNotice, CheckpointId, Error, ErrorKind, Result, 
 use super::snapshots::{AnyWriter, SnapshotBackend, Snapshots};
 use crate::chain::assembly::{Assembly, Attempt};
 use crate::chain::{Signal, Stage, Work};
+use crate::live::LiveState;
+use crate::look_up::{Found, LookUp};
 use crate::metrics::{Metrics, Tally, set};
 use crate::passing::PassingBarrier;
 use crate::sync::cancelled;
@@ -233,6 +235,10 @@ impl Sequencer {
                 let heard = subtask.checkpoint_aborted(aborted);
                 self.locate(heard)?;
             }
+            Signal::LookUp(look_up) if look_up.is_at(&self.scope) => {
+                look_up.answer(self.look_up(subtask, look_up));
+            }
+            Signal::LookUp(_) => {}
             Signal::DropLive(checkpoint) => self.snapshots.abort(*checkpoint)?,
             Signal::Complete(checkpoint) => {
                 let heard = subtask.checkpoint_complete(*checkpoint);
@@ -243,6 +249,19 @@ impl Sequencer {
             Signal::End => {}
         }
         subtask.next().signal(signal)
+    }
+
+    fn look_up(&self, subtask: &mut dyn Subtask, look_up: &LookUp) -> Result<LiveState> {
+        let backend = subtask.backend();
+        let meta = backend.meta_of(look_up.state());
+        let meta = meta.ok_or_else(|| Error::new(ErrorKind::NotFound, "the operator has no such state"));
+        let meta = meta.map_err(|error| self.scope.locate(error.with("state", look_up.state())))?;
+        let mut found = Found::default();
+        backend.look_up_encoded(look_up.state(), look_up.key(), &mut |entry| {
+            found.add(&entry);
+            Ok(())
+        })?;
+        look_up.state_of(&self.scope, meta, found, &self.types)
     }
 
     pub(super) fn work(&mut self, subtask: &mut dyn Subtask) -> Result<Work> {

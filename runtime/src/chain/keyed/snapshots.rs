@@ -11,10 +11,13 @@ use std::time::Instant;
 use async_trait::async_trait;
 use strandline_checkpoint_storage::SubtaskSnapshot;
 use strandline_state_api::backend::{
-    BackendScope, Progress, SnapshotKind, SnapshotSource, SnapshotWriter, Statistic,
+    BackendScope, EncodedEntry, Progress, SnapshotKind, SnapshotSource, SnapshotWriter, Statistic,
 };
+use strandline_state_api::schema::StateMeta;
 use strandline_state_api::snapshot::{KeyedSnapshot, SegmentStore};
-use strandline_state_api::{CheckpointId, Error, ErrorKind, KeyedBackend, OperatorId, Result};
+use strandline_state_api::{
+    CheckpointId, Error, ErrorKind, Keyed, KeyedBackend, OperatorId, Result, StateKey,
+};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{AbortHandle, JoinSet, LocalSet};
 
@@ -37,6 +40,17 @@ pub(super) trait SnapshotBackend {
     /// As [`SnapshotSource::advance`].
     fn advance_snapshot(&mut self, budget: usize) -> Result<Progress<AnyPrepared>>;
 
+    /// As [`KeyedBackend::look_up`], of an encoded key.
+    fn look_up_encoded(
+        &mut self,
+        state: &str,
+        key: &[u8],
+        visit: &mut dyn FnMut(EncodedEntry<'_>) -> Result<()>,
+    ) -> Result<()>;
+
+    /// The description of a registered state.
+    fn meta_of(&self, state: &str) -> Option<StateMeta>;
+
     /// As [`KeyedBackend::statistics`].
     fn measurements(&self) -> Vec<Statistic>;
 
@@ -55,6 +69,22 @@ impl<B: KeyedBackend + SnapshotSource> SnapshotBackend for B {
             Progress::More => Progress::More,
             Progress::Ready(checkpoint, prepared) => Progress::Ready(checkpoint, Box::new(prepared)),
         })
+    }
+
+    fn look_up_encoded(
+        &mut self,
+        state: &str,
+        key: &[u8],
+        visit: &mut dyn FnMut(EncodedEntry<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let key = B::Key::decode(key).map_err(|error| {
+            Error::invalid("these bytes are no key of the operator").with("state", state).caused_by(error)
+        })?;
+        self.look_up(state, Keyed::new(&key), visit)
+    }
+
+    fn meta_of(&self, state: &str) -> Option<StateMeta> {
+        self.schemas().into_iter().map(|schema| schema.meta).find(|meta| meta.name == state)
     }
 
     fn measurements(&self) -> Vec<Statistic> {

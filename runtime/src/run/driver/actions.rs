@@ -136,7 +136,8 @@ mod tests {
     /// other way round.
     #[test]
     fn savepoints_and_nothing_else_are_savepoints_of_backends() {
-        let all = [SnapshotKind::Incremental, SnapshotKind::Full, SnapshotKind::Savepoint, SnapshotKind::View];
+        let all =
+            [SnapshotKind::Incremental, SnapshotKind::Full, SnapshotKind::Savepoint, SnapshotKind::View];
         for configured in all.map(Some).into_iter().chain([None]) {
             for kind in [CheckpointKind::Periodic, CheckpointKind::Api, CheckpointKind::Operator] {
                 let taken = snapshot_kind(kind, configured);

@@ -76,7 +76,7 @@ impl Driver<'_, '_> {
         let checkpoint = self.coordinator.take_id();
         let at = self.run.threads.now();
         let (term, behind) = (self.committer.term(), Arc::new(storage.reader()));
-        let store = Arc::new(LiveStore::new(term, checkpoint, config.live_bytes, behind));
+        let store = Arc::new(LiveStore::new(term, checkpoint, config.live_bytes, Some(behind)));
         let clock = Arc::new(self.run.threads.clone());
         let open = OpenBarrier {
             checkpoint,
@@ -93,6 +93,22 @@ impl Driver<'_, '_> {
         self.live.open = Some(open);
         let kind = SnapshotKind::View;
         self.inject(&Barrier { checkpoint, kind, stop: false, triggered: at, overtake, live });
+    }
+
+    /// Passes on what is looked up: the subtask that has the key answers, between two batches.
+    pub(super) fn take_look_ups(&self) {
+        for look_up in self.run.control.take_look_ups() {
+            let known = &self.run.job.ids;
+            if known.contains(look_up.operator()) {
+                let look_up = Arc::new(look_up);
+                self.tasks.iter().for_each(|task| task.send(Control::LookUp(Arc::clone(&look_up))));
+            } else {
+                let known: Vec<_> = known.iter().map(ToString::to_string).collect();
+                let message = format!("the job has no such operator; there are {}", known.join(", "));
+                let error = Error::new(ErrorKind::NotFound, message).with("operator", look_up.operator());
+                look_up.answer(Err(error));
+            }
+        }
     }
 
     /// A task has answered the barrier under way.
