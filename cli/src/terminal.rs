@@ -5,6 +5,8 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use strandline_state_api::{Error, ErrorKind};
+
 /// The exit code of a program whose reader has gone, as a shell reports it for one that SIGPIPE ended.
 pub(crate) const READER_GONE: u8 = 128 + 13;
 
@@ -68,4 +70,9 @@ mod tests {
         assert!(wants(None, Some("xterm")) && wants(Some(""), None));
         assert!(!wants(Some("1"), Some("xterm")) && !wants(None, Some("dumb")));
     }
+}
+
+/// The error for a row that no printer takes.
+pub(crate) fn unprintable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::new(ErrorKind::Internal, "a row cannot be printed").caused_by(error)
 }

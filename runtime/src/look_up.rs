@@ -76,7 +76,7 @@ impl LookUp {
         &self,
         scope: &BackendScope,
         meta: StateMeta,
-        found: Found,
+        found: &Found,
         types: &Arc<OperatorTypes>,
     ) -> Result<LiveState> {
         let store = Arc::new(LiveStore::new(Term(0), CheckpointId(0), u64::MAX, None));

@@ -261,7 +261,7 @@ impl Sequencer {
             found.add(&entry);
             Ok(())
         })?;
-        look_up.state_of(&self.scope, meta, found, &self.types)
+        look_up.state_of(&self.scope, meta, &found, &self.types)
     }
 
     pub(super) fn work(&mut self, subtask: &mut dyn Subtask) -> Result<Work> {
