@@ -58,6 +58,11 @@ fn wants_colors(no_color: Option<&OsStr>, term: Option<&OsStr>) -> bool {
     no_color.is_none_or(OsStr::is_empty) && term != Some(OsStr::new("dumb"))
 }
 
+/// The error for a row that no printer takes.
+pub(crate) fn unprintable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::new(ErrorKind::Internal, "a row cannot be printed").caused_by(error)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,9 +75,4 @@ mod tests {
         assert!(wants(None, Some("xterm")) && wants(Some(""), None));
         assert!(!wants(Some("1"), Some("xterm")) && !wants(None, Some("dumb")));
     }
-}
-
-/// The error for a row that no printer takes.
-pub(crate) fn unprintable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::new(ErrorKind::Internal, "a row cannot be printed").caused_by(error)
 }

@@ -15,8 +15,8 @@ use async_trait::async_trait;
 use clap::{Parser, Subcommand, ValueEnum};
 use serde_json::{Value as Json, json};
 use strandline_backend_memory::MemoryBackendFactory;
+use strandline_benches::scratch;
 use strandline_benches::w5::{self, stream};
-use strandline_benches::{scratch, w3};
 use strandline_checkpoint_storage::{Segments, Storage};
 use strandline_connectors::keys::Distribution;
 use strandline_runtime::{CheckpointConfig, JobConfig, JobControl, JobReport, LiveState};
@@ -86,7 +86,7 @@ fn count<F: BackendFactory>(
     config: CheckpointConfig,
     control: &JobControl,
 ) -> Result<JobReport> {
-    let pipeline = w5::pipeline(factory, &stream(records, keys, Distribution::Uniform)?);
+    let pipeline = w5::pipeline(factory, stream(records, keys, Distribution::Uniform)?);
     strandline_runtime::run(&pipeline, JobConfig::default().checkpointing(config), control)
 }
 
@@ -123,7 +123,7 @@ impl Cli {
         let directory = scratch::directory()?;
         let storage = Storage::in_dir(directory.path())?;
         let config = CheckpointConfig::new(storage, Duration::from_secs(1));
-        let (control, records) = (JobControl::new(), u64::MAX / 2);
+        let (control, records) = (JobControl::new(), 1 << 40);
         thread::scope(|scope| {
             let running = scope.spawn(|| self.run_job((records, self.live_keys), config, &control));
             let asked = self.ask(&control, queries, records);
@@ -181,7 +181,8 @@ impl Cli {
         if let Some(backend) = self.backend.to_possible_value() {
             command.arg(format!("--backend={}", backend.get_name()));
         }
-        let output = command.args(part).output().map_err(|e| failed("it cannot start".into()).caused_by(e))?;
+        let output =
+            command.args(part).output().map_err(|e| failed("it cannot start".into()).caused_by(e))?;
         if !output.status.success() {
             return Err(failed(String::from_utf8_lossy(&output.stderr).into_owned()));
         }
@@ -202,9 +203,10 @@ impl Cli {
         for partitions in [1, cores] {
             let scan = self.child(&["scan", &path, &partitions.to_string()])?;
             println!("SELECT sum(value), {partitions} partitions: {scan}");
-            if let (Some(sql), Some(plain)) =
-                (scan["rows_per_second"].as_f64(), plain.as_ref().and_then(|of| of["rows_per_second"].as_f64()))
-            {
+            if let (Some(sql), Some(plain)) = (
+                scan["rows_per_second"].as_f64(),
+                plain.as_ref().and_then(|of| of["rows_per_second"].as_f64()),
+            ) {
                 println!("  {:.2} of the plain decode (aim: 0.5 with one partition)", sql / plain);
             }
         }
@@ -282,7 +284,10 @@ fn scan(directory: &Path, partitions: usize) -> Result<Json> {
         let path = only_state(&checkpoint)?;
         let rows = checkpoint.scan(checkpoint.state(&path)?).count().await?;
         let session = StateSession::new(StateCatalog::of_checkpoint(checkpoint));
-        session.query(&format!("SET datafusion.execution.target_partitions = {partitions}")).await.map_err(failed)?;
+        session
+            .query(&format!("SET datafusion.execution.target_partitions = {partitions}"))
+            .await
+            .map_err(failed)?;
         let (mut rates, mut bytes) = (Vec::new(), 0);
         for _ in 0..SCANS {
             let (before, start) = (store.bytes.load(Relaxed), Instant::now());
@@ -317,7 +322,8 @@ fn look_ups(directory: &Path, keys: u64) -> Result<Json> {
 /// The sum of all counters, and the records that the source had read, at one instant.
 async fn sum_and_read(live: &LiveState, records: u64) -> Result<(u64, u64)> {
     let decoders = Decoders::default();
-    let checkpoint = CheckpointReader::of_manifest(live.manifest().clone(), live.segments(), decoders).await?;
+    let checkpoint =
+        CheckpointReader::of_manifest(live.manifest().clone(), live.segments(), decoders).await?;
     let mut left = 0;
     for operator in &live.manifest().operators {
         for position in checkpoint.positions(&operator.id)?.1 {
@@ -328,10 +334,7 @@ async fn sum_and_read(live: &LiveState, records: u64) -> Result<(u64, u64)> {
             }
         }
     }
-    let path = match only_state(&checkpoint) {
-        Ok(path) => path,
-        Err(_) => return Ok((0, records - left)),
-    };
+    let Ok(path) = only_state(&checkpoint) else { return Ok((0, records - left)) };
     let session = StateSession::new(StateCatalog::of_checkpoint(checkpoint));
     let rows = session.query(&format!("SELECT sum(value) AS n FROM \"{path}\"")).await.map_err(failed)?;
     let column = rows.first().map(|batch| Arc::clone(batch.column(0)));
