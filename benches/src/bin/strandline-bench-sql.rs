@@ -76,7 +76,10 @@ enum Part {
     #[command(hide = true)]
     LookUp { directory: PathBuf },
     #[command(hide = true)]
-    Live { queries: bool },
+    Live {
+        #[arg(action = clap::ArgAction::Set)]
+        queries: bool,
+    },
 }
 
 /// Runs the count of W1.
