@@ -84,8 +84,7 @@ impl JobControl {
     /// own: at most [`live_bytes`](crate::CheckpointConfig::live_bytes). Requests that come while a barrier is under
     /// way share the next. The job must take checkpoints.
     ///
-    /// Streams of a whole state are read from it with the crate `strandline-state-reader`, and queried in SQL with
-    /// `strandline-state-sql`.
+    /// The crate `strandline-state-reader` reads the answer, and `strandline-state-sql` queries it.
     pub fn live_state(&self) -> LiveStateRequest {
         let (request, requester) = Request::new();
         let mut requests = lock(&self.0.requests);
@@ -100,9 +99,9 @@ impl JobControl {
         request
     }
 
-    /// Looks up one key of one keyed state, between two records (Flink: queryable state). No barrier: the answer is what
-    /// the subtask holds that owns the key, at some moment after the call, whatever other subtasks and operators hold
-    /// at that moment; what a restart takes back may be in it. It works without checkpoints, too.
+    /// Looks up one key of one keyed state, between two batches (Flink: queryable state). No barrier: the answer is
+    /// what the subtask holds that owns the key, at some moment after the call, whatever other subtasks and operators
+    /// hold at that moment; what a restart takes back may be in it. It works without checkpoints, too.
     ///
     /// The answer has the entries of that key alone: none where the state has none.
     pub fn look_up(&self, operator: &OperatorId, state: &str, key: &impl StateKey) -> LiveStateRequest {

@@ -104,7 +104,7 @@ impl Decoder {
 
     /// Decodes a value without parts, or a struct of such, without an allocation: visits each field with its position,
     /// or the one value. Returns false where it does not read the bytes, having visited some fields:
-    /// [`decode`](Self::decode) does, or says why they are no value.
+    /// [`decode`](Self::decode) does, or returns why they are no value.
     #[inline]
     pub fn decode_flat<'b>(&self, bytes: &'b [u8], mut visit: impl FnMut(usize, Scalar<'b>)) -> bool {
         match &self.how {

@@ -98,7 +98,7 @@ async fn opened(live: LiveState) -> Result<CheckpointReader, Error> {
     CheckpointReader::of_manifest(live.manifest().clone(), live.segments(), Decoders::default()).await
 }
 
-/// Looks up a key as a person writes it. The type of the state's keys is learned once, from the state of one instant.
+/// Looks up a key as a person writes it. The state of one instant has the type of the keys, which is kept.
 async fn look_up(served: &Served, operator: &str, state: &str, key: &str) -> Result<LiveState, Error> {
     let path = format!("{operator}/{state}");
     let known = served.types.lock().unwrap_or_else(PoisonError::into_inner).get(&path).cloned();
