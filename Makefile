@@ -1,7 +1,7 @@
 # make test    everything that must pass before a change lands
 # make bench   the benchmarks, as one table of ratios; make bench-rocksdb, those of the backend on RocksDB;
-#              make bench-backends, a page of plots; make bench-nexmark, the queries of Nexmark
-.PHONY: tools test format lint unit s3 s3-server doc bench bench-quick bench-rocksdb bench-nexmark bench-backends crash crash-rocksdb crash-s3
+#              make bench-backends, a page of plots; make bench-nexmark, the queries of Nexmark; make bench-sql, state in SQL
+.PHONY: tools test format lint unit s3 s3-server doc bench bench-quick bench-rocksdb bench-nexmark bench-backends bench-sql crash crash-rocksdb crash-s3
 
 CARGO ?= cargo
 # Long random suites are short by default; STRANDLINE_CASES=20 makes them twenty times as long.
@@ -87,6 +87,11 @@ bench-rocksdb:
 
 bench-nexmark:
 	$(CARGO) run --release -p strandline-benches --features rocksdb -- nexmark --backend memory,rocksdb
+
+# Scans and look-ups of checkpoints in SQL, and what live queries cost a job. Compiles DataFusion, which takes minutes.
+bench-sql:
+	$(CARGO) run --release -p strandline-benches --features rocksdb,sql --bin strandline-bench-sql
+	$(CARGO) run --release -p strandline-benches --features rocksdb,sql --bin strandline-bench-sql -- --backend rocksdb
 
 # Operation by operation, the backends beside each other and beside the plain map: target/criterion/report/index.html
 bench-backends:

@@ -5,12 +5,15 @@ use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use strandline_snapshot_format::EntryRef;
 use strandline_state_api::backend::{
-    BackendScope, StateId, StateRegistry, StateTime, Statistic, StoredValues,
+    BackendScope, EncodedEntry, StateId, StateRegistry, StateTime, Statistic, StoredValues,
 };
 use strandline_state_api::schema::{StateMeta, StateSchema};
 use strandline_state_api::snapshot::SnapshotPart;
-use strandline_state_api::{Error, KeyGroup, KeyGroupRange, Keyed, KeyedBackend, Result, StateKey};
+use strandline_state_api::{
+    Error, ErrorKind, KeyGroup, KeyGroupRange, Keyed, KeyedBackend, Result, StateKey,
+};
 
 use crate::chain::Chain;
 use crate::options::MemoryOptions;
@@ -77,6 +80,11 @@ impl<K: StateKey> MemoryBackend<K> {
         let state: &mut dyn Any = self.states.get_mut(id)?;
         state.downcast_mut().ok_or_else(wrong_types)
     }
+}
+
+#[cold]
+fn no_state(state: &str) -> Error {
+    Error::new(ErrorKind::NotFound, "the operator has no such state").with("state", state)
 }
 
 #[cold]
@@ -180,6 +188,24 @@ impl<K: StateKey> KeyedBackend for MemoryBackend<K> {
             let namespace = namespace.downcast_ref().ok_or_else(wrong_types)?;
             visit(Keyed::with_hash(key, hash), namespace)
         })
+    }
+
+    fn look_up(
+        &mut self,
+        state: &str,
+        key: Keyed<'_, K>,
+        visit: &mut dyn FnMut(EncodedEntry<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let found = self.states.iter().find(|known| known.meta().name == state);
+        let found = found.ok_or_else(|| self.states.scope().locate(no_state(state)))?;
+        let (layout, mut records) = (found.layout(), Vec::new());
+        found.look_up(key.key(), key.hash(), &mut records)?;
+        let mut rest = &records[..];
+        while let Some((EntryRef { namespace, sub, value, .. }, length)) = layout.split(rest) {
+            visit(EncodedEntry { namespace, map_key: sub, value })?;
+            rest = &rest[length..];
+        }
+        Ok(())
     }
 
     fn clean_up(&mut self, records: usize) -> Result<u64> {

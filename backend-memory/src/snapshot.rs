@@ -23,7 +23,7 @@ impl<K: StateKey> MemoryBackend<K> {
     /// Returns the filter of a snapshot at this barrier.
     fn expiry_filter(&self, kind: SnapshotKind) -> ExpiryFilter {
         match kind {
-            SnapshotKind::Incremental => ExpiryFilter::default(),
+            SnapshotKind::Incremental | SnapshotKind::View => ExpiryFilter::default(),
             SnapshotKind::Full | SnapshotKind::Savepoint => {
                 ExpiryFilter::of(self.clock, self.states.iter().map(|state| (state.meta(), state.ttl())))
             }
@@ -44,7 +44,13 @@ impl<K: StateKey> MemoryBackend<K> {
     /// older forms. Full snapshots and savepoints have the current forms only, so that a program can give up
     /// the older ones; and a chain that became long is not folded, which would keep its forms.
     fn renews_forms(&self, kind: SnapshotKind) -> bool {
-        !self.older_forms.is_empty() && (kind != SnapshotKind::Incremental || self.chain.is_base_wanted())
+        let is_due = match kind {
+            SnapshotKind::Full | SnapshotKind::Savepoint => true,
+            SnapshotKind::Incremental => self.chain.is_base_wanted(),
+            // Whoever reads it reads all forms.
+            SnapshotKind::View => false,
+        };
+        is_due && !self.older_forms.is_empty()
     }
 
     /// Checks that the backend can take one more snapshot.
@@ -64,8 +70,9 @@ impl<K: StateKey> SnapshotSource for MemoryBackend<K> {
     fn prepare(&mut self, checkpoint: CheckpointId, kind: SnapshotKind) -> Result<()> {
         self.check_limits()?;
         self.states.begin_checkpoint(checkpoint)?;
-        // A savepoint is stored apart from the deltas, so a base for it would be no base of theirs.
-        let cheaper = kind != SnapshotKind::Savepoint && self.base_is_cheaper();
+        // These are stored apart from the deltas, so a base for them would be no base of theirs.
+        let is_apart = matches!(kind, SnapshotKind::Savepoint | SnapshotKind::View);
+        let cheaper = !is_apart && self.base_is_cheaper();
         let full = std::mem::take(&mut self.needs_base) || cheaper || self.renews_forms(kind);
         if full {
             self.older_forms.clear();

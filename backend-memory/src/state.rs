@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use strandline_snapshot_format::EntryRef;
 use strandline_state_api::backend::{AcceptedForm, RegisteredState, StateTime, StoredValues};
 use strandline_state_api::schema::StateMeta;
-use strandline_state_api::{Error, KeyGroupRange, KeyHash, Result, Ttl};
+use strandline_state_api::{Error, KeyGroup, KeyGroupRange, KeyHash, Result, Ttl};
 
 use crate::record::Layout;
 use crate::records::Records;
@@ -69,6 +69,9 @@ pub(crate) trait MemoryState: Any + RegisteredState + Debug + Send {
     /// Visits each key and namespace once.
     fn for_each_key(&self, key_groups: KeyGroupRange, visit: VisitKey<'_>) -> Result<()>;
 
+    /// Appends the records of the entries of one key, which has the type of the state.
+    fn look_up(&self, key: &dyn Any, hash: KeyHash, out: &mut Vec<u8>) -> Result<()>;
+
     /// Scans as many entries as `records` records ask for and removes expired ones; returns the number
     /// removed.
     fn clean_up(&mut self, _records: usize, _clock: &StateTime) -> u64 {
@@ -80,6 +83,17 @@ pub(crate) trait MemoryState: Any + RegisteredState + Debug + Send {
 fn cleanup_budget<V: 'static>(values: &StoredValues<V>, records: usize) -> usize {
     let per_record = values.ttl().map_or(0, |ttl| ttl.cleanup_options().per_record);
     records.saturating_mul(per_record as usize)
+}
+
+/// Returns the key group of a hash as a range.
+fn group_of(hash: KeyHash) -> KeyGroupRange {
+    let group = u32::from(KeyGroup::of(hash).index());
+    KeyGroupRange::new(group, group + 1)
+}
+
+/// Returns the key of a look-up.
+fn key_of<K: 'static>(key: &dyn Any) -> Result<&K> {
+    key.downcast_ref().ok_or_else(|| Error::invalid("the key has another type than those of the state"))
 }
 
 /// Keeps the first failure of a codec that occurs where no error can be returned.

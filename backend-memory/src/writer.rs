@@ -66,6 +66,10 @@ impl MemorySnapshotWriter {
             let apart = if alone { plain } else { self.fold(&plain, &delta.filter, store, written).await? };
             return Ok(Some(apart));
         }
+        if delta.kind == SnapshotKind::View {
+            // Apart from the chain, too, but on its files; a sweep may delete those of an older snapshot.
+            return Ok(Some(plain).filter(|_| !delta.ticket.is_outdated(plan)));
+        }
         let must_fold = plan.stands_alone && !plain.stands_alone();
         let is_long = (plain.has_deltas() && self.is_long(&plain)) || self.is_crowded(&plain);
         if is_long && !must_fold && delta.has_older_forms {

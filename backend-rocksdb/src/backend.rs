@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use strandline_state_api::backend::{
-    BackendScope, StateId, StateLocation, StateRegistry, StateTime, Statistic, StoredValues,
+    BackendScope, EncodedEntry, StateId, StateLocation, StateRegistry, StateTime, Statistic, StoredValues,
 };
 use strandline_state_api::schema::StateSchema;
 use strandline_state_api::{Error, ErrorKind, KeyGroupRange, Keyed, KeyedBackend, Result, StateKey};
@@ -216,6 +216,24 @@ impl<K: StateKey> KeyedBackend for RocksBackend<K> {
             (Some(key), Some(namespace)) => visit(Keyed::with_hash(key, hash), namespace),
             _ => Err(other_types(location)),
         })
+    }
+
+    fn look_up(
+        &mut self,
+        state: &str,
+        key: Keyed<'_, K>,
+        visit: &mut dyn FnMut(EncodedEntry<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let Self { registry, store, .. } = self;
+        let mut encoded = Vec::new();
+        key.key().encode(&mut encoded);
+        let looked_up = match registry.iter_mut().find(|known| known.meta().name == state) {
+            Some(found) => found.look_up(store, &encoded, visit),
+            None => {
+                Err(Error::new(ErrorKind::NotFound, "the operator has no such state").with("state", state))
+            }
+        };
+        looked_up.map_err(|error| registry.scope().locate(error))
     }
 
     fn clean_up(&mut self, records: usize) -> Result<u64> {

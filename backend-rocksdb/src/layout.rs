@@ -81,6 +81,11 @@ impl Layout {
         Self::new(None, namespace, sub)
     }
 
+    /// Appends an encoded key.
+    pub(crate) fn push_key(&self, key: &[u8], out: &mut Vec<u8>) {
+        push(self.key, key, out);
+    }
+
     /// The parts behind the prefix of an address.
     ///
     /// # Errors

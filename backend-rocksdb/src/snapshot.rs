@@ -28,7 +28,7 @@ impl<K: StateKey> RocksBackend<K> {
         let states = self.registry.iter().map(|state| (state.meta(), state.ttl()));
         match kind {
             SnapshotKind::Full | SnapshotKind::Savepoint => ExpiryFilter::of(self.clock, states),
-            SnapshotKind::Incremental => ExpiryFilter::default(),
+            SnapshotKind::Incremental | SnapshotKind::View => ExpiryFilter::default(),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::fmt::Debug;
 
-use strandline_state_api::backend::{AcceptedForm, RegisteredState, StateLocation, StateTime};
+use strandline_state_api::backend::{AcceptedForm, EncodedEntry, RegisteredState, StateLocation, StateTime};
 use strandline_state_api::schema::StateMeta;
 use strandline_state_api::{KeyGroupRange, KeyHash, Result, Ttl};
 
@@ -50,6 +50,14 @@ pub(crate) trait RocksState: Any + RegisteredState + Debug + Send {
         store: &mut Store,
         key_groups: KeyGroupRange,
         visit: VisitKey<'_>,
+    ) -> Result<()>;
+
+    /// Visits the entries of one encoded key.
+    fn look_up(
+        &mut self,
+        store: &mut Store,
+        key: &[u8],
+        visit: &mut dyn FnMut(EncodedEntry<'_>) -> Result<()>,
     ) -> Result<()>;
 
     /// Scans the entries that `records` records pay for and removes expired ones; returns the number removed.

@@ -53,8 +53,8 @@ impl RocksSnapshotWriter {
         if self.scope.key_groups.is_empty() {
             return Ok(KeyedSnapshot::default());
         }
-        if prepared.kind == SnapshotKind::Savepoint {
-            // No later snapshot builds on it, and no sweep counts it: it takes no part in the uploads.
+        if matches!(prepared.kind, SnapshotKind::Savepoint | SnapshotKind::View) {
+            // No later snapshot builds on them, and no sweep counts them: they take no part in the uploads.
             prepared.cut.make()?;
             return write_portable(&self.scope, &self.environment, prepared, store).await;
         }

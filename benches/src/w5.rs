@@ -264,12 +264,8 @@ impl Operator for Count {
     }
 }
 
-/// Counts all of `stream` with the executor: chained in one thread, or with an exchange between two. Returns
-/// the checksum, and the time for each record behind the first third.
-///
-/// # Errors
-/// What the job fails with.
-pub fn executor<F: BackendFactory>(factory: F, stream: KeyStream, chained: bool) -> Result<(u64, Duration)> {
+/// The count as a pipeline: `source`, `count` with the state `counts`, and `sink`, which discards and keeps a checksum.
+pub fn pipeline<F: BackendFactory>(factory: F, stream: KeyStream) -> Pipeline<F> {
     let pipeline = Pipeline::new("w5", factory);
     let sink = DiscardSink::with_checksum(|(key, count): &(u64, u64)| checksum_of(*key, *count));
     pipeline
@@ -277,6 +273,16 @@ pub fn executor<F: BackendFactory>(factory: F, stream: KeyStream, chained: bool)
         .key_by(|key| (key, ()))
         .process("count", Count::open)
         .sink("sink", sink);
+    pipeline
+}
+
+/// Counts all of `stream` with the executor: chained in one thread, or with an exchange between two. Returns
+/// the checksum, and the time for each record behind the first third.
+///
+/// # Errors
+/// What the job fails with.
+pub fn executor<F: BackendFactory>(factory: F, stream: KeyStream, chained: bool) -> Result<(u64, Duration)> {
+    let pipeline = pipeline(factory, stream);
     let config = JobConfig::default().chain_keyed(chained);
     let report = run(&pipeline, config, &JobControl::new())?;
     let checksum = report.sinks.get("sink").and_then(|figures| figures.iter().find(|f| f.name == "checksum"));

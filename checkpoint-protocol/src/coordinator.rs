@@ -355,6 +355,14 @@ impl<S> Coordinator<S> {
         self.next_id
     }
 
+    /// Takes the id of a barrier that belongs to no checkpoint: no checkpoint gets it, and what tasks answer to
+    /// it is none of this coordinator's.
+    pub fn take_id(&mut self) -> CheckpointId {
+        let id = self.next_id;
+        self.next_id = id.next();
+        id
+    }
+
     /// The tasks that `checkpoint` still waits for; empty when it is not collecting.
     pub fn missing(&self, checkpoint: CheckpointId) -> impl Iterator<Item = TaskId> {
         let waiting = match self.pending.get(&checkpoint).map(|pending| &pending.stage) {

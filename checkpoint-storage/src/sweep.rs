@@ -35,6 +35,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
+use strandline_state_api::snapshot::SegmentName;
 use strandline_state_api::{CheckpointId, Error, Result};
 
 use crate::log::{CompletedCheckpoint, History, ListRef};
@@ -101,7 +102,16 @@ impl Storage {
     /// # Errors
     /// When the store fails; the next sweep goes on.
     pub async fn sweep(&self) -> Result<SweepReport> {
-        let report = self.plan_sweep().await?;
+        self.sweep_but(&[]).await
+    }
+
+    /// As [`sweep`](Self::sweep), but leaves the segments in `pinned`, which something reads that is in no log:
+    /// the live state of a running job.
+    ///
+    /// # Errors
+    /// As [`sweep`](Self::sweep).
+    pub async fn sweep_but(&self, pinned: &[SegmentName]) -> Result<SweepReport> {
+        let report = self.plan_sweep_but(pinned).await?;
         let (mut manifests, mut files, mut slots) = (Vec::new(), Vec::new(), Vec::new());
         for file in report.deleted.iter().cloned() {
             match file.split_once('/').map(|(dir, _)| dir) {
@@ -133,12 +143,17 @@ impl Storage {
     /// # Errors
     /// When the store fails.
     pub async fn plan_sweep(&self) -> Result<SweepReport> {
+        self.plan_sweep_but(&[]).await
+    }
+
+    async fn plan_sweep_but(&self, pinned: &[SegmentName]) -> Result<SweepReport> {
         // The marks before the log: see above.
         let marks = self.blobs().list(REMOVED_DIR).await?;
         let removed = marks.iter().filter_map(|mark| parse_removed(&mark.name)).collect();
         let history = History::load(self, Some(&removed)).await?;
         let mut report = SweepReport { retained: history.completed.clone(), ..SweepReport::default() };
-        let fence = self.fence(&history, &mut report).await?;
+        let mut fence = self.fence(&history, &mut report).await?;
+        fence.marked.extend(pinned.iter().filter_map(|name| FileName::parse(FileKind::Segment, &name.0)));
         let blocked = history.is_torn();
         for kind in FileKind::ALL {
             self.plan_dir(kind, &fence, blocked, &mut report).await?;

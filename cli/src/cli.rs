@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -133,6 +134,11 @@ pub(crate) struct RunArgs {
     /// refused.
     #[arg(long, value_name = "NAME")]
     pub(crate) adopt: Option<String>,
+    /// Serves the state of the running job at this address, for `strandline sql http://ADDRESS`. Port 0 chooses one.
+    /// Any address but a loopback one needs a token, in the variable STRANDLINE_TOKEN.
+    #[cfg_attr(not(feature = "sql"), doc = "NOT BUILT IN: this program was built without `--features sql`.")]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) serve: Option<SocketAddr>,
     /// How to show progress on the standard error.
     #[arg(long, value_enum, default_value_t = ProgressMode::Auto)]
     pub(crate) progress: ProgressMode,
@@ -304,8 +310,9 @@ pub(crate) enum StateCommand {
 #[cfg_attr(not(feature = "sql"), allow(dead_code, reason = "nothing reads them without the feature"))]
 #[derive(Args, Debug)]
 pub(crate) struct SqlArgs {
-    /// The storage of the checkpoints, a path or `file:///…`; or a job file, whose storage it is then.
-    #[arg(value_name = "STORAGE|JOB.toml")]
+    /// The storage of the checkpoints, a path or `file:///…`; a job file, whose storage it is then; or the URL of a
+    /// running job, whose state is looked at live: http://ADDRESS:PORT.
+    #[arg(value_name = "STORAGE|JOB.toml|URL")]
     pub(crate) from: String,
     /// The statements, with `;` between them. Without this and `--file`: a prompt on a terminal, and
     /// elsewhere the statements of the standard input.
@@ -314,9 +321,9 @@ pub(crate) struct SqlArgs {
     /// Reads the statements from a file.
     #[arg(long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
-    /// Which checkpoint the tables are of.
-    #[arg(long, value_name = "latest|ID", default_value = "latest", value_parser = checkpoint)]
-    pub(crate) checkpoint: At,
+    /// Which checkpoint the tables are of: the newest without this.
+    #[arg(long, value_name = "latest|ID", value_parser = checkpoint)]
+    pub(crate) checkpoint: Option<At>,
     /// How results are printed.
     #[arg(long, value_enum, default_value_t = SqlFormat::Table)]
     pub(crate) format: SqlFormat,

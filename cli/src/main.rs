@@ -25,6 +25,8 @@ mod report;
 mod run;
 mod schema;
 #[cfg(feature = "sql")]
+mod serve;
+#[cfg(feature = "sql")]
 mod sql;
 mod state;
 mod table;
@@ -43,7 +45,7 @@ use jobfile::Mistakes;
 use terminal::{print, print_bytes, print_error};
 
 #[cfg(not(feature = "sql"))]
-const NO_SQL: &str = "error: this program was built without SQL: build it with `--features sql`; `strandline state` \
+pub(crate) const NO_SQL: &str = "error: this program was built without SQL: build it with `--features sql`; `strandline state` \
                       shows state without it";
 
 /// Why a command failed.

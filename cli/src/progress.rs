@@ -94,6 +94,16 @@ impl Progress {
         if asks { self.warn(summary) } else { self.note(summary) }
     }
 
+    /// Reports where the state of the job is served.
+    #[cfg(feature = "sql")]
+    pub(crate) fn serving(&self, address: std::net::SocketAddr) {
+        let url = format!("http://{address}");
+        match self.style {
+            Style::Json => print_error(json!({ "event": "serving", "url": url })),
+            _ => self.note(&format!("the state is served at {url}")),
+        }
+    }
+
     /// Why the job failed, with advice for the author of a job file.
     pub(crate) fn explain(&self, error: Error) -> Error {
         let refused = self.state().plan.take().map(|plan| advice::check_restore(&plan));

@@ -40,8 +40,14 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         );
     }
     let control = JobControl::new();
+    #[cfg(not(feature = "sql"))]
+    if args.serve.is_some() {
+        return Err(Failure::Usage(crate::NO_SQL.to_owned()));
+    }
     stop_on_signal(&control, job.settings.checkpoint.is_some()).map_err(Failure::Failed)?;
     let progress = Arc::new(Progress::new(args.progress, &job.settings.name));
+    #[cfg(feature = "sql")]
+    let _endpoint = serve(args, &job, &control, &progress)?;
     let defaults = JobConfig::default();
     let config = defaults
         .parallelism(args.parallelism.unwrap_or(job.settings.parallelism))
@@ -83,6 +89,24 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
             Err(Failure::Reported(error))
         }
     }
+}
+
+/// Serves the state of the job if that is asked for.
+#[cfg(feature = "sql")]
+fn serve(
+    args: &RunArgs,
+    job: &Job,
+    control: &JobControl,
+    progress: &Progress,
+) -> Result<Option<crate::serve::Endpoint>, Failure> {
+    let Some(address) = args.serve else { return Ok(None) };
+    let Some(checkpoint) = &job.settings.checkpoint else {
+        let text = "error: --serve needs checkpoints, and the job file has no enabled [checkpoint]\n";
+        return Err(Failure::Usage(text.into()));
+    };
+    let endpoint = crate::serve::serve(address, crate::serve::wire::token(), control, &checkpoint.storage)?;
+    progress.serving(endpoint.address);
+    Ok(Some(endpoint))
 }
 
 fn execute<F: BackendFactory>(

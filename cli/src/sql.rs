@@ -1,7 +1,8 @@
-//! `strandline sql`: the state in checkpoints, queried in SQL.
+//! `strandline sql`: the state in checkpoints and of running jobs, queried in SQL.
 
 mod output;
 mod prompt;
+mod remote;
 
 use std::io::{IsTerminal, Read};
 use std::path::Path;
@@ -17,6 +18,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
 use self::output::Output;
+use self::remote::{Remote, Unanswered};
 use crate::checkpoints::{open, runtime};
 use crate::cli::{SqlArgs, SqlFormat};
 use crate::jobfile::Job;
@@ -25,14 +27,20 @@ use crate::{Failure, terminal};
 /// Runs statements, or a prompt for them.
 pub(crate) fn sql(args: &SqlArgs) -> Result<(), Failure> {
     let runtime = runtime()?;
-    let storage = storage(&args.from)?;
-    let catalog = runtime.block_on(StateCatalog::open(&storage, args.checkpoint))?;
-    let shell = Shell {
-        session: StateSession::new(catalog),
-        runtime,
-        format: args.format,
-        interrupted: interrupts()?,
+    let asked = match Remote::at(&args.from)? {
+        Some(_) if args.checkpoint.is_some() => {
+            let text = "error: --checkpoint is for a storage: a running job is looked at live; its checkpoints are \
+                        schemas, \"job@7\"\n";
+            return Err(Failure::Usage(text.into()));
+        }
+        Some(remote) => Asked::Running(remote),
+        None => {
+            let (storage, at) = (storage(&args.from)?, args.checkpoint.unwrap_or_default());
+            let catalog = runtime.block_on(StateCatalog::open(&storage, at))?;
+            Asked::Stored(Box::new(StateSession::new(catalog)))
+        }
     };
+    let shell = Shell { asked, runtime, format: args.format, interrupted: interrupts()? };
     let text = match (&args.query, &args.file) {
         (Some(query), _) => query.clone(),
         (None, Some(file)) => std::fs::read_to_string(file).map_err(|e| unreadable(file, e))?,
@@ -72,9 +80,17 @@ fn interrupts() -> Result<Arc<Notify>, Failure> {
     Ok(interrupted)
 }
 
-/// A session, and how its results are printed.
+/// Who runs statements.
+enum Asked {
+    /// A session over a storage, here.
+    Stored(Box<StateSession>),
+    /// A job that runs elsewhere.
+    Running(Remote),
+}
+
+/// Who runs statements, and how their results are printed.
 struct Shell {
-    session: StateSession,
+    asked: Asked,
     runtime: Runtime,
     format: SqlFormat,
     interrupted: Arc<Notify>,
@@ -83,12 +99,33 @@ struct Shell {
 impl Shell {
     /// Runs all statements of a text; the first that fails ends it.
     fn run(&self, text: &str) -> Result<(), Failure> {
-        let statements = self.session.parse(text).map_err(|error| mistake(text, &error))?;
+        match &self.asked {
+            Asked::Stored(session) => self.run_here(session, text),
+            Asked::Running(remote) => self.run_there(remote, text),
+        }
+    }
+
+    fn run_there(&self, remote: &Remote, text: &str) -> Result<(), Failure> {
+        let mut output = None;
+        let answered = remote.query(&self.runtime, &self.interrupted, text, |schema, batch| {
+            let printing = output.get_or_insert_with(|| Output::new(self.format, schema));
+            match batch {
+                Some(batch) => printing.print(batch),
+                None => output.take().map_or(Ok(()), Output::finish),
+            }
+        });
+        answered.map_err(|unanswered| match unanswered {
+            Unanswered::Query(error) => mistake(text, &error),
+            Unanswered::Failed(failure) => failure,
+        })
+    }
+
+    fn run_here(&self, session: &StateSession, text: &str) -> Result<(), Failure> {
+        let statements = session.parse(text).map_err(|error| mistake(text, &error))?;
         self.runtime.block_on(async {
             for statement in statements {
                 let run = async {
-                    let mut rows =
-                        self.session.run(&statement).await.map_err(|error| mistake(text, &error))?;
+                    let mut rows = session.run(&statement).await.map_err(|error| mistake(text, &error))?;
                     let mut output = Output::new(self.format, &rows.schema());
                     while let Some(batch) = rows.next().await {
                         output.print(&batch.map_err(failed)?)?;

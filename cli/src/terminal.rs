@@ -5,6 +5,8 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use strandline_state_api::{Error, ErrorKind};
+
 /// The exit code of a program whose reader has gone, as a shell reports it for one that SIGPIPE ended.
 pub(crate) const READER_GONE: u8 = 128 + 13;
 
@@ -54,6 +56,11 @@ pub(crate) fn has_colors() -> bool {
 
 fn wants_colors(no_color: Option<&OsStr>, term: Option<&OsStr>) -> bool {
     no_color.is_none_or(OsStr::is_empty) && term != Some(OsStr::new("dumb"))
+}
+
+/// The error for a row that no printer takes.
+pub(crate) fn unprintable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::new(ErrorKind::Internal, "a row cannot be printed").caused_by(error)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ pub mod increments;
 pub mod keys;
 pub mod limits;
 pub mod lists;
+pub mod look_ups;
 pub mod maps;
 pub mod model;
 pub mod objects;

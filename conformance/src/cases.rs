@@ -232,6 +232,9 @@ macro_rules! __backend_cases {
                 a_function_applied_to_all_keys
                 a_foreign_key_is_the_same_error_for_all_accesses
             }
+            look_ups [] {
+                a_look_up_finds_what_a_snapshot_stores
+            }
             expiry [] {
                 the_instant_of_expiry
                 every_kind_expires

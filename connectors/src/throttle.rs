@@ -5,6 +5,7 @@ use std::time::Instant;
 use strandline_runtime::source::{
     Extent, PlanContext, Source, SourceContext, SourceFactory, SourceStatus, SourceTime, Unread,
 };
+use strandline_state_api::schema::Description;
 use strandline_state_api::{Batch, Result};
 
 /// Bounds the records per second of another source, divided evenly between its subtasks.
@@ -69,6 +70,10 @@ impl Bucket {
 impl<S: Source> Source for ThrottledSubtask<S> {
     type Out = S::Out;
     type Position = S::Position;
+
+    fn describe_positions() -> Option<Description> {
+        S::describe_positions()
+    }
 
     fn poll(&mut self, max: usize, output: &mut Batch<S::Out>) -> Result<SourceStatus> {
         let Some(bucket) = &mut self.bucket else { return self.source.poll(max, output) };

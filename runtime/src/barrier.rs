@@ -1,13 +1,16 @@
 //! The barrier of a checkpoint, and what comes back for it.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use strandline_checkpoint_storage::{self as storage, SubtaskSnapshot};
 use strandline_state_api::backend::{SnapshotKind, Statistic};
 use strandline_state_api::{CheckpointId, OperatorId};
 
+use crate::live::LiveStore;
+
 /// The barrier of a checkpoint, which flows between the records.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Barrier {
     pub(crate) checkpoint: CheckpointId,
     pub(crate) kind: SnapshotKind,
@@ -17,6 +20,8 @@ pub(crate) struct Barrier {
     pub(crate) triggered: Instant,
     /// From when on it may overtake records; `None` where it is aligned.
     pub(crate) overtake: Option<Instant>,
+    /// Where what belongs to it is stored, if it belongs to no checkpoint.
+    pub(crate) live: Option<Arc<LiveStore>>,
 }
 
 /// What one operator of a task hands in for a checkpoint.

@@ -14,6 +14,7 @@ pub(crate) mod time;
 use strandline_state_api::{AbortNotice, Batch, CheckpointId, Result, Timestamp};
 
 use crate::batch::{AnyBatch, Side, downcast};
+use crate::look_up::LookUp;
 use crate::passing::PassingBarrier;
 use crate::summary::TaskSummary;
 
@@ -79,6 +80,11 @@ pub(crate) enum Signal<'a> {
     /// The checkpoint will never be complete. Not passed on over channels: the coordinator sends it to every
     /// task.
     Aborted(&'a AbortNotice),
+    /// Nobody waits for this barrier any more, which belongs to no checkpoint. Not passed on over channels: the
+    /// coordinator sends it to every task.
+    DropLive(CheckpointId),
+    /// Somebody looks up a key. Not passed on over channels: the coordinator sends it to every task.
+    LookUp(&'a LookUp),
     /// Moves snapshots that are under way on; set to true where there is more to do. Waits for nothing. Not
     /// passed on over channels.
     Advance(&'a mut bool),

@@ -7,6 +7,7 @@ use strandline_checkpoint_protocol::{DeclineReason, TaskId};
 use strandline_state_api::{AbortNotice, CheckpointId, Error, Result};
 
 use crate::barrier::{Barrier, OperatorPart};
+use crate::look_up::LookUp;
 use crate::summary::TaskSummary;
 
 /// A command to a task. The coordinator closes the channel where the task has to give up at once.
@@ -18,6 +19,10 @@ pub(crate) enum Control {
     Complete(CheckpointId),
     /// The checkpoint will never be complete.
     Aborted(Arc<AbortNotice>),
+    /// This barrier belongs to no checkpoint, and nobody waits for it any more.
+    DropLive(CheckpointId),
+    /// Somebody looks up a key.
+    LookUp(Arc<LookUp>),
     /// The job is over.
     Finish,
 }

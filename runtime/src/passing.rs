@@ -10,7 +10,7 @@ use strandline_state_api::{CheckpointId, Error, ErrorKind, KeyGroupRange, Operat
 
 use crate::barrier::{Barrier, OperatorPart};
 use crate::mailbox::TaskEvent;
-use crate::metrics::micros;
+use crate::metrics::{Tally, micros};
 use crate::sync::lock;
 
 /// A barrier while it passes through the steps of one task.
@@ -66,6 +66,13 @@ impl PassingBarrier {
     /// Adds the greatest timestamp that an assigner behind `owner` has seen.
     pub(crate) fn add_assigner(&mut self, owner: &OperatorId, index: u32, greatest: Option<Timestamp>) {
         self.assigners.push(AssignerTime { owner: owner.clone(), index, greatest });
+    }
+
+    /// Remembers a count at the barrier, for a job that goes back to it: so not at one of no checkpoint.
+    pub(crate) fn cut(&self, tally: &Tally) {
+        if self.barrier.live.is_none() {
+            tally.cut(self.barrier.checkpoint);
+        }
     }
 
     /// Makes the acknowledgement wait for one more part.
@@ -218,13 +225,17 @@ mod tests {
 
     use super::*;
 
+    fn barrier(checkpoint: CheckpointId, triggered: Instant) -> Barrier {
+        let kind = SnapshotKind::Full;
+        Barrier { checkpoint, kind, stop: false, triggered, overtake: None, live: None }
+    }
+
     #[test]
     fn the_times_of_assigners_reach_the_snapshot_of_their_head() {
         let (events, received) = unbounded();
         let task = TaskId { vertex: 0, subtask: 3, attempt: 1 };
         let (checkpoint, triggered) = (CheckpointId::FIRST, Instant::now());
-        let barrier =
-            Barrier { checkpoint, kind: SnapshotKind::Full, stop: false, triggered, overtake: None };
+        let barrier = barrier(checkpoint, triggered);
         let [source, count] = ["source", "count"].map(|id| OperatorId::new(id).unwrap());
         let mut passing = PassingBarrier::new(barrier, triggered, Duration::ZERO, task, events);
         let snapshot = passing.snapshot(3, KeyGroupRange::EMPTY);
@@ -246,8 +257,7 @@ mod tests {
         let (events, received) = unbounded();
         let task = TaskId { vertex: 0, subtask: 0, attempt: 1 };
         let (checkpoint, triggered) = (CheckpointId::FIRST, Instant::now());
-        let barrier =
-            Barrier { checkpoint, kind: SnapshotKind::Full, stop: false, triggered, overtake: None };
+        let barrier = barrier(checkpoint, triggered);
         let mut passing = PassingBarrier::new(barrier, triggered, Duration::ZERO, task, events);
         let ack = passing.expect_snapshot();
         passing.close();

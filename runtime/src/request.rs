@@ -1,4 +1,4 @@
-//! A checkpoint that was asked for, and its answer.
+//! What the holder of a [`JobControl`](crate::JobControl) asked for, and its answer.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,28 +9,36 @@ use futures::channel::oneshot;
 use strandline_checkpoint_protocol::Refusal;
 use strandline_state_api::{Error, ErrorKind, Result};
 
+use crate::live::LiveState;
 use crate::report::CheckpointReport;
 
-/// A checkpoint that was asked for with
-/// [`JobControl::trigger_checkpoint`](crate::JobControl::trigger_checkpoint). [`wait`](Self::wait) for it in
-/// a thread, or await it in a task. Nobody has to: a request that is dropped is served all the same.
+/// Something that a running job was asked for. [`wait`](Self::wait) for the answer in a thread, or await it in a
+/// task. Nobody has to: a checkpoint is taken even where its request is dropped.
 ///
-/// The answer is the checkpoint, which is in the commit log then; or the error for which there is none:
+/// The answer is what was asked for; or the error for which there is none:
 ///
-/// * of the kind of its cause, with that and where it happened, when it was aborted;
-/// * [`Unavailable`](ErrorKind::Unavailable) when the job ended or restarted before it was taken, or too many
-///   requests wait;
+/// * of the kind of its cause, with that and where it happened, when the snapshot of an operator failed;
+/// * [`Unavailable`](ErrorKind::Unavailable) when the job ended or restarted before, when it took too long, or too
+///   many requests wait;
 /// * [`Fenced`](ErrorKind::Fenced) when another run took over, which may have found the checkpoint complete;
 /// * [`Invalid`](ErrorKind::Invalid) in a job without checkpoints.
 #[derive(Debug)]
-pub struct CheckpointRequest(oneshot::Receiver<Result<CheckpointReport>>);
+pub struct Request<T>(oneshot::Receiver<Result<T>>);
 
-/// The other side of a [`CheckpointRequest`].
+/// A checkpoint that was asked for with
+/// [`JobControl::trigger_checkpoint`](crate::JobControl::trigger_checkpoint). Once there is an answer, it is in the
+/// commit log.
+pub type CheckpointRequest = Request<CheckpointReport>;
+
+/// Live state that was asked for with [`JobControl::live_state`](crate::JobControl::live_state).
+pub type LiveStateRequest = Request<LiveState>;
+
+/// The other side of a [`Request`].
 #[derive(Debug)]
-pub(crate) struct Requester(oneshot::Sender<Result<CheckpointReport>>);
+pub(crate) struct Requester<T>(oneshot::Sender<Result<T>>);
 
-impl CheckpointRequest {
-    pub(crate) fn new() -> (Self, Requester) {
+impl<T> Request<T> {
+    pub(crate) fn new() -> (Self, Requester<T>) {
         let (sender, receiver) = oneshot::channel();
         (Self(receiver), Requester(sender))
     }
@@ -38,8 +46,8 @@ impl CheckpointRequest {
     /// Blocks until there is an answer: for ever, if the job never starts.
     ///
     /// # Errors
-    /// Why the checkpoint does not exist: see above.
-    pub fn wait(mut self) -> Result<CheckpointReport> {
+    /// Why there is nothing: see above.
+    pub fn wait(mut self) -> Result<T> {
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
         let mut context = Context::from_waker(&waker);
         loop {
@@ -51,8 +59,8 @@ impl CheckpointRequest {
     }
 }
 
-impl Future for CheckpointRequest {
-    type Output = Result<CheckpointReport>;
+impl<T> Future for Request<T> {
+    type Output = Result<T>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.0).poll(context).map(|answer| answer.unwrap_or_else(|_| Err(job_over())))
@@ -67,19 +75,32 @@ impl Wake for Unpark {
     }
 }
 
-impl Requester {
+impl<T> Requester<T> {
     /// Whoever asked may have dropped its end.
-    pub(crate) fn answer(self, answer: Result<CheckpointReport>) {
+    pub(crate) fn answer(self, answer: Result<T>) {
         let _ = self.0.send(answer);
     }
 
     pub(crate) fn refuse(self, refusal: Refusal) {
         self.answer(Err(refused(refusal)));
     }
+
+    /// Whether nobody waits for the answer any more.
+    pub(crate) fn is_dropped(&self) -> bool {
+        self.0.is_canceled()
+    }
 }
 
 pub(crate) fn job_over() -> Error {
     Error::new(ErrorKind::Unavailable, "the job ended before the checkpoint was taken")
+}
+
+/// The answer to who asks for live state of a job that ends.
+pub(crate) fn no_longer_live() -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        "the job ends or restarts, so there is no live state: read its checkpoints",
+    )
 }
 
 pub(crate) fn refused(refusal: Refusal) -> Error {

@@ -23,6 +23,7 @@ use self::samples::Samples;
 use crate::config::JobConfig;
 use crate::control::JobControl;
 use crate::event::JobEvent;
+use crate::live::Pins;
 use crate::metrics::Metrics;
 use crate::pipeline::graph::Job;
 use crate::report::{CheckpointReport, JobReport, Outcome};
@@ -63,6 +64,8 @@ struct Run<'a> {
     checkpoints: Vec<CheckpointReport>,
     aborted_checkpoints: u64,
     sinks: BTreeMap<String, Vec<Figure>>,
+    /// What somebody reads of live state.
+    pins: Pins,
 }
 
 /// How an attempt ended.
@@ -96,6 +99,7 @@ impl<'a> Run<'a> {
             checkpoints: Vec::new(),
             aborted_checkpoints: 0,
             sinks: BTreeMap::new(),
+            pins: Pins::default(),
         }
     }
 

@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use strandline_state_api::schema::Description;
 use strandline_state_api::{Batch, Result, Timestamp};
 
 pub use split_times::SplitTimes;
@@ -84,6 +85,15 @@ pub trait Source: Send {
     /// # Errors
     /// As [`poll`](Self::poll).
     fn positions(&self) -> Result<Vec<Self::Position>>;
+
+    /// Describes stored positions, for whoever reads checkpoints without the source. `None` leaves that to serde, which
+    /// reveals the types of all but `Serialize` and `Deserialize` that are written by hand.
+    fn describe_positions() -> Option<Description>
+    where
+        Self: Sized,
+    {
+        None
+    }
 
     /// Returns how much of its input the subtask has read, where the input has a size; asked after each poll.
     fn extent(&self) -> Option<Extent> {

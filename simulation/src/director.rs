@@ -145,6 +145,18 @@ impl Director {
                 self.doom(&running);
                 self.await_end(&running)
             }
+            Disturbance::Live => {
+                let running = self.start(StartFrom::Resume);
+                // Who drops a request withdraws it.
+                let mut asked = Vec::new();
+                for _ in 0..self.baton.random(|random| random.u32(1..=4)) {
+                    self.pause(0..15_000)?;
+                    asked.push(running.control.live_state());
+                }
+                self.pause(0..15_000)?;
+                self.doom(&running);
+                self.await_end(&running)
+            }
             Disturbance::Fallback => {
                 let completed = self.completed()?;
                 let count = completed.len();

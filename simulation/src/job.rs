@@ -110,6 +110,8 @@ pub enum Disturbance {
     Stop,
     /// It takes a savepoint.
     Savepoint,
+    /// Somebody asks for its live state, a few times.
+    Live,
     /// The next one starts from an older checkpoint.
     Fallback,
     /// The manifest of its newest checkpoint is lost.
@@ -118,8 +120,16 @@ pub enum Disturbance {
 
 impl Disturbance {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Crash, Self::Sleep, Self::Rival, Self::Stop, Self::Savepoint, Self::Fallback, Self::Damage];
+    pub const ALL: [Self; 8] = [
+        Self::Crash,
+        Self::Sleep,
+        Self::Rival,
+        Self::Stop,
+        Self::Savepoint,
+        Self::Live,
+        Self::Fallback,
+        Self::Damage,
+    ];
 }
 
 impl Faults {

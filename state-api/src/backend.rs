@@ -30,7 +30,9 @@ mod unsupported;
 
 pub use delegate::DelegateSnapshots;
 pub(crate) use keyed::KeyedBackend;
-pub use keyed::{CheckpointedBackend, KeyedBackendExt, RestoreSnapshot, Restored, Scope, Statistic};
+pub use keyed::{
+    CheckpointedBackend, EncodedEntry, KeyedBackendExt, RestoreSnapshot, Restored, Scope, Statistic,
+};
 pub use kinds::{At, Lists, Maps, TimerEntry, Timers, Values, Verdict, encoded_range};
 pub use phases::{Progress, SnapshotKind, SnapshotSource, SnapshotWriter};
 pub use registry::{RegisteredState, StateId, StateLocation, StateRegistry};

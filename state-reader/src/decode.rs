@@ -2,6 +2,7 @@
 
 mod accumulators;
 mod columns;
+mod flat;
 mod wire;
 
 use std::fmt;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use strandline_state_api::schema::{DataType, Description, Encoding};
 use strandline_state_api::{Error, ErrorKind, Result};
 
+pub use self::flat::Scalar;
 use crate::Value;
 
 /// The most values that a decoded value may consist of. A value of 64 MiB of text is one; one that has more
@@ -88,6 +90,30 @@ impl Decoder {
                 Encoding::Accumulators => accumulators::decode(&self.data_type, bytes),
                 encoding => columns::decode(*encoding, &self.data_type, bytes),
             },
+        }
+    }
+
+    /// Returns whether [`decode_flat`](Self::decode_flat) reads the values.
+    pub fn is_flat(&self) -> bool {
+        match &self.how {
+            How::Bytes => true,
+            How::Custom(..) => false,
+            How::Described(encoding) => flat::is_flat(*encoding, &self.data_type),
+        }
+    }
+
+    /// Decodes a value without parts, or a struct of such, without an allocation: visits each field with its position,
+    /// or the one value. Returns false where it does not read the bytes, having visited some fields:
+    /// [`decode`](Self::decode) does, or returns why they are no value.
+    #[inline]
+    pub fn decode_flat<'b>(&self, bytes: &'b [u8], mut visit: impl FnMut(usize, Scalar<'b>)) -> bool {
+        match &self.how {
+            How::Bytes => {
+                visit(0, Scalar::Bytes(bytes));
+                true
+            }
+            How::Custom(..) => false,
+            How::Described(encoding) => flat::decode(*encoding, &self.data_type, bytes, visit).is_some(),
         }
     }
 

@@ -19,7 +19,7 @@ mod state;
 mod value;
 
 pub use checkpoint::{At, CheckpointReader};
-pub use decode::Decoder;
+pub use decode::{Decoder, Scalar};
 pub use decoders::Decoders;
 pub use filter::KeyFilter;
 pub use operator_state::{OperatorElement, OperatorStateInfo};
@@ -27,5 +27,5 @@ pub use rows::{Collect, EncodedRow, Parts, Row};
 pub use scan::Scan;
 pub use shown::Typed;
 pub use sizes::{Block, StateSize};
-pub use state::{StatePart, StoredState};
+pub use state::{PartColumn, StatePart, StoredState};
 pub use value::Value;

@@ -79,7 +79,8 @@ impl EncodedRow<'_> {
     ///
     /// # Errors
     /// Those of [`Decoder::decode`](crate::Decoder::decode);
-    /// [`Incompatible`](strandline_state_api::ErrorKind::Incompatible) for a value of an older version that the newest type does not read.
+    /// [`Incompatible`](strandline_state_api::ErrorKind::Incompatible) for a value of an older version that the
+    /// newest type does not read.
     pub fn decode(&self, state: &StoredState, parts: Parts) -> Result<Row> {
         let decoded = |wanted: bool, part: Option<&crate::StatePart>, bytes: &[u8]| {
             part.filter(|_| wanted).map(|part| part.decoder().decode(bytes)).transpose()

@@ -1,5 +1,7 @@
 //! A stored keyed state, as the checkpoint describes it.
 
+use std::collections::HashSet;
+
 use strandline_state_api::schema::{DataType, StateKind, StateMeta, StateTypes};
 use strandline_state_api::{Error, OperatorId, Result};
 
@@ -32,6 +34,51 @@ impl StatePart {
     pub fn decoder(&self) -> &Decoder {
         &self.decoder
     }
+
+    /// Returns the columns that the part has in a table, where it is called `part`: one for each field of a struct, or
+    /// one for the whole. A window has its start and its end, and a field whose name is one of the `taken` has that of
+    /// its part before it.
+    pub fn columns(&self, part: &str, taken: impl IntoIterator<Item = String>) -> Vec<PartColumn> {
+        let mut taken: HashSet<String> = taken.into_iter().collect();
+        let fields = match self.data_type() {
+            DataType::Struct(fields) if !fields.is_empty() => fields,
+            whole => {
+                let name = free(part.to_owned(), &taken);
+                return vec![PartColumn { name, field: None, data_type: whole.clone() }];
+            }
+        };
+        let is_window = *self.data_type() == DataType::window();
+        let mut columns = Vec::with_capacity(fields.len());
+        for (index, field) in fields.iter().enumerate() {
+            let name = match (is_window, taken.contains(&field.name)) {
+                (true, _) => format!("window_{}", field.name),
+                (false, true) => format!("{part}_{}", field.name),
+                (false, false) => field.name.clone(),
+            };
+            let name = free(name, &taken);
+            taken.insert(name.clone());
+            columns.push(PartColumn { name, field: Some(index), data_type: field.data_type.clone() });
+        }
+        columns
+    }
+}
+
+/// A column of a part of a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartColumn {
+    /// The name, which no other column has.
+    pub name: String,
+    /// Which field of a struct it shows; `None` for the whole.
+    pub field: Option<usize>,
+    /// The type of its values.
+    pub data_type: DataType,
+}
+
+fn free(mut name: String, taken: &HashSet<String>) -> String {
+    while taken.contains(&name) {
+        name.push('_');
+    }
+    name
 }
 
 /// One keyed state or timer service of an operator.

@@ -62,6 +62,17 @@ impl StateCatalog {
         Ok(Self::build(checkpoint, Some(storage.clone()), known))
     }
 
+    /// The catalogue of a snapshot that is in no log, such as the live state of a running job, beside the checkpoints
+    /// of the job's storage.
+    ///
+    /// # Errors
+    /// Those of [`Storage::history`].
+    pub async fn beside(snapshot: CheckpointReader, storage: &Storage) -> Result<Self> {
+        let history = storage.history().await?;
+        let known = history.completed.iter().map(|completed| completed.checkpoint).collect();
+        Ok(Self::build(snapshot, Some(storage.clone()), known))
+    }
+
     /// The catalogue of one snapshot, whatever store it is in.
     pub fn of_checkpoint(checkpoint: CheckpointReader) -> Self {
         Self::build(checkpoint, None, BTreeSet::new())

@@ -173,23 +173,12 @@ impl Columns {
         self.0.push(Column { name, stored: data_type.clone(), data_type, origin });
     }
 
-    /// Adds the columns of a part: one for each field of a struct, or one for the whole. A window has its start and
-    /// its end, and a field whose name is taken has that of its part before it.
+    /// Adds the columns of a part.
     fn part(&mut self, part: &str, of: Option<&StatePart>, origin: fn(Option<usize>) -> Origin) {
         let Some(of) = of else { return };
-        let fields = match of.data_type() {
-            DataType::Struct(fields) if !fields.is_empty() => fields,
-            whole => return self.push(part, whole.clone(), origin(None)),
-        };
-        let is_window = *of.data_type() == DataType::window();
-        for (index, field) in fields.iter().enumerate() {
-            let is_taken = self.0.iter().any(|column| column.name == field.name);
-            let name = match (is_window, is_taken) {
-                (true, _) => format!("window_{}", field.name),
-                (false, true) => format!("{part}_{}", field.name),
-                (false, false) => field.name.clone(),
-            };
-            self.push(&name, field.data_type.clone(), origin(Some(index)));
+        let taken: Vec<_> = self.0.iter().map(|column| column.name.clone()).collect();
+        for column in of.columns(part, taken) {
+            self.push(&column.name, column.data_type, origin(column.field));
         }
     }
 }

@@ -7,6 +7,7 @@ mod create;
 mod diff;
 mod error;
 mod filters;
+mod flat;
 mod keyed;
 mod layout;
 mod listed;

@@ -22,10 +22,11 @@ use strandline_state_reader::{Collect, EncodedRow, Parts, Row, Scan, StoredState
 
 use crate::arrow::array;
 use crate::error::external;
+use crate::flat::FlatRows;
 use crate::layout::{Column, Origin, parts};
 
 /// Encoded bytes in one batch; one row may have more.
-const BATCH_BYTES: usize = 1 << 20;
+pub(crate) const BATCH_BYTES: usize = 1 << 20;
 /// Values, and parts of values, in one batch; one row may have more.
 const BATCH_VALUES: usize = 1 << 20;
 
@@ -122,14 +123,19 @@ impl ExecutionPlan for StateScan {
         };
         let mut parts = parts(&*self.columns);
         parts.namespace |= self.namespace.is_some();
+        let flat = match self.namespace {
+            None => FlatRows::new(scan.state(), &self.columns, parts),
+            Some(_) => None,
+        };
+        let values = || {
+            let (state, namespace) = (scan.state().clone(), self.namespace.clone());
+            let (columns, cells) = (Arc::clone(&self.columns), Cells::new(self.columns.len()));
+            RowsOf::Values(ValueRows { state, columns, parts, namespace, cells })
+        };
         let batches = Batches {
-            state: scan.state().clone(),
-            columns: Arc::clone(&self.columns),
+            rows: flat.map_or_else(values, RowsOf::Flat),
             schema: Arc::clone(&self.schema),
-            parts,
-            namespace: self.namespace.clone(),
             max_rows: context.session_config().batch_size(),
-            cells: Cells::new(self.columns.len()),
         };
         let batches = scan.collect_with(batches).map(|batch| batch.map_err(external));
         Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches)))
@@ -226,18 +232,54 @@ fn count(value: &Value) -> usize {
 
 /// Collects rows into batches.
 struct Batches {
+    rows: RowsOf,
+    schema: SchemaRef,
+    max_rows: usize,
+}
+
+/// The rows of a batch.
+enum RowsOf {
+    /// Whose columns have no parts.
+    Flat(FlatRows),
+    /// Any others.
+    Values(ValueRows),
+}
+
+/// Rows whose columns may have parts.
+struct ValueRows {
     state: StoredState,
     columns: Arc<[Column]>,
-    schema: SchemaRef,
     parts: Parts,
     namespace: Option<Value>,
-    max_rows: usize,
     cells: Cells,
 }
 
 impl Collect for Batches {
     type Batch = RecordBatch;
 
+    fn push(&mut self, row: &EncodedRow<'_>) -> Result<()> {
+        match &mut self.rows {
+            RowsOf::Flat(rows) => rows.push(row),
+            RowsOf::Values(rows) => rows.push(row),
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        match &self.rows {
+            RowsOf::Flat(rows) => rows.is_full(self.max_rows),
+            RowsOf::Values(rows) => rows.cells.is_full(self.max_rows),
+        }
+    }
+
+    fn take(&mut self) -> Result<Option<RecordBatch>> {
+        match &mut self.rows {
+            RowsOf::Flat(rows) => rows.take(&self.schema),
+            RowsOf::Values(rows) => rows.cells.take(&self.schema, &rows.columns),
+        }
+    }
+}
+
+impl ValueRows {
     fn push(&mut self, row: &EncodedRow<'_>) -> Result<()> {
         let bytes = row.key.len() + row.namespace.len() + row.map_key.len() + row.value.len();
         let row = row.decode(&self.state, self.parts)?;
@@ -248,14 +290,6 @@ impl Collect for Batches {
             column.of_row(&row).map_err(|error| described(error, &column.name, &self.state, &row))
         });
         self.cells.push(cells, bytes)
-    }
-
-    fn is_full(&self) -> bool {
-        self.cells.is_full(self.max_rows)
-    }
-
-    fn take(&mut self) -> Result<Option<RecordBatch>> {
-        self.cells.take(&self.schema, &self.columns)
     }
 }
 

@@ -140,6 +140,9 @@ impl StateSession {
             self.create(create_table).await?;
             return Ok(self.context.read_empty()?.limit(0, Some(0))?.execute_stream().await?);
         }
+        if let Some(change) = change(&statement.0) {
+            return Err(never_changed(change).into());
+        }
         let state = self.context.state();
         let statement = self.shown_tables(&statement.0)?;
         let planned = Box::pin(state.statement_to_plan(statement.clone())).await;
@@ -186,10 +189,7 @@ impl StateSession {
         let refused = |message: String| Some(Error::new(ErrorKind::Unsupported, message));
         let dropped = match plan {
             LogicalPlan::Dml(dml) => {
-                let name = dml.op.name();
-                return refused(format!(
-                    "{name} is refused: state in checkpoints is read, and never changed"
-                ));
+                return Some(never_changed(dml.op.name()));
             }
             LogicalPlan::Ddl(DdlStatement::DropTable(drop)) => &drop.name,
             LogicalPlan::Ddl(DdlStatement::DropView(drop)) => &drop.name,
@@ -261,6 +261,24 @@ fn table_of_state(statement: &Statement) -> Option<&CreateTable> {
         },
         _ => None,
     }
+}
+
+/// Returns the name of a statement that would change a table, whatever fits that table or not.
+fn change(statement: &Statement) -> Option<&'static str> {
+    let Statement::Statement(sql) = statement else { return None };
+    match &**sql {
+        Sql::Insert { .. } => Some("INSERT"),
+        Sql::Update { .. } => Some("UPDATE"),
+        Sql::Delete { .. } => Some("DELETE"),
+        Sql::Merge { .. } => Some("MERGE"),
+        Sql::Truncate { .. } => Some("TRUNCATE"),
+        _ => None,
+    }
+}
+
+fn never_changed(statement: &str) -> Error {
+    let message = format!("{statement} is refused: state in checkpoints is read, and never changed");
+    Error::new(ErrorKind::Unsupported, message)
 }
 
 /// Returns the message of an error without the names of its wrappers, and the place it is about.

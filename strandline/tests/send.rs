@@ -90,6 +90,7 @@ mod proofs {
     ) {
         sent(in_background(async {}));
         sent(storage.sweep());
+        sent(storage.sweep_but(&[]));
         sent(storage.plan_sweep());
         sent(storage.verify(CheckpointId(1)));
         sent(storage.verify_with(completed, Depth::Contents, check));
@@ -158,6 +159,7 @@ mod proofs {
         shared::<StateCatalog>();
         shared::<StateSession>();
         sent(StateCatalog::open(storage, At::Latest));
+        sent(StateCatalog::beside(catalog.checkpoint().clone(), storage));
         sent(StateCatalog::open_with(storage, At::Latest, Decoders::new()));
         sent(catalog.checkpoint_at(CheckpointId(1)));
         let session = StateSession::new(catalog.clone());

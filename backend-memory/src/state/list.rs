@@ -1,5 +1,6 @@
 //! List states. A snapshot holds only the elements that were appended since the snapshot before.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::fmt;
 
@@ -10,7 +11,7 @@ use strandline_state_api::backend::{
 use strandline_state_api::schema::{StateMeta, StateSchema};
 use strandline_state_api::{Error, ErrorKind, KeyGroupRange, KeyHash, Keyed, Result, StateKey, Ttl};
 
-use super::{Failure, MemoryState, VisitKey, cleanup_budget};
+use super::{Failure, MemoryState, VisitKey, cleanup_budget, group_of, key_of};
 use crate::record::{self, Layout};
 use crate::records::Records;
 use crate::table::{Address, Cursor, EpochCut, Payload, SlotPosition, Table};
@@ -332,6 +333,18 @@ impl<K: StateKey, N: StateKey, T: Send + 'static> MemoryState for ListTable<K, N
 
     fn for_each_key(&self, key_groups: KeyGroupRange, visit: VisitKey<'_>) -> Result<()> {
         self.table.iter_near(key_groups).try_for_each(|e| visit(e.key.key_hash(), &e.key, &e.namespace))
+    }
+
+    fn look_up(&self, key: &dyn Any, hash: KeyHash, out: &mut Vec<u8>) -> Result<()> {
+        let key: &K = key_of(key)?;
+        let mut found = self.table.iter_near(group_of(hash)).filter(|entry| entry.key == *key);
+        found.try_for_each(|entry| {
+            let bytes = entry.bytes.get();
+            let written = entry.write(EpochCut { epoch: 0, full: true }, &self.values, out);
+            // No cut has taken it.
+            entry.bytes.set(bytes);
+            written
+        })
     }
 
     fn clean_up(&mut self, records: usize, clock: &StateTime) -> u64 {

@@ -1,6 +1,7 @@
 //! Map states. Each map entry carries its own epoch, so a snapshot holds the map entries that changed and not
 //! their whole maps.
 
+use std::any::Any;
 use std::fmt;
 use std::ops::RangeBounds;
 
@@ -11,7 +12,7 @@ use strandline_state_api::backend::{
 use strandline_state_api::schema::{StateMeta, StateSchema};
 use strandline_state_api::{KeyGroupRange, KeyHash, Keyed, Result, StateKey, Ttl};
 
-use super::{Failure, MemoryState, VisitKey, cleanup_budget};
+use super::{Failure, MemoryState, VisitKey, cleanup_budget, group_of, key_of};
 use crate::record::{self, Layout};
 use crate::records::Records;
 use crate::table::{Address, Cursor, EpochCut, Payload, Table, Touched};
@@ -307,6 +308,15 @@ impl<K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static> MemoryState for 
 
     fn for_each_key(&self, key_groups: KeyGroupRange, visit: VisitKey<'_>) -> Result<()> {
         self.table.iter_near(key_groups).try_for_each(|e| visit(e.key.key_hash(), &e.key, &e.namespace))
+    }
+
+    fn look_up(&self, key: &dyn Any, hash: KeyHash, out: &mut Vec<u8>) -> Result<()> {
+        let key: &K = key_of(key)?;
+        let mut found = self.table.iter_near(group_of(hash)).filter(|entry| entry.key == *key);
+        found.try_for_each(|entry| {
+            let at = (&entry.key, &entry.namespace);
+            entry.cell.iter().try_for_each(|item| write(at, item, &self.values, out))
+        })
     }
 
     fn clean_up(&mut self, records: usize, clock: &StateTime) -> u64 {

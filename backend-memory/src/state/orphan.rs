@@ -1,13 +1,14 @@
 //! Restored states that no registered state claims: every base holds them, in the forms that they were stored
 //! in.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
 
 use strandline_snapshot_format::{EntryRef, Op};
 use strandline_state_api::backend::{AcceptedForm, RegisteredState};
 use strandline_state_api::schema::{StateMeta, StateSchema};
-use strandline_state_api::{KeyGroupRange, Result};
+use strandline_state_api::{Error, ErrorKind, KeyGroupRange, KeyHash, Result};
 
 use super::{MemoryState, VisitKey};
 use crate::record::Layout;
@@ -81,6 +82,13 @@ impl MemoryState for OrphanState {
     fn for_each_key(&self, _key_groups: KeyGroupRange, _visit: VisitKey<'_>) -> Result<()> {
         // An orphan has no handle.
         Ok(())
+    }
+
+    fn look_up(&self, _key: &dyn Any, _hash: KeyHash, _out: &mut Vec<u8>) -> Result<()> {
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            "no operator of the job registers the state: read a checkpoint",
+        ))
     }
 }
 

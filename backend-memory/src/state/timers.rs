@@ -1,13 +1,13 @@
 //! Timers: a table that deduplicates them and knows which changed, and an index by time.
 
-use std::any::type_name;
+use std::any::{Any, type_name};
 use std::collections::BTreeMap;
 use std::fmt;
 
 use strandline_snapshot_format::{EntryRef, Op, timer_key};
 use strandline_state_api::backend::{AcceptedForm, At, RegisteredState, TimerEntry, Timers};
 use strandline_state_api::schema::{StateMeta, StateSchema};
-use strandline_state_api::{KeyGroupRange, KeyHash, Keyed, Result, StateKey, Timestamp};
+use strandline_state_api::{Error, ErrorKind, KeyGroupRange, KeyHash, Keyed, Result, StateKey, Timestamp};
 
 use super::{MemoryState, VisitKey};
 use crate::record::{self, Layout};
@@ -206,6 +206,10 @@ impl<K: StateKey, N: StateKey> MemoryState for TimerTable<K, N> {
     fn for_each_key(&self, _key_groups: KeyGroupRange, _visit: VisitKey<'_>) -> Result<()> {
         // The contract excludes timer services.
         Ok(())
+    }
+
+    fn look_up(&self, _key: &dyn Any, _hash: KeyHash, _out: &mut Vec<u8>) -> Result<()> {
+        Err(Error::new(ErrorKind::Unsupported, "timers are not looked up"))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Value states.
 
+use std::any::Any;
 use std::fmt;
 
 use strandline_snapshot_format::{EntryRef, Op};
@@ -9,7 +10,7 @@ use strandline_state_api::backend::{
 use strandline_state_api::schema::{StateMeta, StateSchema};
 use strandline_state_api::{KeyGroupRange, KeyHash, Keyed, Result, StateKey, Ttl};
 
-use super::{Failure, MemoryState, VisitKey, cleanup_budget};
+use super::{Failure, MemoryState, VisitKey, cleanup_budget, group_of, key_of};
 use crate::record::{self, Layout};
 use crate::records::Records;
 use crate::table::{Address, Cursor, EpochCut, Payload, Removed, Table};
@@ -262,6 +263,12 @@ impl<K: StateKey, N: StateKey, V: Send + 'static> MemoryState for ValueTable<K, 
 
     fn for_each_key(&self, key_groups: KeyGroupRange, visit: VisitKey<'_>) -> Result<()> {
         self.table.iter_near(key_groups).try_for_each(|e| visit(e.key.key_hash(), &e.key, &e.namespace))
+    }
+
+    fn look_up(&self, key: &dyn Any, hash: KeyHash, out: &mut Vec<u8>) -> Result<()> {
+        let key: &K = key_of(key)?;
+        let mut found = self.table.iter_near(group_of(hash)).filter(|entry| entry.key == *key);
+        found.try_for_each(|entry| entry.write(&self.values, out))
     }
 
     fn clean_up(&mut self, records: usize, clock: &StateTime) -> u64 {

@@ -5,12 +5,14 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use strandline_snapshot_format::unexpired;
-use strandline_state_api::backend::{AcceptedForm, At, RegisteredState, StateTime, StoredValues, Verdict};
+use strandline_state_api::backend::{
+    AcceptedForm, At, EncodedEntry, RegisteredState, StateTime, StoredValues, Verdict,
+};
 use strandline_state_api::schema::{StateKind, StateMeta, StateSchema};
-use strandline_state_api::{KeyGroupRange, KeyHash, Result, StateKey, Ttl};
+use strandline_state_api::{KeyGroup, KeyGroupRange, KeyHash, Result, StateKey, Ttl};
 
 use super::{RocksState, VisitKey};
-use crate::layout::{Addressing, Layout};
+use crate::layout::{Addressing, Layout, Parts, start, successor};
 use crate::store::{Order, Store};
 
 /// What sets a kind of state apart, and what it keeps between accesses: above all what it lends.
@@ -178,6 +180,25 @@ impl<K: StateKey, N: StateKey, V: Send + 'static, X: Shape<V>> RocksState for Ta
             let (key, namespace) = (K::decode(&parts.key)?, N::decode(&parts.namespace)?);
             visit(KeyHash::of_encoded(&parts.key), &key, &namespace)?;
             last = Some((parts.key.into_owned(), parts.namespace.into_owned()));
+            Ok(true)
+        })
+    }
+
+    fn look_up(
+        &mut self,
+        store: &mut Store,
+        key: &[u8],
+        visit: &mut dyn FnMut(EncodedEntry<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let Addressing { id, layout } = self.addressing;
+        let mut from = Vec::new();
+        start(id, KeyGroup::of(KeyHash::of_encoded(key)), &mut from);
+        layout.push_key(key, &mut from);
+        store.scan(&from, successor(&from).as_deref(), X::ORDER, |address, value| {
+            let Parts { key: of, namespace, sub } = layout.split(address)?;
+            if *of == *key {
+                visit(EncodedEntry { namespace: &namespace, map_key: &sub, value })?;
+            }
             Ok(true)
         })
     }

@@ -10,9 +10,11 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use strandline_snapshot_format::timer_key;
-use strandline_state_api::backend::{AcceptedForm, At, RegisteredState, TimerEntry, Timers};
+use strandline_state_api::backend::{AcceptedForm, At, EncodedEntry, RegisteredState, TimerEntry, Timers};
 use strandline_state_api::schema::{StateMeta, StateSchema};
-use strandline_state_api::{KeyGroup, KeyGroupRange, KeyHash, Result, StateKey, Timestamp, Ttl};
+use strandline_state_api::{
+    Error, ErrorKind, KeyGroup, KeyGroupRange, KeyHash, Result, StateKey, Timestamp, Ttl,
+};
 
 use super::{Access, RocksState, VisitKey};
 use crate::layout::{Addressing, Layout, PREFIX, Part, bounds, prefix, start, successor, time_from_bytes};
@@ -292,6 +294,15 @@ impl<K: StateKey, N: StateKey> RocksState for TimerQueue<K, N> {
     fn for_each_key(&mut self, _: &mut Store, _: KeyGroupRange, _: VisitKey<'_>) -> Result<()> {
         // Timers are no state with keys to visit.
         Ok(())
+    }
+
+    fn look_up(
+        &mut self,
+        _: &mut Store,
+        _: &[u8],
+        _: &mut dyn FnMut(EncodedEntry<'_>) -> Result<()>,
+    ) -> Result<()> {
+        Err(Error::new(ErrorKind::Unsupported, "timers are not looked up"))
     }
 }
 

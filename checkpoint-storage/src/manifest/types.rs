@@ -36,6 +36,11 @@ impl OperatorTypes {
         Self { positions: Codec::<P>::description(&SerdeCodec), ..Self::default() }
     }
 
+    /// Returns the types of a source whose positions are described so.
+    pub fn with_positions(positions: Description) -> Self {
+        Self { positions: Some(positions), ..Self::default() }
+    }
+
     /// Returns the types of a sink whose committables are of type `C`.
     pub fn of_committables<C: Serialize + DeserializeOwned + 'static>() -> Self {
         Self { committables: Codec::<C>::description(&SerdeCodec), ..Self::default() }

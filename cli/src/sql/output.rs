@@ -1,6 +1,6 @@
 //! Results of queries, printed batch by batch.
 
-use strandline_state_api::{Error, ErrorKind, Result};
+use strandline_state_api::Result;
 use strandline_state_sql::datafusion::arrow::array::RecordBatch;
 use strandline_state_sql::datafusion::arrow::datatypes::SchemaRef;
 use strandline_state_sql::datafusion::arrow::error::ArrowError;
@@ -12,7 +12,7 @@ use strandline_state_sql::datafusion::arrow::util::display::{ArrayFormatter, For
 use crate::Failure;
 use crate::cli::SqlFormat;
 use crate::table::TextTable;
-use crate::terminal::print_bytes;
+use crate::terminal::{print_bytes, unprintable};
 
 /// Prints the rows of one statement.
 pub(super) struct Output {
@@ -120,15 +120,11 @@ fn is_plan(schema: &SchemaRef) -> bool {
 }
 
 /// The cells of a batch as text, row by row.
-fn cells(batch: &RecordBatch, null: &str) -> Result<Vec<Vec<String>>> {
+pub(super) fn cells(batch: &RecordBatch, null: &str) -> Result<Vec<Vec<String>>> {
     let options = FormatOptions::new().with_null(null);
     let columns = batch.columns().iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options));
     let columns = columns.collect::<Result<Vec<_>, ArrowError>>().map_err(unprintable)?;
     let cell = |column: &ArrayFormatter<'_>, row| column.value(row).try_to_string().map_err(unprintable);
     let row = |row| columns.iter().map(|column| cell(column, row)).collect();
     (0..batch.num_rows()).map(row).collect()
-}
-
-fn unprintable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::new(ErrorKind::Internal, "a row cannot be printed").caused_by(error)
 }

@@ -10,9 +10,13 @@ use rustyline::history::FileHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{CompletionType, Config, Context, Editor, Helper};
 use strandline_state_api::{Error, ErrorKind};
+use strandline_state_sql::StateSession;
 use strandline_state_sql::datafusion::catalog::CatalogProvider;
+use tokio::runtime::Runtime;
 
-use super::Shell;
+use super::output::cells;
+use super::remote::{Remote, Unanswered};
+use super::{Asked, Shell};
 use crate::terminal::print_error;
 use crate::{Failure, advice, print};
 
@@ -26,15 +30,20 @@ const KEYWORDS: [&str; 30] = [
 pub(super) fn run(shell: &Shell) -> Result<(), Failure> {
     let config = Config::builder().completion_type(CompletionType::List).auto_add_history(true).build();
     let mut editor = Editor::<Words, FileHistory>::with_config(config).map_err(broken)?;
-    editor.set_helper(Some(Words::of(shell)));
+    editor.set_helper(Some(Words::of(shell)?));
     let history = history();
     if let Some(history) = &history {
         // There is none yet, at first.
         let _ = editor.load_history(history);
     }
-    let checkpoint = shell.session.catalog().checkpoint();
-    let (job, id) = (&checkpoint.manifest().job, checkpoint.id());
-    print(format_args!("checkpoint {id} of {job}; statements end with `;`, `quit` ends the prompt"));
+    let looked_at = match &shell.asked {
+        Asked::Stored(session) => {
+            let checkpoint = session.catalog().checkpoint();
+            format!("checkpoint {} of {}", checkpoint.id(), checkpoint.manifest().job)
+        }
+        Asked::Running(remote) => format!("the live state of the job at {}", remote.url),
+    };
+    print(format_args!("{looked_at}; statements end with `;`, `quit` ends the prompt"));
     loop {
         match editor.readline("sql> ") {
             Ok(text) if matches!(text.trim().trim_end_matches(';'), "quit" | "exit") => break,
@@ -73,20 +82,48 @@ fn history() -> Option<PathBuf> {
 struct Words(Vec<String>);
 
 impl Words {
-    fn of(shell: &Shell) -> Self {
-        let catalog = shell.session.catalog();
+    fn of(shell: &Shell) -> Result<Self, Failure> {
         let mut words: Vec<String> = KEYWORDS.map(str::to_owned).to_vec();
-        if let Some(schema) = catalog.schema(catalog.schema_name()) {
-            for name in schema.table_names() {
-                if let Ok(Some(table)) = shell.runtime.block_on(schema.table(&name)) {
-                    words.extend(table.schema().fields().iter().map(|field| quoted(field.name())));
-                }
-                words.push(quoted(&name));
-            }
+        match &shell.asked {
+            Asked::Stored(session) => words.extend(names(session, &shell.runtime)),
+            Asked::Running(remote) => words.extend(names_there(shell, remote)?),
         }
         words.sort_unstable();
         words.dedup();
-        Self(words)
+        Ok(Self(words))
+    }
+}
+
+/// The names of tables and columns.
+fn names(session: &StateSession, runtime: &Runtime) -> Vec<String> {
+    let catalog = session.catalog();
+    let mut names = Vec::new();
+    if let Some(schema) = catalog.schema(catalog.schema_name()) {
+        for name in schema.table_names() {
+            if let Ok(Some(table)) = runtime.block_on(schema.table(&name)) {
+                names.extend(table.schema().fields().iter().map(|field| quoted(field.name())));
+            }
+            names.push(quoted(&name));
+        }
+    }
+    names
+}
+
+/// The names of tables and columns of a running job.
+fn names_there(shell: &Shell, remote: &Remote) -> Result<Vec<String>, Failure> {
+    let text = "SELECT table_name FROM information_schema.columns UNION \
+                SELECT column_name FROM information_schema.columns";
+    let mut names = Vec::new();
+    let asked = remote.query(&shell.runtime, &shell.interrupted, text, |_, batch| {
+        if let Some(batch) = batch {
+            names.extend(cells(batch, "")?.iter().flatten().map(|name| quoted(name)));
+        }
+        Ok(())
+    });
+    match asked {
+        Ok(()) => Ok(names),
+        Err(Unanswered::Query(error)) => Err(error.error.into()),
+        Err(Unanswered::Failed(failure)) => Err(failure),
     }
 }
 

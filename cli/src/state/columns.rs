@@ -3,7 +3,7 @@
 use serde_json::{Value as Json, json};
 use strandline_state_api::schema::DataType;
 use strandline_state_reader::{
-    OperatorElement, OperatorStateInfo, Parts, Row, StatePart, StoredState, Typed, Value,
+    OperatorElement, OperatorStateInfo, PartColumn, Parts, Row, StatePart, StoredState, Typed, Value,
 };
 
 /// A column: its name, and what a row has there.
@@ -75,8 +75,7 @@ impl<R: 'static> Columns<R> {
         self.0.push(Column::json(name, cell));
     }
 
-    /// Adds the columns of a part: one for each field of a struct, or one for the whole. A window has its start and
-    /// its end, and a field whose name is taken has that of its part before it.
+    /// Adds the columns of a part.
     fn part(
         &mut self,
         part: &'static str,
@@ -84,22 +83,11 @@ impl<R: 'static> Columns<R> {
         value: impl Fn(&R) -> Option<&Value> + Copy + 'static,
     ) {
         let Some(of) = of else { return };
-        let DataType::Struct(fields) = of.data_type() else {
-            let data_type = of.data_type().clone();
-            self.push(part, move |row| value(row).map_or(Json::Null, |value| cell(value, &data_type)));
-            return;
-        };
-        let is_window = *of.data_type() == DataType::window();
-        for (index, field) in fields.iter().enumerate() {
-            let is_taken = self.0.iter().any(|column| column.name == field.name);
-            let name = match (is_window, is_taken) {
-                (true, _) => format!("window_{}", field.name),
-                (false, true) => format!("{part}_{}", field.name),
-                (false, false) => field.name.clone(),
-            };
-            let data_type = field.data_type.clone();
-            self.push(&name, move |row| match value(row) {
-                Some(Value::Record(values)) => {
+        let taken: Vec<_> = self.0.iter().map(|column| column.name.clone()).collect();
+        for PartColumn { name, field, data_type } in of.columns(part, taken) {
+            self.push(&name, move |row| match (value(row), field) {
+                (Some(value), None) => cell(value, &data_type),
+                (Some(Value::Record(values)), Some(index)) => {
                     values.get(index).map_or(Json::Null, |value| cell(value, &data_type))
                 }
                 _ => Json::Null,

@@ -1,12 +1,12 @@
 //! Rows as a table, as CSV, or as JSON.
 
 use serde_json::{Map, Value as Json};
-use strandline_state_api::{Error, ErrorKind, Result};
+use strandline_state_api::Result;
 
 use super::columns::Column;
 use crate::cli::Format;
 use crate::table::TextTable;
-use crate::terminal::print_bytes;
+use crate::terminal::{print_bytes, unprintable};
 
 /// Prints rows batch by batch.
 pub(super) struct Printer<'c, R> {
@@ -79,8 +79,4 @@ fn text(cell: &Json) -> String {
         Json::String(text) => text.clone(),
         other => other.to_string(),
     }
-}
-
-fn unprintable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::new(ErrorKind::Internal, "a row cannot be printed").caused_by(error)
 }

@@ -12,6 +12,8 @@ mod floats;
 mod forms;
 mod inputs;
 mod job;
+#[cfg(feature = "sql")]
+mod live;
 mod output;
 mod ownership;
 mod quoting;

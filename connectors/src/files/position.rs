@@ -9,6 +9,7 @@ use std::fmt;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::ser::SerializeTuple;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use strandline_state_api::schema::{DataType, Description, Encoding, NamedType};
 use strandline_state_api::{Codec, Result, SerdeCodec};
 
 use super::identity::Stamp;
@@ -147,6 +148,54 @@ const FILES: u8 = 2;
 const PACKED: u8 = 3;
 /// At least as many as a position has fields.
 const FIELDS: usize = 16;
+
+/// How a program reads positions that does not have this source.
+///
+/// A tuple of a text and a number with what follows it is, in the wire format, a text and an enum. The list of files is
+/// one of bytes: a number, and then the fields of the list.
+pub(super) fn description() -> Description {
+    let int = |signed, bits| DataType::Int { signed, bits };
+    let [u8, u32, u64, i64] = [int(false, 8), int(false, 32), DataType::U64, DataType::I64];
+    let option = |of| DataType::Option(Box::new(of));
+    let owner = option(DataType::of_fields([("subtask", u32.clone()), ("parallelism", u32.clone())]));
+    let stamp = [("modified_us", i64.clone()), ("inode", u64.clone())];
+    let split = DataType::of_fields([
+        ("file", DataType::Text),
+        ("start", u64.clone()),
+        ("end", u64.clone()),
+        ("offset", u64.clone()),
+        ("skipped", u64.clone()),
+        ("owner", owner.clone()),
+        ("stamp", DataType::of_fields(stamp.clone())),
+        ("mark", u32.clone()),
+        ("before", DataType::Bytes),
+        ("greatest_ms", i64.clone()),
+    ]);
+    let [modified, inode] = stamp;
+    let entry = DataType::of_fields([
+        ("name_prefix", u32.clone()),
+        ("name_suffix", u32),
+        ("name", DataType::Text),
+        ("len", i64.clone()),
+        modified,
+        (inode.0, i64.clone()),
+        ("read", option(DataType::Tuple(vec![u8; 4]))),
+    ]);
+    let files = DataType::of_fields([
+        ("bytes", u64.clone()),
+        ("layout", DataType::Text),
+        ("owner", owner),
+        ("skipped", u64),
+        ("greatest_ms", i64),
+        // Each is stored as the difference to the one before.
+        ("files", DataType::List(Box::new(entry))),
+    ]);
+    let kinds =
+        [("unversioned", DataType::Unit), ("split", split.clone()), ("files", files), ("packed", split)];
+    let kinds = kinds.into_iter().map(|(name, of)| NamedType::new(name, of)).collect();
+    let position = DataType::of_fields([("version", DataType::Text), ("position", DataType::Enum(kinds))]);
+    Description::new(Encoding::Postcard, position)
+}
 
 impl Serialize for FilePosition {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

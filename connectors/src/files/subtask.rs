@@ -10,11 +10,12 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use strandline_runtime::source::{Extent, Source, SourceStatus, SourceTime, SplitTimes, Watermarks};
+use strandline_state_api::schema::Description;
 use strandline_state_api::{Batch, Result, Timestamp};
 
 use super::place::InputPath;
 use super::plan::Share;
-use super::position::{FileList, FilePosition, KnownFile, Stored};
+use super::position::{self, FileList, FilePosition, KnownFile, Stored};
 use super::reader::{LineCounter, SplitReader};
 use super::split::Split;
 use super::stream::StreamReader;
@@ -276,6 +277,10 @@ fn note_position(split: &mut Split, reader: &SplitReader) {
 impl<F: FileFormat> Source for FileSubtask<F> {
     type Out = F::Record;
     type Position = FilePosition;
+
+    fn describe_positions() -> Option<Description> {
+        Some(position::description())
+    }
 
     fn poll(&mut self, max: usize, output: &mut Batch<F::Record>) -> Result<SourceStatus> {
         self.watch()?;

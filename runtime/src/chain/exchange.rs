@@ -57,6 +57,8 @@ impl<P: AnyBatch + Default> Target<P> {
             Signal::ProcessingTime(_)
             | Signal::Complete(_)
             | Signal::Aborted(_)
+            | Signal::DropLive(_)
+            | Signal::LookUp(_)
             | Signal::Advance(_)
             | Signal::Close(_) => return Ok(()),
         }
@@ -69,11 +71,13 @@ fn forward<P: AnyBatch + Default>(channel: &ChannelWriter<P>, signal: &Signal<'_
     match signal {
         Signal::Watermark(watermark) => channel.send_watermark(*watermark),
         Signal::Idle => channel.send(Message::Idle),
-        Signal::Barrier(passing) => channel.send(Message::Barrier(passing.barrier)),
+        Signal::Barrier(passing) => channel.send(Message::Barrier(passing.barrier.clone())),
         Signal::End => channel.send(Message::End),
         Signal::ProcessingTime(_)
         | Signal::Complete(_)
         | Signal::Aborted(_)
+        | Signal::DropLive(_)
+        | Signal::LookUp(_)
         | Signal::Advance(_)
         | Signal::Close(_) => Ok(()),
     }

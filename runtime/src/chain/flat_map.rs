@@ -69,7 +69,7 @@ where
 impl<F: Send, B: Send> Stage for FlatMap<F, B> {
     fn signal(&mut self, signal: &mut Signal<'_>) -> Result<()> {
         if let Signal::Barrier(passing) = signal {
-            self.left_out.cut(passing.barrier.checkpoint);
+            passing.cut(&self.left_out);
         }
         self.next.signal(signal)
     }

@@ -54,13 +54,17 @@ impl<S: Sink> SinkNode<S> {
     fn barrier(&mut self, passing: &mut PassingBarrier) -> Result<()> {
         let start = self.threads.now();
         let checkpoint = passing.barrier.checkpoint;
-        let committables = self.sink.pre_commit(checkpoint).and_then(|pending| encode_each(&pending));
+        let committables = match passing.barrier.live {
+            // There is no checkpoint to commit with.
+            Some(_) => Ok(Vec::new()),
+            None => self.sink.pre_commit(checkpoint).and_then(|pending| encode_each(&pending)),
+        };
         let mut snapshot = passing.snapshot(self.subtask, KeyGroupRange::EMPTY);
         snapshot.committables =
             self.locate(committables.map_err(|error| error.with("checkpoint", checkpoint)))?;
         snapshot.finished = self.ended;
         snapshot.types = Arc::clone(&self.types);
-        self.taken.cut(checkpoint);
+        passing.cut(&self.taken);
         passing.add(&self.id, snapshot, self.threads.since(start));
         Ok(())
     }
@@ -94,7 +98,12 @@ impl<S: Sink> Stage for SinkNode<S> {
                 let heard = self.sink.checkpoint_aborted(aborted);
                 self.locate(heard.map_err(|error| error.with("checkpoint", aborted.checkpoint)))?;
             }
-            Signal::Watermark(_) | Signal::Idle | Signal::ProcessingTime(_) | Signal::Advance(_) => {}
+            Signal::Watermark(_)
+            | Signal::Idle
+            | Signal::ProcessingTime(_)
+            | Signal::DropLive(_)
+            | Signal::LookUp(_)
+            | Signal::Advance(_) => {}
         }
         Ok(())
     }

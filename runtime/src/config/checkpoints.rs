@@ -31,7 +31,7 @@ pub struct CheckpointConfig {
     /// How many completed checkpoints are kept, savepoints not counted.
     pub retained: NonZeroUsize,
     /// Whether each checkpoint writes only what changed, or everything. Has no effect on savepoints;
-    /// [`SnapshotKind::Savepoint`] counts as [`SnapshotKind::Full`].
+    /// [`SnapshotKind::Savepoint`] and [`SnapshotKind::View`] count as [`SnapshotKind::Full`].
     pub kind: SnapshotKind,
     /// How closely the files of a checkpoint are verified before it is restored. Less than all bytes makes
     /// the start of a job with much state sooner; damage then fails the restore instead of falling back.
@@ -53,6 +53,9 @@ pub struct CheckpointConfig {
     /// How many checkpoints may complete during one clean-up before periodic ones wait for its end, at most
     /// `timeout`. So a store that deletes slowly does not fill up.
     pub cleanup_lag: u32,
+    /// How many bytes of memory one [live state](crate::JobControl::live_state) may take. One that would take more is
+    /// given up with an error, and the job goes on.
+    pub live_bytes: u64,
     /// What becomes of the checkpoints of a job that has finished.
     pub when_finished: WhenFinished,
     /// How long a run that was overtaken by another waits at most for the first checkpoint of that, before it
@@ -130,6 +133,7 @@ impl CheckpointConfig {
             max_requests: 1_000,
             cleanup_pause: Duration::from_secs(1),
             cleanup_lag: 16,
+            live_bytes: 1 << 30,
             when_finished: WhenFinished::default(),
             give_way: Duration::from_secs(10),
         }
@@ -244,6 +248,13 @@ impl CheckpointConfig {
     #[must_use]
     pub fn cleanup_lag(mut self, cleanup_lag: u32) -> Self {
         self.cleanup_lag = cleanup_lag;
+        self
+    }
+
+    /// Sets [`live_bytes`](Self#structfield.live_bytes).
+    #[must_use]
+    pub fn live_bytes(mut self, live_bytes: u64) -> Self {
+        self.live_bytes = live_bytes;
         self
     }
 

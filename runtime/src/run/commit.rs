@@ -28,7 +28,7 @@ pub(super) type Parts = Vec<OperatorPart>;
 
 /// The side of the coordinator that writes. Its answers come over a channel.
 pub(super) struct Committer {
-    layout: JobLayout,
+    pub(super) layout: JobLayout,
     /// `None` without checkpoints: then a commit is nothing more than the permit.
     log: Option<Arc<Mutex<CommitLog>>>,
     pub(super) storage: Option<Storage>,

@@ -3,6 +3,7 @@
 
 mod aborts;
 mod actions;
+mod live;
 mod requests;
 mod sweeper;
 
@@ -15,6 +16,7 @@ use strandline_checkpoint_protocol::{CheckpointKind, Coordinator, Millis, Policy
 use strandline_checkpoint_storage::SweepReport;
 use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
 
+use self::live::LiveRequests;
 use self::requests::Requests;
 use self::sweeper::Sweeper;
 use super::commit::{CommitDone, Committer, Parts, Triggered};
@@ -103,6 +105,9 @@ pub(super) struct Driver<'r, 'a> {
     committing: Option<CommitDone>,
     final_requested: bool,
     requests: Requests,
+    live: LiveRequests,
+    /// A sweep was due while a live barrier was under way, whose files it would not know.
+    sweep_deferred: bool,
     failure: Option<Error>,
     /// Why the attempt ended, if it failed.
     failed_with: Option<Error>,
@@ -157,6 +162,8 @@ impl<'r, 'a> Driver<'r, 'a> {
             committing: None,
             final_requested: false,
             requests: Requests::default(),
+            live: LiveRequests::default(),
+            sweep_deferred: false,
             failure: None,
             failed_with: None,
             sweeper: Sweeper::default(),
@@ -242,12 +249,14 @@ impl<'r, 'a> Driver<'r, 'a> {
     fn wait_time(&self) -> Option<Duration> {
         let sample = self.run.samples.next_due().saturating_sub(self.run.metrics.elapsed());
         let deadline = self.coordinator.next_deadline().map(|deadline| deadline.since(self.now()));
-        Some(deadline.map_or(sample, |deadline| deadline.min(sample)))
+        let of_live = self.live.deadline().map(|at| at.saturating_duration_since(self.run.threads.now()));
+        deadline.into_iter().chain(of_live).chain([sample]).min()
     }
 
     fn tick(&mut self) {
         self.committer.give_up_overdue(self.run.threads.now());
         self.hold_back();
+        self.expire_live();
         let now = self.now();
         if self.coordinator.next_deadline().is_none_or(|deadline| deadline > now) {
             return;
@@ -267,6 +276,8 @@ impl<'r, 'a> Driver<'r, 'a> {
             self.request_final();
         }
         self.take_requests();
+        self.take_live_requests();
+        self.take_look_ups();
     }
 
     /// Asks for the checkpoint that ends the job.
@@ -295,6 +306,12 @@ impl<'r, 'a> Driver<'r, 'a> {
                         self.opened();
                     }
                 }
+            }
+            TaskEvent::Ack { task, checkpoint, parts } if self.live.is_of(checkpoint) => {
+                self.live_ack(task, parts);
+            }
+            TaskEvent::Decline { task, checkpoint, error, .. } if self.live.is_of(checkpoint) => {
+                self.live_decline(task, error);
             }
             TaskEvent::Ack { task, checkpoint, parts } => {
                 let (outcome, actions) = self.coordinator.ack(now, task, checkpoint, parts);
@@ -358,6 +375,7 @@ impl<'r, 'a> Driver<'r, 'a> {
         for task in &mut self.tasks {
             task.control = None;
         }
+        self.end_live();
         let actions = self.coordinator.suspend(self.now());
         self.act(actions);
         while self.coordinator.commit_in_flight().is_some() {

@@ -158,7 +158,7 @@ impl InputTask {
                 let passed = self.valve.idle(at);
                 self.pass_time(passed)?;
             }
-            Message::Barrier(barrier) => self.barrier(at, barrier, mailbox)?,
+            Message::Barrier(barrier) => self.barrier(at, &barrier, mailbox)?,
             Message::End => {
                 if !std::mem::replace(&mut self.ended[at], true) {
                     self.open -= 1;
@@ -202,6 +202,12 @@ impl InputTask {
                 self.follow(outcome, mailbox)?;
                 self.inlet.signal(&mut Signal::Aborted(&aborted))?;
             }
+            Control::DropLive(checkpoint) => {
+                let outcome = self.aligner.abort(checkpoint);
+                self.follow(outcome, mailbox)?;
+                self.inlet.signal(&mut Signal::DropLive(checkpoint))?;
+            }
+            Control::LookUp(look_up) => self.inlet.signal(&mut Signal::LookUp(&look_up))?,
             Control::Finish => return Ok(true),
             Control::Trigger(_) => {}
         }

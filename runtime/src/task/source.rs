@@ -134,7 +134,11 @@ impl SourceTask {
             restored.and_then(|restored| factory.open(SourceContext { subtask, parallelism, restored }));
         let source = source.map_err(|error| error.with("operator", id).with("subtask", subtask))?;
         let reader = SourceReader { source, output: Batch::new(), next: next.build(assembly)? };
-        let types = OperatorTypes::of_positions::<<F::Source as Source>::Position>();
+        let described = <F::Source as Source>::describe_positions();
+        let types = described.map_or_else(
+            OperatorTypes::of_positions::<<F::Source as Source>::Position>,
+            OperatorTypes::with_positions,
+        );
         Ok(Box::new(Self::new(assembly, id, Box::new(reader), types)))
     }
 
@@ -224,6 +228,10 @@ impl SourceTask {
             Control::Trigger(barrier) => self.inject(barrier, mailbox)?,
             Control::Complete(checkpoint) => complete(self.reader.next(), checkpoint)?,
             Control::Aborted(aborted) => self.reader.next().signal(&mut Signal::Aborted(&aborted))?,
+            Control::DropLive(checkpoint) => {
+                self.reader.next().signal(&mut Signal::DropLive(checkpoint))?;
+            }
+            Control::LookUp(look_up) => self.reader.next().signal(&mut Signal::LookUp(&look_up))?,
             Control::Finish => return Ok(true),
         }
         Ok(false)
@@ -236,13 +244,14 @@ impl SourceTask {
             self.progress = ReadProgress::Stopped;
         }
         let events = mailbox.events.clone();
+        let checkpoint = barrier.checkpoint;
         let mut passing = PassingBarrier::new(barrier, start, Duration::ZERO, mailbox.task, events);
-        let positions = self.reader.positions().map_err(|error| error.with("checkpoint", barrier.checkpoint));
+        let positions = self.reader.positions().map_err(|error| error.with("checkpoint", checkpoint));
         let mut snapshot = passing.snapshot(self.subtask, KeyGroupRange::EMPTY);
         snapshot.positions = self.locate(positions)?;
         snapshot.finished = self.progress == ReadProgress::Ended;
         snapshot.types = Arc::clone(&self.types);
-        self.read.cut(barrier.checkpoint);
+        passing.cut(&self.read);
         passing.add(&self.id, snapshot, threads.since(start));
         self.reader.next().signal(&mut Signal::Barrier(&mut passing))?;
         passing.close();

@@ -49,7 +49,7 @@ impl<K: StateKey> WholeStates<K> {
     fn encode(&self, kind: SnapshotKind) -> Result<WholeSnapshot> {
         let expiring = self.states.iter().map(|state| (&state.schema().meta, state.ttl()));
         let filter = match kind {
-            SnapshotKind::Incremental => ExpiryFilter::default(),
+            SnapshotKind::Incremental | SnapshotKind::View => ExpiryFilter::default(),
             SnapshotKind::Full | SnapshotKind::Savepoint => ExpiryFilter::of(self.clock, expiring),
         };
         let mut whole = self.orphans.clone();

@@ -120,6 +120,24 @@ pub trait KeyedBackend: Send + Sized {
         visit: impl FnMut(Keyed<'_, Self::Key>, &N) -> Result<()>,
     ) -> Result<()>;
 
+    /// Visits the entries of one key of a state as a snapshot would hold them now, in any order; stops at the first
+    /// error. So somebody outside of the job sees a state between two records. The state must not be a timer service.
+    /// Values that have expired are visited as long as nothing has removed them. (Flink: queryable state)
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound) when no registered state has the name; [`Unsupported`](ErrorKind::Unsupported)
+    /// for a timer service, and in a backend without look-ups; those of `visit`, of the codec and of the store.
+    fn look_up(
+        &mut self,
+        state: &str,
+        _key: Keyed<'_, Self::Key>,
+        _visit: &mut dyn FnMut(EncodedEntry<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let message =
+            "this backend answers no look-ups from outside; read a checkpoint, or choose another backend";
+        Err(self.scope().locate(Error::new(ErrorKind::Unsupported, message).with("state", state)))
+    }
+
     /// Scans some entries of states with a time-to-live for expired values and removes them; returns the
     /// number removed.
     ///
@@ -143,6 +161,17 @@ pub trait KeyedBackend: Send + Sized {
 fn unsupported<B: KeyedBackend>(backend: &B, kind: impl std::fmt::Display) -> Error {
     let message = format!("this backend has no {kind} state; choose another backend");
     backend.scope().locate(Error::new(ErrorKind::Unsupported, message))
+}
+
+/// An entry of one key of a state, encoded as the portable format has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EncodedEntry<'a> {
+    /// The namespace; empty when the state has none.
+    pub namespace: &'a [u8],
+    /// The map key; empty unless the state is a map.
+    pub map_key: &'a [u8],
+    /// The value, with its stamp if the state has a time-to-live; of a list, the whole list.
+    pub value: &'a [u8],
 }
 
 /// One measurement of a backend.

@@ -30,6 +30,11 @@ pub enum SnapshotKind {
     /// checkpoint when it deletes what is superseded. It may delete a savepoint at any time, but a file only
     /// if no checkpoint names it.
     Savepoint,
+    /// The snapshot is read at once by the process that took it, and is part of no checkpoint: nothing is
+    /// restored from it. As with a savepoint, an increment after it holds what changed since the increment
+    /// before it. It may name the files of the newest increment before it; the host keeps those for as long as
+    /// somebody reads them. Values that have expired are in it as long as nothing has removed them.
+    View,
 }
 
 /// The progress of a snapshot after a call of [`SnapshotSource::advance`].

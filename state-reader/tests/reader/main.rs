@@ -5,5 +5,6 @@
 mod chains;
 mod decode;
 mod fixtures;
+mod flat;
 mod model;
 mod support;

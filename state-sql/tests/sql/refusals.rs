@@ -33,9 +33,14 @@ fn statements_that_do_not_fit_say_where_and_what_there_is() {
         assert!(error.contains("nobody"), "{error}");
         let (error, _) = place("SELECT * FROM \"zoo@77\".counts").await;
         assert!(error.contains("there is no checkpoint 77; there are 1, 2"), "{error}");
-        for sql in
-            ["INSERT INTO counts VALUES ('x', 1, 2)", "DELETE FROM counts", "UPDATE counts SET value = 1"]
-        {
+        for sql in [
+            "INSERT INTO counts VALUES ('x', 1, 2)",
+            "INSERT INTO counts VALUES (1, 2)",
+            "INSERT INTO nothing VALUES (1)",
+            "DELETE FROM counts",
+            "UPDATE counts SET value = 1",
+            "TRUNCATE counts",
+        ] {
             let error = session.query(sql).await.unwrap_err().error;
             assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
             assert!(error.to_string().contains("state in checkpoints is read"), "{error}");

@@ -177,8 +177,7 @@ impl<F: BackendFactory> Cluster<F> {
         let Some((checkpoint, prepared)) = subtask.handed_over.pop_front() else { return Ok(()) };
         self.store.write_for(self.term, checkpoint);
         let snapshot = subtask.world.commit(prepared)?;
-        self.acknowledge(number, checkpoint, snapshot);
-        Ok(())
+        self.acknowledge(number, checkpoint, snapshot)
     }
 
     fn commit_hangs(&mut self, subtask: usize, operations: usize) -> Result<(), Failure> {
@@ -189,9 +188,11 @@ impl<F: BackendFactory> Cluster<F> {
         let mut commit = subtask.world.start_commit(prepared, gate);
         match commit.poll() {
             Some(snapshot) => self.acknowledge(number, checkpoint, snapshot?),
-            None => subtask.in_flight.push((checkpoint, commit)),
+            None => {
+                subtask.in_flight.push((checkpoint, commit));
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     fn release(&mut self, subtask: usize, which: usize) -> Result<(), Failure> {
@@ -204,17 +205,35 @@ impl<F: BackendFactory> Cluster<F> {
         match commit.finish() {
             Ok(snapshot) => self.acknowledge(number, checkpoint, snapshot),
             // Once a newer checkpoint is complete, a sweep deletes what this one may have to read.
-            Err(error) if self.pending.iter().any(|p| p.checkpoint == checkpoint) => return Err(error.into()),
-            Err(_) => {}
+            Err(error) if self.pending.iter().any(|p| p.checkpoint == checkpoint) => Err(error.into()),
+            Err(_) => Ok(()),
         }
-        Ok(())
     }
 
-    fn acknowledge(&mut self, number: usize, checkpoint: CheckpointId, snapshot: KeyedSnapshot) {
+    fn acknowledge(
+        &mut self,
+        number: usize,
+        checkpoint: CheckpointId,
+        snapshot: KeyedSnapshot,
+    ) -> Result<(), Failure> {
         if let Some(pending) = self.pending.iter_mut().find(|p| p.checkpoint == checkpoint) {
             pending.snapshots[number] = Some(snapshot);
         }
+        self.read_views()?;
         self.complete_what_is();
+        Ok(())
+    }
+
+    /// Reads the views that are whole. They complete no checkpoint, and abort none.
+    fn read_views(&mut self) -> Result<(), Failure> {
+        let is_whole = |p: &Pending| p.kind == SnapshotKind::View && p.snapshots.iter().all(Option::is_some);
+        while let Some(at) = self.pending.iter().position(is_whole) {
+            let Some(Pending { contents, snapshots, .. }) = self.pending.remove(at) else { break };
+            let snapshots: Vec<_> = snapshots.into_iter().flatten().collect();
+            let contents = &contents.at(self.now);
+            check_restored(&self.subject, &self.store, KeyGroupRange::ALL, &snapshots, contents)?;
+        }
+        Ok(())
     }
 
     fn commit_fails(&mut self, subtask: usize, after: usize, fault: StoreFault) -> Result<(), Failure> {
@@ -302,9 +321,12 @@ impl<F: BackendFactory> Cluster<F> {
 
     /// Deletes what a sweep of a storage would delete. A backend may rely on this: until one of its snapshots
     /// is part of a complete checkpoint, no sweep deletes a file that was written after the checkpoint
-    /// before. Then files that the snapshot does not name may be deleted. A savepoint changes nothing.
+    /// before. Then files that the snapshot does not name may be deleted. A savepoint changes nothing. What a
+    /// view names stays until it was read.
     fn sweep(&mut self) {
-        let snapshots = self.complete.iter().flat_map(|complete| &complete.snapshots);
+        let viewed = self.pending.iter().filter(|pending| pending.kind == SnapshotKind::View);
+        let viewed = viewed.flat_map(|view| view.snapshots.iter().flatten());
+        let snapshots = self.complete.iter().flat_map(|complete| &complete.snapshots).chain(viewed);
         let parts = snapshots.flat_map(|snapshot| &snapshot.parts);
         let marked: BTreeSet<SegmentName> = parts.map(|part| part.segment.name.clone()).collect();
         self.store.sweep(self.term, self.completed, &marked);

@@ -45,6 +45,7 @@ impl Step {
             0..=2 => Self::Prepare(match rng.u8(..8) {
                 0 => SnapshotKind::Full,
                 1 | 2 => SnapshotKind::Savepoint,
+                3 => SnapshotKind::View,
                 _ => SnapshotKind::Incremental,
             }),
             3..=10 => {

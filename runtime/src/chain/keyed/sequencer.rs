@@ -12,6 +12,8 @@ use strandline_state_api::{AbortNotice, CheckpointId, Error, ErrorKind, Result, 
 use super::snapshots::{AnyWriter, SnapshotBackend, Snapshots};
 use crate::chain::assembly::{Assembly, Attempt};
 use crate::chain::{Signal, Stage, Work};
+use crate::live::LiveState;
+use crate::look_up::{Found, LookUp};
 use crate::metrics::{Metrics, Tally, set};
 use crate::passing::PassingBarrier;
 use crate::sync::cancelled;
@@ -238,8 +240,8 @@ impl Sequencer {
         snapshot.watermark = subtask.watermark();
         snapshot.finished = self.ended;
         snapshot.types = Arc::clone(&self.types);
-        self.late.cut(passing.barrier.checkpoint);
-        self.too_late.cut(passing.barrier.checkpoint);
+        passing.cut(&self.late);
+        passing.cut(&self.too_late);
         match subtask.operator_state().snapshot() {
             Ok(entries) => snapshot.operator_state = entries,
             Err(error) => passing.fail(self.scope.locate(error)),
@@ -278,6 +280,11 @@ impl Sequencer {
                 let heard = subtask.checkpoint_aborted(aborted);
                 self.locate(heard)?;
             }
+            Signal::LookUp(look_up) if look_up.is_at(&self.scope) => {
+                look_up.answer(self.look_up(subtask, look_up));
+            }
+            Signal::LookUp(_) => {}
+            Signal::DropLive(checkpoint) => self.snapshots.abort(*checkpoint)?,
             Signal::Complete(checkpoint) => {
                 let heard = subtask.checkpoint_complete(*checkpoint);
                 self.locate(heard)?;
@@ -287,6 +294,19 @@ impl Sequencer {
             Signal::Idle | Signal::End => {}
         }
         subtask.next().signal(signal)
+    }
+
+    fn look_up(&self, subtask: &mut dyn Subtask, look_up: &LookUp) -> Result<LiveState> {
+        let backend = subtask.backend();
+        let meta = backend.meta_of(look_up.state());
+        let meta = meta.ok_or_else(|| Error::new(ErrorKind::NotFound, "the operator has no such state"));
+        let meta = meta.map_err(|error| self.scope.locate(error.with("state", look_up.state())))?;
+        let mut found = Found::default();
+        backend.look_up_encoded(look_up.state(), look_up.key(), &mut |entry| {
+            found.add(&entry);
+            Ok(())
+        })?;
+        look_up.state_of(&self.scope, meta, &found, &self.types)
     }
 
     pub(super) fn work(&mut self, subtask: &mut dyn Subtask) -> Result<Work> {

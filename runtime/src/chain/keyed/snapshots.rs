@@ -11,15 +11,19 @@ use std::time::Instant;
 use async_trait::async_trait;
 use strandline_checkpoint_storage::SubtaskSnapshot;
 use strandline_state_api::backend::{
-    BackendScope, Progress, SnapshotKind, SnapshotSource, SnapshotWriter, Statistic,
+    BackendScope, EncodedEntry, Progress, SnapshotKind, SnapshotSource, SnapshotWriter, Statistic,
 };
+use strandline_state_api::schema::StateMeta;
 use strandline_state_api::snapshot::{KeyedSnapshot, SegmentStore};
-use strandline_state_api::{CheckpointId, Error, ErrorKind, KeyedBackend, OperatorId, Result};
+use strandline_state_api::{
+    CheckpointId, Error, ErrorKind, Keyed, KeyedBackend, OperatorId, Result, StateKey,
+};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{AbortHandle, JoinSet, LocalSet};
 
 use crate::barrier::OperatorPart;
 use crate::chain::assembly::Attempt;
+use crate::live::LiveStore;
 use crate::metrics::micros;
 use crate::passing::{Ack, PassingBarrier};
 use crate::sync::{guarded_async, located};
@@ -35,6 +39,17 @@ pub(super) trait SnapshotBackend {
 
     /// As [`SnapshotSource::advance`].
     fn advance_snapshot(&mut self, budget: usize) -> Result<Progress<AnyPrepared>>;
+
+    /// As [`KeyedBackend::look_up`], of an encoded key.
+    fn look_up_encoded(
+        &mut self,
+        state: &str,
+        key: &[u8],
+        visit: &mut dyn FnMut(EncodedEntry<'_>) -> Result<()>,
+    ) -> Result<()>;
+
+    /// The description of a registered state.
+    fn meta_of(&self, state: &str) -> Option<StateMeta>;
 
     /// As [`KeyedBackend::statistics`].
     fn measurements(&self) -> Vec<Statistic>;
@@ -54,6 +69,22 @@ impl<B: KeyedBackend + SnapshotSource> SnapshotBackend for B {
             Progress::More => Progress::More,
             Progress::Ready(checkpoint, prepared) => Progress::Ready(checkpoint, Box::new(prepared)),
         })
+    }
+
+    fn look_up_encoded(
+        &mut self,
+        state: &str,
+        key: &[u8],
+        visit: &mut dyn FnMut(EncodedEntry<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let key = B::Key::decode(key).map_err(|error| {
+            Error::invalid("these bytes are no key of the operator").with("state", state).caused_by(error)
+        })?;
+        self.look_up(state, Keyed::new(&key), visit)
+    }
+
+    fn meta_of(&self, state: &str) -> Option<StateMeta> {
+        self.schemas().into_iter().map(|schema| schema.meta).find(|meta| meta.name == state)
     }
 
     fn measurements(&self) -> Vec<Statistic> {
@@ -87,6 +118,7 @@ struct WriteJob {
     prepared: AnyPrepared,
     ack: Arc<Ack>,
     part: OperatorPart,
+    live: Option<Arc<LiveStore>>,
 }
 
 /// What the processing thread asks of the writer thread.
@@ -102,6 +134,8 @@ struct PendingSnapshot {
     ack: Arc<Ack>,
     operator: OperatorId,
     snapshot: SubtaskSnapshot,
+    /// Where it is stored, if it belongs to no checkpoint.
+    live: Option<Arc<LiveStore>>,
     is_aborted: bool,
 }
 
@@ -160,6 +194,7 @@ impl Snapshots {
                     ack,
                     operator,
                     snapshot,
+                    live: passing.barrier.live.clone(),
                     is_aborted: false,
                 });
             }
@@ -178,12 +213,12 @@ impl Snapshots {
             Ok(Progress::More) => Ok(true),
             Ok(Progress::Ready(checkpoint, prepared)) => {
                 let pending = self.pending.pop_front().filter(|pending| pending.checkpoint == checkpoint);
-                let PendingSnapshot { ack, operator, mut snapshot, is_aborted, .. } =
+                let PendingSnapshot { ack, operator, mut snapshot, live, is_aborted, .. } =
                     pending.ok_or_else(|| out_of_order(checkpoint))?;
                 let statistics = backend.measurements();
                 snapshot.statistics = statistics.iter().cloned().map(Into::into).collect();
                 let part = OperatorPart { operator, snapshot, statistics };
-                self.order(Order::Write(Box::new(WriteJob { prepared, ack, part })))?;
+                self.order(Order::Write(Box::new(WriteJob { prepared, ack, part, live })))?;
                 if is_aborted {
                     self.order(Order::Abort(checkpoint))?;
                 }
@@ -266,10 +301,13 @@ async fn write_all(attempt: &Arc<Attempt>, writer: Arc<dyn AnyWriter>, mut queue
 
 /// Stores one snapshot, and acknowledges it.
 async fn write(attempt: Arc<Attempt>, writer: Arc<dyn AnyWriter>, job: WriteJob) {
-    let WriteJob { prepared, ack, mut part } = job;
+    let WriteJob { prepared, ack, mut part, live } = job;
     let Some(store) = &attempt.store else { return };
     let start = attempt.threads.now();
-    let store = store.at(ack.checkpoint());
+    let store = match live {
+        Some(live) => live as Arc<dyn SegmentStore>,
+        None => store.at(ack.checkpoint()),
+    };
     match guarded_async(writer.write(prepared, store.as_ref())).await {
         Ok(keyed) => {
             let snapshot = &mut part.snapshot;

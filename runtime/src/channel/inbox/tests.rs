@@ -114,7 +114,14 @@ fn a_writer_that_waits_gives_up_when_the_reader_is_gone() {
 
 fn barrier(overtake: Option<Instant>) -> Message {
     let (checkpoint, triggered) = (CheckpointId::FIRST, Instant::now());
-    Message::Barrier(Barrier { checkpoint, kind: SnapshotKind::Full, stop: false, triggered, overtake })
+    Message::Barrier(Barrier {
+        checkpoint,
+        kind: SnapshotKind::Full,
+        stop: false,
+        triggered,
+        overtake,
+        live: None,
+    })
 }
 
 /// What arrives is noticed once and in order, and can be looked at until it is read.

@@ -55,12 +55,16 @@ impl Driver<'_, '_> {
         let stop = kind == CheckpointKind::Final;
         let overtake = self.run.config.unaligned().after(kind).map(|after| at + after);
         let kind = snapshot_kind(kind, configured);
-        let barrier = Barrier { checkpoint, kind, stop, triggered: at, overtake };
+        self.inject(&Barrier { checkpoint, kind, stop, triggered: at, overtake, live: None });
+    }
+
+    /// Lets the sources send a barrier.
+    pub(super) fn inject(&self, barrier: &Barrier) {
         for source in self.sources() {
-            source.send(Control::Trigger(barrier));
-            if overtake.is_some() {
+            source.send(Control::Trigger(barrier.clone()));
+            if barrier.overtake.is_some() {
                 // It may wait for room in a channel; the barrier enters that behind what the source holds.
-                source.urgency.raise(at);
+                source.urgency.raise(barrier.triggered);
             }
         }
     }
@@ -100,6 +104,7 @@ impl Driver<'_, '_> {
             self.tasks.iter().for_each(|task| task.send(Control::Complete(checkpoint)));
         }
         if kind == CheckpointKind::Final && self.phase == AttemptPhase::Running {
+            self.end_live();
             self.phase =
                 AttemptPhase::Finishing(if all_finished { Outcome::Finished } else { Outcome::Stopped });
             self.tasks.iter().for_each(|task| task.send(Control::Finish));
@@ -119,7 +124,7 @@ fn snapshot_kind(kind: CheckpointKind, configured: Option<SnapshotKind>) -> Snap
         (CheckpointKind::Savepoint, _) => SnapshotKind::Savepoint,
         (_, None | Some(SnapshotKind::Incremental)) => SnapshotKind::Incremental,
         // Later checkpoints supersede it, so it is no savepoint.
-        (_, Some(SnapshotKind::Full | SnapshotKind::Savepoint)) => SnapshotKind::Full,
+        (_, Some(SnapshotKind::Full | SnapshotKind::Savepoint | SnapshotKind::View)) => SnapshotKind::Full,
     }
 }
 
@@ -131,10 +136,12 @@ mod tests {
     /// other way round.
     #[test]
     fn savepoints_and_nothing_else_are_savepoints_of_backends() {
-        let all = [SnapshotKind::Incremental, SnapshotKind::Full, SnapshotKind::Savepoint];
+        let all =
+            [SnapshotKind::Incremental, SnapshotKind::Full, SnapshotKind::Savepoint, SnapshotKind::View];
         for configured in all.map(Some).into_iter().chain([None]) {
             for kind in [CheckpointKind::Periodic, CheckpointKind::Api, CheckpointKind::Operator] {
-                assert_ne!(snapshot_kind(kind, configured), SnapshotKind::Savepoint);
+                let taken = snapshot_kind(kind, configured);
+                assert!(!matches!(taken, SnapshotKind::Savepoint | SnapshotKind::View));
             }
             assert_ne!(snapshot_kind(CheckpointKind::Final, configured), SnapshotKind::Savepoint);
             assert_eq!(snapshot_kind(CheckpointKind::Savepoint, configured), SnapshotKind::Savepoint);

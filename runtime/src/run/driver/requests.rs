@@ -12,8 +12,8 @@ use crate::request::Requester;
 /// The requests of this attempt that have no answer.
 #[derive(Default)]
 pub(super) struct Requests {
-    queued: BTreeMap<RequestId, Requester>,
-    triggered: BTreeMap<CheckpointId, Requester>,
+    queued: BTreeMap<RequestId, Requester<CheckpointReport>>,
+    triggered: BTreeMap<CheckpointId, Requester<CheckpointReport>>,
 }
 
 impl Requests {

@@ -58,6 +58,11 @@ impl Driver<'_, '_> {
         if !due {
             return;
         }
+        if self.live.is_open() && !last {
+            self.sweep_deferred = true;
+            return;
+        }
+        let pinned = self.run.pins.segments();
         let (stop, stopped) = oneshot::channel();
         self.sweeper.stop = Some(stop);
         (self.sweeper.begun, self.sweeper.completed) = (Some(self.run.threads.now()), 0);
@@ -66,7 +71,7 @@ impl Driver<'_, '_> {
             let ended = || Error::new(ErrorKind::Unavailable, "the job ended before the sweep did");
             tokio::select! {
                 biased;
-                swept = storage.sweep() => swept,
+                swept = storage.sweep_but(&pinned) => swept,
                 // Also when the driver that could stop it is gone.
                 _ = stopped => Err(ended()),
             }

@@ -34,7 +34,7 @@ impl InputTask {
             self.inputs[input].edge.inbox.fetch();
             while let Some((at, barrier)) = self.notice_next(input) {
                 if let Some(barrier) = barrier {
-                    self.arrival(at, barrier, mailbox)?;
+                    self.arrival(at, &barrier, mailbox)?;
                 }
             }
         }
@@ -55,7 +55,7 @@ impl InputTask {
         let (channel, message) = edge.inbox.next_arrival()?;
         let at = *first + channel;
         if let Message::Barrier(barrier) = message {
-            return Some((at, Some(*barrier)));
+            return Some((at, Some(barrier.clone())));
         }
         if let Some(recorder) = &mut self.recorder {
             for checkpoint in self.aligner.recording(at) {
@@ -65,7 +65,7 @@ impl InputTask {
         Some((at, None))
     }
 
-    fn arrival(&mut self, at: usize, barrier: Barrier, mailbox: &Mailbox) -> Result<()> {
+    fn arrival(&mut self, at: usize, barrier: &Barrier, mailbox: &Mailbox) -> Result<()> {
         self.note(barrier);
         let overtake_at = barrier.overtake.map(|at| self.millis(at));
         let outcome = self.aligner.arrival(self.now(), at, barrier.checkpoint, overtake_at);
@@ -91,15 +91,15 @@ impl InputTask {
     }
 
     /// A barrier was read.
-    pub(super) fn barrier(&mut self, at: usize, barrier: Barrier, mailbox: &Mailbox) -> Result<()> {
+    pub(super) fn barrier(&mut self, at: usize, barrier: &Barrier, mailbox: &Mailbox) -> Result<()> {
         self.note(barrier);
         let outcome = self.aligner.barrier(self.now(), at, barrier.checkpoint);
         self.follow(outcome, mailbox)
     }
 
-    fn note(&mut self, barrier: Barrier) {
+    fn note(&mut self, barrier: &Barrier) {
         let arrived = self.attempt.threads.now();
-        self.barriers.entry(barrier.checkpoint).or_insert((barrier, arrived));
+        self.barriers.entry(barrier.checkpoint).or_insert_with(|| (barrier.clone(), arrived));
     }
 
     /// When the oldest checkpoint under way overtakes what it waits for.
