@@ -3,13 +3,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
 use strandline_checkpoint_protocol::{DeclineReason, TaskId};
 use strandline_checkpoint_storage::SubtaskSnapshot;
 use strandline_state_api::{CheckpointId, Error, ErrorKind, KeyGroupRange, OperatorId, Timestamp};
 
 use crate::barrier::{Barrier, OperatorPart};
-use crate::mailbox::TaskEvent;
+use crate::mailbox::{Events, TaskEvent};
 use crate::metrics::micros;
 use crate::sync::lock;
 
@@ -40,7 +39,7 @@ impl PassingBarrier {
         first: Instant,
         alignment: Duration,
         task: TaskId,
-        events: Sender<TaskEvent>,
+        events: Events,
     ) -> Self {
         let start_delay = first.saturating_duration_since(barrier.triggered);
         let state = AckState { open: 1, ..AckState::default() };
@@ -91,7 +90,7 @@ impl PassingBarrier {
 pub(crate) struct Ack {
     task: TaskId,
     checkpoint: CheckpointId,
-    events: Sender<TaskEvent>,
+    events: Events,
     state: Mutex<AckState>,
 }
 
@@ -195,7 +194,7 @@ impl Ack {
             }
         };
         // Once the attempt is over the coordinator has dropped its end.
-        let _ = self.events.send(event);
+        self.events.send(event);
     }
 }
 
@@ -226,7 +225,8 @@ mod tests {
         let barrier =
             Barrier { checkpoint, kind: SnapshotKind::Full, stop: false, triggered, overtake: None };
         let [source, count] = ["source", "count"].map(|id| OperatorId::new(id).unwrap());
-        let mut passing = PassingBarrier::new(barrier, triggered, Duration::ZERO, task, events);
+        let mut passing =
+            PassingBarrier::new(barrier, triggered, Duration::ZERO, task, Events::Coordinator(events));
         let snapshot = passing.snapshot(3, KeyGroupRange::EMPTY);
         passing.add(&source, snapshot.clone(), Duration::ZERO);
         passing.add_assigner(&count, 1, Some(Timestamp::EPOCH));
@@ -248,7 +248,8 @@ mod tests {
         let (checkpoint, triggered) = (CheckpointId::FIRST, Instant::now());
         let barrier =
             Barrier { checkpoint, kind: SnapshotKind::Full, stop: false, triggered, overtake: None };
-        let mut passing = PassingBarrier::new(barrier, triggered, Duration::ZERO, task, events);
+        let mut passing =
+            PassingBarrier::new(barrier, triggered, Duration::ZERO, task, Events::Coordinator(events));
         let ack = passing.expect_snapshot();
         passing.close();
         drop(ack);

@@ -21,7 +21,7 @@ use crate::chain::{Node, SingleInlet};
 use crate::channel::{EdgeId, Pattern};
 use crate::record_format::{KeyedFormat, RecordFormat};
 use crate::sync::lock;
-use crate::task::input::{InputEdge, InputTask};
+use crate::task::input::{InputEdge, OpenedInputs};
 
 /// Builds a node that takes records with keys.
 type KeyedBuilder<K, V> = Arc<dyn Fn(&mut Assembly) -> Result<Box<dyn Node<KeyedBatch<K, V>>>> + Send + Sync>;
@@ -113,8 +113,9 @@ impl<F: BackendFactory, K: StateKey, V: Send + 'static> KeyedStream<F, K, V> {
             let kind = VertexKind::Keyed { inputs: inputs.clone() };
             graph.add_exchange(&id, &inputs, self.format.is_some());
             let inputs = input_edges(&inputs, Side::Main, self.format.as_ref());
+            graph.connect(self.heads.iter().map(Option::as_ref), &id, &inputs);
             graph.add(id, kind, move |assembly| {
-                InputTask::build(assembly, &inputs, &|assembly| Ok(Box::new(SingleInlet(node(assembly)?))))
+                OpenedInputs::build(assembly, &inputs, &|assembly| Ok(Box::new(SingleInlet(node(assembly)?))))
             });
         }
         drop(graph);

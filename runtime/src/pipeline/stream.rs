@@ -24,7 +24,7 @@ use crate::record_format::{PlainFormat, RecordFormat};
 use crate::sink::{DeadOutputs, Sink, SinkFactory, SinkRecovery};
 use crate::source::Watermarks;
 use crate::sync::lock;
-use crate::task::input::{InputEdge, InputTask};
+use crate::task::input::{InputEdge, OpenedInputs};
 
 /// A stream of records of type `T`. Every method consumes it: [`fork`](Self::fork) it to use it twice.
 /// Records of a stream without a consumer are dropped.
@@ -35,7 +35,7 @@ pub struct Stream<F, T> {
     pub(super) heads: Vec<Slot<T>>,
     pub(super) origin: Origin,
     /// How its records become bytes.
-    format: Option<Arc<dyn RecordFormat>>,
+    pub(super) format: Option<Arc<dyn RecordFormat>>,
 }
 
 impl<F: BackendFactory, T: Send + 'static> Stream<F, T> {
@@ -245,8 +245,9 @@ impl<F: BackendFactory, T: Send + 'static> Stream<F, T> {
             InputEdge { edge, pattern: Pattern::OneToOne, side: Side::Main, format }
         };
         let edges: Vec<_> = inputs.into_iter().map(edge).collect();
+        graph.connect(self.heads.iter().map(Slot::origin), &id, &edges);
         graph.add(id, VertexKind::Forward, move |assembly| {
-            InputTask::build(assembly, &edges, &|assembly| Ok(Box::new(SingleInlet(build(assembly)?))))
+            OpenedInputs::build(assembly, &edges, &|assembly| Ok(Box::new(SingleInlet(build(assembly)?))))
         });
     }
 
