@@ -14,7 +14,7 @@ use strandline_checkpoint_storage::Storage;
 use strandline_connectors::{CsvRows, FileSink, FileSinkConfig, Row, Value};
 use strandline_operators::Reduce;
 use strandline_operators::window::{TimeWindows, Windows};
-use strandline_runtime::source::{Source, SourceContext, SourceFactory, SourceStatus};
+use strandline_runtime::source::{Source, SourceContext, SourceFactory, SourceStatus, SourceTime};
 use strandline_runtime::{CheckpointConfig, JobConfig, JobControl, JobEvent, Pipeline};
 use strandline_state_api::*;
 
@@ -124,7 +124,9 @@ impl Source for OrderReader {
             // The splits go on together, so that none is far behind in time.
             let end = all.min(gate).min(*position + (max as u64).min(16));
             if *position < end {
-                (*position..end).for_each(|n| output.push(order(n * SPLITS + *split), None));
+                for order in (*position..end).map(|n| order(n * SPLITS + *split)) {
+                    output.push(order, Some(Timestamp::from_millis(order.0)));
+                }
                 *position = end;
                 std::thread::sleep(self.of.pause);
                 return Ok(SourceStatus::More);
@@ -132,6 +134,14 @@ impl Source for OrderReader {
             ended &= *position == all;
         }
         Ok(if ended { SourceStatus::End } else { SourceStatus::Idle })
+    }
+
+    /// That of the slowest split: subtasks that were not equally fast may have left them far from each other.
+    fn time(&mut self) -> Option<SourceTime> {
+        let next = self.mine.iter().map(|(split, position)| position * SPLITS + split);
+        let least = next.filter(|n| *n < self.of.orders).min();
+        let watermark = least.map(|n| Timestamp::from_millis(n as i64 - 1));
+        Some(SourceTime { watermark, idle: false })
     }
 
     fn positions(&self) -> Result<Vec<(u64, u64)>> {
@@ -245,7 +255,6 @@ pub fn pipeline(orders: &Orders, output: &Path) -> Pipeline<MemoryBackendFactory
     let windows = TimeWindows::tumbling(Duration::from_millis(WINDOW as u64));
     pipeline
         .source("orders", orders.clone())
-        .timestamps(Duration::from_millis(400), |(time, ..)| Timestamp::from_millis(*time))
         .key_by(|(_, key, rule, amount): Order| (key, (rule, amount)))
         .codec(SerdeCodec)
         .connect_broadcast(rules)
