@@ -174,7 +174,9 @@ impl Execution {
         }
         // Where a connection is gone, its threads have panicked.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(comms)));
-        drop(beating);
+        if let Some(beating) = beating.filter(|_| well) {
+            beating.end();
+        }
         well
     }
 }
@@ -217,7 +219,9 @@ pub(crate) fn join<F: BackendFactory>(
     let error = shared.error.lock().unwrap_or_else(PoisonError::into_inner).take();
     match error {
         None if well => Ok(()),
-        None => Err(unavailable("the attempt has failed in another process of the cluster")),
+        None => Err(unavailable(
+            "the attempt has failed in another process of the cluster, or the job was cancelled",
+        )),
         Some(error) => Err(error),
     }
 }

@@ -125,6 +125,11 @@ pub(crate) fn work(worker: &mut Worker, shared: &Arc<Shared>) -> Result<Ended> {
     let mut office =
         Office { shared, post, desk, own, inboxes: HashMap::new(), early: Vec::new(), ended: None };
     let ended = office.attend(worker);
+    if let Err(error) = &ended
+        && !shared.coordinates()
+    {
+        office.post.send(0, &Mail::Event(Event::failed(error.clone())))?;
+    }
     // What was sent leaves with the step, and what is under way is for nobody.
     for _ in 0..2 {
         worker.step();

@@ -83,6 +83,17 @@ fn each_resumes_where_the_other_stopped() {
 }
 
 #[test]
+fn a_job_that_fails_restarts_from_its_newest_checkpoint() {
+    let dir = dir();
+    let orders = Orders { pause: Duration::from_micros(200), ..Orders::new(ORDERS) };
+    orders.fuse.store(ORDERS as i64 / 2, SeqCst);
+    let config = config(&dir.path().join("state"), OFTEN);
+    let report = run(On::Timely(3), &orders, &dir, config, &JobControl::new()).unwrap();
+    assert_eq!((report.outcome, report.restarts), (Outcome::Finished, 1));
+    assert!(written(&dir.path().join("output")) == expected(ORDERS));
+}
+
+#[test]
 fn what_a_job_cannot_use_is_refused_with_a_reason() {
     let dir = dir();
     let mut config = config(&dir.path().join("state"), OFTEN);

@@ -24,15 +24,24 @@ const SETUP: &str = "STRANDLINE_TEST_PROCESS";
 #[ignore = "the other tests start it as a process"]
 fn process_of_a_cluster() {
     let setup = std::env::var(SETUP).unwrap();
-    let [dir, process, token, addresses, pause] = setup.split('|').collect::<Vec<_>>().try_into().unwrap();
+    let [dir, process, workers, token, addresses, gate] =
+        setup.split('|').collect::<Vec<_>>().try_into().unwrap();
     let dir = Path::new(dir);
     let processes = Processes::new(addresses.split(','), process.parse().unwrap(), token)
         .join_timeout(Duration::from_secs(60))
         .silence(Duration::from_secs(3));
-    let orders = Orders { pause: Duration::from_micros(pause.parse().unwrap()), ..Orders::new(ORDERS) };
+    let gate: u64 = gate.parse().unwrap();
+    // What is not read to its end is read slowly.
+    let pause = if gate < u64::MAX { Duration::from_micros(1_500) } else { Duration::ZERO };
+    let orders = Orders { pause, ..Orders::gated(ORDERS, gate) };
     let config = config(&dir.join("state"), Duration::from_millis(50));
     let pipeline = pipeline(&orders, &dir.join("output"));
-    let ended = run(&pipeline, &Cluster::of_processes(1, processes), config, &JobControl::new());
+    let ended = run(
+        &pipeline,
+        &Cluster::of_processes(workers.parse().unwrap(), processes),
+        config,
+        &JobControl::new(),
+    );
     if let Err(error) = ended {
         eprintln!("process {process}: {error}");
         std::process::exit(if error.kind() == ErrorKind::Unavailable { 3 } else { 4 });
@@ -42,14 +51,14 @@ fn process_of_a_cluster() {
 struct Running(Vec<Child>);
 
 impl Running {
-    fn start(dir: &Path, processes: usize, attempt: u32, pause: u64) -> Self {
+    fn start(dir: &Path, (processes, workers): (usize, u32), attempt: u32, gate: u64) -> Self {
         // Bound at the same time, so that they differ.
         let listeners: Vec<_> = (0..processes).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let addresses: Vec<_> = listeners.iter().map(|l| l.local_addr().unwrap().to_string()).collect();
         drop(listeners);
         let addresses = addresses.join(",");
         let start = |process| {
-            let setup = format!("{}|{process}|secret-{attempt}|{addresses}|{pause}", dir.display());
+            let setup = format!("{}|{process}|{workers}|secret-{attempt}|{addresses}|{gate}", dir.display());
             let program = std::env::current_exe().unwrap();
             let arguments = ["--exact", "process_of_a_cluster", "--ignored", "--nocapture"];
             let command =
@@ -84,11 +93,11 @@ fn completed(dir: &Path) -> usize {
 #[test]
 fn three_processes_compute_what_one_does() {
     let dir = tempfile::tempdir().unwrap();
-    let ended = Running::start(dir.path(), 3, 1, 0).wait();
+    let ended = Running::start(dir.path(), (3, 1), 1, u64::MAX).wait();
     assert!(ended.iter().all(ExitStatus::success), "{ended:?}");
     assert!(written(&dir.path().join("output")) == expected(ORDERS));
     // Nothing is left to do, and all learn it.
-    let ended = Running::start(dir.path(), 2, 2, 0).wait();
+    let ended = Running::start(dir.path(), (2, 2), 2, u64::MAX).wait();
     assert!(ended.iter().all(ExitStatus::success), "{ended:?}");
     assert!(written(&dir.path().join("output")) == expected(ORDERS));
 }
@@ -97,13 +106,14 @@ fn three_processes_compute_what_one_does() {
 fn a_killed_process_ends_the_others_and_the_job_goes_on_with_more_or_fewer() {
     let dir = tempfile::tempdir().unwrap();
     let mut attempt = 0;
-    for (processes, victim) in [(3, 1), (2, 0), (3, 2), (1, 0)] {
+    for (processes, workers, victim) in [(3, 1, 1), (2, 2, 0), (3, 1, 2), (1, 1, 0)] {
         attempt += 1;
         let before = completed(dir.path());
-        let mut running = Running::start(dir.path(), processes, attempt, 1_500);
+        let mut running =
+            Running::start(dir.path(), (processes, workers), attempt, u64::from(attempt) * ORDERS / 6 / 5);
         // It gets on before it is killed.
         while completed(dir.path()) < before + 2 {
-            assert!(running.0[0].try_wait().unwrap().is_none(), "the job is not at its end yet");
+            assert!(running.0[0].try_wait().unwrap().is_none(), "the job has more to read");
             std::thread::sleep(Duration::from_millis(5));
         }
         running.0[victim].kill().unwrap();
@@ -112,7 +122,7 @@ fn a_killed_process_ends_the_others_and_the_job_goes_on_with_more_or_fewer() {
             assert_eq!(status.code(), Some(3), "process {process} of {processes} lost its peer");
         }
     }
-    let ended = Running::start(dir.path(), 2, attempt + 1, 0).wait();
+    let ended = Running::start(dir.path(), (2, 2), attempt + 1, u64::MAX).wait();
     assert!(ended.iter().all(ExitStatus::success), "{ended:?}");
     assert!(written(&dir.path().join("output")) == expected(ORDERS));
 }
@@ -120,15 +130,15 @@ fn a_killed_process_ends_the_others_and_the_job_goes_on_with_more_or_fewer() {
 #[test]
 fn a_stopped_process_is_given_up_and_takes_nothing_when_it_wakes() {
     let dir = tempfile::tempdir().unwrap();
-    let mut stopped = Running::start(dir.path(), 2, 1, 1_500);
+    let mut stopped = Running::start(dir.path(), (2, 1), 1, ORDERS / 6 / 2);
     while completed(dir.path()) < 2 {
-        assert!(stopped.0[0].try_wait().unwrap().is_none(), "the job is not at its end yet");
+        assert!(stopped.0[0].try_wait().unwrap().is_none(), "the job has more to read");
         std::thread::sleep(Duration::from_millis(5));
     }
     // The coordinator: the other one waits for its commands.
     signal(&stopped.0[0], "STOP");
     assert_eq!(stopped.0[1].wait().unwrap().code(), Some(3), "it is silent for too long");
-    let ended = Running::start(dir.path(), 2, 2, 0).wait();
+    let ended = Running::start(dir.path(), (2, 1), 2, u64::MAX).wait();
     assert!(ended.iter().all(ExitStatus::success), "{ended:?}");
     signal(&stopped.0[0], "CONT");
     assert!(!stopped.0[0].wait().unwrap().success());

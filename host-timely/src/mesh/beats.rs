@@ -19,9 +19,10 @@ pub(crate) struct Beats {
     silence: Duration,
 }
 
-/// Beats under way. Ends them when it is dropped.
+/// Beats under way. A process that drops them is lost to the others.
 pub(crate) struct Beating {
     over: Arc<AtomicBool>,
+    well: Arc<AtomicBool>,
     streams: Vec<TcpStream>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -35,20 +36,24 @@ impl Beats {
     /// Sends beats and listens for those of others; calls `lost` with the number of a process that is silent for
     /// too long, or gone without a last beat.
     pub(crate) fn begin(self, lost: impl Fn(usize) + Send + Sync + 'static) -> std::io::Result<Beating> {
-        let (over, lost) = (Arc::new(AtomicBool::new(false)), Arc::new(lost));
-        let mut beating = Beating { over: Arc::clone(&over), streams: Vec::new(), threads: Vec::new() };
+        let (over, well, lost) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default(), Arc::new(lost));
+        let (streams, threads) = (Vec::new(), Vec::new());
+        let mut beating = Beating { over: Arc::clone(&over), well: Arc::clone(&well), streams, threads };
         for (other, stream) in self.streams {
             stream.set_read_timeout(Some(self.silence))?;
             stream.set_write_timeout(Some(self.silence))?;
             beating.streams.push(stream.try_clone()?);
             let (mut sender, mut receiver) = (stream.try_clone()?, stream);
             let (of_sender, of_receiver, lost) = (Arc::clone(&over), Arc::clone(&over), Arc::clone(&lost));
+            let well = Arc::clone(&well);
             let pause = self.silence / BEATS;
             let send = move || {
                 while !of_sender.load(SeqCst) && sender.write_all(&[BEAT]).is_ok() {
                     thread::park_timeout(pause);
                 }
-                let _ = sender.write_all(&[END]);
+                if well.load(SeqCst) {
+                    let _ = sender.write_all(&[END]);
+                }
             };
             let receive = move || {
                 let mut beat = [END];
@@ -66,6 +71,13 @@ impl Beats {
             beating.threads.push(thread::Builder::new().name(format!("beats-of-{other}")).spawn(receive)?);
         }
         Ok(beating)
+    }
+}
+
+impl Beating {
+    /// Ends them; the others learn that this process has ended well.
+    pub(crate) fn end(self) {
+        self.well.store(true, SeqCst);
     }
 }
 

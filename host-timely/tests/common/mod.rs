@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use strandline_backend_memory::MemoryBackendFactory;
@@ -76,13 +76,20 @@ pub struct Orders {
     pub gate: Arc<AtomicU64>,
     /// The least time between two batches.
     pub pause: Duration,
+    /// How many records are read until one batch fails, once.
+    pub fuse: Arc<AtomicI64>,
 }
 
 const SPLITS: u64 = 6;
 
 impl Orders {
     pub fn new(orders: u64) -> Self {
-        Self { orders, gate: Arc::new(AtomicU64::new(u64::MAX)), pause: Duration::ZERO }
+        Self {
+            orders,
+            gate: Arc::new(AtomicU64::new(u64::MAX)),
+            pause: Duration::ZERO,
+            fuse: Arc::new(AtomicI64::new(i64::MAX)),
+        }
     }
 
     pub fn gated(orders: u64, gate: u64) -> Self {
@@ -127,7 +134,11 @@ impl Source for OrderReader {
                 for order in (*position..end).map(|n| order(n * SPLITS + *split)) {
                     output.push(order, Some(Timestamp::from_millis(order.0)));
                 }
+                let read = (end - *position) as i64;
                 *position = end;
+                if (0..read).contains(&(self.of.fuse.fetch_sub(read, SeqCst) - 1)) {
+                    return Err(Error::new(ErrorKind::Unavailable, "injected failure"));
+                }
                 std::thread::sleep(self.of.pause);
                 return Ok(SourceStatus::More);
             }

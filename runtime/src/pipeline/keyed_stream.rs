@@ -70,7 +70,8 @@ impl<F: BackendFactory, K: StateKey, V: Send + 'static> KeyedStream<F, K, V> {
 
     /// Sets the codec of what travels beside the key, for wherever the records leave the memory of their
     /// subtask: a checkpoint whose barrier [overtakes](crate::Unaligned) them stores them by it. The key
-    /// encodes itself. A job without such checkpoints needs none.
+    /// encodes itself. A job without such checkpoints needs none in one process; a [host](crate::host) of several
+    /// sends the records from one to another by it.
     ///
     /// The id of the codec is stored with the records: a restore by another one is refused.
     #[must_use]

@@ -45,8 +45,9 @@ impl<F: BackendFactory, T: Send + 'static> Stream<F, T> {
 
     /// Sets the codec of the records, for wherever they leave the memory of their subtask: where several
     /// chains bring them to one sink, a checkpoint whose barrier [overtakes](crate::Unaligned) them stores them
-    /// by it. Steps that follow make other records, which have none. A job without such checkpoints needs none;
-    /// for records with keys, see [`KeyedStream::codec`].
+    /// by it. Steps that follow make other records, which have none. A job without such checkpoints needs none
+    /// in one process; a [host](crate::host) of several sends the records of a broadcast side by it. For records
+    /// with keys, see [`KeyedStream::codec`].
     #[must_use]
     pub fn codec(self, codec: impl Codec<T>) -> Self {
         Self { format: Some(Arc::new(PlainFormat::<T>::new(codec))), ..self }
