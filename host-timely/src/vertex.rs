@@ -97,7 +97,7 @@ pub(crate) fn build<'scope>(
     streams: &mut HashMap<u32, Stream<'scope, u64, Letters>>,
     surroundings: &Surroundings,
 ) -> Inbox {
-    let mut builder = OperatorBuilder::new(vertex.id().to_string(), scope.clone());
+    let mut builder = OperatorBuilder::new(vertex.id().to_string(), scope);
     let mut inputs: Vec<(u32, Input)> = Vec::new();
     for edge in edges.iter().filter(|edge| edge.to == vertex.number()) {
         let Some(stream) = streams.remove(&edge.number) else { continue };

@@ -27,7 +27,9 @@ pub(crate) struct Outgoing {
 
 /// The memory of batches that were read, for those who write to the same edge in the same process.
 #[derive(Clone, Default)]
-pub(crate) struct UsedBatches(Arc<Mutex<HashMap<EdgeId, Vec<Box<dyn AnyBatch>>>>>);
+pub(crate) struct UsedBatches(Arc<Mutex<ByEdge>>);
+
+type ByEdge = HashMap<EdgeId, Vec<Box<dyn AnyBatch>>>;
 
 impl UsedBatches {
     /// Keeps the memory of an empty batch.

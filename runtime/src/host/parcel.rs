@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use strandline_checkpoint_storage::{InFlight, InFlightContent};
-use strandline_state_api::{CheckpointId, Error, ErrorKind, Result, Timestamp};
+use strandline_state_api::{CheckpointId, Codec, Error, ErrorKind, Result, SerdeCodec, Timestamp};
 
 use super::wire::WireBarrier;
+use crate::batch::AnyBatch;
 use crate::channel::{self, EdgeId, Message};
 use crate::record_format::RecordFormat;
 
@@ -55,12 +56,12 @@ impl Parcel {
         };
         let encoded = match message {
             Message::Batch { records, watermark } => {
-                let encode = |records: &Box<dyn crate::batch::AnyBatch>| -> Result<Vec<u8>> {
+                let encode = |records: &dyn AnyBatch| -> Result<Vec<u8>> {
                     let codec = codec.ok_or_else(no_codec)?;
-                    let (records, _) = codec.0.encode(records.as_ref())?;
+                    let (records, _) = codec.0.encode(records)?;
                     Ok(InFlight { channel: 0, content: InFlightContent::Records(records) }.encode())
                 };
-                let records = records.as_ref().filter(|records| !records.is_empty());
+                let records = records.as_deref().filter(|records| !records.is_empty());
                 Encoded::Batch { records: records.map(encode).transpose()?, watermark: *watermark }
             }
             Message::Idle => Encoded::Idle,
@@ -68,7 +69,7 @@ impl Parcel {
             Message::End => Encoded::End,
         };
         let mut bytes = Vec::new();
-        strandline_state_api::Codec::encode(&strandline_state_api::SerdeCodec, &encoded, &mut bytes)?;
+        SerdeCodec.encode(&encoded, &mut bytes)?;
         Ok(bytes)
     }
 
@@ -91,8 +92,7 @@ impl Parcel {
             Content::Message(message) => return Ok(message),
             Content::Encoded(bytes) => bytes,
         };
-        let encoded: Encoded =
-            strandline_state_api::Codec::decode(&strandline_state_api::SerdeCodec, &bytes)?;
+        let encoded: Encoded = SerdeCodec.decode(&bytes)?;
         Ok(match encoded {
             Encoded::Batch { records, watermark } => {
                 let decode = |records: Vec<u8>| match InFlight::decode(&records)?.content {
