@@ -7,6 +7,7 @@
 //! memory: a wide job has as many of these as it has subtasks, and not the square of that.
 
 mod inbox;
+pub(crate) mod outbox;
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ use strandline_state_api::{Result, Timestamp};
 
 pub(crate) use self::inbox::InboxReader;
 use self::inbox::{Inbox, Patience};
+use self::outbox::Outbox;
 use crate::barrier::Barrier;
 use crate::batch::AnyBatch;
 use crate::sync::{cancelled, lock};
@@ -42,14 +44,23 @@ pub(crate) enum Message {
 
 /// The writing end of a channel for batches of type `P`.
 pub(crate) struct ChannelWriter<P> {
-    edge: Arc<Edge>,
-    /// The subtask that it writes to, and its number among the channels into that subtask.
-    target: u32,
-    channel: u32,
-    /// The subtask that writes, and when it should not wait for room.
-    source: u32,
-    urgency: Arc<Urgency>,
+    to: To,
     carries: PhantomData<fn(P)>,
+}
+
+/// Where the messages of a channel go.
+enum To {
+    Inbox {
+        edge: Arc<Edge>,
+        /// The subtask that it writes to, and its number among the channels into that subtask.
+        target: u32,
+        channel: u32,
+        /// The subtask that writes, and when it should not wait for room.
+        source: u32,
+        urgency: Arc<Urgency>,
+    },
+    /// A host takes them from there.
+    Outbox { outbox: Outbox, edge: EdgeId, target: u32 },
 }
 
 impl<P: AnyBatch + Default> ChannelWriter<P> {
@@ -74,13 +85,31 @@ impl<P: AnyBatch + Default> ChannelWriter<P> {
     }
 
     fn send_until(&self, message: Message, until: Option<Instant>) -> Result<()> {
-        let inbox = self.edge.inboxes.get(self.target as usize).ok_or_else(cancelled)?;
-        inbox.send(self.channel, message, Patience { urgency: &self.urgency, until })
+        match &self.to {
+            To::Inbox { edge, target, channel, urgency, .. } => {
+                let inbox = edge.inboxes.get(*target as usize).ok_or_else(cancelled)?;
+                inbox.send(*channel, message, Patience { urgency, until })
+            }
+            To::Outbox { outbox, edge, target } => {
+                outbox.push(*edge, *target, message);
+                Ok(())
+            }
+        }
+    }
+
+    /// A channel whose messages a host takes from `outbox`.
+    pub(crate) fn to_outbox(outbox: &Outbox, edge: EdgeId, target: u32) -> Self {
+        Self { to: To::Outbox { outbox: outbox.clone(), edge, target }, carries: PhantomData }
     }
 
     /// Returns an empty batch, with memory that was used before if some has come back.
     pub(crate) fn empty_batch(&self) -> Box<P> {
-        let recycled = self.edge.used.get(self.source as usize).and_then(|used| lock(used).pop());
+        let recycled = match &self.to {
+            To::Inbox { edge, source, .. } => {
+                edge.used.get(*source as usize).and_then(|used| lock(used).pop())
+            }
+            To::Outbox { outbox, edge, .. } => outbox.used(*edge),
+        };
         let recycled = recycled.map(|batch| batch as Box<dyn Any>);
         recycled.and_then(|batch| batch.downcast().ok()).unwrap_or_default()
     }
@@ -188,7 +217,8 @@ impl Wiring {
         let edge = self.edge(edge, pattern)?;
         let writer = |target, channel| {
             let (edge, source, urgency) = (Arc::clone(&edge), subtask, Arc::clone(urgency));
-            ChannelWriter { edge, target, channel, source, urgency, carries: PhantomData }
+            let to = To::Inbox { edge, target, channel, source, urgency };
+            ChannelWriter { to, carries: PhantomData }
         };
         Ok(match pattern {
             Pattern::AllToAll => (0..self.parallelism as u32).map(|target| writer(target, subtask)).collect(),

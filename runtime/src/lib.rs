@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod host;
 pub mod sink;
 pub mod source;
 
@@ -44,6 +45,6 @@ pub use live::LiveState;
 pub use pipeline::{ConnectedStream, KeyedStream, Pipeline, Stream};
 pub use report::{CheckpointReport, JobReport, Outcome, Sample};
 pub use request::{CheckpointRequest, LiveStateRequest, Request};
-pub use run::{run, run_async, run_stepped};
+pub use run::{run, run_async, run_on, run_stepped};
 pub use scheduler::{Ready, Scheduler, block_on_with};
 pub use strandline_checkpoint_protocol::{AbortReason, CheckpointKind, DeclineReason};

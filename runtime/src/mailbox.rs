@@ -1,5 +1,6 @@
 //! What the coordinator and the tasks exchange.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -42,6 +43,31 @@ pub(crate) enum TaskEvent {
     Drained(TaskId),
     /// Its thread ends.
     Exited(TaskId, Result<TaskSummary>),
+    /// What runs the tasks cannot go on; from a host only.
+    Failed(Error),
+}
+
+/// Where the events of a task go: to the coordinator, or to a host that brings them there.
+#[derive(Clone)]
+pub(crate) enum Events {
+    Coordinator(Sender<TaskEvent>),
+    Host(Arc<dyn Fn(TaskEvent) + Send + Sync>),
+}
+
+impl Events {
+    /// Sends an event. After the end of an attempt nothing receives it.
+    pub(crate) fn send(&self, event: TaskEvent) {
+        match self {
+            Self::Coordinator(events) => drop(events.send(event)),
+            Self::Host(take) => take(event),
+        }
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Events")
+    }
 }
 
 /// A task's side of both channels.
@@ -49,14 +75,14 @@ pub(crate) enum TaskEvent {
 pub(crate) struct Mailbox {
     pub(crate) task: TaskId,
     pub(crate) control: Receiver<Control>,
-    pub(crate) events: Sender<TaskEvent>,
+    pub(crate) events: Events,
 }
 
 impl Mailbox {
     /// Sends an event to the coordinator. After the end of an attempt nothing receives it; then the control
     /// channel is closed too, which ends the task.
     pub(crate) fn send(&self, event: TaskEvent) {
-        let _ = self.events.send(event);
+        self.events.send(event);
     }
 
     /// Declines a checkpoint that a newer one overtook.

@@ -3,13 +3,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
 use strandline_checkpoint_protocol::{DeclineReason, TaskId};
 use strandline_checkpoint_storage::SubtaskSnapshot;
 use strandline_state_api::{CheckpointId, Error, ErrorKind, KeyGroupRange, OperatorId, Timestamp};
 
 use crate::barrier::{Barrier, OperatorPart};
-use crate::mailbox::TaskEvent;
+use crate::mailbox::{Events, TaskEvent};
 use crate::metrics::{Tally, micros};
 use crate::sync::lock;
 
@@ -40,7 +39,7 @@ impl PassingBarrier {
         first: Instant,
         alignment: Duration,
         task: TaskId,
-        events: Sender<TaskEvent>,
+        events: Events,
     ) -> Self {
         let start_delay = first.saturating_duration_since(barrier.triggered);
         let state = AckState { open: 1, ..AckState::default() };
@@ -98,7 +97,7 @@ impl PassingBarrier {
 pub(crate) struct Ack {
     task: TaskId,
     checkpoint: CheckpointId,
-    events: Sender<TaskEvent>,
+    events: Events,
     state: Mutex<AckState>,
 }
 
@@ -202,7 +201,7 @@ impl Ack {
             }
         };
         // Once the attempt is over the coordinator has dropped its end.
-        let _ = self.events.send(event);
+        self.events.send(event);
     }
 }
 
@@ -237,7 +236,8 @@ mod tests {
         let (checkpoint, triggered) = (CheckpointId::FIRST, Instant::now());
         let barrier = barrier(checkpoint, triggered);
         let [source, count] = ["source", "count"].map(|id| OperatorId::new(id).unwrap());
-        let mut passing = PassingBarrier::new(barrier, triggered, Duration::ZERO, task, events);
+        let mut passing =
+            PassingBarrier::new(barrier, triggered, Duration::ZERO, task, Events::Coordinator(events));
         let snapshot = passing.snapshot(3, KeyGroupRange::EMPTY);
         passing.add(&source, snapshot.clone(), Duration::ZERO);
         passing.add_assigner(&count, 1, Some(Timestamp::EPOCH));
@@ -258,7 +258,8 @@ mod tests {
         let task = TaskId { vertex: 0, subtask: 0, attempt: 1 };
         let (checkpoint, triggered) = (CheckpointId::FIRST, Instant::now());
         let barrier = barrier(checkpoint, triggered);
-        let mut passing = PassingBarrier::new(barrier, triggered, Duration::ZERO, task, events);
+        let mut passing =
+            PassingBarrier::new(barrier, triggered, Duration::ZERO, task, Events::Coordinator(events));
         let ack = passing.expect_snapshot();
         passing.close();
         drop(ack);

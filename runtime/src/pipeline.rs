@@ -110,6 +110,13 @@ impl<S: SourceFactory> SourceInput for Input<S> {
     }
 }
 
+/// The same job.
+impl<F: Clone> Clone for Pipeline<F> {
+    fn clone(&self) -> Self {
+        Self { factory: self.factory.clone(), graph: Arc::clone(&self.graph) }
+    }
+}
+
 impl<F> fmt::Debug for Pipeline<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Pipeline").field(&*lock(&self.graph)).finish()

@@ -4,6 +4,7 @@ mod attempt;
 mod calls;
 mod commit;
 mod driver;
+mod hosted;
 mod outputs;
 mod recovery;
 mod restarts;
@@ -15,14 +16,17 @@ use std::time::Duration;
 
 use crossbeam_channel::RecvTimeoutError;
 use strandline_checkpoint_protocol::Term;
-use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
+use strandline_checkpoint_storage::Manifest;
+use strandline_state_api::{CheckpointId, Error, ErrorKind, OperatorId, Result};
 
-pub use self::calls::{run, run_async, run_stepped};
+pub use self::calls::{run, run_async, run_on, run_stepped};
+pub(crate) use self::recovery::TermStore;
 use self::restarts::{FailedAttempt, Restarts};
 use self::samples::Samples;
 use crate::config::JobConfig;
 use crate::control::JobControl;
 use crate::event::JobEvent;
+use crate::host::Host;
 use crate::live::Pins;
 use crate::metrics::Metrics;
 use crate::pipeline::graph::Job;
@@ -45,6 +49,12 @@ struct Run<'a> {
     control: &'a JobControl,
     /// Where it runs, and the storage is worked on.
     threads: Threads,
+    /// What runs its tasks, in place of threads.
+    host: Option<&'a mut dyn Host>,
+    /// For a host: the checkpoint that the attempt starts from, and the operators that go on although they had
+    /// ended.
+    manifest: Option<Manifest>,
+    reopened: Vec<OperatorId>,
     metrics: Arc<Metrics>,
     samples: Samples,
     /// Drawn anew for each attempt, from the operating system's randomness.
@@ -86,6 +96,9 @@ impl<'a> Run<'a> {
             control,
             metrics: Arc::new(Metrics::new(threads.clone())),
             threads,
+            host: None,
+            manifest: None,
+            reopened: Vec::new(),
             samples: Samples::default(),
             random: 0,
             attempts: 0,

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use strandline_state_api::{CheckpointId, Result};
 
-use crate::chain::assembly::Attempt;
+use self::input::{InputTask, OpenedInputs};
+use self::source::SourceTask;
+use crate::chain::assembly::{Assembly, Attempt};
 use crate::chain::{Signal, Stage, Work};
 use crate::mailbox::Mailbox;
 use crate::summary::TaskSummary;
@@ -16,6 +18,22 @@ use crate::summary::TaskSummary;
 pub(crate) trait Task {
     /// Runs until the job is over, or until something fails.
     fn run(&mut self, mailbox: &Mailbox) -> Result<TaskSummary>;
+}
+
+/// A vertex that was built for one subtask, and that nothing runs yet.
+pub(crate) enum Head {
+    Source(Box<SourceTask>),
+    Inputs(Box<OpenedInputs>),
+}
+
+impl Head {
+    /// The task that reads from the channels of its attempt.
+    pub(crate) fn into_task(self, assembly: &Assembly) -> Result<Box<dyn Task>> {
+        Ok(match self {
+            Self::Source(task) => task,
+            Self::Inputs(opened) => Box::new(InputTask::new(assembly, *opened)?),
+        })
+    }
 }
 
 /// How long half-filled batches may wait while there is more to read.

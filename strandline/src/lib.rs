@@ -20,6 +20,8 @@ pub use strandline_backend_memory as memory;
 pub use strandline_backend_rocksdb as rocksdb;
 #[cfg(feature = "connectors")]
 pub use strandline_connectors as connectors;
+#[cfg(feature = "timely")]
+pub use strandline_host_timely as timely;
 #[cfg(feature = "operators")]
 pub use strandline_operators as operators;
 #[cfg(feature = "runtime")]

@@ -11,6 +11,7 @@ use strandline_state_api::{CheckpointId, OperatorId, Result};
 use tokio::sync::watch;
 
 use crate::batch::AnyBatch;
+use crate::channel::outbox::Outbox;
 use crate::channel::{ChannelWriter, EdgeId, Pattern, Wiring};
 use crate::config::JobConfig;
 use crate::metrics::Metrics;
@@ -68,11 +69,18 @@ pub(crate) struct Assembly {
     /// The stateful operator behind which the chain is being built.
     head: OperatorId,
     assigners: u32,
+    /// Where all its messages go, where a host runs the task.
+    outbox: Option<Outbox>,
 }
 
 impl Assembly {
     pub(crate) fn new(attempt: Arc<Attempt>, head: OperatorId, subtask: u32, urgency: Arc<Urgency>) -> Self {
-        Self { attempt, subtask, urgency, head, assigners: 0 }
+        Self { attempt, subtask, urgency, head, assigners: 0, outbox: None }
+    }
+
+    /// Lets the task send everything to `outbox`.
+    pub(crate) fn send_to(self, outbox: Outbox) -> Self {
+        Self { outbox: Some(outbox), ..self }
     }
 
     /// The writing ends of an edge.
@@ -81,7 +89,14 @@ impl Assembly {
         edge: EdgeId,
         pattern: Pattern,
     ) -> Result<Vec<ChannelWriter<P>>> {
-        self.attempt.wiring.writers(edge, pattern, self.subtask, &self.urgency)
+        let Some(outbox) = &self.outbox else {
+            return self.attempt.wiring.writers(edge, pattern, self.subtask, &self.urgency);
+        };
+        let writer = |target| ChannelWriter::to_outbox(outbox, edge, target);
+        Ok(match pattern {
+            Pattern::AllToAll => (0..self.parallelism()).map(writer).collect(),
+            Pattern::OneToOne => vec![writer(self.subtask)],
+        })
     }
 
     /// What was in flight on its way to this subtask of `operator` when the restored checkpoint was taken.

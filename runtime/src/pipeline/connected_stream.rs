@@ -16,13 +16,16 @@ use crate::chain::exchange::BroadcastWriter;
 use crate::chain::keyed::KeyedNode;
 use crate::chain::keyed::broadcast::BroadcastNode;
 use crate::chain::slot::Slot;
+use crate::record_format::RecordFormat;
 use crate::sync::lock;
-use crate::task::input::InputTask;
+use crate::task::input::OpenedInputs;
 
 /// A keyed stream with a broadcast stream beside it, see [`KeyedStream::connect_broadcast`].
 pub struct ConnectedStream<F, K, V, R> {
     keyed: KeyedStream<F, K, V>,
     broadcast: Vec<Slot<R>>,
+    /// The bytes of the broadcast records, where they have a codec.
+    format: Option<Arc<dyn RecordFormat>>,
     origin: Origin,
 }
 
@@ -39,7 +42,7 @@ where
             lock(&keyed.graph).mistake(mistake);
         }
         let origin = keyed.origin.and(&broadcast.origin);
-        Self { keyed, broadcast: broadcast.heads, origin }
+        Self { keyed, broadcast: broadcast.heads, format: broadcast.format, origin }
     }
 
     /// Runs an operator with a broadcast side. `open` makes one instance for each subtask and registers its
@@ -53,7 +56,7 @@ where
         O: BroadcastOperator<Key = K, In = V, Broadcast = R> + 'static,
         O::Out: Send + 'static,
     {
-        let Self { keyed, broadcast, origin } = self;
+        let Self { keyed, broadcast, format, origin } = self;
         let mut graph = lock(&keyed.graph);
         let id = graph.take_id(id);
         let next = Slot::new(id.clone());
@@ -78,11 +81,13 @@ where
             graph.add_exchange(&id, &of_keyed, keyed.format.is_some());
             let edges = [
                 input_edges(&of_keyed, Side::Main, keyed.format.as_ref()),
-                input_edges(&of_broadcast, Side::Broadcast, None),
+                input_edges(&of_broadcast, Side::Broadcast, format.as_ref()),
             ]
             .concat();
+            let heads = keyed.heads.iter().map(Option::as_ref).chain(broadcast.iter().map(Slot::origin));
+            graph.connect(heads, &id, &edges);
             graph.add(id, VertexKind::Keyed { inputs }, move |assembly| {
-                InputTask::build(assembly, &edges, &node)
+                OpenedInputs::build(assembly, &edges, &node)
             });
         }
         drop(graph);

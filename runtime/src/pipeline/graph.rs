@@ -8,10 +8,13 @@ use strandline_state_api::schema::{JobSchema, OperatorSchema, StateSchema};
 use strandline_state_api::{Error, OperatorId, Result};
 
 use crate::chain::assembly::Assembly;
-use crate::channel::EdgeId;
+use crate::channel::{EdgeId, Pattern};
+use crate::config::JobConfig;
+use crate::record_format::RecordFormat;
 use crate::sink::{DeadOutputs, SinkRecovery};
 use crate::source::Unread;
-use crate::task::Task;
+use crate::task::Head;
+use crate::task::input::InputEdge;
 
 /// The graph; types of records are hidden in the functions that build the tasks.
 #[derive(Debug)]
@@ -27,6 +30,7 @@ pub(crate) struct Graph {
     origins: BTreeMap<OperatorId, BTreeSet<OperatorId>>,
     edges: u32,
     exchanges: Vec<Exchange>,
+    connections: Vec<Connection>,
     /// The first mistake in its description.
     mistake: Option<String>,
 }
@@ -38,6 +42,18 @@ pub(crate) struct Exchange {
     /// The operator that reads it.
     reader: OperatorId,
     has_codec: bool,
+}
+
+/// An edge with both its ends.
+#[derive(Clone, Debug)]
+pub(crate) struct Connection {
+    pub(crate) edge: EdgeId,
+    /// The operator behind which its records leave.
+    pub(crate) from: OperatorId,
+    /// The operator that reads them.
+    pub(crate) to: OperatorId,
+    pub(crate) pattern: Pattern,
+    pub(crate) format: Option<Arc<dyn RecordFormat>>,
 }
 
 /// What starts a vertex.
@@ -91,13 +107,23 @@ impl fmt::Debug for Declared {
     }
 }
 
-type BuildTask = dyn Fn(&mut Assembly) -> Result<Box<dyn Task>> + Send + Sync;
+type BuildTask = dyn Fn(&mut Assembly) -> Result<Head> + Send + Sync;
 
 /// A head and its chain, to be built once for each subtask and attempt.
 pub(crate) struct Vertex {
     pub(crate) id: OperatorId,
     pub(crate) kind: VertexKind,
     pub(crate) build: Box<BuildTask>,
+}
+
+impl Vertex {
+    /// Whether it runs in the thread of what feeds it.
+    pub(crate) fn is_chained(&self, chained: &HashSet<EdgeId>) -> bool {
+        match &self.kind {
+            VertexKind::Keyed { inputs } => inputs.iter().any(|edge| chained.contains(edge)),
+            VertexKind::Source | VertexKind::Forward => false,
+        }
+    }
 }
 
 impl fmt::Debug for Vertex {
@@ -157,8 +183,9 @@ pub(crate) trait SinkOutput: Send + Sync {
 impl Graph {
     pub(crate) fn new(name: String) -> Self {
         let (vertices, sources, sinks, schemas) = <_>::default();
-        let (ids, origins, exchanges) = <_>::default();
-        Self { name, vertices, sources, sinks, ids, schemas, origins, edges: 0, exchanges, mistake: None }
+        let (ids, origins, exchanges, connections) = <_>::default();
+        let (edges, mistake) = (0, None);
+        Self { name, vertices, sources, sinks, ids, schemas, origins, edges, exchanges, connections, mistake }
     }
 
     /// Checks the id of an operator; a bad one is reported by [`check`](Self::check).
@@ -187,7 +214,7 @@ impl Graph {
         &mut self,
         id: OperatorId,
         kind: VertexKind,
-        build: impl Fn(&mut Assembly) -> Result<Box<dyn Task>> + Send + Sync + 'static,
+        build: impl Fn(&mut Assembly) -> Result<Head> + Send + Sync + 'static,
     ) {
         self.vertices.push(Arc::new(Vertex { id, kind, build: Box::new(build) }));
     }
@@ -220,6 +247,21 @@ impl Graph {
         self.exchanges.extend(edges.iter().map(exchange));
     }
 
+    /// Notes which operators edges connect: those whose records leave over them, and the one that reads.
+    pub(crate) fn connect<'a>(
+        &mut self,
+        from: impl IntoIterator<Item = Option<&'a OperatorId>>,
+        to: &OperatorId,
+        inputs: &[InputEdge],
+    ) {
+        for (from, InputEdge { edge, pattern, format, .. }) in from.into_iter().zip(inputs) {
+            // Without an id the job has a mistake.
+            let Some(from) = from.cloned() else { continue };
+            let (edge, pattern, format) = (*edge, *pattern, format.clone());
+            self.connections.push(Connection { edge, from, to: to.clone(), pattern, format });
+        }
+    }
+
     pub(crate) fn edge(&mut self) -> EdgeId {
         self.edges += 1;
         EdgeId(self.edges - 1)
@@ -240,7 +282,8 @@ impl Graph {
         let (vertices, sources, sinks) = (self.vertices.clone(), self.sources.clone(), self.sinks.clone());
         let (ids, schemas) = (self.ids.clone(), self.schemas.clone());
         let (origins, exchanges) = (self.origins.clone(), self.exchanges.clone());
-        Ok(Job { name: self.name.clone(), vertices, sources, sinks, ids, schemas, origins, exchanges })
+        let (name, connections) = (self.name.clone(), self.connections.clone());
+        Ok(Job { name, vertices, sources, sinks, ids, schemas, origins, exchanges, connections })
     }
 }
 
@@ -258,6 +301,7 @@ pub(crate) struct Job {
     /// The sources of each of those.
     pub(crate) origins: BTreeMap<OperatorId, BTreeSet<OperatorId>>,
     exchanges: Vec<Exchange>,
+    pub(crate) connections: Vec<Connection>,
 }
 
 impl Job {
@@ -289,6 +333,25 @@ impl Job {
     /// Whether it has a keyed operator.
     pub(crate) fn is_keyed(&self) -> bool {
         self.vertices.iter().any(|vertex| matches!(vertex.kind, VertexKind::Keyed { .. }))
+    }
+
+    /// The edges that are no channels, as `config` has it.
+    pub(crate) fn chained(&self, config: &JobConfig) -> HashSet<EdgeId> {
+        let is_chained = config.chain_keyed && config.parallelism == 1;
+        if is_chained { self.chainable().collect() } else { HashSet::new() }
+    }
+
+    /// The vertex in whose thread the one at `place` runs.
+    pub(crate) fn head_of(&self, place: usize, chained: &HashSet<EdgeId>) -> usize {
+        let Some(vertex) = self.vertices.get(place).filter(|vertex| vertex.is_chained(chained)) else {
+            return place;
+        };
+        let feeds =
+            |connection: &&Connection| connection.to == vertex.id && chained.contains(&connection.edge);
+        let from = self.connections.iter().find(feeds).map(|connection| &connection.from);
+        let from = from.and_then(|from| self.vertices.iter().position(|vertex| vertex.id == *from));
+        // A graph has no circles.
+        from.map_or(place, |from| self.head_of(from, chained))
     }
 
     /// The edges that need no channel when keyed operators are chained: those that are the only input.

@@ -21,7 +21,7 @@ use crate::chain::{Node, SingleInlet};
 use crate::channel::{EdgeId, Pattern};
 use crate::record_format::{KeyedFormat, RecordFormat};
 use crate::sync::lock;
-use crate::task::input::{InputEdge, InputTask};
+use crate::task::input::{InputEdge, OpenedInputs};
 
 /// Builds a node that takes records with keys.
 type KeyedBuilder<K, V> = Arc<dyn Fn(&mut Assembly) -> Result<Box<dyn Node<KeyedBatch<K, V>>>> + Send + Sync>;
@@ -70,7 +70,8 @@ impl<F: BackendFactory, K: StateKey, V: Send + 'static> KeyedStream<F, K, V> {
 
     /// Sets the codec of what travels beside the key, for wherever the records leave the memory of their
     /// subtask: a checkpoint whose barrier [overtakes](crate::Unaligned) them stores them by it. The key
-    /// encodes itself. A job without such checkpoints needs none.
+    /// encodes itself. A job without such checkpoints needs none in one process; a [host](crate::host) of several
+    /// sends the records from one to another by it.
     ///
     /// The id of the codec is stored with the records: a restore by another one is refused.
     #[must_use]
@@ -113,8 +114,9 @@ impl<F: BackendFactory, K: StateKey, V: Send + 'static> KeyedStream<F, K, V> {
             let kind = VertexKind::Keyed { inputs: inputs.clone() };
             graph.add_exchange(&id, &inputs, self.format.is_some());
             let inputs = input_edges(&inputs, Side::Main, self.format.as_ref());
+            graph.connect(self.heads.iter().map(Option::as_ref), &id, &inputs);
             graph.add(id, kind, move |assembly| {
-                InputTask::build(assembly, &inputs, &|assembly| Ok(Box::new(SingleInlet(node(assembly)?))))
+                OpenedInputs::build(assembly, &inputs, &|assembly| Ok(Box::new(SingleInlet(node(assembly)?))))
             });
         }
         drop(graph);

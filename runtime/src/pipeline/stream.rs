@@ -24,7 +24,7 @@ use crate::record_format::{PlainFormat, RecordFormat};
 use crate::sink::{DeadOutputs, Sink, SinkFactory, SinkRecovery};
 use crate::source::Watermarks;
 use crate::sync::lock;
-use crate::task::input::{InputEdge, InputTask};
+use crate::task::input::{InputEdge, OpenedInputs};
 
 /// A stream of records of type `T`. Every method consumes it: [`fork`](Self::fork) it to use it twice.
 /// Records of a stream without a consumer are dropped.
@@ -35,7 +35,7 @@ pub struct Stream<F, T> {
     pub(super) heads: Vec<Slot<T>>,
     pub(super) origin: Origin,
     /// How its records become bytes.
-    format: Option<Arc<dyn RecordFormat>>,
+    pub(super) format: Option<Arc<dyn RecordFormat>>,
 }
 
 impl<F: BackendFactory, T: Send + 'static> Stream<F, T> {
@@ -45,8 +45,9 @@ impl<F: BackendFactory, T: Send + 'static> Stream<F, T> {
 
     /// Sets the codec of the records, for wherever they leave the memory of their subtask: where several
     /// chains bring them to one sink, a checkpoint whose barrier [overtakes](crate::Unaligned) them stores them
-    /// by it. Steps that follow make other records, which have none. A job without such checkpoints needs none;
-    /// for records with keys, see [`KeyedStream::codec`].
+    /// by it. Steps that follow make other records, which have none. A job without such checkpoints needs none
+    /// in one process; a [host](crate::host) of several sends the records of a broadcast side by it. For records
+    /// with keys, see [`KeyedStream::codec`].
     #[must_use]
     pub fn codec(self, codec: impl Codec<T>) -> Self {
         Self { format: Some(Arc::new(PlainFormat::<T>::new(codec))), ..self }
@@ -245,8 +246,9 @@ impl<F: BackendFactory, T: Send + 'static> Stream<F, T> {
             InputEdge { edge, pattern: Pattern::OneToOne, side: Side::Main, format }
         };
         let edges: Vec<_> = inputs.into_iter().map(edge).collect();
+        graph.connect(self.heads.iter().map(Slot::origin), &id, &edges);
         graph.add(id, VertexKind::Forward, move |assembly| {
-            InputTask::build(assembly, &edges, &|assembly| Ok(Box::new(SingleInlet(build(assembly)?))))
+            OpenedInputs::build(assembly, &edges, &|assembly| Ok(Box::new(SingleInlet(build(assembly)?))))
         });
     }
 

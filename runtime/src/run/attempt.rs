@@ -1,6 +1,5 @@
 //! One attempt: everything from the claim of the storage to the last thread's end.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -9,15 +8,15 @@ use strandline_state_api::Result;
 use tokio::sync::watch;
 
 use super::commit::Committer;
-use super::driver::{Driver, TaskHandle};
+use super::driver::{Controls, Driver, TaskHandle};
 use super::recovery::TermStore;
 use super::{Ended, Run};
 use crate::chain::assembly::{Assembly, Attempt, StoreAt};
 use crate::channel::Wiring;
 use crate::config::Unaligned;
 use crate::event::JobEvent;
-use crate::mailbox::{Control, Mailbox, TaskEvent};
-use crate::pipeline::graph::{Vertex, VertexKind};
+use crate::mailbox::{Control, Events, Mailbox, TaskEvent};
+use crate::pipeline::graph::Vertex;
 use crate::report::Outcome;
 use crate::summary::TaskSummary;
 use crate::sync::{guarded, located};
@@ -39,8 +38,7 @@ impl Run<'_> {
     }
 
     fn prepare(&mut self) -> Result<PreparedAttempt> {
-        let is_chained = self.config.chain_keyed && self.config.parallelism == 1;
-        let chained = if is_chained { self.job.chainable().collect() } else { HashSet::new() };
+        let chained = self.job.chained(&self.config);
         if self.config.unaligned() != Unaligned::Off {
             self.job.check_unaligned(&chained)?;
         }
@@ -83,15 +81,19 @@ impl Run<'_> {
     }
 
     fn drive(&mut self, attempt: &Arc<Attempt>, committer: Committer, cancel: &watch::Sender<bool>) -> Ended {
+        if let Some(host) = self.host.take() {
+            let ended = self.drive_hosted(host, attempt, committer, cancel);
+            self.host = Some(host);
+            return ended;
+        }
         let job = self.job.clone();
         let (events, inbox) = unbounded();
         // Dropped last: the tasks end when their handles are gone.
         let mut threads = Joined::default();
         let mut tasks = Vec::new();
-        // The term distinguishes this life of a task from all others, also of other processes.
-        let life = committer.term().0.max(u64::from(self.attempts));
+        let life = self.life(&committer);
         for (number, vertex) in (0..).zip(&job.vertices) {
-            if is_chained(attempt, vertex) {
+            if vertex.is_chained(&attempt.chained) {
                 continue;
             }
             for subtask in 0..self.config.parallelism {
@@ -99,7 +101,7 @@ impl Run<'_> {
                 let urgency = Arc::new(Urgency::new(self.threads.now()));
                 match spawn(attempt, vertex, task, &urgency, &events) {
                     Ok((control, thread)) => {
-                        tasks.push(TaskHandle::new(task, vertex, control, urgency));
+                        tasks.push(TaskHandle::new(task, vertex, Controls::Own(control), urgency));
                         threads.0.push(thread);
                     }
                     Err(error) => {
@@ -114,7 +116,12 @@ impl Run<'_> {
         self.coordinate(attempt, committer, cancel, tasks, inbox)
     }
 
-    fn coordinate(
+    /// What distinguishes the tasks of this attempt from all others, also of other processes.
+    pub(super) fn life(&self, committer: &Committer) -> u64 {
+        committer.term().0.max(u64::from(self.attempts))
+    }
+
+    pub(super) fn coordinate(
         &mut self,
         attempt: &Attempt,
         committer: Committer,
@@ -156,14 +163,6 @@ enum PreparedAttempt {
     Ready(Box<Attempt>, Box<Committer>, watch::Sender<bool>),
 }
 
-/// Whether the vertex runs in the thread of what feeds it.
-fn is_chained(attempt: &Attempt, vertex: &Vertex) -> bool {
-    match &vertex.kind {
-        VertexKind::Keyed { inputs } => inputs.iter().any(|edge| attempt.chained.contains(edge)),
-        VertexKind::Source | VertexKind::Forward => false,
-    }
-}
-
 fn spawn(
     attempt: &Arc<Attempt>,
     vertex: &Arc<Vertex>,
@@ -172,7 +171,7 @@ fn spawn(
     events: &Sender<TaskEvent>,
 ) -> Result<(Sender<Control>, Thread)> {
     let (control, commands) = unbounded();
-    let mailbox = Mailbox { task, control: commands, events: events.clone() };
+    let mailbox = Mailbox { task, control: commands, events: Events::Coordinator(events.clone()) };
     let (of_task, its_vertex, urgency) = (Arc::clone(attempt), Arc::clone(vertex), Arc::clone(urgency));
     let name = format!("{}-{}", vertex.id, task.subtask);
     let spawned = attempt.threads.spawn(name, move || run_task(of_task, &its_vertex, urgency, &mailbox));
@@ -186,7 +185,7 @@ fn run_task(attempt: Arc<Attempt>, vertex: &Vertex, urgency: Arc<Urgency>, mailb
     let located = |error| located(error, &vertex.id, subtask);
     let built = guarded(|| {
         let mut assembly = Assembly::new(attempt, vertex.id.clone(), subtask, urgency);
-        (vertex.build)(&mut assembly)
+        (vertex.build)(&mut assembly)?.into_task(&assembly)
     });
     match built {
         Ok(mut task) => {

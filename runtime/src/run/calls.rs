@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::Run;
 use crate::config::JobConfig;
 use crate::control::JobControl;
+use crate::host::{Host, Plan};
 use crate::pipeline::Pipeline;
 use crate::report::JobReport;
 use crate::scheduler::Scheduler;
@@ -41,6 +42,35 @@ pub fn run<F: BackendFactory>(
                        `spawn_blocking`";
         return Err(Error::invalid(message));
     }
+    run_blocking(pipeline, config, control, None)
+}
+
+/// Runs a job as [`run`] does, with `host` in place of threads and channels: see [`host`](crate::host). The
+/// parallelism is that of the host.
+///
+/// # Errors
+/// As [`run`], and those of the host.
+pub fn run_on<F: BackendFactory>(
+    pipeline: &Pipeline<F>,
+    config: JobConfig,
+    control: &JobControl,
+    host: &mut dyn Host,
+) -> Result<JobReport> {
+    if in_task() {
+        let message = "`run_on` blocks, and an asynchronous task must not: call it in `spawn_blocking`";
+        return Err(Error::invalid(message));
+    }
+    let config = config.parallelism(host.parallelism());
+    host.check(&Plan::of(pipeline, &config)?)?;
+    run_blocking(pipeline, config, control, Some(host))
+}
+
+fn run_blocking<'a, F: BackendFactory>(
+    pipeline: &Pipeline<F>,
+    config: JobConfig,
+    control: &'a JobControl,
+    host: Option<&'a mut dyn Host>,
+) -> Result<JobReport> {
     let running = control.running();
     let job = lock(&pipeline.graph).job()?;
     check(&config)?;
@@ -51,7 +81,7 @@ pub fn run<F: BackendFactory>(
     thread::scope(|scope| {
         let work = move || {
             let threads = Threads::OfSystem(runtime.handle().clone());
-            let ended = guarded(|| Run::new(job, config, control, threads).execute());
+            let ended = guarded(|| Run { host, ..Run::new(job, config, control, threads) }.execute());
             // Sweeps have ended. What hangs may be a single operation of a store that was given up.
             runtime.shutdown_timeout(Duration::from_secs(1));
             ended

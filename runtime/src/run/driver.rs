@@ -23,6 +23,7 @@ use super::commit::{CommitDone, Committer, Parts, Triggered};
 use super::{Ended, Run};
 use crate::config::CheckpointConfig;
 use crate::event::{AbortedCheckpoint, JobEvent};
+use crate::host::Directed;
 use crate::mailbox::{Control, TaskEvent};
 use crate::pipeline::graph::{Vertex, VertexKind};
 use crate::report::Outcome;
@@ -32,12 +33,23 @@ use crate::sync::is_cancelled;
 use crate::threads::{Threads, any, receivable};
 use crate::urgency::Urgency;
 
+/// Where the commands to a task go.
+pub(super) enum Controls {
+    Own(Sender<Control>),
+    /// To a host, with those to all others.
+    Host {
+        commands: Sender<Directed>,
+        vertex: u32,
+        subtask: u32,
+    },
+}
+
 /// The coordinator's side of a task.
 pub(super) struct TaskHandle {
     id: TaskId,
     vertex: Arc<Vertex>,
     /// `None` once the attempt has failed: the closed channel makes the task give up.
-    control: Option<Sender<Control>>,
+    control: Option<Controls>,
     urgency: Arc<Urgency>,
     drained: bool,
     has_backlog: bool,
@@ -45,12 +57,7 @@ pub(super) struct TaskHandle {
 }
 
 impl TaskHandle {
-    pub(super) fn new(
-        id: TaskId,
-        vertex: &Arc<Vertex>,
-        control: Sender<Control>,
-        urgency: Arc<Urgency>,
-    ) -> Self {
+    pub(super) fn new(id: TaskId, vertex: &Arc<Vertex>, control: Controls, urgency: Arc<Urgency>) -> Self {
         let (vertex, control) = (Arc::clone(vertex), Some(control));
         Self { id, vertex, control, urgency, drained: false, has_backlog: false, exited: None }
     }
@@ -59,9 +66,19 @@ impl TaskHandle {
         format!("{} (subtask {})", self.vertex.id, self.id.subtask)
     }
 
+    fn is_hosted(&self) -> bool {
+        matches!(self.control, Some(Controls::Host { .. }))
+    }
+
     fn send(&self, control: Control) {
         // The last event of a task that is gone has the reason.
-        let _ = self.control.as_ref().map(|channel| channel.send(control));
+        match &self.control {
+            Some(Controls::Own(channel)) => drop(channel.send(control)),
+            Some(Controls::Host { commands, vertex, subtask }) => {
+                drop(commands.send(Directed::new(*vertex, *subtask, control)));
+            }
+            None => {}
+        }
     }
 }
 
@@ -340,6 +357,7 @@ impl<'r, 'a> Driver<'r, 'a> {
                 }
             }
             TaskEvent::Exited(task, result) => self.exited(task, result),
+            TaskEvent::Failed(error) => self.fail(error),
         }
     }
 

@@ -35,9 +35,9 @@ pub(super) struct Claim {
 }
 
 /// Opens the segments of one term.
-pub(super) struct TermStore {
-    pub(super) storage: Storage,
-    pub(super) term: Term,
+pub(crate) struct TermStore {
+    pub(crate) storage: Storage,
+    pub(crate) term: Term,
 }
 
 impl StoreAt for TermStore {
@@ -119,6 +119,7 @@ impl Run<'_> {
             let checked = assignment.check_inputs(&operator.id, &operator.inputs);
             checked.map_err(|error| error.with("checkpoint", assignment.checkpoint))?;
         }
+        self.manifest = self.host.is_some().then_some(recovered.manifest);
         Ok(Some(assignment))
     }
 
@@ -148,7 +149,8 @@ impl Run<'_> {
             restored.is_finished = false;
             let fed = self.job.origins.iter().filter(|(_, sources)| !sources.is_disjoint(&more));
             let fed = fed.map(|(operator, _)| operator);
-            more.iter().chain(fed).for_each(|operator| restored.reopen(operator));
+            self.reopened = more.iter().chain(fed).cloned().collect();
+            self.reopened.iter().for_each(|operator| restored.reopen(operator));
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The task of an operator that other tasks feed: channels, alignment, watermarks.
 
 mod barriers;
+pub(crate) mod hosted;
 mod recorder;
 
 use std::collections::BTreeMap;
@@ -9,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Select, TryRecvError};
 use strandline_checkpoint_protocol::Aligner;
-use strandline_state_api::{CheckpointId, Result};
+use strandline_state_api::{CheckpointId, OperatorId, Result};
 
 use self::recorder::Recorder;
-use super::{FLUSH_AFTER, Task, close, complete, set_processing_time, until_timer};
+use super::{FLUSH_AFTER, Head, Task, close, complete, set_processing_time, until_timer};
 use crate::barrier::Barrier;
 use crate::batch::Side;
 use crate::chain::assembly::{Assembly, Attempt};
@@ -75,17 +76,35 @@ pub(crate) struct InputEdge {
     pub(crate) format: Option<Arc<dyn RecordFormat>>,
 }
 
-impl InputTask {
-    /// Builds a task that reads from `edges`. All of them are aligned together, and time is the least of all.
-    pub(crate) fn build(
-        assembly: &mut Assembly,
-        edges: &[InputEdge],
-        inlet: BuildInlet<'_>,
-    ) -> Result<Box<dyn Task>> {
+/// The inputs of one subtask, and all that lies behind them.
+pub(crate) struct OpenedInputs {
+    pub(super) operator: OperatorId,
+    pub(super) edges: Vec<InputEdge>,
+    pub(super) inlet: Box<dyn Inlet>,
+    pub(super) restored: Option<Restored>,
+}
+
+impl OpenedInputs {
+    /// Builds what takes the batches of `edges`. All of them are aligned together, and time is the least of
+    /// all.
+    pub(crate) fn build(assembly: &mut Assembly, edges: &[InputEdge], inlet: BuildInlet<'_>) -> Result<Head> {
         let (operator, subtask) = (assembly.head().clone(), assembly.subtask);
+        let main = edges.iter().find(|edge| edge.side == Side::Main).and_then(|edge| edge.format.as_ref());
+        let restored = Restored::take_over(assembly.in_flight(&operator), main)
+            .map_err(|error| error.with("operator", &operator).with("subtask", subtask))?;
+        let (edges, inlet) = (edges.to_vec(), inlet(assembly)?);
+        Ok(Head::Inputs(Box::new(Self { operator, edges, inlet, restored })))
+    }
+}
+
+impl InputTask {
+    /// A task that reads from the channels of its inputs.
+    pub(crate) fn new(assembly: &Assembly, opened: OpenedInputs) -> Result<Self> {
+        let OpenedInputs { operator, edges, inlet, restored } = opened;
+        let subtask = assembly.subtask;
         let may_overtake = assembly.attempt.config.unaligned() != Unaligned::Off;
         let (mut inputs, mut channels, mut overtakable) = (Vec::new(), 0, Vec::new());
-        for InputEdge { edge, pattern, side, format } in edges.iter().cloned() {
+        for InputEdge { edge, pattern, side, format } in edges {
             let wiring = &assembly.attempt.wiring;
             let edge = wiring.readers(edge, pattern, subtask, &assembly.urgency, may_overtake)?;
             let first = channels;
@@ -100,16 +119,13 @@ impl InputTask {
         if may_overtake {
             overtakable.into_iter().for_each(|channel| aligner.let_overtake(channel));
         }
-        let main = edges.iter().find(|edge| edge.side == Side::Main).and_then(|edge| edge.format.as_ref());
-        let restored = Restored::take_over(assembly.in_flight(&operator), main)
-            .map_err(|error| error.with("operator", &operator).with("subtask", subtask))?;
-        Ok(Box::new(Self {
+        Ok(Self {
             aligner,
             valve: WatermarkValve::new(channels),
             ended: vec![false; channels],
             open: channels,
             inputs,
-            inlet: inlet(assembly)?,
+            inlet,
             barriers: BTreeMap::new(),
             recorder: may_overtake.then(|| Recorder::new(operator, subtask)),
             restored,
@@ -118,7 +134,7 @@ impl InputTask {
             cursor: 0,
             epoch: assembly.attempt.threads.now(),
             attempt: Arc::clone(&assembly.attempt),
-        }))
+        })
     }
 
     /// The next message of a channel that may be read, from the inputs in turns: the input, the number of the

@@ -1,5 +1,7 @@
 //! The task of a source and the chain behind it.
 
+pub(crate) mod hosted;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +9,7 @@ use crossbeam_channel::{RecvTimeoutError, TryRecvError};
 use strandline_checkpoint_storage::{OperatorAssignment, OperatorTypes, encode_each};
 use strandline_state_api::{Batch, Error, ErrorKind, KeyGroupRange, OperatorId, Result, Timestamp};
 
-use super::{FLUSH_AFTER, Task, close, complete, set_processing_time, until_timer};
+use super::{FLUSH_AFTER, Head, Task, close, complete, set_processing_time, until_timer};
 use crate::barrier::Barrier;
 use crate::chain::assembly::{Assembly, Attempt};
 use crate::chain::slot::Slot;
@@ -124,7 +126,7 @@ impl SourceTask {
         id: &OperatorId,
         factory: &F,
         next: &Slot<<F::Source as Source>::Out>,
-    ) -> Result<Box<dyn Task>>
+    ) -> Result<Head>
     where
         F::Source: 'static,
     {
@@ -139,7 +141,7 @@ impl SourceTask {
             OperatorTypes::of_positions::<<F::Source as Source>::Position>,
             OperatorTypes::with_positions,
         );
-        Ok(Box::new(Self::new(assembly, id, Box::new(reader), types)))
+        Ok(Head::Source(Box::new(Self::new(assembly, id, Box::new(reader), types))))
     }
 
     fn new(assembly: &Assembly, id: &OperatorId, reader: Box<dyn Reader>, types: OperatorTypes) -> Self {

@@ -12,7 +12,7 @@ use strandline_checkpoint_storage::CheckpointStart;
 use strandline_state_api::backend::SnapshotKind;
 use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
 
-use super::{AttemptPhase, Driver};
+use super::{AttemptPhase, Driver, TaskHandle};
 use crate::barrier::{Barrier, OperatorPart};
 use crate::live::{LiveState, LiveStore};
 use crate::mailbox::Control;
@@ -67,6 +67,9 @@ impl Driver<'_, '_> {
         if self.final_requested {
             return answer_all(requesters, &Err(no_longer_live()));
         }
+        if self.is_hosted() {
+            return answer_all(requesters, &Err(self.not_on_this_host()));
+        }
         let (Some(config), Some(storage)) = (&self.run.config.checkpointing, &self.committer.storage) else {
             let message = "the job takes no checkpoints, and live state is taken as those are: configure \
                            `checkpointing`";
@@ -99,7 +102,9 @@ impl Driver<'_, '_> {
     pub(super) fn take_look_ups(&self) {
         for look_up in self.run.control.take_look_ups() {
             let known = &self.run.job.ids;
-            if known.contains(look_up.operator()) {
+            if self.is_hosted() {
+                look_up.answer(Err(self.not_on_this_host()));
+            } else if known.contains(look_up.operator()) {
                 let look_up = Arc::new(look_up);
                 self.tasks.iter().for_each(|task| task.send(Control::LookUp(Arc::clone(&look_up))));
             } else {
@@ -109,6 +114,16 @@ impl Driver<'_, '_> {
                 look_up.answer(Err(error));
             }
         }
+    }
+
+    /// Whether a host runs the tasks: it cuts at checkpoints alone.
+    fn is_hosted(&self) -> bool {
+        self.tasks.iter().any(TaskHandle::is_hosted)
+    }
+
+    fn not_on_this_host(&self) -> Error {
+        let message = "there is no live state on this host: read a checkpoint of the job";
+        Error::new(ErrorKind::Unsupported, message).with("job", &self.run.job.name)
     }
 
     /// A task has answered the barrier under way.
