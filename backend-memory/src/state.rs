@@ -42,7 +42,7 @@ pub(crate) trait MemoryState: Any + RegisteredState + Debug + Send {
     /// Counts the entries as users do: values, lists, map entries, timers.
     fn entries(&self) -> u64;
 
-    /// Returns the number of entries in the table, and how many of them changed since the last cut.
+    /// Returns what a base would hold, and what changed since the last cut: values, elements of lists, map entries.
     fn load(&self) -> (usize, usize);
 
     /// Ends the epoch with a cut, which takes all entries if it is `full`.

@@ -7,7 +7,9 @@ use strandline_snapshot_format::MemorySegments;
 use strandline_state_api::backend::{
     BackendScope, KeyedBackendExt, Progress, RestoreSnapshot, SnapshotKind, SnapshotSource, SnapshotWriter,
 };
-use strandline_state_api::{CheckpointId, KeyGroup, OperatorId, StateKey, ValueDescriptor, ValueState};
+use strandline_state_api::{
+    CheckpointId, KeyGroup, ListDescriptor, MapDescriptor, OperatorId, StateKey, ValueDescriptor, ValueState,
+};
 use strandline_state_testing::block_on;
 
 fn ready<P>(backend: &mut impl SnapshotSource<Prepared = P>, budget: usize) -> P {
@@ -65,6 +67,46 @@ fn counts_survive() {
             assert_eq!(found, (!removed).then_some(wanted), "key {key}");
         }
     }
+}
+
+/// All maps and lists change, but few of their entries and elements: an increment has those alone.
+#[test]
+fn few_changes_of_large_maps_and_lists_make_small_increments() {
+    let store = MemorySegments::new();
+    let mut backend =
+        MemoryBackend::<u64>::new(BackendScope::whole("sets").unwrap(), MemoryOptions::default());
+    let map = backend.register(&MapDescriptor::<u64, u64>::new("map")).unwrap();
+    let list = backend.register(&ListDescriptor::<u64>::new("list")).unwrap();
+    let writer = backend.take_writer().unwrap();
+    let mut stored = Vec::new();
+    for checkpoint in 1..=4 {
+        for key in 0..10u64 {
+            let (from, to) =
+                if checkpoint == 1 { (0, 2_000) } else { (checkpoint * 700, checkpoint * 700 + 10) };
+            for item in from..to {
+                backend.at(&key).state(map).put(item, item * checkpoint).unwrap();
+                backend.at(&key).state(list).push(item).unwrap();
+            }
+        }
+        backend.prepare(CheckpointId(checkpoint), SnapshotKind::Incremental).unwrap();
+        let delta = ready(&mut backend, usize::MAX);
+        stored.push(block_on(writer.commit(delta, &store)).unwrap());
+    }
+    for later in &stored[1..] {
+        assert!(
+            later.written_bytes * 20 < stored[0].written_bytes,
+            "{} {}",
+            later.written_bytes,
+            stored[0].written_bytes
+        );
+    }
+    let mut again = MemoryBackend::<u64>::new(BackendScope::whole("sets").unwrap(), MemoryOptions::default());
+    let map = again.register(&MapDescriptor::<u64, u64>::new("map")).unwrap();
+    let list = again.register(&ListDescriptor::<u64>::new("list")).unwrap();
+    block_on(again.restore(&stored[3..], &store)).unwrap();
+    assert_eq!(again.at(&7).state(map).get(&2_801).unwrap(), Some(&(2_801 * 4)));
+    assert_eq!(again.at(&7).state(map).len().unwrap(), 2_020, "of 1,400 to 1,410 there were some before");
+    assert_eq!(again.at(&7).state(list).get().unwrap().len(), 2_030);
 }
 
 /// The key groups of a subtask are no power of two here, and the last subtask has so many keys that its table

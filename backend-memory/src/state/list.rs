@@ -79,6 +79,10 @@ pub struct ListTable<K, N, T> {
     cleanup: Cursor,
     /// The elements that the last read lent that also removed some of them.
     lent: Vec<T>,
+    /// The number of elements of all lists.
+    elements: usize,
+    /// How many of them came since the last cut or are in lists that were rewritten, and how many lists went.
+    changed: usize,
     failure: Failure,
 }
 
@@ -89,6 +93,8 @@ impl<K: StateKey, N: StateKey, T: Send + 'static> ListTable<K, N, T> {
             table: Table::new(key_groups, epoch),
             cleanup: Cursor::default(),
             lent: Vec::new(),
+            elements: 0,
+            changed: 0,
             failure: Failure::default(),
         }
     }
@@ -97,12 +103,14 @@ impl<K: StateKey, N: StateKey, T: Send + 'static> ListTable<K, N, T> {
     fn insert(&mut self, key: Keyed<'_, K>, namespace: &N, elements: Vec<T>) -> Result<()> {
         let address = Address::new(key.hash(), namespace);
         let (key, namespace) = (key.key().clone(), namespace.clone());
+        self.elements += elements.len();
+        self.changed += elements.len();
         let entry = ListEntry { key, namespace, elements, stored: REWRITTEN, bytes: Cell::new(0) };
         self.table.insert(address, entry).map(drop)
     }
 
     fn remove(&mut self, key: Keyed<'_, K>, namespace: &N) -> Vec<T> {
-        let Self { table, values, failure, .. } = self;
+        let Self { table, values, failure, elements, changed, .. } = self;
         let removed = table.remove(Address::new(key.hash(), namespace), |e| e.is_at(key, namespace));
         let Some(mut removed) = removed else { return Vec::new() };
         let entry = &removed.payload;
@@ -110,17 +118,21 @@ impl<K: StateKey, N: StateKey, T: Send + 'static> ListTable<K, N, T> {
         if removed.known {
             record::begin(Op::Delete, &entry.key, &entry.namespace, removed.tombstones);
         }
+        *elements -= removed.payload.elements.len();
+        *changed += 1;
         removed.payload.elements
     }
 
     /// Removes the elements of one list that have expired; returns the number removed.
     fn remove_expired(&mut self, key: Keyed<'_, K>, namespace: &N, clock: &StateTime) -> u64 {
-        let Self { table, values, failure, .. } = self;
+        let Self { table, values, failure, elements, changed, .. } = self;
         let Some((entry, _)) = find_mut(table, values, failure, key, namespace) else { return 0 };
         let before = entry.elements.len();
         entry.elements.retain(|element| !values.expired(element, clock));
         entry.stored = REWRITTEN;
         let removed = before - entry.elements.len();
+        *elements -= removed;
+        *changed += entry.elements.len();
         if entry.elements.is_empty() {
             self.remove(key, namespace);
         }
@@ -136,7 +148,7 @@ impl<K: StateKey, N: StateKey, T: Send + 'static> ListTable<K, N, T> {
         position: SlotPosition,
         judge: impl Fn(&T) -> Verdict,
     ) -> Result<bool> {
-        let Self { table, values, failure, lent, .. } = self;
+        let Self { table, values, failure, lent, elements, changed, .. } = self;
         let found = table.at(position).map_or(&[][..], |e| &e.elements);
         let kept = if found.iter().any(|element| judge(element) == Verdict::LendOnce) {
             // Elements need not be `Clone`, and those that stay are lent beside those that go: their codec
@@ -147,7 +159,7 @@ impl<K: StateKey, N: StateKey, T: Send + 'static> ListTable<K, N, T> {
         };
         let Some((entry, _)) = find_mut(table, values, failure, key, namespace) else { return Ok(false) };
         entry.stored = REWRITTEN;
-        let lends = kept.is_some();
+        let (lends, before) = (kept.is_some(), entry.elements.len());
         match kept {
             Some(kept) => {
                 *lent = std::mem::replace(&mut entry.elements, kept);
@@ -155,6 +167,8 @@ impl<K: StateKey, N: StateKey, T: Send + 'static> ListTable<K, N, T> {
             }
             None => entry.elements.retain(|element| judge(element) == Verdict::Keep),
         }
+        *elements -= before - entry.elements.len();
+        *changed += entry.elements.len();
         if entry.elements.is_empty() {
             self.remove(key, namespace);
         }
@@ -234,7 +248,11 @@ impl<'b, K: StateKey, N: StateKey, T: Send + 'static> Lists<'b, K, N, T> for &'b
             if first_change {
                 entry.stored = entry.elements.len();
             }
+            let before = entry.elements.len();
             entry.elements.extend(elements);
+            let added = entry.elements.len() - before;
+            self.elements += added;
+            self.changed += added;
             return Ok(());
         }
         self.insert(key, namespace, elements.collect())
@@ -246,6 +264,8 @@ impl<'b, K: StateKey, N: StateKey, T: Send + 'static> Lists<'b, K, N, T> for &'b
             return Ok(());
         }
         if let Some((entry, _)) = find_mut(&mut self.table, &self.values, &mut self.failure, key, namespace) {
+            self.elements = self.elements - entry.elements.len() + elements.len();
+            self.changed += elements.len();
             entry.elements = elements;
             entry.stored = REWRITTEN;
             return Ok(());
@@ -278,10 +298,11 @@ impl<K: StateKey, N: StateKey, T: Send + 'static> MemoryState for ListTable<K, N
     }
 
     fn load(&self) -> (usize, usize) {
-        (self.table.len(), self.table.changes())
+        (self.elements, self.changed)
     }
 
     fn cut(&mut self, full: bool) {
+        self.changed = 0;
         self.table.cut(full);
     }
 
@@ -322,11 +343,13 @@ impl<K: StateKey, N: StateKey, T: Send + 'static> MemoryState for ListTable<K, N
                 bytes: Cell::new(0),
             };
             let list = self.table.restore(at, is, make)?;
+            self.elements += elements.len();
             list.elements.extend(elements);
             list.bytes.set(list.bytes.get() + entry.value.len());
             return Ok(());
         }
         let bytes = Cell::new(entry.value.len());
+        self.elements += elements.len();
         let make = || ListEntry { key, namespace, elements, stored: REWRITTEN, bytes };
         self.table.restore(at, |_| false, make).map(drop)
     }

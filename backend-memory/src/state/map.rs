@@ -67,6 +67,8 @@ pub struct MapTable<K, N, MK, V> {
     cleanup: Cursor,
     /// The number of map entries of all maps.
     items: u64,
+    /// How many of them changed or went since the last cut.
+    changed: usize,
     /// The value that the last read removed and lent.
     lent: Option<V>,
     failure: Failure,
@@ -75,7 +77,7 @@ pub struct MapTable<K, N, MK, V> {
 impl<K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static> MapTable<K, N, MK, V> {
     pub(crate) fn new(values: StoredValues<V>, key_groups: KeyGroupRange, epoch: u32) -> Self {
         let (table, failure) = (Table::new(key_groups, epoch), Failure::default());
-        Self { values, table, cleanup: Cursor::default(), items: 0, lent: None, failure }
+        Self { values, table, cleanup: Cursor::default(), items: 0, changed: 0, lent: None, failure }
     }
 
     #[inline]
@@ -83,36 +85,43 @@ impl<K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static> MapTable<K, N, M
         self.table.get(Address::new(key.hash(), namespace), |e| e.is_at(key, namespace)).map(|e| &e.cell)
     }
 
-    /// Calls `change` with the map of a key and namespace, which it creates if there is none; `change` also
-    /// returns whether it added a map entry.
+    /// Calls `change` with the map of a key and namespace, which it creates if there is none, and with the number of
+    /// changes, to which it adds those of map entries that were there; it also returns whether it added one.
     #[inline]
     fn change<R>(
         &mut self,
         key: Keyed<'_, K>,
         namespace: &N,
-        change: impl FnOnce(Touched<'_, MapEntry<K, N, MK, V>>, &StoredValues<V>, &mut Failure) -> (R, bool),
+        change: impl FnOnce(
+            Touched<'_, MapEntry<K, N, MK, V>>,
+            &StoredValues<V>,
+            &mut Failure,
+            &mut usize,
+        ) -> (R, bool),
     ) -> Result<R> {
         let address = Address::new(key.hash(), namespace);
-        let Self { table, values, failure, items, .. } = self;
+        let Self { table, values, failure, items, changed, .. } = self;
         let (result, added) =
             if let Some(touched) = table.modify(address, |e| e.is_at(key, namespace), |_, _, _| {}) {
-                change(touched, values, failure)
+                change(touched, values, failure, changed)
             } else {
                 let (key, namespace) = (key.key().clone(), namespace.clone());
                 let touched = table.insert(address, MapEntry { key, namespace, cell: Cell::new() })?;
-                change(touched, values, failure)
+                change(touched, values, failure, changed)
             };
         *items += u64::from(added);
+        *changed += usize::from(added);
         Ok(result)
     }
 
     fn remove_item(&mut self, key: Keyed<'_, K>, namespace: &N, map_key: &MK) -> Option<V> {
         let has = |e: &MapEntry<K, N, MK, V>| e.is_at(key, namespace) && e.cell.get(map_key).is_some();
-        let Self { table, values, failure, .. } = self;
+        let Self { table, values, failure, changed, .. } = self;
         let mut touched = table.modify(Address::new(key.hash(), namespace), has, |_, _, _| {})?;
         let entry = touched.payload;
         let item = entry.cell.remove(map_key)?;
         let names = (&entry.key, &entry.namespace);
+        *changed += usize::from(item.epoch() != touched.copies.epoch);
         touched.copies.save(item.epoch(), |_, out| failure.note(write(names, &item, values, out)));
         if !item.is_born_in(touched.copies.epoch) {
             record::begin(Op::Delete, &entry.key, &entry.namespace, touched.tombstones);
@@ -172,11 +181,12 @@ impl<'b, K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static> Maps<'b, K, 
         initial: impl FnOnce() -> V,
         change: impl FnOnce(&mut V) -> R,
     ) -> Result<R> {
-        self.change(key, namespace, |mut touched, values, failure| {
+        self.change(key, namespace, |mut touched, values, failure, changed| {
             let MapEntry { key, namespace, cell } = touched.payload;
             let names = (&*key, &*namespace);
             let epoch = touched.copies.epoch;
             let save = |old: &Item<MK, V>| {
+                *changed += 1;
                 touched.copies.save(old.epoch(), |_, out| failure.note(write(names, old, values, out)));
             };
             cell.modify(map_key, epoch, save, keep, initial, change)
@@ -228,7 +238,7 @@ impl<'b, K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static> Maps<'b, K, 
     }
 
     fn clear(self, At { key, namespace }: At<'_, K, N>) -> Result<bool> {
-        let MapTable { table, values, failure, items, .. } = self;
+        let MapTable { table, values, failure, items, changed, .. } = self;
         let removed = table.remove(Address::new(key.hash(), namespace), |e| e.is_at(key, namespace));
         let Some(mut removed) = removed else { return Ok(false) };
         let MapEntry { key, namespace, cell } = &removed.payload;
@@ -237,6 +247,7 @@ impl<'b, K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static> Maps<'b, K, 
             removed.copies.save(item.epoch(), |_, out| failure.note(write(names, item, values, out)));
         }
         *items -= cell.len() as u64;
+        *changed += 1;
         if removed.known {
             record::begin(Op::Clear, key, namespace, removed.tombstones);
         }
@@ -264,10 +275,11 @@ impl<K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static> MemoryState for 
     }
 
     fn load(&self) -> (usize, usize) {
-        (self.table.len(), self.table.changes())
+        (self.items as usize, self.changed)
     }
 
     fn cut(&mut self, full: bool) {
+        self.changed = 0;
         self.table.cut(full);
     }
 
