@@ -340,6 +340,8 @@ pub(crate) enum SqlFormat {
     Json,
     /// A stream of Arrow's IPC format.
     Arrow,
+    /// A Parquet file, of the one statement that has rows.
+    Parquet,
 }
 
 #[derive(Args, Debug)]

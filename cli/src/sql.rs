@@ -4,6 +4,7 @@ mod output;
 mod prompt;
 mod remote;
 
+use std::cell::Cell;
 use std::io::{IsTerminal, Read};
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use futures::StreamExt;
 use strandline_checkpoint_storage::Storage;
 use strandline_state_api::{Error, ErrorKind};
+use strandline_state_sql::datafusion::arrow::datatypes::SchemaRef;
 use strandline_state_sql::datafusion::error::DataFusionError;
 use strandline_state_sql::{Place, QueryError, StateCatalog, StateSession};
 use tokio::runtime::Runtime;
@@ -40,11 +42,18 @@ pub(crate) fn sql(args: &SqlArgs) -> Result<(), Failure> {
             Asked::Stored(Box::new(StateSession::new(catalog)))
         }
     };
-    let shell = Shell { asked, runtime, format: args.format, interrupted: interrupts()? };
+    let has_rows = Cell::new(false);
+    let shell = Shell { asked, runtime, format: args.format, interrupted: interrupts()?, has_rows };
     let text = match (&args.query, &args.file) {
         (Some(query), _) => query.clone(),
         (None, Some(file)) => std::fs::read_to_string(file).map_err(|e| unreadable(file, e))?,
-        (None, None) if std::io::stdin().is_terminal() => return prompt::run(&shell),
+        (None, None) if std::io::stdin().is_terminal() => {
+            if shell.format == SqlFormat::Parquet {
+                let text = "error: a prompt prints no Parquet file: expected a query, or --file\n";
+                return Err(Failure::Usage(text.into()));
+            }
+            return prompt::run(&shell);
+        }
         (None, None) => {
             let mut text = String::new();
             let read = std::io::stdin().read_to_string(&mut text);
@@ -94,6 +103,8 @@ struct Shell {
     runtime: Runtime,
     format: SqlFormat,
     interrupted: Arc<Notify>,
+    /// Whether a statement had rows.
+    has_rows: Cell<bool>,
 }
 
 impl Shell {
@@ -105,10 +116,24 @@ impl Shell {
         }
     }
 
+    /// Where the rows of a statement go. A Parquet file has those of one.
+    fn output(&self, schema: &SchemaRef) -> Result<Output, Failure> {
+        let is_second = !schema.fields().is_empty() && self.has_rows.replace(true);
+        if is_second && self.format == SqlFormat::Parquet {
+            let text =
+                "error: a Parquet file has the rows of one statement, and this is the second with rows\n";
+            return Err(Failure::Usage(text.into()));
+        }
+        Ok(Output::new(self.format, schema))
+    }
+
     fn run_there(&self, remote: &Remote, text: &str) -> Result<(), Failure> {
         let mut output = None;
         let answered = remote.query(&self.runtime, &self.interrupted, text, |schema, batch| {
-            let printing = output.get_or_insert_with(|| Output::new(self.format, schema));
+            let printing = match &mut output {
+                Some(printing) => printing,
+                none => none.insert(self.output(schema)?),
+            };
             match batch {
                 Some(batch) => printing.print(batch),
                 None => output.take().map_or(Ok(()), Output::finish),
@@ -126,7 +151,7 @@ impl Shell {
             for statement in statements {
                 let run = async {
                     let mut rows = session.run(&statement).await.map_err(|error| mistake(text, &error))?;
-                    let mut output = Output::new(self.format, &rows.schema());
+                    let mut output = self.output(&rows.schema())?;
                     while let Some(batch) = rows.next().await {
                         output.print(&batch.map_err(failed)?)?;
                     }

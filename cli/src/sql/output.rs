@@ -1,5 +1,8 @@
 //! Results of queries, printed batch by batch.
 
+use parquet::arrow::ArrowWriter;
+use parquet::basic::Compression;
+use parquet::file::properties::WriterProperties;
 use strandline_state_api::Result;
 use strandline_state_sql::datafusion::arrow::array::RecordBatch;
 use strandline_state_sql::datafusion::arrow::datatypes::SchemaRef;
@@ -31,7 +34,11 @@ enum Form {
     },
     Json,
     Arrow(Option<Box<StreamWriter<Vec<u8>>>>),
+    Parquet(Option<Box<ArrowWriter<Vec<u8>>>>),
 }
+
+/// How many rows wait in memory until they are part of a Parquet file.
+const ROW_GROUP: usize = 128 << 10;
 
 impl Output {
     pub(super) fn new(format: SqlFormat, schema: &SchemaRef) -> Self {
@@ -42,6 +49,7 @@ impl Output {
             SqlFormat::Csv => Form::Csv { has_header: false },
             SqlFormat::Json => Form::Json,
             SqlFormat::Arrow => Form::Arrow(None),
+            SqlFormat::Parquet => Form::Parquet(None),
         };
         Self { schema: schema.clone(), form }
     }
@@ -91,6 +99,14 @@ impl Output {
                 writer.write(batch).map_err(unprintable)?;
                 print_bytes(&std::mem::take(writer.get_mut()));
             }
+            Form::Parquet(writer) => {
+                let writer = match writer {
+                    Some(writer) => writer,
+                    none => none.insert(Box::new(parquet(&self.schema)?)),
+                };
+                writer.write(batch).map_err(unprintable)?;
+                print_bytes(&std::mem::take(writer.inner_mut()));
+            }
         }
         Ok(())
     }
@@ -101,17 +117,30 @@ impl Output {
             Form::Table(table) => table.is_some(),
             Form::Csv { has_header } => *has_header,
             Form::Arrow(writer) => writer.is_some(),
+            Form::Parquet(writer) => writer.is_some(),
             Form::Nothing | Form::Json | Form::Plans => true,
         };
         if !is_begun {
             self.printed(&RecordBatch::new_empty(self.schema.clone()))?;
         }
-        if let Form::Arrow(Some(mut writer)) = self.form {
-            writer.finish().map_err(unprintable)?;
-            print_bytes(writer.get_ref());
+        match self.form {
+            Form::Arrow(Some(mut writer)) => {
+                writer.finish().map_err(unprintable)?;
+                print_bytes(writer.get_ref());
+            }
+            Form::Parquet(Some(writer)) => print_bytes(&writer.into_inner().map_err(unprintable)?),
+            _ => {}
         }
         Ok(())
     }
+}
+
+fn parquet(schema: &SchemaRef) -> Result<ArrowWriter<Vec<u8>>> {
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::SNAPPY)
+        .set_max_row_group_row_count(Some(ROW_GROUP))
+        .build();
+    ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties)).map_err(unprintable)
 }
 
 /// Whether rows are those of `EXPLAIN`.

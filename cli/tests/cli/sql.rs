@@ -1,6 +1,9 @@
 //! `strandline sql`.
 
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
+use strandline_state_sql::datafusion::arrow::array::AsArray;
+use strandline_state_sql::datafusion::arrow::datatypes::UInt64Type;
 
 use crate::support::{Folder, SALES};
 
@@ -48,6 +51,16 @@ fn results_are_tables_csv_json_and_arrow() {
         strandline_state_sql::datafusion::arrow::ipc::reader::StreamReader::try_new(&arrow[..], None);
     let rows: usize = reader.unwrap().map(|batch| batch.unwrap().num_rows()).sum();
     assert_eq!(rows, 3);
+    let parquet = folder.command(&["sql", "checkpoints", query, "--format=parquet"]).output().unwrap().stdout;
+    let batches = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(parquet)).unwrap();
+    let visits: Vec<u64> = batches
+        .build()
+        .unwrap()
+        .flat_map(|batch| batch.unwrap().column(1).as_primitive::<UInt64Type>().values().to_vec())
+        .collect();
+    assert_eq!(visits, [2, 2, 1]);
+    let two = refused(&folder, &["checkpoints", "SELECT 1; SELECT 2", "--format=parquet"], 2);
+    assert!(two.contains("one statement"), "{two}");
     let nothing =
         printed(&folder, &["checkpoints", "SELECT visits FROM \"by-user\" WHERE visits > 9", "--format=csv"]);
     assert_eq!(nothing, "visits\n");
