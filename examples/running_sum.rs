@@ -43,7 +43,7 @@ use datafusion::physical_plan::streaming::PartitionStream;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, Partitioning, PlanProperties,
 };
-use datafusion::prelude::SessionContext;
+use datafusion::prelude::{SessionConfig, SessionContext};
 
 const JOB: &str = "running-sums";
 const OPERATOR: &str = "sums";
@@ -346,7 +346,8 @@ async fn query(
     let hosted = Arc::new(tokio::sync::Mutex::new(hosted));
     let sums = Sums { events, schema: schema(vec![user_column, column("sum", DataType::Int64)]), hosted };
 
-    let context = SessionContext::new();
+    // A filter hands on batches of this size, of which this user has one in some thousand rows.
+    let context = SessionContext::new_with_config(SessionConfig::new().with_batch_size(64));
     context.register_table("sums", Arc::new(sums))?;
     let found = context.sql(&format!("SELECT sum FROM sums WHERE \"user\" = '{user}'")).await?;
     let mut found = found.execute_stream().await?.take(batches);
@@ -364,7 +365,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let user = "user-7";
     let mut before = 0;
     for run in 0..3 {
-        let (sum, position) = query(&storage, user, 100).await?;
+        let (sum, position) = query(&storage, user, 10).await?;
         println!("from row {position} on: {user} comes to {sum}");
         if position < before || (run > 0 && position == 0) {
             return Err("it did not go on from its checkpoint".into());
