@@ -33,7 +33,7 @@ use crate::{Change, Storage};
 /// # fn main() -> strandline_state_api::Result<()> {
 /// let coalesce = Coalesce::changes(Duration::from_secs(1));
 /// let mut harness =
-///     Harness::new(MemoryBackendFactory::default(), "each second", |ctx| coalesce.open::<u64, _>(ctx))?;
+///     Harness::new(MemoryBackendFactory::default(), "each-second", |ctx| coalesce.open::<u64, _>(ctx))?;
 /// harness.process(7u64, Change::UpdateBefore(1), 100)?;
 /// harness.process(7u64, Change::UpdateAfter(2), 100)?;
 /// harness.process(7u64, Change::UpdateBefore(2), 900)?;

@@ -27,7 +27,7 @@
 //!     let per_minute = orders
 //!         .key_by(|(_, user, cents)| (user, cents))
 //!         .window(TimeWindows::tumbling(Duration::from_secs(60)))
-//!         .reduce("per minute", |sum, cents| *sum += cents)
+//!         .reduce("per-minute", |sum, cents| *sum += cents)
 //!         .map(|result| (result.key, result.value));
 //!     let unpaid = same
 //!         .connect(payments)
@@ -46,7 +46,7 @@
 //! fn calm_counts<F: BackendFactory>(words: Stream<F, String>) -> Stream<F, Change<(String, u64)>> {
 //!     counts(words)
 //!         .key_by(|change| (change.row().0.clone(), change))
-//!         .coalesce("each second", Coalesce::changes(Duration::from_secs(1)).in_processing_time())
+//!         .coalesce("each-second", Coalesce::changes(Duration::from_secs(1)).in_processing_time())
 //! }
 //!
 //! /// The last price of an order's product.
