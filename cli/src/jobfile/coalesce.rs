@@ -2,7 +2,6 @@
 
 use strandline_connectors::Column;
 
-use super::expression::Tokens;
 use super::problem::Problem;
 use super::section::{self, Section};
 use super::source::Columns;
@@ -36,15 +35,12 @@ impl StepParser<'_> {
         let every = self.problems.ok(section::millis(value, "the time of `coalesce`"));
         let none = ("these changes have no key", "expected at least one column");
         let keys = self.each(section, "by", none, &mut Columns::default(), |item, text| {
-            let mut tokens = Tokens::new(item, text)?;
-            let (name, span) = tokens.name("a column")?;
-            let (index, column) = self.scope.find_column(&name, &tokens.location(span))?;
-            if self.stream.changes == Some(index) {
+            let kept = self.kept_column(item, text)?;
+            if self.stream.changes == Some(kept.0.0) {
                 let message = "changes of one row would have several keys";
                 return Err(Problem::new(&item.location, message, "expected another column than `change`"));
             }
-            tokens.end("the end: the rows keep their columns")?;
-            Ok(((index, column.clone()), column))
+            Ok(kept)
         });
         let processing = section.word("time") == Some("processing");
         if !processing && !self.stream.timed {

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use strandline_connectors::{Column, ColumnType};
 
-use super::expression::Tokens;
 use super::group::Emit;
 use super::problem::Problem;
 use super::section::{self, Section};
@@ -36,11 +35,7 @@ impl StepParser<'_> {
     ) -> (Option<Step>, Stream) {
         let none = ("these rows have no key", "expected at least one column");
         let keys = self.each(section, "deduplicate", none, &mut Columns::default(), |item, text| {
-            let mut tokens = Tokens::new(item, text)?;
-            let (name, span) = tokens.name("a column")?;
-            let (index, column) = self.scope.find_column(&name, &tokens.location(span))?;
-            tokens.end("the end: the rows keep their columns")?;
-            Ok(((index, column.clone()), column))
+            self.kept_column(item, text)
         });
         let last = section.word("keep") == Some("last");
         let emit = if section.word("emit") == Some("changes") { Emit::Changes } else { Emit::End };

@@ -136,6 +136,15 @@ impl StepParser<'_> {
         Ok((index, Column { name: alias.unwrap_or(name), ..column }))
     }
 
+    /// `column`, for steps whose rows keep their columns.
+    pub(super) fn kept_column(&self, node: &Node, text: &str) -> Result<((usize, Column), Column), Problem> {
+        let mut tokens = Tokens::new(node, text)?;
+        let (name, span) = tokens.name("a column")?;
+        let (index, column) = self.scope.find_column(&name, &tokens.location(span))?;
+        tokens.end("the end: the rows keep their columns")?;
+        Ok(((index, column.clone()), column))
+    }
+
     /// What `parse` makes of each text of a key; adds the columns to `columns`. `none` are the message and the
     /// label for an empty list.
     pub(super) fn each<T>(

@@ -57,8 +57,8 @@ impl Times {
 
 #[cold]
 fn no_event_time() -> Error {
-    let message = "a record without an event time reached an operator of event time, such as a window: assign times at the \
-                   source or with `timestamps`, or use processing time";
+    let message = "a record without an event time reached an operator of event time, such as a window: assign times \
+                   at the source or with `timestamps`, or use processing time";
     Error::new(ErrorKind::User, message)
 }
 
