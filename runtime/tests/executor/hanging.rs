@@ -1,12 +1,8 @@
 //! A store that does not answer: the upload of one checkpoint hangs, and the job goes on without it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod common;
-
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use strandline_checkpoint_storage::Storage;
 use strandline_checkpoint_storage::faults::{Fault, Faults, Operation, Target};
 use strandline_runtime::*;

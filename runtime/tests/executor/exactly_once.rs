@@ -1,15 +1,11 @@
 //! Each record counts once, whatever fails: sources, operators, sinks, commits, the store. A mismatch here
 //! means that a record was lost or counted twice.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod common;
-
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use strandline_checkpoint_storage::Storage;
 use strandline_checkpoint_storage::faults::{Fault, Faults, Operation, Target};
 use strandline_runtime::*;

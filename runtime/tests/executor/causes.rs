@@ -1,13 +1,9 @@
 //! What is reported of a checkpoint that fails, and who hears of it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod common;
-
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use strandline_backend_memory::MemoryBackendFactory;
 use strandline_checkpoint_storage::Storage;
 use strandline_checkpoint_storage::faults::{Fault, Faults, Operation, Target};

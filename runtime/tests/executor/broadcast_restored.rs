@@ -1,16 +1,12 @@
 //! Keyed operators with a broadcast side that fail, stop, and go on at another parallelism. A mismatch here
 //! means that a subtask missed a rule, had one twice, or forgot one.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod common;
-
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::rated::*;
-use common::*;
+use crate::common::rated::*;
+use crate::common::*;
 use strandline_checkpoint_storage::{RecoverOptions, Storage};
 use strandline_runtime::*;
 

@@ -1,13 +1,9 @@
 //! Checkpoints as a job sees them: aborted ones, the final one, stops, starts from here or there, fencing.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod common;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use strandline_backend_memory::MemoryBackendFactory;
 use strandline_checkpoint_storage::faults::{Fault, Faults, Operation, Target};
 use strandline_checkpoint_storage::{CheckpointKind, CommitLog, CommitLogOptions, Storage};

@@ -1,17 +1,13 @@
 //! A job that ends while old checkpoints are being removed.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod common;
-
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::common::*;
 use async_trait::async_trait;
 use bytes::Bytes;
-use common::*;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use strandline_checkpoint_storage::{BlobStore, Listed, Storage, SweepReport};
 use strandline_runtime::*;

@@ -1,17 +1,13 @@
 //! Live state: what operators hold at one instant of a running job. It must be consistent with the positions of the
 //! sources, and the job's checkpoints and output must not differ for it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod common;
-
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use futures::executor::block_on;
 use strandline_checkpoint_storage::{Manifest, Storage, decode_each};
 use strandline_runtime::*;

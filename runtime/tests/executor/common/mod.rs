@@ -1,6 +1,6 @@
 //! Small sources, sinks and operators that the tests of the executor share.
 
-#![allow(dead_code, missing_docs, unreachable_pub, unused_imports, clippy::unwrap_used, clippy::expect_used)]
+#![allow(missing_docs, unreachable_pub)]
 
 mod counting;
 pub mod rated;

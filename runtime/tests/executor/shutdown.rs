@@ -1,14 +1,10 @@
 //! Clean-up, stores that do not answer, and backlogs.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod common;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use strandline_backend_memory::MemoryBackendFactory;
 use strandline_checkpoint_storage::faults::{Fault, Faults, Operation, Target};
 use strandline_checkpoint_storage::{FileKind, Storage};

@@ -1,7 +1,5 @@
 //! Every query of Nexmark has the results of a plain computation.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
-
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::time::Duration;

@@ -1,10 +1,6 @@
 //! Jobs without faults: what comes out is what a plain loop computes.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod common;
-
-use common::*;
+use crate::common::*;
 use strandline_backend_memory::MemoryBackendFactory;
 use strandline_runtime::sink::Figure;
 use strandline_runtime::*;

@@ -1,15 +1,11 @@
 //! Keyed operators with a broadcast side, without faults: what comes out is what a plain loop computes.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod common;
-
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use common::rated::*;
-use common::*;
+use crate::common::rated::*;
+use crate::common::*;
 use strandline_backend_memory::MemoryBackendFactory;
 use strandline_checkpoint_storage::Storage;
 use strandline_runtime::*;

@@ -2,16 +2,12 @@
 //! once, whatever the topology, at whatever parallelism a job goes on. A mismatch here means that what was in
 //! flight was lost, or processed twice.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod common;
-
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use common::*;
+use crate::common::*;
 use strandline_backend_memory::MemoryBackendFactory;
 use strandline_checkpoint_storage::Storage;
 use strandline_runtime::sink::{Sink, SinkContext, SinkFactory};

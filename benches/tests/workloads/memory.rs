@@ -1,10 +1,6 @@
 //! The workloads do the same with the backend and with the plain map.
 
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::{every_way_counts_the_same, states_keep_in_step};
+use crate::common::{every_way_counts_the_same, states_keep_in_step};
 use strandline_backend_memory::MemoryBackendFactory;
 use strandline_benches::commit::{CommitOp, Commits, PlainFiles};
 use strandline_benches::keys::shuffled;

@@ -1,14 +1,10 @@
 //! An operator that emits records later than they come holds event time back for what follows; barriers pass.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod common;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-use common::rated::{run_while, wait_done};
-use common::*;
+use crate::common::rated::{run_while, wait_done};
+use crate::common::*;
 use strandline_backend_memory::MemoryBackendFactory;
 use strandline_checkpoint_storage::Storage;
 use strandline_runtime::*;

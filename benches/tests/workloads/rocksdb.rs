@@ -1,11 +1,6 @@
 //! The workloads do the same with the backend on RocksDB, with RocksDB itself, and with the plain map.
 
-#![cfg(feature = "rocksdb")]
-#![allow(clippy::unwrap_used)]
-
-mod common;
-
-use common::{DISTRIBUTIONS, every_way_counts_the_same, in_step, states_keep_in_step};
+use crate::common::{DISTRIBUTIONS, every_way_counts_the_same, in_step, states_keep_in_step};
 use strandline_backend_rocksdb::{RocksBackendFactory, RocksOptions};
 use strandline_benches::rocks::{Access, ManyStates, Ours, Raw, StatesOp, factory, options};
 use strandline_benches::w3::Counters;

@@ -1,14 +1,10 @@
 //! What a failure looks like from outside, and what time looks like after one.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod common;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use strandline_backend_memory::MemoryBackendFactory;
 use strandline_checkpoint_storage::Storage;
 use strandline_checkpoint_storage::faults::{Fault, Faults, Operation, Target};

@@ -1,13 +1,9 @@
 //! A job that had ended in part or as a whole, and is started again with another input.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod common;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::*;
+use crate::common::*;
 use strandline_backend_memory::MemoryBackendFactory;
 use strandline_checkpoint_storage::Storage;
 use strandline_runtime::*;
