@@ -51,8 +51,8 @@ where
 /// starts again after a restore: the other system sees a call at least once, and each record has one [`Answer`].
 ///
 /// Answers come in any order, or [in the order of the records](Self::ordered). Either way no watermark passes an
-/// answer: the operator [holds it back](strandline_state_api::Operator::output_watermark) until the records up to its time have
-/// theirs. Records behind it are called meanwhile, and barriers pass.
+/// answer: the operator [holds it back](strandline_state_api::Operator::output_watermark) until the records up to its
+/// time have theirs. Records behind it are called meanwhile, and barriers pass.
 ///
 /// ```
 /// use std::time::Duration;

@@ -1,7 +1,6 @@
 //! What is reported of a checkpoint that fails, and who hears of it.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use crate::common::*;
 use strandline_backend_memory::MemoryBackendFactory;
@@ -11,8 +10,6 @@ use strandline_runtime::sink::{DeadOutputs, Sink, SinkContext, SinkFactory, Sink
 use strandline_runtime::*;
 use strandline_state_api::backend::SnapshotKind;
 use strandline_state_api::*;
-
-const NEVER: Duration = Duration::from_secs(100_000);
 
 /// Counts numbers in two subtasks, on a storage with faults, with checkpoints on demand only.
 struct Job {

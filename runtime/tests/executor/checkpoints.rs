@@ -10,9 +10,6 @@ use strandline_checkpoint_storage::{CheckpointKind, CommitLog, CommitLogOptions,
 use strandline_runtime::*;
 use strandline_state_api::*;
 
-/// Long enough that no periodic checkpoint comes in a test.
-const NEVER: Duration = Duration::from_secs(100_000);
-
 struct Job {
     source: VecSource<u64>,
     sink: VecSink<(u64, u64)>,
@@ -405,29 +402,6 @@ fn an_operator_that_is_declared_to_be_renamed_keeps_its_state() {
     assert!(error.to_string().contains("nobody"), "{error}");
 }
 
-/// Counts in a state of another name than [`Count`].
-struct Recount(ValueState<u64>);
-
-impl Operator for Recount {
-    type Key = u64;
-    type In = ();
-    type Out = (u64, u64);
-    type Namespace = ();
-
-    fn process<B: KeyedBackend<Key = u64>>(
-        &mut self,
-        (): (),
-        ctx: &mut Context<'_, B, (u64, u64)>,
-    ) -> Result<()> {
-        let n = ctx.state(self.0).update_or_default(|n| {
-            *n += 1;
-            *n
-        })?;
-        ctx.emit((*ctx.key(), n));
-        Ok(())
-    }
-}
-
 #[test]
 fn a_state_that_nobody_registers_refuses_the_start_and_a_declared_rename_does_not() {
     let job = Job::new();
@@ -441,7 +415,7 @@ fn a_state_that_nobody_registers_refuses_the_start_and_a_declared_rename_does_no
         pipeline
             .source("numbers", job.source.clone())
             .key_by(|n| (n, ()))
-            .process("count", move |ctx| Ok(Recount(ctx.register(&descriptor)?)))
+            .process("count", move |ctx| Count::open_in(&descriptor, ctx))
             .sink("results", job.sink.clone());
         pipeline
     };

@@ -12,8 +12,6 @@ use strandline_runtime::source::{Source, SourceContext, SourceFactory, SourceSta
 use strandline_runtime::*;
 use strandline_state_api::*;
 
-const NEVER: Duration = Duration::from_secs(100_000);
-
 fn records() -> Vec<u64> {
     (0..2_000).map(|i| i * 7 % 300).collect()
 }

@@ -47,6 +47,9 @@ impl Fuse {
     }
 }
 
+/// Long enough that no periodic checkpoint comes in a test.
+pub const NEVER: Duration = Duration::from_secs(100_000);
+
 /// Records in splits that subtasks share out by number; rewinds exactly.
 #[derive(Clone, Debug)]
 pub struct VecSource<T> {
@@ -312,7 +315,15 @@ pub struct Count<K> {
 
 impl<K: StateKey> Count<K> {
     pub fn open<B: KeyedBackend<Key = K>>(ctx: &mut Open<'_, B>) -> Result<Self> {
-        Ok(Self { counts: ctx.register(&ValueDescriptor::new("counts"))?, key: PhantomData })
+        Self::open_in(&ValueDescriptor::new("counts"), ctx)
+    }
+
+    /// As [`open`](Self::open), with a state of another name.
+    pub fn open_in<B: KeyedBackend<Key = K>>(
+        counts: &ValueDescriptor<u64>,
+        ctx: &mut Open<'_, B>,
+    ) -> Result<Self> {
+        Ok(Self { counts: ctx.register(counts)?, key: PhantomData })
     }
 }
 

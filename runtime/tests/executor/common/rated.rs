@@ -11,9 +11,6 @@ use strandline_state_api::*;
 
 use super::{Events, VecSink, VecSource};
 
-/// Long enough that no periodic checkpoint comes in a test.
-pub const NEVER: Duration = Duration::from_secs(100_000);
-
 /// Counts what a test waits for.
 #[derive(Clone, Debug, Default)]
 pub struct Tally(Arc<(Mutex<u64>, Condvar)>);

@@ -221,8 +221,8 @@ pub(crate) static STEP: Section = Section::ByKey {
                     standard input a line for each row, a JSON object with the columns that it is sent and a number, \
                     `call`; it writes to its standard output, in any order, a line for each: the same `call`, and the \
                     columns of the reply or a text, `error`. Each subtask starts one in the folder of the job file, \
-                    and another one when it has ended; when its standard input ends, it should end. Rows without a reply \
-                    are part of checkpoints, and are sent again when the job resumes.",
+                    and another one when it has ended; when its standard input ends, it should end. Rows without a \
+                    reply are part of checkpoints, and are sent again when the job resumes.",
                 keys: &[
                     &[
                         key(
