@@ -10,7 +10,7 @@ export STRANDLINE_CASES ?= 1
 # What is built: everything, or all but RocksDB where `tools` found that it cannot be compiled here. One set of packages and
 # features for all steps, so that no dependency is compiled twice.
 WITHOUT_ROCKSDB := --workspace --exclude strandline-backend-rocksdb \
-	--features strandline/s3,strandline/connectors,strandline/operators,strandline/testing,strandline/simulation,strandline/timely,strandline/reader,strandline/sql,strandline-checkpoint-storage/s3,strandline-runtime/s3,strandline-cli/s3,strandline-cli/sql,strandline-examples/sql
+	--features strandline/s3,strandline/connectors,strandline/operators,strandline/testing,strandline/simulation,strandline/timely,strandline/reader,strandline/sql,strandline-checkpoint-storage/s3,strandline-runtime/s3,strandline-cli/s3,strandline-cli/sql,strandline-cli/timely,strandline-examples/sql
 scope = $(if $(filter without-rocksdb,$(shell cat target/test-scope 2>/dev/null)),$(WITHOUT_ROCKSDB),--workspace --all-features)
 
 test: tools format lint unit s3 doc

@@ -115,6 +115,30 @@ pub(crate) struct RunArgs {
         value_parser = clap::value_parser!(u32).range(1..=i64::from(JobConfig::MAX_PARALLELISM))
     )]
     pub(crate) parallelism: Option<u32>,
+    /// Runs the job on timely dataflow, in N processes of this machine: this one, and others that it starts, and
+    /// starts again where they die. The parallelism is the number of their workers.
+    #[cfg_attr(
+        not(feature = "timely"),
+        doc = "NOT BUILT IN: this program was built without `--features timely`."
+    )]
+    #[arg(long, value_name = "N", conflicts_with_all = ["parallelism", "serve"])]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=128))]
+    pub(crate) processes: Option<u32>,
+    /// How many workers each process has; 1 without this.
+    #[arg(long, value_name = "N", requires = "processes")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=128))]
+    pub(crate) workers: Option<u32>,
+    /// Runs the job on timely dataflow, on the hosts in this file: the same command is started on each of them, with
+    /// its own `--host`. All of them open the same input, output and checkpoint storage.
+    #[cfg_attr(
+        not(feature = "timely"),
+        doc = "NOT BUILT IN: this program was built without `--features timely`."
+    )]
+    #[arg(long, value_name = "HOSTS.toml", conflicts_with_all = ["parallelism", "processes", "serve"])]
+    pub(crate) hosts: Option<PathBuf>,
+    /// Which of the hosts this is. The first one in the file coordinates, shows the progress and stops the job.
+    #[arg(long, value_name = "NAME", requires = "hosts")]
+    pub(crate) host: Option<String>,
     /// Prints one JSON object about the run to the standard output at its end; also where the job file has
     /// mistakes.
     #[arg(long)]

@@ -15,6 +15,11 @@ mod advice;
 mod check;
 mod checkpoints;
 mod cli;
+#[cfg(feature = "timely")]
+mod cluster;
+#[cfg(not(feature = "timely"))]
+#[path = "cluster/absent.rs"]
+mod cluster;
 mod demo;
 mod jobfile;
 mod manual;

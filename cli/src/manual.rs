@@ -10,7 +10,7 @@ use crate::cli::Cli;
 use crate::print_bytes;
 
 /// The variables of the environment that the program reads, for `--help` and the documentation.
-pub(crate) const ENVIRONMENT: [(&str, &str); 11] = [
+pub(crate) const ENVIRONMENT: [(&str, &str); 12] = [
     (
         "STRANDLINE_LOG",
         "what is logged to the standard error: a level (`error`, `warn`, `info`, `debug`, `trace`, \
@@ -27,6 +27,10 @@ pub(crate) const ENVIRONMENT: [(&str, &str); 11] = [
         "STRANDLINE_TOKEN",
         "the token that whoever asks a running job must show: for `run --serve` and `sql URL`; both need it where \
          the address is no loopback one",
+    ),
+    (
+        "STRANDLINE_CLUSTER_TOKEN",
+        "the secret that the processes of `run --hosts` show each other, where the file of hosts names no `token_file`",
     ),
     ("HOME", "what `~/` means at the beginning of a path in a job file"),
     (

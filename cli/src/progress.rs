@@ -122,8 +122,22 @@ impl Progress {
         }
     }
 
+    /// Reports that a process of the job has ended and is started again.
+    #[cfg(feature = "timely")]
+    pub(crate) fn process_ended(&self, process: u32, status: &str, pause: Duration) {
+        match self.style {
+            Style::Json => {
+                print_error(json!({ "event": "process-ended", "process": process, "status": status }));
+            }
+            _ => self.warn(&format!(
+                "process {process} has ended ({status}) and is started again in {}",
+                report::seconds(pause)
+            )),
+        }
+    }
+
     /// Prints a problem, which shows in the quiet style too.
-    fn warn(&self, text: &str) {
+    pub(crate) fn warn(&self, text: &str) {
         match self.style {
             Style::Quiet => self.print_with_time(text),
             _ => self.note(text),

@@ -47,20 +47,23 @@ pub(crate) fn summary(report: &JobReport, counters: &Counters) -> String {
         0 => {}
         left_out => parts.push(format!("{} left out that no column holds", counted(left_out, "result"))),
     }
-    let bad = counters.bad();
-    if bad.count > 0 {
-        let fate = if bad.kept { "kept as dead letters" } else { "skipped" };
-        parts.push(format!("{} {fate}", counted(bad.count, "bad record")));
-    }
+    parts.extend(bad_records(counters));
     for (id, figures) in report.sinks.iter().filter(|(_, figures)| !figures.is_empty()) {
         let figures: Vec<_> = figures.iter().map(Figure::to_string).collect();
         parts.push(format!("{id}: {}", figures.join(" ")));
     }
     let line = format!("{outcome}: {}", parts.join(", "));
-    match bad.first {
+    match counters.bad().first {
         Some(first) => format!("{line}\nthe first bad record: {first}"),
         None => line,
     }
+}
+
+/// How many records could not be decoded, if any, and what became of them.
+pub(crate) fn bad_records(counters: &Counters) -> Option<String> {
+    let bad = counters.bad();
+    let fate = if bad.kept { "kept as dead letters" } else { "skipped" };
+    (bad.count > 0).then(|| format!("{} {fate}", counted(bad.count, "bad record")))
 }
 
 fn already_finished(report: &JobReport) -> String {

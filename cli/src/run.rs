@@ -12,7 +12,8 @@ use strandline_state_api::ErrorKind;
 use strandline_state_api::backend::BackendFactory;
 use strandline_state_api::{Error, Result};
 
-use crate::cli::RunArgs;
+use crate::cli::{ProgressMode, RunArgs};
+use crate::cluster::Member;
 #[cfg(feature = "rocksdb")]
 use crate::jobfile::RocksDb;
 use crate::jobfile::{Backend, Job};
@@ -39,13 +40,21 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
              go on from there if it is started with the same stream again from its beginning",
         );
     }
+    let member = Member::of(args, &job)?;
+    // Another process coordinates the job, and reports it.
+    let other = member.as_ref().filter(|member| member.process() > 0);
     let control = JobControl::new();
     #[cfg(not(feature = "sql"))]
     if args.serve.is_some() {
         return Err(Failure::Usage(crate::NO_SQL.to_owned()));
     }
-    stop_on_signal(&control, job.settings.checkpoint.is_some()).map_err(Failure::Failed)?;
-    let progress = Arc::new(Progress::new(args.progress, &job.settings.name));
+    match other {
+        Some(member) => member.follow_signals(),
+        None => stop_on_signal(&control, job.settings.checkpoint.is_some()),
+    }
+    .map_err(Failure::Failed)?;
+    let mode = other.map_or(args.progress, |_| ProgressMode::None);
+    let progress = Arc::new(Progress::new(mode, &job.settings.name));
     #[cfg(feature = "sql")]
     let _endpoint = serve(args, &job, &control, &progress)?;
     let defaults = JobConfig::default();
@@ -60,18 +69,26 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         .renamed_operators(args.renamed.iter().cloned())
         .adopt(args.adopt.clone())
         .observer(Arc::clone(&progress) as _);
+    let place = Place { member: member.as_ref(), control: &control, progress: &progress };
     let ran = match &job.settings.backend {
-        Backend::Memory => execute(&job, MemoryBackendFactory::default(), config, &control, &progress),
+        Backend::Memory => place.execute(&job, MemoryBackendFactory::default(), config),
         #[cfg(feature = "rocksdb")]
         Backend::RocksDb(settings) => {
-            rocksdb_factory(settings).and_then(|factory| execute(&job, factory, config, &control, &progress))
+            rocksdb_factory(settings).and_then(|factory| place.execute(&job, factory, config))
         }
         #[cfg(not(feature = "rocksdb"))]
         Backend::RocksDb(_) => Err(Error::new(ErrorKind::Unsupported, WITHOUT_ROCKSDB)),
     };
     progress.finish();
     match ran {
-        Ok((ended, counters)) => {
+        Ok((None, counters)) => {
+            // What only this process knows of.
+            if let Some(bad) = report::bad_records(&counters) {
+                progress.warn(&format!("process {}: {bad}", other.map_or(0, Member::process)));
+            }
+            Ok(())
+        }
+        Ok((Some(ended), counters)) => {
             progress.end(&report::summary(&ended, &counters), !ended.unread.is_empty());
             if args.json {
                 print(report::json(&job.settings.name, &ended, &counters));
@@ -83,7 +100,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         }
         Err(error) => {
             let error = progress.explain(error);
-            if args.json {
+            if args.json && other.is_none() {
                 print(report::failed_job(&job.settings.name, &error));
             }
             Err(Failure::Reported(error))
@@ -109,17 +126,29 @@ fn serve(
     Ok(Some(endpoint))
 }
 
-fn execute<F: BackendFactory>(
-    job: &Job,
-    backend: F,
-    config: JobConfig,
-    control: &JobControl,
-    progress: &Progress,
-) -> Result<(JobReport, Counters)> {
-    let plan = plan(job, backend)?;
-    progress.watch(&plan.counters);
-    let report = run_pipeline(&plan.pipeline, config, control)?;
-    Ok((report, plan.counters))
+/// Where a job runs: in threads of this process, or in a cluster.
+struct Place<'a> {
+    member: Option<&'a Member>,
+    control: &'a JobControl,
+    progress: &'a Progress,
+}
+
+impl Place<'_> {
+    /// Runs the job to its end; no report where another process has it.
+    fn execute<F: BackendFactory>(
+        &self,
+        job: &Job,
+        backend: F,
+        config: JobConfig,
+    ) -> Result<(Option<JobReport>, Counters)> {
+        let plan = plan(job, backend)?;
+        self.progress.watch(&plan.counters);
+        let report = match self.member {
+            Some(member) => member.run(&plan.pipeline, config, self.control, self.progress)?,
+            None => Some(run_pipeline(&plan.pipeline, config, self.control)?),
+        };
+        Ok((report, plan.counters))
+    }
 }
 
 #[cfg(feature = "rocksdb")]

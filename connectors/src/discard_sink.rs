@@ -96,7 +96,7 @@ impl<T: Send + 'static> Sink for DiscardSubtask<T> {
 }
 
 /// What a [`DiscardSink`] counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiscardSummary {
     /// How many records it dropped.
     pub records: u64,

@@ -23,6 +23,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use strandline_runtime::sink::{
     DeadOutputs, Figure, JobIdentity, Sink, SinkContext, SinkFactory, SinkRecovery, Summary, Term,
 };
@@ -126,7 +127,7 @@ impl<T: Send + 'static, W: WriteRecords<T>> SinkFactory for FileSink<T, W> {
 }
 
 /// What a [`FileSink`] has made visible.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileSinkSummary {
     /// How many files.
     pub files: u64,

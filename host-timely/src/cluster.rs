@@ -22,10 +22,10 @@ pub struct Processes {
     pub addresses: Vec<String>,
     /// The number of this process, from 0. The first one coordinates.
     pub process: u32,
-    /// What distinguishes this cluster from others, and this start of it from earlier ones: a process with
-    /// another token cannot join. A launcher makes it of a secret of the job and the number of the attempt.
+    /// The secret of this cluster: a process with another token cannot join. Processes that are about an earlier
+    /// attempt cannot, either: the first one draws a number for each, and the others compare it.
     pub token: String,
-    /// How long a process waits for all others to come.
+    /// How long a process waits for all others to come, at the beginning of each attempt.
     pub join_timeout: Duration,
     /// How long a process may be silent before it counts as lost.
     pub silence: Duration,
@@ -72,10 +72,21 @@ impl Cluster {
 
     /// Returns how many workers there are.
     pub fn parallelism(&self) -> u32 {
-        self.workers.saturating_mul(self.processes())
+        self.workers.saturating_mul(self.count())
     }
 
-    pub(crate) fn processes(&self) -> u32 {
+    /// Returns how many workers each process has.
+    pub fn workers(&self) -> u32 {
+        self.workers
+    }
+
+    /// Returns the processes, where there are several.
+    pub fn processes(&self) -> Option<&Processes> {
+        self.processes.as_ref()
+    }
+
+    /// How many processes there are.
+    pub(crate) fn count(&self) -> u32 {
         self.processes.as_ref().map_or(1, |processes| processes.addresses.len() as u32)
     }
 
@@ -89,7 +100,7 @@ impl Cluster {
     pub(crate) fn check_storage(&self, config: &JobConfig) -> Result<()> {
         let Some(checkpointing) = &config.checkpointing else { return Ok(()) };
         let uri = checkpointing.storage.uri();
-        if self.processes() > 1 && uri.starts_with("memory:") {
+        if self.count() > 1 && uri.starts_with("memory:") {
             let message = "several processes cannot share a storage in the memory of one: use a directory that all \
                            of them see, or an object store";
             return Err(Error::new(ErrorKind::Unsupported, message).with("storage", uri));

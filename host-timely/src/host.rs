@@ -2,11 +2,12 @@
 
 use std::net::{Shutdown, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use strandline_runtime::host::{Attempt, Host, Plan, Routing};
-use strandline_runtime::{JobConfig, Pipeline};
+use strandline_runtime::{JobConfig, JobControl, Pipeline};
 use strandline_state_api::backend::BackendFactory;
 use strandline_state_api::{Error, ErrorKind, Result};
 use timely::communication::allocator::zero_copy::initialize::{
@@ -17,36 +18,39 @@ use timely::communication::{Hooks, WorkerGuards};
 use timely::execute::execute_from;
 use timely::{CommunicationConfig, WorkerConfig};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Processes};
 use crate::mail::Mail;
-use crate::mesh::{Beating, Mesh};
+use crate::mesh::{Beating, Farewell, Gathered, Mesh};
 use crate::worker::{Ended, Shared, work};
 
 /// The workers of this process, for one attempt after another.
 pub(crate) struct TimelyHost {
     cluster: Cluster,
-    /// Of a cluster of several processes, until an attempt takes it.
-    mesh: Option<Mesh>,
+    control: JobControl,
+    /// The other processes have heard, within an attempt, that the job is over.
+    parted: Arc<AtomicBool>,
 }
 
 impl TimelyHost {
-    pub(crate) fn local(cluster: &Cluster) -> Self {
-        Self { cluster: cluster.clone(), mesh: None }
+    pub(crate) fn new(cluster: &Cluster, control: &JobControl) -> Self {
+        Self { cluster: cluster.clone(), control: control.clone(), parted: Arc::default() }
     }
 
-    pub(crate) fn meshed(cluster: &Cluster, mesh: Mesh) -> Self {
-        Self { cluster: cluster.clone(), mesh: Some(mesh) }
+    /// Lets the other processes go, when the job is over: those that have not heard of it within an attempt.
+    pub(crate) fn dismiss(self, failed: Option<&Error>) {
+        let Some(processes) = self.cluster.processes.as_ref() else { return };
+        if !self.parted.load(SeqCst) {
+            let farewell = failed.map_or(Farewell::Ended, |error| Farewell::Failed(error.to_string()));
+            Mesh::dismiss(self.cluster.workers, processes, &farewell);
+        }
     }
 
-    /// Sends the other processes away where no attempt has begun: the job had ended before, or could not start.
-    pub(crate) fn dismiss(self) {
-        let Self { cluster, mesh } = self;
-        let Some(mesh) = mesh else { return };
-        let shared = Arc::new(shared_of(&cluster, |_| Err(nobody())));
-        // Its workers have nothing to do but to pass this on.
-        (0..cluster.parallelism()).rev().for_each(|worker| shared.leave(worker, Mail::Over { well: true }));
-        if let Ok(running) = Execution::begin(&cluster, Some(mesh), &shared) {
-            running.end();
+    /// Connects the processes for an attempt.
+    fn gather(&self) -> Result<Option<Mesh>> {
+        let Some(processes) = &self.cluster.processes else { return Ok(None) };
+        match Mesh::gather(self.cluster.workers, processes, &|| self.control.cancel_requested())? {
+            Gathered::All(mesh) => Ok(Some(mesh)),
+            Gathered::Over(_) => Err(nobody()),
         }
     }
 }
@@ -70,7 +74,7 @@ impl Host for TimelyHost {
         }
         let lacks =
             plan.edges().iter().find(|edge| edge.routing == Routing::Exchange && edge.codec.is_none());
-        if let Some(edge) = lacks.filter(|_| self.cluster.processes() > 1) {
+        if let Some(edge) = lacks.filter(|_| self.cluster.count() > 1) {
             let reader = plan.vertices().iter().find(|vertex| vertex.number() == edge.to);
             let message = "records on their way to the operator cross processes, and have no codec: give their \
                            streams one with `codec`, also the broadcast ones";
@@ -84,17 +88,20 @@ impl Host for TimelyHost {
     }
 
     fn start(&mut self, attempt: Attempt) -> Result<Box<dyn Send>> {
-        let Self { cluster, mesh } = self;
+        let mesh = self.gather()?;
+        let cluster = &self.cluster;
         let shared = Arc::new(shared_of(cluster, |_| Err(nobody())));
         let commands = attempt.commands().cloned().ok_or_else(nobody)?;
         let _ = shared.attempt.set(Arc::new(attempt));
-        let execution = Execution::begin(cluster, mesh.take(), &shared)?;
-        let (of_pump, parallelism) = (Arc::clone(&shared), cluster.parallelism());
+        let execution = Execution::begin(cluster, mesh, &shared)?;
+        let (of_pump, parallelism, parted) =
+            (Arc::clone(&shared), cluster.parallelism(), Arc::clone(&self.parted));
         let pump = thread::Builder::new().name("commands".into()).spawn(move || {
             while let Some(directed) = commands.recv() {
                 of_pump.leave(directed.subtask, Mail::Command(directed));
             }
             let well = of_pump.attempt.get().is_some_and(|attempt| !attempt.was_given_up());
+            parted.store(well, SeqCst);
             // To this worker last: it passes the others on.
             (0..parallelism).rev().for_each(|worker| of_pump.leave(worker, Mail::Over { well }));
         });
@@ -205,8 +212,33 @@ fn meshed(cluster: &Cluster, mesh: Mesh, shared: &Arc<Shared>) -> Result<Connect
     Ok((builders, Some(comms), own, Some(beating.map_err(lost)?)))
 }
 
-/// Runs the workers of a process that another one coordinates, until the job has ended.
+/// Runs the workers of a process that another one coordinates, attempt by attempt, until the job has ended.
 pub(crate) fn join<F: BackendFactory>(
+    pipeline: &Pipeline<F>,
+    config: &JobConfig,
+    cluster: &Cluster,
+    processes: &Processes,
+    control: &JobControl,
+) -> Result<()> {
+    loop {
+        match Mesh::gather(cluster.workers, processes, &|| control.cancel_requested())? {
+            Gathered::Over(Farewell::Ended) => return Ok(()),
+            Gathered::Over(Farewell::Failed(reason)) => {
+                return Err(
+                    unavailable("the job has failed in the first process of the cluster").caused_by(reason)
+                );
+            }
+            Gathered::All(mesh) => match join_attempt(pipeline, config.clone(), cluster, mesh) {
+                Ok(()) => return Ok(()),
+                Err(error) => {
+                    tracing::warn!(%error, "an attempt has failed, and this process awaits the next one");
+                }
+            },
+        }
+    }
+}
+
+fn join_attempt<F: BackendFactory>(
     pipeline: &Pipeline<F>,
     config: JobConfig,
     cluster: &Cluster,

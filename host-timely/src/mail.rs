@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
-use strandline_runtime::host::{Description, Directed, Event};
+use strandline_runtime::host::{Counts, Description, Directed, Event};
 use strandline_state_api::{Error, Result};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::InputHandle;
@@ -24,6 +24,8 @@ pub(crate) enum Mail {
     Command(Directed),
     /// To the coordinator's worker.
     Event(Event),
+    /// To the coordinator's worker: what a process has counted since the last time.
+    Counts(Counts),
     /// To all: the attempt is over, well or not.
     Over { well: bool },
 }

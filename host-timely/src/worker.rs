@@ -19,6 +19,9 @@ use crate::vertex::{Inbox, Surroundings, build};
 /// The longest sleep of a worker.
 const DOZE: Duration = Duration::from_millis(50);
 
+/// The time between two reports of what a process has counted.
+const COUNT_EVERY: Duration = Duration::from_millis(200);
+
 /// What all workers of a process share in one attempt.
 pub(crate) struct Shared {
     /// The workers of this process among all.
@@ -30,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) join: Box<dyn Fn(Description) -> Result<Attempt> + Send + Sync>,
     /// The first error of a process that another coordinates.
     pub(crate) error: Mutex<Option<Error>>,
+    /// Held while counts are taken and left, so that none is behind an event that completes it.
+    counting: Mutex<()>,
     desks: Vec<Desk>,
 }
 
@@ -60,8 +65,8 @@ impl Shared {
             Desk { sender, receiver, wake: OnceLock::new() }
         };
         let desks = local.clone().map(desk).collect();
-        let (attempt, error) = (OnceLock::new(), Mutex::new(None));
-        Self { local, parallelism, attempt, join: Box::new(join), error, desks }
+        let (attempt, error, counting) = (OnceLock::new(), Mutex::new(None), Mutex::new(()));
+        Self { local, parallelism, attempt, join: Box::new(join), error, counting, desks }
     }
 
     /// Leaves mail for a worker with the first one of this process, or with that worker where it is one of this
@@ -99,8 +104,20 @@ impl Shared {
     fn report(&self, event: Event) {
         match self.attempt.get().filter(|_| self.coordinates()) {
             Some(attempt) => attempt.report(event),
-            None => self.leave(0, Mail::Event(event)),
+            None => {
+                if event.completes_counts() {
+                    self.count();
+                }
+                self.leave(0, Mail::Event(event));
+            }
         }
+    }
+
+    /// Brings what this process has counted to that of the coordinator.
+    fn count(&self) {
+        let Some(attempt) = self.attempt.get() else { return };
+        let _counting = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.leave(0, Mail::Counts(attempt.take_counts()));
     }
 }
 
@@ -165,10 +182,17 @@ impl Office<'_> {
             }
         };
         self.open(worker, &attempt);
+        // The first worker of another process counts for all of it.
+        let counts = !self.shared.coordinates() && self.own == self.shared.local.start;
+        let mut counted = Instant::now();
         loop {
             self.read_mail()?;
             if let Some(ended) = self.ended {
                 return Ok(ended);
+            }
+            if counts && counted.elapsed() >= COUNT_EVERY {
+                counted = Instant::now();
+                self.shared.count();
             }
             worker.step_or_park(Some(DOZE));
         }
@@ -240,6 +264,11 @@ impl Office<'_> {
             Mail::Event(event) => {
                 if let Some(attempt) = self.shared.attempt.get() {
                     attempt.report(event);
+                }
+            }
+            Mail::Counts(counts) => {
+                if let Some(attempt) = self.shared.attempt.get() {
+                    attempt.add_counts(&counts);
                 }
             }
             Mail::Over { well } => {

@@ -156,7 +156,8 @@ impl JobControl {
         self.0.stop.load(Ordering::Acquire)
     }
 
-    pub(crate) fn cancel_requested(&self) -> bool {
+    /// Returns whether [`cancel`](Self::cancel) was called.
+    pub fn cancel_requested(&self) -> bool {
         self.0.cancel.load(Ordering::Acquire)
     }
 

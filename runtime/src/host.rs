@@ -38,7 +38,7 @@ pub use self::attempt::{Attempt, Commands, Description, Directed};
 pub use self::parcel::{EdgeCodec, Outgoing, Parcel};
 pub use self::plan::{Plan, PlanEdge, PlanVertex, Routing};
 pub use self::subtask::Subtask;
-pub use self::wire::{Command, Event};
+pub use self::wire::{Command, Counts, Event};
 
 /// Runs the subtasks of attempts.
 pub trait Host: Send {

@@ -1,5 +1,6 @@
 //! The counters of a run: tasks count by the batch, the run reports.
 
+mod counted;
 mod tally;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use crate::event::JobProgress;
 use crate::source::Extent;
 use crate::sync::lock;
 use crate::threads::Threads;
+pub(crate) use counted::Counted;
 use tally::Tallies;
 pub(crate) use tally::Tally;
 
@@ -32,6 +34,8 @@ pub(crate) struct Metrics {
     entries: Gauges<AtomicU64>,
     sources: Gauges<SourceGauge>,
     done: AtomicU64,
+    /// How much of that the process of the coordinator has.
+    done_taken: AtomicU64,
     /// Nanoseconds since the start.
     first_done: AtomicU64,
     last_done: AtomicU64,
@@ -48,6 +52,17 @@ pub(crate) struct SourceGauge {
     done: AtomicU64,
     /// The greatest integer where the size of the input is not known.
     total: AtomicU64,
+}
+
+impl Default for SourceGauge {
+    fn default() -> Self {
+        Self {
+            watermark: AtomicI64::new(i64::MIN),
+            idle: AtomicU64::new(0),
+            done: AtomicU64::new(0),
+            total: AtomicU64::new(u64::MAX),
+        }
+    }
 }
 
 impl SourceGauge {
@@ -81,6 +96,7 @@ impl Metrics {
             entries: Mutex::default(),
             sources: Mutex::default(),
             done: AtomicU64::new(0),
+            done_taken: AtomicU64::new(0),
             first_done: AtomicU64::new(0),
             last_done: AtomicU64::new(0),
             longest_stall: AtomicU64::new(0),
@@ -119,12 +135,7 @@ impl Metrics {
 
     /// The gauge of how far a subtask of a source is.
     pub(crate) fn source(&self, id: &OperatorId, subtask: u32) -> Arc<SourceGauge> {
-        let gauge = Arc::new(SourceGauge {
-            watermark: AtomicI64::new(i64::MIN),
-            idle: AtomicU64::new(0),
-            done: AtomicU64::new(0),
-            total: AtomicU64::new(u64::MAX),
-        });
+        let gauge = Arc::new(SourceGauge::default());
         lock(&self.sources).insert((id.to_string(), subtask), Arc::clone(&gauge));
         gauge
     }
@@ -134,9 +145,13 @@ impl Metrics {
     pub(crate) fn begin_attempt(&self, restored: Option<CheckpointId>) {
         lock(&self.entries).clear();
         lock(&self.sources).clear();
-        for tallies in [&self.read, &self.emitted, &self.late, &self.too_late, &self.left_out] {
+        for tallies in self.tallies() {
             tallies.go_back_to(restored);
         }
+    }
+
+    fn tallies(&self) -> [&Tallies; 5] {
+        [&self.read, &self.emitted, &self.late, &self.too_late, &self.left_out]
     }
 
     /// A batch is done, now.

@@ -159,8 +159,8 @@ pub struct SinkRecovery<'a, C> {
     pub dead: &'a DeadOutputs,
 }
 
-/// Figures that add up over subtasks.
-pub trait Summary: Default + Send + 'static {
+/// Figures that add up over subtasks. They are serde types, as subtasks may be in several processes.
+pub trait Summary: Default + Serialize + DeserializeOwned + Send + 'static {
     /// Adds the figures of another subtask.
     fn add(&mut self, other: Self);
 

@@ -16,6 +16,8 @@ mod job;
 mod live;
 mod output;
 mod ownership;
+#[cfg(feature = "timely")]
+mod processes;
 mod quoting;
 mod results;
 mod rows;

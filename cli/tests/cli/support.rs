@@ -195,6 +195,11 @@ impl Running {
         self.process.wait().unwrap();
     }
 
+    /// The process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// SIGINT, as Ctrl-C sends it.
     pub(crate) fn interrupt(&self) {
         self.signal("-INT");

@@ -13,7 +13,7 @@ use tokio::runtime::Builder;
 use tokio::sync::watch;
 
 use super::plan::Plan;
-use super::wire::{Command, Event};
+use super::wire::{Command, Counts, Event};
 use crate::chain::assembly::{self, StoreAt};
 use crate::channel::Wiring;
 use crate::channel::outbox::UsedBatches;
@@ -204,6 +204,19 @@ impl Attempt {
         if let Some(events) = &self.events {
             let _ = events.send(event.0);
         }
+    }
+
+    /// Takes what the subtasks of this process have counted since the last call.
+    ///
+    /// Where another process coordinates, the host brings it there: often enough for the progress of the job,
+    /// and in front of every event that [completes counts](Event::completes_counts).
+    pub fn take_counts(&self) -> Counts {
+        Counts(self.inner.metrics.take())
+    }
+
+    /// Adds what another process has counted to the counts of the job.
+    pub fn add_counts(&self, counts: &Counts) {
+        self.inner.metrics.add(&counts.0);
     }
 
     /// Fails the attempt: the host cannot go on.

@@ -8,10 +8,11 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use strandline_checkpoint_protocol::{CheckpointKind, DeclineReason, TaskId};
 use strandline_checkpoint_storage::OperatorSnapshot;
 use strandline_state_api::backend::SnapshotKind;
-use strandline_state_api::{AbortNotice, CheckpointId, Error, ErrorKind};
+use strandline_state_api::{AbortNotice, CheckpointId, Error, ErrorKind, OperatorId};
 
 use crate::barrier::{Barrier, OperatorPart};
 use crate::mailbox::{Control, TaskEvent};
+use crate::metrics::Counted;
 use crate::summary::TaskSummary;
 use crate::sync::{cancelled, is_cancelled};
 
@@ -21,9 +22,19 @@ pub struct Command(pub(crate) Control);
 
 /// What a subtask reports to the coordinator.
 ///
-/// As bytes it loses what only the process of the subtask can use: the measurements of its backend, and the
-/// figures of its sinks.
+/// As bytes it loses what only the process of the subtask can use: the measurements of its backend.
 pub struct Event(pub(crate) TaskEvent);
+
+/// What the subtasks of a process have counted: records that were read, taken by sinks, late, and so on.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Counts(pub(crate) Counted);
+
+impl Event {
+    /// Whether the coordinator counts on what was counted before: at a barrier, and at the end of a subtask.
+    pub fn completes_counts(&self) -> bool {
+        matches!(self.0, TaskEvent::Ack { .. } | TaskEvent::Exited(..))
+    }
+}
 
 impl Command {
     /// Returns the checkpoint at whose barrier the source cuts itself.
@@ -112,9 +123,12 @@ enum WireEvent {
     Decline { task: TaskId, checkpoint: CheckpointId, reason: u8, error: Option<WireError> },
     Backlog(TaskId, bool),
     Drained(TaskId),
-    Exited(TaskId, Option<WireError>),
+    Exited(TaskId, Result<WireSummary, WireError>),
     Failed(WireError),
 }
+
+/// The summaries of the sinks of a task, encoded.
+type WireSummary = Vec<(OperatorId, Vec<u8>)>;
 
 const REASONS: [DeclineReason; 5] = [
     DeclineReason::SnapshotFailed,
@@ -141,7 +155,7 @@ impl Serialize for Event {
             TaskEvent::Backlog(task, backlog) => WireEvent::Backlog(*task, *backlog),
             TaskEvent::Drained(task) => WireEvent::Drained(*task),
             TaskEvent::Exited(task, result) => {
-                WireEvent::Exited(*task, result.as_ref().err().map(WireError::from))
+                WireEvent::Exited(*task, result.as_ref().map(TaskSummary::encoded).map_err(WireError::from))
             }
             TaskEvent::Failed(error) => WireEvent::Failed(error.into()),
         };
@@ -164,9 +178,8 @@ impl<'de> Deserialize<'de> for Event {
             }
             WireEvent::Backlog(task, backlog) => TaskEvent::Backlog(task, backlog),
             WireEvent::Drained(task) => TaskEvent::Drained(task),
-            WireEvent::Exited(task, error) => {
-                let ended = error.map_or_else(|| Ok(TaskSummary::default()), |error| Err(error.into()));
-                TaskEvent::Exited(task, ended)
+            WireEvent::Exited(task, ended) => {
+                TaskEvent::Exited(task, ended.map(TaskSummary::of_encoded).map_err(Error::from))
             }
             WireEvent::Failed(error) => TaskEvent::Failed(error.into()),
         }))

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
+use serde::{Deserialize, Serialize};
 use strandline_state_api::{CheckpointId, OperatorId};
 
 use crate::sync::lock;
@@ -20,6 +21,16 @@ struct Operator {
     total: Arc<Total>,
     /// What earlier attempts counted and the current one counts again.
     again: u64,
+    /// How much of the total the process of the coordinator has.
+    taken: u64,
+}
+
+/// What the subtasks of an operator in one process have counted since they were last asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Increment {
+    records: u64,
+    /// The parts of subtasks that have passed the barriers of these checkpoints since.
+    cuts: BTreeMap<CheckpointId, u64>,
 }
 
 /// The counter of one operator in one attempt.
@@ -48,8 +59,15 @@ impl Tally {
 
     /// Remembers the count at the barrier of a checkpoint.
     pub(crate) fn cut(&self, checkpoint: CheckpointId) {
-        let mut cuts = lock(&self.total.cuts);
-        *cuts.entry(checkpoint).or_insert(self.total.base) += self.own;
+        self.total.cut(checkpoint, self.own);
+    }
+}
+
+impl Total {
+    /// Adds a part to the count at a barrier.
+    fn cut(&self, checkpoint: CheckpointId, part: u64) {
+        let mut cuts = lock(&self.cuts);
+        *cuts.entry(checkpoint).or_insert(self.base) += part;
         if cuts.len() > REMEMBERED {
             cuts.pop_first();
         }
@@ -65,12 +83,36 @@ impl Tallies {
     /// Goes on from what the counters were at a checkpoint of this run; from zero for an earlier one, and for
     /// none.
     pub(super) fn go_back_to(&self, restored: Option<CheckpointId>) {
-        for Operator { total, again } in lock(&self.0).values_mut() {
+        for Operator { total, again, .. } in lock(&self.0).values_mut() {
             let mut cuts = std::mem::take(&mut *lock(&total.cuts));
             cuts.retain(|checkpoint, _| Some(*checkpoint) <= restored);
             let base = restored.and_then(|restored| cuts.get(&restored).copied()).unwrap_or(0);
             *again += total.now.load(Relaxed).saturating_sub(base);
             *total = Arc::new(Total { now: AtomicU64::new(base), base, cuts: Mutex::new(cuts) });
+        }
+    }
+
+    /// Takes what was counted here since the last call, for the process of the coordinator. These counters are
+    /// those of one attempt.
+    pub(super) fn take(&self) -> BTreeMap<String, Increment> {
+        let mut operators = lock(&self.0);
+        let take = |(id, operator): (&String, &mut Operator)| {
+            // Cuts first: the count that goes with them covers them.
+            let cuts = std::mem::take(&mut *lock(&operator.total.cuts));
+            let now = operator.total.now.load(Relaxed);
+            let records = now - std::mem::replace(&mut operator.taken, now);
+            (id.clone(), Increment { records, cuts })
+        };
+        operators.iter_mut().map(take).collect()
+    }
+
+    /// Adds what another process has counted in this attempt.
+    pub(super) fn add(&self, increments: &BTreeMap<String, Increment>) {
+        let mut operators = lock(&self.0);
+        for (id, Increment { records, cuts }) in increments {
+            let total = &operators.entry(id.clone()).or_default().total;
+            total.now.fetch_add(*records, Relaxed);
+            cuts.iter().for_each(|(checkpoint, part)| total.cut(*checkpoint, *part));
         }
     }
 
@@ -116,5 +158,35 @@ mod tests {
         assert_eq!((count(), tallies.again()), (13, 10));
         tallies.go_back_to(None);
         assert_eq!((count(), tallies.again()), (0, 23));
+    }
+
+    #[test]
+    fn what_another_process_counts_goes_back_with_the_job() {
+        let (all, id) = (Tallies::default(), OperatorId::new("source").unwrap());
+        let mut here = all.tally(&id);
+        here.add(10);
+        here.cut(CheckpointId(1));
+        let elsewhere = Tallies::default();
+        let (mut one, mut other) = (elsewhere.tally(&id), elsewhere.tally(&id));
+        one.add(3);
+        one.cut(CheckpointId(1));
+        all.add(&elsewhere.take());
+        other.add(5);
+        other.cut(CheckpointId(1));
+        one.add(100);
+        all.add(&elsewhere.take());
+        all.add(&elsewhere.take());
+        assert_eq!(all.values()["source"], 118);
+        all.go_back_to(Some(CheckpointId(1)));
+        assert_eq!((all.values()["source"], all.again()), (18, 100));
+        // In the next attempt, too.
+        let elsewhere = Tallies::default();
+        let mut one = elsewhere.tally(&id);
+        one.add(2);
+        one.cut(CheckpointId(2));
+        all.tally(&id).cut(CheckpointId(2));
+        all.add(&elsewhere.take());
+        all.go_back_to(Some(CheckpointId(2)));
+        assert_eq!((all.values()["source"], all.again()), (20, 100));
     }
 }

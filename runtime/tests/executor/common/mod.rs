@@ -251,7 +251,7 @@ impl<T> Transactions<T> {
 }
 
 /// How many records a subtask wrote.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Written(u64);
 
 impl Summary for Written {
