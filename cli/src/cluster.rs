@@ -5,6 +5,7 @@ mod hosts;
 
 use std::io::Read;
 use std::net::TcpListener;
+use std::panic;
 use std::process::exit;
 use std::thread;
 use std::time::Duration;
@@ -122,6 +123,7 @@ impl Member {
         control: &JobControl,
         progress: &Progress,
     ) -> Result<Option<JobReport>> {
+        quieten_timely();
         thread::scope(|scope| {
             let children = match self.cluster.processes() {
                 Some(processes) if self.starts => {
@@ -134,6 +136,17 @@ impl Member {
             ended
         })
     }
+}
+
+/// Prints no panic of a thread of timely: where a process is lost, those that are connected to it panic, and the attempt
+/// fails with an error.
+fn quieten_timely() {
+    let print = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        if !thread::current().name().is_some_and(|name| name.starts_with("timely:")) {
+            print(info);
+        }
+    }));
 }
 
 /// Addresses of this machine that nobody listens on now.

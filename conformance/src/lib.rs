@@ -15,6 +15,8 @@ mod world;
 
 pub mod backend;
 pub mod guide;
+#[cfg(feature = "hosts")]
+pub mod hosts;
 #[cfg(feature = "storage")]
 pub mod storage;
 

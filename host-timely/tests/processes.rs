@@ -2,20 +2,21 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod common;
-
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use common::*;
+use strandline_backend_memory::MemoryBackendFactory;
 use strandline_checkpoint_storage::Storage;
+use strandline_conformance::hosts::job::{self, Orders, SPLITS, config, expected, written};
+use strandline_conformance::hosts::{Running, exactly_once_over_kills};
 use strandline_host_timely::{Cluster, Processes, run};
-use strandline_runtime::{JobConfig, JobControl, Outcome};
+use strandline_runtime::{JobConfig, JobControl, Outcome, Pipeline};
 use strandline_state_api::ErrorKind;
 
 const ORDERS: u64 = 30_000;
@@ -27,7 +28,7 @@ const SETUP: &str = "STRANDLINE_TEST_PROCESS";
 #[ignore = "the other tests start it as a process"]
 fn process_of_a_cluster() {
     let setup = std::env::var(SETUP).unwrap();
-    let [dir, process, workers, addresses] = setup.split('|').collect::<Vec<_>>().try_into().unwrap();
+    let [process, dir, workers, addresses] = setup.split('|').collect::<Vec<_>>().try_into().unwrap();
     let dir = Path::new(dir);
     let processes = Processes::new(addresses.split(','), process.parse().unwrap(), "secret")
         .join_timeout(Duration::from_secs(60))
@@ -69,66 +70,42 @@ fn set_gate(dir: &Path, gate: u64) {
     fs::rename(dir.join("gate.new"), dir.join("gate")).unwrap();
 }
 
-struct Running {
-    dir: PathBuf,
-    workers: u32,
-    addresses: String,
-    children: Vec<Child>,
+fn pipeline(orders: &Orders, output: &Path) -> Pipeline<MemoryBackendFactory> {
+    job::pipeline(MemoryBackendFactory::default(), orders, output)
 }
 
-impl Running {
+/// The processes of a cluster, each with so many workers.
+struct ClusterOf {
+    setup: String,
+    running: Running,
+}
+
+impl ClusterOf {
     fn start(dir: &Path, (processes, workers): (usize, u32)) -> Self {
         // Bound at the same time, so that they differ.
         let listeners: Vec<_> = (0..processes).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let addresses: Vec<_> = listeners.iter().map(|l| l.local_addr().unwrap().to_string()).collect();
         drop(listeners);
-        let (dir, addresses) = (dir.to_owned(), addresses.join(","));
-        let mut running = Self { dir, workers, addresses, children: Vec::new() };
-        running.children = (0..processes).map(|process| running.process(process)).collect();
-        running
+        let setup = format!("{}|{workers}|{}", dir.display(), addresses.join(","));
+        let children = (0..processes).map(|process| start_process(&setup, process)).collect();
+        Self { setup, running: Running { children } }
     }
 
-    fn process(&self, process: usize) -> Child {
-        let setup = format!("{}|{process}|{}|{}", self.dir.display(), self.workers, self.addresses);
-        let program = std::env::current_exe().unwrap();
-        let arguments = ["--exact", "process_of_a_cluster", "--ignored", "--nocapture"];
-        Command::new(program).args(arguments).env(SETUP, setup).stdout(Stdio::null()).spawn().unwrap()
+    fn wait_for_checkpoints(&mut self, dir: &Path, more: u64) {
+        self.running.wait_for_checkpoints(&dir.join("state"), more);
     }
 
-    fn kill(&mut self, process: usize) {
-        self.children[process].kill().unwrap();
-        self.children[process].wait().unwrap();
-    }
-
-    /// Waits until so many more checkpoints are complete.
-    fn wait_for_checkpoints(&mut self, more: usize) {
-        let before = completed(&self.dir);
-        while completed(&self.dir) < before + more {
-            assert!(self.children[0].try_wait().unwrap().is_none(), "the job has more to read");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    fn wait(&mut self) -> Vec<ExitStatus> {
-        self.children.iter_mut().map(|child| child.wait().unwrap()).collect()
+    fn kill_and_start_again(&mut self, process: usize) {
+        self.running.kill(process);
+        self.running.children[process] = start_process(&self.setup, process);
     }
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        for child in &mut self.children {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-/// How many checkpoints are complete.
-fn completed(dir: &Path) -> usize {
-    let storage = Storage::open(&format!("file://{}", dir.join("state").display())).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let completed = runtime.block_on(storage.completed()).unwrap_or_default();
-    completed.last().map_or(0, |newest| newest.checkpoint.0 as usize)
+fn start_process(setup: &str, process: usize) -> Child {
+    let program = std::env::current_exe().unwrap();
+    let arguments = ["--exact", "process_of_a_cluster", "--ignored", "--nocapture"];
+    let setup = format!("{process}|{setup}");
+    Command::new(program).args(arguments).env(SETUP, setup).stdout(Stdio::null()).spawn().unwrap()
 }
 
 #[track_caller]
@@ -139,7 +116,7 @@ fn assert_exact(dir: &Path) {
 #[test]
 fn three_processes_compute_what_one_does() {
     let dir = tempfile::tempdir().unwrap();
-    let ended = Running::start(dir.path(), (3, 1)).wait();
+    let ended = ClusterOf::start(dir.path(), (3, 1)).running.wait();
     assert!(ended.iter().all(ExitStatus::success), "{ended:?}");
     assert_exact(dir.path());
     // The report counts what all processes did.
@@ -148,7 +125,7 @@ fn three_processes_compute_what_one_does() {
     assert!(report.starts_with(&format!("{ORDERS} {results} ")), "{report}");
     assert!(report.ends_with(&format!("records {results}")), "{report}");
     // Nothing is left to do, and all learn it.
-    let ended = Running::start(dir.path(), (2, 2)).wait();
+    let ended = ClusterOf::start(dir.path(), (2, 2)).running.wait();
     assert!(ended.iter().all(ExitStatus::success), "{ended:?}");
     assert_exact(dir.path());
 }
@@ -158,49 +135,114 @@ fn three_processes_compute_what_one_does() {
 fn a_killed_process_comes_back_and_the_job_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     set_gate(dir.path(), 0);
-    let mut running = Running::start(dir.path(), (3, 1));
+    let mut cluster = ClusterOf::start(dir.path(), (3, 1));
     for (kill, victim) in [1, 0, 2, 1].into_iter().enumerate() {
-        set_gate(dir.path(), (kill as u64 + 1) * ORDERS / 6 / 6);
-        running.wait_for_checkpoints(2);
-        running.kill(victim);
-        running.children[victim] = running.process(victim);
+        set_gate(dir.path(), (kill as u64 + 1) * ORDERS / SPLITS / 6);
+        cluster.wait_for_checkpoints(dir.path(), 2);
+        cluster.kill_and_start_again(victim);
     }
-    running.wait_for_checkpoints(1);
+    cluster.wait_for_checkpoints(dir.path(), 1);
     set_gate(dir.path(), u64::MAX);
-    let ended = running.wait();
+    let ended = cluster.running.wait();
     assert!(ended.iter().all(ExitStatus::success), "{ended:?}");
     assert_exact(dir.path());
 }
 
 #[test]
 fn a_job_whose_processes_are_killed_goes_on_with_more_or_fewer() {
-    let dir = tempfile::tempdir().unwrap();
-    for (attempt, (processes, workers)) in [(3, 1), (2, 2), (3, 1), (1, 1)].into_iter().enumerate() {
-        set_gate(dir.path(), (attempt as u64 + 1) * ORDERS / 6 / 5);
-        // All of them are killed when it is dropped.
-        Running::start(dir.path(), (processes, workers)).wait_for_checkpoints(2);
-    }
-    set_gate(dir.path(), u64::MAX);
-    let ended = Running::start(dir.path(), (2, 2)).wait();
-    assert!(ended.iter().all(ExitStatus::success), "{ended:?}");
-    assert_exact(dir.path());
+    let shapes = [(3, 1), (2, 2), (1, 1)];
+    exactly_once_over_kills(ORDERS, 4, |dir, attempt, gate| {
+        set_gate(dir, gate);
+        ClusterOf::start(dir, shapes[attempt as usize % shapes.len()]).running
+    });
 }
 
 #[test]
 fn a_stopped_process_is_given_up_and_takes_nothing_when_it_wakes() {
     let dir = tempfile::tempdir().unwrap();
-    set_gate(dir.path(), ORDERS / 6 / 2);
-    let mut stopped = Running::start(dir.path(), (2, 1));
-    stopped.wait_for_checkpoints(2);
+    set_gate(dir.path(), ORDERS / SPLITS / 2);
+    let mut stopped = ClusterOf::start(dir.path(), (2, 1));
+    stopped.wait_for_checkpoints(dir.path(), 2);
     // The coordinator: the other one waits for its commands.
-    signal(&stopped.children[0], "STOP");
+    signal(&stopped.running.children[0], "STOP");
     set_gate(dir.path(), u64::MAX);
-    let ended = Running::start(dir.path(), (2, 1)).wait();
+    let ended = ClusterOf::start(dir.path(), (2, 1)).running.wait();
     assert!(ended.iter().all(ExitStatus::success), "{ended:?}");
-    signal(&stopped.children[0], "CONT");
-    let ended = stopped.wait();
+    signal(&stopped.running.children[0], "CONT");
+    let ended = stopped.running.wait();
     assert!(ended.iter().all(|status| !status.success()), "another has taken over: {ended:?}");
     assert_exact(dir.path());
+}
+
+/// Processes of a job are killed at random moments, alone or all of them, and it goes on in three, one or two; now and
+/// then a whole cluster is stopped, and wakes beside its successor. STRANDLINE_CASES times 6 kills.
+#[test]
+fn a_storm_of_kills_and_rescales_leaves_each_result_once_and_no_file_behind() {
+    let kills = 6 * std::env::var("STRANDLINE_CASES").ok().and_then(|times| times.parse().ok()).unwrap_or(1);
+    let (dir, seed) = (tempfile::tempdir().unwrap(), fastrand::u64(..));
+    eprintln!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let (mut done, mut gate, mut stopped) = (0, 0, None::<ClusterOf>);
+    while done < kills {
+        let shape = random.choice([(3, 1), (1, 2), (2, 1)]).unwrap();
+        let mut cluster = ClusterOf::start(dir.path(), shape);
+        if let Some(mut earlier) = stopped.take() {
+            cluster.wait_for_checkpoints(dir.path(), 1);
+            earlier.running.children.iter().for_each(|child| signal(child, "CONT"));
+            let ended = earlier.running.wait();
+            assert!(ended.iter().all(|status| !status.success()), "another has taken over: {ended:?}");
+        }
+        // As many kills as there are processes, of one at a time.
+        for _ in 0..shape.0 {
+            gate += (ORDERS / SPLITS - gate) / (2 * (kills - done).max(1));
+            set_gate(dir.path(), gate);
+            cluster.wait_for_checkpoints(dir.path(), 1);
+            std::thread::sleep(Duration::from_millis(random.u64(0..60)));
+            cluster.kill_and_start_again(random.usize(0..shape.0));
+            done += 1;
+        }
+        cluster.wait_for_checkpoints(dir.path(), 1);
+        if random.u8(0..3) == 0 {
+            cluster.running.children.iter().for_each(|child| signal(child, "STOP"));
+            stopped = Some(cluster);
+        }
+        eprintln!("{done} of {kills} kills");
+    }
+    set_gate(dir.path(), u64::MAX);
+    let ended = ClusterOf::start(dir.path(), (3, 1)).running.wait();
+    assert!(ended.iter().all(ExitStatus::success), "{ended:?}");
+    drop(stopped);
+    assert_exact(dir.path());
+    assert_no_orphans(dir.path());
+}
+
+/// After a sweep no segment is left that the checkpoints of the log do not need, and no unfinished output.
+#[track_caller]
+fn assert_no_orphans(dir: &Path) {
+    let storage = Storage::in_dir(dir.join("state")).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let needed: BTreeSet<String> = runtime.block_on(async {
+        storage.sweep().await.unwrap();
+        let mut needed = BTreeSet::new();
+        for checkpoint in storage.completed().await.unwrap() {
+            let manifest = storage.read_manifest(&checkpoint).await.unwrap();
+            needed.extend(manifest.segments().map(|segment| file_name(Path::new(&segment.name.0))));
+        }
+        needed
+    });
+    let names = |dir: &Path| -> BTreeSet<String> {
+        fs::read_dir(dir).unwrap().map(|entry| file_name(&entry.unwrap().path())).collect()
+    };
+    assert_eq!(names(&dir.join("state/segments")), needed);
+    let unfinished: Vec<_> = names(&dir.join("output"))
+        .into_iter()
+        .filter(|name| !name.ends_with(".csv") && !matches!(&**name, ".part.owner" | ".part.committing"))
+        .collect();
+    assert!(unfinished.is_empty(), "{unfinished:?}");
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap().to_string_lossy().into_owned()
 }
 
 /// An error of one worker restarts the job on all of them, and no process ends for it.

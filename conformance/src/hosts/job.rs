@@ -1,21 +1,19 @@
 //! One job for all hosts: orders wait for their time, are rated by rules that reach every subtask, and are summed
 //! up in windows, into files.
 
-#![allow(dead_code, missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used)]
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
-use strandline_backend_memory::MemoryBackendFactory;
 use strandline_checkpoint_storage::Storage;
 use strandline_connectors::{CsvRows, FileSink, FileSinkConfig, Row, Value};
 use strandline_operators::Reduce;
 use strandline_operators::window::{TimeWindows, Windows};
 use strandline_runtime::source::{Source, SourceContext, SourceFactory, SourceStatus, SourceTime};
 use strandline_runtime::{CheckpointConfig, JobConfig, JobControl, JobEvent, Pipeline};
+use strandline_state_api::backend::BackendFactory;
 use strandline_state_api::*;
 
 const WINDOW: i64 = 1_000;
@@ -25,7 +23,7 @@ const RULES: u64 = 7;
 /// Its time, key, rule and amount.
 pub type Order = (i64, u64, u64, u64);
 
-pub fn order(n: u64) -> Order {
+fn order(n: u64) -> Order {
     let mixed = n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 17;
     ((n + mixed % 40) as i64, mixed % KEYS, mixed % RULES, 1 + mixed % 9)
 }
@@ -43,7 +41,7 @@ fn factor(rule: u64, time: i64) -> u64 {
     known.map(|(_, from, factor)| (from, factor)).max().unwrap().1
 }
 
-/// What the files hold in the end.
+/// Returns the lines that the files hold in the end, sorted.
 pub fn expected(orders: u64) -> Vec<String> {
     let mut sums: BTreeMap<(i64, u64), u64> = BTreeMap::new();
     for (time, key, rule, amount) in (0..orders).map(order) {
@@ -55,7 +53,7 @@ pub fn expected(orders: u64) -> Vec<String> {
     lines
 }
 
-/// The lines of all finished files.
+/// Returns the lines of all finished files of a directory, sorted.
 pub fn written(output: &Path) -> Vec<String> {
     let mut lines = Vec::new();
     for entry in std::fs::read_dir(output).into_iter().flatten() {
@@ -69,8 +67,9 @@ pub fn written(output: &Path) -> Vec<String> {
 }
 
 /// Orders in splits, up to a gate.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Orders {
+    /// How many there are.
     pub orders: u64,
     /// How many of each split may be read.
     pub gate: Arc<AtomicU64>,
@@ -80,9 +79,11 @@ pub struct Orders {
     pub fuse: Arc<AtomicI64>,
 }
 
-const SPLITS: u64 = 6;
+/// The splits of [`Orders`].
+pub const SPLITS: u64 = 6;
 
 impl Orders {
+    /// All of so many orders, as fast as they are taken.
     pub fn new(orders: u64) -> Self {
         Self {
             orders,
@@ -92,6 +93,7 @@ impl Orders {
         }
     }
 
+    /// So many orders, of which at first no more than `gate` of each split may be read.
     pub fn gated(orders: u64, gate: u64) -> Self {
         let all = Self::new(orders);
         all.gate.store(gate, SeqCst);
@@ -99,6 +101,8 @@ impl Orders {
     }
 }
 
+/// Reads some of the splits.
+#[derive(Debug)]
 pub struct OrderReader {
     of: Orders,
     mine: Vec<(u64, u64)>,
@@ -196,11 +200,13 @@ impl Source for RuleReader {
     }
 }
 
-/// Keeps each order until its time has come on both sides, and rates it then.
+/// Keeps each order until its time has come on both sides, and rates it then. Fails where time is out of order.
 struct Rate {
     rules: BroadcastState<(u64, i64), u64>,
     waiting: ListState<(u64, u64), i64>,
     due: TimerService<i64>,
+    /// The time of the newest timer of a key.
+    fired: ValueState<i64>,
 }
 
 impl Rate {
@@ -209,6 +215,7 @@ impl Rate {
             rules: ctx.register(&BroadcastDescriptor::new("rules"))?,
             waiting: ctx.register(&ListDescriptor::new("waiting").namespaced())?,
             due: ctx.register(&TimerDescriptor::event_time("due"))?,
+            fired: ctx.register(&ValueDescriptor::new("fired"))?,
         })
     }
 }
@@ -225,6 +232,10 @@ impl Operator for Rate {
         ctx: &mut Context<'_, B, Self::Out>,
     ) -> Result<()> {
         let time = ctx.timestamp().unwrap().as_millis();
+        if ctx.watermark().is_some_and(|watermark| watermark.as_millis() >= time) {
+            let message = "an order came behind the watermark, which its source sends after it";
+            return Err(Error::new(ErrorKind::User, message));
+        }
         ctx.state_in(self.waiting, &time).push(order)?;
         ctx.state_in(self.due, &time).register(time).map(drop)
     }
@@ -234,6 +245,13 @@ impl Operator for Rate {
         timer: &Timer<u64, i64>,
         ctx: &mut Context<'_, B, Self::Out>,
     ) -> Result<()> {
+        let before = ctx.state(self.fired).get()?.copied();
+        let is_due = ctx.watermark().is_some_and(|watermark| watermark >= timer.time);
+        if !is_due || before.is_some_and(|before| before >= timer.namespace) {
+            let message = "a timer fired before its time, or before an earlier one of its key";
+            return Err(Error::new(ErrorKind::User, message));
+        }
+        ctx.state(self.fired).put(timer.namespace)?;
         let rules = ctx.broadcast(self.rules)?;
         for (rule, amount) in ctx.state_in(self.waiting, &timer.namespace).take()? {
             let known = rules.iter().rev().find(|((of, from), _)| *of == rule && *from <= timer.namespace);
@@ -257,8 +275,9 @@ impl BroadcastOperator for Rate {
     }
 }
 
-pub fn pipeline(orders: &Orders, output: &Path) -> Pipeline<MemoryBackendFactory> {
-    let pipeline = Pipeline::new("rated", MemoryBackendFactory::default());
+/// The pipeline of the job: into files in the directory `output`.
+pub fn pipeline<F: BackendFactory>(factory: F, orders: &Orders, output: &Path) -> Pipeline<F> {
+    let pipeline = Pipeline::new("rated", factory);
     let rules = pipeline
         .source("rules", Rules)
         .timestamps(Duration::ZERO, |(_, from, _)| Timestamp::from_millis(*from))
@@ -283,19 +302,10 @@ pub fn pipeline(orders: &Orders, output: &Path) -> Pipeline<MemoryBackendFactory
     pipeline
 }
 
+/// Checkpoints in the directory `state`, this often, and small batches.
 pub fn config(state: &Path, interval: Duration) -> JobConfig {
-    let storage = Storage::open(&format!("file://{}", state.display())).unwrap();
+    let storage = Storage::in_dir(state).unwrap();
     JobConfig::default().batch_size(64).checkpointing(CheckpointConfig::new(storage, interval))
-}
-
-/// Opens the gate when so many checkpoints are complete.
-pub fn open_after(config: JobConfig, checkpoints: u64, gate: &Arc<AtomicU64>) -> JobConfig {
-    let (gate, seen) = (Arc::clone(gate), AtomicU64::new(0));
-    config.observer(Arc::new(move |event: &JobEvent| {
-        if matches!(event, JobEvent::CheckpointCompleted(_)) && seen.fetch_add(1, SeqCst) + 1 >= checkpoints {
-            gate.store(u64::MAX, SeqCst);
-        }
-    }))
 }
 
 /// Stops the job gracefully when so many checkpoints are complete.
