@@ -16,6 +16,8 @@ mod job;
 mod live;
 mod output;
 mod ownership;
+#[cfg(all(feature = "timely", target_os = "linux"))]
+mod partition;
 #[cfg(feature = "timely")]
 mod processes;
 mod quoting;

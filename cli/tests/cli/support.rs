@@ -97,10 +97,7 @@ impl Folder {
     /// Starts the job in the background.
     pub(crate) fn start(&self, args: &[&str]) -> Running {
         let args = [&["run", "job.toml", "--json", "--progress=json"], args].concat();
-        let mut command = self.command(&args);
-        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let events = BufReader::new(process.stderr.take().unwrap());
-        Running { process, events: Box::new(events) }
+        Running::start(self.command(&args))
     }
 
     /// All lines of the files in a folder of results, sorted. Panics where a file is not finished.
@@ -155,6 +152,13 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    /// Starts a command that runs a job, with JSON as its report and its progress.
+    pub(crate) fn start(mut command: Command) -> Self {
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let events = BufReader::new(process.stderr.take().unwrap());
+        Self { process, events: Box::new(events) }
+    }
+
     /// The next event, `None` at the end of the process.
     pub(crate) fn event(&mut self) -> Option<Value> {
         let mut line = String::new();
