@@ -1,5 +1,6 @@
 //! The restore: entries of snapshots become entries of tables.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -100,14 +101,16 @@ impl<K: StateKey> MemoryBackend<K> {
             let state = self.states.at_mut(*target);
             forms.push(state.map_or(Ok(AcceptedForm::CURRENT), |state| state.accept(meta))?);
         }
-        while let Some(entry) = merge.next().await? {
+        let states = &mut self.states;
+        let to_end = merge.read(|entry| {
             restored.entries += u64::from(entry.op == Op::Put);
             let row = usize::from(entry.state);
-            if let Some(state) = targets.get(row).and_then(|target| self.states.at_mut(*target)) {
+            if let Some(state) = targets.get(row).and_then(|target| states.at_mut(*target)) {
                 let form = forms.get(row).copied().unwrap_or(AcceptedForm::CURRENT);
                 state.restore(&entry, form).map_err(|error| error.with("state", &state.meta().name))?;
             }
-        }
-        Ok(())
+            Ok(ControlFlow::Continue(()))
+        });
+        to_end.await.map(|_| ())
     }
 }

@@ -70,9 +70,9 @@ impl<K: StateKey> SnapshotSource for MemoryBackend<K> {
     fn prepare(&mut self, checkpoint: CheckpointId, kind: SnapshotKind) -> Result<()> {
         self.check_limits()?;
         self.states.begin_checkpoint(checkpoint)?;
-        // These are stored apart from the deltas, so a base for them would be no base of theirs.
-        let is_apart = matches!(kind, SnapshotKind::Savepoint | SnapshotKind::View);
-        let cheaper = !is_apart && self.base_is_cheaper();
+        // A savepoint is stored apart from the deltas, so a base for it would be no base of theirs. A view is, too, but
+        // is read at once, and the increment behind it stores what it has: a base then.
+        let cheaper = kind != SnapshotKind::Savepoint && self.base_is_cheaper();
         let full = std::mem::take(&mut self.needs_base) || cheaper || self.renews_forms(kind);
         if full {
             self.older_forms.clear();

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use strandline_snapshot_format::{ExpiryFilter, SegmentKind, fold_filtered};
+use strandline_snapshot_format::{Compression, ExpiryFilter, SegmentKind, fold_filtered};
 use strandline_state_api::Result;
 use strandline_state_api::backend::{BackendScope, SnapshotKind, SnapshotWriter};
 use strandline_state_api::snapshot::{KeyedSnapshot, SegmentName, SegmentStore, SnapshotPart};
@@ -96,7 +96,8 @@ impl MemorySnapshotWriter {
         for changes in &plan.changes {
             let alone = changes.full || parts.is_empty();
             let filter = if alone && plan.changes.len() == 1 { Some(&delta.filter) } else { None };
-            let new = self.write(changes, alone, filter, store, written).await?;
+            let is_view = delta.kind == SnapshotKind::View;
+            let new = self.write(changes, (alone, is_view), filter, store, written).await?;
             if alone {
                 (base, restored) = (new.len(), false);
                 parts = new;
@@ -110,17 +111,22 @@ impl MemorySnapshotWriter {
     async fn write(
         &self,
         changes: &Arc<Changes>,
-        alone: bool,
+        (alone, is_view): (bool, bool),
         filter: Option<&ExpiryFilter>,
         store: &dyn SegmentStore,
         written: &mut Written,
     ) -> Result<Vec<SnapshotPart>> {
         let kind = if alone { SegmentKind::Base } else { SegmentKind::Delta };
         let all = ExpiryFilter::default();
+        let mut options = self.options.clone();
+        if is_view {
+            // It stays in memory for the time of a query.
+            options.format.writer.compression = Compression::None;
+        }
         let mut finished = Vec::new();
         for (layer, states) in changes.layers().into_iter().enumerate() {
             let kind = if layer == 0 { kind } else { SegmentKind::Delta };
-            write_segments(states, kind, filter.unwrap_or(&all), &self.options, &mut |writer| {
+            write_segments(states, kind, filter.unwrap_or(&all), &options, &mut |writer| {
                 finished.push(writer.finish()?);
                 Ok(())
             })?;

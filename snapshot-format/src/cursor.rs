@@ -81,7 +81,7 @@ impl<'a> SegmentCursor<'a> {
     }
 
     /// Lends the entry that the newest call moved to.
-    #[inline]
+    #[inline(always)]
     pub fn entry(&self) -> Option<EntryRef<'_>> {
         let block = self.block.as_ref()?;
         Some(block.current?.entry(&block.raw))

@@ -10,6 +10,15 @@ impl Heap {
         self.0.first().copied()
     }
 
+    /// Takes all numbers out, in no order.
+    pub(crate) fn take(&mut self) -> Vec<usize> {
+        std::mem::take(&mut self.0)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(crate) fn push(&mut self, number: usize, less: impl Fn(usize, usize) -> bool) {
         let heap = &mut self.0;
         heap.push(number);

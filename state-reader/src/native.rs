@@ -1,22 +1,19 @@
 //! Snapshots that consist of files of RocksDB.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use futures::lock::Mutex;
 use strandline_backend_rocksdb::{NativeSnapshot, RocksBackendFactory, RocksOptions};
-use strandline_snapshot_format::{EntryRef, Op};
+use strandline_snapshot_format::EntryRef;
 use strandline_state_api::schema::StateMeta;
 use strandline_state_api::snapshot::{KeyedSnapshot, SegmentName, SegmentStore};
-use strandline_state_api::{Error, ErrorKind, KeyGroup, KeyGroupRange, Result};
+use strandline_state_api::{Error, ErrorKind, KeyGroupRange, Result};
 use tempfile::TempDir;
 
 /// Bytes of memory for the caches of RocksDB.
 const MEMORY: usize = 32 << 20;
-/// Entries that are copied at once, and their bytes; one entry may have more.
-const CHUNK_ENTRIES: usize = 512;
-const CHUNK_BYTES: usize = 1 << 20;
-
 /// The native snapshots of a checkpoint that were opened, and the directory that their files are in.
 #[derive(Default)]
 pub(crate) struct Natives(Mutex<Option<Opened>>);
@@ -71,58 +68,29 @@ pub(crate) struct NativeEntries {
     /// The state, alone.
     states: Vec<StateMeta>,
     range: KeyGroupRange,
-    /// Where the next walk starts; `None` when the last one came to the end.
+    /// Where the next walk starts.
     from: Option<Vec<u8>>,
-    ended: bool,
-    chunk: Vec<Copied>,
-    next: usize,
-}
-
-/// A copied entry.
-struct Copied {
-    group: KeyGroup,
-    key: Vec<u8>,
-    namespace: Vec<u8>,
-    sub: Vec<u8>,
-    value: Vec<u8>,
 }
 
 impl NativeEntries {
     pub(crate) fn new(snapshot: Arc<NativeSnapshot>, state: &str, range: KeyGroupRange) -> Self {
         let states = snapshot.states().filter(|meta| meta.name == state).cloned().collect();
-        Self { snapshot, states, range, from: None, ended: false, chunk: Vec::new(), next: 0 }
+        Self { snapshot, states, range, from: None }
     }
 
     pub(crate) fn states(&self) -> &[StateMeta] {
         &self.states
     }
 
-    pub(crate) fn next(&mut self) -> Result<Option<EntryRef<'_>>> {
-        if self.next == self.chunk.len() && !self.ended {
-            self.fill()?;
-        }
-        let Some(entry) = self.chunk.get(self.next) else { return Ok(None) };
-        self.next += 1;
-        let Copied { group, key, namespace, sub, value } = entry;
-        Ok(Some(EntryRef { namespace, sub, value, ..EntryRef::new(*group, 0, Op::Put, key) }))
-    }
-
-    fn fill(&mut self) -> Result<()> {
-        self.chunk.clear();
-        self.next = 0;
-        let Some(state) = self.states.first() else {
-            self.ended = true;
-            return Ok(());
-        };
-        let (chunk, mut bytes) = (&mut self.chunk, 0);
+    /// Lends the next entries to `take` until it breaks off; returns whether more may follow.
+    pub(crate) fn read(
+        &mut self,
+        mut take: impl FnMut(EntryRef<'_>) -> Result<ControlFlow<()>>,
+    ) -> Result<bool> {
+        let Some(state) = self.states.first() else { return Ok(false) };
         self.from = self.snapshot.walk(&state.name, self.range, self.from.as_deref(), |entry| {
-            let [key, namespace, sub, value] =
-                [entry.key, entry.namespace, entry.sub, entry.value].map(<[u8]>::to_vec);
-            bytes += key.len() + namespace.len() + sub.len() + value.len();
-            chunk.push(Copied { group: entry.group, key, namespace, sub, value });
-            Ok(chunk.len() < CHUNK_ENTRIES && bytes < CHUNK_BYTES)
+            take(entry).map(|flow| flow.is_continue())
         })?;
-        self.ended = self.from.is_none();
-        Ok(())
+        Ok(self.from.is_some())
     }
 }

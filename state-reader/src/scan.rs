@@ -1,8 +1,10 @@
 //! Reading the entries of a keyed state.
 
+use std::ops::ControlFlow;
+
 use futures::{Stream, StreamExt, pin_mut};
 use strandline_snapshot_format::{EntryRef, Op, list, timer_key};
-use strandline_state_api::schema::StateMeta;
+use strandline_state_api::schema::{StateKind, StateMeta};
 use strandline_state_api::{Error, KeyGroupRange, Result, Timestamp};
 
 use crate::checkpoint::CheckpointReader;
@@ -197,15 +199,18 @@ impl Scan {
         for meta in source.states() {
             forms.push(if self.state.is_of(meta) { Some(self.form(meta)?) } else { None });
         }
-        while let Some(entry) = source.next().await? {
-            let Some(Some(form)) = forms.get(usize::from(entry.state)) else { continue };
-            self.push(subtask, *form, &entry, run)?;
-            if run.left == 0 {
+        let kind = EntryKind::of(&self.state);
+        while run.left > 0 {
+            let more = source.read(|entry| {
+                if let Some(Some(form)) = forms.get(usize::from(entry.state)) {
+                    self.push(kind, subtask, *form, &entry, run)?;
+                }
+                Ok(if run.is_due() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            });
+            if !more.await? {
                 break;
             }
-            if run.collector.is_full() {
-                run.flush().await?;
-            }
+            run.flush().await?;
         }
         Ok(())
     }
@@ -223,15 +228,16 @@ impl Scan {
     }
 
     /// Hands the rows of an entry to the collector.
-    #[inline]
+    #[inline(always)]
     fn push<C: Collect>(
         &self,
+        kind: EntryKind,
         subtask: u32,
         (form, stamped): (usize, bool),
         entry: &EntryRef<'_>,
         run: &mut Run<C>,
     ) -> Result<()> {
-        let (time, key) = if self.state.kind().is_timers() {
+        let (time, key) = if kind == EntryKind::Timer {
             let (time, key) = timer_key::unpack(entry.key)?;
             (Some(Timestamp::from_millis(time)), key)
         } else {
@@ -259,8 +265,8 @@ impl Scan {
             stamp: None,
             time,
         };
-        if self.state.kind() != strandline_state_api::schema::StateKind::List {
-            (row.stamp, row.value) = unstamped(stamped && self.state.value().is_some(), entry.value)?;
+        if kind != EntryKind::List {
+            (row.stamp, row.value) = unstamped(stamped && kind == EntryKind::Value, entry.value)?;
             return run.push(&row).map_err(|error| self.of_key(error, key));
         }
         // The elements of a list in another form come as an entry of their own.
@@ -287,7 +293,30 @@ impl Scan {
     }
 }
 
+/// What an entry of a state is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EntryKind {
+    Timer,
+    List,
+    /// A value, of a map or not.
+    Value,
+    /// Nothing but its position.
+    Bare,
+}
+
+impl EntryKind {
+    fn of(state: &StoredState) -> Self {
+        match state.kind() {
+            kind if kind.is_timers() => Self::Timer,
+            StateKind::List => Self::List,
+            _ if state.value().is_some() => Self::Value,
+            _ => Self::Bare,
+        }
+    }
+}
+
 /// Splits the stamp off a value.
+#[inline]
 fn unstamped(stamped: bool, value: &[u8]) -> Result<(Option<Timestamp>, &[u8])> {
     if !stamped {
         return Ok((None, value));
@@ -312,6 +341,12 @@ impl<C: Collect> Run<C> {
     fn push(&mut self, row: &EncodedRow<'_>) -> Result<()> {
         self.left -= 1;
         self.collector.push(row)
+    }
+
+    /// Returns whether the collector has a batch, or as many rows as were asked for.
+    #[inline]
+    fn is_due(&self) -> bool {
+        self.left == 0 || self.collector.is_full()
     }
 
     async fn flush(&mut self) -> Result<()> {

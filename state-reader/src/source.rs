@@ -1,5 +1,7 @@
 //! Where the entries of a subtask's snapshot come from.
 
+use std::ops::ControlFlow;
+
 use strandline_snapshot_format::{EntryRef, Merge};
 use strandline_state_api::Result;
 use strandline_state_api::schema::StateMeta;
@@ -23,12 +25,15 @@ impl Source<'_> {
         }
     }
 
-    #[inline]
-    pub(crate) async fn next(&mut self) -> Result<Option<EntryRef<'_>>> {
+    /// Lends the next entries to `take` until it breaks off; returns whether more may follow.
+    pub(crate) async fn read(
+        &mut self,
+        take: impl FnMut(EntryRef<'_>) -> Result<ControlFlow<()>> + Send,
+    ) -> Result<bool> {
         match self {
-            Self::Portable(merge) => merge.next().await,
+            Self::Portable(merge) => merge.read(take).await,
             #[cfg(feature = "rocksdb")]
-            Self::Native(entries) => entries.next(),
+            Self::Native(entries) => entries.read(take),
         }
     }
 }

@@ -37,8 +37,8 @@ pub(crate) struct FlatRows {
 struct PartFields {
     part: Part,
     decoder: Decoder,
-    /// The columns of each field.
-    columns: Vec<Vec<usize>>,
+    /// The column of each field that has one.
+    columns: Vec<Option<usize>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +80,7 @@ impl Part {
 }
 
 impl FlatRows {
-    /// The rows of a state; `None` where a column has parts, or other types than the state.
+    /// The rows of a state; `None` where a column has parts, or other types than the state, or two show the same.
     pub(crate) fn new(state: &StoredState, columns: &Arc<[Column]>, parts: Parts) -> Option<Self> {
         let mut fields: Vec<PartFields> = Vec::new();
         let (mut builders, mut others) = (Vec::new(), Vec::new());
@@ -104,15 +104,13 @@ impl FlatRows {
                         DataType::Struct(fields) => fields.len(),
                         _ => 1,
                     };
-                    fields.push(PartFields {
-                        part,
-                        decoder: decoder.clone(),
-                        columns: vec![Vec::new(); count],
-                    });
+                    fields.push(PartFields { part, decoder: decoder.clone(), columns: vec![None; count] });
                     fields.last_mut()?
                 }
             };
-            of_part.columns.get_mut(field)?.push(at);
+            if of_part.columns.get_mut(field)?.replace(at).is_some() {
+                return None;
+            }
         }
         let (state, columns, newest) =
             (state.clone(), Arc::clone(columns), state.forms().len().checked_sub(1)?);
@@ -120,15 +118,19 @@ impl FlatRows {
     }
 
     /// Adds a row.
+    #[inline]
     pub(crate) fn push(&mut self, row: &EncodedRow<'_>) -> Result<()> {
         if self.parts.value && row.form != self.newest {
             return self.push_decoded(row);
         }
         let Self { builders, fields, .. } = self;
+        let mut wrong = None;
         let is_whole = fields.iter().all(|PartFields { part, decoder, columns }| {
             decoder.decode_flat(part.in_row(row), |field, scalar| {
-                for column in columns.get(field).into_iter().flatten() {
-                    builders[*column].append(scalar);
+                if let Some(Some(column)) = columns.get(field)
+                    && !builders[*column].append(scalar)
+                {
+                    wrong = Some(*column);
                 }
             })
         });
@@ -136,9 +138,15 @@ impl FlatRows {
             return Err(self.undecodable(row));
         }
         for at in &self.others {
-            self.builders[*at].append(other(self.columns[*at].origin, row));
+            if !self.builders[*at].append(other(self.columns[*at].origin, row)) {
+                wrong = Some(*at);
+            }
         }
-        self.added(row)
+        if let Some(at) = wrong {
+            return Err(mismatch(&self.columns[at]));
+        }
+        self.added(row);
+        Ok(())
     }
 
     /// Why a row is none: some of its columns are there.
@@ -154,17 +162,17 @@ impl FlatRows {
         let decoded = row.decode(&self.state, self.parts)?;
         for (column, builder) in self.columns.iter().zip(&mut self.builders) {
             let value = column.of_row(&decoded)?;
-            let scalar = Scalar::of(&value).ok_or_else(|| mismatch(column))?;
-            builder.append(scalar);
+            if !Scalar::of(&value).is_some_and(|scalar| builder.append(scalar)) {
+                return Err(mismatch(column));
+            }
         }
-        self.added(row)
+        self.added(row);
+        Ok(())
     }
 
-    fn added(&mut self, row: &EncodedRow<'_>) -> Result<()> {
+    fn added(&mut self, row: &EncodedRow<'_>) {
         self.rows += 1;
         self.bytes += row.key.len() + row.namespace.len() + row.map_key.len() + row.value.len();
-        let wrong = self.builders.iter().position(|builder| builder.len() != self.rows);
-        wrong.map_or(Ok(()), |at| Err(mismatch(&self.columns[at])))
     }
 
     pub(crate) fn is_full(&self, max_rows: usize) -> bool {
@@ -267,30 +275,27 @@ impl Builder {
         })
     }
 
-    /// Appends a value; one of another type is left out, which the length shows.
+    /// Appends a value; returns `false` and leaves it out where the column has another type.
     #[inline]
-    fn append(&mut self, scalar: Scalar<'_>) {
+    fn append(&mut self, scalar: Scalar<'_>) -> bool {
         match (self, scalar) {
             (Self::UInt64(builder), Scalar::UInt(v)) => builder.append_value(v),
             (Self::Int64(builder), Scalar::Int(v)) => builder.append_value(v),
             (Self::Bool(builder), Scalar::Bool(v)) => builder.append_value(v),
-            (Self::Int8(builder), Scalar::Int(v)) => narrow(builder, v),
-            (Self::Int16(builder), Scalar::Int(v)) => narrow(builder, v),
-            (Self::Int32(builder), Scalar::Int(v)) => narrow(builder, v),
-            (Self::UInt8(builder), Scalar::UInt(v)) => narrow(builder, v),
-            (Self::UInt16(builder), Scalar::UInt(v)) => narrow(builder, v),
-            (Self::UInt32(builder), Scalar::UInt(v)) => narrow(builder, v),
+            (Self::Int8(builder), Scalar::Int(v)) => return narrow(builder, v),
+            (Self::Int16(builder), Scalar::Int(v)) => return narrow(builder, v),
+            (Self::Int32(builder), Scalar::Int(v)) => return narrow(builder, v),
+            (Self::UInt8(builder), Scalar::UInt(v)) => return narrow(builder, v),
+            (Self::UInt16(builder), Scalar::UInt(v)) => return narrow(builder, v),
+            (Self::UInt32(builder), Scalar::UInt(v)) => return narrow(builder, v),
             (Self::Float32(builder), Scalar::Float(v)) => builder.append_value(v as f32),
             (Self::Float64(builder), Scalar::Float(v)) => builder.append_value(v),
             (Self::Text(builder), Scalar::Text(v)) => builder.append_value(v),
             (Self::Bytes(builder), Scalar::Bytes(v)) => builder.append_value(v),
             (builder, Scalar::Null) => each!(builder, builder => builder.append_null()),
-            _ => {}
+            _ => return false,
         }
-    }
-
-    fn len(&self) -> usize {
-        each!(self, builder => builder.len())
+        true
     }
 
     fn finish(&mut self) -> ArrayRef {
@@ -298,8 +303,6 @@ impl Builder {
     }
 }
 
-fn narrow<T: ArrowPrimitiveType, V: TryInto<T::Native>>(builder: &mut PrimitiveBuilder<T>, value: V) {
-    if let Ok(value) = value.try_into() {
-        builder.append_value(value);
-    }
+fn narrow<T: ArrowPrimitiveType, V: TryInto<T::Native>>(builder: &mut PrimitiveBuilder<T>, value: V) -> bool {
+    value.try_into().map(|value| builder.append_value(value)).is_ok()
 }

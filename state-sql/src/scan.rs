@@ -257,6 +257,7 @@ struct ValueRows {
 impl Collect for Batches {
     type Batch = RecordBatch;
 
+    #[inline]
     fn push(&mut self, row: &EncodedRow<'_>) -> Result<()> {
         match &mut self.rows {
             RowsOf::Flat(rows) => rows.push(row),

@@ -68,6 +68,7 @@ mod proofs {
         sent(fold_into(parts, from, into, SegmentKind::Base, range, options));
         sent(snapshot_fingerprint(parts, from, range));
         sent(Merge::open(from, parts, SegmentKind::Base, range));
+        sent(merge.read(|_| Ok(std::ops::ControlFlow::Continue(()))));
         sent(merge.next());
         sent(cursor.next());
     }

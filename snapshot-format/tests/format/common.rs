@@ -1,6 +1,7 @@
 //! Helpers that the tests of the portable format share.
 
 use std::future::Future;
+use std::ops::ControlFlow;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
@@ -139,6 +140,24 @@ pub(crate) fn merge(
         while let Some(entry) = merge.next().await? {
             entries.push(Entry::of(&states, entry));
         }
+        // Lent in stretches of some lengths, and one by one in between, they are the same.
+        let (mut merge, mut lent) = (Merge::open(store, parts, target, range).await?, Vec::new());
+        for length in [1, 2, 7, usize::MAX].into_iter().cycle() {
+            let mut left = length;
+            let more = merge.read(|entry| {
+                lent.push(Entry::of(&states, entry));
+                left -= 1;
+                Ok(if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            });
+            if !more.await? {
+                break;
+            }
+            match merge.next().await? {
+                Some(entry) => lent.push(Entry::of(&states, entry)),
+                None => break,
+            }
+        }
+        assert_eq!(lent, entries);
         Ok(entries)
     })
 }

@@ -62,6 +62,7 @@ fn push(pieces: &mut Pieces, version: u32, value: &[u8]) {
 
 /// Merges parts as a restore does.
 pub(crate) fn merged(store: &MemorySegments, parts: &[SnapshotPart]) -> Result<Model> {
+    merge(store, parts, SegmentKind::Base, KeyGroupRange::ALL)?;
     now(async {
         let mut merge = Merge::open(store, parts, SegmentKind::Base, KeyGroupRange::ALL).await?;
         let metas = merge.states().to_vec();

@@ -157,9 +157,32 @@ fn postcard<'b>(of: &DataType, from: &mut Bytes<'b>) -> Option<Scalar<'b>> {
 }
 
 /// Reads one number or truth value of fixed width from the front.
-#[inline]
+#[inline(always)]
 fn fixed<'b>(encoding: Encoding, of: &DataType, bytes: &'b [u8]) -> Option<(Scalar<'b>, &'b [u8])> {
+    /// Reads an integer of one width.
+    macro_rules! integer {
+        ($unsigned:ty, $signed:ty, $is_signed:expr) => {{
+            let (front, rest) = bytes.split_first_chunk()?;
+            let number = match encoding {
+                Encoding::LittleEndian => <$unsigned>::from_le_bytes(*front),
+                _ => <$unsigned>::from_be_bytes(*front),
+            };
+            let scalar = match $is_signed {
+                // The flipped sign bit makes negative numbers sort before positive ones.
+                true if encoding == Encoding::Ordered => {
+                    Scalar::Int((number as $signed ^ <$signed>::MIN).into())
+                }
+                true => Scalar::Int((number as $signed).into()),
+                false => Scalar::UInt(number.into()),
+            };
+            (scalar, rest)
+        }};
+    }
     Some(match of {
+        DataType::Int { signed, bits: 64 } => integer!(u64, i64, *signed),
+        DataType::Int { signed, bits: 32 } => integer!(u32, i32, *signed),
+        DataType::Int { signed, bits: 16 } => integer!(u16, i16, *signed),
+        DataType::Int { signed, bits: 8 } => integer!(u8, i8, *signed),
         DataType::Bool => {
             let (front, rest) = bytes.split_first()?;
             (Scalar::Bool(truth(*front)?), rest)
@@ -171,25 +194,6 @@ fn fixed<'b>(encoding: Encoding, of: &DataType, bytes: &'b [u8]) -> Option<(Scal
         DataType::Float { .. } => {
             let (front, rest) = bytes.split_first_chunk()?;
             (Scalar::Float(f64::from_le_bytes(*front)), rest)
-        }
-        DataType::Int { signed, bits } => {
-            let (front, rest) = bytes.split_at_checked(usize::from(*bits) / 8)?;
-            let mut padded = [0; 8];
-            let number = if encoding == Encoding::LittleEndian {
-                padded.get_mut(..front.len())?.copy_from_slice(front);
-                u64::from_le_bytes(padded)
-            } else {
-                padded.get_mut(8 - front.len()..)?.copy_from_slice(front);
-                u64::from_be_bytes(padded)
-            };
-            // The flipped sign bit makes negative numbers sort before positive ones.
-            let flip = if *signed && encoding == Encoding::Ordered { 1 << (bits - 1) } else { 0 };
-            let (number, unused) = (number ^ flip, 64 - u32::from(*bits));
-            let scalar = match signed {
-                true => Scalar::Int((number << unused) as i64 >> unused),
-                false => Scalar::UInt(number),
-            };
-            (scalar, rest)
         }
         _ => return None,
     })
