@@ -70,11 +70,11 @@ impl Member {
         if let Ok(setup) = std::env::var(SETUP) {
             return Self::started(&setup).map(Some);
         }
-        let (workers, member) = match (&args.hosts, args.processes) {
+        let (workers, processes) = match (&args.hosts, args.processes) {
             (Some(file), _) => return hosts::member(file, args.host.as_deref()).map(Some),
-            (None, processes) => (args.workers.unwrap_or(1), processes.unwrap_or(1)),
+            (None, count) => (args.workers.unwrap_or(1), count.unwrap_or(1)),
         };
-        let addresses = free_addresses(member).map_err(Failure::Failed)?;
+        let addresses = free_addresses(processes).map_err(Failure::Failed)?;
         let token = format!("{:032x}", fastrand::u128(..));
         let first = addresses.first().cloned().unwrap_or_default();
         let setup = Setup { process: 0, workers, addresses, token };

@@ -12,7 +12,7 @@ use strandline_state_api::schema::{StateKind, StateMeta};
 use strandline_state_api::snapshot::{SegmentStore, SnapshotPart};
 use strandline_state_api::{KeyGroupRange, Result, Timestamp, Ttl};
 
-use crate::common::{Entry, cases, now, states, write};
+use crate::common::{Entry, cases, merge, now, states, write};
 use crate::model::{Place, chain};
 
 /// Values by the version of their form: those of a list in several forms one after the other.
