@@ -184,7 +184,11 @@ impl InFlight {
 
     /// The element that a checkpoint stores.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::new();
+        let records = match &self.content {
+            InFlightContent::Records(records) => records.codec.len() + records.encoded.len(),
+            _ => 0,
+        };
+        let mut out = Vec::with_capacity(16 + records);
         let mut begin = |kind: u8| {
             out.push(kind);
             out.extend_from_slice(&self.channel.to_le_bytes());

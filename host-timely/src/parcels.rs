@@ -49,17 +49,21 @@ impl ContainerBytes for Letters {
     }
 
     fn into_bytes<W: Write>(&self, writer: &mut W) {
-        let mut all = Vec::with_capacity(self.length_in_bytes());
+        // Timely reserves as many bytes as `length_in_bytes` has promised, so nothing fails.
+        let mut written = 0;
+        let mut write = |bytes: &[u8]| {
+            written += bytes.len();
+            let _ = writer.write_all(bytes);
+        };
         for letter in &self.0 {
             let parcel = encoded(letter);
-            all.extend_from_slice(&letter.from.to_le_bytes());
-            all.extend_from_slice(&letter.target.to_le_bytes());
-            all.extend_from_slice(&(parcel.len() as u32).to_le_bytes());
-            all.extend_from_slice(parcel);
+            write(&letter.from.to_le_bytes());
+            write(&letter.target.to_le_bytes());
+            write(&(parcel.len() as u32).to_le_bytes());
+            write(parcel);
         }
-        all.resize(all.len().next_multiple_of(8), 0);
-        // Timely reserves as many bytes as `length_in_bytes` has promised.
-        let _ = writer.write_all(&all);
+        let padding = written.next_multiple_of(8) - written;
+        let _ = writer.write_all(&[0; 8][..padding]);
     }
 }
 

@@ -13,9 +13,9 @@ use timely::dataflow::operators::{Input, Operator, Probe};
 /// How many keys a worker sends before it looks at what has come.
 const STEP: u64 = 1024;
 
-/// Counts all keys of `stream` with so many workers; returns millions of records a second.
-pub(crate) fn rate(stream: &KeyStream, records: u64, workers: usize) -> Result<f64> {
-    let config = timely::Config { communication: Config::Process(workers), worker: WorkerConfig::default() };
+/// Counts all keys of `stream` with the workers of `communication`; returns millions of records a second.
+pub(crate) fn rate(stream: &KeyStream, records: u64, communication: Config) -> Result<f64> {
+    let config = timely::Config { communication, worker: WorkerConfig::default() };
     let (stream, start) = (stream.clone(), Instant::now());
     let ran = timely::execute(config, move |worker| {
         let (mut input, probe) = worker.dataflow::<u64, _, _>(|scope| {

@@ -19,6 +19,7 @@ use strandline_connectors::keys::{Distribution, KeyStream, KeyStreamConfig};
 use strandline_host_timely::{Cluster, Processes};
 use strandline_runtime::{CheckpointConfig, JobConfig, JobControl, Pipeline};
 use strandline_state_api::*;
+use timely::communication::Config;
 
 /// How this program starts itself as one of two processes.
 const PROCESS: &str = "STRANDLINE_RATE_PROCESS";
@@ -94,18 +95,19 @@ fn rate(records: u64, on: On, checkpoints: bool) -> Result<f64> {
     let ran = match on {
         On::Executor(parallelism) => run(records, &Cluster::local(parallelism), false, checkpoints)?,
         On::Workers(workers) => run(records, &Cluster::local(workers), true, checkpoints)?,
-        On::Processes => Some(two_processes(records, checkpoints).map_err(failed)?),
+        On::Processes => Some(two_processes("job", records, checkpoints).map_err(failed)?),
     };
     Ok(ran.unwrap_or_default())
 }
 
-fn two_processes(records: u64, checkpoints: Option<&Path>) -> std::io::Result<f64> {
+/// The rate of the job, or of the floor, in two processes.
+fn two_processes(what: &str, records: u64, checkpoints: Option<&Path>) -> std::io::Result<f64> {
     let (one, two) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
     let addresses = format!("{},{}", one.local_addr()?, two.local_addr()?);
     drop((one, two));
     let start = |process| {
         let checkpoints = checkpoints.map(|path| path.display().to_string()).unwrap_or_default();
-        let setup = format!("{process}|{addresses}|{records}|{checkpoints}");
+        let setup = format!("{what}|{process}|{addresses}|{records}|{checkpoints}");
         Command::new(std::env::current_exe()?)
             .env(PROCESS, setup)
             .stdout(std::process::Stdio::piped())
@@ -121,16 +123,37 @@ fn two_processes(records: u64, checkpoints: Option<&Path>) -> std::io::Result<f6
 /// Is one of two processes.
 fn process(setup: &str) -> Result<()> {
     let wrong = || Error::invalid("the processes are started by this program");
-    let [process, addresses, records, checkpoints] = *setup.split('|').collect::<Vec<_>>() else {
+    let [what, process, addresses, records, checkpoints] = *setup.split('|').collect::<Vec<_>>() else {
         return Err(wrong());
     };
-    let (process, records) = (process.parse().map_err(|_| wrong())?, records.parse().map_err(|_| wrong())?);
-    let cluster = Cluster::of_processes(1, Processes::new(addresses.split(','), process, "rate"));
-    let checkpoints = (!checkpoints.is_empty()).then(|| Path::new(checkpoints));
-    if let Some(rate) = run(records, &cluster, true, checkpoints)? {
-        println!("{rate}");
-    }
+    let (process, records) =
+        (process.parse::<usize>().map_err(|_| wrong())?, records.parse().map_err(|_| wrong())?);
+    let rate = if what == "floor" {
+        let addresses: Vec<_> = addresses.split(',').map(str::to_owned).collect();
+        let rate = floor::rate(&stream(records)?, records, of_processes(process, addresses))?;
+        (process == 0).then_some(rate)
+    } else {
+        let cluster = Cluster::of_processes(1, Processes::new(addresses.split(','), process as u32, "rate"));
+        let checkpoints = (!checkpoints.is_empty()).then(|| Path::new(checkpoints));
+        run(records, &cluster, true, checkpoints)?
+    };
+    rate.iter().for_each(|rate| println!("{rate}"));
     Ok(())
+}
+
+/// One worker in each process.
+fn of_processes(process: usize, addresses: Vec<String>) -> Config {
+    Config::Cluster { threads: 1, process, addresses, report: false, zerocopy: false }
+}
+
+fn floor(records: u64, on: On) -> Result<f64> {
+    match on {
+        On::Executor(workers) | On::Workers(workers) => {
+            floor::rate(&stream(records)?, records, Config::Process(workers as usize))
+        }
+        On::Processes => two_processes("floor", records, None)
+            .map_err(|error| Error::new(ErrorKind::Unavailable, "no second process").caused_by(error)),
+    }
 }
 
 fn median(mut of: Vec<f64>) -> f64 {
@@ -143,7 +166,7 @@ fn main() -> Result<()> {
         return process(&setup);
     }
     let number = |at| std::env::args().nth(at).and_then(|number| number.parse().ok());
-    let (records, rounds) = (number(1).unwrap_or(10_000_000), number(2).unwrap_or(5));
+    let (records, rounds) = (number(1).unwrap_or(20_000_000), number(2).unwrap_or(5));
     println!("{records} records, 1,000,000 keys; medians of {rounds} rounds, in millions a second");
     for (parallelism, on) in [(1, On::Workers(1)), (2, On::Workers(2)), (2, On::Processes)] {
         for checkpoints in [false, true] {
@@ -151,7 +174,7 @@ fn main() -> Result<()> {
             for _ in 0..rounds {
                 executors.push(rate(records, On::Executor(parallelism), checkpoints)?);
                 timelys.push(rate(records, on, checkpoints)?);
-                floors.push(floor::rate(&stream(records)?, records, parallelism as usize)?);
+                floors.push(floor(records, on)?);
             }
             let ratios = |of: &[f64]| median(timelys.iter().zip(of).map(|(ours, of)| ours / of).collect());
             let (to_executor, to_floor) = (ratios(&executors), ratios(&floors));

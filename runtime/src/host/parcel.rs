@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use strandline_checkpoint_storage::{InFlight, InFlightContent};
 use strandline_state_api::{CheckpointId, Codec, Error, ErrorKind, Result, SerdeCodec, Timestamp};
 
@@ -36,12 +35,13 @@ pub struct Outgoing {
     pub parcel: Parcel,
 }
 
-#[derive(Serialize, Deserialize)]
-enum Encoded {
-    Batch { records: Option<Vec<u8>>, watermark: Option<Timestamp> },
-    Idle,
-    Barrier(WireBarrier),
-    End,
+/// The first byte of an encoded parcel. Behind that of a batch is its watermark, and behind that are the records, if there are
+/// any; behind that of a barrier the barrier.
+mod tag {
+    pub(super) const BATCH: u8 = 1;
+    pub(super) const IDLE: u8 = 2;
+    pub(super) const BARRIER: u8 = 3;
+    pub(super) const END: u8 = 4;
 }
 
 impl Parcel {
@@ -54,7 +54,8 @@ impl Parcel {
             Content::Encoded(bytes) => return Ok(bytes.clone()),
             Content::Message(message) => message,
         };
-        let encoded = match message {
+        let mut bytes = Vec::new();
+        match message {
             Message::Batch { records, watermark } => {
                 let encode = |records: &dyn AnyBatch| -> Result<Vec<u8>> {
                     let codec = codec.ok_or_else(no_codec)?;
@@ -62,14 +63,20 @@ impl Parcel {
                     Ok(InFlight { channel: 0, content: InFlightContent::Records(records) }.encode())
                 };
                 let records = records.as_deref().filter(|records| !records.is_empty());
-                Encoded::Batch { records: records.map(encode).transpose()?, watermark: *watermark }
+                let records = records.map(encode).transpose()?.unwrap_or_default();
+                let watermark = Timestamp::to_stored(*watermark).to_le_bytes();
+                bytes.reserve_exact(1 + watermark.len() + records.len());
+                bytes.push(tag::BATCH);
+                bytes.extend_from_slice(&watermark);
+                bytes.extend_from_slice(&records);
             }
-            Message::Idle => Encoded::Idle,
-            Message::Barrier(barrier) => Encoded::Barrier(barrier.into()),
-            Message::End => Encoded::End,
-        };
-        let mut bytes = Vec::new();
-        SerdeCodec.encode(&encoded, &mut bytes)?;
+            Message::Idle => bytes.push(tag::IDLE),
+            Message::Barrier(barrier) => {
+                bytes.push(tag::BARRIER);
+                SerdeCodec.encode(&WireBarrier::from(barrier), &mut bytes)?;
+            }
+            Message::End => bytes.push(tag::END),
+        }
         Ok(bytes)
     }
 
@@ -92,19 +99,25 @@ impl Parcel {
             Content::Message(message) => return Ok(message),
             Content::Encoded(bytes) => bytes,
         };
-        let encoded: Encoded = SerdeCodec.decode(&bytes)?;
-        Ok(match encoded {
-            Encoded::Batch { records, watermark } => {
-                let decode = |records: Vec<u8>| match InFlight::decode(&records)?.content {
+        let torn = || Error::corrupt("a parcel of another process cannot be read");
+        match bytes.split_first().ok_or_else(torn)? {
+            (&tag::BATCH, rest) => {
+                let (watermark, records) = rest.split_first_chunk().ok_or_else(torn)?;
+                let decode = |records: &[u8]| match InFlight::decode(records)?.content {
                     InFlightContent::Records(records) => format.ok_or_else(no_codec)?.decode(&records),
-                    _ => Err(Error::corrupt("a parcel holds something else than records")),
+                    _ => Err(torn()),
                 };
-                Message::Batch { records: records.map(decode).transpose()?, watermark }
+                let records = (!records.is_empty()).then(|| decode(records)).transpose()?;
+                let watermark = Timestamp::from_stored(i64::from_le_bytes(*watermark));
+                Ok(Message::Batch { records, watermark })
             }
-            Encoded::Idle => Message::Idle,
-            Encoded::Barrier(barrier) => Message::Barrier(barrier.into()),
-            Encoded::End => Message::End,
-        })
+            (&tag::IDLE, []) => Ok(Message::Idle),
+            (&tag::BARRIER, rest) => {
+                SerdeCodec.decode(rest).map(|barrier: WireBarrier| Message::Barrier(barrier.into()))
+            }
+            (&tag::END, []) => Ok(Message::End),
+            _ => Err(torn()),
+        }
     }
 
     /// The checkpoint whose barrier it is.
