@@ -1,4 +1,7 @@
-//! Records of an exchange as bytes: what is in flight goes into a checkpoint in this form.
+//! Records of an exchange as bytes: what is in flight goes into a checkpoint, and what another process reads crosses the
+//! network.
+
+mod packed;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -19,6 +22,15 @@ pub(crate) trait RecordFormat: Send + Sync {
     /// # Errors
     /// `Incompatible` when other codecs encoded it, `Corrupt` when it cannot be read.
     fn decode(&self, records: &InFlightRecords) -> Result<Box<dyn AnyBatch>>;
+
+    /// Appends a batch as another process of the same job reads it: shorter than what a checkpoint holds.
+    fn pack(&self, batch: &dyn AnyBatch, out: &mut Vec<u8>) -> Result<()>;
+
+    /// Reads a whole batch that [`pack`](Self::pack) has appended.
+    ///
+    /// # Errors
+    /// `Incompatible` when other codecs encoded it, `Corrupt` when it cannot be read.
+    fn unpack(&self, packed: &[u8]) -> Result<Box<dyn AnyBatch>>;
 }
 
 impl fmt::Debug for dyn RecordFormat {
@@ -71,6 +83,30 @@ impl<K: StateKey, V: Send + 'static> RecordFormat for KeyedFormat<K, V> {
         }
         Ok(Box::new(batch))
     }
+
+    fn pack(&self, batch: &dyn AnyBatch, out: &mut Vec<u8>) -> Result<()> {
+        let KeyedBatch { keys, values, timestamps, .. } = downcast_ref::<KeyedBatch<K, V>>(batch)?;
+        packed::begin(self.name(), timestamps, out);
+        for (key, value) in keys.iter().zip(values) {
+            packed::push(out, |out| {
+                key.encode(out);
+                Ok(())
+            })?;
+            packed::push(out, |out| self.codec.encode(value, out))?;
+        }
+        Ok(())
+    }
+
+    fn unpack(&self, packed: &[u8]) -> Result<Box<dyn AnyBatch>> {
+        let mut unpacked = packed::Unpacked::open(self.name(), packed)?;
+        let mut batch = KeyedBatch::<K, V>::default();
+        while let Some(timestamp) = unpacked.next()? {
+            let key = K::decode(unpacked.part()?)?;
+            let hash = key.key_hash();
+            batch.push(key, hash, self.codec.decode(unpacked.part()?)?, timestamp);
+        }
+        Ok(Box::new(batch))
+    }
 }
 
 /// Records without keys.
@@ -105,6 +141,21 @@ impl<T: Send + 'static> RecordFormat for PlainFormat<T> {
         for record in records.records() {
             let InFlightRecord { timestamp, value, .. } = record?;
             batch.push(self.codec.decode(value)?, timestamp);
+        }
+        Ok(Box::new(batch))
+    }
+
+    fn pack(&self, batch: &dyn AnyBatch, out: &mut Vec<u8>) -> Result<()> {
+        let batch = downcast_ref::<Batch<T>>(batch)?;
+        packed::begin(self.name(), batch.timestamps(), out);
+        batch.iter().try_for_each(|(value, _)| packed::push(out, |out| self.codec.encode(value, out)))
+    }
+
+    fn unpack(&self, packed: &[u8]) -> Result<Box<dyn AnyBatch>> {
+        let mut unpacked = packed::Unpacked::open(self.name(), packed)?;
+        let mut batch = Batch::new();
+        while let Some(timestamp) = unpacked.next()? {
+            batch.push(self.codec.decode(unpacked.part()?)?, timestamp);
         }
         Ok(Box::new(batch))
     }
@@ -150,6 +201,17 @@ mod tests {
         assert_eq!((&decoded.values, &decoded.timestamps), (&batch.values, &batch.timestamps));
         let error = KeyedFormat::<String, i32>::new(SerdeCodec).decode(&records).err().unwrap();
         assert_eq!(error.kind(), ErrorKind::Incompatible);
+        let mut packed = Vec::new();
+        format.pack(&batch, &mut packed).unwrap();
+        let unpacked = format.unpack(&packed).unwrap();
+        let unpacked = downcast_ref::<KeyedBatch<String, u32>>(&*unpacked).unwrap();
+        assert_eq!((&unpacked.keys, &unpacked.hashes), (&batch.keys, &batch.hashes));
+        assert_eq!((&unpacked.values, &unpacked.timestamps), (&batch.values, &batch.timestamps));
+        let error = KeyedFormat::<String, i32>::new(SerdeCodec).unpack(&packed).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Incompatible);
+        for cut in 0..packed.len() {
+            assert_eq!(format.unpack(&packed[..cut]).err().unwrap().kind(), ErrorKind::Corrupt, "{cut}");
+        }
 
         let mut batch = Batch::new();
         batch.push("a".to_owned(), None);
@@ -160,5 +222,21 @@ mod tests {
         let decoded = downcast_ref::<Batch<String>>(&*decoded).unwrap();
         let pairs = |batch: &Batch<String>| -> Vec<_> { batch.iter().map(|(v, t)| (v.clone(), t)).collect() };
         assert_eq!((count, pairs(decoded)), (2, pairs(&batch)));
+    }
+
+    #[test]
+    fn packed_batches_may_have_long_parts_and_no_times() {
+        for with_time in [false, true] {
+            let mut batch = Batch::new();
+            for length in [0, 1, 254, 255, 256, 70_000] {
+                batch.push("x".repeat(length), with_time.then_some(Timestamp::from_millis(length as i64)));
+            }
+            let format = PlainFormat::<String>::new(SerdeCodec);
+            let mut packed = Vec::new();
+            format.pack(&batch, &mut packed).unwrap();
+            let unpacked = format.unpack(&packed).unwrap();
+            let unpacked = downcast_ref::<Batch<String>>(&*unpacked).unwrap();
+            assert!(unpacked.iter().eq(batch.iter()));
+        }
     }
 }

@@ -18,6 +18,7 @@ use strandline_connectors::DiscardSink;
 use strandline_connectors::keys::{Distribution, KeyStream, KeyStreamConfig};
 use strandline_host_timely::{Cluster, Processes};
 use strandline_runtime::{CheckpointConfig, JobConfig, JobControl, Pipeline};
+use strandline_state_api::backend::KeyedBackendExt as _;
 use strandline_state_api::*;
 use timely::communication::Config;
 
@@ -43,6 +44,14 @@ impl Operator for Count {
         })?;
         ctx.emit((*ctx.key(), n));
         Ok(())
+    }
+
+    fn prefetch<B: KeyedBackend<Key = u64>>(
+        &mut self,
+        backend: &mut B,
+        keys: &mut dyn Iterator<Item = (KeyHash, &u64)>,
+    ) -> Result<()> {
+        backend.prefetch(self.0, keys)
     }
 }
 
@@ -116,7 +125,7 @@ fn two_processes(what: &str, records: u64, checkpoints: Option<&Path>) -> std::i
     let (first, second) = (start(0)?, start(1)?);
     let printed = first.wait_with_output()?;
     second.wait_with_output()?;
-    let rate = String::from_utf8_lossy(&printed.stdout).trim().parse();
+    let rate = String::from_utf8_lossy(&printed.stdout).lines().next_back().unwrap_or_default().parse();
     rate.map_err(|_| std::io::Error::other("a process has failed"))
 }
 

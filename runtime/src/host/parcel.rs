@@ -3,11 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use strandline_checkpoint_storage::{InFlight, InFlightContent};
 use strandline_state_api::{CheckpointId, Codec, Error, ErrorKind, Result, SerdeCodec, Timestamp};
 
 use super::wire::WireBarrier;
-use crate::batch::AnyBatch;
 use crate::channel::{self, EdgeId, Message};
 use crate::record_format::RecordFormat;
 
@@ -57,18 +55,11 @@ impl Parcel {
         let mut bytes = Vec::new();
         match message {
             Message::Batch { records, watermark } => {
-                let encode = |records: &dyn AnyBatch| -> Result<Vec<u8>> {
-                    let codec = codec.ok_or_else(no_codec)?;
-                    let (records, _) = codec.0.encode(records)?;
-                    Ok(InFlight { channel: 0, content: InFlightContent::Records(records) }.encode())
-                };
-                let records = records.as_deref().filter(|records| !records.is_empty());
-                let records = records.map(encode).transpose()?.unwrap_or_default();
-                let watermark = Timestamp::to_stored(*watermark).to_le_bytes();
-                bytes.reserve_exact(1 + watermark.len() + records.len());
                 bytes.push(tag::BATCH);
-                bytes.extend_from_slice(&watermark);
-                bytes.extend_from_slice(&records);
+                bytes.extend_from_slice(&Timestamp::to_stored(*watermark).to_le_bytes());
+                if let Some(records) = records.as_deref().filter(|records| !records.is_empty()) {
+                    codec.ok_or_else(no_codec)?.0.pack(records, &mut bytes)?;
+                }
             }
             Message::Idle => bytes.push(tag::IDLE),
             Message::Barrier(barrier) => {
@@ -103,11 +94,8 @@ impl Parcel {
         match bytes.split_first().ok_or_else(torn)? {
             (&tag::BATCH, rest) => {
                 let (watermark, records) = rest.split_first_chunk().ok_or_else(torn)?;
-                let decode = |records: &[u8]| match InFlight::decode(records)?.content {
-                    InFlightContent::Records(records) => format.ok_or_else(no_codec)?.decode(&records),
-                    _ => Err(torn()),
-                };
-                let records = (!records.is_empty()).then(|| decode(records)).transpose()?;
+                let unpack = |records| format.ok_or_else(no_codec)?.unpack(records);
+                let records = (!records.is_empty()).then(|| unpack(records)).transpose()?;
                 let watermark = Timestamp::from_stored(i64::from_le_bytes(*watermark));
                 Ok(Message::Batch { records, watermark })
             }
