@@ -42,6 +42,8 @@ const LAST_ROUND: u64 = u32::MAX as u64;
 const WAIT: Duration = Duration::from_millis(1);
 /// How long half-filled batches may wait while there is more to process.
 const FLUSH_AFTER: Duration = Duration::from_millis(5);
+/// How many batches a source reads in an activation at most: what each one sends to other processes wakes threads.
+const MOST_BATCHES: usize = 8;
 /// How many letters an activation processes at most.
 const MOST_LETTERS: usize = 64;
 
@@ -242,8 +244,15 @@ impl Running {
                 // Others are still at the checkpoint.
                 || (slowest >> 32 < self.checkpoint && round <= self.began_at + AHEAD)
         });
-        let turn = self.subtask.turn(may_read);
+        let mut turn = self.subtask.turn(may_read);
         self.send();
+        for _ in 1..MOST_BATCHES {
+            if turn != Turn::Again {
+                break;
+            }
+            turn = self.subtask.turn(may_read);
+            self.send();
+        }
         match turn {
             Turn::Again => self.activator.activate(),
             _ if self.subtask.is_reading() && !may_read => self.activator.activate_after(WAIT),

@@ -13,8 +13,12 @@ use xxhash_rust::xxh3::xxh3_64;
 /// The length byte in front of a length of four bytes.
 const LONG: u8 = u8::MAX;
 
+/// The bytes that are reserved for each record.
+const RECORD_BYTES: usize = 24;
+
 /// Appends what is in front of the records.
 pub(super) fn begin(codecs: &str, timestamps: &[Option<Timestamp>], out: &mut Vec<u8>) {
+    out.reserve(timestamps.len() * RECORD_BYTES);
     out.extend_from_slice(&xxh3_64(codecs.as_bytes()).to_le_bytes());
     out.extend_from_slice(&(timestamps.len() as u32).to_le_bytes());
     let has_times = timestamps.iter().any(Option::is_some);
