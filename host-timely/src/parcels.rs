@@ -98,9 +98,13 @@ impl Distributor<Letters> for ByTarget {
         stamp: &Stamp<T>,
         pushers: &mut [P],
     ) {
-        for letter in container.0.drain(..) {
-            if let Some(pusher) = pushers.get_mut(letter.target as usize) {
-                Message::push_at(&mut Letters(vec![letter]), stamp.clone(), pusher);
+        // Stable: letters to one target keep their order.
+        container.0.sort_by_key(|letter| letter.target);
+        while let Some(target) = container.0.last().map(|letter| letter.target) {
+            let first = container.0.partition_point(|letter| letter.target < target);
+            let mut of_target = Letters(container.0.split_off(first));
+            if let Some(pusher) = pushers.get_mut(target as usize) {
+                Message::push_at(&mut of_target, stamp.clone(), pusher);
             }
         }
     }

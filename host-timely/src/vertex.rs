@@ -83,6 +83,8 @@ struct Output {
     edge: u32,
     codec: Option<EdgeCodec>,
     pusher: pushers::Output<u64, Letters>,
+    /// What leaves at the next opportunity.
+    letters: Vec<Letter>,
     capability: Capability<u64>,
 }
 
@@ -133,8 +135,10 @@ pub(crate) fn build<'scope>(
         capabilities.iter_mut().for_each(|capability| capability.downgrade(&time(first, 0)));
         let progress = capabilities.pop();
         let outputs = ways_out.into_iter().zip(capabilities);
-        let outputs =
-            outputs.map(|((edge, codec, pusher), capability)| Output { edge, codec, pusher, capability });
+        let outputs = outputs.map(|((edge, codec, pusher), capability)| {
+            let letters = Vec::new();
+            Output { edge, codec, pusher, letters, capability }
+        });
         let mut running = Running {
             subtask,
             is_source,
@@ -244,15 +248,9 @@ impl Running {
                 // Others are still at the checkpoint.
                 || (slowest >> 32 < self.checkpoint && round <= self.began_at + AHEAD)
         });
-        let mut turn = self.subtask.turn(may_read);
+        let mut turns = (0..MOST_BATCHES).map(|_| self.subtask.turn(may_read));
+        let turn = turns.find(|turn| *turn != Turn::Again).unwrap_or(Turn::Again);
         self.send();
-        for _ in 1..MOST_BATCHES {
-            if turn != Turn::Again {
-                break;
-            }
-            turn = self.subtask.turn(may_read);
-            self.send();
-        }
         match turn {
             Turn::Again => self.activator.activate(),
             _ if self.subtask.is_reading() && !may_read => self.activator.activate_after(WAIT),
@@ -276,7 +274,6 @@ impl Running {
             {
                 left -= 1;
                 self.subtask.deliver(edge, letter.from, letter.parcel);
-                self.send();
                 if let Some(count) = self.times.get_mut(&time) {
                     *count -= 1;
                     if *count == 0 {
@@ -284,6 +281,7 @@ impl Running {
                     }
                 }
             }
+            self.send();
             let is_here = self.waiting.get(&self.checkpoint).is_none_or(VecDeque::is_empty);
             if !is_here || frontier < time(self.checkpoint + 1, 0) || self.subtask.has_ended() {
                 break;
@@ -327,12 +325,14 @@ impl Running {
                 parcel.to_bytes(output.codec.as_ref()).map(Parcel::from_bytes)
             };
             match parcel {
-                Ok(parcel) => {
-                    let letter = Letter { from: self.surroundings.worker, target, parcel };
-                    output.pusher.activate().give(&output.capability, &mut Letters(vec![letter]));
-                }
+                Ok(parcel) => output.letters.push(Letter { from: self.surroundings.worker, target, parcel }),
                 Err(error) => (self.surroundings.fail)(error),
             }
+        }
+        // Together, because each container that leaves for another process wakes a thread.
+        for output in self.outputs.iter_mut().filter(|output| !output.letters.is_empty()) {
+            let mut letters = Letters(std::mem::take(&mut output.letters));
+            output.pusher.activate().give(&output.capability, &mut letters);
         }
     }
 }
