@@ -100,11 +100,16 @@ fn run(attempt: &Arc<Attempt>, parallelism: u32) {
         }
     }
     loop {
-        while let Some(directed) = commands.try_recv() {
-            let Some(directed) = directed else { return };
-            driver.command(directed.vertex, directed.subtask, directed.command);
-        }
-        if !driver.turn() {
+        // One at a time: so the barriers of several sources come apart.
+        let is_busy = match commands.try_recv() {
+            Some(Some(directed)) => {
+                driver.command(directed.vertex, directed.subtask, directed.command);
+                true
+            }
+            Some(None) => return,
+            None => false,
+        };
+        if !driver.turn() && !is_busy {
             thread::sleep(REST);
         }
     }

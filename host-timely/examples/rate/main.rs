@@ -175,7 +175,7 @@ fn main() -> Result<()> {
         return process(&setup);
     }
     let number = |at| std::env::args().nth(at).and_then(|number| number.parse().ok());
-    let (records, rounds) = (number(1).unwrap_or(20_000_000), number(2).unwrap_or(5));
+    let (records, rounds) = (number(1).unwrap_or(40_000_000), number(2).unwrap_or(5));
     println!("{records} records, 1,000,000 keys; medians of {rounds} rounds, in millions a second");
     for (parallelism, on) in [(1, On::Workers(1)), (2, On::Workers(2)), (2, On::Processes)] {
         for checkpoints in [false, true] {
