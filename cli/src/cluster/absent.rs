@@ -18,8 +18,8 @@ impl Member {
         if args.processes.is_none() && args.hosts.is_none() {
             return Ok(None);
         }
-        let text = "error: this program was built without timely dataflow, on which jobs run in several processes: build \
-                    it with `--features timely`\n";
+        let text = "error: this program was built without timely dataflow, on which jobs run in several processes: \
+                    build it with `--features timely`\n";
         Err(Failure::Usage(text.into()))
     }
 

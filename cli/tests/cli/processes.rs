@@ -68,9 +68,8 @@ fn hosts_find_each_other_and_wait_for_those_that_leave() {
     let (folder, orders) = orders_job(20_000);
     let listeners = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
     let [a, b] = listeners.map(|listener| listener.local_addr().unwrap());
-    let hosts = format!(
-        "token_file = \"token\"\nworkers = 2\n[[host]]\nname = \"a\"\naddress = \"{a}\"\n[[host]]\nname = \"b\"\naddress = \"{b}\"\n"
-    );
+    let host = |name: &str, address| format!("[[host]]\nname = \"{name}\"\naddress = \"{address}\"\n");
+    let hosts = format!("token_file = \"token\"\nworkers = 2\n{}{}", host("a", a), host("b", b));
     folder.write("hosts.toml", &hosts);
     folder.write("token", "secret\n");
     let slow = "--set=source.rate=10000";
