@@ -10,9 +10,9 @@ impl Heap {
         self.0.first().copied()
     }
 
-    /// Takes all numbers out, in no order.
-    pub(crate) fn take(&mut self) -> Vec<usize> {
-        std::mem::take(&mut self.0)
+    /// Moves all numbers to the end of `numbers`, in no order.
+    pub(crate) fn drain_into(&mut self, numbers: &mut Vec<usize>) {
+        numbers.append(&mut self.0);
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -54,6 +54,8 @@ pub struct Merge<'a> {
     /// Inputs that are not open yet: (first group, input), the smallest group last.
     waiting: Vec<(u32, usize)>,
     heap: Heap,
+    /// The open inputs while their entries are lent, oldest first; empty otherwise.
+    side_by_side: Vec<usize>,
     current: EntryBuf,
     /// The row of the current value.
     row: u16,
@@ -90,29 +92,9 @@ impl Input<'_> {
         Some((EntryRef { state: rank, ..entry }, row))
     }
 
-    async fn advance(&mut self) -> Result<bool> {
-        loop {
-            match self.step()? {
-                Step::Entry => return Ok(true),
-                Step::End => return Ok(false),
-                Step::NeedsBlock => self.cursor.open_block().await?,
-            }
-        }
-    }
-
     #[inline(always)]
     fn rank_head(&mut self) {
         self.rank = self.head().map(|head| head.rank()).unwrap_or_default();
-    }
-
-    /// Moves to the next entry without I/O, as the cursor does.
-    #[inline(always)]
-    fn step(&mut self) -> Result<Step> {
-        let step = self.cursor.step()?;
-        if step == Step::Entry {
-            self.rank_head();
-        }
-        Ok(step)
     }
 }
 
@@ -194,6 +176,7 @@ impl<'a> Merge<'a> {
             inputs,
             waiting,
             heap: Heap::default(),
+            side_by_side: Vec::new(),
             current,
             row: 0,
             later: VecDeque::new(),
@@ -237,8 +220,9 @@ impl<'a> Merge<'a> {
     /// Lends the next entries to `take`, in the order of [`next`](Self::next), until it breaks off. Returns whether
     /// more may follow: `false` behind the last entry.
     ///
-    /// Where one part has many entries in a row, as a base without deltas does, this copies none of them and takes a
-    /// fraction of the time of `next`.
+    /// Entries that are whole in one part are lent from its block, however the parts are interleaved: `next` copies
+    /// each and takes a multiple of the time. Only those are copied here that several parts make up (elements of
+    /// lists), that follow a `Clear` of their map, or that more than eight parts are merged for.
     ///
     /// # Errors
     /// Those of [`next`](Self::next), and the first one of `take`: the merge cannot go on after that.
@@ -265,17 +249,18 @@ impl<'a> Merge<'a> {
     ) -> Result<ControlFlow<()>> {
         let mut flow = ControlFlow::Continue(());
         let few = (1..=MOST_SIDE_BY_SIDE).contains(&self.heap.len());
-        if self.broken || !few || !self.later.is_empty() || self.clear.is_some() {
+        if self.broken || !few || !self.later.is_empty() || self.is_in_cleared_map() {
             return Ok(flow);
         }
+        self.clear = None;
         let due = self.waiting.last().map_or(u32::MAX, |&(group, _)| group);
         self.broken = true;
-        // Oldest first. Few inputs are compared faster one by one than in a heap.
-        let mut open = self.heap.take();
-        open.sort_unstable();
-        while flow.is_continue() && !open.is_empty() {
-            let (newest, hidden) = self.first_of(&open);
-            let Some((head, row)) = self.inputs[open[newest]].head_in_row() else { break };
+        // Few inputs are compared faster one by one than in a heap.
+        self.heap.drain_into(&mut self.side_by_side);
+        self.side_by_side.sort_unstable();
+        while flow.is_continue() && !self.side_by_side.is_empty() {
+            let (newest, hidden) = self.first_of(&self.side_by_side);
+            let Some((head, row)) = self.inputs[self.side_by_side[newest]].head_in_row() else { break };
             let is_whole = match head.op {
                 Op::Put => true,
                 Op::Append => self.target == SegmentKind::Base && hidden == 0,
@@ -290,23 +275,20 @@ impl<'a> Merge<'a> {
             }
             // From the last one on, because one that has come to its end leaves.
             for at in (0..=newest).rev().filter(|at| *at == newest || hidden & 1 << at != 0) {
-                let input = &mut self.inputs[open[at]];
+                let input = &mut self.inputs[self.side_by_side[at]];
                 // A future for each entry would cost more than the entry, so only a new block is awaited.
-                let more = loop {
-                    match input.cursor.step()? {
-                        Step::Entry => break true,
-                        Step::End => break false,
-                        Step::NeedsBlock => input.cursor.open_block().await?,
-                    }
+                let more = match input.cursor.step()? {
+                    Step::NeedsBlock => input.cursor.advance().await?,
+                    step => step == Step::Entry,
                 };
                 if !more {
-                    open.remove(at);
-                } else if open.len() > 1 {
+                    self.side_by_side.remove(at);
+                } else if self.side_by_side.len() > 1 {
                     input.rank_head();
                 }
             }
         }
-        for input in open {
+        for input in self.side_by_side.drain(..) {
             self.inputs[input].rank_head();
             self.heap.push(input, |a, b| before(&self.inputs, a, b));
         }
@@ -363,13 +345,14 @@ impl<'a> Merge<'a> {
                 if self.current.op == Op::Clear {
                     self.set_clear(input);
                 }
-                let more = loop {
-                    match self.inputs[input].step()? {
-                        Step::Entry => break true,
-                        Step::End => break false,
-                        Step::NeedsBlock => self.inputs[input].cursor.open_block().await?,
-                    }
+                let advanced = &mut self.inputs[input];
+                let more = match advanced.cursor.step()? {
+                    Step::NeedsBlock => advanced.cursor.advance().await?,
+                    step => step == Step::Entry,
                 };
+                if more {
+                    advanced.rank_head();
+                }
                 self.top_advanced(more);
                 match self.heap.top() {
                     Some(top) if self.inputs[top].rank == rank && self.at_current(top) => input = top,
@@ -430,6 +413,13 @@ impl<'a> Merge<'a> {
         }
     }
 
+    /// Returns whether the next entry belongs to a map that a part has cleared: older parts may have entries of it that
+    /// are gone.
+    fn is_in_cleared_map(&self) -> bool {
+        let head = || self.inputs[self.heap.top()?].head();
+        self.clear.as_ref().is_some_and(|(at, _)| head().is_some_and(|head| at.same_map(&head)))
+    }
+
     fn set_clear(&mut self, input: usize) {
         let (at, from) = self.clear.get_or_insert_with(|| (EntryBuf::new(FIRST_GROUP), input));
         at.set_position(&self.current.as_ref());
@@ -470,7 +460,8 @@ impl<'a> Merge<'a> {
         while self.is_due()
             && let Some((_, input)) = self.waiting.pop()
         {
-            if self.inputs[input].advance().await? {
+            if self.inputs[input].cursor.advance().await? {
+                self.inputs[input].rank_head();
                 self.heap.push(input, |a, b| before(&self.inputs, a, b));
             }
         }
