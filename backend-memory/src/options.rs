@@ -1,6 +1,6 @@
 //! The options of a backend.
 
-use strandline_snapshot_format::FoldOptions;
+use strandline_snapshot_format::{Compression, FoldOptions};
 
 /// How a backend writes its snapshots.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,5 +20,14 @@ pub struct MemoryOptions {
 impl Default for MemoryOptions {
     fn default() -> Self {
         Self { fold_ratio: 1.0, max_deltas: 16, full_share: 0.5, format: FoldOptions::default() }
+    }
+}
+
+impl MemoryOptions {
+    /// The same for segments that no store keeps.
+    pub(crate) fn without_compression(&self) -> Self {
+        let mut options = self.clone();
+        options.format.writer.compression = Compression::None;
+        options
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use strandline_snapshot_format::{Compression, ExpiryFilter, SegmentKind, fold_filtered};
+use strandline_snapshot_format::{ExpiryFilter, SegmentKind, fold_filtered};
 use strandline_state_api::Result;
 use strandline_state_api::backend::{BackendScope, SnapshotKind, SnapshotWriter};
 use strandline_state_api::snapshot::{KeyedSnapshot, SegmentName, SegmentStore, SnapshotPart};
@@ -93,11 +93,20 @@ impl MemorySnapshotWriter {
         written: &mut Written,
     ) -> Result<StoredSnapshot> {
         let StoredSnapshot { mut parts, mut base, mut restored, .. } = plan.on.clone();
+        let in_memory;
+        let options = match delta.kind {
+            SnapshotKind::View => {
+                // It stays in memory for the time of a query.
+                in_memory = self.options.without_compression();
+                &in_memory
+            }
+            _ => &self.options,
+        };
         for changes in &plan.changes {
             let alone = changes.full || parts.is_empty();
+            let kind = if alone { SegmentKind::Base } else { SegmentKind::Delta };
             let filter = if alone && plan.changes.len() == 1 { Some(&delta.filter) } else { None };
-            let is_view = delta.kind == SnapshotKind::View;
-            let new = self.write(changes, (alone, is_view), filter, store, written).await?;
+            let new = write(changes, kind, filter, options, store, written).await?;
             if alone {
                 (base, restored) = (new.len(), false);
                 parts = new;
@@ -106,39 +115,6 @@ impl MemorySnapshotWriter {
             }
         }
         Ok(StoredSnapshot { parts, base, restored, own: written.names.clone() })
-    }
-
-    async fn write(
-        &self,
-        changes: &Arc<Changes>,
-        (alone, is_view): (bool, bool),
-        filter: Option<&ExpiryFilter>,
-        store: &dyn SegmentStore,
-        written: &mut Written,
-    ) -> Result<Vec<SnapshotPart>> {
-        let kind = if alone { SegmentKind::Base } else { SegmentKind::Delta };
-        let all = ExpiryFilter::default();
-        let mut options = self.options.clone();
-        if is_view {
-            // It stays in memory for the time of a query.
-            options.format.writer.compression = Compression::None;
-        }
-        let mut finished = Vec::new();
-        for (layer, states) in changes.layers().into_iter().enumerate() {
-            let kind = if layer == 0 { kind } else { SegmentKind::Delta };
-            write_segments(states, kind, filter.unwrap_or(&all), &options, &mut |writer| {
-                finished.push(writer.finish()?);
-                Ok(())
-            })?;
-        }
-        let mut parts = Vec::new();
-        for done in finished {
-            let segment = store.put(done.bytes).await?;
-            written.bytes += segment.len;
-            written.names.insert(segment.name.clone());
-            parts.push(SnapshotPart::portable(segment, done.key_groups));
-        }
-        Ok(parts)
     }
 
     async fn fold(
@@ -168,6 +144,34 @@ impl MemorySnapshotWriter {
         let (base, deltas) = snapshot.parts.split_at(snapshot.base);
         deltas.len() > self.options.max_deltas || bytes(deltas) > self.options.fold_ratio * bytes(base)
     }
+}
+
+/// Stores changes as segments: the first layer of them of `kind`, the others as deltas on it.
+async fn write(
+    changes: &Arc<Changes>,
+    kind: SegmentKind,
+    filter: Option<&ExpiryFilter>,
+    options: &MemoryOptions,
+    store: &dyn SegmentStore,
+    written: &mut Written,
+) -> Result<Vec<SnapshotPart>> {
+    let all = ExpiryFilter::default();
+    let mut finished = Vec::new();
+    for (layer, states) in changes.layers().into_iter().enumerate() {
+        let kind = if layer == 0 { kind } else { SegmentKind::Delta };
+        write_segments(states, kind, filter.unwrap_or(&all), options, &mut |writer| {
+            finished.push(writer.finish()?);
+            Ok(())
+        })?;
+    }
+    let mut parts = Vec::new();
+    for done in finished {
+        let segment = store.put(done.bytes).await?;
+        written.bytes += segment.len;
+        written.names.insert(segment.name.clone());
+        parts.push(SnapshotPart::portable(segment, done.key_groups));
+    }
+    Ok(parts)
 }
 
 #[async_trait]
