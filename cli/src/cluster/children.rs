@@ -94,7 +94,7 @@ impl Starter {
         Ok((child, held))
     }
 
-    /// Starts the process again whenever it ends, until the job is over.
+    /// Starts the process again whenever it fails, until the job is over. One that ends well has found that out first.
     fn look_after(&self, first: (Child, Option<ChildStdin>), over: &Over, progress: &Progress) {
         let (mut running, mut began, mut pause) = (Some(first), Instant::now(), PAUSES.0);
         loop {
@@ -104,6 +104,7 @@ impl Starter {
             let ended = match &mut running {
                 Some((child, _)) => match child.try_wait() {
                     Ok(None) => continue,
+                    Ok(Some(status)) if status.success() => break,
                     Ok(Some(status)) => status.to_string(),
                     Err(error) => error.to_string(),
                 },
