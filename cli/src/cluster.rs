@@ -138,8 +138,8 @@ impl Member {
     }
 }
 
-/// Prints no panic of a thread of timely: where a process is lost, those that are connected to it panic, and the attempt
-/// fails with an error.
+/// Prints no panic of a thread of timely: where a process is lost, those that are connected to it panic, and the
+/// attempt fails with an error.
 fn quieten_timely() {
     let print = panic::take_hook();
     panic::set_hook(Box::new(move |info| {

@@ -170,9 +170,9 @@ pub fn completed(state: &Path) -> u64 {
 
 /// Kills all processes of a job so many times, each time with another parallelism or number of them, and lets it end.
 ///
-/// `start` starts the processes of the host for attempt 0, 1, 2 … of [`job`], with [`Orders::gated`] orders, checkpoints
-/// in the directory `state` and files in `output` of the directory; the number is how many orders of each split they may
-/// read.
+/// `start` starts the processes of the host for attempt 0, 1, 2 … of [`job`], with [`Orders::gated`] orders,
+/// checkpoints in the directory `state` and files in `output` of the directory; the number is how many orders of each
+/// split they may read.
 pub fn exactly_once_over_kills(orders: u64, kills: u32, start: impl Fn(&Path, u32, u64) -> Running) {
     let dir = dir();
     for attempt in 0..kills {

@@ -179,8 +179,8 @@ impl Execution {
             // Threads of timely may wait for a process that never answers.
             streams.iter().for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
         }
-        // Where a connection is gone, its threads have panicked, and so does their guard: in a thread that bears the name
-        // of timely, too, by which a panic hook knows them all.
+        // Where a connection is gone, its threads have panicked, and so does their guard: in a thread that bears the
+        // name of timely, too, by which a panic hook knows them all.
         let dropped = thread::Builder::new().name("timely:end".into()).spawn(move || drop(comms));
         let _ = dropped.map(JoinHandle::join);
         if let Some(beating) = beating.filter(|_| well) {

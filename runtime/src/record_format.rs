@@ -1,5 +1,5 @@
-//! Records of an exchange as bytes: what is in flight goes into a checkpoint, and what another process reads crosses the
-//! network.
+//! Records of an exchange as bytes: what is in flight goes into a checkpoint, and what another process reads crosses
+//! the network.
 
 mod packed;
 

@@ -177,8 +177,8 @@ impl<F: BackendFactory, O: Operator, M> Harness<F, O, M> {
         std::mem::take(&mut self.output)
     }
 
-    /// Returns how many records the operator has counted as [too late](strandline_state_api::Context::count_too_late) since the last
-    /// call.
+    /// Returns how many records the operator has counted as [too late](strandline_state_api::Context::count_too_late)
+    /// since the last call.
     pub fn take_too_late(&mut self) -> u64 {
         self.subtasks.iter_mut().map(|subtask| subtask.process.take_too_late()).sum()
     }

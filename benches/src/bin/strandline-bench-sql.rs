@@ -234,8 +234,8 @@ impl Cli {
             beyond.push(100.0 * (with_checkpoints - with_queries - (alone - with_checkpoints)) / alone);
         }
         println!(
-            "loss of rate: by a checkpoint each second {:.1} %, by a live query more {:.1} %, beyond that of a checkpoint \
-             {:.1} % (aim: below 5 %)",
+            "loss of rate: by a checkpoint each second {:.1} %, by a live query more {:.1} %, beyond that of a \
+             checkpoint {:.1} % (aim: below 5 %)",
             median(of_checkpoints),
             median(of_queries),
             median(beyond)

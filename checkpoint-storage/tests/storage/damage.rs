@@ -137,7 +137,10 @@ proptest! {
 
     #[test]
     fn many_damages_at_once_never_panic_or_start_empty(
-        damages in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0u8..4, any::<u8>()), 1..6),
+        damages in prop::collection::vec(
+            (any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0u8..4, any::<u8>()),
+            1..6,
+        ),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {

@@ -16,8 +16,8 @@ const MOST_WAITING: usize = 1_000;
 /// Runs all subtasks of an attempt in one thread, in turns. Records cross the codec of their edge, where it has one, as
 /// they do between processes.
 ///
-/// It aligns barriers as Chandy and Lamport's algorithm has it: a marker in each channel behind what was sent before the
-/// cut, and a channel waits at its marker until all channels of its subtask have come to theirs.
+/// It aligns barriers as Chandy and Lamport's algorithm has it: a marker in each channel behind what was sent before
+/// the cut, and a channel waits at its marker until all channels of its subtask have come to theirs.
 #[derive(Clone, Copy, Debug)]
 pub struct BareHost {
     parallelism: u32,

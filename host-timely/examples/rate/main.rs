@@ -189,7 +189,8 @@ fn main() -> Result<()> {
             let (to_executor, to_floor) = (ratios(&executors), ratios(&floors));
             let of = if checkpoints { "checkpoints each second" } else { "no checkpoints" };
             println!(
-                "{on:?}, {of}: executor {:.2}, timely {:.2} ({to_executor:.2} of it), timely alone {:.2} ({:.2} of its time)",
+                "{on:?}, {of}: executor {:.2}, timely {:.2} ({to_executor:.2} of it), timely alone {:.2} ({:.2} of \
+                 its time)",
                 median(executors),
                 median(timelys),
                 median(floors),

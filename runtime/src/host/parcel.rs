@@ -33,8 +33,8 @@ pub struct Outgoing {
     pub parcel: Parcel,
 }
 
-/// The first byte of an encoded parcel. Behind that of a batch is its watermark, and behind that are the records, if there are
-/// any; behind that of a barrier the barrier.
+/// The first byte of an encoded parcel. Behind that of a batch is its watermark, and behind that are the records, if
+/// there are any; behind that of a barrier the barrier.
 mod tag {
     pub(super) const BATCH: u8 = 1;
     pub(super) const IDLE: u8 = 2;

@@ -144,7 +144,8 @@ proptest! {
 
         // One request reads from the first block that has a group of the range to the last one.
         let has = |block: &&strandline_snapshot_format::BlockInfo| {
-            !range.intersect(KeyGroupRange::new(block.first.index().into(), u32::from(block.last.index()) + 1)).is_empty()
+            let groups = KeyGroupRange::new(block.first.index().into(), u32::from(block.last.index()) + 1);
+            !range.intersect(groups).is_empty()
         };
         let needed: Vec<_> = reader.index().blocks().iter().filter(has).collect();
         let expected = needed.first().zip(needed.last()).map(|(first, last)| {
