@@ -20,8 +20,8 @@ use crate::Failure;
 use crate::cli::DemoArgs;
 use child::{Child, End};
 
-/// The job: sums for each user and minute.
-const JOB: &str = r#"# The job of `strandline demo`: what each user ordered in each minute.
+/// The job: sums for each user and minute, and how much each user has ordered until then.
+const JOB: &str = r#"# The job of `strandline demo`: what each user ordered in each minute, and in all.
 name = "orders"
 parallelism = 2
 
@@ -33,7 +33,7 @@ retained = 3
 [source]
 type = "csv"
 path = "orders"
-columns = ["time:int", "user", "amount:int"]
+columns = ["time:int", "user:int", "amount:int"]
 event_time = "time"
 watermark_delay = "5s"   # orders come up to 5 s late
 
@@ -41,14 +41,31 @@ watermark_delay = "5s"   # orders come up to 5 s late
 filter = "amount > 0"
 
 [[step]]
+name = "minutes"
 key_by = "user"
 window = "1m"
 aggregate = ["count as orders", "sum(amount) as total", "max(amount) as largest"]
 
-[sink]
+[[step]]
+name = "users"
+key_by = "user"
+aggregate = "sum(orders) as orders"
+
+[[sink]]
+name = "by-minute"
+from = "minutes"
 type = "csv"
-path = "results"
+path = "results/minutes"
+
+[[sink]]
+name = "by-user"
+from = "users"
+type = "csv"
+path = "results/users"
 "#;
+
+/// The sinks, and the directories that they have in that of the results.
+const SINKS: [(&str, &str); 2] = [("by-minute", "minutes"), ("by-user", "users")];
 
 /// The parallelism of the undisturbed run.
 const PARALLELISM: u32 = 2;
@@ -82,8 +99,9 @@ fn prove(args: &DemoArgs, folder: &Path) -> Result<bool> {
 
     fs::write(folder.join("job.toml"), JOB).map_err(|e| failed("the job file cannot be written", e))?;
     let started = Instant::now();
-    let overrides = ["sink.path=expected", "checkpoint.enabled=false"].map(String::from);
-    let overrides = overrides.into_iter().chain(state(args)).collect::<Vec<_>>();
+    let paths = SINKS.map(|(sink, of)| format!("sink.{sink}.path=expected/{of}"));
+    let without = "checkpoint.enabled=false".to_owned();
+    let overrides = paths.into_iter().chain([without]).chain(state(args)).collect::<Vec<_>>();
     let reference = match Child::start(folder, PARALLELISM, &overrides)?.watch(None)? {
         End::Ended(seen) | End::Killed(seen) => seen,
     };
@@ -95,7 +113,7 @@ fn prove(args: &DemoArgs, folder: &Path) -> Result<bool> {
     print_line!("");
 
     let started = Instant::now();
-    let found = compare::compare(&folder.join("expected"), &folder.join("results"))?;
+    let found = compare::compare(&folder.join("expected"), &folder.join("results"), SINKS.map(|(_, of)| of))?;
     let results = HumanCount(found.expected);
     if found.is_equal() {
         step("compared", &format!("{results} results, the same in both, each exactly once"), started);

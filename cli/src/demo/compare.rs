@@ -1,4 +1,4 @@
-//! Compares the results in two directories, whatever their files and order.
+//! Compares the results in two directories, whatever the files of each sink and their order.
 
 use std::fmt;
 use std::fs;
@@ -9,7 +9,7 @@ use strandline_state_api::Result;
 use super::failed;
 
 /// The difference of two results.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Difference {
     pub(super) expected: u64,
     pub(super) found: u64,
@@ -42,7 +42,21 @@ impl fmt::Display for Difference {
     }
 }
 
-pub(super) fn compare(expected: &Path, found: &Path) -> Result<Difference> {
+/// Compares what both directories have in each of `sinks`, a directory in them.
+pub(super) fn compare<const N: usize>(expected: &Path, found: &Path, sinks: [&str; N]) -> Result<Difference> {
+    let mut all = Difference::default();
+    for sink in sinks {
+        let of_sink = compare_sink(&expected.join(sink), &found.join(sink))?;
+        all.expected += of_sink.expected;
+        all.found += of_sink.found;
+        all.missing.extend(of_sink.missing);
+        all.surplus.extend(of_sink.surplus);
+        all.unfinished += of_sink.unfinished;
+    }
+    Ok(all)
+}
+
+fn compare_sink(expected: &Path, found: &Path) -> Result<Difference> {
     let (expected, _) = lines(expected)?;
     let (found, unfinished) = lines(found)?;
     let (mut missing, mut surplus) = (Vec::new(), Vec::new());
@@ -90,10 +104,13 @@ mod tests {
     #[test]
     fn missing_doubled_and_unfinished_results_are_seen() {
         let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        for folder in &folders {
+            fs::create_dir(folder.path().join("sink")).unwrap();
+        }
         let write = |folder: usize, name: &str, text: &str| {
-            fs::write(folders[folder].path().join(name), text).unwrap();
+            fs::write(folders[folder].path().join("sink").join(name), text).unwrap();
         };
-        let compare = || compare(folders[0].path(), folders[1].path()).unwrap();
+        let compare = || compare(folders[0].path(), folders[1].path(), ["sink"]).unwrap();
         write(0, "a", "1\n2\n");
         write(0, "b", "3\n");
         write(1, "x", "3\n2\n1\n");

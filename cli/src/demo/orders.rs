@@ -59,7 +59,7 @@ fn order(sequence: u64, line: &mut Vec<u8>) {
     let late = (random >> 40) % LATENESS;
     line.extend_from_slice(digits.format(BEGIN + LATENESS + sequence * STEP - late).as_bytes());
     let users = if random & 1 == 0 { USERS } else { USERS / 20 };
-    line.extend_from_slice(b",user-");
+    line.push(b',');
     line.extend_from_slice(digits.format((random >> 8) % users).as_bytes());
     line.push(b',');
     let amount = if (random >> 1).is_multiple_of(20) { 0 } else { 100 + (random >> 20) % 90_000 };

@@ -172,6 +172,45 @@ fn the_statements_of_the_article_equal_a_scan_on_rocksdb() {
     article_equals_a_scan(&folder, "checkpoints");
 }
 
+/// The statements of the article over a checkpoint of the demo, beside the results that its job wrote.
+fn article_equals_the_results_of_the_demo(args: &[&str]) {
+    let folder = Folder::new("");
+    let ended = folder.strandline(&[&["demo", "--records=40000", "--kills=2", "--dir=demo"], args].concat());
+    assert_eq!(ended.code(), 0, "{}{}", ended.stdout(), ended.stderr());
+    let mut written = Vec::new();
+    for entry in std::fs::read_dir(folder.path("demo/results/users")).unwrap() {
+        let path = entry.unwrap().path();
+        if !path.file_name().unwrap().to_string_lossy().starts_with('.') {
+            written.extend(std::fs::read_to_string(path).unwrap().lines().map(str::to_owned));
+        }
+    }
+    written.sort_unstable();
+    assert!(written.len() > 100, "{} users", written.len());
+    let query = format!("{ARTICLE}SELECT KEY, VALUE FROM KeyedStateTable");
+    let csv = printed(&folder, &["demo/checkpoints", &query, "--format=csv"]);
+    let mut rows: Vec<&str> = csv.lines().skip(1).collect();
+    rows.sort_unstable();
+    assert_eq!(rows, written);
+    let query = format!("{ARTICLE}SELECT TIMESTAMP, CHECKPOINT FROM CheckpointTable ORDER BY TIMESTAMP");
+    let checkpoints = printed(&folder, &["demo/job.toml", &query, "--format=csv"]);
+    let listed = folder.strandline(&["checkpoints", "list", "demo/checkpoints", "--json"]);
+    let listed: Value = serde_json::from_str(&listed.stdout()).unwrap();
+    let listed = listed["checkpoints"].as_array().unwrap();
+    let listed = listed.iter().map(|of| format!("{},{}", of["created_unix_ms"], of["id"]));
+    assert_eq!(checkpoints.lines().skip(1).collect::<Vec<_>>(), listed.collect::<Vec<_>>());
+}
+
+#[test]
+fn the_statements_of_the_article_equal_the_results_of_the_demo() {
+    article_equals_the_results_of_the_demo(&[]);
+}
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn the_statements_of_the_article_equal_the_results_of_the_demo_on_rocksdb() {
+    article_equals_the_results_of_the_demo(&["--backend=rocksdb"]);
+}
+
 /// Runs where `STRANDLINE_TEST_S3` names a server that speaks the protocol of S3.
 #[cfg(feature = "s3")]
 #[test]
