@@ -88,6 +88,7 @@ pub(crate) struct Database {
     path: Files,
     options: Options,
     write: WriteOptions,
+    file_bytes: u64,
     pub(crate) instance: Arc<Instance>,
     /// Which values its compactions leave out.
     pub(crate) expiries: SharedExpiries,
@@ -110,7 +111,8 @@ impl Database {
         let mut write = WriteOptions::default();
         write.disable_wal(true);
         let path = Files(path);
-        Ok(Self { db, path, options, write, instance, expiries, cuts: AtomicU64::new(0) })
+        let file_bytes = environment.options.file_bytes;
+        Ok(Self { db, path, options, write, file_bytes, instance, expiries, cuts: AtomicU64::new(0) })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -119,6 +121,11 @@ impl Database {
 
     pub(crate) fn options(&self) -> &Options {
         &self.options
+    }
+
+    /// The size of the files that it makes, in bytes.
+    pub(crate) fn file_bytes(&self) -> u64 {
+        self.file_bytes
     }
 
     fn failed(&self, what: &str, error: &rocksdb::Error) -> Error {
@@ -209,11 +216,11 @@ impl Database {
         self.write(&batch)
     }
 
-    /// Ingests table files, whose keys are in order and not in the database.
-    pub(crate) fn ingest(&self, files: Vec<PathBuf>) -> Result<()> {
+    /// Moves table files into the database, all or none: what they hold is newer than what it has.
+    pub(crate) fn ingest(&self, files: &[PathBuf]) -> Result<()> {
         let mut options = IngestExternalFileOptions::default();
         options.set_move_files(true);
-        let ingested = self.db.ingest_external_file_opts(&options, files);
+        let ingested = self.db.ingest_external_file_opts(&options, files.to_vec());
         ingested.map_err(|e| self.failed("files cannot be taken into the local database", &e))
     }
 

@@ -7,6 +7,7 @@ mod directory;
 mod expiry;
 mod factory;
 mod home;
+mod increment;
 mod layout;
 mod memory;
 mod native;
@@ -18,6 +19,7 @@ mod snapshot;
 mod state;
 mod statistics;
 mod store;
+mod table_files;
 mod uploads;
 mod writer;
 

@@ -237,7 +237,7 @@ impl<K: StateKey> RocksBackend<K> {
         let files = Files(path.clone());
         fetch(directory, &path, &instance, &self.environment.options, store).await?;
         let source = ReadOnly::open(&self.environment, &path)?;
-        let mut bulk = Bulk::new(&self.environment, self.store.database(), &targets);
+        let mut bulk = Bulk::new(self.store.database(), &targets);
         bulk.copy(&source, &directory.states, key_groups)?;
         bulk.finish()?;
         drop((source, files));

@@ -65,7 +65,7 @@ impl<K: StateKey> SnapshotSource for RocksBackend<K> {
             Ok(true) => {}
             Err(error) => {
                 self.under_way.pop_front();
-                self.store.forget(checkpoint);
+                self.store.give_up(checkpoint);
                 return Err(self.registry.scope().locate(error).with("checkpoint", checkpoint));
             }
         }

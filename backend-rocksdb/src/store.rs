@@ -3,8 +3,9 @@
 //! The table holds what was read or changed lately. Only a checkpoint makes state durable, so a change need
 //! not reach the database before the barrier, and an entry that changes a thousand times is written once.
 //! With the table a snapshot is taken beside the work, too: after the barrier, what was changed before it
-//! goes to the database in small steps (or just before it changes again), and later changes stay in the table
-//! until the [cut](crate::cut) is made. So a barrier itself costs one increment.
+//! is copied to an [increment](crate::increment) in small steps (or just before it changes again), the database
+//! takes the increment elsewhere, and later changes stay in the table until the [cut](crate::cut) is made. So a
+//! barrier itself costs one addition.
 //!
 //! With a budget of 0 changes go to the database at once, and the table is used only while a cut waits.
 
@@ -16,16 +17,15 @@ use strandline_state_api::{CheckpointId, Result};
 
 use crate::cut::DatabaseCut;
 use crate::database::Database;
+use crate::increment::Increment;
 use crate::memory::Memory;
 
 mod index;
 mod overlay;
-mod pending;
 pub(crate) mod scan;
 
 pub(crate) use overlay::Order;
 use overlay::{Bytes, Known, Overlay};
-use pending::Pending;
 
 /// Bytes of a batch after which it is written.
 const BATCH_BYTES: usize = 1 << 20;
@@ -36,9 +36,11 @@ struct OpenCut {
     checkpoint: CheckpointId,
     /// Its epoch: changes of this epoch and of earlier ones belong to the cut.
     epoch: u32,
-    /// Slots that were changed in its epoch.
-    changed: Pending,
-    /// Whether everything is in the database, so that the copy can be made.
+    /// Slots that were changed in its epoch, as far as they were not looked at.
+    changed: Vec<u32>,
+    /// Their values, until the cut has them all.
+    increment: Increment,
+    /// Whether the cut has the increment, so that the copy can be made.
     ready: bool,
 }
 
@@ -69,7 +71,7 @@ impl Store {
             overlay: Overlay::default(),
             changed: Vec::new(),
             open: VecDeque::new(),
-            epoch: 0,
+            epoch: 1,
             batch: WriteBatch::default(),
             read: Vec::new(),
             write_through,
@@ -190,17 +192,34 @@ impl Store {
         if self.write_through || !self.open.is_empty() {
             self.settle()?;
         }
-        Ok(self.overlay.find(at, order))
+        let found = self.overlay.find(at, order);
+        if let Some(id) = found
+            && self.overlay.is_spent(id)
+        {
+            self.overlay.remove(id);
+            return Ok(None);
+        }
+        Ok(found)
     }
 
     /// Drops cuts that are made; where none is left, empties a table without a budget.
     fn settle(&mut self) -> Result<()> {
-        while self.open.front().is_some_and(|open| open.ready && open.cut.is_over()) {
+        while let Some(front) = self.open.front().filter(|front| front.ready) {
+            if front.cut.is_over() {
+                // What the snapshot failed to do.
+                front.cut.ingest()?;
+            }
+            if front.cut.is_ingested() {
+                self.overlay.set_ingested(front.epoch);
+            }
+            if !front.cut.is_over() {
+                break;
+            }
             self.open.pop_front();
         }
         if self.write_through && self.open.is_empty() && !self.overlay.is_empty() {
             let changed = std::mem::take(&mut self.changed);
-            self.flush(&changed, u32::MAX)?;
+            self.flush(changed)?;
             self.overlay.clear();
         }
         Ok(())
@@ -221,12 +240,10 @@ impl Store {
         };
         match self.overlay.dirty_since(id) {
             Some(epoch) if epoch == self.epoch => {}
-            None => {
-                self.overlay.mark_dirty(id, self.epoch);
-                self.changed.push(id);
-            }
-            Some(_) => {
-                self.copy_on_write(id)?;
+            since => {
+                if since.is_some() {
+                    self.copy_on_write(id)?;
+                }
                 self.overlay.mark_dirty(id, self.epoch);
                 self.changed.push(id);
             }
@@ -234,39 +251,44 @@ impl Store {
         Ok(Some(id))
     }
 
-    /// Copy-on-write: writes the old value of a slot that changes again to the database, for the cut that
-    /// needs it.
+    /// Copy-on-write: hands the old value of a slot that changes again to the cut that needs it.
     #[cold]
     fn copy_on_write(&mut self, id: u32) -> Result<()> {
-        while let Some(epoch) = self.overlay.dirty_since(id) {
+        while let Some(epoch) = self.overlay.kept_since(id) {
             self.settle()?;
-            let Some(front) = self.open.front() else { return Ok(()) };
-            if epoch > front.epoch {
-                // An older cut comes before its own, or there is none.
-                if !self.open.iter().any(|open| epoch <= open.epoch) {
-                    return Ok(());
-                }
+            if let Some(front) = self.open.front_mut().filter(|front| epoch <= front.epoch && !front.ready) {
+                self.overlay.hand_over(id, front.epoch, &mut front.increment);
+            } else if self.open.iter().any(|open| epoch <= open.epoch) {
+                // An older cut comes before its own.
                 self.finish_front()?;
-                continue;
+            } else {
+                return Ok(());
             }
-            let appended = self.overlay.write(id, &mut self.batch);
-            if appended {
-                // The rest of the list is read from the database, so the appended elements must be there
-                // first.
-                self.write_batch()?;
-            } else if self.batch.size_in_bytes() > BATCH_BYTES {
-                self.write_batch()?;
-            }
-            return Ok(());
         }
         Ok(())
     }
 
     /// Reads the rest of a list that was only appended to.
     fn complete(&mut self, id: u32) -> Result<()> {
-        if let Some((at, more)) = self.overlay.appended(id) {
-            let mut list = self.database.get(at)?.map(|list| list.to_vec()).unwrap_or_default();
-            list.extend_from_slice(more);
+        while let Some((at, more)) = self.overlay.appended(id) {
+            let read = || -> Result<Vec<u8>> {
+                Ok(self.database.get(at)?.map(|list| list.to_vec()).unwrap_or_default())
+            };
+            let list = match self.open.front() {
+                // The increment may enter the database at any time.
+                Some(front) if front.ready && front.epoch > self.overlay.ingested() => {
+                    front.cut.read_before(read)?
+                }
+                _ => Some(read()?),
+            };
+            let Some(mut list) = list else {
+                if let Some(front) = self.open.front() {
+                    front.cut.ingest()?;
+                }
+                self.settle()?;
+                continue;
+            };
+            list.extend_from_slice(&more[self.overlay.ingested_bytes(id)..]);
             self.overlay.replace(id, Known::Put(Bytes::from_vec(list)));
         }
         Ok(())
@@ -275,15 +297,15 @@ impl Store {
     /// Marks a cut, to which all changes so far belong. Constant time.
     pub(crate) fn cut(&mut self, checkpoint: CheckpointId) -> Arc<DatabaseCut> {
         let cut = Arc::new(DatabaseCut::new(Arc::clone(&self.database)));
-        let changed = Pending::new(std::mem::take(&mut self.changed));
-        let (epoch, ready) = (self.epoch, false);
-        self.open.push_back(OpenCut { cut: Arc::clone(&cut), checkpoint, epoch, changed, ready });
+        let changed = std::mem::take(&mut self.changed);
+        let (increment, epoch, ready) = (Increment::default(), self.epoch, false);
+        self.open.push_back(OpenCut { cut: Arc::clone(&cut), checkpoint, epoch, changed, increment, ready });
         self.epoch += 1;
         cut
     }
 
-    /// Moves about `budget` entries to the database for the oldest cut that is not ready; returns whether
-    /// that of `checkpoint` is ready.
+    /// Copies at most `budget` entries for the oldest cut that is not ready; returns whether that of `checkpoint` is
+    /// ready.
     pub(crate) fn drain(&mut self, checkpoint: CheckpointId, budget: usize) -> Result<bool> {
         self.settle()?;
         // One cut after the other: the database holds the state of one barrier at a time.
@@ -295,7 +317,7 @@ impl Store {
                 self.finish_front()?;
                 continue;
             }
-            return Ok(self.drain_front(budget)? && checkpoint <= self.front_checkpoint());
+            return Ok(self.drain_front(budget) && checkpoint <= self.front_checkpoint());
         }
         Ok(true)
     }
@@ -304,52 +326,50 @@ impl Store {
         self.open.front().map_or(CheckpointId(u64::MAX), |front| front.checkpoint)
     }
 
-    fn drain_front(&mut self, budget: usize) -> Result<bool> {
-        let Some(front) = self.open.front_mut() else { return Ok(true) };
-        let epoch = front.epoch;
-        let step = front.changed.step(budget, &self.overlay);
-        if let Err(error) = self.flush(&step, epoch) {
-            if let Some(front) = self.open.front_mut() {
-                front.changed.extend(step);
+    fn drain_front(&mut self, budget: usize) -> bool {
+        let Self { open, overlay, .. } = self;
+        let Some(OpenCut { cut, epoch, changed, increment, ready, .. }) = open.front_mut() else {
+            return true;
+        };
+        let rest = changed.len().saturating_sub(budget.max(1));
+        overlay.prefetch(&changed[rest..]);
+        for id in changed.drain(rest..) {
+            if overlay.kept_since(id).is_some_and(|since| since <= *epoch) {
+                overlay.hand_over(id, *epoch, increment);
             }
-            return Err(error);
         }
-        self.write_batch()?;
-        let Some(front) = self.open.front_mut() else { return Ok(true) };
-        front.ready = front.changed.is_empty();
-        Ok(front.ready)
+        if changed.is_empty() && !*ready {
+            *changed = Vec::new();
+            cut.hand_over(std::mem::take(increment));
+            *ready = true;
+        }
+        *ready
     }
 
     /// Finishes the oldest cut at once.
     fn finish_front(&mut self) -> Result<()> {
-        while !self.drain_front(1 << 16)? {}
-        if let Some(front) = self.open.pop_front() {
-            // A failed copy fails the snapshot; the state is unharmed.
-            if let Err(error) = front.cut.make() {
-                tracing::warn!(checkpoint = %front.checkpoint, %error, "a local snapshot failed");
-            }
-        }
-        Ok(())
-    }
-
-    /// Forgets a cut that failed; its changes belong to the next one.
-    pub(crate) fn forget(&mut self, checkpoint: CheckpointId) {
-        if let Some(index) = self.open.iter().position(|open| open.checkpoint == checkpoint)
-            && let Some(open) = self.open.remove(index)
+        while !self.drain_front(1 << 16) {}
+        if let Some(front) = self.open.front()
+            && let Err(error) = front.cut.make()
         {
-            match self.open.get_mut(index) {
-                Some(next) => next.changed.extend(open.changed.into_slots()),
-                None => self.changed.extend(open.changed.into_slots()),
-            }
+            // A failed copy fails the snapshot; the state is unharmed.
+            tracing::warn!(checkpoint = %front.checkpoint, %error, "a local snapshot failed");
+        }
+        self.settle()
+    }
+
+    /// Gives up a snapshot that failed. What changed up to it goes to the database all the same.
+    pub(crate) fn give_up(&mut self, checkpoint: CheckpointId) {
+        if let Some(open) = self.open.iter().find(|open| open.checkpoint == checkpoint) {
+            open.cut.give_up();
         }
     }
 
-    /// Writes those of `slots` that are dirty since `epoch` or before.
-    fn flush(&mut self, slots: &[u32], epoch: u32) -> Result<()> {
-        let mut slots = slots.to_vec();
+    /// Writes those of `slots` that are dirty.
+    fn flush(&mut self, mut slots: Vec<u32>) -> Result<()> {
         self.overlay.sort(&mut slots);
         for id in slots {
-            if self.overlay.dirty_since(id).is_some_and(|since| since <= epoch) {
+            if self.overlay.dirty_since(id).is_some() {
                 self.overlay.write(id, &mut self.batch);
                 self.overlay.clean(id);
                 if self.batch.size_in_bytes() > BATCH_BYTES {

@@ -1,17 +1,14 @@
 //! Entries in order, on their way into the database as table files.
 
-use std::path::PathBuf;
-
-use rocksdb::{Options, SstFileWriter};
 use strandline_state_api::{KeyGroup, KeyGroupRange, Result};
 
-use crate::database::{Database, Environment, ReadOnly, failed};
+use crate::database::{Database, ReadOnly};
 use crate::directory::StoredState;
 use crate::layout::{Addressing, bounds, prefix};
+use crate::table_files::TableFiles;
 
 /// Writes table files and hands them to the database.
 pub(super) struct Bulk<'a> {
-    database: &'a Database,
     /// Where the entries of each state go.
     targets: &'a [Addressing],
     /// Whether the states come in the order of their numbers.
@@ -25,10 +22,10 @@ pub(super) struct Bulk<'a> {
 
 impl<'a> Bulk<'a> {
     /// `targets` are in the order of the states in what is pushed.
-    pub(super) fn new(environment: &Environment, database: &'a Database, targets: &'a [Addressing]) -> Self {
+    pub(super) fn new(database: &'a Database, targets: &'a [Addressing]) -> Self {
         let in_order = targets.is_sorted_by_key(|target| target.id);
-        let output = TableFiles::new(environment, database);
-        Self { database, targets, in_order, waiting: Vec::new(), group: None, address: Vec::new(), output }
+        let output = TableFiles::new(database);
+        Self { targets, in_order, waiting: Vec::new(), group: None, address: Vec::new(), output }
     }
 
     /// Takes an entry of the portable format; entries come in the order of that format.
@@ -96,54 +93,6 @@ impl<'a> Bulk<'a> {
     /// Hands everything to the database.
     pub(super) fn finish(mut self) -> Result<()> {
         self.flush_group()?;
-        let files = self.output.finish()?;
-        if files.is_empty() { Ok(()) } else { self.database.ingest(files) }
-    }
-}
-
-/// Table files of about the size of those that the database makes itself.
-struct TableFiles<'a> {
-    options: &'a Options,
-    file_bytes: u64,
-    base: PathBuf,
-    open: Option<SstFileWriter<'a>>,
-    /// Bytes of keys and values in the open file.
-    bytes: u64,
-    files: Vec<PathBuf>,
-}
-
-impl<'a> TableFiles<'a> {
-    fn new(environment: &Environment, database: &'a Database) -> Self {
-        let file_bytes = environment.options.file_bytes;
-        let base = database.cut_path();
-        Self { options: database.options(), file_bytes, base, open: None, bytes: 0, files: Vec::new() }
-    }
-
-    fn put(&mut self, address: &[u8], value: &[u8]) -> Result<()> {
-        let writer = match &mut self.open {
-            Some(writer) => writer,
-            none => {
-                let path = self.base.with_extension(format!("{}.sst", self.files.len()));
-                let mut writer = SstFileWriter::create(self.options);
-                writer.open(&path).map_err(|e| failed("a table file cannot be made", &path, &e))?;
-                self.files.push(path);
-                none.insert(writer)
-            }
-        };
-        writer.put(address, value).map_err(|e| failed("a table file cannot be written", &self.base, &e))?;
-        self.bytes += (address.len() + value.len()) as u64;
-        // Compression makes files smaller than that, which does no harm.
-        if self.bytes >= self.file_bytes { self.close() } else { Ok(()) }
-    }
-
-    fn close(&mut self) -> Result<()> {
-        self.bytes = 0;
-        let Some(mut writer) = self.open.take() else { return Ok(()) };
-        writer.finish().map_err(|e| failed("a table file cannot be written", &self.base, &e))
-    }
-
-    fn finish(mut self) -> Result<Vec<PathBuf>> {
-        self.close()?;
-        Ok(self.files)
+        self.output.finish()?.ingest(|| {})
     }
 }

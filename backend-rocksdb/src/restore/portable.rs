@@ -47,7 +47,7 @@ impl<K: StateKey> RocksBackend<K> {
         let adopted = self.adopt(&stored, false)?;
         let targets = self.targets(merge.states())?;
         let in_pieces: Vec<bool> = merge.states().iter().map(|meta| has_pieces(meta, &merge)).collect();
-        let mut bulk = Bulk::new(&self.environment, self.store.database(), &targets);
+        let mut bulk = Bulk::new(self.store.database(), &targets);
         let (mut list, mut value): (Option<List>, _) = (None, Vec::new());
         while let Some(entry) = merge.next().await? {
             let row = usize::from(entry.state);

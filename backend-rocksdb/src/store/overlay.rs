@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::index::Index;
+use crate::increment::Increment;
 
 /// Keys and values of up to 24 bytes need no allocation.
 pub(crate) type Bytes = SmallVec<[u8; 24]>;
@@ -28,7 +29,7 @@ pub(crate) enum Known {
     Put(Bytes),
     /// There is no value.
     Gone,
-    /// The bytes that follow those in the database.
+    /// The bytes that follow those in the database. The first ones may be on their way there, or be there.
     Append(Bytes),
 }
 
@@ -47,8 +48,12 @@ struct Slot {
     value: Known,
     hash: u64,
     order: Order,
-    /// The epoch of its last change, unless the database holds that.
-    dirty: Option<u32>,
+    /// The epoch of its last change; 0 where the database holds that.
+    dirty: u32,
+    /// The epoch of the newest increment that has it, 0 for none: the database holds it once it has the increment.
+    handed: u32,
+    /// How many bytes of an append that increment has.
+    handed_bytes: u32,
     /// Whether it was used since the hand of the clock passed.
     used: bool,
     alive: bool,
@@ -59,6 +64,18 @@ const SLOT_BYTES: usize = size_of::<Slot>() + 16;
 const SORTED_BYTES: usize = size_of::<Bytes>() + 8;
 
 impl Slot {
+    /// Whether the database, which has the increments up to `ingested`, holds its last change.
+    #[inline]
+    fn is_clean(&self, ingested: u32) -> bool {
+        self.dirty == 0 || (self.is_handed() && self.handed <= ingested)
+    }
+
+    /// Whether an increment has its last change.
+    #[inline]
+    fn is_handed(&self) -> bool {
+        self.dirty <= self.handed
+    }
+
     fn cost(&self) -> usize {
         let at = if self.at.spilled() { self.at.capacity() } else { 0 };
         let sorted = if self.order == Order::Sorted { SORTED_BYTES + at } else { 0 };
@@ -77,6 +94,8 @@ pub(super) struct Overlay {
     /// The position of the hand of the clock.
     hand: usize,
     newest: u32,
+    /// The database has the increments of this epoch and of all before.
+    ingested: u32,
 }
 
 impl Overlay {
@@ -134,18 +153,20 @@ impl Overlay {
         prefetch_index(&self.slots, id as usize + 1);
     }
 
-    /// The key group of a slot, which is what its address starts with.
-    #[inline]
-    pub(super) fn key_group(&self, id: u32) -> u16 {
-        let at = self.slots[id as usize].at.as_slice();
-        at.first_chunk().map_or(0, |group| u16::from_be_bytes(*group))
-    }
-
     /// Adds an address that the table lacks, clean.
     pub(super) fn insert(&mut self, at: &[u8], order: Order, value: Known) -> u32 {
         let hash = if order == Order::Hashed { xxh3_64(at) } else { 0 };
-        let slot =
-            Slot { at: Bytes::from_slice(at), value, hash, order, dirty: None, used: true, alive: true };
+        let slot = Slot {
+            at: Bytes::from_slice(at),
+            value,
+            hash,
+            order,
+            dirty: 0,
+            handed: 0,
+            handed_bytes: 0,
+            used: true,
+            alive: true,
+        };
         self.bytes += slot.cost();
         let id = match self.free.pop() {
             Some(id) => {
@@ -176,7 +197,7 @@ impl Overlay {
         }
         self.bytes -= slot.cost();
         slot.alive = false;
-        slot.dirty = None;
+        slot.dirty = 0;
         slot.value = Known::Gone;
         let at = std::mem::take(&mut slot.at);
         match slot.order {
@@ -203,7 +224,7 @@ impl Overlay {
         }
     }
 
-    /// Address and new elements of a slot that is only appended to.
+    /// Address and elements of a slot that is only appended to.
     pub(super) fn appended(&self, id: u32) -> Option<(&[u8], &[u8])> {
         let slot = &self.slots[id as usize];
         match &slot.value {
@@ -230,6 +251,7 @@ impl Overlay {
         let slot = &mut self.slots[id as usize];
         let before = slot.value.heap();
         slot.value = value;
+        slot.handed_bytes = 0;
         self.bytes = self.bytes + slot.value.heap() - before;
     }
 
@@ -248,37 +270,75 @@ impl Overlay {
     /// The epoch since which the database lacks the value.
     #[inline]
     pub(super) fn dirty_since(&self, id: u32) -> Option<u32> {
-        self.slots[id as usize].dirty
+        let slot = &self.slots[id as usize];
+        (!slot.is_clean(self.ingested)).then_some(slot.dirty)
+    }
+
+    /// The epoch since which neither the database nor an increment has the value.
+    #[inline]
+    pub(super) fn kept_since(&self, id: u32) -> Option<u32> {
+        let slot = &self.slots[id as usize];
+        (!slot.is_handed()).then_some(slot.dirty)
     }
 
     pub(super) fn mark_dirty(&mut self, id: u32, epoch: u32) {
-        self.slots[id as usize].dirty = Some(epoch);
+        self.slots[id as usize].dirty = epoch;
+    }
+
+    /// The database has the increments of this epoch and of all before.
+    pub(super) fn ingested(&self) -> u32 {
+        self.ingested
+    }
+
+    pub(super) fn set_ingested(&mut self, epoch: u32) {
+        self.ingested = epoch;
+    }
+
+    /// Whether the table has nothing of a slot: only elements that are in the database.
+    #[inline]
+    pub(super) fn is_spent(&self, id: u32) -> bool {
+        matches!(self.slots[id as usize].value, Known::Append(_)) && self.dirty_since(id).is_none()
     }
 
     /// Notes that the database holds the value. Removes a slot that was only appended to, as it lacks the
     /// whole value.
     pub(super) fn clean(&mut self, id: u32) {
-        self.slots[id as usize].dirty = None;
+        self.slots[id as usize].dirty = 0;
         if matches!(self.slots[id as usize].value, Known::Append(_)) {
             self.remove(id);
         }
     }
 
-    /// Adds the value to a batch. Moves the elements of an append there, and returns true for one.
-    pub(super) fn write(&mut self, id: u32, batch: &mut WriteBatch) -> bool {
-        let slot = &mut self.slots[id as usize];
-        match &mut slot.value {
+    /// Adds the value to a batch. The database has all increments that have elements of the slot.
+    pub(super) fn write(&self, id: u32, batch: &mut WriteBatch) {
+        let slot = &self.slots[id as usize];
+        match &slot.value {
             Known::Put(value) => batch.put(&slot.at, value),
             Known::Gone => batch.delete(&slot.at),
+            Known::Append(more) => batch.merge(&slot.at, &more[slot.handed_bytes as usize..]),
+        }
+    }
+
+    /// Copies the value to the increment of `epoch`. The database has all increments before it.
+    #[inline]
+    pub(super) fn hand_over(&mut self, id: u32, epoch: u32, increment: &mut Increment) {
+        let slot = &mut self.slots[id as usize];
+        match &mut slot.value {
+            Known::Put(value) => increment.put(&slot.at, value),
+            Known::Gone => increment.delete(&slot.at),
             Known::Append(more) => {
-                batch.merge(&slot.at, &*more);
-                let heap = slot.value.heap();
-                slot.value = Known::Append(Bytes::new());
-                self.bytes -= heap;
-                return true;
+                more.drain(..slot.handed_bytes as usize);
+                increment.append(&slot.at, more);
+                slot.handed_bytes = more.len() as u32;
             }
         }
-        false
+        slot.handed = epoch;
+    }
+
+    /// How many of the elements' bytes of an appended slot the database has.
+    pub(super) fn ingested_bytes(&self, id: u32) -> usize {
+        let slot = &self.slots[id as usize];
+        if slot.handed <= self.ingested { slot.handed_bytes as usize } else { 0 }
     }
 
     /// Sorts slots by address: the database takes keys in order the fastest.
@@ -309,10 +369,9 @@ impl Overlay {
             }
             self.hand = (self.hand + 1) % self.slots.len();
             let slot = &mut self.slots[self.hand];
-            let may = match slot.dirty {
-                None => true,
-                Some(epoch) => writable.is_some_and(|writable| epoch <= writable),
-            };
+            // What an increment has waits until the database has that.
+            let may = slot.is_clean(self.ingested)
+                || (!slot.is_handed() && writable.is_some_and(|writable| slot.dirty <= writable));
             if !slot.alive || !may || self.hand as u32 == self.newest {
                 continue;
             }
@@ -338,7 +397,7 @@ impl Overlay {
             Order::Hashed => {
                 let all = (0..self.slots.len() as u32).filter(|id| {
                     let slot = &self.slots[*id as usize];
-                    slot.alive && slot.dirty.is_some() && inside(&slot.at)
+                    slot.alive && self.dirty_since(*id).is_some() && inside(&slot.at)
                 });
                 let mut found: Vec<u32> = all.collect();
                 self.sort(&mut found);

@@ -20,7 +20,7 @@ impl Store {
         order: Order,
         visit: impl FnMut(&[u8], &[u8]) -> Result<bool>,
     ) -> Result<()> {
-        self.settle()?;
+        self.settle_for_scan(order)?;
         let changed = self.overlay.dirty_between(from, to, order);
         let mut entries = self.database.iterate(from, to);
         entries.first()?;
@@ -35,7 +35,7 @@ impl Store {
         order: Order,
         visit: impl FnMut(&[u8], &[u8]) -> Result<bool>,
     ) -> Result<()> {
-        self.settle()?;
+        self.settle_for_scan(order)?;
         let (from, to) = bounds(range);
         let mut changed = self.overlay.dirty_between(&from, Some(&to), order);
         changed.retain(|id| prefix(self.overlay.entry(*id).0).is_ok_and(|(_, of)| of == state));
@@ -56,6 +56,7 @@ impl Store {
         mut budget: usize,
         mut unexpired: impl FnMut(&[u8], &mut Vec<u8>) -> Kept,
     ) -> Result<(u64, Option<Vec<u8>>)> {
+        self.settle()?;
         let (first, to) = bounds(KeyGroupRange::ALL);
         let (mut worn, mut next, mut target, mut part) = (Vec::new(), None, Vec::new(), Vec::new());
         let dirty = |overlay: &mut Overlay, address: &[u8]| {
@@ -98,6 +99,19 @@ impl Store {
         }
     }
 
+    /// Settles cuts. No increment enters the database until the next change, where a walk may meet lists that one has a
+    /// part of.
+    fn settle_for_scan(&mut self, order: Order) -> Result<()> {
+        self.settle()?;
+        if order == Order::Hashed
+            && let Some(front) = self.open.front().filter(|front| front.ready)
+        {
+            front.cut.ingest()?;
+            self.settle()?;
+        }
+        Ok(())
+    }
+
     /// Merges both walks. `align` moves the one over the database to the next entry that counts, from the
     /// current one.
     fn merge(
@@ -107,23 +121,25 @@ impl Store {
         mut align: impl FnMut(&mut Entries<'_>) -> Result<()>,
         mut visit: impl FnMut(&[u8], &[u8]) -> Result<bool>,
     ) -> Result<()> {
-        let mut changed = changed.iter().map(|id| self.overlay.entry(*id)).peekable();
+        let mut changed = changed.iter().map(|id| (*id, self.overlay.entry(*id))).peekable();
         align(&mut entries)?;
         loop {
             let stored = entries.entry();
-            let Some(order) = compare(changed.peek().map(|(at, _)| *at), stored.map(|(at, _)| at)) else {
+            let Some(order) = compare(changed.peek().map(|(_, (at, _))| *at), stored.map(|(at, _)| at))
+            else {
                 return Ok(());
             };
             let more = if order == Ordering::Greater {
                 stored.map_or(Ok(true), |(at, value)| visit(at, value))?
             } else {
                 match changed.next() {
-                    Some((at, Known::Put(value))) => visit(at, value)?,
-                    Some((at, Known::Append(more))) => {
+                    Some((_, (at, Known::Put(value)))) => visit(at, value)?,
+                    Some((id, (at, Known::Append(more)))) => {
                         let base = stored.filter(|(stored, _)| *stored == at).map(|(_, value)| value);
+                        let more = &more[self.overlay.ingested_bytes(id)..];
                         visit(at, &[base.unwrap_or_default(), more].concat())?
                     }
-                    Some((_, Known::Gone)) | None => true,
+                    Some((_, (_, Known::Gone))) | None => true,
                 }
             };
             if !more {
