@@ -172,13 +172,18 @@ fn the_statements_of_the_article_equal_a_scan_on_rocksdb() {
     article_equals_a_scan(&folder, "checkpoints");
 }
 
-/// The statements of the article over a checkpoint of the demo, beside the results that its job wrote.
-fn article_equals_the_results_of_the_demo(args: &[&str]) {
+/// The demo, kept to look at.
+fn demo(args: &[&str]) -> Folder {
     let folder = Folder::new("");
     let ended = folder.strandline(&[&["demo", "--records=40000", "--kills=2", "--dir=demo"], args].concat());
     assert_eq!(ended.code(), 0, "{}{}", ended.stdout(), ended.stderr());
+    folder
+}
+
+/// The statements of the article over the checkpoints of the demo's job in `storage`, beside what it wrote to `users`.
+fn article_equals_the_results_of_the_demo(folder: &Folder, storage: &str, users: &str) {
     let mut written = Vec::new();
-    for entry in std::fs::read_dir(folder.path("demo/results/users")).unwrap() {
+    for entry in std::fs::read_dir(folder.path(users)).unwrap() {
         let path = entry.unwrap().path();
         if !path.file_name().unwrap().to_string_lossy().starts_with('.') {
             written.extend(std::fs::read_to_string(path).unwrap().lines().map(str::to_owned));
@@ -187,13 +192,13 @@ fn article_equals_the_results_of_the_demo(args: &[&str]) {
     written.sort_unstable();
     assert!(written.len() > 100, "{} users", written.len());
     let query = format!("{ARTICLE}SELECT KEY, VALUE FROM KeyedStateTable");
-    let csv = printed(&folder, &["demo/checkpoints", &query, "--format=csv"]);
+    let csv = printed(folder, &[storage, &query, "--format=csv"]);
     let mut rows: Vec<&str> = csv.lines().skip(1).collect();
     rows.sort_unstable();
     assert_eq!(rows, written);
     let query = format!("{ARTICLE}SELECT TIMESTAMP, CHECKPOINT FROM CheckpointTable ORDER BY TIMESTAMP");
-    let checkpoints = printed(&folder, &["demo/job.toml", &query, "--format=csv"]);
-    let listed = folder.strandline(&["checkpoints", "list", "demo/checkpoints", "--json"]);
+    let checkpoints = printed(folder, &[storage, &query, "--format=csv"]);
+    let listed = folder.strandline(&["checkpoints", "list", storage, "--json"]);
     let listed: Value = serde_json::from_str(&listed.stdout()).unwrap();
     let listed = listed["checkpoints"].as_array().unwrap();
     let listed = listed.iter().map(|of| format!("{},{}", of["created_unix_ms"], of["id"]));
@@ -202,13 +207,38 @@ fn article_equals_the_results_of_the_demo(args: &[&str]) {
 
 #[test]
 fn the_statements_of_the_article_equal_the_results_of_the_demo() {
-    article_equals_the_results_of_the_demo(&[]);
+    article_equals_the_results_of_the_demo(&demo(&[]), "demo/checkpoints", "demo/results/users");
 }
 
 #[cfg(feature = "rocksdb")]
 #[test]
 fn the_statements_of_the_article_equal_the_results_of_the_demo_on_rocksdb() {
-    article_equals_the_results_of_the_demo(&["--backend=rocksdb"]);
+    let folder = demo(&["--backend=rocksdb"]);
+    article_equals_the_results_of_the_demo(&folder, "demo/checkpoints", "demo/results/users");
+}
+
+/// Runs where `STRANDLINE_TEST_S3` names a server that speaks the protocol of S3. The job of the demo once more, with
+/// its checkpoints there.
+#[cfg(all(feature = "rocksdb", feature = "s3"))]
+#[test]
+#[ignore = "needs a server that speaks the protocol of S3: make s3"]
+fn the_statements_of_the_article_equal_the_results_of_the_demo_on_s3() {
+    let folder = demo(&[]);
+    let memory: &[&str] = &["--set=state.backend=memory"];
+    let rocksdb: &[&str] = &["--set=state.backend=rocksdb", "--set=state.directory=state"];
+    for (backend, settings) in [("memory", memory), ("rocksdb", rocksdb)] {
+        let uri = std::env::var("STRANDLINE_TEST_S3").unwrap();
+        let uri = uri.replace("{}", &format!("demo-{backend}-{}", fastrand::u64(..)));
+        let paths = [
+            format!("--set=checkpoint.storage={uri}"),
+            format!("--set=sink.by-minute.path={backend}/minutes"),
+            format!("--set=sink.by-user.path={backend}/users"),
+        ];
+        let paths = paths.each_ref().map(String::as_str);
+        let ended = folder.strandline(&[&["run", "demo/job.toml"], settings, &paths].concat());
+        assert_eq!(ended.code(), 0, "{}{}", ended.stdout(), ended.stderr());
+        article_equals_the_results_of_the_demo(&folder, &uri, &format!("demo/{backend}/users"));
+    }
 }
 
 /// Runs where `STRANDLINE_TEST_S3` names a server that speaks the protocol of S3.
