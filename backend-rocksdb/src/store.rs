@@ -136,7 +136,7 @@ impl Store {
     pub(crate) fn put(&mut self, at: &[u8], order: Order, value: &[u8]) -> Result<()> {
         match self.change(at, order)? {
             None => self.database.put(at, value),
-            Some(id) => {
+            Some((id, _)) => {
                 self.overlay.set(id, value);
                 self.enforce_budget()
             }
@@ -147,7 +147,7 @@ impl Store {
     pub(crate) fn delete(&mut self, at: &[u8], order: Order) -> Result<()> {
         match self.change(at, order)? {
             None => self.database.delete(at),
-            Some(id) => {
+            Some((id, _)) => {
                 self.overlay.replace(id, Known::Gone);
                 self.enforce_budget()
             }
@@ -156,11 +156,10 @@ impl Store {
 
     /// Appends to the value at an address without reading it.
     pub(crate) fn append(&mut self, at: &[u8], more: &[u8]) -> Result<()> {
-        let known = self.find(at, Order::Hashed)?;
         match self.change(at, Order::Hashed)? {
             None => self.database.merge(at, more),
-            Some(id) => {
-                self.overlay.append(id, more, known.is_some());
+            Some((id, known)) => {
+                self.overlay.append(id, more, known);
                 self.enforce_budget()
             }
         }
@@ -192,14 +191,7 @@ impl Store {
         if self.write_through || !self.open.is_empty() {
             self.settle()?;
         }
-        let found = self.overlay.find(at, order);
-        if let Some(id) = found
-            && self.overlay.is_spent(id)
-        {
-            self.overlay.remove(id);
-            return Ok(None);
-        }
-        Ok(found)
+        Ok(self.overlay.find(at, order))
     }
 
     /// Drops cuts that are made; where none is left, empties a table without a budget.
@@ -225,9 +217,10 @@ impl Store {
         Ok(())
     }
 
-    /// Makes a slot ready for a change; returns none where changes go to the database.
+    /// Makes a slot ready for a change, and returns it with whether the table had it; none where changes go to the
+    /// database.
     #[inline]
-    fn change(&mut self, at: &[u8], order: Order) -> Result<Option<u32>> {
+    fn change(&mut self, at: &[u8], order: Order) -> Result<Option<(u32, bool)>> {
         let found = self.find(at, order)?;
         if self.write_through && self.open.is_empty() {
             return Ok(None);
@@ -236,7 +229,7 @@ impl Store {
             let id = self.overlay.insert(at, order, Known::Gone);
             self.overlay.mark_dirty(id, self.epoch);
             self.changed.push(id);
-            return Ok(Some(id));
+            return Ok(Some((id, false)));
         };
         match self.overlay.dirty_since(id) {
             Some(epoch) if epoch == self.epoch => {}
@@ -248,14 +241,13 @@ impl Store {
                 self.changed.push(id);
             }
         }
-        Ok(Some(id))
+        Ok(Some((id, true)))
     }
 
     /// Copy-on-write: hands the old value of a slot that changes again to the cut that needs it.
     #[cold]
     fn copy_on_write(&mut self, id: u32) -> Result<()> {
         while let Some(epoch) = self.overlay.kept_since(id) {
-            self.settle()?;
             if let Some(front) = self.open.front_mut().filter(|front| epoch <= front.epoch && !front.ready) {
                 self.overlay.hand_over(id, front.epoch, &mut front.increment);
             } else if self.open.iter().any(|open| epoch <= open.epoch) {
@@ -282,10 +274,11 @@ impl Store {
                 _ => Some(read()?),
             };
             let Some(mut list) = list else {
+                // Settling could empty a table without a budget, and the slot is in use.
                 if let Some(front) = self.open.front() {
                     front.cut.ingest()?;
+                    self.overlay.set_ingested(front.epoch);
                 }
-                self.settle()?;
                 continue;
             };
             list.extend_from_slice(&more[self.overlay.ingested_bytes(id)..]);

@@ -126,6 +126,10 @@ impl Overlay {
     fn find_hashed(&mut self, at: &[u8], hash: u64) -> Option<u32> {
         let slots = &self.slots;
         let id = self.hashed.find(hash, |id| slots[id as usize].at.as_slice() == at)?;
+        if self.is_spent(id) {
+            self.remove(id);
+            return None;
+        }
         self.slots[id as usize].used = true;
         Some(id)
     }
@@ -296,7 +300,7 @@ impl Overlay {
 
     /// Whether the table has nothing of a slot: only elements that are in the database.
     #[inline]
-    pub(super) fn is_spent(&self, id: u32) -> bool {
+    fn is_spent(&self, id: u32) -> bool {
         matches!(self.slots[id as usize].value, Known::Append(_)) && self.dirty_since(id).is_none()
     }
 
