@@ -1,6 +1,7 @@
 //! The second phase: changes become segments behind those of an older snapshot, and a long chain becomes a
 //! new base.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -93,20 +94,16 @@ impl MemorySnapshotWriter {
         written: &mut Written,
     ) -> Result<StoredSnapshot> {
         let StoredSnapshot { mut parts, mut base, mut restored, .. } = plan.on.clone();
-        let in_memory;
         let options = match delta.kind {
-            SnapshotKind::View => {
-                // It stays in memory for the time of a query.
-                in_memory = self.options.without_compression();
-                &in_memory
-            }
-            _ => &self.options,
+            // It stays in memory for the time of a query.
+            SnapshotKind::View => Cow::Owned(self.options.without_compression()),
+            _ => Cow::Borrowed(&self.options),
         };
         for changes in &plan.changes {
             let alone = changes.full || parts.is_empty();
             let kind = if alone { SegmentKind::Base } else { SegmentKind::Delta };
             let filter = if alone && plan.changes.len() == 1 { Some(&delta.filter) } else { None };
-            let new = write(changes, kind, filter, options, store, written).await?;
+            let new = write(changes, kind, filter, &options, store, written).await?;
             if alone {
                 (base, restored) = (new.len(), false);
                 parts = new;

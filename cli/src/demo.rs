@@ -113,7 +113,8 @@ fn prove(args: &DemoArgs, folder: &Path) -> Result<bool> {
     print_line!("");
 
     let started = Instant::now();
-    let found = compare::compare(&folder.join("expected"), &folder.join("results"), SINKS.map(|(_, of)| of))?;
+    let found =
+        compare::compare(&folder.join("expected"), &folder.join("results"), &SINKS.map(|(_, of)| of))?;
     let results = HumanCount(found.expected);
     if found.is_equal() {
         step("compared", &format!("{results} results, the same in both, each exactly once"), started);

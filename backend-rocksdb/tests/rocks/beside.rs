@@ -2,21 +2,26 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::Arc;
 
 use futures::executor::block_on;
-use strandline_backend_rocksdb::RocksBackendFactory;
+use strandline_backend_rocksdb::{RocksBackend, RocksBackendFactory};
+use strandline_conformance::FaultySegments;
 use strandline_state_api::backend::{
     BackendFactory, KeyedBackendExt, Progress, RestoreSnapshot, SnapshotKind, SnapshotSource, SnapshotWriter,
 };
+use strandline_state_api::snapshot::KeyedSnapshot;
 use strandline_state_api::{
-    CheckpointId, ErrorKind, KeyGroupRange, ListDescriptor, MapDescriptor, ValueDescriptor,
+    CheckpointId, ErrorKind, KeyGroupRange, ListDescriptor, ListState, MapDescriptor, MapState,
+    ValueDescriptor, ValueState,
 };
 use tempfile::TempDir;
 
-use crate::common::{Counters, files, options, scope};
+use crate::common::{Counters, cases, files, options, scope};
 
 const KEYS: u64 = 300;
 
+/// What is kept of one key.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Entry {
     value: Option<u64>,
@@ -24,107 +29,113 @@ struct Entry {
     map: BTreeMap<u64, u64>,
 }
 
+/// A backend with a state of each kind.
+struct States {
+    backend: RocksBackend<u64>,
+    values: ValueState<u64>,
+    lists: ListState<u64>,
+    maps: MapState<u64, u64>,
+}
+
+impl States {
+    fn restored(factory: &RocksBackendFactory, store: &FaultySegments, snapshots: &[KeyedSnapshot]) -> Self {
+        let mut backend = factory.create::<u64>(scope(KeyGroupRange::ALL)).unwrap();
+        let values = backend.register(&ValueDescriptor::new("values")).unwrap();
+        let lists = backend.register(&ListDescriptor::new("lists")).unwrap();
+        let maps = backend.register(&MapDescriptor::new("maps")).unwrap();
+        block_on(backend.restore(snapshots, store)).unwrap();
+        Self { backend, values, lists, maps }
+    }
+
+    fn value(&mut self, key: u64) -> Option<u64> {
+        self.backend.at(&key).state(self.values).get().unwrap().copied()
+    }
+
+    fn list(&mut self, key: u64) -> Vec<u64> {
+        self.backend.at(&key).state(self.lists).get().unwrap().to_vec()
+    }
+
+    fn map(&mut self, key: u64) -> BTreeMap<u64, u64> {
+        let mut found = BTreeMap::new();
+        let visited = self.backend.at(&key).state(self.maps).for_each(|key, value| {
+            found.insert(*key, *value);
+            Ok(())
+        });
+        visited.unwrap();
+        found
+    }
+
+    /// Reads and changes keys at random, and the model with them.
+    fn work(&mut self, random: &mut fastrand::Rng, model: &mut BTreeMap<u64, Entry>, steps: usize) {
+        for _ in 0..steps {
+            let (key, number) = (random.u64(..KEYS), random.u64(..1_000));
+            let entry = model.entry(key).or_default();
+            let mut at = self.backend.at(&key);
+            match random.u8(..9) {
+                0 => {
+                    at.state(self.values).put(number).unwrap();
+                    entry.value = Some(number);
+                }
+                1 => assert_eq!(at.state(self.values).take().unwrap(), entry.value.take(), "key {key}"),
+                2..5 => {
+                    at.state(self.lists).push(number).unwrap();
+                    entry.list.push(number);
+                }
+                5 => assert_eq!(self.list(key), entry.list, "key {key}"),
+                6 if number < 300 => {
+                    let list = std::mem::take(&mut entry.list);
+                    assert_eq!(at.state(self.lists).take().unwrap(), list, "key {key}");
+                }
+                6 => assert_eq!(self.value(key), entry.value, "key {key}"),
+                7 => {
+                    at.state(self.maps).put(number % 7, number).unwrap();
+                    entry.map.insert(number % 7, number);
+                }
+                _ => assert_eq!(self.map(key), entry.map, "key {key}"),
+            }
+        }
+    }
+}
+
 /// Values, lists and maps change at random all the while; each snapshot restores to what they were at its barrier.
 #[test]
 fn a_snapshot_is_taken_while_its_state_changes() {
-    let cases: u64 = std::env::var("STRANDLINE_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(1);
     let place = TempDir::new().unwrap();
     for (memory, write_back) in [(16, 0.25), (4, 0.01), (16, 0.0)] {
         let mut options = options(place.path());
         options.memory = memory << 20;
         options.write_back = write_back;
         let factory = RocksBackendFactory::new(options).unwrap();
-        let store = std::sync::Arc::new(strandline_conformance::FaultySegments::default());
-        let mut backend = factory.create::<u64>(scope(KeyGroupRange::ALL)).unwrap();
-        let values = backend.register(&ValueDescriptor::<u64>::new("values")).unwrap();
-        let lists = backend.register(&ListDescriptor::<u64>::new("lists")).unwrap();
-        let maps = backend.register(&MapDescriptor::<u64, u64>::new("maps")).unwrap();
-        block_on(backend.restore(&[], store.as_ref())).unwrap();
-        let writer = backend.take_writer().unwrap();
-        let mut random = fastrand::Rng::with_seed(5);
-        let mut model: BTreeMap<u64, Entry> = BTreeMap::new();
-        for checkpoint in 1..=30 * cases {
-            let mut work = |backend: &mut _, steps: usize| {
-                let backend: &mut strandline_backend_rocksdb::RocksBackend<u64> = backend;
-                for _ in 0..steps {
-                    let key = random.u64(..KEYS);
-                    let entry = model.entry(key).or_default();
-                    let number = random.u64(..1_000);
-                    let mut at = backend.at(&key);
-                    match random.u8(..9) {
-                        0 => {
-                            at.state(values).put(number).unwrap();
-                            entry.value = Some(number);
-                        }
-                        1 => assert_eq!(at.state(values).take().unwrap(), entry.value.take(), "key {key}"),
-                        2..5 => {
-                            at.state(lists).push(number).unwrap();
-                            entry.list.push(number);
-                        }
-                        5 => assert_eq!(at.state(lists).get().unwrap().to_vec(), entry.list, "key {key}"),
-                        6 if number < 300 => {
-                            assert_eq!(
-                                at.state(lists).take().unwrap(),
-                                std::mem::take(&mut entry.list),
-                                "key {key}"
-                            );
-                        }
-                        6 => assert_eq!(at.state(values).get().unwrap().copied(), entry.value, "key {key}"),
-                        7 => {
-                            at.state(maps).put(number % 7, number).unwrap();
-                            entry.map.insert(number % 7, number);
-                        }
-                        _ => {
-                            let mut found = BTreeMap::new();
-                            let mut visit = |key: &u64, value: &u64| {
-                                found.insert(*key, *value);
-                                Ok(())
-                            };
-                            at.state(maps).for_each(&mut visit).unwrap();
-                            assert_eq!(found, entry.map, "key {key}");
-                        }
-                    }
-                }
-                model.clone()
-            };
-            work(&mut backend, 400);
-            let wanted = work(&mut backend, 0);
-            backend.prepare(CheckpointId(checkpoint), SnapshotKind::Incremental).unwrap();
+        let store = FaultySegments::default();
+        let mut states = States::restored(&factory, &store, &[]);
+        let writer = states.backend.take_writer().unwrap();
+        let (mut random, mut model) = (fastrand::Rng::with_seed(5), BTreeMap::new());
+        for checkpoint in 1..=cases(30) {
+            states.work(&mut random, &mut model, 400);
+            let wanted = model.clone();
+            states.backend.prepare(CheckpointId(checkpoint), SnapshotKind::Incremental).unwrap();
             let prepared = loop {
-                match backend.advance(20).unwrap() {
+                match states.backend.advance(20).unwrap() {
                     Progress::Ready(_, prepared) => break prepared,
-                    Progress::More => work(&mut backend, 7),
+                    Progress::More => states.work(&mut random, &mut model, 7),
                     Progress::Idle => panic!("the snapshot is lost"),
-                };
+                }
             };
             store.write_for(1, CheckpointId(checkpoint));
             let snapshot = std::thread::scope(|scope| {
-                let commit = scope.spawn(|| block_on(writer.commit(prepared, store.as_ref())).unwrap());
+                let commit = scope.spawn(|| block_on(writer.commit(prepared, &store)).unwrap());
                 while !commit.is_finished() {
-                    work(&mut backend, 10);
+                    states.work(&mut random, &mut model, 10);
                 }
                 commit.join().unwrap()
             });
             if checkpoint % 5 > 0 {
                 continue;
             }
-            let mut restored = factory.create::<u64>(scope(KeyGroupRange::ALL)).unwrap();
-            let values = restored.register(&ValueDescriptor::<u64>::new("values")).unwrap();
-            let lists = restored.register(&ListDescriptor::<u64>::new("lists")).unwrap();
-            let maps = restored.register(&MapDescriptor::<u64, u64>::new("maps")).unwrap();
-            block_on(restored.restore(&[snapshot], store.as_ref())).unwrap();
-            for (key, wanted) in &wanted {
-                let mut at = restored.at(key);
-                let value = at.state(values).get().unwrap().copied();
-                let list = at.state(lists).get().unwrap().to_vec();
-                let mut map = BTreeMap::new();
-                let mut visit = |key: &u64, value: &u64| {
-                    map.insert(*key, *value);
-                    Ok(())
-                };
-                at.state(maps).for_each(&mut visit).unwrap();
-                let found = Entry { value, list, map };
-                assert_eq!(found, *wanted, "key {key} of checkpoint {checkpoint}");
+            let mut restored = States::restored(&factory, &store, &[snapshot]);
+            for (&key, wanted) in &wanted {
+                let (value, list, map) = (restored.value(key), restored.list(key), restored.map(key));
+                assert_eq!(Entry { value, list, map }, *wanted, "key {key} of checkpoint {checkpoint}");
             }
         }
     }
@@ -155,7 +166,7 @@ fn changes_wait_until_the_disk_takes_them() {
     let second = counters.snapshot().unwrap();
     let value = |key: u64| if key == 3 { 9 } else { key + u64::from(key.is_multiple_of(2)) };
     for (snapshot, value) in [(first, &(|key| key) as &dyn Fn(u64) -> u64), (second, &value)] {
-        let store = std::sync::Arc::clone(&counters.store);
+        let store = Arc::clone(&counters.store);
         let restored =
             Counters::restored(&factory, KeyGroupRange::ALL, store, &[snapshot], CheckpointId(9)).unwrap();
         let mut restored = restored.0;

@@ -15,6 +15,11 @@ use strandline_state_api::backend::{
 use strandline_state_api::snapshot::KeyedSnapshot;
 use strandline_state_api::{CheckpointId, KeyGroupRange, OperatorId, Result, ValueDescriptor, ValueState};
 
+/// How many rounds of a randomised test: `base`, times `STRANDLINE_CASES` where that is set.
+pub(crate) fn cases(base: u64) -> u64 {
+    base * std::env::var("STRANDLINE_CASES").ok().and_then(|times| times.parse().ok()).unwrap_or(1)
+}
+
 /// Options for `directory` with little memory.
 pub(crate) fn options(directory: &Path) -> RocksOptions {
     let mut options = RocksOptions::default();

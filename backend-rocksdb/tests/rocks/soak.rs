@@ -12,7 +12,7 @@ use strandline_state_api::snapshot::{KeyedSnapshot, SegmentName};
 use strandline_state_api::{CheckpointId, KeyGroup, KeyGroupRange, StateKey};
 use tempfile::TempDir;
 
-use crate::common::{Counters, options};
+use crate::common::{Counters, cases, options};
 
 const KEYS: u64 = 20_000;
 
@@ -116,7 +116,7 @@ impl Job {
 
 #[test]
 fn checkpoints_under_a_changing_load() {
-    let cases: u64 = std::env::var("STRANDLINE_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(1);
+    let rounds = cases(200);
     let place = TempDir::new().unwrap();
     let mut options = options(place.path());
     options.memory = 6 << 20;
@@ -133,11 +133,11 @@ fn checkpoints_under_a_changing_load() {
         completed: CheckpointId(0),
     };
     job.start(1);
-    for round in 0..200 * cases {
+    for round in 0..rounds {
         if round % 50 == 0 {
             println!(
                 "checkpoint {round} of {}: {} keys, {} subtasks",
-                200 * cases,
+                rounds,
                 job.now.len(),
                 job.subtasks.len()
             );

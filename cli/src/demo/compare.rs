@@ -43,7 +43,7 @@ impl fmt::Display for Difference {
 }
 
 /// Compares what both directories have in each of `sinks`, a directory in them.
-pub(super) fn compare<const N: usize>(expected: &Path, found: &Path, sinks: [&str; N]) -> Result<Difference> {
+pub(super) fn compare(expected: &Path, found: &Path, sinks: &[&str]) -> Result<Difference> {
     let mut all = Difference::default();
     for sink in sinks {
         let of_sink = compare_sink(&expected.join(sink), &found.join(sink))?;
@@ -110,7 +110,7 @@ mod tests {
         let write = |folder: usize, name: &str, text: &str| {
             fs::write(folders[folder].path().join("sink").join(name), text).unwrap();
         };
-        let compare = || compare(folders[0].path(), folders[1].path(), ["sink"]).unwrap();
+        let compare = || compare(folders[0].path(), folders[1].path(), &["sink"]).unwrap();
         write(0, "a", "1\n2\n");
         write(0, "b", "3\n");
         write(1, "x", "3\n2\n1\n");

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "s3")]
+use crate::support::on_s3;
 use crate::support::{Folder, ORDERS_JOB, Orders, assert_same, cases};
 
 /// What `--set` takes for RocksDB, with so little memory that it has something to do.
@@ -20,8 +22,7 @@ fn results_are_exact_after_many_kills_and_rescales() {
 #[test]
 #[ignore = "needs a server that speaks the protocol of S3: make s3"]
 fn results_are_exact_after_many_kills_and_rescales_on_s3() {
-    let uri = std::env::var("STRANDLINE_TEST_S3").unwrap();
-    kill_and_rescale(&uri.replace("{}", &format!("{:032x}", fastrand::u128(..))), 2_000, &[]);
+    kill_and_rescale(&on_s3("kills"), 2_000, &[]);
 }
 
 #[cfg(feature = "rocksdb")]

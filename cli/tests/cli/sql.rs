@@ -5,6 +5,8 @@ use serde_json::Value;
 use strandline_state_sql::datafusion::arrow::array::AsArray;
 use strandline_state_sql::datafusion::arrow::datatypes::UInt64Type;
 
+#[cfg(feature = "s3")]
+use crate::support::on_s3;
 use crate::support::{Folder, SALES};
 
 const INPUT: &str = "shop,user,amount\nnorth,-7,10\nsouth,3,5\nnorth,-7,30\nnorth,3,2\nsouth,40,1\n";
@@ -182,14 +184,7 @@ fn demo(args: &[&str]) -> Folder {
 
 /// The statements of the article over the checkpoints of the demo's job in `storage`, beside what it wrote to `users`.
 fn article_equals_the_results_of_the_demo(folder: &Folder, storage: &str, users: &str) {
-    let mut written = Vec::new();
-    for entry in std::fs::read_dir(folder.path(users)).unwrap() {
-        let path = entry.unwrap().path();
-        if !path.file_name().unwrap().to_string_lossy().starts_with('.') {
-            written.extend(std::fs::read_to_string(path).unwrap().lines().map(str::to_owned));
-        }
-    }
-    written.sort_unstable();
+    let written = folder.results(users);
     assert!(written.len() > 100, "{} users", written.len());
     let query = format!("{ARTICLE}SELECT KEY, VALUE FROM KeyedStateTable");
     let csv = printed(folder, &[storage, &query, "--format=csv"]);
@@ -227,8 +222,7 @@ fn the_statements_of_the_article_equal_the_results_of_the_demo_on_s3() {
     let memory: &[&str] = &["--set=state.backend=memory"];
     let rocksdb: &[&str] = &["--set=state.backend=rocksdb", "--set=state.directory=state"];
     for (backend, settings) in [("memory", memory), ("rocksdb", rocksdb)] {
-        let uri = std::env::var("STRANDLINE_TEST_S3").unwrap();
-        let uri = uri.replace("{}", &format!("demo-{backend}-{}", fastrand::u64(..)));
+        let uri = on_s3(&format!("demo-{backend}"));
         let paths = [
             format!("--set=checkpoint.storage={uri}"),
             format!("--set=sink.by-minute.path={backend}/minutes"),
@@ -246,8 +240,7 @@ fn the_statements_of_the_article_equal_the_results_of_the_demo_on_s3() {
 #[test]
 #[ignore = "needs a server that speaks the protocol of S3: make s3"]
 fn the_statements_of_the_article_equal_a_scan_on_s3() {
-    let name = format!("sql-{}", fastrand::u64(..));
-    let uri = std::env::var("STRANDLINE_TEST_S3").unwrap().replace("{}", &name);
+    let uri = on_s3("sql");
     let folder = finished(SALES, &[&format!("--set=checkpoint.storage={uri}")]);
     article_equals_a_scan(&folder, &uri);
 }

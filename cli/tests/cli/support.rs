@@ -10,6 +10,13 @@ use std::time::Instant;
 use serde_json::Value;
 use tempfile::TempDir;
 
+/// Returns a new place whose name begins with `name` on the server that `STRANDLINE_TEST_S3` names.
+#[cfg(feature = "s3")]
+pub(crate) fn on_s3(name: &str) -> String {
+    let uri = std::env::var("STRANDLINE_TEST_S3").unwrap();
+    uri.replace("{}", &format!("{name}-{}", fastrand::u64(..)))
+}
+
 /// Scales the number of random cases by the variable STRANDLINE_CASES.
 pub(crate) fn cases(base: u32) -> u32 {
     let times = std::env::var("STRANDLINE_CASES").ok().and_then(|times| times.parse::<u32>().ok());
