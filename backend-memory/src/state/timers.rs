@@ -1,7 +1,6 @@
 //! Timers: a table that deduplicates them and knows which changed, and an index by time.
 
 use std::any::{Any, type_name};
-use std::collections::BTreeMap;
 use std::fmt;
 
 use strandline_snapshot_format::{EntryRef, Op, timer_key};
@@ -9,10 +8,19 @@ use strandline_state_api::backend::{AcceptedForm, At, RegisteredState, TimerEntr
 use strandline_state_api::schema::{StateMeta, StateSchema};
 use strandline_state_api::{Error, ErrorKind, KeyGroupRange, KeyHash, Keyed, Result, StateKey, Timestamp};
 
+mod by_time;
+
 use super::{MemoryState, VisitKey};
 use crate::record::{self, Layout};
 use crate::records::Records;
 use crate::table::{Address, EpochCut, Payload, Table};
+use by_time::{ByTime, Timer};
+
+/// How many timers ahead of the next one are prefetched while timers fire.
+const AHEAD: usize = 8;
+
+/// So many deleted timers may stay in the index by time beside as many as are pending.
+const DELETED: usize = 1024;
 
 /// A pending timer. Its time is the stored one, because older versions stored `i64::MIN`, too, which no
 /// [`Timestamp`] equals, and the tombstone of such a timer must equal its entry.
@@ -66,12 +74,17 @@ pub struct TimerTable<K, N> {
     schema: StateSchema,
     table: Table<PendingTimer<K, N>>,
     /// All timers by time, and some that were deleted: a timer that the table lacks does not count.
-    by_time: BTreeMap<i64, Vec<(KeyHash, K, N)>>,
+    by_time: ByTime<K, N>,
 }
 
 impl<K: StateKey, N: StateKey> TimerTable<K, N> {
     pub(crate) fn new(schema: StateSchema, key_groups: KeyGroupRange, epoch: u32) -> Self {
-        Self { schema, table: Table::new(key_groups, epoch), by_time: BTreeMap::new() }
+        Self { schema, table: Table::new(key_groups, epoch), by_time: ByTime::new() }
+    }
+
+    fn is_pending(table: &Table<PendingTimer<K, N>>, timer: &Timer<K, N>) -> bool {
+        let Timer { millis, hash, key, namespace } = timer;
+        table.get(address(*hash, namespace, *millis), |e| e.is(key, namespace, *millis)).is_some()
     }
 
     fn remove(&mut self, key: Keyed<'_, K>, namespace: &N, millis: i64) -> bool {
@@ -96,25 +109,25 @@ impl<K: StateKey, N: StateKey> Timers<'_, K, N> for &mut TimerTable<K, N> {
         }
         let timer = PendingTimer { millis, key: key.clone(), namespace: namespace.clone() };
         self.table.insert(address, timer)?;
-        self.by_time.entry(millis).or_default().push((hash, key.clone(), namespace.clone()));
+        self.by_time.insert(Timer { millis, hash, key: key.clone(), namespace: namespace.clone() });
         Ok(true)
     }
 
     fn delete(self, at: At<'_, K, N>, time: Timestamp) -> Result<bool> {
-        Ok(self.remove(at.key, at.namespace, time.as_millis()))
+        let removed = self.remove(at.key, at.namespace, time.as_millis());
+        if removed && self.by_time.len() > 2 * self.table.len() + DELETED {
+            self.by_time.sweep(|timer| TimerTable::is_pending(&self.table, timer));
+        }
+        Ok(removed)
     }
 
     fn pop(self, up_to: Timestamp) -> Result<Option<TimerEntry<K, N>>> {
         let up_to = up_to.as_millis();
-        while let Some(mut first) = self.by_time.first_entry().filter(|first| *first.key() <= up_to) {
-            let millis = *first.key();
-            let Some((hash, key, namespace)) = first.get_mut().pop() else {
-                first.remove();
-                continue;
-            };
-            if first.get().is_empty() {
-                first.remove();
+        while self.by_time.first().is_some_and(|first| first.millis <= up_to) {
+            if let Some(Timer { millis, hash, namespace, .. }) = self.by_time.ahead(AHEAD) {
+                self.table.prefetch(address(*hash, namespace, *millis));
             }
+            let Some(Timer { millis, hash, key, namespace }) = self.by_time.pop() else { break };
             if self.remove(Keyed::with_hash(&key, hash), &namespace, millis) {
                 let time = Timestamp::from_millis(millis);
                 return Ok(Some(TimerEntry { time, key, hash, namespace }));
@@ -124,19 +137,11 @@ impl<K: StateKey, N: StateKey> Timers<'_, K, N> for &mut TimerTable<K, N> {
     }
 
     fn next(self) -> Result<Option<Timestamp>> {
-        while let Some(mut first) = self.by_time.first_entry() {
-            let millis = *first.key();
-            let pending = first.get().last().is_some_and(|(hash, key, namespace)| {
-                let address = address(*hash, namespace, millis);
-                self.table.get(address, |e| e.is(key, namespace, millis)).is_some()
-            });
-            if pending {
-                return Ok(Some(Timestamp::from_millis(millis)));
+        while let Some(first) = self.by_time.first() {
+            if TimerTable::is_pending(&self.table, first) {
+                return Ok(Some(Timestamp::from_millis(first.millis)));
             }
-            first.get_mut().pop();
-            if first.get().is_empty() {
-                first.remove();
-            }
+            self.by_time.pop();
         }
         Ok(None)
     }
@@ -198,7 +203,7 @@ impl<K: StateKey, N: StateKey> MemoryState for TimerTable<K, N> {
         let (millis, encoded) = timer_key::unpack(entry.key)?;
         let (key, namespace) = (K::decode(encoded)?, N::decode(entry.namespace)?);
         let hash = KeyHash::of_encoded(encoded);
-        self.by_time.entry(millis).or_default().push((hash, key.clone(), namespace.clone()));
+        self.by_time.insert(Timer { millis, hash, key: key.clone(), namespace: namespace.clone() });
         let at = address(hash, &namespace, millis);
         self.table.restore(at, |_| false, || PendingTimer { millis, key, namespace }).map(drop)
     }
@@ -244,5 +249,24 @@ mod tests {
         assert!(timers.drain(&mut 100, &mut records).unwrap());
         let (tombstone, _) = timers.layout().split(&records.chunks()[0].bytes).unwrap();
         assert_eq!((tombstone.op, tombstone.key), (Op::Delete, &packed[..]));
+    }
+
+    /// Sessions and times-to-live move one timer further and further, the clean-up of a window comes and goes at one time.
+    #[test]
+    fn deleted_timers_do_not_pile_up() {
+        for apart in [0, 1] {
+            let schema = StateSchema::plain(StateMeta::new("timers", StateKind::EventTimers));
+            let mut timers = TimerTable::<u64, ()>::new(schema, KeyGroupRange::ALL, 1);
+            let hash = 7u64.key_hash();
+            let at = At { key: Keyed::with_hash(&7, hash), namespace: &() };
+            for i in 0..20_000 {
+                let time = Timestamp::from_millis(1_000_000 + i * apart);
+                assert!((&mut timers).register(at, time).unwrap());
+                assert_eq!((&mut timers).next().unwrap(), Some(time));
+                assert!((&mut timers).delete(at, time).unwrap());
+            }
+            assert!(timers.by_time.len() < 2 * DELETED, "{} timers", timers.by_time.len());
+            assert_eq!((&mut timers).next().unwrap(), None);
+        }
     }
 }
