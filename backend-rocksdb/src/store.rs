@@ -21,11 +21,12 @@ use crate::increment::Increment;
 use crate::memory::Memory;
 
 mod index;
+mod ordered;
 mod overlay;
 pub(crate) mod scan;
 
-pub(crate) use overlay::Order;
-use overlay::{Bytes, Known, Overlay};
+pub(crate) use overlay::{Bytes, Order};
+use overlay::{Known, Overlay};
 
 /// Bytes of a batch after which it is written.
 const BATCH_BYTES: usize = 1 << 20;
@@ -107,7 +108,7 @@ impl Store {
     /// The value at an address.
     #[inline]
     pub(crate) fn get(&mut self, at: &[u8], order: Order) -> Result<Option<&[u8]>> {
-        if let Some(id) = self.find(at, order)? {
+        if let Some(id) = self.find(at)? {
             self.hits += 1;
             self.complete(id)?;
             return Ok(self.overlay.bytes_of(id));
@@ -176,7 +177,7 @@ impl Store {
         missing.sort_unstable();
         database.get_many(missing.iter().copied(), |i, value| {
             // One address may come several times.
-            if overlay.find(missing[i], Order::Hashed).is_none() {
+            if overlay.find(missing[i]).is_none() {
                 let value = value.map_or(Known::Gone, |value| Known::Put(Bytes::from_slice(value)));
                 overlay.insert(missing[i], Order::Hashed, value);
             }
@@ -187,11 +188,11 @@ impl Store {
 
     /// The slot at an address. Settles cuts first.
     #[inline]
-    fn find(&mut self, at: &[u8], order: Order) -> Result<Option<u32>> {
+    fn find(&mut self, at: &[u8]) -> Result<Option<u32>> {
         if self.write_through || !self.open.is_empty() {
             self.settle()?;
         }
-        Ok(self.overlay.find(at, order))
+        Ok(self.overlay.find(at))
     }
 
     /// Drops cuts that are made; where none is left, empties a table without a budget.
@@ -221,7 +222,7 @@ impl Store {
     /// database.
     #[inline]
     fn change(&mut self, at: &[u8], order: Order) -> Result<Option<(u32, bool)>> {
-        let found = self.find(at, order)?;
+        let found = self.find(at)?;
         if self.write_through && self.open.is_empty() {
             return Ok(None);
         }

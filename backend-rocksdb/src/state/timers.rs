@@ -4,7 +4,7 @@
 //! So memory is bounded by the number of key groups that have timers, not by the number of timers. (Flink:
 //! `RocksDBCachingPriorityQueueSet`, one for each key group under a heap of their heads.)
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -19,24 +19,51 @@ use strandline_state_api::{
 use super::{Access, RocksState, VisitKey};
 use crate::layout::{Addressing, Layout, PREFIX, Part, bounds, prefix, start, successor, time_from_bytes};
 use crate::store::scan::to_state;
-use crate::store::{Order, Store};
+use crate::store::{Bytes, Order, Store};
 
 /// Timers of a key group that are kept in memory.
 const HEAD: usize = 16;
 
 /// The earliest timers of a key group.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Head {
-    /// Their addresses. Never empty, except while it is changed.
-    first: BTreeSet<Vec<u8>>,
+    /// Their addresses, the latest first. Never empty, except while it is changed or where the key group has none.
+    first: Vec<Bytes>,
     /// Whether these are all.
     all: bool,
 }
 
 impl Head {
+    /// The head of a key group without timers.
+    const NONE: Self = Self { first: Vec::new(), all: true };
+
     /// Whether a timer at `address` is among these if it exists.
     fn covers(&self, address: &[u8]) -> bool {
-        self.all || self.first.last().is_some_and(|last| address <= last.as_slice())
+        self.all || self.first.first().is_some_and(|last| address <= last.as_slice())
+    }
+
+    /// The place of an address, or the place to insert it.
+    fn find(&self, address: &[u8]) -> std::result::Result<usize, usize> {
+        self.first.binary_search_by(|other| address.cmp(other))
+    }
+
+    /// Adds an address at its place, and forgets the latest ones where there are many.
+    fn insert(&mut self, place: usize, address: &[u8]) {
+        self.first.insert(place, Bytes::from_slice(address));
+        if self.first.len() > 2 * HEAD {
+            self.first.drain(..self.first.len() - HEAD);
+            self.all = false;
+        }
+    }
+
+    fn time(&self, layout: Layout) -> Option<Timestamp> {
+        let address = self.first.last()?;
+        if layout.key == Part::Escaped {
+            let parts = layout.split(address).ok()?;
+            return parts.key.first_chunk().copied().map(time_from_bytes);
+        }
+        // The time comes first, so nothing else has to be read.
+        address.get(PREFIX..)?.first_chunk().copied().map(time_from_bytes)
     }
 }
 
@@ -47,7 +74,8 @@ pub struct TimerQueue<K, N> {
     key_groups: KeyGroupRange,
     /// The address of the current access.
     address: Vec<u8>,
-    heads: BTreeMap<u16, Head>,
+    /// The head of each key group, once they are loaded.
+    heads: Vec<Head>,
     /// The earliest timer of each key group.
     queue: BTreeSet<(Timestamp, u16)>,
     /// Whether `heads` holds the heads of what is in the database.
@@ -63,16 +91,25 @@ impl<K: StateKey, N: StateKey> TimerQueue<K, N> {
             addressing,
             key_groups,
             address: Vec::new(),
-            heads: BTreeMap::new(),
+            heads: Vec::new(),
             queue: BTreeSet::new(),
             loaded: false,
             types: PhantomData,
         }
     }
 
+    /// The head of a key group of this subtask.
+    fn head(&mut self, group: KeyGroup) -> Result<&mut Head> {
+        let index = u32::from(group.index()).wrapping_sub(self.key_groups.start());
+        self.heads.get_mut(index as usize).ok_or_else(|| {
+            Error::invalid("the key group does not belong to this subtask").with("key group", group)
+        })
+    }
+
     /// Removes the timer at an address; returns whether one existed.
     fn remove(&mut self, store: &mut Store, group: KeyGroup, address: &[u8]) -> Result<bool> {
-        let Some(head) = self.heads.get_mut(&group.index()) else { return Ok(false) };
+        let (id, layout) = (self.addressing.id, self.addressing.layout);
+        let head = self.head(group)?;
         if !head.covers(address) {
             let exists = store.contains(address, Order::Sorted)?;
             if exists {
@@ -80,19 +117,35 @@ impl<K: StateKey, N: StateKey> TimerQueue<K, N> {
             }
             return Ok(exists);
         }
-        if !head.first.contains(address) {
-            return Ok(false);
-        }
+        let Ok(place) = head.find(address) else { return Ok(false) };
         store.delete(address, Order::Sorted)?;
-        let before = head_time(self.addressing.layout, head);
-        head.first.remove(address);
+        let before = head.time(layout);
+        head.first.remove(place);
         if head.first.is_empty() && !head.all {
-            *head = read_head(self.addressing.id, store, group)?;
+            *head = read_head(id, store, group)?;
         }
-        let after = head_time(self.addressing.layout, head);
-        if head.first.is_empty() {
-            self.heads.remove(&group.index());
+        let after = head.time(layout);
+        self.requeue(group.index(), before, after);
+        Ok(true)
+    }
+
+    /// Adds a timer at an address; returns whether it is new.
+    fn insert(&mut self, store: &mut Store, group: KeyGroup, address: &[u8]) -> Result<bool> {
+        let Addressing { layout, .. } = self.addressing;
+        self.addressing.check_size(address, &[])?;
+        let head = self.head(group)?;
+        if !head.covers(address) {
+            let new = !store.contains(address, Order::Sorted)?;
+            if new {
+                store.put(address, Order::Sorted, &[])?;
+            }
+            return Ok(new);
         }
+        let Err(place) = head.find(address) else { return Ok(false) };
+        store.put(address, Order::Sorted, &[])?;
+        let before = head.time(layout);
+        head.insert(place, address);
+        let after = head.time(layout);
         self.requeue(group.index(), before, after);
         Ok(true)
     }
@@ -131,12 +184,13 @@ impl<K: StateKey, N: StateKey> TimerQueue<K, N> {
                 to_state(&mut entries, id, &mut target)?;
             }
         }
+        self.heads.clear();
+        self.heads.resize_with(self.key_groups.len() as usize, || Head::NONE);
+        self.queue.clear();
         for group in groups {
             let head = read_head(id, store, group)?;
-            if let Some(time) = head_time(self.addressing.layout, &head) {
-                self.queue.insert((time, group.index()));
-                self.heads.insert(group.index(), head);
-            }
+            self.queue.extend(head.time(self.addressing.layout).map(|time| (time, group.index())));
+            *self.head(group)? = head;
         }
         self.loaded = true;
         Ok(())
@@ -147,34 +201,11 @@ impl<'b, K: StateKey, N: StateKey> Timers<'b, K, N> for Access<'b, TimerQueue<K,
     fn register(self, at: At<'_, K, N>, time: Timestamp) -> Result<bool> {
         self.run(|timers, store| {
             timers.load(store)?;
-            let TimerQueue { addressing, address, heads, .. } = timers;
-            addressing.encode_timer(at, time, address);
-            let group = at.key.group().index();
-            let head = heads.entry(group).or_insert_with(|| Head { first: BTreeSet::new(), all: true });
-            let covered = head.covers(address);
-            let exists = if covered {
-                head.first.contains(address)
-            } else {
-                store.contains(address, Order::Sorted)?
-            };
-            if exists {
-                return Ok(false);
-            }
-            addressing.check_size(address, &[])?;
-            store.put(address, Order::Sorted, &[])?;
-            if covered {
-                let before = head_time(addressing.layout, head);
-                head.first.insert(address.clone());
-                if head.first.len() > 2 * HEAD {
-                    while head.first.len() > HEAD {
-                        head.first.pop_last();
-                    }
-                    head.all = false;
-                }
-                let after = head_time(addressing.layout, head);
-                timers.requeue(group, before, after);
-            }
-            Ok(true)
+            let mut address = std::mem::take(&mut timers.address);
+            timers.addressing.encode_timer(at, time, &mut address);
+            let registered = timers.insert(store, at.key.group(), &address);
+            timers.address = address;
+            registered
         })
     }
 
@@ -195,12 +226,10 @@ impl<'b, K: StateKey, N: StateKey> Timers<'b, K, N> for Access<'b, TimerQueue<K,
             let Some(&(time, group)) = timers.queue.first().filter(|(time, _)| *time <= up_to) else {
                 return Ok(None);
             };
-            let Some(address) = timers.heads.get(&group).and_then(|head| head.first.first()).cloned() else {
-                return Ok(None);
-            };
+            let group = KeyGroup::new(group).ok_or_else(|| Error::invalid("no key group"))?;
+            let Some(address) = timers.head(group)?.first.last().cloned() else { return Ok(None) };
             let timer = timer_at(timers.addressing.layout, &address)?;
             debug_assert_eq!(timer.time, time);
-            let (group, _) = prefix(&address)?;
             timers.remove(store, group, &address)?;
             Ok(Some(timer))
         })
@@ -232,30 +261,20 @@ fn timer_at<K: StateKey, N: StateKey>(layout: Layout, address: &[u8]) -> Result<
     Ok(TimerEntry { time: Timestamp::from_millis(time), key, hash, namespace: N::decode(&parts.namespace)? })
 }
 
-/// The time of the first timer.
-fn head_time(layout: Layout, head: &Head) -> Option<Timestamp> {
-    let address = head.first.first()?;
-    if layout.key == Part::Escaped {
-        let parts = layout.split(address).ok()?;
-        return parts.key.first_chunk().copied().map(time_from_bytes);
-    }
-    // The time comes first, so nothing else has to be read.
-    address.get(PREFIX..)?.first_chunk().copied().map(time_from_bytes)
-}
-
 /// The earliest timers of a key group.
 fn read_head(state: u16, store: &mut Store, group: KeyGroup) -> Result<Head> {
     let mut from = Vec::new();
     start(state, group, &mut from);
-    let mut head = Head { first: BTreeSet::new(), all: true };
+    let mut head = Head::NONE;
     store.scan(&from, successor(&from).as_deref(), Order::Sorted, |address, _| {
         if head.first.len() == HEAD {
             head.all = false;
             return Ok(false);
         }
-        head.first.insert(address.to_vec());
+        head.first.push(Bytes::from_slice(address));
         Ok(true)
     })?;
+    head.first.reverse();
     Ok(head)
 }
 

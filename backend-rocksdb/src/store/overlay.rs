@@ -1,6 +1,4 @@
-//! The write-back table: slots with an index by hash, or by order for what is read in ranges.
-
-use std::collections::BTreeMap;
+//! The write-back table: slots with an index by hash, and one by order of what is read in ranges.
 
 use prefetch_index::prefetch_index;
 use rocksdb::WriteBatch;
@@ -8,6 +6,7 @@ use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::index::Index;
+use super::ordered::Ordered;
 use crate::increment::Increment;
 
 /// Keys and values of up to 24 bytes need no allocation.
@@ -61,7 +60,8 @@ struct Slot {
 
 /// What a slot costs beside its bytes on the heap: itself, and its place in an index that is half full.
 const SLOT_BYTES: usize = size_of::<Slot>() + 16;
-const SORTED_BYTES: usize = size_of::<Bytes>() + 8;
+/// What its place in the index by order costs, whose leaves are mostly three quarters full.
+const SORTED_BYTES: usize = (size_of::<Bytes>() + 4) * 4 / 3;
 
 impl Slot {
     /// Whether the database, which has the increments up to `ingested`, holds its last change.
@@ -89,7 +89,7 @@ pub(super) struct Overlay {
     slots: Vec<Slot>,
     free: Vec<u32>,
     hashed: Index,
-    sorted: BTreeMap<Bytes, u32>,
+    sorted: Ordered,
     bytes: usize,
     /// The position of the hand of the clock.
     hand: usize,
@@ -113,13 +113,8 @@ impl Overlay {
     }
 
     #[inline]
-    pub(super) fn find(&mut self, at: &[u8], order: Order) -> Option<u32> {
-        let id = match order {
-            Order::Hashed => return self.find_hashed(at, xxh3_64(at)),
-            Order::Sorted => *self.sorted.get(at)?,
-        };
-        self.slots[id as usize].used = true;
-        Some(id)
+    pub(super) fn find(&mut self, at: &[u8]) -> Option<u32> {
+        self.find_hashed(at, xxh3_64(at))
     }
 
     #[inline]
@@ -159,7 +154,7 @@ impl Overlay {
 
     /// Adds an address that the table lacks, clean.
     pub(super) fn insert(&mut self, at: &[u8], order: Order, value: Known) -> u32 {
-        let hash = if order == Order::Hashed { xxh3_64(at) } else { 0 };
+        let hash = xxh3_64(at);
         let slot = Slot {
             at: Bytes::from_slice(at),
             value,
@@ -182,13 +177,9 @@ impl Overlay {
                 self.slots.len() as u32 - 1
             }
         };
-        match order {
-            Order::Hashed => {
-                self.hashed.insert(hash, id);
-            }
-            Order::Sorted => {
-                self.sorted.insert(Bytes::from_slice(at), id);
-            }
+        self.hashed.insert(hash, id);
+        if order == Order::Sorted {
+            self.sorted.insert(at, id);
         }
         self.newest = id;
         id
@@ -204,13 +195,9 @@ impl Overlay {
         slot.dirty = 0;
         slot.value = Known::Gone;
         let at = std::mem::take(&mut slot.at);
-        match slot.order {
-            Order::Hashed => {
-                self.hashed.remove(slot.hash, id);
-            }
-            Order::Sorted => {
-                self.sorted.remove(at.as_slice());
-            }
+        self.hashed.remove(slot.hash, id);
+        if slot.order == Order::Sorted {
+            self.sorted.remove(&at, id);
         }
         self.free.push(id);
     }
@@ -393,11 +380,7 @@ impl Overlay {
     pub(super) fn dirty_between(&self, from: &[u8], to: Option<&[u8]>, order: Order) -> Vec<u32> {
         let inside = |at: &[u8]| at >= from && to.is_none_or(|to| at < to);
         match order {
-            Order::Sorted => {
-                let range = (std::ops::Bound::Included(from), std::ops::Bound::<&[u8]>::Unbounded);
-                let entries = self.sorted.range::<[u8], _>(range).take_while(|(at, _)| inside(at));
-                entries.map(|(_, id)| *id).filter(|id| self.dirty_since(*id).is_some()).collect()
-            }
+            Order::Sorted => self.sorted.range(from, to, |id| self.dirty_since(id).is_some()),
             Order::Hashed => {
                 let all = (0..self.slots.len() as u32).filter(|id| {
                     let slot = &self.slots[*id as usize];

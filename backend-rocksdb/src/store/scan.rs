@@ -60,7 +60,7 @@ impl Store {
         let (first, to) = bounds(KeyGroupRange::ALL);
         let (mut worn, mut next, mut target, mut part) = (Vec::new(), None, Vec::new(), Vec::new());
         let dirty = |overlay: &mut Overlay, address: &[u8]| {
-            overlay.find(address, order).is_some_and(|id| overlay.dirty_since(id).is_some())
+            overlay.find(address).is_some_and(|id| overlay.dirty_since(id).is_some())
         };
         let database = Arc::clone(&self.database);
         let mut entries = database.iterate(from.unwrap_or(&first), Some(&to));
