@@ -114,7 +114,7 @@ impl Store {
             return Ok(self.overlay.bytes_of(id));
         }
         self.misses += 1;
-        if self.write_through || order == Order::Sorted {
+        if self.write_through {
             let Some(found) = self.database.get(at)? else { return Ok(None) };
             self.read.clear();
             self.read.extend_from_slice(&found);
