@@ -104,6 +104,9 @@ impl<K: StateKey, N: StateKey> Timers<'_, K, N> for &mut TimerTable<K, N> {
     fn register(self, at: At<'_, K, N>, time: Timestamp) -> Result<bool> {
         let (key, hash, namespace, millis) = (at.key.key(), at.key.hash(), at.namespace, time.as_millis());
         let address = address(hash, namespace, millis);
+        // Neither waits for the other.
+        self.table.prefetch(address);
+        self.by_time.prefetch(millis);
         if self.table.get(address, |e| e.is(key, namespace, millis)).is_some() {
             return Ok(false);
         }

@@ -12,6 +12,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use prefetch_index::prefetch_index;
 use strandline_state_api::KeyHash;
 
 /// The number of timers in a full leaf with several times.
@@ -81,6 +82,15 @@ impl<K: Eq, N: Eq> ByTime<K, N> {
                     self.split_first();
                 }
             }
+        }
+    }
+
+    /// Prefetches the place of a timer that is to be added.
+    pub(super) fn prefetch(&self, millis: i64) {
+        if self.bound.is_some_and(|bound| bound <= millis)
+            && let Some((_, leaf)) = self.leaves.range(..=millis).next_back()
+        {
+            prefetch_index(&leaf.timers, leaf.timers.len().saturating_sub(1));
         }
     }
 
@@ -248,7 +258,7 @@ mod tests {
         /// Adds so many of the pending timers once more.
         Again(usize),
         Pop(usize),
-        /// Deletes every so manieth of the pending timers.
+        /// Deletes one of so many pending timers.
         Delete(usize),
         Sweep(usize),
     }
