@@ -56,6 +56,8 @@ struct Slot {
     /// Whether it was used since the hand of the clock passed.
     used: bool,
     alive: bool,
+    /// Whether the index by order has it: from its first change on, as walks ask for changes alone.
+    ordered: bool,
 }
 
 /// What a slot costs beside its bytes on the heap: itself, and its place in an index that is half full.
@@ -78,8 +80,11 @@ impl Slot {
 
     fn cost(&self) -> usize {
         let at = if self.at.spilled() { self.at.capacity() } else { 0 };
-        let sorted = if self.order == Order::Sorted { SORTED_BYTES + at } else { 0 };
-        SLOT_BYTES + at + sorted + self.value.heap()
+        SLOT_BYTES + at + self.value.heap() + if self.ordered { self.cost_of_order() } else { 0 }
+    }
+
+    fn cost_of_order(&self) -> usize {
+        SORTED_BYTES + if self.at.spilled() { self.at.capacity() } else { 0 }
     }
 }
 
@@ -89,6 +94,7 @@ pub(super) struct Overlay {
     slots: Vec<Slot>,
     free: Vec<u32>,
     hashed: Index,
+    /// The slots of sorted states that have changed.
     sorted: Ordered,
     bytes: usize,
     /// The position of the hand of the clock.
@@ -165,6 +171,7 @@ impl Overlay {
             handed_bytes: 0,
             used: true,
             alive: true,
+            ordered: false,
         };
         self.bytes += slot.cost();
         let id = match self.free.pop() {
@@ -178,9 +185,6 @@ impl Overlay {
             }
         };
         self.hashed.insert(hash, id);
-        if order == Order::Sorted {
-            self.sorted.insert(at, id);
-        }
         self.newest = id;
         id
     }
@@ -196,7 +200,7 @@ impl Overlay {
         slot.value = Known::Gone;
         let at = std::mem::take(&mut slot.at);
         self.hashed.remove(slot.hash, id);
-        if slot.order == Order::Sorted {
+        if slot.ordered {
             self.sorted.remove(&at, id);
         }
         self.free.push(id);
@@ -273,7 +277,13 @@ impl Overlay {
     }
 
     pub(super) fn mark_dirty(&mut self, id: u32, epoch: u32) {
-        self.slots[id as usize].dirty = epoch;
+        let slot = &mut self.slots[id as usize];
+        slot.dirty = epoch;
+        if slot.order == Order::Sorted && !slot.ordered {
+            slot.ordered = true;
+            self.bytes += slot.cost_of_order();
+            self.sorted.insert(&slot.at, id);
+        }
     }
 
     /// The database has the increments of this epoch and of all before.
