@@ -1,10 +1,10 @@
 //! Codecs turn values into bytes, for snapshots and for backends that keep bytes.
 
-use std::any::Any;
+use std::any::{Any, type_name};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_reflection::{Tracer, TracerConfig};
+use serde_reflection::{Format, Tracer, TracerConfig};
 
 use crate::schema::{Description, self_describing_id};
 use crate::{Error, ErrorKind, Result};
@@ -90,8 +90,23 @@ macro_rules! decode_number {
     };
 }
 
+/// Whether a type may be a number, as far as its size reveals. Nothing of numbers is compiled for a type that is none.
+const fn may_be_number<T>() -> bool {
+    matches!(size_of::<T>(), 1 | 2 | 4 | 8 | 16) && !std::mem::needs_drop::<T>()
+}
+
 fn wrong_length<T>(bytes: &[u8]) -> Error {
-    Error::corrupt(format!("{} bytes are no encoded {}", bytes.len(), std::any::type_name::<T>()))
+    no_encoded(type_name::<T>(), bytes)
+}
+
+#[cold]
+fn no_encoded(name: &str, bytes: &[u8]) -> Error {
+    Error::corrupt(format!("{} bytes are no encoded {name}", bytes.len()))
+}
+
+#[cold]
+fn not_serializable(name: &str, cause: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::new(ErrorKind::User, format!("a {name} cannot be serialized")).caused_by(cause)
 }
 
 impl<T: Serialize + DeserializeOwned + 'static> Codec<T> for SerdeCodec {
@@ -107,25 +122,26 @@ impl<T: Serialize + DeserializeOwned + 'static> Codec<T> for SerdeCodec {
 
     #[inline]
     fn encode(&self, value: &T, out: &mut Vec<u8>) -> Result<()> {
-        if_number!(value, T, |number| {
-            out.extend_from_slice(&number.to_le_bytes());
-            return Ok(());
-        });
+        if const { may_be_number::<T>() } {
+            if_number!(value, T, |number| {
+                out.extend_from_slice(&number.to_le_bytes());
+                return Ok(());
+            });
+        }
         match postcard::to_extend(value, std::mem::take(out)) {
             Ok(extended) => {
                 *out = extended;
                 Ok(())
             }
-            Err(e) => {
-                let message = format!("a {} cannot be serialized", std::any::type_name::<T>());
-                Err(Error::new(ErrorKind::User, message).caused_by(e))
-            }
+            Err(e) => Err(not_serializable(type_name::<T>(), e)),
         }
     }
 
     #[inline]
     fn decode(&self, bytes: &[u8]) -> Result<T> {
-        decode_number!(bytes, T; u8 i8 u16 i16 u32 i32 u64 i64 u128 i128 f32 f64);
+        if const { may_be_number::<T>() } {
+            decode_number!(bytes, T; u8 i8 u16 i16 u32 i32 u64 i64 u128 i128 f32 f64);
+        }
         match postcard::take_from_bytes(bytes) {
             Ok((value, [])) => Ok(value),
             Ok((_, rest)) => Err(wrong_length::<T>(bytes).with("surplus bytes", rest.len())),
@@ -160,16 +176,13 @@ impl<T: Serialize + DeserializeOwned + 'static> Codec<T> for SelfDescribingCodec
 
     fn encode(&self, value: &T, out: &mut Vec<u8>) -> Result<()> {
         let mut serializer = rmp_serde::Serializer::new(out).with_struct_map();
-        value.serialize(&mut serializer).map_err(|e| {
-            let message = format!("a {} cannot be serialized", std::any::type_name::<T>());
-            Error::new(ErrorKind::User, message).caused_by(e)
-        })
+        value.serialize(&mut serializer).map_err(|e| not_serializable(type_name::<T>(), e))
     }
 
     fn decode(&self, bytes: &[u8]) -> Result<T> {
         let mut rest = bytes;
         let value = T::deserialize(&mut rmp_serde::Deserializer::new(&mut rest))
-            .map_err(|error| unreadable::<T>(bytes, error))?;
+            .map_err(|error| unreadable(type_name::<T>(), bytes, error))?;
         if !rest.is_empty() {
             return Err(wrong_length::<T>(bytes).with("surplus bytes", rest.len()));
         }
@@ -183,14 +196,13 @@ impl<T: Serialize + DeserializeOwned + 'static> Codec<T> for SelfDescribingCodec
 
 /// Returns the error for bytes that are cut short, or that are a value of another type.
 #[cold]
-fn unreadable<T>(bytes: &[u8], error: rmp_serde::decode::Error) -> Error {
+fn unreadable(name: &str, bytes: &[u8], error: rmp_serde::decode::Error) -> Error {
     use rmp_serde::decode::Error as Failure;
     match error {
         Failure::InvalidMarkerRead(_) | Failure::InvalidDataRead(_) => {
-            wrong_length::<T>(bytes).caused_by(error)
+            no_encoded(name, bytes).caused_by(error)
         }
         error => {
-            let name = std::any::type_name::<T>();
             let message = format!(
                 "a stored value is no {name}; raise the schema version and declare how the type that was \
                  stored migrates (`Evolution`)"
@@ -209,7 +221,9 @@ fn number_id<T: 'static>() -> Option<&'static str> {
             })*
         };
     }
-    number_id!(u8 i8 u16 i16 u32 i32 u64 i64 u128 i128 f32 f64);
+    if const { may_be_number::<T>() } {
+        number_id!(u8 i8 u16 i16 u32 i32 u64 i64 u128 i128 f32 f64);
+    }
     None
 }
 
@@ -217,6 +231,10 @@ fn number_id<T: 'static>() -> Option<&'static str> {
 fn fingerprint<T: DeserializeOwned>() -> Option<u64> {
     let mut tracer = Tracer::new(TracerConfig::default());
     let (format, _) = tracer.trace_simple_type::<T>().ok()?;
+    hash_of(format, tracer)
+}
+
+fn hash_of(format: Format, tracer: Tracer) -> Option<u64> {
     let registry = tracer.registry().ok()?;
     let form = postcard::to_stdvec(&(format, registry)).ok()?;
     Some(xxhash_rust::xxh3::xxh3_64(&form))

@@ -81,7 +81,10 @@ impl Description {
     /// Returns the description of values of type `T` in the Postcard wire format; `None` when `Deserialize` does
     /// not reveal the type, or when the type contains itself.
     pub fn postcard<T: DeserializeOwned>() -> Option<Self> {
-        let form = Form::by_position::<T>()?;
+        Form::by_position::<T>().and_then(Self::of_postcard)
+    }
+
+    fn of_postcard(form: Form) -> Option<Self> {
         if form.to_string().len() > MAX_TEXT {
             return None;
         }

@@ -61,7 +61,11 @@ pub(crate) struct Field {
 /// values that the type cannot read, before it reads any. The codec must write structs with the names of their
 /// fields. A name must not contain `#`.
 pub fn self_describing_id<T: DeserializeOwned>(name: &str) -> String {
-    match trace::form_of::<T>().map(|form| form.to_string()) {
+    id_with_form(name, trace::form_of::<T>())
+}
+
+fn id_with_form(name: &str, form: Option<Form>) -> String {
+    match form.map(|form| form.to_string()) {
         Some(form) if form.len() <= MAX_TEXT => format!("{name}#{form}"),
         _ => name.to_owned(),
     }

@@ -70,34 +70,22 @@ struct Trace {
 
 /// Returns the form of a type; `None` when `Deserialize` does not reveal it.
 pub(super) fn form_of<T: DeserializeOwned>() -> Option<Form> {
-    traced::<T>(Trace::default())
+    Trace::default().form_with(&mut outcome::<T>)
 }
 
 /// As [`form_of`], for encodings that have numbers of variants instead of names. A type that does not number all
 /// of its names, because some name the same variant, has none.
 pub(super) fn form_by_position<T: DeserializeOwned>() -> Option<Form> {
-    traced::<T>(Trace { numbered: true, ..Trace::default() })
+    Trace { numbered: true, ..Trace::default() }.form_with(&mut outcome::<T>)
 }
 
-fn traced<T: DeserializeOwned>(mut trace: Trace) -> Option<Form> {
-    let mut runs = 0;
-    let mut run = |trace: &mut Trace| {
-        runs += 1;
-        trace.visited.clear();
-        trace.last_key = None;
-        let outcome = T::deserialize(Source::new(trace)).map(drop);
-        (runs < MAX_RUNS).then_some(outcome)
-    };
-    loop {
-        match run(&mut trace)? {
-            Ok(()) if !trace.next_variant() => break,
-            Ok(()) => {}
-            Err(failure) => trace.learn(failure)?,
-        }
-    }
-    trace.settled.clone_from(&trace.choices);
-    trace.form("", &mut run)
+/// Runs once: all that is compiled for each type.
+fn outcome<T: DeserializeOwned>(trace: &mut Trace) -> Result<(), Failure> {
+    T::deserialize(Source::new(trace)).map(drop)
 }
+
+/// Runs once; `None` when there were too many runs.
+type Run<'r> = dyn FnMut(&mut Trace) -> Option<Result<(), Failure>> + 'r;
 
 /// Returns whether `path` lies inside the place `outer`.
 fn is_within(path: &str, outer: &str) -> bool {
@@ -105,6 +93,26 @@ fn is_within(path: &str, outer: &str) -> bool {
 }
 
 impl Trace {
+    fn form_with(mut self, outcome: &mut dyn FnMut(&mut Self) -> Result<(), Failure>) -> Option<Form> {
+        let mut runs = 0;
+        let mut run = |trace: &mut Self| {
+            runs += 1;
+            trace.visited.clear();
+            trace.last_key = None;
+            let outcome = outcome(trace);
+            (runs < MAX_RUNS).then_some(outcome)
+        };
+        loop {
+            match run(&mut self)? {
+                Ok(()) if !self.next_variant() => break,
+                Ok(()) => {}
+                Err(failure) => self.learn(failure)?,
+            }
+        }
+        self.settled.clone_from(&self.choices);
+        self.form("", &mut run)
+    }
+
     /// Takes the next variant of an enum that the last run has passed, the innermost first; returns whether
     /// there is one.
     fn next_variant(&mut self) -> bool {
@@ -180,10 +188,7 @@ impl Trace {
     }
 
     /// Puts the form at a place together.
-    fn form<R>(&mut self, path: &str, run: &mut R) -> Option<Form>
-    where
-        R: FnMut(&mut Self) -> Option<Result<(), Failure>>,
-    {
+    fn form(&mut self, path: &str, run: &mut Run<'_>) -> Option<Form> {
         let mut at = |trace: &mut Self, step: &str| trace.form(&format!("{path}{step}"), run).map(Box::new);
         Some(match self.nodes.get(path).cloned() {
             None => Form::Any,
@@ -216,16 +221,13 @@ impl Trace {
         self.choices.extend(choices.into_iter().filter(|(outer, _)| is_within(path, outer)));
     }
 
-    fn struct_form<R>(
+    fn struct_form(
         &mut self,
         path: &str,
         names: &'static [&'static str],
         choices: BTreeMap<Path, usize>,
-        run: &mut R,
-    ) -> Option<Form>
-    where
-        R: FnMut(&mut Self) -> Option<Result<(), Failure>>,
-    {
+        run: &mut Run<'_>,
+    ) -> Option<Form> {
         let mut fields = Vec::new();
         for &name in names {
             if self.aliases.contains_key(&(path.to_owned(), name)) {
