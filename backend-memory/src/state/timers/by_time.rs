@@ -13,6 +13,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use prefetch_index::prefetch_index;
+use slab::Slab;
 use strandline_state_api::KeyHash;
 
 /// The number of timers in a full leaf with several times.
@@ -53,8 +54,10 @@ pub(super) struct ByTime<K, N> {
     first: Vec<Timer<K, N>>,
     /// The lowest time that is behind the first leaf; `None` if it takes all times.
     bound: Option<i64>,
-    /// The other leaves, by the lowest time that each takes.
-    leaves: BTreeMap<i64, Leaf<K, N>>,
+    /// Where the other leaves are, by the lowest time that each takes. A tree of leaves themselves would be compiled for
+    /// each type of key and namespace.
+    places: BTreeMap<i64, usize>,
+    leaves: Slab<Leaf<K, N>>,
     len: usize,
     /// The leaf that the next sweep looks for, and the end of what is left of it.
     swept: (i64, usize),
@@ -63,7 +66,8 @@ pub(super) struct ByTime<K, N> {
 impl<K: Eq, N: Eq> ByTime<K, N> {
     pub(super) fn new() -> Self {
         let swept = (i64::MIN, usize::MAX);
-        Self { first: Vec::new(), bound: Some(i64::MIN), leaves: BTreeMap::new(), len: 0, swept }
+        let (places, leaves) = (BTreeMap::new(), Slab::new());
+        Self { first: Vec::new(), bound: Some(i64::MIN), places, leaves, len: 0, swept }
     }
 
     /// Returns the number of timers, deleted ones included.
@@ -88,7 +92,8 @@ impl<K: Eq, N: Eq> ByTime<K, N> {
     /// Prefetches the place of a timer that is to be added.
     pub(super) fn prefetch(&self, millis: i64) {
         if self.bound.is_some_and(|bound| bound <= millis)
-            && let Some((_, leaf)) = self.leaves.range(..=millis).next_back()
+            && let Some((_, &place)) = self.places.range(..=millis).next_back()
+            && let Some(leaf) = self.leaves.get(place)
         {
             prefetch_index(&leaf.timers, leaf.timers.len().saturating_sub(1));
         }
@@ -121,13 +126,14 @@ impl<K: Eq, N: Eq> ByTime<K, N> {
     /// leaf, again and again.
     pub(super) fn sweep(&mut self, mut pending: impl FnMut(&Timer<K, N>) -> bool) {
         let (mut from, mut end) = self.swept;
-        if self.leaves.range(from..).next().is_none() {
+        if self.places.range(from..).next().is_none() {
             (from, end) = (i64::MIN, usize::MAX);
         }
         if from == i64::MIN {
             self.unsort_first();
         }
-        let Some((&key, leaf)) = self.leaves.range_mut(from..).next() else { return };
+        let Some((&key, &place)) = self.places.range(from..).next() else { return };
+        let Some(leaf) = self.leaves.get_mut(place) else { return };
         let timers = &mut leaf.timers;
         let end = if key == from { end.min(timers.len()) } else { timers.len() };
         let start = end.saturating_sub(FULL);
@@ -142,7 +148,8 @@ impl<K: Eq, N: Eq> ByTime<K, N> {
         }
         self.len -= before - timers.len();
         if timers.is_empty() {
-            self.leaves.remove(&key);
+            self.places.remove(&key);
+            self.leaves.try_remove(place);
         }
         self.swept = match key.checked_add(1) {
             _ if start > 0 => (key, start),
@@ -155,30 +162,32 @@ impl<K: Eq, N: Eq> ByTime<K, N> {
     fn unsort_first(&mut self) {
         if !self.first.is_empty() {
             let leaf = Leaf::of_sorted(std::mem::take(&mut self.first));
-            self.leaves.insert(i64::MIN, leaf);
+            self.add(i64::MIN, leaf);
             self.bound = Some(i64::MIN);
         }
     }
 
     /// Adds a timer behind the first leaf.
     fn append(&mut self, bound: i64, timer: Timer<K, N>) {
-        let Some((&key, leaf)) = self.leaves.range_mut(..=timer.millis).next_back() else {
-            self.leaves.insert(bound, Leaf::with(timer));
+        let place = self.places.range(..=timer.millis).next_back();
+        let Some((leaf, place)) = place.and_then(|(_, &place)| Some((self.leaves.get_mut(place)?, place)))
+        else {
+            self.add(bound, Leaf::with(timer));
             return;
         };
         match leaf.only {
             Some(only) if only < timer.millis => {
-                self.leaves.insert(only + 1, Leaf::with(timer));
+                self.add(only + 1, Leaf::with(timer));
             }
             Some(only) if only > timer.millis => {
                 let later = std::mem::replace(leaf, Leaf::with(timer));
-                self.leaves.insert(only, later);
+                self.add(only, later);
             }
             Some(_) => leaf.timers.push(timer),
             None => {
                 leaf.timers.push(timer);
                 if leaf.timers.len() > FULL {
-                    self.split(key);
+                    self.split(place);
                 }
             }
         }
@@ -186,8 +195,8 @@ impl<K: Eq, N: Eq> ByTime<K, N> {
 
     /// Splits a leaf behind the first one.
     #[cold]
-    fn split(&mut self, key: i64) {
-        let Some(leaf) = self.leaves.get_mut(&key) else { return };
+    fn split(&mut self, place: usize) {
+        let Some(leaf) = self.leaves.get_mut(place) else { return };
         let timers = &mut leaf.timers;
         let middle = timers.len() / 2;
         let (before, median, behind) = timers.select_nth_unstable_by_key(middle, |timer| timer.millis);
@@ -204,7 +213,11 @@ impl<K: Eq, N: Eq> ByTime<K, N> {
         }
         let mut later = Vec::with_capacity(FULL + 1);
         later.extend(timers.extract_if(.., |timer| timer.millis >= from));
-        self.leaves.insert(from, Leaf { timers: later, only: None });
+        self.add(from, Leaf { timers: later, only: None });
+    }
+
+    fn add(&mut self, lowest: i64, leaf: Leaf<K, N>) {
+        self.places.insert(lowest, self.leaves.insert(leaf));
     }
 
     /// Splits the first leaf, which stays sorted.
@@ -221,14 +234,15 @@ impl<K: Eq, N: Eq> ByTime<K, N> {
         let at = self.first.partition_point(|timer| timer.millis >= middle);
         let sooner = self.first.split_off(at);
         let later = std::mem::replace(&mut self.first, sooner);
-        self.leaves.insert(middle, Leaf::of_sorted(later));
+        self.add(middle, Leaf::of_sorted(later));
         self.bound = Some(middle);
     }
 
     /// Sorts the next leaf, which becomes the first one.
     #[cold]
     fn next_leaf(&mut self) {
-        let Some((_, Leaf { timers, only })) = self.leaves.pop_first() else {
+        let next = self.places.pop_first().and_then(|(_, place)| self.leaves.try_remove(place));
+        let Some(Leaf { timers, only }) = next else {
             self.bound = Some(i64::MIN);
             return;
         };
@@ -237,7 +251,7 @@ impl<K: Eq, N: Eq> ByTime<K, N> {
             self.bound = only.checked_add(1);
         } else {
             self.first.sort_unstable_by_key(|timer| Reverse(timer.millis));
-            self.bound = self.leaves.keys().next().copied();
+            self.bound = self.places.keys().next().copied();
         }
     }
 }
@@ -330,7 +344,7 @@ mod tests {
                         .for_each(|_| queue.sweep(|timer| pending.contains(&(timer.millis, timer.key))));
                 }
             }
-            let leaves = self.queue.leaves.values().map(|leaf| leaf.timers.len()).sum::<usize>();
+            let leaves = self.queue.leaves.iter().map(|(_, leaf)| leaf.timers.len()).sum::<usize>();
             assert_eq!(self.queue.len(), self.queue.first.len() + leaves);
         }
     }
@@ -354,7 +368,7 @@ mod tests {
             let millis = if i % 2 == 0 { 1 << 16 } else { i64::from(i.wrapping_mul(0x9E37_79B9) >> 8) };
             queue.insert(Timer { millis, hash: i.key_hash(), key: i, namespace: () });
         }
-        let mixed = queue.leaves.values().filter(|leaf| leaf.only.is_none());
+        let mixed = queue.leaves.iter().map(|(_, leaf)| leaf).filter(|leaf| leaf.only.is_none());
         assert!(mixed.clone().all(|leaf| leaf.timers.len() <= FULL));
         assert!(mixed.count() < 100_000 / FULL * 2);
     }
