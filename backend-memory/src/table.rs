@@ -12,15 +12,17 @@
 
 use std::collections::VecDeque;
 
-use strandline_state_api::{Error, ErrorKind, KeyGroup, KeyGroupRange, KeyHash, Result, StateKey};
+use strandline_state_api::{Error, ErrorKind, KeyGroupRange, KeyHash, Result, StateKey};
 
 mod change;
+mod directory;
 mod grow;
 mod shard;
 mod slots;
 
 use crate::records::Records;
 pub(crate) use change::{EpochCut, Removed, Touched};
+use directory::Directory;
 use shard::Shard;
 use slots::Slots;
 
@@ -82,13 +84,7 @@ pub(crate) struct Table<P> {
     slots: Vec<Slots<P>>,
     /// The other fields of each shard.
     shards: Vec<Shard>,
-    /// The shard of each slice of the hash range, in the order of the hash; a shard has one or more
-    /// neighbouring slices.
-    directory: Vec<u32>,
-    /// The lowest hash of the key groups of this table.
-    base: u64,
-    /// A slice holds `1 << shift` hashes.
-    shift: u32,
+    directory: Directory,
     epoch: u32,
     /// Cuts before `epoch` that are not drained, oldest first.
     cuts: VecDeque<EpochCut>,
@@ -102,16 +98,10 @@ pub(crate) struct Table<P> {
 
 impl<P: Payload> Table<P> {
     pub(crate) fn new(range: KeyGroupRange, epoch: u32) -> Self {
-        let base = u64::from(range.start()) << 49;
-        let width = u128::from(range.len()) << 49;
-        let shift = (128 - width.leading_zeros()).clamp(1, 64) - 1;
-        let slices = width.div_ceil(1 << shift).max(1) as usize;
         Self {
             slots: vec![Shard::first_slots()],
             shards: vec![Shard::new(epoch)],
-            directory: vec![0; slices],
-            base,
-            shift,
+            directory: Directory::new(range),
             epoch,
             cuts: VecDeque::new(),
             next_slice: 0,
@@ -130,27 +120,14 @@ impl<P: Payload> Table<P> {
     }
 
     #[inline]
-    fn shard_of(&self, hash: KeyHash) -> Option<usize> {
-        let slice = hash.0.wrapping_sub(self.base) >> self.shift;
-        self.directory.get(slice as usize).map(|shard| *shard as usize)
-    }
-
-    fn shard_or_foreign(&self, hash: KeyHash) -> Result<usize> {
-        self.shard_of(hash).ok_or_else(|| {
-            Error::invalid("the key does not belong to the key groups of this subtask")
-                .with("key group", KeyGroup::of(hash))
-        })
-    }
-
-    #[inline]
     pub(crate) fn get(&self, at: Address, is: impl Fn(&P) -> bool) -> Option<&P> {
-        self.slots[self.shard_of(at.hash)?].find(at, is)
+        self.slots[self.directory.shard_of(at.hash)?].find(at, is)
     }
 
     /// Finds an entry; the position holds until the table changes.
     #[inline]
     pub(crate) fn position(&self, at: Address, is: impl Fn(&P) -> bool) -> Option<SlotPosition> {
-        let shard = self.shard_of(at.hash)?;
+        let shard = self.directory.shard_of(at.hash)?;
         Some(SlotPosition { shard, slot: self.slots[shard].position(at, is)? })
     }
 
@@ -164,7 +141,7 @@ impl<P: Payload> Table<P> {
     /// keys waits about once.
     #[inline]
     pub(crate) fn prefetch(&self, at: Address) {
-        if let Some(shard) = self.shard_of(at.hash) {
+        if let Some(shard) = self.directory.shard_of(at.hash) {
             self.slots[shard].prefetch(at);
         }
     }
@@ -179,7 +156,7 @@ impl<P: Payload> Table<P> {
         is: impl Fn(&P) -> bool,
         save: impl FnMut(&P, EpochCut, &mut Vec<u8>),
     ) -> Option<Touched<'_, P>> {
-        let index = self.shard_of(at.hash)?;
+        let index = self.directory.shard_of(at.hash)?;
         let (shard, slots) = (&mut self.shards[index], &mut self.slots[index]);
         if shard.epoch != self.epoch {
             shard.roll(self.epoch, &self.cuts);
@@ -206,7 +183,7 @@ impl<P: Payload> Table<P> {
         is: impl Fn(&P) -> bool,
         payload: impl FnOnce() -> P,
     ) -> Result<&mut P> {
-        let index = self.shard_or_foreign(at.hash)?;
+        let index = self.directory.shard_or_foreign(at.hash)?;
         let found = self.slots[index].position(at, is);
         let payload = if let Some(found) = found {
             self.slots[index].entry(found).map(|(_, payload)| payload)
@@ -262,14 +239,7 @@ impl<P: Payload> Table<P> {
 
     /// Returns the entries of all shards with key groups in `range`, which include some of other key groups.
     pub(crate) fn iter_near(&self, range: KeyGroupRange) -> impl Iterator<Item = &P> {
-        let first = (u64::from(range.start()) << 49).saturating_sub(self.base) >> self.shift;
-        let behind = u64::try_from((u128::from(range.end()) << 49).saturating_sub(u128::from(self.base)))
-            .unwrap_or(u64::MAX);
-        let end = if range.is_empty() { 0 } else { (behind.saturating_sub(1) >> self.shift) as usize + 1 };
-        let end = end.min(self.directory.len());
-        let mut shards = self.directory.get(first as usize..end).unwrap_or_default().to_vec();
-        // The slices of a shard are neighbours.
-        shards.dedup();
+        let shards = self.directory.shards_near(range);
         shards.into_iter().flat_map(|shard| self.slots[shard as usize].iter())
     }
 
@@ -297,31 +267,24 @@ impl<P: Payload> Table<P> {
         mut emit: impl FnMut(&mut P, u32, EpochCut, &mut Vec<u8>) -> Result<()>,
     ) -> Result<bool> {
         let Some(&cut) = self.cuts.front() else { return Ok(true) };
-        while let Some(&index) = self.directory.get(self.next_slice) {
+        while let Some((index, slices)) = self.directory.shard_at(self.next_slice) {
             if *budget == 0 {
                 return Ok(false);
             }
-            let (shard, slots) = (&mut self.shards[index as usize], &mut self.slots[index as usize]);
+            let (shard, slots) = (&mut self.shards[index], &mut self.slots[index]);
             if shard.epoch <= cut.epoch {
                 shard.roll(self.epoch, &self.cuts);
             }
-            // The slices cover more than the hashes of the key groups, and with the last key group those
-            // behind the greatest hash, too. Shards there are empty.
-            let lowest = KeyHash(self.base.saturating_add((self.next_slice as u64) << self.shift));
-            if !shard.drain(slots, cut, budget, out.buffer(KeyGroup::of(lowest)), &mut emit)? {
+            let buffer = out.buffer(self.directory.key_group_at(self.next_slice));
+            if !shard.drain(slots, cut, budget, buffer, &mut emit)? {
                 return Ok(false);
             }
             *budget = budget.saturating_sub(1);
-            self.next_slice += self.slices_of(index, self.next_slice);
+            self.next_slice += slices;
         }
         self.next_slice = 0;
         self.cuts.pop_front();
         Ok(true)
-    }
-
-    /// Returns the number of slices of a shard from `first` on.
-    fn slices_of(&self, shard: u32, first: usize) -> usize {
-        self.directory[first..].iter().take_while(|of| **of == shard).count()
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use strandline_state_api::Result;
 
 use super::change::{CopyOnWrite, EpochCut, Frozen, Removed, Touched};
+use super::directory::Middle;
 use super::slots::{MIN_SLOTS, Slots, Taken};
 use super::{Address, BORN, Payload};
 
@@ -197,44 +198,49 @@ impl Shard {
 
     /// Moves all entries into this many slots.
     pub(super) fn resize<P: Payload>(&mut self, slots: &mut Slots<P>, count: usize) {
-        let mut grown = (Self::new(self.epoch), Slots::new(count));
-        self.move_to(slots, |_| 0, &mut [&mut grown]);
+        let mut grown = (self.heir(), Slots::new(count));
+        grown.0.take_records(self);
+        Self::move_to(slots, None, &mut [&mut grown]);
         (*self, *slots) = grown;
     }
 
-    /// Keeps the entries that are not `upper`, and returns a shard with the others.
-    pub(super) fn split_off<P: Payload>(
-        &mut self,
-        slots: &mut Slots<P>,
-        upper: impl Fn(Address) -> bool,
-    ) -> (Self, Slots<P>) {
-        let mut low = (Self::new(self.epoch), Slots::new(slots.len()));
-        let mut high = (Self::new(self.epoch), Slots::new(slots.len()));
-        self.move_to(slots, |at| usize::from(upper(at)), &mut [&mut low, &mut high]);
+    /// Keeps the entries of the lower half, and returns a shard with the others.
+    pub(super) fn split_off<P: Payload>(&mut self, slots: &mut Slots<P>, middle: Middle) -> (Self, Slots<P>) {
+        let mut low = (self.heir(), Slots::new(slots.len()));
+        let mut high = (self.heir(), Slots::new(slots.len()));
+        // A record is complete in itself, so either shard may hold it.
+        low.0.take_records(self);
+        Self::move_to(slots, Some(middle), &mut [&mut low, &mut high]);
         (*self, *slots) = low;
         high
     }
 
-    /// Moves all entries, each to the target that `choose` returns, with their changes for each cut.
+    /// Returns a shard without entries that has the cuts of this one.
+    fn heir(&self) -> Self {
+        let mut heir = Self::new(self.epoch);
+        let cuts = self.frozen.iter().map(|frozen| frozen.cut);
+        heir.frozen = cuts.map(|cut| Frozen { cut, changed: Vec::new(), records: Vec::new() }).collect();
+        heir
+    }
+
+    /// Takes over the records of the shard whose heir this is.
+    fn take_records(&mut self, from: &mut Self) {
+        self.tombstones = std::mem::take(&mut from.tombstones);
+        for (frozen, from) in self.frozen.iter_mut().zip(&mut from.frozen) {
+            frozen.records = std::mem::take(&mut from.records);
+        }
+    }
+
+    /// Moves all entries, with their changes for each cut, to the first target; those of the upper half to the second one.
     fn move_to<P: Payload>(
-        &mut self,
         slots: &mut Slots<P>,
-        choose: impl Fn(Address) -> usize,
+        middle: Option<Middle>,
         targets: &mut [&mut (Self, Slots<P>)],
     ) {
-        for (i, (target, _)) in targets.iter_mut().map(|target| &mut **target).enumerate() {
-            let halves = self.frozen.iter_mut().map(|frozen| Frozen {
-                cut: frozen.cut,
-                changed: Vec::new(),
-                // A record is complete in itself, so either shard may hold it.
-                records: if i == 0 { std::mem::take(&mut frozen.records) } else { Vec::new() },
-            });
-            target.frozen = halves.collect();
-        }
-        targets[0].0.tombstones = std::mem::take(&mut self.tombstones);
         for (epoch, payload) in std::mem::replace(slots, Slots::new(0)).into_entries() {
             let at = payload.address();
-            let (target, slots) = &mut *targets[choose(at)];
+            let upper = middle.is_some_and(|middle| middle.has_upper(at.hash));
+            let (target, slots) = &mut *targets[usize::from(upper)];
             let index = target.put(slots, at, epoch, payload);
             let Some((_, payload)) = slots.entry(index) else { continue };
             let epoch = epoch & !BORN;
