@@ -103,6 +103,8 @@ impl<P: AnyBatch + Default> ChannelWriter<P> {
     }
 
     /// Returns an empty batch, with memory that was used before if some has come back.
+    // A call for each batch, which must not grow into the loops over records.
+    #[inline(never)]
     pub(crate) fn empty_batch(&self) -> Box<P> {
         let recycled = match &self.to {
             To::Inbox { edge, source, .. } => {
