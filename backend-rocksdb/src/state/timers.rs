@@ -1,7 +1,7 @@
 //! Timers: entries of the database in the order of time within their key group, with the first few of each
 //! key group in memory.
 //!
-//! So memory is bounded by the number of key groups that have timers, not by the number of timers. (Flink:
+//! So memory is bounded by the number of key groups of the subtask, not by the number of timers. (Flink:
 //! `RocksDBCachingPriorityQueueSet`, one for each key group under a heap of their heads.)
 
 use std::collections::BTreeSet;
@@ -77,7 +77,7 @@ pub struct TimerQueue<K, N> {
     /// The head of each key group, once they are loaded.
     heads: Vec<Head>,
     /// The earliest timer of each key group.
-    queue: BTreeSet<(Timestamp, u16)>,
+    queue: BTreeSet<(Timestamp, KeyGroup)>,
     /// Whether `heads` holds the heads of what is in the database.
     loaded: bool,
     types: PhantomData<fn() -> (K, N)>,
@@ -125,7 +125,7 @@ impl<K: StateKey, N: StateKey> TimerQueue<K, N> {
             *head = read_head(id, store, group)?;
         }
         let after = head.time(layout);
-        self.requeue(group.index(), before, after);
+        self.requeue(group, before, after);
         Ok(true)
     }
 
@@ -146,11 +146,11 @@ impl<K: StateKey, N: StateKey> TimerQueue<K, N> {
         let before = head.time(layout);
         head.insert(place, address);
         let after = head.time(layout);
-        self.requeue(group.index(), before, after);
+        self.requeue(group, before, after);
         Ok(true)
     }
 
-    fn requeue(&mut self, group: u16, before: Option<Timestamp>, after: Option<Timestamp>) {
+    fn requeue(&mut self, group: KeyGroup, before: Option<Timestamp>, after: Option<Timestamp>) {
         if before != after {
             if let Some(before) = before {
                 self.queue.remove(&(before, group));
@@ -189,7 +189,7 @@ impl<K: StateKey, N: StateKey> TimerQueue<K, N> {
         self.queue.clear();
         for group in groups {
             let head = read_head(id, store, group)?;
-            self.queue.extend(head.time(self.addressing.layout).map(|time| (time, group.index())));
+            self.queue.extend(head.time(self.addressing.layout).map(|time| (time, group)));
             *self.head(group)? = head;
         }
         self.loaded = true;
@@ -226,7 +226,6 @@ impl<'b, K: StateKey, N: StateKey> Timers<'b, K, N> for Access<'b, TimerQueue<K,
             let Some(&(time, group)) = timers.queue.first().filter(|(time, _)| *time <= up_to) else {
                 return Ok(None);
             };
-            let group = KeyGroup::new(group).ok_or_else(|| Error::invalid("no key group"))?;
             let Some(address) = timers.head(group)?.first.last().cloned() else { return Ok(None) };
             let timer = timer_at(timers.addressing.layout, &address)?;
             debug_assert_eq!(timer.time, time);

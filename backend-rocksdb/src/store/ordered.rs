@@ -12,7 +12,7 @@ use super::overlay::Bytes;
 const FULL: usize = 32;
 
 /// Slots in no order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Leaf {
     ids: Vec<u32>,
     /// Their addresses.

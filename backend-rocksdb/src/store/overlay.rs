@@ -35,10 +35,15 @@ pub(crate) enum Known {
 impl Known {
     fn heap(&self) -> usize {
         match self {
-            Self::Put(bytes) | Self::Append(bytes) if bytes.spilled() => bytes.capacity(),
-            _ => 0,
+            Self::Put(bytes) | Self::Append(bytes) => heap(bytes),
+            Self::Gone => 0,
         }
     }
+}
+
+/// The bytes on the heap.
+fn heap(bytes: &Bytes) -> usize {
+    if bytes.spilled() { bytes.capacity() } else { 0 }
 }
 
 #[derive(Debug)]
@@ -57,7 +62,7 @@ struct Slot {
     used: bool,
     alive: bool,
     /// Whether the index by order has it: from its first change on, as walks ask for changes alone.
-    ordered: bool,
+    listed: bool,
 }
 
 /// What a slot costs beside its bytes on the heap: itself, and its place in an index that is half full.
@@ -79,12 +84,12 @@ impl Slot {
     }
 
     fn cost(&self) -> usize {
-        let at = if self.at.spilled() { self.at.capacity() } else { 0 };
-        SLOT_BYTES + at + self.value.heap() + if self.ordered { self.cost_of_order() } else { 0 }
+        let listed = if self.listed { self.cost_of_order() } else { 0 };
+        SLOT_BYTES + heap(&self.at) + self.value.heap() + listed
     }
 
     fn cost_of_order(&self) -> usize {
-        SORTED_BYTES + if self.at.spilled() { self.at.capacity() } else { 0 }
+        SORTED_BYTES + heap(&self.at)
     }
 }
 
@@ -171,7 +176,7 @@ impl Overlay {
             handed_bytes: 0,
             used: true,
             alive: true,
-            ordered: false,
+            listed: false,
         };
         self.bytes += slot.cost();
         let id = match self.free.pop() {
@@ -200,7 +205,7 @@ impl Overlay {
         slot.value = Known::Gone;
         let at = std::mem::take(&mut slot.at);
         self.hashed.remove(slot.hash, id);
-        if slot.ordered {
+        if slot.listed {
             self.sorted.remove(&at, id);
         }
         self.free.push(id);
@@ -279,8 +284,8 @@ impl Overlay {
     pub(super) fn mark_dirty(&mut self, id: u32, epoch: u32) {
         let slot = &mut self.slots[id as usize];
         slot.dirty = epoch;
-        if slot.order == Order::Sorted && !slot.ordered {
-            slot.ordered = true;
+        if slot.order == Order::Sorted && !slot.listed {
+            slot.listed = true;
             self.bytes += slot.cost_of_order();
             self.sorted.insert(&slot.at, id);
         }
