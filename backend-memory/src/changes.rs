@@ -1,28 +1,11 @@
 //! What changed in one step, and how it becomes segments.
 
-use std::fmt;
-
 use strandline_snapshot_format::{ExpiryFilter, Kept, Op, SegmentKind, SegmentWriter};
 use strandline_state_api::Result;
-use strandline_state_api::schema::StateMeta;
 
 use crate::options::MemoryOptions;
-use crate::record::Layout;
-use crate::records::Records;
+use crate::records::StateDelta;
 use crate::sorted::Sorted;
-
-/// Changed entries, tombstones and old values of one state, as encoded records.
-pub(crate) struct StateDelta {
-    pub(crate) meta: StateMeta,
-    pub(crate) layout: Layout,
-    pub(crate) records: Records,
-}
-
-impl fmt::Debug for StateDelta {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} bytes", self.meta.name, self.records.bytes())
-    }
-}
 
 /// What changed between one snapshot and the next, encoded and owned.
 #[derive(Debug, Default)]

@@ -5,9 +5,9 @@ use std::cmp::Ordering;
 
 use strandline_snapshot_format::{EntryRef, Op};
 
-use crate::changes::{Changes, StateDelta};
+use crate::changes::Changes;
 use crate::record::Layout;
-use crate::records::Records;
+use crate::records::{Records, StateDelta};
 use crate::sorted::Sorted;
 
 /// Returns what `older` and then `newer` do, each position once.

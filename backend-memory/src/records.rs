@@ -1,6 +1,11 @@
 //! Buffers of encoded entries, whose key groups ascend roughly.
 
+use std::fmt;
+
+use strandline_state_api::schema::StateMeta;
 use strandline_state_api::{KeyGroup, KeyHash};
+
+use crate::record::Layout;
 
 /// The size at which a buffer is full, in bytes. The writer sorts one buffer after the other, and this much
 /// stays in the cache of a core.
@@ -57,5 +62,18 @@ impl Records {
     /// Returns the number of bytes of all records.
     pub(crate) fn bytes(&self) -> usize {
         self.chunks.iter().map(|chunk| chunk.bytes.len()).sum()
+    }
+}
+
+/// Changed entries, tombstones and old values of one state, as encoded records.
+pub(crate) struct StateDelta {
+    pub(crate) meta: StateMeta,
+    pub(crate) layout: Layout,
+    pub(crate) records: Records,
+}
+
+impl fmt::Debug for StateDelta {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} bytes", self.meta.name, self.records.bytes())
     }
 }

@@ -5,9 +5,9 @@ use strandline_state_api::backend::{Progress, SnapshotKind, SnapshotSource};
 use strandline_state_api::{CheckpointId, Error, ErrorKind, KeyedBackend, Result, StateKey};
 
 use crate::backend::MemoryBackend;
-use crate::changes::{Changes, StateDelta};
+use crate::changes::Changes;
 use crate::delta::Delta;
-use crate::records::Records;
+use crate::records::{Records, StateDelta};
 use crate::under_way::UnderWay;
 use crate::writer::MemorySnapshotWriter;
 

@@ -10,7 +10,7 @@ use prefetch_index::prefetch_index;
 use strandline_snapshot_format::{EntryRef, Op};
 use strandline_state_api::KeyGroup;
 
-use crate::changes::StateDelta;
+use crate::records::StateDelta;
 
 /// How many records ahead of the next one the iterator prefetches.
 const AHEAD: usize = 8;

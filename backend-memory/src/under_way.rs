@@ -5,8 +5,7 @@ use strandline_state_api::CheckpointId;
 use strandline_state_api::backend::SnapshotKind;
 use strandline_state_api::schema::StateMeta;
 
-use crate::changes::StateDelta;
-use crate::records::Records;
+use crate::records::{Records, StateDelta};
 
 /// A snapshot that is prepared and not drained.
 #[derive(Debug)]

@@ -22,8 +22,8 @@ const AHEAD: usize = 8;
 /// So many deleted timers may stay in the index by time beside as many as are pending.
 const DELETED: usize = 1024;
 
-/// How many timers are deleted between two sweeps, at least: each visits more, so it finds as many where half are deleted,
-/// and its cost is shared where it finds none.
+/// How many timers are deleted between two sweeps, at least. Each sweep visits more: it finds as many where half are
+/// deleted, and where it finds none, many deletions share its cost.
 const BETWEEN_SWEEPS: usize = 128;
 
 /// A pending timer. Its time is the stored one, because older versions stored `i64::MIN`, too, which no
@@ -262,7 +262,8 @@ mod tests {
         assert_eq!((tombstone.op, tombstone.key), (Op::Delete, &packed[..]));
     }
 
-    /// Sessions and times-to-live move one timer further and further, the clean-up of a window comes and goes at one time.
+    /// Sessions and times-to-live move one timer further and further; the clean-up of a window comes and goes at one
+    /// time.
     #[test]
     fn deleted_timers_do_not_pile_up() {
         for apart in [0, 1] {

@@ -61,8 +61,8 @@ impl Directory {
         Some((*shard as usize, rest.iter().take_while(|of| *of == shard).count()))
     }
 
-    /// Returns the key group of the lowest hash of a slice. The slices cover more than the hashes of the key groups, and
-    /// with the last key group those behind the greatest hash, too. Shards there are empty.
+    /// Returns the key group of the lowest hash of a slice. The slices cover more than the hashes of the key groups,
+    /// and with the last key group those behind the greatest hash, too. Shards there are empty.
     pub(super) fn key_group_at(&self, slice: usize) -> KeyGroup {
         KeyGroup::of(KeyHash(self.base.saturating_add((slice as u64) << self.shift)))
     }
@@ -80,8 +80,8 @@ impl Directory {
         shards
     }
 
-    /// Doubles the slices if `shard`, one of `shards`, has only the slice of `hash`. Returns whether it did, and `None` if it
-    /// must not: then many entries share few keys, and a few hot keys would double it for ever.
+    /// Doubles the slices if `shard`, one of `shards`, has only the slice of `hash`. Returns whether it did; `None` if it
+    /// must not, because many entries share few keys: these would double it for ever.
     pub(super) fn double_for(&mut self, shard: usize, hash: KeyHash, shards: usize) -> Option<bool> {
         let here = self.slice_of(hash);
         let alone = !self.has(shard, here + 1) && (here == 0 || !self.has(shard, here - 1));
@@ -99,8 +99,8 @@ impl Directory {
         Some(alone)
     }
 
-    /// Gives the upper half of the slices of `shard`, of which `hash` is in one and which are two at least, to the shard
-    /// `other`.
+    /// Gives the upper half of the slices of `shard` to the shard `other`. It has two at least, and one of them
+    /// holds `hash`.
     pub(super) fn split(&mut self, shard: usize, hash: KeyHash, other: usize) -> Middle {
         let here = self.slice_of(hash);
         let (mut first, mut end) = (here, here + 1);

@@ -231,7 +231,8 @@ impl Shard {
         }
     }
 
-    /// Moves all entries, with their changes for each cut, to the first target; those of the upper half to the second one.
+    /// Moves all entries, with their changes for each cut, to the first target, those of the upper half to the second
+    /// one.
     fn move_to<P: Payload>(
         slots: &mut Slots<P>,
         middle: Option<Middle>,

@@ -54,8 +54,8 @@ pub(super) struct ByTime<K, N> {
     first: Vec<Timer<K, N>>,
     /// The lowest time that is behind the first leaf; `None` if it takes all times.
     bound: Option<i64>,
-    /// Where the other leaves are, by the lowest time that each takes. A tree of leaves themselves would be compiled for
-    /// each type of key and namespace.
+    /// Where the other leaves are, by the lowest time that each takes. A tree of the leaves themselves would be compiled
+    /// for each type of key and namespace.
     places: BTreeMap<i64, usize>,
     leaves: Slab<Leaf<K, N>>,
     len: usize,
