@@ -29,8 +29,6 @@ mod plan;
 mod subtask;
 mod wire;
 
-use std::time::Duration;
-
 use strandline_state_api::Result;
 
 pub(crate) use self::attempt::AttemptParts;
@@ -39,6 +37,7 @@ pub use self::parcel::{EdgeCodec, Outgoing, Parcel};
 pub use self::plan::{Plan, PlanEdge, PlanVertex, Routing};
 pub use self::subtask::Subtask;
 pub use self::wire::{Command, Counts, Event};
+pub use crate::task::Turn;
 
 /// Runs the subtasks of attempts.
 pub trait Host: Send {
@@ -58,15 +57,4 @@ pub trait Host: Send {
     /// # Errors
     /// When they cannot be started: the attempt fails.
     fn start(&mut self, attempt: Attempt) -> Result<Box<dyn Send>>;
-}
-
-/// When a subtask has something to do again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
-    /// At once.
-    Again,
-    /// After so long, or when something comes for it.
-    After(Duration),
-    /// When something comes for it.
-    Resting,
 }

@@ -20,7 +20,6 @@ use strandline_checkpoint_storage::Manifest;
 use strandline_state_api::{CheckpointId, Error, ErrorKind, OperatorId, Result};
 
 pub use self::calls::{run, run_async, run_on, run_stepped};
-pub(crate) use self::recovery::TermStore;
 use self::restarts::{FailedAttempt, Restarts};
 use self::samples::Samples;
 use crate::config::JobConfig;

@@ -36,6 +36,17 @@ impl Head {
     }
 }
 
+/// When a subtask has something to do again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// At once.
+    Again,
+    /// After so long, or when something comes for it.
+    After(Duration),
+    /// When something comes for it.
+    Resting,
+}
+
 /// How long half-filled batches may wait while there is more to read.
 const FLUSH_AFTER: Duration = Duration::from_millis(5);
 

@@ -18,11 +18,6 @@ use crate::metrics::Metrics;
 use crate::threads::Threads;
 use crate::urgency::Urgency;
 
-/// Opens the store that holds the files of one checkpoint.
-pub(crate) trait StoreAt: Send + Sync {
-    fn at(&self, checkpoint: CheckpointId) -> Arc<dyn SegmentStore>;
-}
-
 /// What all tasks of one attempt share.
 pub(crate) struct Attempt {
     pub(crate) config: JobConfig,
@@ -33,8 +28,6 @@ pub(crate) struct Attempt {
     pub(crate) wiring: Wiring,
     /// What the attempt starts from; `None` for a new job.
     pub(crate) restored: Option<RestoreAssignment>,
-    /// `None` without checkpoints.
-    pub(crate) store: Option<Arc<dyn StoreAt>>,
     /// Where it runs.
     pub(crate) threads: Threads,
     /// Becomes true when the attempt has failed.
@@ -50,6 +43,12 @@ impl Attempt {
     /// Whether all tasks have to give up.
     pub(crate) fn is_cancelled(&self) -> bool {
         *self.cancelled.borrow()
+    }
+
+    /// Opens the store that holds the segments of one checkpoint; `None` without checkpoints.
+    pub(crate) fn segments(&self, checkpoint: CheckpointId) -> Option<Arc<dyn SegmentStore>> {
+        let checkpointing = self.config.checkpointing.as_ref()?;
+        Some(Arc::new(checkpointing.storage.segments(self.term, checkpoint)))
     }
 }
 

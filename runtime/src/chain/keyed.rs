@@ -88,7 +88,7 @@ where
         restore(assembly, &scope, process.backend_mut())?;
         let watermark = assembly.restored_here(id).and_then(|restored| restored.watermark);
         process.restore_watermark(watermark);
-        let writer: Option<Arc<dyn AnyWriter>> = match &assembly.attempt.store {
+        let writer: Option<Arc<dyn AnyWriter>> = match &assembly.attempt.config.checkpointing {
             Some(_) => Some(Arc::new(process.backend_mut().take_writer().map_err(locate)?)),
             None => None,
         };
@@ -103,13 +103,13 @@ where
 
 /// Restores the keyed state of a subtask.
 fn restore(assembly: &Assembly, scope: &BackendScope, backend: &mut dyn RestoreSnapshot) -> Result<()> {
-    let Attempt { store, restored, threads, .. } = &*assembly.attempt;
-    let (Some(store), Some(assignment)) = (store, restored) else { return Ok(()) };
+    let Attempt { restored, threads, .. } = &*assembly.attempt;
+    let Some(assignment) = restored else { return Ok(()) };
+    let Some(store) = assembly.attempt.segments(assignment.checkpoint) else { return Ok(()) };
     let keyed = assembly.restored_here(&scope.operator).map_or(&[][..], |restored| &restored.keyed);
     if keyed.is_empty() {
         return Ok(());
     }
-    let store = store.at(assignment.checkpoint);
     let found = threads
         .block_on(backend.restore(keyed, store.as_ref()))
         .map_err(|error| located(error, &scope.operator, scope.subtask))

@@ -14,14 +14,13 @@ use tokio::sync::watch;
 
 use super::plan::Plan;
 use super::wire::{Command, Counts, Event};
-use crate::chain::assembly::{self, StoreAt};
+use crate::chain::assembly;
 use crate::channel::Wiring;
 use crate::channel::outbox::UsedBatches;
 use crate::config::JobConfig;
 use crate::mailbox::{Control, TaskEvent};
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
-use crate::run::TermStore;
 use crate::sync::lock;
 use crate::threads::Threads;
 
@@ -154,8 +153,6 @@ impl Attempt {
             Ok::<_, Error>(assigned)
         };
         let restored = manifest.map(assign).transpose()?;
-        let storage = config.checkpointing.as_ref().map(|checkpointing| checkpointing.storage.clone());
-        let store = storage.map(|storage| Arc::new(TermStore { storage, term }) as Arc<dyn StoreAt>);
         let metrics = Arc::new(Metrics::new(threads.clone()));
         metrics.begin_attempt(restored.as_ref().map(|restored| restored.checkpoint));
         let (cancel, cancelled) = watch::channel(false);
@@ -168,7 +165,6 @@ impl Attempt {
             label,
             term,
             restored,
-            store,
             threads,
             cancelled,
             metrics,

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use strandline_checkpoint_protocol::TaskId;
 use strandline_state_api::{CheckpointId, Result};
 
-use super::Turn;
 use super::attempt::Attempt;
 use super::parcel::{Outgoing, Parcel};
 use super::plan::PlanVertex;
@@ -17,9 +16,9 @@ use crate::channel::outbox::Outbox;
 use crate::mailbox::{Events, Mailbox, TaskEvent};
 use crate::summary::TaskSummary;
 use crate::sync::{guarded, located};
-use crate::task::Head;
 use crate::task::input::hosted::HostedInputs;
 use crate::task::source::hosted::HostedSource;
+use crate::task::{Head, Turn};
 use crate::urgency::Urgency;
 
 /// One subtask of a vertex: a source, operator or sink with all that runs behind it. It waits for nothing but

@@ -9,9 +9,8 @@ use tokio::sync::watch;
 
 use super::commit::Committer;
 use super::driver::{Controls, Driver, TaskHandle};
-use super::recovery::TermStore;
 use super::{Ended, Run};
-use crate::chain::assembly::{Assembly, Attempt, StoreAt};
+use crate::chain::assembly::{Assembly, Attempt};
 use crate::channel::Wiring;
 use crate::config::Unaligned;
 use crate::event::JobEvent;
@@ -58,10 +57,6 @@ impl Run<'_> {
         }
         let (cancel, cancelled) = watch::channel(false);
         let term = claim.as_ref().map(|claim| claim.term);
-        let store = claim.as_ref().map(|claim| {
-            let (storage, term) = (claim.storage.clone(), claim.term);
-            Arc::new(TermStore { storage, term }) as Arc<dyn StoreAt>
-        });
         self.metrics.begin_attempt(from);
         let attempt = Attempt {
             config: self.config.clone(),
@@ -69,7 +64,6 @@ impl Run<'_> {
             term: term.unwrap_or_default(),
             wiring: Wiring::new(self.config.parallelism, self.config.channel_capacity, self.threads.clone()),
             restored,
-            store,
             threads: self.threads.clone(),
             cancelled,
             metrics: Arc::clone(&self.metrics),

@@ -1,18 +1,15 @@
 //! Where an attempt starts: claiming the storage, choosing the checkpoint.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use strandline_checkpoint_protocol::Term;
 use strandline_checkpoint_storage::{
     CommitLog, CommitLogOptions, CompletedCheckpoint, OperatorAssignment, RecoverFrom, RecoverOptions,
     Recovered, RestoreAssignment, RestoreRules, Storage,
 };
-use strandline_state_api::snapshot::SegmentStore;
-use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
+use strandline_state_api::{Error, ErrorKind, Result};
 
 use super::Run;
-use crate::chain::assembly::StoreAt;
 use crate::config::{CheckpointConfig, JobConfig, StartFrom};
 use crate::event::JobEvent;
 use crate::pipeline::graph::Ending;
@@ -32,18 +29,6 @@ pub(super) struct Claim {
     pub(super) is_whole: bool,
     /// The log names a checkpoint that an earlier attempt of this run completed.
     is_own: bool,
-}
-
-/// Opens the segments of one term.
-pub(crate) struct TermStore {
-    pub(crate) storage: Storage,
-    pub(crate) term: Term,
-}
-
-impl StoreAt for TermStore {
-    fn at(&self, checkpoint: CheckpointId) -> Arc<dyn SegmentStore> {
-        Arc::new(self.storage.segments(self.term, checkpoint))
-    }
 }
 
 impl Run<'_> {

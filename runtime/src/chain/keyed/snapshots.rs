@@ -302,12 +302,9 @@ async fn write_all(attempt: &Arc<Attempt>, writer: Arc<dyn AnyWriter>, mut queue
 /// Stores one snapshot, and acknowledges it.
 async fn write(attempt: Arc<Attempt>, writer: Arc<dyn AnyWriter>, job: WriteJob) {
     let WriteJob { prepared, ack, mut part, live } = job;
-    let Some(store) = &attempt.store else { return };
     let start = attempt.threads.now();
-    let store = match live {
-        Some(live) => live as Arc<dyn SegmentStore>,
-        None => store.at(ack.checkpoint()),
-    };
+    let live = live.map(|live| live as Arc<dyn SegmentStore>);
+    let Some(store) = live.or_else(|| attempt.segments(ack.checkpoint())) else { return };
     match guarded_async(writer.write(prepared, store.as_ref())).await {
         Ok(keyed) => {
             let snapshot = &mut part.snapshot;

@@ -13,13 +13,12 @@ use crate::chain::assembly::{Assembly, Attempt};
 use crate::chain::{Inlet, Signal};
 use crate::channel::outbox::UsedBatches;
 use crate::channel::{EdgeId, Message, Pattern};
-use crate::host::Turn;
 use crate::mailbox::{Control, Mailbox, TaskEvent};
 use crate::passing::PassingBarrier;
 use crate::record_format::RecordFormat;
 use crate::restored::{NextRestored, Restored};
 use crate::summary::TaskSummary;
-use crate::task::{close, complete, set_processing_time, until_timer};
+use crate::task::{Turn, close, complete, set_processing_time, until_timer};
 use crate::valve::{Passed, WatermarkValve};
 
 /// One subtask with inputs, without a thread and without channels.

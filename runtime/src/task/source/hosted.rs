@@ -5,11 +5,10 @@ use std::time::{Duration, Instant};
 use strandline_state_api::Result;
 
 use super::{IDLE_MAX, IDLE_MIN, ReadProgress, SourceTask};
-use crate::host::Turn;
 use crate::mailbox::{Control, Mailbox};
 use crate::source::SourceStatus;
 use crate::summary::TaskSummary;
-use crate::task::{FLUSH_AFTER, close, set_processing_time, until_timer};
+use crate::task::{FLUSH_AFTER, Turn, close, set_processing_time, until_timer};
 
 /// One subtask of a source without a thread.
 pub(crate) struct HostedSource {
