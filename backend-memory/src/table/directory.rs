@@ -80,8 +80,8 @@ impl Directory {
         shards
     }
 
-    /// Doubles the slices if `shard`, one of `shards`, has only the slice of `hash`. Returns whether it did; `None` if it
-    /// must not, because many entries share few keys: these would double it for ever.
+    /// Doubles the slices if `shard`, one of `shards`, has only the slice of `hash`. Returns whether it did; `None` if
+    /// it must not, because many entries share few keys: these would double it for ever.
     pub(super) fn double_for(&mut self, shard: usize, hash: KeyHash, shards: usize) -> Option<bool> {
         let here = self.slice_of(hash);
         let alone = !self.has(shard, here + 1) && (here == 0 || !self.has(shard, here - 1));

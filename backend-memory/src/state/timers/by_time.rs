@@ -4,8 +4,8 @@
 //! kilobytes however the times are spread. The first leaf is sorted, and timers fire from its end. (The idea is that of
 //! the ladder queue: Tang, Goh, Thng, ACM TOMACS 15(3), 2005.)
 //!
-//! Timers of one time need no order. Once they fill a leaf alone, it takes any number of them and is never sorted: so do
-//! the timers at the end of a window, one for each key.
+//! Timers of one time need no order. Once they fill a leaf alone, it takes any number of them and is never sorted: so
+//! do the timers at the end of a window, one for each key.
 //!
 //! A timer that is deleted stays until its time comes, or until [`ByTime::sweep`] meets it.
 
@@ -54,8 +54,8 @@ pub(super) struct ByTime<K, N> {
     first: Vec<Timer<K, N>>,
     /// The lowest time that is behind the first leaf; `None` if it takes all times.
     bound: Option<i64>,
-    /// Where the other leaves are, by the lowest time that each takes. A tree of the leaves themselves would be compiled
-    /// for each type of key and namespace.
+    /// Where the other leaves are, by the lowest time that each takes. A tree of the leaves themselves would be
+    /// compiled for each type of key and namespace.
     places: BTreeMap<i64, usize>,
     leaves: Slab<Leaf<K, N>>,
     len: usize,
@@ -122,8 +122,8 @@ impl<K: Eq, N: Eq> ByTime<K, N> {
         timer
     }
 
-    /// Removes the timers of about one leaf that are not `pending`, and those that are there twice. Calls go from leaf to
-    /// leaf, again and again.
+    /// Removes the timers of about one leaf that are not `pending`, and those that are there twice. Calls go from leaf
+    /// to leaf, again and again.
     pub(super) fn sweep(&mut self, mut pending: impl FnMut(&Timer<K, N>) -> bool) {
         let (mut from, mut end) = self.swept;
         if self.places.range(from..).next().is_none() {

@@ -70,16 +70,16 @@ struct Trace {
 
 /// Returns the form of a type; `None` when `Deserialize` does not reveal it.
 pub(super) fn form_of<T: DeserializeOwned>() -> Option<Form> {
-    Trace::default().form_with(&mut outcome::<T>)
+    Trace::default().form_with(outcome::<T>)
 }
 
 /// As [`form_of`], for encodings that have numbers of variants instead of names. A type that does not number all
 /// of its names, because some name the same variant, has none.
 pub(super) fn form_by_position<T: DeserializeOwned>() -> Option<Form> {
-    Trace { numbered: true, ..Trace::default() }.form_with(&mut outcome::<T>)
+    Trace { numbered: true, ..Trace::default() }.form_with(outcome::<T>)
 }
 
-/// Runs once: all that is compiled for each type.
+/// Deserializes a type once; all else is compiled once for all types.
 fn outcome<T: DeserializeOwned>(trace: &mut Trace) -> Result<(), Failure> {
     T::deserialize(Source::new(trace)).map(drop)
 }
@@ -93,7 +93,7 @@ fn is_within(path: &str, outer: &str) -> bool {
 }
 
 impl Trace {
-    fn form_with(mut self, outcome: &mut dyn FnMut(&mut Self) -> Result<(), Failure>) -> Option<Form> {
+    fn form_with(mut self, outcome: fn(&mut Self) -> Result<(), Failure>) -> Option<Form> {
         let mut runs = 0;
         let mut run = |trace: &mut Self| {
             runs += 1;
