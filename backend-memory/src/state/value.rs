@@ -148,7 +148,7 @@ impl<'b, K: StateKey, N: StateKey, V: Send + 'static> Values<'b, K, N, V> for &'
         self.insert(key, namespace, value)
     }
 
-    #[inline]
+    #[inline(always)]
     fn modify<R>(
         self,
         At { key, namespace }: At<'_, K, N>,
