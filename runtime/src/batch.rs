@@ -10,12 +10,41 @@ pub(crate) struct KeyedBatch<K, V> {
     pub(crate) keys: Vec<K>,
     pub(crate) hashes: Vec<KeyHash>,
     pub(crate) values: Vec<V>,
-    pub(crate) timestamps: Vec<Option<Timestamp>>,
+    pub(crate) timestamps: EventTimes,
+}
+
+/// The event times of a batch. The column stays empty while no record has one, which spares a stream without event
+/// time a quarter of what goes from thread to thread.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct EventTimes(Vec<Option<Timestamp>>);
+
+impl EventTimes {
+    /// Adds the time of record `index`, which is the next one.
+    #[inline]
+    fn push(&mut self, index: usize, time: Option<Timestamp>) {
+        if time.is_some() || !self.0.is_empty() {
+            if self.0.is_empty() {
+                self.0.resize(index, None);
+            }
+            self.0.push(time);
+        }
+    }
+
+    /// Returns the time of record `index`.
+    #[inline]
+    pub(crate) fn of(&self, index: usize) -> Option<Timestamp> {
+        self.0.get(index).copied().flatten()
+    }
+
+    /// Returns the times of all records, or nothing if no record has one.
+    pub(crate) fn column(&self) -> &[Option<Timestamp>] {
+        &self.0
+    }
 }
 
 impl<K, V> Default for KeyedBatch<K, V> {
     fn default() -> Self {
-        Self { keys: Vec::new(), hashes: Vec::new(), values: Vec::new(), timestamps: Vec::new() }
+        Self { keys: Vec::new(), hashes: Vec::new(), values: Vec::new(), timestamps: EventTimes::default() }
     }
 }
 
@@ -32,15 +61,15 @@ impl<K, V> KeyedBatch<K, V> {
         self.keys.clear();
         self.hashes.clear();
         self.values.clear();
-        self.timestamps.clear();
+        self.timestamps.0.clear();
     }
 
     #[inline]
     pub(crate) fn push(&mut self, key: K, hash: KeyHash, value: V, timestamp: Option<Timestamp>) {
+        self.timestamps.push(self.keys.len(), timestamp);
         self.keys.push(key);
         self.hashes.push(hash);
         self.values.push(value);
-        self.timestamps.push(timestamp);
     }
 }
 

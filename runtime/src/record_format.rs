@@ -61,13 +61,13 @@ impl<K: StateKey, V: Send + 'static> RecordFormat for KeyedFormat<K, V> {
     fn encode(&self, batch: &dyn AnyBatch) -> Result<(InFlightRecords, u64)> {
         let KeyedBatch { keys, hashes, values, timestamps } = downcast_ref::<KeyedBatch<K, V>>(batch)?;
         let mut records = InFlightRecords::new(self.name());
-        for (((key, hash), value), timestamp) in keys.iter().zip(hashes).zip(values).zip(timestamps) {
+        for (((key, hash), value), index) in keys.iter().zip(hashes).zip(values).zip(0..) {
             let encode_key = |out: &mut Vec<u8>| {
                 key.encode(out);
                 Ok(())
             };
             let encode_value = |out: &mut Vec<u8>| self.codec.encode(value, out);
-            records.push(Some(KeyGroup::of(*hash)), *timestamp, encode_key, encode_value)?;
+            records.push(Some(KeyGroup::of(*hash)), timestamps.of(index), encode_key, encode_value)?;
         }
         Ok((records, keys.len() as u64))
     }
@@ -86,7 +86,7 @@ impl<K: StateKey, V: Send + 'static> RecordFormat for KeyedFormat<K, V> {
 
     fn pack(&self, batch: &dyn AnyBatch, out: &mut Vec<u8>) -> Result<()> {
         let KeyedBatch { keys, values, timestamps, .. } = downcast_ref::<KeyedBatch<K, V>>(batch)?;
-        packed::begin(self.name(), timestamps, out);
+        packed::begin(self.name(), keys.len(), timestamps.column(), out);
         for (key, value) in keys.iter().zip(values) {
             packed::push(out, |out| {
                 key.encode(out);
@@ -147,7 +147,7 @@ impl<T: Send + 'static> RecordFormat for PlainFormat<T> {
 
     fn pack(&self, batch: &dyn AnyBatch, out: &mut Vec<u8>) -> Result<()> {
         let batch = downcast_ref::<Batch<T>>(batch)?;
-        packed::begin(self.name(), batch.timestamps(), out);
+        packed::begin(self.name(), batch.len(), batch.timestamps(), out);
         batch.iter().try_for_each(|(value, _)| packed::push(out, |out| self.codec.encode(value, out)))
     }
 

@@ -144,11 +144,12 @@ where
         for start in (0..total).step_by(CHUNK) {
             self.process.prefetch(ahead(start + CHUNK))?;
             let end = (start + CHUNK).min(total);
-            let records = keys[start..end].iter().zip(&hashes[start..end]).zip(&timestamps[start..end]);
-            for (((key, hash), timestamp), value) in records.zip(values.by_ref()) {
+            let records = keys[start..end].iter().zip(&hashes[start..end]).zip(start..);
+            for (((key, hash), index), value) in records.zip(values.by_ref()) {
+                let timestamp = timestamps.of(index);
                 let keyed = Keyed::with_hash(key, *hash);
-                let processed = self.process.process(keyed, value, *timestamp, &mut self.output);
-                processed.map_err(|error| at_record(error, key, *timestamp))?;
+                let processed = self.process.process(keyed, value, timestamp, &mut self.output);
+                processed.map_err(|error| at_record(error, key, timestamp))?;
             }
             if self.output.len() >= self.batch_size {
                 self.next.collect(&mut self.output)?;
@@ -238,7 +239,7 @@ where
     fn collect(&mut self, batch: &mut KeyedBatch<B::Key, O::In>) -> Result<()> {
         let Self { sequencer, subtask } = self;
         let records = batch.len();
-        sequencer.before_batch(subtask, &batch.timestamps)?;
+        sequencer.before_batch(subtask, batch.timestamps.column())?;
         let worked = subtask.records(batch);
         sequencer.locate(worked)?;
         sequencer.after_batch(subtask, records)

@@ -16,11 +16,11 @@ const LONG: u8 = u8::MAX;
 /// The bytes that are reserved for each record.
 const RECORD_BYTES: usize = 24;
 
-/// Appends what is in front of the records.
-pub(super) fn begin(codecs: &str, timestamps: &[Option<Timestamp>], out: &mut Vec<u8>) {
-    out.reserve(timestamps.len() * RECORD_BYTES);
+/// Appends what is in front of the records. `timestamps` may be empty if no record has one.
+pub(super) fn begin(codecs: &str, records: usize, timestamps: &[Option<Timestamp>], out: &mut Vec<u8>) {
+    out.reserve(records * RECORD_BYTES);
     out.extend_from_slice(&xxh3_64(codecs.as_bytes()).to_le_bytes());
-    out.extend_from_slice(&(timestamps.len() as u32).to_le_bytes());
+    out.extend_from_slice(&(records as u32).to_le_bytes());
     let has_times = timestamps.iter().any(Option::is_some);
     out.push(has_times.into());
     if has_times {
