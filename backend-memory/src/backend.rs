@@ -12,7 +12,7 @@ use strandline_state_api::backend::{
 use strandline_state_api::schema::{StateMeta, StateSchema};
 use strandline_state_api::snapshot::SnapshotPart;
 use strandline_state_api::{
-    Error, ErrorKind, KeyGroup, KeyGroupRange, Keyed, KeyedBackend, Result, StateKey,
+    Error, ErrorKind, KeyGroup, KeyGroupRange, KeyHash, Keyed, KeyedBackend, Result, StateKey,
 };
 
 use crate::chain::Chain;
@@ -74,11 +74,13 @@ impl<K: StateKey> MemoryBackend<K> {
         )
     }
 
-    /// Returns the table of a state.
+    /// Returns the table of a state, for one access.
     #[inline]
     fn table<S: MemoryState>(&mut self, id: StateId) -> Result<&mut S> {
         let state: &mut dyn Any = self.states.get_mut(id)?;
-        state.downcast_mut().ok_or_else(wrong_types)
+        let table: &mut S = state.downcast_mut().ok_or_else(wrong_types)?;
+        table.accessed();
+        Ok(table)
     }
 }
 
@@ -98,6 +100,9 @@ impl<K: StateKey> KeyedBackend for MemoryBackend<K> {
     type Lists<'b, T: Send + 'static, N: StateKey> = &'b mut ListTable<K, N, T>;
     type Maps<'b, MK: StateKey, V: Send + 'static, N: StateKey> = &'b mut MapTable<K, N, MK, V>;
     type Timers<'b, N: StateKey> = &'b mut TimerTable<K, N>;
+
+    // A core has some ten to twenty cache misses under way at once; a longer burst of them would wait.
+    const PREFETCH: usize = 16;
 
     #[inline]
     fn scope(&self) -> &BackendScope {
@@ -211,6 +216,12 @@ impl<K: StateKey> KeyedBackend for MemoryBackend<K> {
     fn clean_up(&mut self, records: usize) -> Result<u64> {
         let Self { states, clock, .. } = self;
         Ok(states.iter_mut().map(|state| state.clean_up(records, clock)).sum())
+    }
+
+    #[inline]
+    fn prefetch(&mut self, _: &[K], hashes: &[KeyHash]) -> Result<()> {
+        self.states.iter_mut().for_each(|state| state.prefetch(hashes));
+        Ok(())
     }
 
     fn statistics(&self) -> Vec<Statistic> {

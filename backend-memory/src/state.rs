@@ -45,6 +45,12 @@ pub(crate) trait MemoryState: Any + RegisteredState + Debug + Send {
     /// Returns what a base would hold, and what changed since the last cut: values, elements of lists, map entries.
     fn load(&self) -> (usize, usize);
 
+    /// Counts an access, for [`prefetch`](Self::prefetch).
+    fn accessed(&mut self) {}
+
+    /// Prefetches the entries of the keys with these hashes, where most keys that come here are accessed.
+    fn prefetch(&mut self, _hashes: &[KeyHash]) {}
+
     /// Ends the epoch with a cut, which takes all entries if it is `full`.
     fn cut(&mut self, full: bool);
 

@@ -6,15 +6,15 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use strandline_state_api::backend::{
-    BackendScope, EncodedEntry, StateId, StateLocation, StateRegistry, StateTime, Statistic, StoredValues,
+    At, BackendScope, EncodedEntry, StateId, StateLocation, StateRegistry, StateTime, Statistic, StoredValues,
 };
 use strandline_state_api::schema::StateSchema;
-use strandline_state_api::{Error, ErrorKind, KeyGroupRange, Keyed, KeyedBackend, Result, StateKey};
+use strandline_state_api::{Error, ErrorKind, KeyGroupRange, KeyHash, Keyed, KeyedBackend, Result, StateKey};
 
 use crate::database::{Database, Environment};
 use crate::directory::StoredState;
 use crate::snapshot::UnderWay;
-use crate::state::{Access, ListTable, MapTable, RocksState, TimerQueue, ValueTable};
+use crate::state::{Access, ListTable, MapTable, Prefetch, RocksState, TimerQueue, ValueTable};
 use crate::statistics::statistics;
 use crate::store::Store;
 use crate::uploads::Uploaded;
@@ -33,6 +33,8 @@ pub struct RocksBackend<K> {
     /// Whether a restore found anything.
     pub(crate) used: bool,
     pub(crate) clock: StateTime,
+    /// The addresses of announced keys.
+    announced: Vec<Vec<u8>>,
     key: PhantomData<fn() -> K>,
 }
 
@@ -48,6 +50,7 @@ impl<K: StateKey> RocksBackend<K> {
             restored: None,
             used: false,
             clock: StateTime::UNKNOWN,
+            announced: Vec::new(),
             key: PhantomData,
         }
     }
@@ -106,7 +109,11 @@ impl<K: StateKey> RocksBackend<K> {
     fn access<S: RocksState>(&mut self, id: StateId) -> Result<Access<'_, S>> {
         let (state, location) = self.registry.get_located(id)?;
         match (state as &mut dyn Any).downcast_mut() {
-            Some(state) => Ok(Access::new(state, &mut self.store, location)),
+            Some(state) => {
+                let state: &mut S = state;
+                state.accessed();
+                Ok(Access::new(state, &mut self.store, location))
+            }
             None => Err(other_types(location)),
         }
     }
@@ -239,6 +246,28 @@ impl<K: StateKey> KeyedBackend for RocksBackend<K> {
     fn clean_up(&mut self, records: usize) -> Result<u64> {
         let Self { registry, store, clock, .. } = self;
         registry.iter_mut().map(|state| state.clean_up(store, records, clock)).sum()
+    }
+
+    fn prefetch(&mut self, keys: &[K], hashes: &[KeyHash]) -> Result<()> {
+        let Self { registry, store, announced, .. } = self;
+        // Without a write-back table there is no room for what is read.
+        if !store.caches() {
+            return Ok(());
+        }
+        announced.resize_with(keys.len().max(announced.len()), Vec::new);
+        let prefetched = registry.iter_mut().try_for_each(|state| {
+            let prefetch = state.announce(keys.len());
+            if prefetch == Prefetch::Nothing {
+                return Ok(());
+            }
+            let addressing = state.addressing();
+            for ((key, hash), address) in keys.iter().zip(hashes).zip(&mut *announced) {
+                addressing.encode_address(At { key: Keyed::with_hash(key, *hash), namespace: &() }, address);
+            }
+            let prefetched = store.prefetch(&announced[..keys.len()], prefetch);
+            prefetched.map_err(|error| error.with("state", &state.meta().name))
+        });
+        prefetched.map_err(|error| registry.scope().locate(error))
     }
 
     fn statistics(&self) -> Vec<Statistic> {

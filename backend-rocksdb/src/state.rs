@@ -25,6 +25,17 @@ pub(crate) use value::ValueTable;
 /// Receives the hash of a key, the key and a namespace, of the types of the state.
 pub(crate) type VisitKey<'a> = &'a mut dyn FnMut(KeyHash, &dyn Any, &dyn Any) -> Result<()>;
 
+/// What a prefetch takes for an announced key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prefetch {
+    /// Nothing: the addresses are not known, or the state is seldom accessed.
+    Nothing,
+    /// What the write-back table has: a list may be appended to unread.
+    Cached,
+    /// The entry, from the database if the write-back table lacks it.
+    Database,
+}
+
 /// A registered state. Accesses go to the concrete type; only what spans all states goes through this trait.
 // `Any` comes first, so that its part of the vtable is a prefix and an upcast costs nothing.
 pub(crate) trait RocksState: Any + RegisteredState + Debug + Send {
@@ -33,6 +44,14 @@ pub(crate) trait RocksState: Any + RegisteredState + Debug + Send {
 
     /// Changes the addresses to those of a restored snapshot.
     fn set_addressing(&mut self, addressing: Addressing);
+
+    /// Counts an access, for [`announce`](Self::announce).
+    fn accessed(&mut self) {}
+
+    /// Counts announced keys; returns what to prefetch for them.
+    fn announce(&mut self, _keys: usize) -> Prefetch {
+        Prefetch::Nothing
+    }
 
     /// Prepares for values that were stored under `stored`; those of a form that migrates have to be
     /// [rewritten](Self::rewrite).

@@ -19,6 +19,7 @@ use crate::cut::DatabaseCut;
 use crate::database::Database;
 use crate::increment::Increment;
 use crate::memory::Memory;
+use crate::state::Prefetch;
 
 mod index;
 mod ordered;
@@ -166,12 +167,12 @@ impl Store {
         }
     }
 
-    /// Reads those of these addresses that the table lacks, all at once.
-    pub(crate) fn load(&mut self, wanted: &[Vec<u8>]) -> Result<()> {
+    /// Prefetches the entries at these addresses; those that the table lacks are read all at once, if at all.
+    pub(crate) fn prefetch(&mut self, wanted: &[Vec<u8>], prefetch: Prefetch) -> Result<()> {
         self.settle()?;
         let Self { database, overlay, .. } = self;
         let mut missing = overlay.missing(wanted);
-        if missing.is_empty() {
+        if missing.is_empty() || prefetch != Prefetch::Database {
             return Ok(());
         }
         missing.sort_unstable();

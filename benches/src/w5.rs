@@ -183,7 +183,7 @@ impl<F: BackendFactory> Counting<F> {
                 }
                 Engine::Loop { backend, counts, batches: true } => {
                     read(next, BATCH, keys, hashes);
-                    backend.prefetch(*counts, &mut hashes.iter().copied().zip(&*keys))?;
+                    backend.prefetch(keys, hashes)?;
                     for (key, hash) in keys.iter().zip(&*hashes) {
                         let mut scope = KeyScope::new(backend, Keyed::with_hash(key, *hash));
                         let count = scope.state(*counts).update_or_default(add_one)?;
@@ -194,10 +194,10 @@ impl<F: BackendFactory> Counting<F> {
                     read(next, CHUNK, keys, hashes);
                     for start in (0..keys.len()).step_by(BATCH) {
                         let until = keys.len().min(start + BATCH);
-                        let hashed = || hashes[start..until].iter().copied().zip(&keys[start..until]);
-                        process.prefetch(hashed())?;
-                        for (hash, key) in hashed() {
-                            process.process(Keyed::with_hash(key, hash), (), None, output)?;
+                        let (keys, hashes) = (&keys[start..until], &hashes[start..until]);
+                        process.prefetch(keys, hashes)?;
+                        for (key, hash) in keys.iter().zip(hashes) {
+                            process.process(Keyed::with_hash(key, *hash), (), None, output)?;
                         }
                     }
                     for (key, count) in output.records() {
@@ -253,14 +253,6 @@ impl Operator for Count {
         let count = ctx.state(self.counts).update_or_default(add_one)?;
         ctx.emit((*ctx.key(), count));
         Ok(())
-    }
-
-    fn prefetch<B: KeyedBackend<Key = u64>>(
-        &mut self,
-        backend: &mut B,
-        keys: &mut dyn Iterator<Item = (KeyHash, &u64)>,
-    ) -> Result<()> {
-        backend.prefetch(self.counts, keys)
     }
 }
 

@@ -201,6 +201,7 @@ macro_rules! __backend_cases {
                 take_empties_the_list
                 keys_and_namespaces_stay_apart
                 a_long_list
+                prefetch_changes_nothing
             }
             maps [maps] {
                 put_get_contains_remove

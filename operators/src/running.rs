@@ -3,9 +3,8 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use strandline_state_api::backend::KeyedBackendExt as _;
 use strandline_state_api::{
-    Context, Error, Expiring, KeyHash, KeyedBackend, Open, Operator, Result, StateKey, Ttl, ValueDescriptor,
+    Context, Error, Expiring, KeyedBackend, Open, Operator, Result, StateKey, Ttl, ValueDescriptor,
     ValueState,
 };
 
@@ -116,14 +115,6 @@ impl<K: StateKey, A: Aggregate<Out: PartialEq>> Operator for RunningAggregate<K,
             ctx.emit(Change::UpdateAfter((key.clone(), after)));
         }
         Ok(())
-    }
-
-    fn prefetch<B: KeyedBackend<Key = K>>(
-        &mut self,
-        backend: &mut B,
-        keys: &mut dyn Iterator<Item = (KeyHash, &K)>,
-    ) -> Result<()> {
-        backend.prefetch(self.state, keys)
     }
 }
 

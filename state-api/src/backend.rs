@@ -12,6 +12,7 @@
 //! | refuse name conflicts, foreign handles and late registrations | [`StateRegistry`] |
 //! | encode, decode and migrate values, and check whether one has expired | [`StoredValues`] |
 //! | encode the bounds of a range of map keys | [`encoded_range`] |
+//! | decide whether the entries of announced keys are worth a prefetch | [`Demand`] |
 //! | leave out a kind of state | [`Unsupported`] |
 //! | leave snapshots and restore to a part of the backend | [`DelegateSnapshots`] |
 //! | take whole snapshots, and restore them | `whole::WholeStates` of `strandline-snapshot-format` |
@@ -20,6 +21,7 @@
 //! a whole backend that keeps only values.
 
 mod delegate;
+mod demand;
 pub(crate) mod keyed;
 mod kinds;
 mod phases;
@@ -29,6 +31,7 @@ mod stored;
 mod unsupported;
 
 pub use delegate::DelegateSnapshots;
+pub use demand::Demand;
 pub(crate) use keyed::KeyedBackend;
 pub use keyed::{
     CheckpointedBackend, EncodedEntry, KeyedBackendExt, RestoreSnapshot, Restored, Scope, Statistic,

@@ -14,7 +14,7 @@ pub use open::{Open, Register};
 
 use crate::backend::KeyedBackend;
 use crate::state::TimerService;
-use crate::{AbortNotice, CheckpointId, KeyHash, Result, StateKey, Timestamp};
+use crate::{AbortNotice, CheckpointId, Result, StateKey, Timestamp};
 
 /// A keyed operator (Flink: `KeyedProcessFunction`).
 ///
@@ -143,19 +143,6 @@ pub trait Operator: Send {
     /// # Errors
     /// Those of [`process`](Self::process).
     fn on_checkpoint_aborted(&mut self, _aborted: &AbortNotice) -> Result<()> {
-        Ok(())
-    }
-
-    /// Announces the keys of the next records, so that the operator can
-    /// [prefetch](crate::backend::KeyedBackendExt::prefetch) their state.
-    ///
-    /// # Errors
-    /// Those of [`process`](Self::process).
-    fn prefetch<B: KeyedBackend<Key = Self::Key>>(
-        &mut self,
-        _backend: &mut B,
-        _keys: &mut dyn Iterator<Item = (KeyHash, &Self::Key)>,
-    ) -> Result<()> {
         Ok(())
     }
 }

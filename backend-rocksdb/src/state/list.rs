@@ -5,8 +5,8 @@ use strandline_snapshot_format::list;
 use strandline_state_api::backend::{AcceptedForm, At, Lists, StoredValues, Verdict};
 use strandline_state_api::{Result, StateKey};
 
-use super::Access;
 use super::table::{Shape, Table};
+use super::{Access, Prefetch};
 use crate::store::{Order, Store};
 
 /// Lists by key and namespace. No stored list is empty.
@@ -28,6 +28,7 @@ impl<T> Default for Sequence<T> {
 
 impl<T: Send + 'static> Shape<T> for Sequence<T> {
     const ORDER: Order = Order::Hashed;
+    const PREFETCH: Prefetch = Prefetch::Cached;
 
     fn rewrite(values: &StoredValues<T>, form: AcceptedForm, stored: &[u8], out: &mut Vec<u8>) -> Result<()> {
         if !form.migrates() {

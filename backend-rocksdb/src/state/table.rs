@@ -6,12 +6,12 @@ use std::marker::PhantomData;
 
 use strandline_snapshot_format::unexpired;
 use strandline_state_api::backend::{
-    AcceptedForm, At, EncodedEntry, RegisteredState, StateTime, StoredValues, Verdict,
+    AcceptedForm, At, Demand, EncodedEntry, RegisteredState, StateTime, StoredValues, Verdict,
 };
 use strandline_state_api::schema::{StateKind, StateMeta, StateSchema};
 use strandline_state_api::{KeyGroup, KeyGroupRange, KeyHash, Result, StateKey, Ttl};
 
-use super::{RocksState, VisitKey};
+use super::{Prefetch, RocksState, VisitKey};
 use crate::layout::{Addressing, Layout, Parts, start, successor};
 use crate::store::{Order, Store};
 
@@ -19,6 +19,9 @@ use crate::store::{Order, Store};
 pub trait Shape<V>: Default + Send + 'static {
     /// How its entries are looked up.
     const ORDER: Order;
+
+    /// What a prefetch of a key takes.
+    const PREFETCH: Prefetch = Prefetch::Nothing;
 
     /// The width of its map keys; 0 where there are none.
     const MAP_KEY_WIDTH: Option<usize> = Some(0);
@@ -43,6 +46,7 @@ pub struct Table<K, N, V, X> {
     pub(super) encoded: Vec<u8>,
     /// Where the next clean-up starts; `None` at the beginning.
     cursor: Option<Vec<u8>>,
+    demand: Demand,
     types: PhantomData<fn() -> (K, N)>,
 }
 
@@ -57,6 +61,7 @@ impl<K: StateKey, N: StateKey, V: Send + 'static, X: Shape<V>> Table<K, N, V, X>
             address: Vec::new(),
             encoded: Vec::new(),
             cursor: None,
+            demand: Demand::default(),
             types: PhantomData,
         }
     }
@@ -147,6 +152,17 @@ impl<K: StateKey, N: StateKey, V: Send + 'static, X: Shape<V>> RocksState for Ta
 
     fn set_addressing(&mut self, addressing: Addressing) {
         self.addressing = addressing;
+    }
+
+    #[inline]
+    fn accessed(&mut self) {
+        self.demand.access();
+    }
+
+    fn announce(&mut self, keys: usize) -> Prefetch {
+        // With a namespace, the key alone does not determine the address.
+        let worth = N::WIDTH == Some(0) && X::PREFETCH != Prefetch::Nothing && self.demand.announce(keys);
+        if worth { X::PREFETCH } else { Prefetch::Nothing }
     }
 
     fn accept(&mut self, stored: &StateMeta) -> Result<AcceptedForm> {

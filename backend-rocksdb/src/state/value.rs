@@ -1,10 +1,10 @@
 //! Value states.
 
 use strandline_state_api::backend::{At, Values, Verdict};
-use strandline_state_api::{KeyHash, Keyed, Result, StateKey};
+use strandline_state_api::{Result, StateKey};
 
-use super::Access;
 use super::table::{Shape, Table};
+use super::{Access, Prefetch};
 use crate::store::Order;
 
 /// Values by key and namespace.
@@ -14,18 +14,17 @@ pub(crate) type ValueTable<K, N, V> = Table<K, N, V, Single<V>>;
 #[derive(Debug)]
 pub struct Single<V> {
     lent: Option<V>,
-    /// Addresses of a batch.
-    batch: Vec<Vec<u8>>,
 }
 
 impl<V> Default for Single<V> {
     fn default() -> Self {
-        Self { lent: None, batch: Vec::new() }
+        Self { lent: None }
     }
 }
 
 impl<V: Send + 'static> Shape<V> for Single<V> {
     const ORDER: Order = Order::Hashed;
+    const PREFETCH: Prefetch = Prefetch::Database;
 }
 
 impl<'b, K: StateKey, N: StateKey, V: Send + 'static> Values<'b, K, N, V>
@@ -126,28 +125,6 @@ impl<'b, K: StateKey, N: StateKey, V: Send + 'static> Values<'b, K, N, V>
                 visit(&K::decode(&parts.key)?, &N::decode(&parts.namespace)?, &values.decode(value)?)?;
                 Ok(true)
             })
-        })
-    }
-
-    fn prefetch(self, keys: &mut dyn Iterator<Item = (KeyHash, &K)>) -> Result<()> {
-        // Without a write-back table there is no room for what is read; with a namespace, the addresses are
-        // unknown.
-        if !self.store.caches() || N::WIDTH != Some(0) {
-            return Ok(());
-        }
-        self.run(|table, store| {
-            let namespace = &N::decode(&[])?;
-            let batch = &mut table.shape.batch;
-            let mut used = 0;
-            for (hash, key) in keys {
-                if used == batch.len() {
-                    batch.push(Vec::new());
-                }
-                let at = At { key: Keyed::with_hash(key, hash), namespace };
-                table.addressing.encode_address(at, &mut batch[used]);
-                used += 1;
-            }
-            store.load(&batch[..used])
         })
     }
 }

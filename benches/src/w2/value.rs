@@ -4,7 +4,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use strandline_state_api::backend::{BackendFactory, KeyedBackendExt};
-use strandline_state_api::{KeyHash, KeyScope, Keyed, Result, StateKey, ValueDescriptor, ValueState};
+use strandline_state_api::{
+    KeyHash, KeyScope, Keyed, KeyedBackend, Result, StateKey, ValueDescriptor, ValueState,
+};
 
 use crate::compare::Subject;
 use crate::keys::{Visit, slice_of};
@@ -142,7 +144,7 @@ impl<F: BackendFactory> Values<F> {
         for batch in keys.chunks(BATCH) {
             self.hashes.clear();
             self.hashes.extend(batch.iter().map(StateKey::key_hash));
-            self.backend.prefetch(self.state, &mut self.hashes.iter().copied().zip(batch))?;
+            self.backend.prefetch(batch, &self.hashes)?;
             for (key, hash) in batch.iter().zip(&self.hashes) {
                 let found = access(&mut self.backend, self.state, Keyed::with_hash(key, *hash))?;
                 sum = sum.wrapping_add(found);

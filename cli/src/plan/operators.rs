@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use strandline_connectors::{Column, Row, Value};
 use strandline_state_api::backend::KeyedBackendExt;
 use strandline_state_api::{
-    Batch, Codec, Context, Error, ErrorKind, KeyHash, KeyedBackend, Open, Operator, Result, TimeWindow,
-    Timer, TimerDescriptor, TimerService, ValueDescriptor, ValueState,
+    Batch, Codec, Context, Error, ErrorKind, KeyedBackend, Open, Operator, Result, TimeWindow, Timer,
+    TimerDescriptor, TimerService, ValueDescriptor, ValueState,
 };
 
 use super::Counters;
@@ -157,14 +157,6 @@ impl Operator for Counting {
             output.push((*key, *count), None);
             Ok(())
         })
-    }
-
-    fn prefetch<B: KeyedBackend<Key = u64>>(
-        &mut self,
-        backend: &mut B,
-        keys: &mut dyn Iterator<Item = (KeyHash, &u64)>,
-    ) -> Result<()> {
-        backend.prefetch(self.counts, keys)
     }
 }
 
@@ -317,19 +309,6 @@ impl<K: GroupKey> Operator for Grouping<K> {
             }
             // They have emitted everything by now.
             GroupState::Counts(_) | GroupState::Running(_) | GroupState::Windowed { .. } => Ok(()),
-        }
-    }
-
-    fn prefetch<B: KeyedBackend<Key = K>>(
-        &mut self,
-        backend: &mut B,
-        keys: &mut dyn Iterator<Item = (KeyHash, &K)>,
-    ) -> Result<()> {
-        match self.state {
-            GroupState::Counts(counts) => backend.prefetch(counts, keys),
-            GroupState::Running(state) => backend.prefetch(state, keys),
-            // The windows of the rows are not known yet.
-            GroupState::Windowed { .. } => Ok(()),
         }
     }
 }

@@ -1,8 +1,7 @@
 //! List state (Flink: KS-02).
 
-use strandline_state_api::KeyedBackend;
-use strandline_state_api::ListDescriptor;
 use strandline_state_api::backend::{BackendFactory, KeyedBackendExt};
+use strandline_state_api::{KeyedBackend, ListDescriptor, StateKey};
 
 use crate::Subject;
 
@@ -106,4 +105,23 @@ pub fn a_long_list<F: BackendFactory>(subject: &Subject<F>) {
     }
     let mut scope = backend.at(&1);
     assert!(scope.state(state).get().unwrap().iter().copied().eq(0..20_000));
+}
+
+/// An announcement of keys has no observable effect, before the first element and between two.
+pub fn prefetch_changes_nothing<F: BackendFactory>(subject: &Subject<F>) {
+    let mut backend = subject.backend::<u64>();
+    let state = backend.register(&ListDescriptor::<u64>::new("l")).unwrap();
+    let keys: Vec<u64> = (0..100).collect();
+    let hashes: Vec<_> = keys.iter().map(StateKey::key_hash).collect();
+    for round in 0..3 {
+        backend.prefetch(&keys, &hashes).unwrap();
+        for key in keys.iter().step_by(2) {
+            backend.at(key).state(state).push(key + round).unwrap();
+        }
+    }
+    backend.prefetch(&keys, &hashes).unwrap();
+    for key in keys {
+        let wanted = if key % 2 == 0 { vec![key, key + 1, key + 2] } else { Vec::new() };
+        assert_eq!(backend.at(&key).state(state).get().unwrap().to_vec(), wanted);
+    }
 }

@@ -188,7 +188,6 @@ fn every_operation_is_refused<B: KeyedBackend<Key = u64>>(backend: &mut B, of: &
     };
     let Handles { value, sums, mean, list, map, timers } = handles;
     check("for_each_value", backend.for_each_value(value, |_, (), _| Ok(())));
-    check("prefetch", backend.prefetch(value, &mut std::iter::empty()));
     check("keys", backend.keys(value, |_, ()| Ok(())));
     let mut key = backend.at(&1);
     check("value get", key.state(value).get().map(drop));

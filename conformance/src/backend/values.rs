@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use strandline_state_api::backend::{At, BackendFactory, KeyedBackendExt, SnapshotKind, Values};
 use strandline_state_api::{
-    Codec, Error, Keyed, KeyedBackend, Result, StateKey, TimeWindow, ValueDescriptor,
+    Codec, Error, Keyed, KeyedBackend, Result, StateKey, TimeWindow, Timestamp, ValueDescriptor,
 };
 
 use super::simple::rig;
@@ -324,20 +324,31 @@ pub fn for_each_visits_each_once_and_stops_at_an_error<F: BackendFactory>(subjec
     assert_eq!((stopped.unwrap_err().message(), visits), ("enough", 3));
 }
 
-/// A hint has no observable effect, whether its keys exist or not.
+/// An announcement of keys has no observable effect, whether they have state or not, with and without namespaces,
+/// while a backend prefetches for it and when it has stopped to.
 pub fn prefetch_changes_nothing<F: BackendFactory>(subject: &Subject<F>) {
     let mut backend = subject.backend::<u64>();
     let state = backend.register(&ValueDescriptor::<u64>::new("v")).unwrap();
+    let windows = backend.register(&ValueDescriptor::<u64>::new("w").namespaced::<TimeWindow>()).unwrap();
+    let window = TimeWindow::tumbling(Timestamp::EPOCH, 60_000);
     let keys: Vec<u64> = (0..100).collect();
+    let hashes: Vec<_> = keys.iter().map(StateKey::key_hash).collect();
     for key in keys.iter().step_by(2) {
         backend.at(key).state(state).put(*key).unwrap();
+        backend.at(key).state_in(windows, &window).put(key + 1).unwrap();
     }
     let entries = backend.entries();
-    backend.prefetch(state, &mut keys.iter().map(|key| (key.key_hash(), key))).unwrap();
-    backend.prefetch(state, &mut std::iter::empty()).unwrap();
-    assert_eq!(backend.entries(), entries);
-    for key in &keys {
-        let wanted = (key % 2 == 0).then_some(key);
-        assert_eq!(backend.at(key).state(state).get().unwrap(), wanted);
+    for accessed in [true, false, true] {
+        for _ in 0..40 {
+            backend.prefetch(&keys, &hashes).unwrap();
+            backend.prefetch(&[], &[]).unwrap();
+            for key in keys.iter().filter(|_| accessed) {
+                let wanted = (key % 2 == 0).then_some(key);
+                assert_eq!(backend.at(key).state(state).get().unwrap(), wanted);
+                let wanted = wanted.map(|key| key + 1);
+                assert_eq!(backend.at(key).state_in(windows, &window).get().unwrap().copied(), wanted);
+            }
+        }
     }
+    assert_eq!(backend.entries(), entries);
 }

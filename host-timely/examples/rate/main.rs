@@ -18,7 +18,6 @@ use strandline_connectors::DiscardSink;
 use strandline_connectors::keys::{Distribution, KeyStream, KeyStreamConfig};
 use strandline_host_timely::{Cluster, Processes};
 use strandline_runtime::{CheckpointConfig, JobConfig, JobControl, Pipeline};
-use strandline_state_api::backend::KeyedBackendExt as _;
 use strandline_state_api::*;
 use timely::communication::Config;
 
@@ -44,14 +43,6 @@ impl Operator for Count {
         })?;
         ctx.emit((*ctx.key(), n));
         Ok(())
-    }
-
-    fn prefetch<B: KeyedBackend<Key = u64>>(
-        &mut self,
-        backend: &mut B,
-        keys: &mut dyn Iterator<Item = (KeyHash, &u64)>,
-    ) -> Result<()> {
-        backend.prefetch(self.0, keys)
     }
 }
 

@@ -27,9 +27,6 @@ use super::{Collector, Node, Signal, Stage, Work};
 use crate::batch::KeyedBatch;
 use crate::sync::located;
 
-/// How many records ahead of the current one their state is asked for.
-const CHUNK: usize = 64;
-
 /// How many characters of a key an error shows.
 const LONGEST_KEY: usize = 200;
 
@@ -131,19 +128,21 @@ where
         if self.output.is_empty() { Ok(()) } else { self.next.collect(&mut self.output) }
     }
 
-    /// Works on the records of `batch`, asking for the state of those that come next.
+    /// Works on the records of `batch`, and announces the keys of those that come next.
     fn records(&mut self, batch: &mut KeyedBatch<O::Key, O::In>) -> Result<()> {
         let KeyedBatch { keys, hashes, values, timestamps } = batch;
-        let total = keys.len();
+        let (total, chunk) = (keys.len(), B::PREFETCH.max(1));
         let ahead = |from: usize| {
-            let range = from.min(total)..(from + CHUNK).min(total);
-            hashes[range.clone()].iter().copied().zip(&keys[range])
+            let range = from.min(total)..(from + chunk).min(total);
+            (&keys[range.clone()], &hashes[range])
         };
-        self.process.prefetch(ahead(0))?;
+        let (next_keys, next_hashes) = ahead(0);
+        self.process.prefetch(next_keys, next_hashes)?;
         let mut values = values.drain(..);
-        for start in (0..total).step_by(CHUNK) {
-            self.process.prefetch(ahead(start + CHUNK))?;
-            let end = (start + CHUNK).min(total);
+        for start in (0..total).step_by(chunk) {
+            let (next_keys, next_hashes) = ahead(start + chunk);
+            self.process.prefetch(next_keys, next_hashes)?;
+            let end = (start + chunk).min(total);
             let records = keys[start..end].iter().zip(&hashes[start..end]).zip(start..);
             for (((key, hash), index), value) in records.zip(values.by_ref()) {
                 let timestamp = timestamps.of(index);

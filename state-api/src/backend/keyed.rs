@@ -43,6 +43,10 @@ pub trait KeyedBackend: Send + Sized {
     where
         Self: 'b;
 
+    /// How many keys the driver [announces](Self::prefetch) at once, while it works on as many: those whose memory or
+    /// disk the backend can wait for together.
+    const PREFETCH: usize = 64;
+
     /// Returns the scope of the state: operator, subtask and key groups.
     fn scope(&self) -> &BackendScope;
 
@@ -151,6 +155,18 @@ pub trait KeyedBackend: Send + Sized {
         Ok(0)
     }
 
+    /// Announces the keys of the next records, with their hashes, so that a batch of records waits once for memory or
+    /// disk, and not record by record. The call has no observable effect.
+    ///
+    /// The driver calls this for each batch. The backend knows which states are accessed for most keys: see
+    /// [`Demand`](super::Demand).
+    ///
+    /// # Errors
+    /// Fails when the underlying store fails.
+    fn prefetch(&mut self, _keys: &[Self::Key], _hashes: &[KeyHash]) -> Result<()> {
+        Ok(())
+    }
+
     /// Returns measurements of the backend for reports and logs. The runtime calls this once per checkpoint.
     fn statistics(&self) -> Vec<Statistic> {
         Vec::new()
@@ -238,18 +254,6 @@ pub trait KeyedBackendExt: KeyedBackend {
             }
             visit(key, namespace, L::value(stored))
         })
-    }
-
-    /// Hints that the values of `keys` are accessed soon.
-    ///
-    /// # Errors
-    /// [`Invalid`](ErrorKind::Invalid) for a handle of another backend.
-    fn prefetch<V: Send + 'static, N: StateKey, L: Lifespan>(
-        &mut self,
-        state: ValueState<V, N, L>,
-        keys: &mut dyn Iterator<Item = (KeyHash, &Self::Key)>,
-    ) -> Result<()> {
-        self.values::<L::Stored<V>, N>(state.id)?.prefetch(keys)
     }
 
     /// Visits every key and namespace that has state of this handle, each once, in arbitrary order; stops at

@@ -110,12 +110,6 @@ pub trait Values<'b, K: StateKey, N: StateKey, V: Send + 'static>: Sized {
 
     /// Visits every value of this subtask, in arbitrary order; stops at the first error.
     fn for_each(self, visit: impl FnMut(&K, &N, &V) -> Result<()>) -> Result<()>;
-
-    /// Hints that the values of `keys` are accessed soon, so that a batch of records waits once and not
-    /// record by record. The call has no observable effect.
-    fn prefetch(self, _keys: &mut dyn Iterator<Item = (KeyHash, &K)>) -> Result<()> {
-        Ok(())
-    }
 }
 
 /// A table of lists by key and namespace.

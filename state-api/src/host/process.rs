@@ -156,16 +156,13 @@ where
         self.operator.process_broadcast(record, &mut ctx)
     }
 
-    /// Passes the keys of the next records to the operator.
+    /// Announces the keys of the next records, with their hashes, to the backend.
     ///
     /// # Errors
-    /// Those of [`Operator::prefetch`].
+    /// Those of [`KeyedBackend::prefetch`].
     #[inline]
-    pub fn prefetch<'k>(&mut self, mut keys: impl Iterator<Item = (KeyHash, &'k B::Key)>) -> Result<()>
-    where
-        B::Key: 'k,
-    {
-        self.operator.prefetch(&mut self.backend, &mut keys)
+    pub fn prefetch(&mut self, keys: &[B::Key], hashes: &[KeyHash]) -> Result<()> {
+        self.backend.prefetch(keys, hashes)
     }
 
     /// Raises the watermark: fires at most `max_timers` event timers in the order of their times, then calls

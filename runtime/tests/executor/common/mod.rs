@@ -343,14 +343,6 @@ impl<K: StateKey> Operator for Count<K> {
         ctx.count_too_late();
         Ok(())
     }
-
-    fn prefetch<B: KeyedBackend<Key = K>>(
-        &mut self,
-        backend: &mut B,
-        keys: &mut dyn Iterator<Item = (KeyHash, &K)>,
-    ) -> Result<()> {
-        backend.prefetch(self.counts, keys)
-    }
 }
 
 /// Counts, and emits the totals at the end.
