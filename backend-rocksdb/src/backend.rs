@@ -109,11 +109,7 @@ impl<K: StateKey> RocksBackend<K> {
     fn access<S: RocksState>(&mut self, id: StateId) -> Result<Access<'_, S>> {
         let (state, location) = self.registry.get_located(id)?;
         match (state as &mut dyn Any).downcast_mut() {
-            Some(state) => {
-                let state: &mut S = state;
-                state.accessed();
-                Ok(Access::new(state, &mut self.store, location))
-            }
+            Some(state) => Ok(Access::new(state, &mut self.store, location)),
             None => Err(other_types(location)),
         }
     }

@@ -45,9 +45,6 @@ pub(crate) trait RocksState: Any + RegisteredState + Debug + Send {
     /// Changes the addresses to those of a restored snapshot.
     fn set_addressing(&mut self, addressing: Addressing);
 
-    /// Counts an access, for [`announce`](Self::announce).
-    fn accessed(&mut self) {}
-
     /// Counts announced keys; returns what to prefetch for them.
     fn announce(&mut self, _keys: usize) -> Prefetch {
         Prefetch::Nothing

@@ -131,3 +131,25 @@ pub(crate) enum Side {
     /// The records that reach every subtask.
     Broadcast,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn event_times_may_begin_behind_records_without_one() {
+        let times = [None, None, Timestamp::from_stored(7), None];
+        let mut batch = KeyedBatch::<u64, ()>::default();
+        for round in 0..2 {
+            for (key, time) in (0..).zip(times) {
+                assert_eq!(batch.timestamps.column().is_empty(), key <= 2, "round {round}");
+                batch.push(key, key.key_hash(), (), time);
+            }
+            assert_eq!(batch.timestamps.column(), times);
+            assert_eq!([0, 1, 2, 3].map(|index| batch.timestamps.of(index)), times);
+            batch.clear();
+        }
+        batch.push(0, 0u64.key_hash(), (), None);
+        assert_eq!(batch.timestamps.of(0), None);
+    }
+}

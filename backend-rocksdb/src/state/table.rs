@@ -46,7 +46,8 @@ pub struct Table<K, N, V, X> {
     pub(super) encoded: Vec<u8>,
     /// Where the next clean-up starts; `None` at the beginning.
     cursor: Option<Vec<u8>>,
-    demand: Demand,
+    /// Counts the accesses that a prefetch helps: a value that is replaced unread needs none.
+    pub(super) demand: Demand,
     types: PhantomData<fn() -> (K, N)>,
 }
 
@@ -74,7 +75,8 @@ impl<K: StateKey, N: StateKey, V: Send + 'static, X: Shape<V>> Table<K, N, V, X>
 
     /// Reads the current entry.
     #[inline]
-    pub(super) fn read(&self, store: &mut Store) -> Result<Option<V>> {
+    pub(super) fn read(&mut self, store: &mut Store) -> Result<Option<V>> {
+        self.demand.access();
         match store.get(&self.address, X::ORDER)? {
             Some(bytes) => self.values.decode(bytes).map(Some),
             None => Ok(None),
@@ -83,7 +85,11 @@ impl<K: StateKey, N: StateKey, V: Send + 'static, X: Shape<V>> Table<K, N, V, X>
 
     /// Reads the current entry, removes it, or does both, as `judge` decides.
     #[inline]
-    pub(super) fn read_if(&self, store: &mut Store, judge: impl FnOnce(&V) -> Verdict) -> Result<Option<V>> {
+    pub(super) fn read_if(
+        &mut self,
+        store: &mut Store,
+        judge: impl FnOnce(&V) -> Verdict,
+    ) -> Result<Option<V>> {
         let Some(value) = self.read(store)? else { return Ok(None) };
         let verdict = judge(&value);
         if verdict != Verdict::Keep {
@@ -117,7 +123,7 @@ impl<K: StateKey, N: StateKey, V: Send + 'static, X: Shape<V>> Table<K, N, V, X>
     }
 
     /// Removes and returns the current entry.
-    pub(super) fn take(&self, store: &mut Store) -> Result<Option<V>> {
+    pub(super) fn take(&mut self, store: &mut Store) -> Result<Option<V>> {
         let found = self.read(store)?;
         if found.is_some() {
             store.delete(&self.address, X::ORDER)?;
@@ -152,11 +158,6 @@ impl<K: StateKey, N: StateKey, V: Send + 'static, X: Shape<V>> RocksState for Ta
 
     fn set_addressing(&mut self, addressing: Addressing) {
         self.addressing = addressing;
-    }
-
-    #[inline]
-    fn accessed(&mut self) {
-        self.demand.access();
     }
 
     fn announce(&mut self, keys: usize) -> Prefetch {

@@ -21,8 +21,8 @@ pub struct Demand {
     surplus: u64,
 }
 
-/// What an announcement looks back on at most: the accesses to some ten batches, of which the next may be announced
-/// before the last are worked on.
+/// How many accesses an announcement looks back on at most: those of many announcements, as the driver announces keys
+/// before it works on those in front of them.
 const MOST: u64 = 1024;
 
 impl Demand {
