@@ -4,12 +4,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use strandline_state_api::backend::{BackendFactory, KeyedBackendExt};
-use strandline_state_api::{ListDescriptor, ListState, Result};
+use strandline_state_api::{KeyHash, ListDescriptor, ListState, Result};
 
 use crate::compare::Subject;
 use crate::keys::{Visit, slice_of};
 use crate::plain::PlainMap;
 use crate::snapshots::{Cuts, open};
+use crate::w2::value::{BATCH, announce};
 
 /// How long the long lists are.
 pub const LONG: u64 = 100;
@@ -25,11 +26,16 @@ pub enum ListOp {
     AddAll100,
     /// Reads a list of 100 elements and adds them up.
     GetAndIterate100,
+    /// Reads lists of one element in batches of [`BATCH`] announced keys. The plain map has no batches.
+    GetBatch,
+    /// Appends one element to lists of one, in batches.
+    AppendBatch,
 }
 
 impl ListOp {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Get, Self::Append, Self::AddAll100, Self::GetAndIterate100];
+    pub const ALL: [Self; 6] =
+        [Self::Get, Self::GetBatch, Self::Append, Self::AppendBatch, Self::AddAll100, Self::GetAndIterate100];
 
     /// As the shared workloads name it.
     pub fn name(self) -> &'static str {
@@ -38,7 +44,13 @@ impl ListOp {
             Self::Append => "listAppend",
             Self::AddAll100 => "listAddAll100 (lists)",
             Self::GetAndIterate100 => "listGetAndIterate100 (lists)",
+            Self::GetBatch => "listGet, batches",
+            Self::AppendBatch => "listAppend, batches",
         }
+    }
+
+    fn is_batched(self) -> bool {
+        matches!(self, Self::GetBatch | Self::AppendBatch)
     }
 }
 
@@ -61,7 +73,7 @@ impl Plan {
     fn slice(&self, op: ListOp) -> usize {
         let (short, long) = (slice_of(self.short.all().len()), slice_of(self.long.all().len()));
         match op {
-            ListOp::Get | ListOp::Append => short,
+            ListOp::Get | ListOp::Append | ListOp::GetBatch | ListOp::AppendBatch => short,
             // Its lists of one grow by 800 bytes each, so fewer at a time.
             ListOp::AddAll100 => long.min(5_000),
             ListOp::GetAndIterate100 => long,
@@ -71,8 +83,8 @@ impl Plan {
     fn next(&mut self, op: ListOp) -> (Arc<[u64]>, Range<usize>) {
         let slice = self.slice(op);
         match op {
-            ListOp::Get => (self.short.all(), self.short.next(slice)),
-            ListOp::Append | ListOp::AddAll100 => {
+            ListOp::Get | ListOp::GetBatch => (self.short.all(), self.short.next(slice)),
+            ListOp::Append | ListOp::AppendBatch | ListOp::AddAll100 => {
                 self.grown = self.short.next(slice);
                 (self.short.all(), self.grown.clone())
             }
@@ -93,6 +105,7 @@ pub struct Lists<F: BackendFactory> {
     long: ListState<u64>,
     plan: Plan,
     cuts: Cuts,
+    hashes: Vec<KeyHash>,
 }
 
 impl<F: BackendFactory> Lists<F> {
@@ -103,7 +116,8 @@ impl<F: BackendFactory> Lists<F> {
     pub fn new(factory: &F, keys: &Arc<[u64]>) -> Result<Self> {
         let (mut backend, short) = open(factory, &ListDescriptor::new("short"))?;
         let long = backend.register(&ListDescriptor::new("long"))?;
-        Ok(Self { backend, short, long, plan: Plan::new(keys), cuts: Cuts::default() })
+        let (plan, cuts) = (Plan::new(keys), Cuts::default());
+        Ok(Self { backend, short, long, plan, cuts, hashes: Vec::with_capacity(BATCH) })
     }
 
     fn list(&mut self, key: &u64, state: ListState<u64>, elements: Vec<u64>) -> Result<()> {
@@ -129,7 +143,7 @@ impl<F: BackendFactory> Subject<ListOp> for Lists<F> {
         for key in &self.plan.short.all()[std::mem::take(&mut self.plan.grown)] {
             self.list(key, self.short, vec![*key])?;
         }
-        if matches!(op, ListOp::Append | ListOp::AddAll100) {
+        if matches!(op, ListOp::Append | ListOp::AppendBatch | ListOp::AddAll100) {
             self.cuts.clean(&mut self.backend)?;
         }
         Ok(())
@@ -138,16 +152,21 @@ impl<F: BackendFactory> Subject<ListOp> for Lists<F> {
     fn work(&mut self, op: ListOp) -> Result<u64> {
         let (keys, range) = self.plan.next(op);
         let mut sum = 0u64;
-        for key in &keys[range] {
-            let mut scope = self.backend.at(key);
-            match op {
-                ListOp::Get => {
-                    sum = sum.wrapping_add(scope.state(self.short).get()?.first().copied().unwrap_or(0));
-                }
-                ListOp::Append => scope.state(self.short).push(*key)?,
-                ListOp::AddAll100 => scope.state(self.short).extend(hundred(*key))?,
-                ListOp::GetAndIterate100 => {
-                    sum = scope.state(self.long).get()?.iter().fold(sum, |sum, n| sum.wrapping_add(*n));
+        for batch in keys[range].chunks(BATCH) {
+            if op.is_batched() {
+                announce(&mut self.backend, batch, &mut self.hashes)?;
+            }
+            for key in batch {
+                let mut scope = self.backend.at(key);
+                match op {
+                    ListOp::Get | ListOp::GetBatch => {
+                        sum = sum.wrapping_add(scope.state(self.short).get()?.first().copied().unwrap_or(0));
+                    }
+                    ListOp::Append | ListOp::AppendBatch => scope.state(self.short).push(*key)?,
+                    ListOp::AddAll100 => scope.state(self.short).extend(hundred(*key))?,
+                    ListOp::GetAndIterate100 => {
+                        sum = scope.state(self.long).get()?.iter().fold(sum, |sum, n| sum.wrapping_add(*n));
+                    }
                 }
             }
         }
@@ -192,11 +211,11 @@ impl Subject<ListOp> for PlainLists {
         let mut sum = 0u64;
         for key in &keys[range] {
             match op {
-                ListOp::Get => {
+                ListOp::Get | ListOp::GetBatch => {
                     let first = self.short.get(key).and_then(|list| list.first());
                     sum = sum.wrapping_add(first.copied().unwrap_or(0));
                 }
-                ListOp::Append => self.short.entry(*key).or_default().push(*key),
+                ListOp::Append | ListOp::AppendBatch => self.short.entry(*key).or_default().push(*key),
                 ListOp::AddAll100 => self.short.entry(*key).or_default().extend(hundred(*key)),
                 ListOp::GetAndIterate100 => {
                     let list = self.long.get(key).map(Vec::as_slice).unwrap_or_default();

@@ -4,12 +4,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use strandline_state_api::backend::{BackendFactory, KeyedBackendExt};
-use strandline_state_api::{MapDescriptor, MapState, Result};
+use strandline_state_api::{KeyHash, MapDescriptor, MapState, Result};
 
 use crate::compare::Subject;
 use crate::keys::{Visit, slice_of};
 use crate::plain::PlainMap;
 use crate::snapshots::{Cuts, Opened, open};
+use crate::w2::value::{BATCH, announce};
 
 /// How many entries each map has; their keys are `0..ENTRIES`.
 pub const ENTRIES: u64 = 10;
@@ -29,12 +30,24 @@ pub enum MapOp {
     Iterate,
     /// The first entry of each key, from nothing to all keys.
     Add,
+    /// Reads an entry, in batches of [`BATCH`] announced keys. The plain maps have no batches.
+    GetBatch,
+    /// Overwrites an entry, in batches.
+    UpdateBatch,
 }
 
 impl MapOp {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Get, Self::Contains, Self::Iterate, Self::Update, Self::Remove, Self::Add];
+    pub const ALL: [Self; 8] = [
+        Self::Get,
+        Self::GetBatch,
+        Self::Contains,
+        Self::Iterate,
+        Self::Update,
+        Self::UpdateBatch,
+        Self::Remove,
+        Self::Add,
+    ];
 
     /// As the shared workloads name it.
     pub fn name(self) -> &'static str {
@@ -45,7 +58,13 @@ impl MapOp {
             Self::Remove => "mapRemove",
             Self::Iterate => "mapIterate (entries)",
             Self::Add => "mapAdd",
+            Self::GetBatch => "mapGet, batches",
+            Self::UpdateBatch => "mapUpdate, batches",
         }
+    }
+
+    fn is_batched(self) -> bool {
+        matches!(self, Self::GetBatch | Self::UpdateBatch)
     }
 }
 
@@ -70,7 +89,12 @@ impl Plan {
             MapOp::Add => maps,
             // As many entries as the others touch maps.
             MapOp::Iterate => (slice_of(maps) / ENTRIES as usize).max(1) * ENTRIES as usize,
-            MapOp::Get | MapOp::Contains | MapOp::Update | MapOp::Remove => slice_of(maps),
+            MapOp::Get
+            | MapOp::GetBatch
+            | MapOp::Contains
+            | MapOp::Update
+            | MapOp::UpdateBatch
+            | MapOp::Remove => slice_of(maps),
         }
     }
 
@@ -80,7 +104,12 @@ impl Plan {
         let range = match op {
             MapOp::Add => 0..slice,
             MapOp::Iterate => self.visit.next(slice / ENTRIES as usize),
-            MapOp::Get | MapOp::Contains | MapOp::Update | MapOp::Remove => self.visit.next(slice),
+            MapOp::Get
+            | MapOp::GetBatch
+            | MapOp::Contains
+            | MapOp::Update
+            | MapOp::UpdateBatch
+            | MapOp::Remove => self.visit.next(slice),
         };
         if op == MapOp::Remove {
             self.removed = Some((range.clone(), self.round));
@@ -104,6 +133,7 @@ pub struct Maps<F: BackendFactory> {
     added: Option<Opened<F, MapDescriptor<u64, u64>>>,
     plan: Plan,
     cuts: Cuts,
+    hashes: Vec<KeyHash>,
 }
 
 impl<F: BackendFactory> Maps<F> {
@@ -113,7 +143,8 @@ impl<F: BackendFactory> Maps<F> {
     /// What the factory fails with.
     pub fn new(factory: F, keys: &Arc<[u64]>) -> Result<Self> {
         let (backend, state) = open(&factory, &maps())?;
-        Ok(Self { factory, backend, state, added: None, plan: Plan::new(keys), cuts: Cuts::default() })
+        let (plan, cuts) = (Plan::new(keys), Cuts::default());
+        Ok(Self { factory, backend, state, added: None, plan, cuts, hashes: Vec::with_capacity(BATCH) })
     }
 
     fn put(&mut self, key: &u64, entry: u64, value: u64) -> Result<()> {
@@ -143,7 +174,7 @@ impl<F: BackendFactory> Subject<MapOp> for Maps<F> {
                 self.put(key, entry_of(*key, round, ENTRIES), *key)?;
             }
         }
-        if matches!(op, MapOp::Update | MapOp::Remove) {
+        if matches!(op, MapOp::Update | MapOp::UpdateBatch | MapOp::Remove) {
             self.cuts.clean(&mut self.backend)?;
         }
         Ok(())
@@ -156,27 +187,32 @@ impl<F: BackendFactory> Subject<MapOp> for Maps<F> {
             _ => (&mut self.backend, self.state),
         };
         let mut sum = 0u64;
-        for key in &keys[range] {
-            let mut scope = backend.at(key);
-            match op {
-                MapOp::Get => {
-                    let found = scope.state(state).get(&entry_of(*key, round, ENTRIES))?;
-                    sum = sum.wrapping_add(found.copied().unwrap_or(0));
+        for batch in keys[range].chunks(BATCH) {
+            if op.is_batched() {
+                announce(backend, batch, &mut self.hashes)?;
+            }
+            for key in batch {
+                let mut scope = backend.at(key);
+                match op {
+                    MapOp::Get | MapOp::GetBatch => {
+                        let found = scope.state(state).get(&entry_of(*key, round, ENTRIES))?;
+                        sum = sum.wrapping_add(found.copied().unwrap_or(0));
+                    }
+                    MapOp::Contains => {
+                        sum += u64::from(scope.state(state).contains(&entry_of(*key, round, 2 * ENTRIES))?);
+                    }
+                    MapOp::Update | MapOp::UpdateBatch => {
+                        scope.state(state).put(entry_of(*key, round, ENTRIES), key.wrapping_add(round))?;
+                    }
+                    MapOp::Remove => {
+                        sum += u64::from(scope.state(state).remove(&entry_of(*key, round, ENTRIES))?);
+                    }
+                    MapOp::Iterate => scope.state(state).for_each(|entry, value| {
+                        sum = sum.wrapping_add(entry ^ value);
+                        Ok(())
+                    })?,
+                    MapOp::Add => scope.state(state).put(entry_of(*key, round, ENTRIES), *key)?,
                 }
-                MapOp::Contains => {
-                    sum += u64::from(scope.state(state).contains(&entry_of(*key, round, 2 * ENTRIES))?);
-                }
-                MapOp::Update => {
-                    scope.state(state).put(entry_of(*key, round, ENTRIES), key.wrapping_add(round))?;
-                }
-                MapOp::Remove => {
-                    sum += u64::from(scope.state(state).remove(&entry_of(*key, round, ENTRIES))?);
-                }
-                MapOp::Iterate => scope.state(state).for_each(|entry, value| {
-                    sum = sum.wrapping_add(entry ^ value);
-                    Ok(())
-                })?,
-                MapOp::Add => scope.state(state).put(entry_of(*key, round, ENTRIES), *key)?,
             }
         }
         Ok(sum)
@@ -224,7 +260,7 @@ impl Subject<MapOp> for PlainMaps {
         let mut sum = 0u64;
         for key in &keys[range] {
             match op {
-                MapOp::Get => {
+                MapOp::Get | MapOp::GetBatch => {
                     let found = self.maps.get(key).and_then(|map| map.get(&entry_of(*key, round, ENTRIES)));
                     sum = sum.wrapping_add(found.copied().unwrap_or(0));
                 }
@@ -232,7 +268,7 @@ impl Subject<MapOp> for PlainMaps {
                     let wanted = entry_of(*key, round, 2 * ENTRIES);
                     sum += u64::from(self.maps.get(key).is_some_and(|map| map.contains_key(&wanted)));
                 }
-                MapOp::Update => {
+                MapOp::Update | MapOp::UpdateBatch => {
                     let map = self.maps.entry(*key).or_default();
                     map.insert(entry_of(*key, round, ENTRIES), key.wrapping_add(round));
                 }

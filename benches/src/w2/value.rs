@@ -31,7 +31,7 @@ pub enum ValueOp {
     UpdateUndrained,
     /// Reads, adds one and writes; the first change since a snapshot.
     Modify,
-    /// Reads in batches of [`BATCH`] prefetched keys. The plain map has no batches.
+    /// Reads in batches of [`BATCH`] announced keys. The plain map has no batches.
     GetBatch,
     /// Overwrites in batches.
     UpdateBatch,
@@ -142,9 +142,7 @@ impl<F: BackendFactory> Values<F> {
     ) -> Result<u64> {
         let mut sum = 0u64;
         for batch in keys.chunks(BATCH) {
-            self.hashes.clear();
-            self.hashes.extend(batch.iter().map(StateKey::key_hash));
-            self.backend.prefetch(batch, &self.hashes)?;
+            announce(&mut self.backend, batch, &mut self.hashes)?;
             for (key, hash) in batch.iter().zip(&self.hashes) {
                 let found = access(&mut self.backend, self.state, Keyed::with_hash(key, *hash))?;
                 sum = sum.wrapping_add(found);
@@ -165,6 +163,16 @@ impl<F: BackendFactory> Values<F> {
         self.changed = false;
         self.cuts.clean(&mut self.backend)
     }
+}
+
+/// Announces the keys of the next operations, as a driver does; `hashes` receives their hashes.
+pub(super) fn announce<B>(backend: &mut B, keys: &[u64], hashes: &mut Vec<KeyHash>) -> Result<()>
+where
+    B: KeyedBackend<Key = u64>,
+{
+    hashes.clear();
+    hashes.extend(keys.iter().map(StateKey::key_hash));
+    backend.prefetch(keys, hashes)
 }
 
 fn values() -> ValueDescriptor<u64> {
