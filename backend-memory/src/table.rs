@@ -161,7 +161,21 @@ impl<P: Payload> Table<P> {
         if shard.epoch != self.epoch {
             shard.roll(self.epoch, &self.cuts);
         }
-        shard.touch(slots, at, is, save, &mut self.changes)
+        shard.touch(slots, slots.position(at, is)?, save, &mut self.changes)
+    }
+
+    /// As [`modify`](Self::modify), for the entry at a position.
+    #[inline]
+    pub(crate) fn modify_at(
+        &mut self,
+        position: SlotPosition,
+        save: impl FnMut(&P, EpochCut, &mut Vec<u8>),
+    ) -> Option<Touched<'_, P>> {
+        let (shard, slots) = (&mut self.shards[position.shard], &mut self.slots[position.shard]);
+        if shard.epoch != self.epoch {
+            shard.roll(self.epoch, &self.cuts);
+        }
+        shard.touch(slots, position.slot, save, &mut self.changes)
     }
 
     /// Adds an entry that [`modify`](Self::modify) did not find.

@@ -36,14 +36,22 @@ impl<V: Send + 'static> WholeTable for Table<V> {
 
 /// What operators need, for one access to a value.
 impl<'b, K: StateKey, N: StateKey, V: Send + 'static> Values<'b, K, N, V> for &'b mut Table<V> {
-    fn get_if(self, at: At<'_, K, N>, judge: impl FnOnce(&V) -> Verdict) -> Result<Option<&'b V>> {
+    fn get_if(
+        self,
+        at: At<'_, K, N>,
+        judge: impl FnOnce(&V) -> Verdict,
+        refresh: impl FnOnce(&mut V),
+    ) -> Result<Option<&'b V>> {
         let at = EntryAddress::of(at);
-        let verdict = self.values.get(&at).map_or(Verdict::Keep, judge);
-        if verdict == Verdict::Keep {
-            return Ok(self.values.get(&at));
+        match self.values.get(&at).map_or(Verdict::Keep, judge) {
+            Verdict::Keep => {}
+            Verdict::Refresh => self.values.get_mut(&at).map_or((), refresh),
+            removal => {
+                self.lent = self.values.remove(&at).filter(|_| removal == Verdict::LendOnce);
+                return Ok(self.lent.as_ref());
+            }
         }
-        self.lent = self.values.remove(&at).filter(|_| verdict == Verdict::LendOnce);
-        Ok(self.lent.as_ref())
+        Ok(self.values.get(&at))
     }
 
     fn change<R>(self, at: At<'_, K, N>, change: impl FnOnce(&mut Option<V>) -> R) -> Result<R> {
@@ -55,10 +63,8 @@ impl<'b, K: StateKey, N: StateKey, V: Send + 'static> Values<'b, K, N, V> for &'
     }
 
     fn for_each(self, mut visit: impl FnMut(&K, &N, &V) -> Result<()>) -> Result<()> {
-        for (at, value) in &self.values {
-            visit(&K::decode(&at.key)?, &N::decode(&at.namespace)?, value)?;
-        }
-        Ok(())
+        let mut all = self.values.iter();
+        all.try_for_each(|(at, value)| visit(&K::decode(&at.key)?, &N::decode(&at.namespace)?, value))
     }
 }
 

@@ -159,6 +159,7 @@ impl<'b, K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static> Maps<'b, K, 
         At { key, namespace }: At<'_, K, N>,
         map_key: &MK,
         judge: impl FnOnce(&V) -> Verdict,
+        refresh: impl FnOnce(&mut V),
     ) -> Result<Option<&'b V>> {
         // By position: a borrow that one path returns would last on the other path, too.
         let Some(slot) =
@@ -170,6 +171,21 @@ impl<'b, K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static> Maps<'b, K, 
         let verdict = self.table.at(slot).and_then(|e| e.cell.at(item)).map(judge);
         if verdict == Some(Verdict::Keep) {
             return Ok(self.table.at(slot).and_then(|e| e.cell.at(item)));
+        }
+        if verdict == Some(Verdict::Refresh) {
+            let MapTable { table, values, failure, changed, .. } = self;
+            let Some(mut touched) = table.modify_at(slot, |_, _, _| {}) else { return Ok(None) };
+            let MapEntry { key, namespace, cell } = touched.payload;
+            let names = (&*key, &*namespace);
+            let epoch = touched.copies.epoch;
+            let save = |old: &Item<MK, V>| {
+                *changed += 1;
+                touched.copies.save(old.epoch(), |_, out| failure.note(write(names, old, values, out)));
+            };
+            return Ok(cell.touch(item, epoch, save).map(|value| {
+                refresh(value);
+                &*value
+            }));
         }
         let removed = self.remove_item(key, namespace, map_key);
         self.lent = removed.filter(|_| verdict == Some(Verdict::LendOnce));

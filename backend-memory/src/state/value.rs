@@ -112,6 +112,7 @@ impl<'b, K: StateKey, N: StateKey, V: Send + 'static> Values<'b, K, N, V> for &'
         self,
         At { key, namespace }: At<'_, K, N>,
         judge: impl FnOnce(&V) -> Verdict,
+        refresh: impl FnOnce(&mut V),
     ) -> Result<Option<&'b V>> {
         // By position: a borrow that one path returns would last on the other path, too.
         let Some(position) =
@@ -124,6 +125,14 @@ impl<'b, K: StateKey, N: StateKey, V: Send + 'static> Values<'b, K, N, V> for &'
             return Ok(self.table.at(position).map(|e| &e.value));
         }
         let ValueTable { table, values, failure, lent, .. } = self;
+        if verdict == Some(Verdict::Refresh) {
+            let save =
+                |entry: &ValueEntry<K, N, V>, _, out: &mut Vec<u8>| failure.note(entry.write(values, out));
+            return Ok(table.modify_at(position, save).map(|touched| {
+                refresh(&mut touched.payload.value);
+                &touched.payload.value
+            }));
+        }
         let removed = table.remove_at(position).map(|removed| record_removal(removed, values, failure));
         *lent = removed.filter(|_| verdict == Some(Verdict::LendOnce));
         Ok(lent.as_ref())

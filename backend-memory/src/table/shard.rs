@@ -87,12 +87,10 @@ impl Shard {
     pub(super) fn touch<'a, P: Payload>(
         &'a mut self,
         slots: &'a mut Slots<P>,
-        at: Address,
-        is: impl Fn(&P) -> bool,
+        index: usize,
         save: impl FnMut(&P, EpochCut, &mut Vec<u8>),
         changes: &mut usize,
     ) -> Option<Touched<'a, P>> {
-        let index = slots.position(at, is)?;
         let (epoch, payload) = slots.entry(index)?;
         let before = *epoch & !BORN;
         if before != self.epoch {

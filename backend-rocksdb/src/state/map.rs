@@ -96,10 +96,11 @@ where
         at: At<'_, K, N>,
         map_key: &MK,
         judge: impl FnOnce(&V) -> Verdict,
+        refresh: impl FnOnce(&mut V),
     ) -> Result<Option<&'b V>> {
         self.run(|table, store| {
             table.encode_entry(at, map_key);
-            table.shape.lent = table.read_if(store, judge)?;
+            table.shape.lent = table.read_if(store, judge, refresh)?;
             Ok(table.shape.lent.as_ref())
         })
     }

@@ -83,19 +83,28 @@ impl<K: StateKey, N: StateKey, V: Send + 'static, X: Shape<V>> Table<K, N, V, X>
         }
     }
 
-    /// Reads the current entry, removes it, or does both, as `judge` decides.
+    /// Reads the current entry, refreshes it, removes it, or reads and removes it, as `judge` decides.
     #[inline]
     pub(super) fn read_if(
         &mut self,
         store: &mut Store,
         judge: impl FnOnce(&V) -> Verdict,
+        refresh: impl FnOnce(&mut V),
     ) -> Result<Option<V>> {
-        let Some(value) = self.read(store)? else { return Ok(None) };
-        let verdict = judge(&value);
-        if verdict != Verdict::Keep {
-            store.delete(&self.address, X::ORDER)?;
+        let Some(mut value) = self.read(store)? else { return Ok(None) };
+        match judge(&value) {
+            Verdict::Keep => {}
+            Verdict::Refresh => {
+                refresh(&mut value);
+                self.write(store, &value)?;
+            }
+            Verdict::LendOnce => store.delete(&self.address, X::ORDER)?,
+            Verdict::Remove => {
+                store.delete(&self.address, X::ORDER)?;
+                return Ok(None);
+            }
         }
-        Ok(Some(value).filter(|_| verdict != Verdict::Remove))
+        Ok(Some(value))
     }
 
     /// Sets the current entry.

@@ -31,10 +31,15 @@ impl<'b, K: StateKey, N: StateKey, V: Send + 'static> Values<'b, K, N, V>
     for Access<'b, ValueTable<K, N, V>>
 {
     #[inline]
-    fn get_if(self, at: At<'_, K, N>, judge: impl FnOnce(&V) -> Verdict) -> Result<Option<&'b V>> {
+    fn get_if(
+        self,
+        at: At<'_, K, N>,
+        judge: impl FnOnce(&V) -> Verdict,
+        refresh: impl FnOnce(&mut V),
+    ) -> Result<Option<&'b V>> {
         self.run(|table, store| {
             table.encode_address(at);
-            table.shape.lent = table.read_if(store, judge)?;
+            table.shape.lent = table.read_if(store, judge, refresh)?;
             Ok(table.shape.lent.as_ref())
         })
     }

@@ -59,6 +59,8 @@ pub enum Flaw {
     ModifyKeepsExpired,
     /// A read that lends a value once keeps it.
     LentStays,
+    /// A read that refreshes a value only lends it.
+    ReadsDoNotRefresh,
     /// The backend accepts handles of other backends.
     ForeignHandleAccepted,
 }

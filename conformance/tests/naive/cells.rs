@@ -32,13 +32,24 @@ impl<S, C> Cells<S, C> {
         Self { kind, cells: BTreeMap::new(), lent: None }
     }
 
-    fn get_if(&mut self, at: &EntryAddress, judge: impl FnOnce(&C) -> Verdict) -> Option<&C> {
+    fn get_if(
+        &mut self,
+        at: &EntryAddress,
+        judge: impl FnOnce(&C) -> Verdict,
+        refresh: impl FnOnce(&mut C),
+    ) -> Option<&C> {
         let verdict = self.cells.get(at).map_or(Verdict::Keep, judge);
-        if verdict == Verdict::Keep {
-            return self.cells.get(at);
+        match verdict {
+            Verdict::Keep => self.cells.get(at),
+            Verdict::Refresh => self.cells.get_mut(at).map(|content| {
+                refresh(content);
+                &*content
+            }),
+            Verdict::LendOnce | Verdict::Remove => {
+                self.lent = self.cells.remove(at).filter(|_| verdict == Verdict::LendOnce);
+                self.lent.as_ref()
+            }
         }
-        self.lent = self.cells.remove(at).filter(|_| verdict == Verdict::LendOnce);
-        self.lent.as_ref()
     }
 }
 
@@ -59,8 +70,13 @@ impl<S: Send + 'static, C: Send + 'static> WholeTable for Cells<S, C> {
 }
 
 impl<'b, K: StateKey, N: StateKey, V: Send + 'static> Values<'b, K, N, V> for &'b mut Cells<OfValues, V> {
-    fn get_if(self, at: At<'_, K, N>, judge: impl FnOnce(&V) -> Verdict) -> Result<Option<&'b V>> {
-        Ok(Cells::get_if(self, &EntryAddress::of(at), judge))
+    fn get_if(
+        self,
+        at: At<'_, K, N>,
+        judge: impl FnOnce(&V) -> Verdict,
+        refresh: impl FnOnce(&mut V),
+    ) -> Result<Option<&'b V>> {
+        Ok(Cells::get_if(self, &EntryAddress::of(at), judge, refresh))
     }
 
     fn change<R>(self, at: At<'_, K, N>, change: impl FnOnce(&mut Option<V>) -> R) -> Result<R> {
@@ -154,8 +170,9 @@ where
         at: At<'_, K, N>,
         map_key: &MK,
         judge: impl FnOnce(&V) -> Verdict,
+        refresh: impl FnOnce(&mut V),
     ) -> Result<Option<&'b V>> {
-        Ok(Cells::get_if(self, &EntryAddress::of_entry(at, map_key), judge))
+        Ok(Cells::get_if(self, &EntryAddress::of_entry(at, map_key), judge, refresh))
     }
 
     fn put(self, at: At<'_, K, N>, map_key: MK, value: V) -> Result<()> {
@@ -172,7 +189,8 @@ where
         change: impl FnOnce(&mut V) -> R,
     ) -> Result<R> {
         let at = EntryAddress::of_entry(at, &map_key);
-        Cells::get_if(self, &at, |value| if keep(value) { Verdict::Keep } else { Verdict::Remove });
+        let judge = |value: &V| if keep(value) { Verdict::Keep } else { Verdict::Remove };
+        Cells::get_if(self, &at, judge, |_| ());
         Ok(change(self.cells.entry(at).or_insert_with(initial)))
     }
 

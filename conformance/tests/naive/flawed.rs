@@ -21,7 +21,9 @@ impl<T> Flawed<T> {
     /// Returns the verdict that replaces this one.
     fn verdict(flaw: Flaw, verdict: Verdict) -> Verdict {
         match (flaw, verdict) {
-            (Flaw::LentStays, Verdict::LendOnce) => Verdict::Keep,
+            (Flaw::LentStays, Verdict::LendOnce) | (Flaw::ReadsDoNotRefresh, Verdict::Refresh) => {
+                Verdict::Keep
+            }
             (_, verdict) => verdict,
         }
     }
@@ -44,9 +46,14 @@ macro_rules! pass_on {
 impl<'b, K: StateKey, N: StateKey, V: Send + 'static, T: Values<'b, K, N, V>> Values<'b, K, N, V>
     for Flawed<T>
 {
-    fn get_if(self, at: At<'_, K, N>, judge: impl FnOnce(&V) -> Verdict) -> Result<Option<&'b V>> {
+    fn get_if(
+        self,
+        at: At<'_, K, N>,
+        judge: impl FnOnce(&V) -> Verdict,
+        refresh: impl FnOnce(&mut V),
+    ) -> Result<Option<&'b V>> {
         let flaw = self.flaw;
-        pass_on!(self.get_if(at, |value| Self::verdict(flaw, judge(value))))
+        pass_on!(self.get_if(at, |value| Self::verdict(flaw, judge(value)), refresh))
     }
 
     fn change<R>(self, at: At<'_, K, N>, change: impl FnOnce(&mut Option<V>) -> R) -> Result<R> {
@@ -136,9 +143,10 @@ where
         at: At<'_, K, N>,
         map_key: &MK,
         judge: impl FnOnce(&V) -> Verdict,
+        refresh: impl FnOnce(&mut V),
     ) -> Result<Option<&'b V>> {
         let flaw = self.flaw;
-        pass_on!(self.get_if(at, map_key, |value| Self::verdict(flaw, judge(value))))
+        pass_on!(self.get_if(at, map_key, |value| Self::verdict(flaw, judge(value)), refresh))
     }
 
     fn put(self, at: At<'_, K, N>, map_key: MK, value: V) -> Result<()> {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Entry, StateHandle};
-use crate::backend::{At, KeyedBackend, Lists, StateId};
+use crate::backend::{At, KeyedBackend, Lists, StateId, Verdict};
 use crate::state::{Lasting, Lifespan, ListState};
 use crate::{Result, StateKey};
 
@@ -40,7 +40,7 @@ impl<'a, B: KeyedBackend, T: Send + 'static, N: StateKey, L: Lifespan> ListAcces
             return Ok(Elements(backend.lists::<L::Stored<T>, N>(id)?.get(at)?));
         }
         if lifespan.refreshes_on_read() {
-            let needs_refresh = |stored: &L::Stored<T>| lifespan.needs_refresh(stored, &clock);
+            let needs_refresh = |stored: &L::Stored<T>| lifespan.judge(stored, &clock) == Verdict::Refresh;
             if backend.lists::<L::Stored<T>, N>(id)?.get(at)?.iter().any(needs_refresh) {
                 let mut elements = backend.lists::<L::Stored<T>, N>(id)?.take(at)?;
                 elements.retain(|stored| !lifespan.hides(stored, &clock));
@@ -48,7 +48,11 @@ impl<'a, B: KeyedBackend, T: Send + 'static, N: StateKey, L: Lifespan> ListAcces
                 backend.lists::<L::Stored<T>, N>(id)?.put(at, elements)?;
             }
         }
-        let judge = |stored: &L::Stored<T>| lifespan.judge(stored, &clock);
+        // What is to be refreshed is refreshed.
+        let judge = |stored: &L::Stored<T>| match lifespan.judge(stored, &clock) {
+            Verdict::Refresh => Verdict::Keep,
+            verdict => verdict,
+        };
         Ok(Elements(backend.lists::<L::Stored<T>, N>(id)?.get_if(at, judge)?))
     }
 

@@ -3,9 +3,8 @@
 use std::ops::{Bound, RangeBounds};
 
 use super::{Entry, StateHandle};
-use crate::backend::{At, KeyedBackend, Maps, StateId, Verdict};
+use crate::backend::{KeyedBackend, Maps, StateId, Verdict};
 use crate::state::{Lasting, Lifespan, MapState};
-use crate::time::StateTime;
 use crate::{Result, StateKey};
 
 /// Access to the map of one key and namespace.
@@ -53,14 +52,9 @@ where
     /// Lends the value of an entry of a state with a time-to-live; removes the entry if it has expired.
     fn get_unexpired(self, map_key: &MK) -> Result<Option<&'a V>> {
         let (backend, at, id, lifespan, clock) = self.entry.open_for(self.state.id, self.state.lifespan)?;
-        if lifespan.refreshes_on_read() {
-            let found = backend.maps::<MK, L::Stored<V>, N>(id)?.get(at, map_key)?;
-            if found.is_some_and(|stored| lifespan.needs_refresh(stored, &clock)) {
-                refresh_entry::<B, MK, V, N, L>(backend, at, id, (lifespan, &clock), map_key.clone())?;
-            }
-        }
         let judge = |stored: &L::Stored<V>| lifespan.judge(stored, &clock);
-        Ok(backend.maps::<MK, L::Stored<V>, N>(id)?.get_if(at, map_key, judge)?.map(L::value))
+        let refresh = |stored: &mut L::Stored<V>| lifespan.refresh(stored, &clock);
+        Ok(backend.maps::<MK, L::Stored<V>, N>(id)?.get_if(at, map_key, judge, refresh)?.map(L::value))
     }
 
     /// Sets one entry.
@@ -159,10 +153,10 @@ where
         let (mut expired, mut refreshed) = (Vec::new(), Vec::new());
         let each = |map_key: &MK, stored: &L::Stored<V>| {
             let verdict = lifespan.judge(stored, &clock);
-            if verdict != Verdict::Keep {
-                expired.push(map_key.clone());
-            } else if lifespan.needs_refresh(stored, &clock) {
-                refreshed.push(map_key.clone());
+            match verdict {
+                Verdict::Keep => {}
+                Verdict::Refresh => refreshed.push(map_key.clone()),
+                Verdict::LendOnce | Verdict::Remove => expired.push(map_key.clone()),
             }
             if verdict == Verdict::Remove { Ok(()) } else { visit(map_key, L::value(stored)) }
         };
@@ -175,7 +169,8 @@ where
             backend.maps::<MK, L::Stored<V>, N>(id)?.remove(at, map_key)?;
         }
         for map_key in refreshed {
-            refresh_entry::<B, MK, V, N, L>(backend, at, id, (lifespan, &clock), map_key)?;
+            let refresh = |stored: &mut L::Stored<V>| lifespan.refresh(stored, &clock);
+            backend.maps::<MK, L::Stored<V>, N>(id)?.get_if(at, &map_key, |_| Verdict::Refresh, refresh)?;
         }
         visited
     }
@@ -211,26 +206,4 @@ where
         let (backend, at, id, ..) = self.entry.open_for(self.state.id, self.state.lifespan)?;
         backend.maps::<MK, L::Stored<V>, N>(id)?.clear(at)
     }
-}
-
-/// Resets the time-to-live of an entry that exists.
-fn refresh_entry<B, MK, V, N, L>(
-    backend: &mut B,
-    at: At<'_, B::Key, N>,
-    id: StateId,
-    (lifespan, clock): (L, &StateTime),
-    map_key: MK,
-) -> Result<()>
-where
-    B: KeyedBackend,
-    MK: StateKey,
-    V: Send + 'static,
-    N: StateKey,
-    L: Lifespan,
-{
-    let Some(mut stored) = backend.maps::<MK, L::Stored<V>, N>(id)?.take(at, &map_key)? else {
-        return Ok(());
-    };
-    lifespan.refresh(&mut stored, clock);
-    backend.maps::<MK, L::Stored<V>, N>(id)?.put(at, map_key, stored)
 }

@@ -43,19 +43,13 @@ impl<'a, B: KeyedBackend, V: Send + 'static, N: StateKey, L: Lifespan> ValueAcce
         Ok(backend.values::<L::Stored<V>, N>(self.state.id)?.get(at)?.map(L::value))
     }
 
-    /// Lends the value of a state with a time-to-live; removes it if it has expired.
+    /// Lends the value of a state with a time-to-live; removes it if it has expired, and resets its time-to-live if
+    /// a read does that.
     fn get_unexpired(self) -> Result<Option<&'a V>> {
         let (backend, at, id, lifespan, clock) = self.entry.open_for(self.state.id, self.state.lifespan)?;
-        if lifespan.refreshes_on_read() {
-            let found = backend.values::<L::Stored<V>, N>(id)?.get(at)?;
-            if found.is_some_and(|stored| lifespan.needs_refresh(stored, &clock)) {
-                backend
-                    .values::<L::Stored<V>, N>(id)?
-                    .update(at, |stored| lifespan.refresh(stored, &clock))?;
-            }
-        }
         let judge = |stored: &L::Stored<V>| lifespan.judge(stored, &clock);
-        Ok(backend.values::<L::Stored<V>, N>(id)?.get_if(at, judge)?.map(L::value))
+        let refresh = |stored: &mut L::Stored<V>| lifespan.refresh(stored, &clock);
+        Ok(backend.values::<L::Stored<V>, N>(id)?.get_if(at, judge, refresh)?.map(L::value))
     }
 
     /// Sets the value.
@@ -98,7 +92,7 @@ impl<'a, B: KeyedBackend, V: Send + 'static, N: StateKey, L: Lifespan> ValueAcce
                 true => Verdict::Remove,
                 false => Verdict::Keep,
             };
-            if backend.values::<L::Stored<V>, N>(id)?.get_if(at, judge)?.is_none() {
+            if backend.values::<L::Stored<V>, N>(id)?.get_if(at, judge, |_| ())?.is_none() {
                 return Ok(false);
             }
         }

@@ -31,6 +31,9 @@ impl<K, N> Copy for At<'_, K, N> {}
 pub enum Verdict {
     /// The read lends the value, which stays.
     Keep,
+    /// The read refreshes the value, by the closure that comes with the judgement, and lends it. Lists know no such
+    /// read.
+    Refresh,
     /// The read lends the value and removes it: the table keeps it until the next read that removes one.
     LendOnce,
     /// The read removes the value and does not lend it.
@@ -47,13 +50,18 @@ pub enum Verdict {
 /// Every method fails with [`Unavailable`](crate::ErrorKind::Unavailable) when the underlying store fails,
 /// and with the error of the codec when a table of bytes cannot encode or decode a value.
 pub trait Values<'b, K: StateKey, N: StateKey, V: Send + 'static>: Sized {
-    /// Lends the value, removes it, or does both, as `judge` decides.
-    fn get_if(self, at: At<'_, K, N>, judge: impl FnOnce(&V) -> Verdict) -> Result<Option<&'b V>>;
+    /// Lends the value, refreshes it first, removes it, or lends and removes it, as `judge` decides: in one access.
+    fn get_if(
+        self,
+        at: At<'_, K, N>,
+        judge: impl FnOnce(&V) -> Verdict,
+        refresh: impl FnOnce(&mut V),
+    ) -> Result<Option<&'b V>>;
 
     /// Lends the value.
     #[inline]
     fn get(self, at: At<'_, K, N>) -> Result<Option<&'b V>> {
-        self.get_if(at, |_| Verdict::Keep)
+        self.get_if(at, |_| Verdict::Keep, |_| ())
     }
 
     /// Changes, sets or removes the value in one access: `change` receives the value if one exists, and the
@@ -145,18 +153,19 @@ pub trait Lists<'b, K: StateKey, N: StateKey, T: Send + 'static>: Sized {
 /// # Errors
 /// Those of [`Values`].
 pub trait Maps<'b, K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static>: Sized {
-    /// Lends the value of an entry, removes the entry, or does both, as `judge` decides.
+    /// Lends the value of an entry, refreshes it first, removes the entry, or lends and removes it, as `judge` decides.
     fn get_if(
         self,
         at: At<'_, K, N>,
         map_key: &MK,
         judge: impl FnOnce(&V) -> Verdict,
+        refresh: impl FnOnce(&mut V),
     ) -> Result<Option<&'b V>>;
 
     /// Lends the value of an entry.
     #[inline]
     fn get(self, at: At<'_, K, N>, map_key: &MK) -> Result<Option<&'b V>> {
-        self.get_if(at, map_key, |_| Verdict::Keep)
+        self.get_if(at, map_key, |_| Verdict::Keep, |_| ())
     }
 
     /// Sets an entry.

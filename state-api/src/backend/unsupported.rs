@@ -13,7 +13,12 @@ use crate::{Result, StateKey, Timestamp};
 pub enum Unsupported {}
 
 impl<'b, K: StateKey, N: StateKey, V: Send + 'static> Values<'b, K, N, V> for Unsupported {
-    fn get_if(self, _: At<'_, K, N>, _: impl FnOnce(&V) -> Verdict) -> Result<Option<&'b V>> {
+    fn get_if(
+        self,
+        _: At<'_, K, N>,
+        _: impl FnOnce(&V) -> Verdict,
+        _: impl FnOnce(&mut V),
+    ) -> Result<Option<&'b V>> {
         match self {}
     }
 
@@ -49,7 +54,13 @@ impl<'b, K: StateKey, N: StateKey, T: Send + 'static> Lists<'b, K, N, T> for Uns
 }
 
 impl<'b, K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static> Maps<'b, K, N, MK, V> for Unsupported {
-    fn get_if(self, _: At<'_, K, N>, _: &MK, _: impl FnOnce(&V) -> Verdict) -> Result<Option<&'b V>> {
+    fn get_if(
+        self,
+        _: At<'_, K, N>,
+        _: &MK,
+        _: impl FnOnce(&V) -> Verdict,
+        _: impl FnOnce(&mut V),
+    ) -> Result<Option<&'b V>> {
         match self {}
     }
 

@@ -43,9 +43,6 @@ pub trait Lifespan: Copy + fmt::Debug + Send + Sync + sealed::Sealed + 'static {
     fn hides<V: Send + 'static>(self, stored: &Self::Stored<V>, clock: &StateTime) -> bool;
     #[doc(hidden)]
     fn refreshes_on_read(self) -> bool;
-    /// Returns whether a read moves the stamp.
-    #[doc(hidden)]
-    fn needs_refresh<V: Send + 'static>(self, stored: &Self::Stored<V>, clock: &StateTime) -> bool;
     #[doc(hidden)]
     fn refresh<V: Send + 'static>(self, stored: &mut Self::Stored<V>, clock: &StateTime);
     /// Stamps a value that a write changes; the stamp never moves back.
@@ -143,11 +140,6 @@ impl Lifespan for Lasting {
     }
 
     #[inline]
-    fn needs_refresh<V: Send + 'static>(self, _: &V, _: &StateTime) -> bool {
-        false
-    }
-
-    #[inline]
     fn refresh<V: Send + 'static>(self, _: &mut V, _: &StateTime) {}
 
     #[inline]
@@ -224,11 +216,6 @@ impl Lifespan for Expiring {
     #[inline]
     fn refreshes_on_read(self) -> bool {
         self.0.refreshes_on_read()
-    }
-
-    #[inline]
-    fn needs_refresh<V: Send + 'static>(self, stored: &Timed<V>, clock: &StateTime) -> bool {
-        self.0.after_read(stored.stamp, clock) != stored.stamp
     }
 
     #[inline]

@@ -143,6 +143,7 @@ impl Ttl {
     #[inline]
     pub(crate) fn judge(&self, stamp: Option<Timestamp>, clock: &StateTime) -> Verdict {
         match self.visibility {
+            _ if self.after_read(stamp, clock) != stamp => Verdict::Refresh,
             _ if !self.expired(stamp, clock) => Verdict::Keep,
             Visibility::Never => Verdict::Remove,
             Visibility::UntilCleaned => Verdict::LendOnce,

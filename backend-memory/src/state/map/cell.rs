@@ -134,6 +134,25 @@ impl<MK: StateKey, V> Cell<MK, V> {
         }
     }
 
+    /// Returns the value at a position for a change. `save` receives the old item before its first change in this epoch.
+    pub(super) fn touch(
+        &mut self,
+        position: usize,
+        epoch: u32,
+        save: impl FnOnce(&Item<MK, V>),
+    ) -> Option<&mut V> {
+        if self.newest != epoch {
+            self.begin(epoch);
+        }
+        let item = self.items.get_bucket_mut(position)?;
+        if item.epoch() != epoch {
+            save(item);
+            item.epoch = epoch;
+            log_change(&mut self.logs, epoch, || item.key.clone());
+        }
+        Some(&mut item.value)
+    }
+
     /// Adds an entry of a restored snapshot.
     pub(super) fn restore(&mut self, key: MK, value: V) {
         self.items
