@@ -122,7 +122,9 @@ impl StateCatalog {
 
     /// Returns the error for a table that the schema does not have: with the nearest names.
     pub(crate) fn unknown(&self, name: &str) -> Error {
-        if let Some(similar) = metadata::names().find(|known| known.eq_ignore_ascii_case(name)) {
+        let wanted = name.to_lowercase();
+        let close = |known: &&str| strsim::jaro_winkler(known, &wanted) > CLOSE;
+        if let Some(similar) = metadata::names().find(close) {
             let message = format!("there is no table {name:?}; did you mean {similar:?}?");
             return Error::new(ErrorKind::NotFound, message);
         }
@@ -158,6 +160,9 @@ impl CatalogProvider for StateCatalog {
         Some(self.at(CheckpointId(id)) as _)
     }
 }
+
+/// How similar to the name of a metadata table a name is that was meant to be it: a letter too many, too few, or wrong.
+const CLOSE: f64 = 0.94;
 
 /// The tables of one checkpoint, which is opened when it is needed.
 pub(crate) struct StateSchema {

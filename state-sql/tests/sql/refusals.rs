@@ -27,8 +27,10 @@ fn statements_that_do_not_fit_say_where_and_what_there_is() {
         assert!(error.contains("shop. Valid fields are counts.key") && at == Some((1, 8)), "{error} {at:?}");
         let (error, _) = place("SELECT * FROM cuonts").await;
         assert!(error.contains("did you mean \"zoo/counts\""), "{error}");
-        let (error, _) = place("SELECT * FROM Checkpoints").await;
-        assert!(error.contains("did you mean \"checkpoints\""), "{error}");
+        for name in ["Checkpoints", "checkpoint", "chekpoints"] {
+            let (error, _) = place(&format!("SELECT * FROM {name}")).await;
+            assert!(error.contains("did you mean \"checkpoints\""), "{error}");
+        }
         let (error, _) = place("SELECT * FROM nobody.counts").await;
         assert!(error.contains("nobody"), "{error}");
         let (error, _) = place("SELECT * FROM \"zoo@77\".counts").await;
