@@ -12,6 +12,7 @@
 
 use std::collections::VecDeque;
 
+use strandline_state_api::backend::Demand;
 use strandline_state_api::{Error, ErrorKind, KeyGroupRange, KeyHash, Result, StateKey};
 
 mod change;
@@ -94,6 +95,7 @@ pub(crate) struct Table<P> {
     len: usize,
     /// The number of entries that changed in this epoch.
     changes: usize,
+    demand: Demand,
 }
 
 impl<P: Payload> Table<P> {
@@ -107,6 +109,7 @@ impl<P: Payload> Table<P> {
             next_slice: 0,
             len: 0,
             changes: 0,
+            demand: Demand::default(),
         }
     }
 
@@ -135,6 +138,20 @@ impl<P: Payload> Table<P> {
     #[inline]
     pub(crate) fn at(&self, position: SlotPosition) -> Option<&P> {
         self.slots[position.shard].at(position.slot)
+    }
+
+    /// Counts an access, for [`announce`](Self::announce).
+    #[inline]
+    pub(crate) fn accessed(&mut self) {
+        self.demand.access();
+    }
+
+    /// Prefetches the entries of announced keys while they are in demand. Entries in namespaces of type `N` are left
+    /// out: the key alone does not determine their slot.
+    pub(crate) fn announce<N: StateKey>(&mut self, hashes: &[KeyHash]) {
+        if N::WIDTH == Some(0) && self.demand.announce(hashes.len()) {
+            hashes.iter().for_each(|hash| self.prefetch(Address::new(*hash, &())));
+        }
     }
 
     /// Prefetches the slots where a search for `at` starts. The call does not wait for them, so a batch of

@@ -6,7 +6,7 @@ use std::fmt;
 
 use strandline_snapshot_format::{EntryRef, MAX_ENTRY_BYTES, Op, list, too_large};
 use strandline_state_api::backend::{
-    AcceptedForm, At, Demand, Lists, RegisteredState, StateTime, StoredValues, Verdict,
+    AcceptedForm, At, Lists, RegisteredState, StateTime, StoredValues, Verdict,
 };
 use strandline_state_api::schema::{StateMeta, StateSchema};
 use strandline_state_api::{Error, ErrorKind, KeyGroupRange, KeyHash, Keyed, Result, StateKey, Ttl};
@@ -77,7 +77,6 @@ pub struct ListTable<K, N, T> {
     table: Table<ListEntry<K, N, T>>,
     /// The position where the next clean-up continues.
     cleanup: Cursor,
-    demand: Demand,
     /// The elements that the last read lent that also removed some of them.
     lent: Vec<T>,
     /// The number of elements of all lists.
@@ -93,7 +92,6 @@ impl<K: StateKey, N: StateKey, T: Send + 'static> ListTable<K, N, T> {
             values,
             table: Table::new(key_groups, epoch),
             cleanup: Cursor::default(),
-            demand: Demand::default(),
             lent: Vec::new(),
             elements: 0,
             changed: 0,
@@ -305,14 +303,11 @@ impl<K: StateKey, N: StateKey, T: Send + 'static> MemoryState for ListTable<K, N
 
     #[inline]
     fn accessed(&mut self) {
-        self.demand.access();
+        self.table.accessed();
     }
 
     fn prefetch(&mut self, hashes: &[KeyHash]) {
-        // With a namespace, the key alone does not determine the slot.
-        if N::WIDTH == Some(0) && self.demand.announce(hashes.len()) {
-            hashes.iter().for_each(|hash| self.table.prefetch(Address::new(*hash, &())));
-        }
+        self.table.announce::<N>(hashes);
     }
 
     fn cut(&mut self, full: bool) {

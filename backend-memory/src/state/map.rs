@@ -7,7 +7,7 @@ use std::ops::RangeBounds;
 
 use strandline_snapshot_format::{EntryRef, Op};
 use strandline_state_api::backend::{
-    AcceptedForm, At, Demand, Maps, RegisteredState, StateTime, StoredValues, Verdict, encoded_range,
+    AcceptedForm, At, Maps, RegisteredState, StateTime, StoredValues, Verdict, encoded_range,
 };
 use strandline_state_api::schema::{StateMeta, StateSchema};
 use strandline_state_api::{KeyGroupRange, KeyHash, Keyed, Result, StateKey, Ttl};
@@ -65,7 +65,6 @@ pub struct MapTable<K, N, MK, V> {
     table: Table<MapEntry<K, N, MK, V>>,
     /// The position where the next clean-up continues.
     cleanup: Cursor,
-    demand: Demand,
     /// The number of map entries of all maps.
     items: u64,
     /// How many of them changed or went since the last cut.
@@ -77,16 +76,8 @@ pub struct MapTable<K, N, MK, V> {
 
 impl<K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static> MapTable<K, N, MK, V> {
     pub(crate) fn new(values: StoredValues<V>, key_groups: KeyGroupRange, epoch: u32) -> Self {
-        Self {
-            values,
-            table: Table::new(key_groups, epoch),
-            cleanup: Cursor::default(),
-            demand: Demand::default(),
-            items: 0,
-            changed: 0,
-            lent: None,
-            failure: Failure::default(),
-        }
+        let (table, failure) = (Table::new(key_groups, epoch), Failure::default());
+        Self { values, table, cleanup: Cursor::default(), items: 0, changed: 0, lent: None, failure }
     }
 
     #[inline]
@@ -305,14 +296,11 @@ impl<K: StateKey, N: StateKey, MK: StateKey, V: Send + 'static> MemoryState for 
 
     #[inline]
     fn accessed(&mut self) {
-        self.demand.access();
+        self.table.accessed();
     }
 
     fn prefetch(&mut self, hashes: &[KeyHash]) {
-        // With a namespace, the key alone does not determine the slot.
-        if N::WIDTH == Some(0) && self.demand.announce(hashes.len()) {
-            hashes.iter().for_each(|hash| self.table.prefetch(Address::new(*hash, &())));
-        }
+        self.table.announce::<N>(hashes);
     }
 
     fn cut(&mut self, full: bool) {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use strandline_snapshot_format::{EntryRef, Op};
 use strandline_state_api::backend::{
-    AcceptedForm, At, Demand, RegisteredState, StateTime, StoredValues, Values, Verdict,
+    AcceptedForm, At, RegisteredState, StateTime, StoredValues, Values, Verdict,
 };
 use strandline_state_api::schema::{StateMeta, StateSchema};
 use strandline_state_api::{KeyGroupRange, KeyHash, Keyed, Result, StateKey, Ttl};
@@ -47,7 +47,6 @@ pub struct ValueTable<K, N, V> {
     table: Table<ValueEntry<K, N, V>>,
     /// The position where the next clean-up continues.
     cleanup: Cursor,
-    demand: Demand,
     /// The value that the last read removed and lent.
     lent: Option<V>,
     failure: Failure,
@@ -55,8 +54,8 @@ pub struct ValueTable<K, N, V> {
 
 impl<K: StateKey, N: StateKey, V: Send + 'static> ValueTable<K, N, V> {
     pub(crate) fn new(values: StoredValues<V>, key_groups: KeyGroupRange, epoch: u32) -> Self {
-        let (table, demand, failure) = (Table::new(key_groups, epoch), Demand::default(), Failure::default());
-        Self { values, table, cleanup: Cursor::default(), demand, lent: None, failure }
+        let (table, failure) = (Table::new(key_groups, epoch), Failure::default());
+        Self { values, table, cleanup: Cursor::default(), lent: None, failure }
     }
 
     /// Returns the value for a change.
@@ -231,14 +230,11 @@ impl<K: StateKey, N: StateKey, V: Send + 'static> MemoryState for ValueTable<K, 
 
     #[inline]
     fn accessed(&mut self) {
-        self.demand.access();
+        self.table.accessed();
     }
 
     fn prefetch(&mut self, hashes: &[KeyHash]) {
-        // With a namespace, the key alone does not determine the slot.
-        if N::WIDTH == Some(0) && self.demand.announce(hashes.len()) {
-            hashes.iter().for_each(|hash| self.table.prefetch(Address::new(*hash, &())));
-        }
+        self.table.announce::<N>(hashes);
     }
 
     fn cut(&mut self, full: bool) {

@@ -132,16 +132,14 @@ where
     fn records(&mut self, batch: &mut KeyedBatch<O::Key, O::In>) -> Result<()> {
         let KeyedBatch { keys, hashes, values, timestamps } = batch;
         let (total, chunk) = (keys.len(), B::PREFETCH.max(1));
-        let ahead = |from: usize| {
+        let announce = |process: &mut KeyedProcess<O, B>, from: usize| {
             let range = from.min(total)..(from + chunk).min(total);
-            (&keys[range.clone()], &hashes[range])
+            process.prefetch(&keys[range.clone()], &hashes[range])
         };
-        let (next_keys, next_hashes) = ahead(0);
-        self.process.prefetch(next_keys, next_hashes)?;
+        announce(&mut self.process, 0)?;
         let mut values = values.drain(..);
         for start in (0..total).step_by(chunk) {
-            let (next_keys, next_hashes) = ahead(start + chunk);
-            self.process.prefetch(next_keys, next_hashes)?;
+            announce(&mut self.process, start + chunk)?;
             let end = (start + chunk).min(total);
             let records = keys[start..end].iter().zip(&hashes[start..end]).zip(start..);
             for (((key, hash), index), value) in records.zip(values.by_ref()) {

@@ -134,7 +134,8 @@ impl<MK: StateKey, V> Cell<MK, V> {
         }
     }
 
-    /// Returns the value at a position for a change. `save` receives the old item before its first change in this epoch.
+    /// Returns the value at a position for a change. `save` receives the old item before its first change in this
+    /// epoch.
     pub(super) fn touch(
         &mut self,
         position: usize,

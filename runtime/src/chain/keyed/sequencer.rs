@@ -125,8 +125,8 @@ impl Sequencer {
         result.map_err(|error| self.scope.locate(error))
     }
 
-    /// Counts late records and sets the processing time, before the records of a batch. `timestamps` has the event times
-    /// of all its records, or is empty if none has one.
+    /// Counts late records and sets the processing time, before the records of a batch. `timestamps` has the event
+    /// times of all its records, or is empty if none has one.
     ///
     /// # Errors
     /// `Internal` for records behind the end of the input: to drop them would lose them without a trace.
