@@ -14,9 +14,9 @@ use strandline_state_api::{Error, ErrorKind, KeyGroupRange, KeyHash, Keyed, Keye
 use crate::database::{Database, Environment};
 use crate::directory::StoredState;
 use crate::snapshot::UnderWay;
-use crate::state::{Access, ListTable, MapTable, Prefetch, RocksState, TimerQueue, ValueTable};
+use crate::state::{Access, ListTable, MapTable, RocksState, TimerQueue, ValueTable};
 use crate::statistics::statistics;
-use crate::store::Store;
+use crate::store::{Prefetch, Store};
 use crate::uploads::Uploaded;
 
 /// Keyed state of one subtask in embedded RocksDB. See the [crate](crate) for how it works.

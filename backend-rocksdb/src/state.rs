@@ -9,7 +9,7 @@ use strandline_state_api::{KeyGroupRange, KeyHash, Result, Ttl};
 
 use crate::directory::StoredState;
 use crate::layout::Addressing;
-use crate::store::Store;
+use crate::store::{Prefetch, Store};
 
 mod list;
 mod map;
@@ -24,17 +24,6 @@ pub(crate) use value::ValueTable;
 
 /// Receives the hash of a key, the key and a namespace, of the types of the state.
 pub(crate) type VisitKey<'a> = &'a mut dyn FnMut(KeyHash, &dyn Any, &dyn Any) -> Result<()>;
-
-/// What a prefetch takes for an announced key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Prefetch {
-    /// Nothing: the addresses are not known, or the state is seldom accessed.
-    Nothing,
-    /// What the write-back table has: a list may be appended to unread.
-    Cached,
-    /// The entry, from the database if the write-back table lacks it.
-    Database,
-}
 
 /// A registered state. Accesses go to the concrete type; only what spans all states goes through this trait.
 // `Any` comes first, so that its part of the vtable is a prefix and an upcast costs nothing.

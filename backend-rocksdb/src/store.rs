@@ -19,18 +19,29 @@ use crate::cut::DatabaseCut;
 use crate::database::Database;
 use crate::increment::Increment;
 use crate::memory::Memory;
-use crate::state::Prefetch;
 
 mod index;
 mod ordered;
 mod overlay;
 pub(crate) mod scan;
 
-pub(crate) use overlay::{Bytes, Order};
+pub(crate) use ordered::Bytes;
+pub(crate) use overlay::Order;
 use overlay::{Known, Overlay};
 
 /// Bytes of a batch after which it is written.
 const BATCH_BYTES: usize = 1 << 20;
+
+/// What a prefetch takes for an announced key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prefetch {
+    /// Nothing: the addresses are not known, or the state is seldom accessed.
+    Nothing,
+    /// What the write-back table has: a list may be appended to unread.
+    Cached,
+    /// The entry, from the database if the write-back table lacks it.
+    Database,
+}
 
 /// A cut that may still need values out of the table.
 struct OpenCut {

@@ -14,4 +14,4 @@ pub use history::{History, UnreadableSlot};
 pub use outcome::CommitOutcome;
 pub(crate) use read::changes_too_fast;
 pub use record::CompletedCheckpoint;
-pub(crate) use savepoints::ListRef;
+pub(crate) use record::ListRef;

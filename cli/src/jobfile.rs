@@ -7,6 +7,7 @@
 mod aggregate;
 mod call;
 mod coalesce;
+mod columns;
 mod deduplicate;
 mod expression;
 mod field;

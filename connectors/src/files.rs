@@ -27,6 +27,7 @@ mod identity;
 mod inspect;
 mod json;
 mod listing;
+mod packing;
 mod place;
 mod plan;
 mod position;
@@ -377,7 +378,7 @@ impl<F: FileFormat> FileSource<F> {
     }
 
     fn plan_stream(&self, input: Input<'_>, restored: Option<&[FilePosition]>) -> Result<Plan> {
-        let name = self.path.file_name().unwrap_or(stream::STDIN);
+        let name = self.path.file_name().unwrap_or(place::STDIN);
         if self.at_end != AtEnd::End {
             let message =
                 "the input is a stream, and the job ends with it: a stream is not followed or watched";

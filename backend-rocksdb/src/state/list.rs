@@ -5,9 +5,9 @@ use strandline_snapshot_format::list;
 use strandline_state_api::backend::{AcceptedForm, At, Lists, StoredValues, Verdict};
 use strandline_state_api::{Result, StateKey};
 
+use super::Access;
 use super::table::{Shape, Table};
-use super::{Access, Prefetch};
-use crate::store::{Order, Store};
+use crate::store::{Order, Prefetch, Store};
 
 /// Lists by key and namespace. No stored list is empty.
 pub(crate) type ListTable<K, N, T> = Table<K, N, T, Sequence<T>>;

@@ -11,9 +11,9 @@ use strandline_state_api::backend::{
 use strandline_state_api::schema::{StateKind, StateMeta, StateSchema};
 use strandline_state_api::{KeyGroup, KeyGroupRange, KeyHash, Result, StateKey, Ttl};
 
-use super::{Prefetch, RocksState, VisitKey};
+use super::{RocksState, VisitKey};
 use crate::layout::{Addressing, Layout, Parts, start, successor};
-use crate::store::{Order, Store};
+use crate::store::{Order, Prefetch, Store};
 
 /// What sets a kind of state apart, and what it keeps between accesses: above all what it lends.
 pub trait Shape<V>: Default + Send + 'static {

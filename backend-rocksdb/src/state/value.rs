@@ -3,9 +3,9 @@
 use strandline_state_api::backend::{At, Values, Verdict};
 use strandline_state_api::{Result, StateKey};
 
+use super::Access;
 use super::table::{Shape, Table};
-use super::{Access, Prefetch};
-use crate::store::Order;
+use crate::store::{Order, Prefetch};
 
 /// Values by key and namespace.
 pub(crate) type ValueTable<K, N, V> = Table<K, N, V, Single<V>>;

@@ -6,7 +6,10 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use super::overlay::Bytes;
+use smallvec::SmallVec;
+
+/// Keys and values of up to 24 bytes need no allocation.
+pub(crate) type Bytes = SmallVec<[u8; 24]>;
 
 /// The number of slots in a full leaf.
 const FULL: usize = 32;

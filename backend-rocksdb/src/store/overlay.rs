@@ -2,15 +2,11 @@
 
 use prefetch_index::prefetch_index;
 use rocksdb::WriteBatch;
-use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::index::Index;
-use super::ordered::Ordered;
+use super::ordered::{Bytes, Ordered};
 use crate::increment::Increment;
-
-/// Keys and values of up to 24 bytes need no allocation.
-pub(crate) type Bytes = SmallVec<[u8; 24]>;
 
 /// How a state is looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

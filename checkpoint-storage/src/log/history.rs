@@ -6,8 +6,8 @@ use strandline_checkpoint_protocol::{CompletedEntry, LogView, Term};
 use strandline_state_api::{CheckpointId, Error, Result};
 
 use super::read::{Slot, Tail, changes_too_fast, read_slot, tail};
-use super::record::{CompletedCheckpoint, chain};
-use super::savepoints::{ListRef, ReadLists, Removed};
+use super::record::{CompletedCheckpoint, ListRef, chain};
+use super::savepoints::{ReadLists, Removed};
 use crate::Storage;
 use crate::name::slot_path;
 

@@ -6,13 +6,25 @@ use strandline_checkpoint_protocol::{Branch, CheckpointKind, CompletedEntry, Ent
 use strandline_state_api::{CheckpointId, Error, Result};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::savepoints::ListRef;
 use crate::envelope::Envelope;
 use crate::name::{FileKind, FileName, NUMBERS};
 
 /// Version 1 had neither branches nor lists of savepoints: each entry carried all savepoints below the floor,
 /// and grew from the entry before.
 const ENTRY: Envelope = Envelope { what: "log entry", magic: *b"STRLCLOG", version: 2, limit: 1024 * 1024 };
+
+/// Where a list of savepoints is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct ListRef {
+    pub(super) name: String,
+    pub(super) len: u64,
+}
+
+impl ListRef {
+    pub(crate) fn file_name(&self) -> Result<FileName> {
+        crate::storage::parse_name(FileKind::Savepoints, &self.name)
+    }
+}
 
 /// A checkpoint that the log names, and that therefore exists.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -15,27 +15,14 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use strandline_state_api::{CheckpointId, Error, ErrorKind, Result};
 
-use super::record::CompletedCheckpoint;
+use super::record::{CompletedCheckpoint, ListRef};
 use crate::envelope::Envelope;
 use crate::name::{FileKind, REMOVED_DIR, parse_removed, removed_name};
 use crate::verify::{is_verdict, unknown};
-use crate::{FileName, Storage, Term};
+use crate::{Storage, Term};
 
 const LIST: Envelope =
     Envelope { what: "list of savepoints", magic: *b"STRLSAVE", version: 1, limit: 256 * 1024 * 1024 };
-
-/// Where a list is.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub(crate) struct ListRef {
-    name: String,
-    len: u64,
-}
-
-impl ListRef {
-    pub(crate) fn file_name(&self) -> Result<FileName> {
-        crate::storage::parse_name(FileKind::Savepoints, &self.name)
-    }
-}
 
 /// Savepoints, oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

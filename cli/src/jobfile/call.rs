@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use strandline_connectors::{Column, Field};
 
+use super::columns::Columns;
 use super::field;
 use super::problem::Problem;
 use super::section::{self, Section};
-use super::source::Columns;
 use super::step::{Step, StepParser};
 use super::stream::Stream;
 use super::tree::{Node, TreeValue};

@@ -2,9 +2,9 @@
 
 use strandline_connectors::Column;
 
+use super::columns::Columns;
 use super::problem::Problem;
 use super::section::{self, Section};
-use super::source::Columns;
 use super::step::{Step, StepParser};
 use super::stream::Stream;
 use super::tree::Node;

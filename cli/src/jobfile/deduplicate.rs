@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use strandline_connectors::{Column, ColumnType};
 
+use super::columns::Columns;
 use super::group::Emit;
 use super::problem::Problem;
 use super::section::{self, Section};
-use super::source::Columns;
 use super::step::{Step, StepParser};
 use super::stream::Stream;
 use super::tree::Node;

@@ -2,10 +2,10 @@
 
 use strandline_connectors::{Column, ColumnType, Field, JsonPath, JsonStep, RegexLines, TimeFormat};
 
+use super::columns::Columns;
 use super::keys;
 use super::problem::{Problem, Problems};
 use super::section::Section;
-use super::source::Columns;
 use super::tree::{Node, TreeValue};
 
 /// The columns of a source, as far as they are known.

@@ -6,12 +6,12 @@ use std::path::Path;
 use strandline_connectors::Column;
 use strandline_state_api::OperatorId;
 
+use super::columns::Input;
 use super::join::{self, JoinParser};
 use super::keys;
 use super::problem::{Location, Problem, Problems};
 use super::scope::Scope;
 use super::section::{self, Section};
-use super::source::Input;
 use super::step::{Step, StepParser};
 use super::stream::{Needs, Origin, Stream};
 use super::tree::Node;

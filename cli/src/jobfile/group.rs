@@ -3,10 +3,10 @@
 use strandline_connectors::{Column, ColumnType};
 
 use super::aggregate::{self, Aggregate, Function};
+use super::columns::Columns;
 use super::expression::Tokens;
 use super::problem::Problem;
 use super::section::{self, Section};
-use super::source::Columns;
 use super::step::{Step, StepParser};
 use super::stream::Stream;
 use super::tree::Node;

@@ -6,12 +6,12 @@ use strandline_connectors::{Column, ColumnType};
 use strandline_operators::join::JoinKind;
 use strandline_state_api::TimeDomain;
 
+use super::columns::Columns;
 use super::deduplicate::ttl;
 use super::expression::Tokens;
 use super::problem::{Problem, Problems};
 use super::scope::Scope;
 use super::section::{self, Section};
-use super::source::Columns;
 use super::stream::Stream;
 use super::tree::{Node, TreeValue};
 use super::windows::{self, Windows};

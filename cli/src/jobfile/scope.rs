@@ -4,8 +4,8 @@ use std::cell::RefCell;
 
 use strandline_connectors::{Column, ColumnType};
 
+use super::columns::Columns;
 use super::problem::{Location, Problem};
-use super::source::Columns;
 
 /// The columns that a step sees. It records which of them the step uses.
 #[derive(Debug)]

@@ -7,6 +7,7 @@ use strandline_connectors::{Column, ColumnType};
 
 use super::call::Call;
 use super::coalesce::Coalesce;
+use super::columns::Columns;
 use super::deduplicate::Deduplicate;
 use super::expression::{self, Expression, Tokens, parse_alias};
 use super::group::Group;
@@ -14,7 +15,6 @@ use super::join::{Join, Matching, Union};
 use super::problem::{Problem, Problems};
 use super::scope::Scope;
 use super::section::Section;
-use super::source::Columns;
 use super::stream::Stream;
 use super::tree::{Node, TreeValue};
 use super::windows::Windows;

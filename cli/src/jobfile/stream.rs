@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use strandline_connectors::Column;
 
-use super::source::{Columns, Input};
+use super::columns::{Columns, Input};
 
 /// Whose rows they are: those of a source or of a step, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

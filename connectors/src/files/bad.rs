@@ -8,8 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use compact_str::CompactString;
 use strandline_state_api::{Batch, Result};
 
-use super::listing::unreadable;
-use super::place::InputPath;
+use super::place::{InputPath, unreadable};
 use super::reader::Framing;
 use super::{Decode, FileFormat};
 use crate::row::{Column, ColumnType, Row, Value};

@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 use strandline_state_api::Result;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::listing::unreadable;
-use super::place::InputPath;
+use super::place::{InputPath, unreadable};
 
 /// What the file system knows of a file beside its name and length; a rename keeps both. Zero where it is not
 /// known.

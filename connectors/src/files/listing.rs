@@ -4,10 +4,11 @@ use std::cmp::Ordering;
 use std::fs;
 use std::path::Path;
 
+use strandline_checkpoint_storage::ObjectInfo;
 use strandline_state_api::{Error, ErrorKind, Result};
 
 use super::identity::Stamp;
-use super::place::InputPath;
+use super::place::{InputPath, unreadable};
 
 /// A file of the input.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +35,8 @@ pub(super) fn list(path: &InputPath) -> Result<Vec<InputFile>> {
 
 /// As [`list`], also for a directory without files.
 pub(super) fn list_any(input: &InputPath) -> Result<Vec<InputFile>> {
-    if let Some(mut files) = input.list_objects()? {
+    if let Some(objects) = input.list_objects()? {
+        let mut files: Vec<_> = objects.into_iter().map(|(name, found)| as_file(name, &found)).collect();
         files.sort_unstable_by(|a, b| natural(&a.name, &b.name));
         return Ok(files);
     }
@@ -83,6 +85,15 @@ pub(super) fn list_any(input: &InputPath) -> Result<Vec<InputFile>> {
     Ok(files)
 }
 
+/// An object as a file. What the store knows of its content stands in for the inode and the time of a file.
+fn as_file(name: String, found: &ObjectInfo) -> InputFile {
+    let stamp = match &found.tag {
+        Some(tag) => Stamp { modified: 1, inode: xxhash_rust::xxh3::xxh3_64(tag.as_bytes()).max(1) },
+        None => Stamp::default(),
+    };
+    InputFile { name, len: found.len, stamp }
+}
+
 /// The natural order of names: digits that follow each other compare as one number, so that `day-2` comes
 /// before `day-10`; everything else compares byte by byte. Names that differ in leading zeros only compare
 /// byte by byte, too.
@@ -121,20 +132,6 @@ fn name_of(path: &Path) -> Result<String> {
         Error::new(ErrorKind::Unsupported, "the name of an input file must be UTF-8; rename it")
             .with("file", path.display())
     })
-}
-
-/// The error for a file that was listed. One that is gone was renamed or archived since: the next attempt lists the
-/// input anew, and finds the new name, or reports what is missing.
-pub(super) fn unreadable(path: &InputPath, e: std::io::Error) -> Error {
-    // Requests to a store have their own errors.
-    if let Some(error) = e.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
-        return error.clone().with("input", path.display());
-    }
-    let message = match e.kind() {
-        std::io::ErrorKind::NotFound => "an input file went away after it was listed",
-        _ => "the input cannot be read",
-    };
-    Error::new(ErrorKind::Unavailable, message).with("file", path.display()).caused_by(e)
 }
 
 #[cfg(test)]

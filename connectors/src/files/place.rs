@@ -10,9 +10,8 @@ use futures::executor::block_on;
 use strandline_checkpoint_storage::{ObjectInfo, ObjectStore};
 use strandline_state_api::{Error, ErrorKind, Result};
 
-use super::identity::Stamp;
-use super::listing::InputFile;
-use super::stream::STDIN;
+/// The path that stands for the standard input.
+pub(super) const STDIN: &str = "-";
 
 /// The path of an input: a file or a directory on a disk, `-` for standard input, or an object or a prefix in
 /// an object store.
@@ -115,25 +114,24 @@ impl InputPath {
     }
 
     /// The objects below a prefix, in no order, or the one object at it; `None` on a disk.
-    pub(super) fn list_objects(&self) -> Result<Option<Vec<InputFile>>> {
+    pub(super) fn list_objects(&self) -> Result<Option<Vec<(String, ObjectInfo)>>> {
         let Some(store) = &self.store else { return Ok(None) };
-        let mut files = self.objects()?;
-        if files.is_empty() && !self.path.as_os_str().is_empty() {
+        let mut objects = self.objects()?;
+        if objects.is_empty() && !self.path.as_os_str().is_empty() {
             let Some(found) = block_on(store.store.look_up(&self.key()))? else {
                 let message = "there is no object with this key, and none below it; correct the URI";
                 return Err(Error::new(ErrorKind::NotFound, message).with("input", self.display()));
             };
             let name = self.file_name().unwrap_or_default().to_owned();
-            return Ok(Some(vec![input_file(name, &found)]));
+            return Ok(Some(vec![(name, found)]));
         }
-        files.retain(|file| !file.name.starts_with(['.', '_']));
-        Ok(Some(files))
+        objects.retain(|(name, _)| !name.starts_with(['.', '_']));
+        Ok(Some(objects))
     }
 
-    fn objects(&self) -> Result<Vec<InputFile>> {
+    fn objects(&self) -> Result<Vec<(String, ObjectInfo)>> {
         let Some(store) = &self.store else { return Ok(Vec::new()) };
-        let listed = block_on(store.store.list_objects(&self.key()))?;
-        Ok(listed.into_iter().map(|(name, found)| input_file(name, &found)).collect())
+        block_on(store.store.list_objects(&self.key()))
     }
 
     /// For messages.
@@ -142,13 +140,18 @@ impl InputPath {
     }
 }
 
-/// An object as a file. What the store knows of its content stands in for the inode and the time of a file.
-fn input_file(name: String, found: &ObjectInfo) -> InputFile {
-    let stamp = match &found.tag {
-        Some(tag) => Stamp { modified: 1, inode: xxhash_rust::xxh3::xxh3_64(tag.as_bytes()).max(1) },
-        None => Stamp::default(),
+/// The error for a file that was listed. One that is gone was renamed or archived since: the next attempt lists the
+/// input anew, and finds the new name, or reports what is missing.
+pub(super) fn unreadable(path: &InputPath, e: std::io::Error) -> Error {
+    // Requests to a store have their own errors.
+    if let Some(error) = e.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        return error.clone().with("input", path.display());
+    }
+    let message = match e.kind() {
+        std::io::ErrorKind::NotFound => "an input file went away after it was listed",
+        _ => "the input cannot be read",
     };
-    InputFile { name, len: found.len, stamp }
+    Error::new(ErrorKind::Unavailable, message).with("file", path.display()).caused_by(e)
 }
 
 struct Shown<'a>(&'a InputPath);

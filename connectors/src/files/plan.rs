@@ -10,8 +10,8 @@ use strandline_state_api::{Error, ErrorKind, Result};
 
 use super::content;
 use super::identity::{self, Stamp};
-use super::listing::{InputFile, natural, unreadable};
-use super::place::InputPath;
+use super::listing::{InputFile, natural};
+use super::place::{InputPath, unreadable};
 use super::position::{FileList, FilePosition, KnownFile, Stored};
 use super::split::{Split, check_tiling, cut, deal};
 

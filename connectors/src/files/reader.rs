@@ -12,8 +12,7 @@ use strandline_state_api::{Error, ErrorKind, Result};
 use self::open::BYTE_ORDER_MARK;
 use super::content::Content;
 use super::identity::{self, WINDOW};
-use super::listing::unreadable;
-use super::place::InputPath;
+use super::place::{InputPath, unreadable};
 use super::quotes::{self, Endless};
 
 pub(super) use self::lines::LineCounter;

@@ -10,12 +10,8 @@ use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 
 use strandline_state_api::{Error, ErrorKind, Result};
 
-use super::content::{Packing, Unpacker};
-use super::listing::unreadable;
-use super::place::InputPath;
-
-/// The path that stands for standard input.
-pub(super) const STDIN: &str = "-";
+use super::packing::{Packing, Unpacker};
+use super::place::{InputPath, STDIN, unreadable};
 
 /// How many pieces wait between the thread and the source.
 const PIECES: usize = 8;

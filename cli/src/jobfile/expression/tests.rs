@@ -1,9 +1,9 @@
 use proptest::prelude::*;
 use strandline_connectors::{Column, TimeFormat};
 
+use super::super::columns::Columns;
 use super::super::problem::Location;
 use super::super::scope::Scope;
-use super::super::source::Columns;
 use super::super::tree::{Node, TreeValue};
 use super::*;
 

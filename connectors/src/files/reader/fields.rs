@@ -2,7 +2,7 @@
 
 use strandline_state_api::Result;
 
-use super::super::listing::unreadable;
+use super::super::place::unreadable;
 use super::super::quotes::{self, Continued};
 use super::{Framing, Range, SplitReader};
 

@@ -6,8 +6,7 @@ use strandline_state_api::Result;
 
 use super::super::content::Content;
 use super::super::identity::WINDOW;
-use super::super::listing::unreadable;
-use super::super::place::InputPath;
+use super::super::place::{InputPath, unreadable};
 use super::super::stream::StreamReader;
 use super::{Framing, without_line_end};
 
