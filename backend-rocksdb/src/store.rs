@@ -32,12 +32,12 @@ use overlay::{Known, Overlay};
 /// Bytes of a batch after which it is written.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// What a prefetch takes for an announced key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a prefetch takes for an announced key; each takes more than those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Prefetch {
     /// Nothing: the addresses are not known, or the state is seldom accessed.
     Nothing,
-    /// What the write-back table has: a list may be appended to unread.
+    /// What the write-back table has: a list may be appended to and a value replaced unread.
     Cached,
     /// The entry, from the database if the write-back table lacks it.
     Database,

@@ -20,7 +20,7 @@ pub trait Shape<V>: Default + Send + 'static {
     /// How its entries are looked up.
     const ORDER: Order;
 
-    /// What a prefetch of a key takes.
+    /// What a prefetch of a key takes at most.
     const PREFETCH: Prefetch = Prefetch::Nothing;
 
     /// The width of its map keys; 0 where there are none.
@@ -46,8 +46,10 @@ pub struct Table<K, N, V, X> {
     pub(super) encoded: Vec<u8>,
     /// Where the next clean-up starts; `None` at the beginning.
     cursor: Option<Vec<u8>>,
-    /// Counts the accesses that a prefetch helps: a value that is replaced unread needs none.
-    pub(super) demand: Demand,
+    /// Counts all accesses, which find what the write-back table has.
+    pub(super) accesses: Demand,
+    /// Counts those that also need what it lacks: a value that is replaced unread does not.
+    reads: Demand,
     types: PhantomData<fn() -> (K, N)>,
 }
 
@@ -62,7 +64,8 @@ impl<K: StateKey, N: StateKey, V: Send + 'static, X: Shape<V>> Table<K, N, V, X>
             address: Vec::new(),
             encoded: Vec::new(),
             cursor: None,
-            demand: Demand::default(),
+            accesses: Demand::default(),
+            reads: Demand::default(),
             types: PhantomData,
         }
     }
@@ -76,7 +79,8 @@ impl<K: StateKey, N: StateKey, V: Send + 'static, X: Shape<V>> Table<K, N, V, X>
     /// Reads the current entry.
     #[inline]
     pub(super) fn read(&mut self, store: &mut Store) -> Result<Option<V>> {
-        self.demand.access();
+        self.accesses.access();
+        self.reads.access();
         match store.get(&self.address, X::ORDER)? {
             Some(bytes) => self.values.decode(bytes).map(Some),
             None => Ok(None),
@@ -171,8 +175,18 @@ impl<K: StateKey, N: StateKey, V: Send + 'static, X: Shape<V>> RocksState for Ta
 
     fn announce(&mut self, keys: usize) -> Prefetch {
         // With a namespace, the key alone does not determine the address.
-        let worth = N::WIDTH == Some(0) && X::PREFETCH != Prefetch::Nothing && self.demand.announce(keys);
-        if worth { X::PREFETCH } else { Prefetch::Nothing }
+        if N::WIDTH != Some(0) {
+            return Prefetch::Nothing;
+        }
+        let (accessed, read) = (self.accesses.announce(keys), self.reads.announce(keys));
+        let wanted = if read {
+            Prefetch::Database
+        } else if accessed {
+            Prefetch::Cached
+        } else {
+            Prefetch::Nothing
+        };
+        wanted.min(X::PREFETCH)
     }
 
     fn accept(&mut self, stored: &StateMeta) -> Result<AcceptedForm> {
