@@ -66,6 +66,9 @@ struct Table {
     /// Timers of W2 that are set at once. Default: 1000000,10000000, or 1000000 on RocksDB.
     #[arg(long, value_delimiter = ',')]
     timers: Vec<usize>,
+    /// Only the operations of W2 whose name starts with one of these, as `value` or `mapUpdate`.
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    operations: Vec<String>,
     /// Counters of W3. Default: 1000000,5000000,10000000, or 1000000,5000000 on RocksDB.
     #[arg(long, value_delimiter = ',')]
     counters: Vec<u64>,

@@ -107,6 +107,8 @@ pub(crate) struct Plan {
     pub(crate) kinds: Vec<usize>,
     /// Timers that are set at once.
     pub(crate) timers: Vec<usize>,
+    /// How the names of the operations of W2 start; empty for all.
+    pub(crate) operations: Vec<String>,
     pub(crate) counters: Vec<u64>,
     pub(crate) records: u64,
     pub(crate) runs: usize,
@@ -131,11 +133,25 @@ impl Plan {
             collections: or(&args.collections, sizes.collections),
             kinds: or(&args.kinds, sizes.kinds),
             timers: or(&args.timers, sizes.timers),
+            operations: args.operations.clone(),
             counters: or(&args.counters, sizes.counters),
             records: args.records.unwrap_or(sizes.records),
             runs: args.runs.unwrap_or(if quick { 1 } else { 3 }).max(1),
             program: args.program.clone(),
         }
+    }
+
+    /// Returns the operations of W2 that are to be measured.
+    pub(crate) fn chosen<Op: Copy>(
+        &self,
+        all: impl IntoIterator<Item = Op>,
+        name: fn(Op) -> &'static str,
+    ) -> Vec<Op> {
+        let wanted = |op: &Op| {
+            let name = name(*op);
+            self.operations.is_empty() || self.operations.iter().any(|start| name.starts_with(start.as_str()))
+        };
+        all.into_iter().filter(wanted).collect()
     }
 
     /// A promise that only the memory backend makes.

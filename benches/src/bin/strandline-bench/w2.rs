@@ -11,8 +11,8 @@ use strandline_benches::w2::map::{MapOp, Maps, PlainMaps};
 use strandline_benches::w2::timers::{PlainTimers, TimerOp, Timers};
 use strandline_benches::w2::value::{PlainValues, ValueOp, Values};
 use strandline_benches::{Subject, compare};
-use strandline_state_api::Result;
 use strandline_state_api::backend::BackendFactory;
+use strandline_state_api::{Error, Result};
 
 use crate::{Plan, progress};
 
@@ -21,8 +21,10 @@ const LIST_BYTES: u64 = 400;
 const MAP_BYTES: u64 = 1_200;
 
 pub(crate) fn measure<F: BackendFactory>(plan: &Plan, factory: &F, rows: &mut Vec<Row>) -> Result<()> {
+    check_names(&plan.operations)?;
     let largest = plan.keys.iter().max().copied();
-    for (turn, &count) in plan.keys.iter().enumerate() {
+    let ops = plan.chosen(ValueOp::ALL, ValueOp::name);
+    for (turn, &count) in plan.keys.iter().enumerate().filter(|_| !ops.is_empty()) {
         progress(format_args!("W2, values, {} keys", thousands(count as u64)));
         let keys = shuffled(count);
         if turn == 0 {
@@ -31,7 +33,7 @@ pub(crate) fn measure<F: BackendFactory>(plan: &Plan, factory: &F, rows: &mut Ve
         let promised = Some(count) == largest;
         let mut ours = Values::new(factory.clone(), Arc::clone(&keys))?;
         let mut plain = PlainValues::new(keys);
-        for op in ValueOp::ALL {
+        for &op in &ops {
             let budget = match op {
                 ValueOp::Get if promised => plan.in_memory(Budget::AtMost(1.3)),
                 ValueOp::Update if promised => plan.in_memory(Budget::AtMost(2.0)),
@@ -40,47 +42,68 @@ pub(crate) fn measure<F: BackendFactory>(plan: &Plan, factory: &F, rows: &mut Ve
             rows.push(row(plan, op, op.name(), count, &mut ours, &mut plain)?.budget(budget));
         }
     }
-    for &count in &plan.kinds {
+    let ops = plan.chosen(KindOp::ALL, KindOp::name);
+    for &count in plan.kinds.iter().filter(|_| !ops.is_empty()) {
         progress(format_args!("W2, kinds and time-to-live, {} keys", thousands(count as u64)));
         let keys = shuffled(count);
         let mut plain = Kinds::new(factory, &keys, Kind::Plain)?;
         // One at a time beside the plain one: a backend that caches has as much room for both.
         for kind in [Kind::Reducing, Kind::Aggregating, Kind::Timed, Kind::Refreshed] {
             let mut ours = Kinds::new(factory, &keys, kind)?;
-            for op in KindOp::ALL.into_iter().filter(|op| op.kind() == kind) {
+            for &op in ops.iter().filter(|op| op.kind() == kind) {
                 let compared = compare(op, &mut ours, &mut plain, plan.effort)?;
                 let name = format!("{}, {} keys", op.name(), thousands(count as u64));
                 rows.push(Row::compared("W2", name, &compared, "a value state"));
             }
         }
     }
-    for &count in &plan.timers {
+    let ops = plan.chosen(TimerOp::ALL, TimerOp::name);
+    for &count in plan.timers.iter().filter(|_| !ops.is_empty()) {
         progress(format_args!("W2, timers, {} at once", thousands(count as u64)));
         let keys = shuffled(count);
         let (mut ours, mut plain) = (Timers::new(factory, &keys)?, PlainTimers::new(&keys));
-        for op in TimerOp::ALL {
+        for &op in &ops {
             let compared = compare(op, &mut ours, &mut plain, plan.effort)?;
             let name = format!("{}, {} timers", op.name(), thousands(count as u64));
             rows.push(Row::compared("W2", name, &compared, "a plain ordered set"));
         }
     }
-    for &count in plan.collections.iter().filter(|count| fits(**count, LIST_BYTES, "lists")) {
+    let ops = plan.chosen(ListOp::ALL, ListOp::name);
+    for &count in
+        plan.collections.iter().filter(|count| !ops.is_empty() && fits(**count, LIST_BYTES, "lists"))
+    {
         progress(format_args!("W2, lists, {} keys", thousands(count as u64)));
         let keys = shuffled(count);
         let (mut ours, mut plain) = (Lists::new(factory, &keys)?, PlainLists::new(&keys));
-        for op in ListOp::ALL {
+        for &op in &ops {
             rows.push(row(plan, op, op.name(), count, &mut ours, &mut plain)?);
         }
     }
-    for &count in plan.collections.iter().filter(|count| fits(**count, MAP_BYTES, "maps")) {
+    let ops = plan.chosen(MapOp::ALL, MapOp::name);
+    for &count in plan.collections.iter().filter(|count| !ops.is_empty() && fits(**count, MAP_BYTES, "maps"))
+    {
         progress(format_args!("W2, maps, {} keys", thousands(count as u64)));
         let keys = shuffled(count);
         let (mut ours, mut plain) = (Maps::new(factory.clone(), &keys)?, PlainMaps::new(&keys));
-        for op in MapOp::ALL {
+        for &op in &ops {
             rows.push(row(plan, op, op.name(), count, &mut ours, &mut plain)?);
         }
     }
     Ok(())
+}
+
+/// Checks that each of `starts` is how the name of an operation starts.
+fn check_names(starts: &[String]) -> Result<()> {
+    let values = ValueOp::ALL.map(ValueOp::name).into_iter().chain(KindOp::ALL.map(KindOp::name));
+    let others = TimerOp::ALL.map(TimerOp::name).into_iter().chain(ListOp::ALL.map(ListOp::name));
+    let names: Vec<_> = values.chain(others).chain(MapOp::ALL.map(MapOp::name)).collect();
+    match starts.iter().find(|start| !names.iter().any(|name| name.starts_with(start.as_str()))) {
+        None => Ok(()),
+        Some(start) => Err(Error::invalid(format!(
+            "no operation of W2 has a name that starts with `{start}`; the names: {}",
+            names.join("; ")
+        ))),
+    }
 }
 
 /// Compares the plain map with itself: how far from 1 a ratio is by chance.
