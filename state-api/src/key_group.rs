@@ -108,7 +108,8 @@ impl KeyGroupRange {
     /// Returns whether `group` is in the range.
     #[inline]
     pub const fn contains(self, group: KeyGroup) -> bool {
-        self.start <= group.0 as u32 && (group.0 as u32) < self.end
+        // One comparison, as a group below the start wraps around: each access of a state asks.
+        (group.0 as u32).wrapping_sub(self.start) < self.len()
     }
 
     /// Returns whether every group of `other` is in this range.
