@@ -73,7 +73,6 @@ impl<K: StateKey, N: StateKey, T: Send + 'static> ListTable<K, N, T> {
 
     /// Reads the elements of a key and namespace into those that are lent.
     fn read_elements(&mut self, store: &mut Store, at: At<'_, K, N>) -> Result<()> {
-        self.accesses.access();
         self.encode_address(at);
         let lent = &mut self.shape.lent;
         lent.clear();
@@ -113,7 +112,6 @@ impl<'b, K: StateKey, N: StateKey, T: Send + 'static> Lists<'b, K, N, T> for Acc
             if table.encoded.is_empty() {
                 return Ok(());
             }
-            table.accesses.access();
             table.encode_address(at);
             table.addressing.check_size(&table.address, &table.encoded)?;
             store.append(&table.address, &table.encoded)

@@ -47,7 +47,7 @@ pub struct Table<K, N, V, X> {
     /// Where the next clean-up starts; `None` at the beginning.
     cursor: Option<Vec<u8>>,
     /// Counts all accesses, which find what the write-back table has.
-    pub(super) accesses: Demand,
+    accesses: Demand,
     /// Counts those that also need what it lacks: a value that is replaced unread does not.
     reads: Demand,
     types: PhantomData<fn() -> (K, N)>,
@@ -70,16 +70,16 @@ impl<K: StateKey, N: StateKey, V: Send + 'static, X: Shape<V>> Table<K, N, V, X>
         }
     }
 
-    /// Makes the entry of a key and namespace the current one. A map key may follow.
+    /// Makes the entry of a key and namespace the current one, for an access. A map key may follow.
     #[inline]
     pub(super) fn encode_address(&mut self, at: At<'_, K, N>) {
+        self.accesses.access();
         self.addressing.encode_address(at, &mut self.address);
     }
 
     /// Reads the current entry.
     #[inline]
     pub(super) fn read(&mut self, store: &mut Store) -> Result<Option<V>> {
-        self.accesses.access();
         self.reads.access();
         match store.get(&self.address, X::ORDER)? {
             Some(bytes) => self.values.decode(bytes).map(Some),

@@ -62,7 +62,6 @@ impl<'b, K: StateKey, N: StateKey, V: Send + 'static> Values<'b, K, N, V>
     #[inline]
     fn put(self, at: At<'_, K, N>, value: V) -> Result<()> {
         self.run(|table, store| {
-            table.accesses.access();
             table.encode_address(at);
             table.write(store, &value)
         })
