@@ -22,9 +22,20 @@ const MAP_BYTES: u64 = 1_200;
 
 pub(crate) fn measure<F: BackendFactory>(plan: &Plan, factory: &F, rows: &mut Vec<Row>) -> Result<()> {
     check_names(&plan.operations)?;
-    let largest = plan.keys.iter().max().copied();
+    values(plan, factory, rows)?;
+    kinds(plan, factory, rows)?;
+    timers(plan, factory, rows)?;
+    lists(plan, factory, rows)?;
+    maps(plan, factory, rows)
+}
+
+fn values<F: BackendFactory>(plan: &Plan, factory: &F, rows: &mut Vec<Row>) -> Result<()> {
     let ops = plan.chosen(ValueOp::ALL, ValueOp::name);
-    for (turn, &count) in plan.keys.iter().enumerate().filter(|_| !ops.is_empty()) {
+    if ops.is_empty() {
+        return Ok(());
+    }
+    let largest = plan.keys.iter().max().copied();
+    for (turn, &count) in plan.keys.iter().enumerate() {
         progress(format_args!("W2, values, {} keys", thousands(count as u64)));
         let keys = shuffled(count);
         if turn == 0 {
@@ -42,8 +53,15 @@ pub(crate) fn measure<F: BackendFactory>(plan: &Plan, factory: &F, rows: &mut Ve
             rows.push(row(plan, op, op.name(), count, &mut ours, &mut plain)?.budget(budget));
         }
     }
+    Ok(())
+}
+
+fn kinds<F: BackendFactory>(plan: &Plan, factory: &F, rows: &mut Vec<Row>) -> Result<()> {
     let ops = plan.chosen(KindOp::ALL, KindOp::name);
-    for &count in plan.kinds.iter().filter(|_| !ops.is_empty()) {
+    if ops.is_empty() {
+        return Ok(());
+    }
+    for &count in &plan.kinds {
         progress(format_args!("W2, kinds and time-to-live, {} keys", thousands(count as u64)));
         let keys = shuffled(count);
         let mut plain = Kinds::new(factory, &keys, Kind::Plain)?;
@@ -57,8 +75,15 @@ pub(crate) fn measure<F: BackendFactory>(plan: &Plan, factory: &F, rows: &mut Ve
             }
         }
     }
+    Ok(())
+}
+
+fn timers<F: BackendFactory>(plan: &Plan, factory: &F, rows: &mut Vec<Row>) -> Result<()> {
     let ops = plan.chosen(TimerOp::ALL, TimerOp::name);
-    for &count in plan.timers.iter().filter(|_| !ops.is_empty()) {
+    if ops.is_empty() {
+        return Ok(());
+    }
+    for &count in &plan.timers {
         progress(format_args!("W2, timers, {} at once", thousands(count as u64)));
         let keys = shuffled(count);
         let (mut ours, mut plain) = (Timers::new(factory, &keys)?, PlainTimers::new(&keys));
@@ -68,10 +93,15 @@ pub(crate) fn measure<F: BackendFactory>(plan: &Plan, factory: &F, rows: &mut Ve
             rows.push(Row::compared("W2", name, &compared, "a plain ordered set"));
         }
     }
+    Ok(())
+}
+
+fn lists<F: BackendFactory>(plan: &Plan, factory: &F, rows: &mut Vec<Row>) -> Result<()> {
     let ops = plan.chosen(ListOp::ALL, ListOp::name);
-    for &count in
-        plan.collections.iter().filter(|count| !ops.is_empty() && fits(**count, LIST_BYTES, "lists"))
-    {
+    if ops.is_empty() {
+        return Ok(());
+    }
+    for &count in plan.collections.iter().filter(|count| fits(**count, LIST_BYTES, "lists")) {
         progress(format_args!("W2, lists, {} keys", thousands(count as u64)));
         let keys = shuffled(count);
         let (mut ours, mut plain) = (Lists::new(factory, &keys)?, PlainLists::new(&keys));
@@ -79,9 +109,15 @@ pub(crate) fn measure<F: BackendFactory>(plan: &Plan, factory: &F, rows: &mut Ve
             rows.push(row(plan, op, op.name(), count, &mut ours, &mut plain)?);
         }
     }
+    Ok(())
+}
+
+fn maps<F: BackendFactory>(plan: &Plan, factory: &F, rows: &mut Vec<Row>) -> Result<()> {
     let ops = plan.chosen(MapOp::ALL, MapOp::name);
-    for &count in plan.collections.iter().filter(|count| !ops.is_empty() && fits(**count, MAP_BYTES, "maps"))
-    {
+    if ops.is_empty() {
+        return Ok(());
+    }
+    for &count in plan.collections.iter().filter(|count| fits(**count, MAP_BYTES, "maps")) {
         progress(format_args!("W2, maps, {} keys", thousands(count as u64)));
         let keys = shuffled(count);
         let (mut ours, mut plain) = (Maps::new(factory.clone(), &keys)?, PlainMaps::new(&keys));
